@@ -1,0 +1,217 @@
+#include "checksum.h"
+
+#define IPV4_CHECKSUM_OFFSET   10u
+#define TCP_CHECKSUM_OFFSET    16u
+#define UDP_LENGTH_OFFSET      4u
+#define UDP_CHECKSUM_OFFSET    6u
+#define ICMP_CHECKSUM_OFFSET   2u
+#define UDP_LEAST_LENGTH       8u
+#define CHECKSUM_FIELD_LENGTH  2u
+#define CHECKSUM_NOT_COMPUTED  0u
+#define CHECKSUM_COMPUTED_ZERO 0xFFFFu
+
+static UINT16 LoadField(const UINT8 *bytes)
+{
+    UINT16 value;
+
+    RtlCopyMemory(&value, bytes, sizeof(value));
+    return value;
+}
+
+static VOID StoreField(UINT8 *bytes, UINT16 value)
+{
+    RtlCopyMemory(bytes, &value, sizeof(value));
+}
+
+// The sum does not depend on the byte order, as long as all words are loaded the same way (RFC 1071, section 2 (B)), nor
+// on the word size: 32-bit words into a 64-bit sum cannot overflow within any packet.
+_Use_decl_annotations_
+UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
+{
+    const UINT8 *bytes = (const UINT8 *)data;
+
+    for (; length >= sizeof(UINT32); length -= sizeof(UINT32))
+    {
+        UINT32 word;
+
+        RtlCopyMemory(&word, bytes, sizeof(word));
+        sum += word;
+        bytes += sizeof(word);
+    }
+    if (length >= sizeof(UINT16))
+    {
+        sum += LoadField(bytes);
+        bytes += sizeof(UINT16);
+        length -= sizeof(UINT16);
+    }
+    if (length != 0)
+    {
+        const UINT8 padded[2] = {bytes[0], 0};
+
+        sum += LoadField(padded);
+    }
+    return sum;
+}
+
+static UINT16 Fold(UINT64 sum)
+{
+    while (sum > 0xFFFF)
+    {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    return (UINT16)sum;
+}
+
+_Use_decl_annotations_
+UINT16 ChecksumFinish(UINT64 sum)
+{
+    return (UINT16)~Fold(sum);
+}
+
+// IPv4: RFC 793 and RFC 768; IPv6: RFC 8200, section 8.1. The sums of both layouts are the same.
+static UINT64 AddPseudoHeader(const IP_HEADER *header, UINT32 transportLength)
+{
+    const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
+                           (UINT8)(transportLength >> 16),
+                           (UINT8)(transportLength >> 8),
+                           (UINT8)transportLength,
+                           0,
+                           0,
+                           0,
+                           header->Protocol};
+    UINT64 sum;
+
+    sum = ChecksumAdd(0, header->SourceAddress, sizeof(header->SourceAddress));
+    sum = ChecksumAdd(sum, header->DestinationAddress, sizeof(header->DestinationAddress));
+    return ChecksumAdd(sum, tail, sizeof(tail));
+}
+
+static VOID StoreSum(UINT64 sum, UINT8 *transport, UINT32 length, UINT32 fieldOffset)
+{
+    StoreField(transport + fieldOffset, 0);
+    StoreField(transport + fieldOffset, ChecksumFinish(ChecksumAdd(sum, transport, length)));
+}
+
+// What the UDP header says, which may be less than there is. 0 stands for all (RFC 2675, and large send offload).
+static UINT32 UdpLength(const UINT8 *udp, UINT32 available)
+{
+    UINT32 length = (UINT32)udp[UDP_LENGTH_OFFSET] << 8 | udp[UDP_LENGTH_OFFSET + 1];
+
+    return length != 0 ? length : available;
+}
+
+static VOID StoreUdp(const IP_HEADER *header, UINT8 *udp, UINT32 length)
+{
+    if (header->IpVersion == 4 && LoadField(udp + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED)
+    {
+        return;
+    }
+    StoreSum(AddPseudoHeader(header, length), udp, length, UDP_CHECKSUM_OFFSET);
+    if (LoadField(udp + UDP_CHECKSUM_OFFSET) == 0)
+    {
+        StoreField(udp + UDP_CHECKSUM_OFFSET, CHECKSUM_COMPUTED_ZERO);
+    }
+}
+
+static BOOLEAN IsIcmp(const IP_HEADER *header)
+{
+    return header->Protocol == (header->IpVersion == 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6);
+}
+
+static NTSTATUS CheckTransport(const IP_HEADER *header, const UINT8 *transport, UINT32 length)
+{
+    // The parser has made sure of whole fixed headers for TCP and UDP.
+    if (header->Protocol == PROTOCOL_UDP)
+    {
+        UINT32 udpLength = UdpLength(transport, length);
+
+        return udpLength >= UDP_LEAST_LENGTH && udpLength <= length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    }
+    if (IsIcmp(header) && length < ICMP_CHECKSUM_OFFSET + CHECKSUM_FIELD_LENGTH)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    return STATUS_SUCCESS;
+}
+
+static VOID StoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 length)
+{
+    if (header->Protocol == PROTOCOL_TCP)
+    {
+        StoreSum(AddPseudoHeader(header, length), transport, length, TCP_CHECKSUM_OFFSET);
+    }
+    else if (header->Protocol == PROTOCOL_UDP)
+    {
+        StoreUdp(header, transport, UdpLength(transport, length));
+    }
+    else if (IsIcmp(header))
+    {
+        // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
+        StoreSum(header->IpVersion == 6 ? AddPseudoHeader(header, length) : 0, transport, length,
+                 ICMP_CHECKSUM_OFFSET);
+    }
+}
+
+_Use_decl_annotations_
+NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
+{
+    IP_HEADER header;
+    UINT8 *transport;
+    UINT32 transportLength;
+    NTSTATUS status;
+
+    status = IpHeaderParse(packet, length, length, &header);
+    if (!NT_SUCCESS(status))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+
+    transport = packet + header.HeaderLength;
+    transportLength = header.TotalLength - header.HeaderLength;
+    if (!header.Fragment && !header.SourceRouted)
+    {
+        status = CheckTransport(&header, transport, transportLength);
+        if (!NT_SUCCESS(status))
+        {
+            return status;
+        }
+        StoreTransport(&header, transport, transportLength);
+    }
+    if (header.IpVersion == 4)
+    {
+        StoreSum(0, packet, header.HeaderLength, IPV4_CHECKSUM_OFFSET);
+    }
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+UINT16 ChecksumUpdate16(UINT16 checksum, UINT16 oldValue, UINT16 newValue)
+{
+    UINT64 sum = (UINT64)(UINT16)~checksum + (UINT16)~oldValue + newValue;
+
+    return ChecksumFinish(sum);
+}
+
+_Use_decl_annotations_
+UINT16 ChecksumUpdateBytes(UINT16 checksum, const UINT8 *oldBytes, const UINT8 *newBytes, SIZE_T length)
+{
+    UINT64 sum = (UINT16)~checksum;
+    SIZE_T i;
+
+    for (i = 0; i + sizeof(UINT16) <= length; i += sizeof(UINT16))
+    {
+        sum += (UINT16)~LoadField(oldBytes + i);
+        sum += LoadField(newBytes + i);
+    }
+    return ChecksumFinish(sum);
+}
+
+_Use_decl_annotations_
+UINT16 ChecksumUpdateUdp(UINT16 before, UINT16 updated)
+{
+    if (before == CHECKSUM_NOT_COMPUTED)
+    {
+        return CHECKSUM_NOT_COMPUTED;
+    }
+    return updated == 0 ? CHECKSUM_COMPUTED_ZERO : updated;
+}

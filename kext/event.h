@@ -1,0 +1,82 @@
+// Info records: encodes each once, in its final wire bytes, and queues it.
+//
+// Encoders run at once on any processor and share nothing but the table of processes that the client was told of, which
+// has a spin lock of its own, never held while a record is queued.
+
+#pragma once
+
+#include "connection_table.h"
+#include "io_queue.h"
+
+EXTERN_C_START
+
+// Process ids that the client was told of: EVENTS_TOLD_SETS sets of EVENTS_TOLD_WAYS. When a set is full the oldest
+// entry goes, and that process is told once more if it connects again.
+#define EVENTS_TOLD_SETS 512
+#define EVENTS_TOLD_WAYS 8
+
+// Longest image path in a ProcessInfo record, in bytes; a longer one is cut.
+#define EVENTS_MAX_PATH_BYTES 65534u
+
+typedef struct _EVENTS_TOLD_SET EVENTS_TOLD_SET;
+
+typedef struct _EVENTS
+{
+    IO_QUEUE *Queue;
+    MEMORY *Memory;
+    volatile LONG Extended;
+    volatile LONG PayloadLimit;
+    KSPIN_LOCK ToldLock;
+    EVENTS_TOLD_SET *Told; ///< NULL: no memory; then every connection's process is told
+    SIPHASH_KEY PathKey;
+} EVENTS;
+
+/// Never fails: without memory for the table of told processes, each connection record is preceded by its ProcessInfo.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventsInitialize(_Out_ EVENTS *events, _Inout_ MEMORY *memory, _Inout_ IO_QUEUE *queue);
+
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventsUninitialize(_Inout_ EVENTS *events);
+
+/// A new client: it was told nothing, and has the options of a base client. Call before IoQueueAttach.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventsReset(_Inout_ EVENTS *events);
+
+/// `extended`: records of type 64 and up are sent. `payloadLimit`: most payload bytes of one connection record.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ BOOLEAN extended, _In_ UINT32 payloadLimit);
+
+/// ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
+/// `payloadLayer`: PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER. Fails as IoQueuePush does; then the client does
+/// not know of `id`.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
+                         _In_ UINT8 direction, _In_ UINT8 payloadLayer,
+                         _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength);
+
+/// ConnectionEndV4 or ConnectionEndV6. Fails as IoQueuePush does.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection);
+
+/// ProcessInfo, if the client asked for extended records and was not yet told of this process id with this path. Call
+/// before EventConnection. `path`: UTF-16, `bytes` long; a terminator is left out. Two threads that tell the same
+/// process at once may both send it.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
+                          _In_ UINT32 bytes);
+
+/// LogLine. `text`: UTF-8, not terminated.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventLogLine(_Inout_ EVENTS *events, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
+                      _In_ UINT32 length);
+
+/// ReplyEnd, for extended clients: what the `sequence`-th command of this kind queued lies before it.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 sequence);
+
+/// ConnectionTimeout, for extended clients: the timeout verdict was applied to `id`.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id);
+
+EXTERN_C_END

@@ -1,0 +1,121 @@
+// The event queue: records that wait for the client's reads, and reads that wait for records.
+//
+// One spin lock guards everything but the copying to the reader: producers copy their record into the tail chunk under
+// it; at most one thread at a time, the deliverer, takes reads off the list, copies records into them and completes
+// them, with the lock released. Chunks before the tail's write position are never written again, and only the deliverer
+// frees them, so it needs no lock to copy. A deliverer that has completed a number of reads hands over to a DPC, so
+// that a producer is never kept from its packet for long.
+//
+// A pended read is completed by whoever takes it off the list under the lock: the deliverer and IoQueueDetach take only
+// reads whose cancel routine they could clear, the cancel routine takes the others.
+//
+// Locks: the queue's lock is a leaf under the cancel spin lock's rules; no IRP is completed, no memory is allocated or
+// given back, and no line is logged with it held.
+
+#pragma once
+
+#include "log.h"
+#include "statistics.h"
+
+EXTERN_C_START
+
+typedef struct _IO_QUEUE_CHUNK IO_QUEUE_CHUNK;
+
+/// A part of a record, in order.
+typedef struct _IO_QUEUE_PIECE
+{
+    const VOID *Data;
+    UINT32 Length;
+} IO_QUEUE_PIECE;
+
+typedef enum _IO_QUEUE_STATE
+{
+    IoQueueDetached,
+    IoQueueAttached,
+    IoQueueShuttingDown ///< no new records; reads get the rest, then end-of-file
+} IO_QUEUE_STATE;
+
+// What one producer or reader delivers before it hands over to the DPC.
+#define IO_QUEUE_DELIVERY_BUDGET 16
+
+// Drained chunks that are kept for the next records.
+#define IO_QUEUE_MAX_SPARE_CHUNKS 4
+
+#define IO_QUEUE_LEAST_MAX_BYTES 1024u
+
+typedef struct _IO_QUEUE
+{
+    MEMORY *Memory;
+    STATISTICS *Statistics;
+    LOG *Log;
+    KDPC DeliverDpc;
+    KEVENT Idle; ///< set when a waiting IoQueueUninitialize may go on
+
+    KSPIN_LOCK Lock;
+    // All below is guarded by Lock.
+    IO_QUEUE_STATE State;
+    BOOLEAN Extended;       ///< the client understands EventsLost
+    BOOLEAN Delivering;     ///< there is a deliverer, or the DPC is queued to be one
+    BOOLEAN Uninitializing; ///< IoQueueUninitialize waits for the deliverer
+    LIST_ENTRY Reads;       ///< IRPs by Tail.Overlay.ListEntry, oldest first
+    IO_QUEUE_CHUNK *Head;   ///< oldest chunk: the deliverer's
+    IO_QUEUE_CHUNK *Tail;   ///< newest chunk: the producers'
+    IO_QUEUE_CHUNK *Spare;
+    IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer was reading them: it frees them
+    UINT32 SpareCount;
+    UINT32 HeadOffset;     ///< first byte in Head not yet delivered
+    UINT32 SplitRemaining; ///< bytes at HeadOffset that belong to a record whose start was delivered
+    UINT32 Generation;     ///< changes on each discard
+    UINT64 QueuedBytes;
+    UINT64 MaxBytes;
+    UINT64 Lost[LossReasonCount]; ///< not yet told, by reason
+} IO_QUEUE;
+
+/// Makes a detached, empty queue bounded by OPTIONS_DEFAULT_MAX_QUEUED_BYTES. Allocates nothing.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID IoQueueInitialize(_Out_ IO_QUEUE *queue, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
+
+/// Detaches, waits for a delivery in progress and frees everything. No producer or reader may come any more.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
+
+/// A client is there: records are taken and reads are pended from now on. Starts from an empty stream and from the
+/// options of a base client.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
+
+/// The client is gone: discards all records, cancels all pended reads (STATUS_CANCELLED). Does not wait for a read that
+/// is being filled; that one still completes.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueDetach(_Inout_ IO_QUEUE *queue);
+
+/// No more records: reads get what is left, then complete with STATUS_END_OF_FILE, until IoQueueDetach.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueShutdown(_Inout_ IO_QUEUE *queue);
+
+/// `maxBytes`: bound of the bytes that wait (at least IO_QUEUE_LEAST_MAX_BYTES); what waits already stays. `extended`:
+/// the client understands EventsLost records.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ BOOLEAN extended);
+
+/// Queues one whole record, header included, given in pieces. Never waits. Fails, with nothing queued, with
+/// STATUS_BUFFER_OVERFLOW (no room: lost with `lossReason`), STATUS_INSUFFICIENT_RESOURCES (lost, out of memory),
+/// STATUS_DEVICE_NOT_CONNECTED (no client: not counted) or STATUS_INVALID_PARAMETER (the header's length is not that of
+/// the pieces: not counted). `lossReason` LossUncounted: the caller keeps the data, nothing counts as lost.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
+                     _In_ UINT8 lossReason);
+
+/// Counts `count` records that were lost before they reached the queue (LOSS_REASON).
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason);
+
+/// The IRP_MJ_READ of a direct I/O device. Pends or completes the IRP and returns what the dispatch routine returns.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp);
+
+/// Bytes that wait for a read now.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 IoQueueBytes(_Inout_ IO_QUEUE *queue);
+
+EXTERN_C_END

@@ -1,0 +1,280 @@
+#include "ip_header.h"
+
+#define IPV4_FIXED_LENGTH 20u
+#define IPV6_FIXED_LENGTH 40u
+#define TCP_FIXED_LENGTH  20u
+#define UDP_FIXED_LENGTH  8u
+
+#define IP_MAX_DATAGRAM 65535u
+
+#define IPV4_FLAG_MORE_FRAGMENTS 0x2000u
+#define IPV4_FRAGMENT_OFFSET     0x1FFFu
+#define IPV6_FLAG_MORE_FRAGMENTS 0x0001u
+#define IPV6_FRAGMENT_OFFSET     0xFFF8u
+
+// IPv6 extension headers, by IANA number.
+#define IPV6_HOP_BY_HOP     0
+#define IPV6_ROUTING        43
+#define IPV6_FRAGMENT       44
+#define IPV6_AUTHENTICATION 51
+#define IPV6_DESTINATION    60
+
+// The packet, and what the caller can see of it.
+typedef struct _IP_VIEW
+{
+    const UINT8 *Packet;
+    UINT32 Available;
+    UINT32 Length;
+} IP_VIEW;
+
+static UINT16 ReadUint16(const UINT8 *bytes)
+{
+    return (UINT16)((UINT32)bytes[0] << 8 | bytes[1]);
+}
+
+static UINT32 ReadUint32(const UINT8 *bytes)
+{
+    return (UINT32)bytes[0] << 24 | (UINT32)bytes[1] << 16 | (UINT32)bytes[2] << 8 | bytes[3];
+}
+
+// May `length` bytes at `offset` be read?
+static NTSTATUS Require(const IP_VIEW *view, UINT32 offset, UINT32 length)
+{
+    if (offset > view->Length || length > view->Length - offset)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (offset > view->Available || length > view->Available - offset)
+    {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS SetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32 leastLength, IP_HEADER *header)
+{
+    if (totalLength < leastLength || totalLength > view->Length)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    view->Length = totalLength;
+    header->TotalLength = totalLength;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS ParsePorts(const IP_VIEW *view, IP_HEADER *header)
+{
+    const UINT8 *transport = view->Packet + header->HeaderLength;
+    UINT32 fixedLength;
+    NTSTATUS status;
+
+    if (header->Protocol == PROTOCOL_TCP)
+    {
+        fixedLength = TCP_FIXED_LENGTH;
+    }
+    else if (header->Protocol == PROTOCOL_UDP)
+    {
+        fixedLength = UDP_FIXED_LENGTH;
+    }
+    else
+    {
+        return STATUS_SUCCESS;
+    }
+
+    if (header->Fragment && !header->FirstFragment)
+    {
+        return STATUS_SUCCESS;
+    }
+    status = Require(view, header->HeaderLength, fixedLength);
+    if (NT_SUCCESS(status))
+    {
+        header->SourcePort = ReadUint16(transport);
+        header->DestinationPort = ReadUint16(transport + 2);
+    }
+    return status;
+}
+
+static NTSTATUS SetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification, UINT32 dataLength)
+{
+    header->FragmentOffset = offset;
+    header->MoreFragments = more;
+    header->FragmentIdentification = identification;
+    header->Fragment = more || offset != 0;
+    header->FirstFragment = header->Fragment && offset == 0;
+    return offset + dataLength <= IP_MAX_DATAGRAM || !header->Fragment ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+}
+
+static NTSTATUS ParseV4(IP_VIEW *view, IP_HEADER *header)
+{
+    const UINT8 *packet = view->Packet;
+    UINT32 totalLength;
+    UINT32 fragment;
+    NTSTATUS status;
+
+    status = Require(view, 0, IPV4_FIXED_LENGTH);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+
+    header->IpVersion = 4;
+    header->HeaderLength = (packet[0] & 0x0Fu) * 4u;
+    header->Protocol = packet[9];
+    RtlCopyMemory(header->SourceAddress, packet + 12, 4);
+    RtlCopyMemory(header->DestinationAddress, packet + 16, 4);
+    if (header->HeaderLength < IPV4_FIXED_LENGTH)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+
+    totalLength = ReadUint16(packet + 2);
+    status = SetTotalLength(view, totalLength != 0 ? totalLength : view->Length, header->HeaderLength, header);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    status = Require(view, 0, header->HeaderLength);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+
+    fragment = ReadUint16(packet + 6);
+    status = SetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
+                         ReadUint16(packet + 4), view->Length - header->HeaderLength);
+    return NT_SUCCESS(status) ? ParsePorts(view, header) : status;
+}
+
+static BOOLEAN IsExtension(UINT8 protocol)
+{
+    return protocol == IPV6_HOP_BY_HOP || protocol == IPV6_ROUTING || protocol == IPV6_FRAGMENT ||
+           protocol == IPV6_AUTHENTICATION || protocol == IPV6_DESTINATION;
+}
+
+// Lengths are in units of 8 bytes beyond the first 8 (RFC 8200), of 4 bytes beyond the first 8 for AH (RFC 4302).
+static UINT32 ExtensionLength(UINT8 type, UINT8 lengthField)
+{
+    if (type == IPV6_FRAGMENT)
+    {
+        return 8;
+    }
+    return type == IPV6_AUTHENTICATION ? (lengthField + 2u) * 4u : (lengthField + 1u) * 8u;
+}
+
+// Reads the extension header at HeaderLength, whose type is in Protocol, and steps over it.
+static NTSTATUS ParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
+{
+    const UINT8 *extension = view->Packet + header->HeaderLength;
+    UINT8 type = header->Protocol;
+    UINT32 length;
+    NTSTATUS status;
+
+    // Every extension header is at least 8 bytes long. Hop-by-hop options stand first or not at all.
+    status = Require(view, header->HeaderLength, 8);
+    if (!NT_SUCCESS(status) || (type == IPV6_HOP_BY_HOP && !isFirst))
+    {
+        return NT_SUCCESS(status) ? STATUS_INVALID_PARAMETER : status;
+    }
+    length = ExtensionLength(type, extension[1]);
+    status = Require(view, header->HeaderLength, length);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+
+    header->Protocol = extension[0];
+    header->HeaderLength += length;
+    if (type == IPV6_ROUTING && extension[3] != 0)
+    {
+        header->SourceRouted = TRUE;
+    }
+    if (type == IPV6_FRAGMENT)
+    {
+        UINT32 fragment = ReadUint16(extension + 2);
+
+        return SetFragment(header, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
+                           ReadUint32(extension + 4), view->Length - header->HeaderLength);
+    }
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS ParseV6(IP_VIEW *view, IP_HEADER *header)
+{
+    const UINT8 *packet = view->Packet;
+    BOOLEAN fragmentSeen = FALSE;
+    UINT32 payloadLength;
+    UINT32 extensions;
+    NTSTATUS status;
+
+    status = Require(view, 0, IPV6_FIXED_LENGTH);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+
+    header->IpVersion = 6;
+    header->HeaderLength = IPV6_FIXED_LENGTH;
+    header->Protocol = packet[6];
+    RtlCopyMemory(header->SourceAddress, packet + 8, 16);
+    RtlCopyMemory(header->DestinationAddress, packet + 24, 16);
+
+    payloadLength = ReadUint16(packet + 4);
+    status = SetTotalLength(view, payloadLength != 0 ? IPV6_FIXED_LENGTH + payloadLength : view->Length,
+                            IPV6_FIXED_LENGTH, header);
+    for (extensions = 0; NT_SUCCESS(status) && IsExtension(header->Protocol); extensions++)
+    {
+        if (extensions == IP_HEADER_MAX_EXTENSIONS || (header->Protocol == IPV6_FRAGMENT && fragmentSeen))
+        {
+            return STATUS_INVALID_PARAMETER;
+        }
+        fragmentSeen = fragmentSeen || header->Protocol == IPV6_FRAGMENT;
+        status = ParseExtension(view, extensions == 0, header);
+        if (NT_SUCCESS(status) && header->Fragment && !header->FirstFragment)
+        {
+            // What follows is the middle of the datagram, whatever its number says.
+            return STATUS_SUCCESS;
+        }
+    }
+    return NT_SUCCESS(status) ? ParsePorts(view, header) : status;
+}
+
+_Use_decl_annotations_
+NTSTATUS IpHeaderParse(const UINT8 *packet, UINT32 available, UINT32 packetLength, IP_HEADER *header)
+{
+    IP_VIEW view;
+    NTSTATUS status;
+
+    view.Packet = packet;
+    view.Available = available < packetLength ? available : packetLength;
+    view.Length = packetLength;
+    RtlZeroMemory(header, sizeof(*header));
+
+    status = Require(&view, 0, 1);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    switch (packet[0] >> 4)
+    {
+    case 4:
+        return ParseV4(&view, header);
+    case 6:
+        return ParseV6(&view, header);
+    default:
+        return STATUS_INVALID_PARAMETER;
+    }
+}
+
+_Use_decl_annotations_
+VOID IpHeaderToKey(const IP_HEADER *header, UINT8 direction, CONNECTION_KEY *key)
+{
+    BOOLEAN outbound = direction == DirectionOutbound;
+
+    RtlZeroMemory(key, sizeof(*key));
+    RtlCopyMemory(key->LocalAddress, outbound ? header->SourceAddress : header->DestinationAddress, 16);
+    RtlCopyMemory(key->RemoteAddress, outbound ? header->DestinationAddress : header->SourceAddress, 16);
+    key->LocalPort = outbound ? header->SourcePort : header->DestinationPort;
+    key->RemotePort = outbound ? header->DestinationPort : header->SourcePort;
+    key->Protocol = header->Protocol;
+    key->IpVersion = header->IpVersion;
+}

@@ -1,0 +1,159 @@
+#include "log.h"
+
+// A line's state: 0 never written or drained; otherwise (sequence + 1) * 2, plus 1 while somebody owns the line. So the
+// state tells which turn of the ring the text belongs to.
+#define LOG_LINE_OWNED 1
+
+struct _LOG_LINE
+{
+    volatile LONG64 State;
+    UINT16 Length;
+    UINT8 Severity;
+    CHAR Text[LOG_LINE_MAX_LENGTH + 1];
+};
+
+static LONG64 StateOf(LONG64 sequence)
+{
+    return (sequence + 1) * 2;
+}
+
+_Use_decl_annotations_
+NTSTATUS LogInitialize(LOG *log, MEMORY *memory)
+{
+    RtlZeroMemory(log, sizeof(*log));
+    log->Memory = memory;
+    log->Level = LogSeverityWarning;
+    log->Lines = (LOG_LINE *)MemoryAllocate(memory, LOG_LINE_COUNT * sizeof(LOG_LINE));
+    return log->Lines != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+}
+
+_Use_decl_annotations_
+VOID LogUninitialize(LOG *log)
+{
+    MemoryFree(log->Memory, log->Lines);
+    log->Lines = NULL;
+}
+
+_Use_decl_annotations_
+VOID LogSetLevel(LOG *log, UINT8 level)
+{
+    WriteNoFence(&log->Level, level);
+}
+
+// Paths differ between build machines and are long; the name says enough.
+static const char *BaseName(const char *path)
+{
+    const char *name = path;
+
+    for (; *path != '\0'; path++)
+    {
+        if (*path == '/' || *path == '\\')
+        {
+            name = path + 1;
+        }
+    }
+    return name;
+}
+
+// _vsnprintf leaves a cut text unterminated and returns a negative number; a C99 one returns what it would have needed.
+static UINT32 FormatAt(CHAR *text, UINT32 length, const char *format, va_list arguments)
+{
+    UINT32 room = LOG_LINE_MAX_LENGTH - length;
+    int written = _vsnprintf(text + length, room + 1, format, arguments);
+
+    return written < 0 || (UINT32)written > room ? LOG_LINE_MAX_LENGTH : length + (UINT32)written;
+}
+
+static UINT32 FormatPosition(CHAR *text, const char *format, ...)
+{
+    va_list arguments;
+    UINT32 length;
+
+    va_start(arguments, format);
+    length = FormatAt(text, 0, format, arguments);
+    va_end(arguments);
+    return length;
+}
+
+// Claims the line for the writer of `sequence`. It gives up when another owns the line, or has already written a later
+// turn into it: then this line is older than what is kept.
+static BOOLEAN ClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
+{
+    LONG64 state = ReadNoFence64(&line->State);
+
+    if ((state & LOG_LINE_OWNED) != 0 || state > StateOf(sequence) ||
+        InterlockedCompareExchange64(&line->State, StateOf(sequence) | LOG_LINE_OWNED, state) != state)
+    {
+        InterlockedIncrement64(&log->Overwritten);
+        return FALSE;
+    }
+    if (state != 0)
+    {
+        InterlockedIncrement64(&log->Overwritten);
+    }
+    return TRUE;
+}
+
+_Use_decl_annotations_
+VOID LogWrite(LOG *log, LOG_SEVERITY severity, const char *file, int lineNumber, const char *format, ...)
+{
+    LOG_LINE *line;
+    LONG64 sequence;
+    va_list arguments;
+    UINT32 length;
+
+    if (log->Lines == NULL)
+    {
+        return;
+    }
+    sequence = InterlockedIncrement64(&log->NextWrite) - 1;
+    line = &log->Lines[sequence % LOG_LINE_COUNT];
+    if (!ClaimForWrite(log, line, sequence))
+    {
+        return;
+    }
+
+    length = FormatPosition(line->Text, "%s:%d ", BaseName(file), lineNumber);
+    va_start(arguments, format);
+    length = FormatAt(line->Text, length, format, arguments);
+    va_end(arguments);
+    line->Length = (UINT16)length;
+    line->Severity = (UINT8)severity;
+    WriteRelease64(&line->State, StateOf(sequence));
+}
+
+// Hands out one line. FALSE: the visitor keeps it.
+static BOOLEAN DrainLine(LOG_LINE *line, LONG64 sequence, LOG_VISITOR visitor, void *context)
+{
+    LONG64 state = StateOf(sequence);
+    BOOLEAN taken;
+
+    if (InterlockedCompareExchange64(&line->State, state | LOG_LINE_OWNED, state) != state)
+    {
+        // Drained by another, overwritten since, or being written this moment.
+        return TRUE;
+    }
+    taken = visitor(context, line->Severity, line->Text, line->Length);
+    WriteRelease64(&line->State, taken ? 0 : state);
+    return taken;
+}
+
+_Use_decl_annotations_
+UINT64 LogDrain(LOG *log, LOG_VISITOR visitor, void *context)
+{
+    LONG64 end = ReadAcquire64(&log->NextWrite);
+    LONG64 sequence = end > LOG_LINE_COUNT ? end - LOG_LINE_COUNT : 0;
+
+    if (log->Lines == NULL)
+    {
+        return 0;
+    }
+    for (; sequence < end; sequence++)
+    {
+        if (!DrainLine(&log->Lines[sequence % LOG_LINE_COUNT], sequence, visitor, context))
+        {
+            break;
+        }
+    }
+    return (UINT64)InterlockedExchange64(&log->Overwritten, 0);
+}

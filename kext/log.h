@@ -1,0 +1,78 @@
+// The log: a ring of the last 1024 lines, which the client fetches with GetLogs.
+//
+// Lock-free. Each line has a state word that its present owner (one writer, or one drain) claims with a
+// compare-exchange; whoever finds a line claimed does not wait but gives the line up and counts it. The level is
+// checked before anything is formatted. Formats must be safe at DISPATCH_LEVEL: no %ws, %wZ, %ls, and no floating
+// point.
+
+#pragma once
+
+#include "memory.h"
+#include "protocol.h"
+
+EXTERN_C_START
+
+#define LOG_LINE_COUNT      1024
+#define LOG_LINE_MAX_LENGTH 500
+
+typedef struct _LOG_LINE LOG_LINE;
+
+typedef struct _LOG
+{
+    MEMORY *Memory;
+    LOG_LINE *Lines;
+    volatile LONG Level;         ///< least LOG_SEVERITY that is kept
+    volatile LONG64 NextWrite;   ///< sequence of the next line written
+    volatile LONG64 Overwritten; ///< lines lost since the last drain
+} LOG;
+
+/// Called for one line: `text` is UTF-8, not terminated, valid during the call. Returns FALSE to stop the drain and
+/// keep the line for the next one.
+typedef BOOLEAN (*LOG_VISITOR)(_Inout_opt_ void *context, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
+                               _In_ UINT32 length);
+
+/// Allocates the ring; level warning. STATUS_INSUFFICIENT_RESOURCES, after which every other call is safe and keeps
+/// nothing.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS LogInitialize(_Out_ LOG *log, _Inout_ MEMORY *memory);
+
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID LogUninitialize(_Inout_ LOG *log);
+
+/// Keeps lines of this LOG_SEVERITY and above. 0 keeps all, 7 and more none.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID LogSetLevel(_Inout_ LOG *log, _In_ UINT8 level);
+
+/// Writes "file:line text" into the ring, cut to LOG_LINE_MAX_LENGTH bytes. Use the macros below: they check the level.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID LogWrite(_Inout_ LOG *log, _In_ LOG_SEVERITY severity, _In_z_ const char *file, _In_ int line,
+              _In_z_ _Printf_format_string_ const char *format, ...);
+
+/// Hands out and removes the lines, oldest first, up to those written before the call. Several drains may run at once:
+/// each line is handed out once. Returns how many lines were overwritten since the last drain.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 LogDrain(_Inout_ LOG *log, _In_ LOG_VISITOR visitor, _Inout_opt_ void *context);
+
+FORCEINLINE BOOLEAN LogIsEnabled(_In_ const LOG *log, _In_ LOG_SEVERITY severity)
+{
+    return (LONG)severity >= ReadNoFence(&log->Level);
+}
+
+#define LogAt(log, severity, ...)                                                                                      \
+    do                                                                                                                 \
+    {                                                                                                                  \
+        if (LogIsEnabled((log), (severity)))                                                                           \
+        {                                                                                                              \
+            LogWrite((log), (severity), __FILE__, __LINE__, __VA_ARGS__);                                              \
+        }                                                                                                              \
+    } while (0)
+
+#define LogTrace(log, ...)    LogAt(log, LogSeverityTrace, __VA_ARGS__)
+#define LogDebug(log, ...)    LogAt(log, LogSeverityDebug, __VA_ARGS__)
+#define LogInfo(log, ...)     LogAt(log, LogSeverityInfo, __VA_ARGS__)
+#define LogWarning(log, ...)  LogAt(log, LogSeverityWarning, __VA_ARGS__)
+#define LogError(log, ...)    LogAt(log, LogSeverityError, __VA_ARGS__)
+#define LogCritical(log, ...) LogAt(log, LogSeverityCritical, __VA_ARGS__)
+
+EXTERN_C_END

@@ -1,0 +1,132 @@
+#include "memory.h"
+
+// Precedes what the caller gets; keeps 16-byte alignment.
+typedef struct _MEMORY_HEADER
+{
+    PVOID Block;  // as the pool gave it
+    SIZE_T Bytes; // of the whole block
+} MEMORY_HEADER;
+
+static_assert(sizeof(MEMORY_HEADER) == 16, "the caller's alignment depends on it");
+
+// ExAllocatePool2's flags (WDK page "POOL_FLAGS").
+static const UINT64 PoolFlagUninitialized = 0x2;
+static const UINT64 PoolFlagNonPaged = 0x40;
+
+// Nothing in the kext needs a larger block; a larger request is a mistake and fails as one that the pool refuses.
+static const SIZE_T MaxAllocationBytes = 1u << 30;
+
+_Use_decl_annotations_
+VOID MemoryInitialize(MEMORY *memory)
+{
+    UNICODE_STRING name;
+
+    RtlZeroMemory(memory, sizeof(*memory));
+    RtlInitUnicodeString(&name, L"ExAllocatePool2");
+    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)(ULONG_PTR)MmGetSystemRoutineAddress(&name);
+}
+
+static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
+{
+    if (memory->AllocatePool2 != NULL)
+    {
+        return memory->AllocatePool2(PoolFlagNonPaged | PoolFlagUninitialized, bytes, MEMORY_TAG);
+    }
+    return ExAllocatePoolWithTag(NonPagedPoolNx, bytes, MEMORY_TAG);
+}
+
+static VOID CountAllocated(MEMORY *memory, SIZE_T bytes)
+{
+    LONG64 now = InterlockedAdd64(&memory->Bytes, (LONG64)bytes);
+    LONG64 peak = ReadNoFence64(&memory->PeakBytes);
+
+    while (now > peak)
+    {
+        LONG64 seen = InterlockedCompareExchange64(&memory->PeakBytes, now, peak);
+
+        if (seen == peak)
+        {
+            return;
+        }
+        peak = seen;
+    }
+}
+
+static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
+{
+    // The pool aligns to 16.
+    SIZE_T overhead = sizeof(MEMORY_HEADER) + alignment - 16;
+    ULONG_PTR address;
+    PVOID block;
+    MEMORY_HEADER *header;
+
+    block = bytes <= MaxAllocationBytes ? AllocatePool(memory, bytes + overhead) : NULL;
+    if (block == NULL)
+    {
+        InterlockedIncrement64(&memory->FailedAllocations);
+        return NULL;
+    }
+
+    address = ((ULONG_PTR)block + overhead) & ~(ULONG_PTR)(alignment - 1);
+    header = (MEMORY_HEADER *)address - 1;
+    header->Block = block;
+    header->Bytes = bytes + overhead;
+    CountAllocated(memory, bytes + overhead);
+    return (PVOID)address;
+}
+
+_Use_decl_annotations_
+PVOID MemoryAllocate(MEMORY *memory, SIZE_T bytes)
+{
+    PVOID address = AllocateAligned(memory, bytes, 16);
+
+    if (address != NULL)
+    {
+        RtlZeroMemory(address, bytes);
+    }
+    return address;
+}
+
+_Use_decl_annotations_
+PVOID MemoryAllocateUninitialized(MEMORY *memory, SIZE_T bytes)
+{
+    return AllocateAligned(memory, bytes, 16);
+}
+
+_Use_decl_annotations_
+PVOID MemoryAllocateCacheAligned(MEMORY *memory, SIZE_T bytes)
+{
+    PVOID address = AllocateAligned(memory, bytes, PLATFORM_CACHE_LINE);
+
+    if (address != NULL)
+    {
+        RtlZeroMemory(address, bytes);
+    }
+    return address;
+}
+
+_Use_decl_annotations_
+VOID MemoryFree(MEMORY *memory, PVOID address)
+{
+    MEMORY_HEADER *header;
+
+    if (address == NULL)
+    {
+        return;
+    }
+    header = (MEMORY_HEADER *)address - 1;
+    InterlockedAdd64(&memory->Bytes, -(LONG64)header->Bytes);
+    ExFreePoolWithTag(header->Block, MEMORY_TAG);
+}
+
+_Use_decl_annotations_
+UINT64 MemoryBytes(const MEMORY *memory)
+{
+    return (UINT64)ReadNoFence64(&memory->Bytes);
+}
+
+_Use_decl_annotations_
+UINT64 MemoryPeakBytes(const MEMORY *memory)
+{
+    return (UINT64)ReadNoFence64(&memory->PeakBytes);
+}

@@ -1,0 +1,85 @@
+// The one way to the system's headers, and the few things that differ between the kits that build the kext:
+// MSVC with the WDK, mingw-w64's DDK, and the host build, where the headers under sim/include stand in for both.
+
+#pragma once
+
+#include <ntddk.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <ndis.h>
+
+#include <fwpsk.h>
+
+#include <fwpmk.h>
+
+#if !defined(__cplusplus) && !defined(static_assert)
+#define static_assert _Static_assert
+#endif
+
+#ifndef EXTERN_C_START
+#ifdef __cplusplus
+#define EXTERN_C_START                                                                                                 \
+    extern "C"                                                                                                         \
+    {
+#define EXTERN_C_END }
+#else
+#define EXTERN_C_START
+#define EXTERN_C_END
+#endif
+#endif
+
+// Shared counters and locks are padded to this, so that two processors do not fight over one line.
+#define PLATFORM_CACHE_LINE 64
+
+// KeQueryInterruptTime counts in 100 ns.
+#define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
+#define PLATFORM_TICKS_PER_SECOND      10000000ULL
+
+#if defined(__MINGW32__) && !defined(PLATFORM_HAS_ORDERED_ACCESS)
+// The WDK has these as inline functions; mingw-w64's DDK lacks them.
+EXTERN_C_START
+
+FORCEINLINE LONG ReadAcquire(const volatile LONG *source)
+{
+    return __atomic_load_n(source, __ATOMIC_ACQUIRE);
+}
+
+FORCEINLINE LONG ReadNoFence(const volatile LONG *source)
+{
+    return __atomic_load_n(source, __ATOMIC_RELAXED);
+}
+
+FORCEINLINE VOID WriteRelease(volatile LONG *destination, LONG value)
+{
+    __atomic_store_n(destination, value, __ATOMIC_RELEASE);
+}
+
+FORCEINLINE VOID WriteNoFence(volatile LONG *destination, LONG value)
+{
+    __atomic_store_n(destination, value, __ATOMIC_RELAXED);
+}
+
+FORCEINLINE LONG64 ReadAcquire64(const volatile LONG64 *source)
+{
+    return __atomic_load_n(source, __ATOMIC_ACQUIRE);
+}
+
+FORCEINLINE LONG64 ReadNoFence64(const volatile LONG64 *source)
+{
+    return __atomic_load_n(source, __ATOMIC_RELAXED);
+}
+
+FORCEINLINE VOID WriteRelease64(volatile LONG64 *destination, LONG64 value)
+{
+    __atomic_store_n(destination, value, __ATOMIC_RELEASE);
+}
+
+FORCEINLINE VOID WriteNoFence64(volatile LONG64 *destination, LONG64 value)
+{
+    __atomic_store_n(destination, value, __ATOMIC_RELAXED);
+}
+
+EXTERN_C_END
+#endif

@@ -1,0 +1,357 @@
+// The wire format between the kext and user mode (docs: the protocol page). Little-endian, packed, nothing aligned. IP
+// addresses are in network byte order, ports in little-endian.
+
+#pragma once
+
+#include "platform.h"
+
+EXTERN_C_START
+
+#define PROTOCOL_VERSION_MAJOR    2
+#define PROTOCOL_VERSION_MINOR    1
+#define PROTOCOL_VERSION_REVISION 0
+#define PROTOCOL_VERSION_BUILD    0
+
+#define PROTOCOL_EXTENSION 1
+
+// Most commands that one write may hold, as GetCapabilities tells the client.
+#define PROTOCOL_MAX_COMMANDS_PER_WRITE 65536
+
+// A reader takes a longer record for a corrupt stream.
+#define PROTOCOL_MAX_RECORD_LENGTH (16u * 1024u * 1024u)
+
+// Entries that one bandwidth record holds at most.
+#define PROTOCOL_MAX_BANDWIDTH_ENTRIES 4096
+
+typedef enum _INFO_TYPE
+{
+    InfoLogLine = 0,
+    InfoConnectionV4 = 1,
+    InfoConnectionV6 = 2,
+    InfoConnectionEndV4 = 3,
+    InfoConnectionEndV6 = 4,
+    InfoBandwidthStatsV4 = 5,
+    InfoBandwidthStatsV6 = 6,
+    InfoEventsLost = 64,
+    InfoReplyEnd = 65,
+    InfoProcessInfo = 66,
+    InfoConnectionTimeout = 67
+} INFO_TYPE;
+
+typedef enum _COMMAND
+{
+    CommandShutdown = 0,
+    CommandVerdict = 1,
+    CommandUpdateV4 = 2,
+    CommandUpdateV6 = 3,
+    CommandClearCache = 4,
+    CommandGetLogs = 5,
+    CommandGetBandwidthStats = 6,
+    CommandPrintMemoryStats = 7,
+    CommandCleanEndedConnections = 8,
+    CommandCount
+} COMMAND;
+
+typedef enum _VERDICT
+{
+    VerdictUndecided = 0,
+    VerdictUndeterminable = 1,
+    VerdictAccept = 2,
+    VerdictPermanentAccept = 3,
+    VerdictBlock = 4,
+    VerdictPermanentBlock = 5,
+    VerdictDrop = 6,
+    VerdictPermanentDrop = 7,
+    VerdictRedirectNameServer = 8,
+    VerdictRedirectTunnel = 9,
+    VerdictFailed = 10,
+    VerdictRedirectSplitTunnel = 11,
+    VerdictCount
+} VERDICT;
+
+typedef enum _DIRECTION
+{
+    DirectionOutbound = 0,
+    DirectionInbound = 1
+} DIRECTION;
+
+typedef enum _LOG_SEVERITY
+{
+    LogSeverityTrace = 1,
+    LogSeverityDebug = 2,
+    LogSeverityInfo = 3,
+    LogSeverityWarning = 4,
+    LogSeverityError = 5,
+    LogSeverityCritical = 6
+} LOG_SEVERITY;
+
+typedef enum _LOSS_REASON
+{
+    LossUncounted = 0, ///< not on the wire: the producer keeps the data and tries again
+    LossQueueFull = 1,
+    LossHeldPacketLimit = 2,
+    LossOutOfMemory = 3,
+    LossReasonCount
+} LOSS_REASON;
+
+// Where the payload of a connection record starts.
+#define PROTOCOL_PAYLOAD_NETWORK_LAYER   3 ///< at the IP header: recorded at a packet layer
+#define PROTOCOL_PAYLOAD_TRANSPORT_LAYER 4 ///< at the transport header: recorded at an ALE layer
+
+// IANA protocol numbers.
+#define PROTOCOL_ICMP   1
+#define PROTOCOL_IGMP   2
+#define PROTOCOL_TCP    6
+#define PROTOCOL_UDP    17
+#define PROTOCOL_ICMPV6 58
+
+#define PROTOCOL_DEVICE_TYPE 40000
+#define PROTOCOL_IOCTL(function)                                                                                       \
+    (((ULONG)PROTOCOL_DEVICE_TYPE << 16) | ((ULONG)(FILE_READ_DATA | FILE_WRITE_DATA) << 14) |                         \
+     ((ULONG)(function) << 2) | METHOD_BUFFERED)
+
+#define IOCTL_NETVERDICT_VERSION          PROTOCOL_IOCTL(0x800)
+#define IOCTL_NETVERDICT_SHUTDOWN_REQUEST PROTOCOL_IOCTL(0x801)
+#define IOCTL_NETVERDICT_GET_CAPABILITIES PROTOCOL_IOCTL(0x810)
+#define IOCTL_NETVERDICT_SET_OPTIONS      PROTOCOL_IOCTL(0x811)
+#define IOCTL_NETVERDICT_GET_STATISTICS   PROTOCOL_IOCTL(0x812)
+
+#define OPTION_FLAG_EXTENDED_RECORDS 0x1u
+#define OPTION_FLAG_FAIL_CLOSED      0x2u
+
+// Bits of CAPABILITIES_WIRE.FeatureBits.
+#define FEATURE_EXTENDED_RECORDS 0x1ULL
+#define FEATURE_OPTIONS          0x2ULL
+#define FEATURE_STATISTICS       0x4ULL
+#define FEATURE_COMMAND_BATCHES  0x8ULL
+
+#pragma pack(push, 1)
+
+typedef struct _INFO_HEADER_WIRE
+{
+    UINT8 Type;    ///< INFO_TYPE
+    UINT32 Length; ///< of what follows this header
+} INFO_HEADER_WIRE;
+
+typedef struct _LOG_LINE_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT8 Severity; ///< LOG_SEVERITY; UTF-8 text follows to the end of the record
+} LOG_LINE_WIRE;
+
+typedef struct _CONNECTION_V4_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Id;
+    UINT64 ProcessId;
+    UINT8 Direction;
+    UINT8 Protocol;
+    UINT8 LocalAddress[4];
+    UINT8 RemoteAddress[4];
+    UINT16 LocalPort;
+    UINT16 RemotePort;
+    UINT8 PayloadLayer;
+    UINT32 PayloadLength; ///< the payload follows
+} CONNECTION_V4_WIRE;
+
+typedef struct _CONNECTION_V6_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Id;
+    UINT64 ProcessId;
+    UINT8 Direction;
+    UINT8 Protocol;
+    UINT8 LocalAddress[16];
+    UINT8 RemoteAddress[16];
+    UINT16 LocalPort;
+    UINT16 RemotePort;
+    UINT8 PayloadLayer;
+    UINT32 PayloadLength; ///< the payload follows
+} CONNECTION_V6_WIRE;
+
+typedef struct _CONNECTION_END_V4_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 ProcessId;
+    UINT8 Direction;
+    UINT8 Protocol;
+    UINT8 LocalAddress[4];
+    UINT8 RemoteAddress[4];
+    UINT16 LocalPort;
+    UINT16 RemotePort;
+} CONNECTION_END_V4_WIRE;
+
+typedef struct _CONNECTION_END_V6_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 ProcessId;
+    UINT8 Direction;
+    UINT8 Protocol;
+    UINT8 LocalAddress[16];
+    UINT8 RemoteAddress[16];
+    UINT16 LocalPort;
+    UINT16 RemotePort;
+} CONNECTION_END_V6_WIRE;
+
+typedef struct _BANDWIDTH_STATS_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT8 Protocol;
+    UINT32 Count; ///< entries follow
+} BANDWIDTH_STATS_WIRE;
+
+typedef struct _BANDWIDTH_ENTRY_V4_WIRE
+{
+    UINT8 LocalAddress[4];
+    UINT16 LocalPort;
+    UINT8 RemoteAddress[4];
+    UINT16 RemotePort;
+    UINT64 TransmittedBytes;
+    UINT64 ReceivedBytes;
+} BANDWIDTH_ENTRY_V4_WIRE;
+
+typedef struct _BANDWIDTH_ENTRY_V6_WIRE
+{
+    UINT8 LocalAddress[16];
+    UINT16 LocalPort;
+    UINT8 RemoteAddress[16];
+    UINT16 RemotePort;
+    UINT64 TransmittedBytes;
+    UINT64 ReceivedBytes;
+} BANDWIDTH_ENTRY_V6_WIRE;
+
+typedef struct _EVENTS_LOST_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Count;
+    UINT8 Reason; ///< LOSS_REASON
+} EVENTS_LOST_WIRE;
+
+typedef struct _REPLY_END_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT8 Command; ///< COMMAND
+    UINT64 Sequence;
+} REPLY_END_WIRE;
+
+typedef struct _PROCESS_INFO_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 ProcessId; ///< UTF-16LE image path follows to the end of the record
+} PROCESS_INFO_WIRE;
+
+typedef struct _CONNECTION_TIMEOUT_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Id;
+} CONNECTION_TIMEOUT_WIRE;
+
+typedef struct _COMMAND_VERDICT_WIRE
+{
+    UINT8 Command;
+    UINT64 Id;
+    UINT8 Verdict;
+} COMMAND_VERDICT_WIRE;
+
+typedef struct _COMMAND_UPDATE_V4_WIRE
+{
+    UINT8 Command;
+    UINT8 Protocol;
+    UINT8 LocalAddress[4];
+    UINT16 LocalPort;
+    UINT8 RemoteAddress[4];
+    UINT16 RemotePort;
+    UINT8 Verdict;
+} COMMAND_UPDATE_V4_WIRE;
+
+typedef struct _COMMAND_UPDATE_V6_WIRE
+{
+    UINT8 Command;
+    UINT8 Protocol;
+    UINT8 LocalAddress[16];
+    UINT16 LocalPort;
+    UINT8 RemoteAddress[16];
+    UINT16 RemotePort;
+    UINT8 Verdict;
+} COMMAND_UPDATE_V6_WIRE;
+
+typedef struct _VERSION_WIRE
+{
+    UINT8 Major;
+    UINT8 Minor;
+    UINT8 Revision;
+    UINT8 Build;
+} VERSION_WIRE;
+
+typedef struct _CAPABILITIES_WIRE
+{
+    UINT32 StructSize;
+    UINT32 ProtocolExtension;
+    UINT64 FeatureBits;
+    UINT32 MaxCommandsPerWrite;
+} CAPABILITIES_WIRE;
+
+typedef struct _OPTIONS_WIRE
+{
+    UINT32 StructSize;
+    UINT32 Flags;
+    UINT32 PayloadLimit;
+    UINT32 PendingTimeoutMs;
+    UINT8 TimeoutVerdict;
+    UINT8 LogLevel;
+    UINT16 DnsPort;
+    UINT16 TunnelPort;
+    UINT16 SplitTunnelPort;
+    UINT32 MaxQueuedBytes;
+    UINT32 MaxHeldPackets;
+} OPTIONS_WIRE;
+
+typedef struct _STATISTICS_WIRE
+{
+    UINT32 StructSize;
+    UINT64 EventsQueued;
+    UINT64 EventsDelivered;
+    UINT64 EventsLost;
+    UINT64 BytesDelivered;
+    UINT64 ReadsCompleted;
+    UINT64 VerdictsApplied;
+    UINT64 VerdictsUnknownId;
+    UINT64 CommandsRejected;
+    UINT64 PacketsHeld;
+    UINT64 Connections;
+    UINT64 BandwidthEntries;
+    UINT64 PoolBytes;
+    UINT64 PoolBytesPeak;
+    UINT64 PacketsPermitted;
+    UINT64 PacketsBlocked;
+    UINT64 PacketsInjected;
+    UINT64 InjectFailures;
+    UINT64 PacketsRedirected;
+    UINT64 FragmentsBlocked;
+    UINT64 MalformedPackets;
+} STATISTICS_WIRE;
+
+#pragma pack(pop)
+
+static_assert(sizeof(INFO_HEADER_WIRE) == 5, "info header");
+static_assert(sizeof(LOG_LINE_WIRE) == 5 + 1, "LogLine");
+static_assert(sizeof(CONNECTION_V4_WIRE) == 5 + 35, "ConnectionV4");
+static_assert(sizeof(CONNECTION_V6_WIRE) == 5 + 59, "ConnectionV6");
+static_assert(sizeof(CONNECTION_END_V4_WIRE) == 5 + 22, "ConnectionEndV4");
+static_assert(sizeof(CONNECTION_END_V6_WIRE) == 5 + 46, "ConnectionEndV6");
+static_assert(sizeof(BANDWIDTH_STATS_WIRE) == 5 + 5, "BandwidthStats");
+static_assert(sizeof(BANDWIDTH_ENTRY_V4_WIRE) == 28, "BandwidthStatsV4 entry");
+static_assert(sizeof(BANDWIDTH_ENTRY_V6_WIRE) == 52, "BandwidthStatsV6 entry");
+static_assert(sizeof(EVENTS_LOST_WIRE) == 5 + 9, "EventsLost");
+static_assert(sizeof(REPLY_END_WIRE) == 5 + 9, "ReplyEnd");
+static_assert(sizeof(PROCESS_INFO_WIRE) == 5 + 8, "ProcessInfo");
+static_assert(sizeof(CONNECTION_TIMEOUT_WIRE) == 5 + 8, "ConnectionTimeout");
+static_assert(sizeof(COMMAND_VERDICT_WIRE) == 10, "Verdict command");
+static_assert(sizeof(COMMAND_UPDATE_V4_WIRE) == 15, "UpdateV4 command");
+static_assert(sizeof(COMMAND_UPDATE_V6_WIRE) == 39, "UpdateV6 command");
+static_assert(sizeof(VERSION_WIRE) == 4, "version");
+static_assert(sizeof(CAPABILITIES_WIRE) == 20, "capabilities");
+static_assert(sizeof(OPTIONS_WIRE) == 32, "options");
+static_assert(sizeof(STATISTICS_WIRE) == 4 + 20 * 8, "statistics");
+
+EXTERN_C_END

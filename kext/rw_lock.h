@@ -1,0 +1,109 @@
+// A reader-writer spin lock in one word. The system's own (ExAcquireSpinLockShared) is missing in Wine.
+//
+// Bit 31: a writer holds the lock or waits for the readers to leave; no new reader enters then, so that readers cannot
+// starve a writer. Bits 0..30: number of readers inside. All holders run at DISPATCH_LEVEL. The lock is not recursive
+// in either mode, and a shared hold cannot be upgraded.
+
+#pragma once
+
+#include "platform.h"
+
+EXTERN_C_START
+
+typedef struct _RW_LOCK
+{
+    volatile LONG State;
+} RW_LOCK;
+
+#define RW_LOCK_WRITER ((LONG)0x80000000)
+
+/// Makes a lock that nobody holds. Any IRQL.
+FORCEINLINE VOID RwLockInitialize(_Out_ RW_LOCK *lock)
+{
+    lock->State = 0;
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockAcquireSharedAtDpcLevel(_Inout_ RW_LOCK *lock)
+{
+    for (;;)
+    {
+        LONG state = ReadNoFence(&lock->State);
+
+        if (state >= 0 && InterlockedCompareExchange(&lock->State, state + 1, state) == state)
+        {
+            return;
+        }
+        YieldProcessor();
+    }
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockReleaseSharedFromDpcLevel(_Inout_ RW_LOCK *lock)
+{
+    InterlockedDecrement(&lock->State);
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockAcquireExclusiveAtDpcLevel(_Inout_ RW_LOCK *lock)
+{
+    while ((InterlockedOr(&lock->State, RW_LOCK_WRITER) & RW_LOCK_WRITER) != 0)
+    {
+        while (ReadNoFence(&lock->State) < 0)
+        {
+            YieldProcessor();
+        }
+    }
+    while (ReadAcquire(&lock->State) != RW_LOCK_WRITER)
+    {
+        YieldProcessor();
+    }
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockReleaseExclusiveFromDpcLevel(_Inout_ RW_LOCK *lock)
+{
+    WriteRelease(&lock->State, 0);
+}
+
+/// Enters as a reader, together with others. Returns the IRQL to give back on release.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_IRQL_raises_(DISPATCH_LEVEL)
+_Must_inspect_result_
+FORCEINLINE KIRQL RwLockAcquireShared(_Inout_ RW_LOCK *lock)
+{
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    RwLockAcquireSharedAtDpcLevel(lock);
+    return irql;
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockReleaseShared(_Inout_ RW_LOCK *lock, _In_ _IRQL_restores_ KIRQL irql)
+{
+    RwLockReleaseSharedFromDpcLevel(lock);
+    KeLowerIrql(irql);
+}
+
+/// Enters alone. Returns the IRQL to give back on release.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_IRQL_raises_(DISPATCH_LEVEL)
+_Must_inspect_result_
+FORCEINLINE KIRQL RwLockAcquireExclusive(_Inout_ RW_LOCK *lock)
+{
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    RwLockAcquireExclusiveAtDpcLevel(lock);
+    return irql;
+}
+
+_IRQL_requires_(DISPATCH_LEVEL)
+FORCEINLINE VOID RwLockReleaseExclusive(_Inout_ RW_LOCK *lock, _In_ _IRQL_restores_ KIRQL irql)
+{
+    RwLockReleaseExclusiveFromDpcLevel(lock);
+    KeLowerIrql(irql);
+}
+
+EXTERN_C_END

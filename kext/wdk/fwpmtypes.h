@@ -1,0 +1,124 @@
+/*
+ * Objects of the filter engine's management interface: sessions, sublayers, callouts and filters.
+ */
+#pragma once
+
+#include "fwptypes.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FWPM_SESSION_FLAG_DYNAMIC 0x00000001
+
+#define FWPM_TXN_READ_ONLY 0x00000001
+
+#define FWPM_SUBLAYER_FLAG_PERSISTENT 0x00000001
+
+#define FWPM_CALLOUT_FLAG_PERSISTENT 0x00010000
+#define FWPM_CALLOUT_FLAG_USES_PROVIDER_CONTEXT 0x00020000
+#define FWPM_CALLOUT_FLAG_REGISTERED 0x00040000
+
+#define FWPM_FILTER_FLAG_NONE 0x00000000
+#define FWPM_FILTER_FLAG_PERSISTENT 0x00000001
+#define FWPM_FILTER_FLAG_BOOTTIME 0x00000002
+#define FWPM_FILTER_FLAG_HAS_PROVIDER_CONTEXT 0x00000004
+#define FWPM_FILTER_FLAG_CLEAR_ACTION_RIGHT 0x00000008
+#define FWPM_FILTER_FLAG_PERMIT_IF_CALLOUT_UNREGISTERED 0x00000010
+#define FWPM_FILTER_FLAG_DISABLED 0x00000020
+#define FWPM_FILTER_FLAG_INDEXED 0x00000040
+
+typedef struct FWPM_DISPLAY_DATA0_
+{
+    wchar_t *name;
+    wchar_t *description;
+} FWPM_DISPLAY_DATA0;
+
+typedef struct FWPM_SESSION0_
+{
+    GUID sessionKey;
+    FWPM_DISPLAY_DATA0 displayData;
+    UINT32 flags;
+    UINT32 txnWaitTimeoutInMSec;
+    UINT32 processId;
+    struct _SID *sid;
+    wchar_t *username;
+    INT32 kernelMode;
+} FWPM_SESSION0;
+
+typedef struct FWPM_SUBLAYER0_
+{
+    GUID subLayerKey;
+    FWPM_DISPLAY_DATA0 displayData;
+    UINT32 flags;
+    GUID *providerKey;
+    FWP_BYTE_BLOB providerData;
+    UINT16 weight;
+} FWPM_SUBLAYER0;
+
+typedef struct FWPM_CALLOUT0_
+{
+    GUID calloutKey;
+    FWPM_DISPLAY_DATA0 displayData;
+    UINT32 flags;
+    GUID *providerKey;
+    FWP_BYTE_BLOB providerData;
+    GUID applicableLayer;
+    UINT32 calloutId;
+} FWPM_CALLOUT0;
+
+typedef struct FWPM_ACTION0_
+{
+    FWP_ACTION_TYPE type;
+    union
+    {
+        GUID filterType;
+        GUID calloutKey;
+    };
+} FWPM_ACTION0;
+
+typedef struct FWPM_FILTER_CONDITION0_
+{
+    GUID fieldKey;
+    FWP_MATCH_TYPE matchType;
+    FWP_CONDITION_VALUE0 conditionValue;
+} FWPM_FILTER_CONDITION0;
+
+typedef struct FWPM_FILTER0_
+{
+    GUID filterKey;
+    FWPM_DISPLAY_DATA0 displayData;
+    UINT32 flags;
+    GUID *providerKey;
+    FWP_BYTE_BLOB providerData;
+    GUID layerKey;
+    GUID subLayerKey;
+    FWP_VALUE0 weight;
+    UINT32 numFilterConditions;
+    FWPM_FILTER_CONDITION0 *filterCondition;
+    FWPM_ACTION0 action;
+    union
+    {
+        UINT64 rawContext;
+        GUID providerContextKey;
+    };
+    GUID *reserved;
+    UINT64 filterId;
+    FWP_VALUE0 effectiveWeight;
+} FWPM_FILTER0;
+
+ABI_ASSERT_SIZE(FWPM_SESSION0, 72);
+ABI_ASSERT_SIZE(FWPM_SUBLAYER0, 72);
+ABI_ASSERT_SIZE(FWPM_CALLOUT0, 88);
+ABI_ASSERT_OFFSET(FWPM_CALLOUT0, applicableLayer, 64);
+ABI_ASSERT_SIZE(FWPM_ACTION0, 20);
+ABI_ASSERT_SIZE(FWPM_FILTER0, 200);
+ABI_ASSERT_OFFSET(FWPM_FILTER0, layerKey, 64);
+ABI_ASSERT_OFFSET(FWPM_FILTER0, weight, 96);
+ABI_ASSERT_OFFSET(FWPM_FILTER0, action, 128);
+ABI_ASSERT_OFFSET(FWPM_FILTER0, rawContext, 152);
+ABI_ASSERT_OFFSET(FWPM_FILTER0, filterId, 176);
+
+#ifdef __cplusplus
+}
+#endif

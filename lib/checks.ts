@@ -1,0 +1,47 @@
+/** Checks of what an application passes in, with errors that name the place. @internal */
+
+import { z } from 'zod';
+import { InvalidArgumentError } from './errors.js';
+
+/**
+ * Parses `value`, or throws an error that names `what` and the place in it.
+ *
+ * @throws InvalidArgumentError
+ */
+export function check<T extends z.ZodType>(schema: T, value: unknown, what: string): z.output<T> {
+  const result = schema.safeParse(value);
+  if (result.success) {
+    return result.data;
+  }
+  const problems = result.error.issues.map((issue) => describeIssue(issue));
+  throw new InvalidArgumentError(`${what}: ${problems.join('; ')}.`, { cause: result.error });
+}
+
+/** `rules[2].remote.port: what is wrong`. */
+export function describeIssue(issue: z.core.$ZodIssue): string {
+  const place = formatPath(issue.path);
+  return place === '' ? issue.message : `${place}: ${issue.message}`;
+}
+
+export function formatPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') {
+      return `${text}[${key}]`;
+    }
+    return text === '' ? String(key) : `${text}.${String(key)}`;
+  }, '');
+}
+
+export const portSchema = z.int().min(0).max(0xffff);
+export const processIdSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+/** Looks at what a signal can do, not at its class: it may come from another realm. */
+export const signalSchema = z.custom<AbortSignal>(
+  (value) =>
+    typeof value === 'object' &&
+    value !== null &&
+    'aborted' in value &&
+    'addEventListener' in value &&
+    typeof value.addEventListener === 'function',
+  'must be an AbortSignal',
+);

@@ -1,0 +1,79 @@
+/** `netverdict decode`: a recorded info stream as text or JSON. */
+
+import { createReadStream } from 'node:fs';
+import type { Command } from 'commander';
+import { InfoDecoder } from '../decoder.js';
+import type { InfoRecord } from '../events.js';
+import { ExitCode, InputError, fileError, messageOf } from './failure.js';
+import { jsonLine } from './json_line.js';
+import { write } from './output.js';
+import { recordLine } from './text.js';
+
+interface DecodeOptions {
+  readonly json?: true;
+  readonly payload?: true;
+}
+
+/** Adds the command to the program. */
+export function addDecodeCommand(program: Command): void {
+  program
+    .command('decode')
+    .description("decode a recorded info stream: the bytes of the driver's reads, back to back")
+    .argument('<file>', "the recording, or '-' for standard input")
+    .option('--json', 'print one JSON object a line')
+    .option('--payload', 'with --json: print the payload of connections too, as base64')
+    .helpOption('--help', 'print this help')
+    .action(decode);
+}
+
+async function decode(file: string, options: DecodeOptions): Promise<void> {
+  const decoder = new InfoDecoder();
+  const print = (record: InfoRecord): string =>
+    options.json ? jsonLine(record, options.payload === true) : recordLine(record);
+  let malformed = 0;
+  for await (const bytes of chunksOf(file)) {
+    const records = checked(file, () => decoder.push(bytes));
+    malformed += records.filter((record) => record.type === 'protocol-error').length;
+    await write(records.map(print).join(''));
+    if (decoder.failure !== undefined) break;
+  }
+  checked(file, () => {
+    decoder.end();
+  });
+  if (malformed > 0) {
+    process.stderr.write(
+      `netverdict: ${file}: ${malformed} malformed record${malformed === 1 ? ' was' : 's were'} skipped: see the protocol-error lines.\n`,
+    );
+    process.exitCode = ExitCode.BadInput;
+  }
+}
+
+async function* chunksOf(file: string): AsyncGenerator<Uint8Array> {
+  const stream: AsyncIterable<Uint8Array> =
+    file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 1 << 20 });
+  const chunks = stream[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await chunks.next().catch((cause: unknown) => {
+      throw fileError(file, cause);
+    });
+    if (next.done === true) return;
+    yield next.value;
+  }
+}
+
+/** Names the file in what the decoder says of its bytes. */
+function checked<T>(file: string, step: () => T): T {
+  try {
+    return step();
+  } catch (cause) {
+    throw new InputError(
+      `${file}: ${firstSentence(messageOf(cause))} Check that it is a whole recorded info stream.`,
+      { cause },
+    );
+  }
+}
+
+/** What is wrong, without the advice: the codec's callers are told what to do with a device, not with a file. */
+function firstSentence(message: string): string {
+  return /^.*?\.(?= |$)/s.exec(message)?.[0] ?? message;
+}

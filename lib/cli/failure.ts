@@ -1,0 +1,38 @@
+/** How the command line fails: exit codes, and one line that says what to do next. */
+
+import { InvalidArgumentError, ProtocolError } from '../errors.js';
+
+/** What the program exits with. */
+export const ExitCode = { Ok: 0, Failure: 1, BadInput: 2, Interrupted: 130 } as const;
+
+/** A file that cannot be used as it was given. */
+export class InputError extends Error {}
+
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file. Check the path',
+  EISDIR: 'this is a folder. Name a file in it',
+  ENOTDIR: 'a part of this path is not a folder. Check the path',
+  EACCES: 'this file may not be read. Check its permissions',
+  EPERM: 'this file may not be read. Check its permissions',
+};
+
+/** Makes an {@link InputError} of what the file system said about `path`. */
+export function fileError(path: string, cause: unknown): InputError {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+  const problem = FILE_PROBLEMS[code] ?? `this file cannot be read (${messageOf(cause)})`;
+  return new InputError(`${path}: ${problem}.`, { cause });
+}
+
+/** The exit code for an error: bad input is told from a failure of the program or the machine. */
+export function exitCodeOf(error: unknown): number {
+  const isInput =
+    error instanceof InputError ||
+    error instanceof InvalidArgumentError ||
+    error instanceof ProtocolError;
+  return isInput ? ExitCode.BadInput : ExitCode.Failure;
+}
+
+/** The error's message alone: a stack trace helps no user. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

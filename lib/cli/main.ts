@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+/** The command line `netverdict`. */
+
+import { Command, CommanderError } from 'commander';
+import { ExitCode, exitCodeOf, messageOf } from './failure.js';
+import { endQuietlyOnBrokenPipe } from './output.js';
+import { addDecodeCommand } from './decode.js';
+import { addReplayCommand } from './replay.js';
+import { packageVersion } from './package_version.js';
+
+function createProgram(): Command {
+  const program = new Command('netverdict')
+    .description('Decides over network connections, with the driver core running in this process.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('--help', 'print this help')
+    .helpCommand(false)
+    .showHelpAfterError("Run 'netverdict --help' to see what is possible.")
+    .exitOverride()
+    .configureOutput({
+      outputError: (text, write) => {
+        write(text.replace(/^error: /, 'netverdict: '));
+      },
+    });
+  addReplayCommand(program);
+  addDecodeCommand(program);
+  return program;
+}
+
+async function main(): Promise<void> {
+  endQuietlyOnBrokenPipe();
+  try {
+    await createProgram().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? ExitCode.Ok : ExitCode.BadInput;
+      return;
+    }
+    process.stderr.write(`netverdict: ${messageOf(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+void main();

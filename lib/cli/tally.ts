@@ -1,0 +1,122 @@
+/** What a replay comes to: connections, verdicts, bandwidth and losses, counted from the events. */
+
+import type { BandwidthEntry, ConnectionEndEvent, ConnectionEvent } from '../events.js';
+import { Protocol } from '../protocols.js';
+
+/** The payload bytes of one connection. */
+export interface ConnectionBandwidth {
+  readonly protocol: number;
+  readonly ipVersion: 4 | 6;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  transmitted: bigint;
+  received: bigint;
+}
+
+/** Payload bytes sent and received. */
+export interface Traffic {
+  readonly tx: number;
+  readonly rx: number;
+}
+
+/** Traffic by IP version. */
+export interface TrafficByVersion {
+  readonly v4: Traffic;
+  readonly v6: Traffic;
+}
+
+type ConnectionKind = 'tcp' | 'udp' | 'other';
+
+type Identity = Pick<
+  ConnectionEvent,
+  'protocol' | 'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort'
+>;
+
+function keyOf(identity: Identity): string {
+  return [
+    identity.protocol,
+    identity.localAddress,
+    identity.localPort,
+    identity.remoteAddress,
+    identity.remotePort,
+  ].join(' ');
+}
+
+function kindOf(protocol: number): ConnectionKind {
+  if (protocol === Protocol.tcp) return 'tcp';
+  return protocol === Protocol.udp ? 'udp' : 'other';
+}
+
+/**
+ * Counts a connection once, however many of its packets ask for a verdict of their own; the same endpoints after the
+ * connection's end are a new one.
+ */
+export class Tally {
+  readonly connections = { tcp: 0, udp: 0, other: 0 };
+  readonly verdicts: Record<string, number> = {};
+  lost = 0n;
+  readonly #live = new Set<string>();
+  readonly #bandwidth = new Map<string, ConnectionBandwidth>();
+
+  addConnection(event: ConnectionEvent, verdict: string): void {
+    this.verdicts[verdict] = (this.verdicts[verdict] ?? 0) + 1;
+    const key = keyOf(event);
+    if (this.#live.has(key)) return;
+    this.#live.add(key);
+    this.connections[kindOf(event.protocol)] += 1;
+  }
+
+  endConnection(event: ConnectionEndEvent): void {
+    this.#live.delete(keyOf(event));
+  }
+
+  addBandwidth(entries: readonly BandwidthEntry[]): void {
+    for (const entry of entries) {
+      const connection = this.#bandwidthOf(entry);
+      connection.transmitted += entry.transmittedBytes;
+      connection.received += entry.receivedBytes;
+    }
+  }
+
+  /** Every connection that transferred something, the busiest first. */
+  bandwidthByConnection(): ConnectionBandwidth[] {
+    const size = (connection: ConnectionBandwidth): bigint =>
+      connection.transmitted + connection.received;
+    return [...this.#bandwidth.values()].sort((a, b) => Number(size(b) - size(a)));
+  }
+
+  bandwidthByProtocol(): { readonly tcp: TrafficByVersion; readonly udp: TrafficByVersion } {
+    const sum = (protocol: number, ipVersion: 4 | 6): Traffic => {
+      let tx = 0n;
+      let rx = 0n;
+      for (const connection of this.#bandwidth.values()) {
+        if (connection.protocol !== protocol || connection.ipVersion !== ipVersion) continue;
+        tx += connection.transmitted;
+        rx += connection.received;
+      }
+      return { tx: Number(tx), rx: Number(rx) };
+    };
+    const byVersion = (protocol: number): TrafficByVersion => ({
+      v4: sum(protocol, 4),
+      v6: sum(protocol, 6),
+    });
+    return { tcp: byVersion(Protocol.tcp), udp: byVersion(Protocol.udp) };
+  }
+
+  #bandwidthOf(entry: BandwidthEntry): ConnectionBandwidth {
+    const key = keyOf(entry);
+    let connection = this.#bandwidth.get(key);
+    if (connection === undefined) {
+      const { protocol, ipVersion, localAddress, localPort, remoteAddress, remotePort } = entry;
+      connection = {
+        ...{ protocol, ipVersion, localAddress, localPort, remoteAddress, remotePort },
+        transmitted: 0n,
+        received: 0n,
+      };
+      this.#bandwidth.set(key, connection);
+    }
+    return connection;
+  }
+}

@@ -1,0 +1,91 @@
+/** Events as lines for people. */
+
+import type { ConnectionEndEvent, ConnectionEvent, InfoRecord } from '../events.js';
+
+const GREEN = 32;
+const RED = 31;
+const YELLOW = 33;
+
+const useColor = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
+
+/** Paints `text` where standard output is a terminal that may be painted. */
+function paint(text: string, color: number): string {
+  return useColor ? `\x1b[${color}m${text}\x1b[0m` : text;
+}
+
+function verdictColor(verdict: string): number {
+  if (verdict.includes('Accept')) return GREEN;
+  return verdict.includes('Redirect') ? YELLOW : RED;
+}
+
+/** `192.0.2.1:80`, `[2001:db8::1]:80`, or the address alone where the protocol has no ports. */
+export function endpointText(address: string, port: number, ipVersion: 4 | 6): string {
+  if (port === 0) return address;
+  return ipVersion === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** Keeps a program that is being replayed or decoded from writing control sequences to the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '\uFFFD');
+}
+
+function processText(event: ConnectionEvent | ConnectionEndEvent): string {
+  if (event.processId === 0) return 'process unknown';
+  const name = event.processPath?.split(/[\\/]/).at(-1);
+  const known = name === undefined ? '' : ` ${printable(name)}`;
+  return `process ${event.processId}${known}`;
+}
+
+/** Direction, protocol, process and both ends of a connection, in columns. */
+export function connectionText(event: ConnectionEvent | ConnectionEndEvent): string {
+  const arrow = event.direction === 'outbound' ? '→' : '←';
+  const local = endpointText(event.localAddress, event.localPort, event.ipVersion);
+  const remote = endpointText(event.remoteAddress, event.remotePort, event.ipVersion);
+  return [
+    event.direction.padEnd(8),
+    event.protocolName.padEnd(6),
+    processText(event).padEnd(16),
+    `${local.padEnd(21)} ${arrow} ${remote}`,
+  ].join('  ');
+}
+
+/** The line of a connection that got its verdict. */
+export function verdictLine(event: ConnectionEvent, verdict: string): string {
+  return `${paint(verdict.padEnd(15), verdictColor(verdict))}  ${connectionText(event)}\n`;
+}
+
+/** The line of a record, whatever its type. */
+export function recordLine(record: InfoRecord): string {
+  return `${record.type.padEnd(14)}  ${printable(recordText(record))}\n`;
+}
+
+function recordText(record: InfoRecord): string {
+  switch (record.type) {
+    case 'connection':
+      return `${connectionText(record)}  id ${record.id}, ${record.payloadLength} bytes`;
+    case 'connection-end':
+      return connectionText(record);
+    case 'bandwidth':
+      return record.entries
+        .map((entry) => {
+          const local = endpointText(entry.localAddress, entry.localPort, record.ipVersion);
+          const remote = endpointText(entry.remoteAddress, entry.remotePort, record.ipVersion);
+          return `${local} ↔ ${remote} sent ${entry.transmittedBytes}, received ${entry.receivedBytes}`;
+        })
+        .join('; ');
+    case 'log':
+      return `${record.severity}: ${record.message}`;
+    case 'lost':
+      return `${record.count} records (${record.reason})`;
+    case 'timeout':
+      return `id ${record.id}`;
+    case 'unknown':
+      return `record type ${record.recordType}, ${record.body.length} bytes`;
+    case 'protocol-error':
+      return record.error.message;
+    case 'reply-end':
+      return `command ${record.command}, number ${record.sequence}`;
+    case 'process-info':
+      return `${record.processId} ${record.path}`;
+  }
+}

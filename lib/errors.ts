@@ -1,0 +1,130 @@
+/**
+ * The errors of this package: one class per error, each with a stable `code`.
+ *
+ * `instanceof` looks at a brand and the code, not at the prototype chain, so it also holds for an error that was made
+ * in another realm, or by the other of the package's two builds (ESM and CommonJS).
+ */
+
+const BRAND: unique symbol = Symbol.for('netverdict.error');
+
+/** The stable codes, one for each error class. */
+export type ErrorCode =
+  | 'ERR_NETVERDICT_NOT_FOUND'
+  | 'ERR_NETVERDICT_ACCESS_DENIED'
+  | 'ERR_NETVERDICT_BUSY'
+  | 'ERR_NETVERDICT_CLOSED'
+  | 'ERR_NETVERDICT_PROTOCOL'
+  | 'ERR_NETVERDICT_ALREADY_DECIDED'
+  | 'ERR_NETVERDICT_UNSUPPORTED'
+  | 'ERR_NETVERDICT_DRIVER_SHUTDOWN'
+  | 'ERR_NETVERDICT_INVALID_ARGUMENT'
+  | 'ERR_NETVERDICT_DEVICE';
+
+interface ErrorClass {
+  readonly code?: ErrorCode;
+}
+
+function isBranded(value: unknown): value is { readonly code: unknown } {
+  return typeof value === 'object' && value !== null && BRAND in value;
+}
+
+/**
+ * The base of every error that this package throws.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await open();
+ * } catch (error) {
+ *   if (error instanceof NetVerdictError) console.error(error.code, error.message);
+ *   else throw error;
+ * }
+ * ```
+ */
+export abstract class NetVerdictError extends Error {
+  /** What went wrong, for programs. It never changes between versions, unlike the message. */
+  abstract readonly code: ErrorCode;
+
+  /** @internal */
+  readonly [BRAND] = true;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    Object.defineProperty(this, BRAND, { enumerable: false });
+  }
+
+  override get name(): string {
+    return this.constructor.name;
+  }
+
+  /** Tells errors of this package by their brand and code, whichever realm or build they come from. */
+  static [Symbol.hasInstance](this: ErrorClass & typeof NetVerdictError, value: unknown): boolean {
+    if (this === NetVerdictError) {
+      return isBranded(value);
+    }
+    if (Object.hasOwn(this, 'code')) {
+      return isBranded(value) && value.code === this.code;
+    }
+    return Function.prototype[Symbol.hasInstance].call(this, value);
+  }
+}
+
+/** There is no such device: the driver is not installed, not started, or has another name. */
+export class NotFoundError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_NOT_FOUND';
+  readonly code = NotFoundError.code;
+}
+
+/** The device may only be opened by the system and by administrators. */
+export class AccessDeniedError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_ACCESS_DENIED';
+  readonly code = AccessDeniedError.code;
+}
+
+/** Somebody else has the device open, or more waits to be read than may be kept in memory. */
+export class BusyError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_BUSY';
+  readonly code = BusyError.code;
+}
+
+/** The device was used after it had been closed, or was closed while the answer was on its way. */
+export class ClosedError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_CLOSED';
+  readonly code = ClosedError.code;
+}
+
+/** Bytes that are not what the wire protocol says: from the driver, or given to the codec. */
+export class ProtocolError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_PROTOCOL';
+  readonly code = ProtocolError.code;
+}
+
+/** A connection or packet was given a second verdict. */
+export class AlreadyDecidedError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_ALREADY_DECIDED';
+  readonly code = AlreadyDecidedError.code;
+}
+
+/** This platform, this driver, or this object cannot do what was asked. */
+export class UnsupportedError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_UNSUPPORTED';
+  readonly code = UnsupportedError.code;
+}
+
+/** The driver has shut down: it no longer filters, and answers nothing any more. */
+export class DriverShutdownError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_DRIVER_SHUTDOWN';
+  readonly code = DriverShutdownError.code;
+}
+
+/** An argument, an option or a policy is not what it must be; the message names it. */
+export class InvalidArgumentError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_INVALID_ARGUMENT';
+  readonly code = InvalidArgumentError.code;
+}
+
+/** The operating system or the driver failed a request for a reason that has no class of its own. */
+export class DeviceError extends NetVerdictError {
+  static readonly code = 'ERR_NETVERDICT_DEVICE';
+  readonly code = DeviceError.code;
+}

@@ -1,0 +1,465 @@
+/**
+ * One stream of events per device, and the iterators over it.
+ *
+ * Reads are decoded once, into a linked list of batches; each iterator is a place in that list, so that any number of
+ * them see every event, each at its own pace, and what all have passed is collected. The first iterator begins with the
+ * oldest event that nobody has seen, a further one with the next event read. Nothing is read ahead of need, and reading
+ * pauses once the slowest iterator is too far behind, so memory is bounded: the driver queues, and counts what is lost.
+ *
+ * An application that always has an event at hand would never let the event loop turn; so after a number of bytes the
+ * stream itself waits for the next turn.
+ */
+
+import { InfoDecoder } from './decoder.js';
+import { ProtocolError, type NetVerdictError } from './errors.js';
+import type { EventType, InfoRecord, NetVerdictEvent } from './events.js';
+import type { NativeDevice } from './native.cjs';
+import type { ReadableAnchor } from './readable_anchor.js';
+import { statusError } from './status.js';
+
+const BYTES_PER_TURN = 512 * 1024;
+
+/** What one read brought. */
+interface Batch {
+  readonly events: readonly NetVerdictEvent[];
+  /** How many bytes of the stream end with this batch. */
+  readonly position: number;
+  next: Batch | undefined;
+}
+
+/** Where an iterator is: before the `index`-th event of a batch. */
+interface Place {
+  readonly batch: Batch;
+  readonly index: number;
+}
+
+interface Waiter<T> {
+  readonly resolve: (result: IteratorResult<T, undefined>) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+export interface StreamOptions {
+  readonly native: Pick<NativeDevice, 'take' | 'end'>;
+  readonly decoder: InfoDecoder;
+  readonly anchor: ReadableAnchor;
+  /** Reading pauses while so many bytes wait for the slowest iterator. */
+  readonly backlogLimit: number;
+  /** Whether records are awaited that never reach an iterator. */
+  readonly awaitsReplies: () => boolean;
+  /** The awaited records lie behind more than may be kept, and nobody iterates. */
+  readonly onBacklogFull: () => void;
+  /** Nothing comes any more, because of `failure` or because the driver has shut down. */
+  readonly onEnd: (failure: unknown) => void;
+}
+
+const NO_EVENTS: readonly NetVerdictEvent[] = [];
+
+export class EventStream {
+  readonly #options: StreamOptions;
+  readonly #iterators = new Set<StreamIterator<unknown>>();
+  #tail: Batch = { events: NO_EVENTS, position: 0, next: undefined };
+  /** Where the next first iterator begins. */
+  #home: Place = { batch: this.#tail, index: 0 };
+  #end: { readonly failure: unknown } | undefined;
+  #bytesLeftInTurn = BYTES_PER_TURN;
+  /** Everything was taken: the native side tells when there is more. */
+  #drained = false;
+  #stalled = false;
+  #turnAwaited = false;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+    options.anchor.attach(this);
+  }
+
+  get ended(): boolean {
+    return this.#end !== undefined;
+  }
+
+  get failure(): unknown {
+    return this.#end?.failure;
+  }
+
+  get drained(): boolean {
+    return this.#drained;
+  }
+
+  /** The native side has something, or has ended. */
+  onReadable(): void {
+    this.#drained = false;
+    this.#bytesLeftInTurn = BYTES_PER_TURN;
+    this.wake();
+  }
+
+  /** Serves whoever waits, as far as there is something to read. */
+  wake(): void {
+    for (const iterator of this.#iterators) {
+      iterator.serve();
+    }
+    this.#pullForReplies();
+    this.updateHold();
+  }
+
+  /** Decodes the next read; false when there is none now. Then whoever waits is served later. */
+  pull(): boolean {
+    while (this.#end === undefined && !this.#drained) {
+      if (this.#bytesLeftInTurn <= 0) {
+        this.#awaitTurn();
+        return false;
+      }
+      if (this.#backlog() > this.#options.backlogLimit) {
+        this.#stalled = true;
+        return false;
+      }
+      const bytes = this.#options.native.take();
+      if (bytes === null) {
+        this.#onDrained();
+        return false;
+      }
+      this.#bytesLeftInTurn -= bytes.length;
+      if (this.#ingest(bytes)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Nothing more comes; what was read is still given out. */
+  finish(failure?: unknown): void {
+    if (this.#end === undefined) {
+      this.#end = { failure };
+      this.#options.onEnd(failure);
+      this.wake();
+    }
+  }
+
+  /** Ends every iterator now; what it has not seen is forgotten. */
+  stop(failure?: unknown): void {
+    this.#end ??= { failure };
+    this.#tail = { events: NO_EVENTS, position: this.#tail.position, next: undefined };
+    this.#home = { batch: this.#tail, index: 0 };
+    for (const iterator of this.#iterators) {
+      iterator.moveTo(this.#home);
+    }
+    this.wake();
+  }
+
+  attach(iterator: StreamIterator<unknown>): Place {
+    const isFirst = this.#iterators.size === 0;
+    this.#iterators.add(iterator);
+    return isFirst ? this.#home : { batch: this.#tail, index: this.#tail.events.length };
+  }
+
+  detach(iterator: StreamIterator<unknown>, place: Place): void {
+    if (this.#iterators.delete(iterator) && this.#iterators.size === 0) {
+      this.#home = place;
+    }
+    this.updateHold();
+  }
+
+  /** An iterator has gone on to another batch: perhaps reading may go on too. */
+  onAdvance(): void {
+    if (this.#stalled) {
+      this.#stalled = false;
+      this.#awaitTurn();
+    }
+  }
+
+  /** Whoever waits on this stream must be woken, even if nobody else refers to it. */
+  updateHold(): void {
+    const isAwaited =
+      this.#end === undefined &&
+      (this.#options.awaitsReplies() ||
+        [...this.#iterators].some((iterator) => iterator.isWaiting));
+    if (isAwaited) {
+      this.#options.anchor.hold(this);
+    } else {
+      this.#options.anchor.release();
+    }
+  }
+
+  #ingest(bytes: Uint8Array): boolean {
+    const { decoder } = this.#options;
+    const events = decodeEvents(decoder, bytes);
+    if (decoder.failure !== undefined) {
+      this.#append(events, bytes.length);
+      this.finish(decoder.failure);
+      return events.length > 0;
+    }
+    return this.#append(events, bytes.length);
+  }
+
+  #append(events: readonly NetVerdictEvent[], size: number): boolean {
+    if (events.length === 0) {
+      return false;
+    }
+    const batch: Batch = { events, position: this.#tail.position + size, next: undefined };
+    this.#tail.next = batch;
+    this.#tail = batch;
+    for (const iterator of this.#iterators) {
+      iterator.serve();
+    }
+    return true;
+  }
+
+  #onDrained(): void {
+    this.#drained = true;
+    const { end } = this.#options.native;
+    if (end !== null) {
+      this.finish(readFailure(end));
+    }
+  }
+
+  #pullForReplies(): void {
+    while (this.#options.awaitsReplies() && this.pull()) {
+      continue;
+    }
+    if (this.#stalled && this.#iterators.size === 0 && this.#options.awaitsReplies()) {
+      this.#stalled = false;
+      this.#options.onBacklogFull();
+    }
+  }
+
+  #backlog(): number {
+    let position = this.#iterators.size === 0 ? this.#home.batch.position : this.#tail.position;
+    for (const iterator of this.#iterators) {
+      position = Math.min(position, iterator.position);
+    }
+    return this.#tail.position - position;
+  }
+
+  #awaitTurn(): void {
+    if (this.#turnAwaited) {
+      return;
+    }
+    this.#turnAwaited = true;
+    setImmediate(() => {
+      this.#turnAwaited = false;
+      this.#bytesLeftInTurn = BYTES_PER_TURN;
+      this.wake();
+    });
+  }
+}
+
+/** What the iterators over single events and over batches have in common. */
+abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> {
+  protected declare events: readonly NetVerdictEvent[];
+  protected declare index: number;
+  readonly #stream: EventStream;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => {
+    this.#fail(this.#signal?.reason);
+  };
+  readonly #waiters: Waiter<T>[] = [];
+  #batch: Batch | undefined;
+  #done = false;
+  #failure: { readonly reason: unknown } | undefined;
+  #serving = false;
+
+  constructor(stream: EventStream, signal: AbortSignal | undefined) {
+    this.events = NO_EVENTS;
+    this.index = 0;
+    this.#stream = stream;
+    this.#signal = signal;
+  }
+
+  abstract next(): Promise<IteratorResult<T, undefined>>;
+
+  /** The next item of the batch at hand. */
+  protected abstract takeItem(): T | undefined;
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  get isWaiting(): boolean {
+    return this.#waiters.length > 0;
+  }
+
+  get position(): number {
+    return this.#batch?.position ?? 0;
+  }
+
+  return(): Promise<IteratorResult<T, undefined>> {
+    this.#finish();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  /** Gives whoever waits what there is. */
+  serve(): void {
+    if (this.#serving) {
+      return;
+    }
+    this.#serving = true;
+    while (this.#waiters.length > 0 && this.#serveFirst()) {
+      continue;
+    }
+    this.#serving = false;
+  }
+
+  moveTo(place: Place): void {
+    this.#batch = place.batch;
+    this.events = place.batch.events;
+    this.index = place.index;
+  }
+
+  /** The batch at hand has no further item. */
+  protected wait(): Promise<IteratorResult<T, undefined>> {
+    if (this.#batch === undefined && !this.#done) {
+      this.#begin();
+    }
+    if (this.#failure !== undefined) {
+      const { reason } = this.#failure;
+      this.#failure = undefined;
+      return Promise.reject(reason as Error);
+    }
+    if (this.#done) {
+      return Promise.resolve({ value: undefined, done: true });
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      this.serve();
+      if (this.isWaiting) {
+        this.#stream.updateHold();
+      }
+    });
+  }
+
+  #begin(): void {
+    this.moveTo(this.#stream.attach(this));
+    if (this.#signal?.aborted === true) {
+      this.#fail(this.#signal.reason);
+      return;
+    }
+    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** Returns false when the first in the line has to wait on. */
+  #serveFirst(): boolean {
+    const item = this.takeItem();
+    if (item !== undefined) {
+      this.#waiters.shift()?.resolve({ value: item, done: false });
+      return true;
+    }
+    if (this.#batch?.next !== undefined) {
+      this.moveTo({ batch: this.#batch.next, index: 0 });
+      this.#stream.onAdvance();
+      return true;
+    }
+    if (this.#stream.ended) {
+      this.#finishAsStream();
+      return false;
+    }
+    return this.#stream.pull() || this.#stream.ended;
+  }
+
+  #finishAsStream(): void {
+    const { failure } = this.#stream;
+    if (failure === undefined) {
+      this.#finish();
+    } else {
+      this.#fail(failure);
+    }
+  }
+
+  #fail(reason: unknown): void {
+    const first = this.#waiters.shift();
+    if (first === undefined) {
+      this.#failure = { reason };
+    } else {
+      first.reject(reason);
+    }
+    this.#finish();
+  }
+
+  #finish(): void {
+    const place = { batch: this.#batch, index: this.index };
+    this.#done = true;
+    this.events = NO_EVENTS;
+    this.index = 0;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    for (const waiter of this.#waiters.splice(0)) {
+      waiter.resolve({ value: undefined, done: true });
+    }
+    if (place.batch !== undefined) {
+      this.#stream.detach(this, { batch: place.batch, index: place.index });
+    }
+  }
+}
+
+/** Single events, of all or of some types. */
+export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> {
+  readonly #types: ReadonlySet<EventType> | undefined;
+
+  constructor(
+    stream: EventStream,
+    types: ReadonlySet<EventType> | undefined,
+    signal: AbortSignal | undefined,
+  ) {
+    super(stream, signal);
+    this.#types = types;
+  }
+
+  next(): Promise<IteratorResult<T, undefined>> {
+    const event = this.takeItem();
+    return event === undefined ? this.wait() : Promise.resolve({ value: event, done: false });
+  }
+
+  protected takeItem(): T | undefined {
+    while (this.index < this.events.length) {
+      const event = this.events[this.index++];
+      if (event !== undefined && this.#wants(event)) {
+        return event as T;
+      }
+    }
+    return undefined;
+  }
+
+  #wants(event: NetVerdictEvent): boolean {
+    if (this.#types === undefined || this.#types.has(event.type)) {
+      return true;
+    }
+    if (event.type === 'lost') {
+      process.emitWarning(
+        `The driver lost ${event.count.toString()} records (${event.reason}), which an iterator leaves out: ` +
+          "iterate the type 'lost' too, decide faster, or raise maxQueuedBytes and maxHeldPackets.",
+        { code: 'NETVERDICT_EVENTS_LOST' },
+      );
+    }
+    return false;
+  }
+}
+
+/** The events of one read at a time. */
+export class BatchIterator extends StreamIterator<readonly NetVerdictEvent[]> {
+  next(): Promise<IteratorResult<readonly NetVerdictEvent[], undefined>> {
+    const batch = this.takeItem();
+    return batch === undefined ? this.wait() : Promise.resolve({ value: batch, done: false });
+  }
+
+  protected takeItem(): readonly NetVerdictEvent[] | undefined {
+    const { events, index } = this;
+    if (index >= events.length) {
+      return undefined;
+    }
+    this.index = events.length;
+    return index === 0 ? events : events.slice(index);
+  }
+}
+
+/** A device's decoder keeps to itself, by its hooks, whatever is not an event. */
+function decodeEvents(decoder: InfoDecoder, bytes: Uint8Array): readonly NetVerdictEvent[] {
+  try {
+    const records: readonly InfoRecord[] = decoder.push(bytes);
+    return records as readonly NetVerdictEvent[];
+  } catch (error) {
+    if (error instanceof ProtocolError) {
+      return NO_EVENTS;
+    }
+    throw error;
+  }
+}
+
+function readFailure(end: NonNullable<NativeDevice['end']>): NetVerdictError | undefined {
+  return end.reason === 'error' ? statusError(end.status, 'Reading events') : undefined;
+}

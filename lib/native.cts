@@ -1,0 +1,143 @@
+/** The native addon: what it exports, and where it is found. @internal */
+
+import { existsSync, readFileSync } from 'node:fs';
+import path = require('node:path');
+import nodeGypBuild = require('node-gyp-build');
+
+export interface EmbeddedOptions {
+  readonly virtualClock: boolean;
+  readonly verifier: boolean;
+  readonly readBuffers: number;
+  readonly readBufferSize: number;
+  readonly highWaterMark: number;
+}
+
+export interface ReadEnd {
+  readonly reason: 'eof' | 'cancelled' | 'error';
+  readonly status: number;
+}
+
+export interface NativeDevice {
+  /** The next filled read, as a buffer of the caller's own; null: none now, and onReadable tells when to ask again. */
+  take(): Uint8Array | null;
+  /** Set once take() has returned everything. */
+  readonly end: ReadEnd | null;
+  write(bytes: Uint8Array): { readonly status: number; readonly information: number };
+  control(
+    code: number,
+    input: Uint8Array,
+    outputLength: number,
+  ): { readonly status: number; readonly output: Uint8Array };
+  ref(): void;
+  unref(): void;
+  close(): Promise<void>;
+}
+
+export interface NativeFlowSpec {
+  readonly processId: number;
+  readonly processPath: string;
+  readonly protocol: number;
+  readonly localAddress: Uint8Array;
+  readonly localPort: number;
+  readonly remoteAddress: Uint8Array;
+  readonly remotePort: number;
+  readonly payload?: Uint8Array;
+  readonly loopback?: boolean;
+}
+
+export interface NativeOutcome {
+  readonly kind: 'permitted' | 'blocked' | 'dropped' | 'pending-timeout' | 'redirected';
+  readonly address?: Uint8Array;
+  readonly port?: number;
+}
+
+export type OnNativeOutcome = (outcome: NativeOutcome) => void;
+
+export interface NativeReplayOptions {
+  readonly path: string;
+  readonly local: readonly { readonly address: Uint8Array; readonly prefix: number }[];
+  readonly speed: number;
+}
+
+export interface NativeReplayProgress {
+  readonly frames: number;
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
+
+export interface NativeReplay {
+  readonly done: Promise<Readonly<Record<string, number>>>;
+  stop(): void;
+}
+
+export interface NativeLoadOptions {
+  readonly connections: number;
+  readonly inFlight: number;
+  readonly protocol: number;
+  readonly ipVersion: 4 | 6;
+  readonly packetsPerConnection: number;
+  readonly payloadLength: number;
+}
+
+export interface NativeLoadResult {
+  readonly seconds: number;
+  readonly permitted: number;
+  readonly blocked: number;
+  readonly dropped: number;
+}
+
+export interface NativeNetwork {
+  connect(spec: NativeFlowSpec, onOutcome: OnNativeOutcome): number;
+  accept(spec: NativeFlowSpec, onOutcome: OnNativeOutcome): number;
+  listen(spec: NativeFlowSpec): number;
+  closeListener(id: number): void;
+  send(flow: number, bytes: Uint8Array, onOutcome?: OnNativeOutcome): void;
+  receive(flow: number, bytes: Uint8Array, onOutcome?: OnNativeOutcome): void;
+  closeFlow(flow: number): void;
+  packet(direction: 0 | 1, bytes: Uint8Array, onOutcome: OnNativeOutcome): void;
+  reauthorize(): void;
+  replay(
+    options: NativeReplayOptions,
+    onProgress: (progress: NativeReplayProgress) => void,
+  ): NativeReplay;
+  load(options: NativeLoadOptions): Promise<NativeLoadResult>;
+  advance(milliseconds: number): void;
+  counters(): Readonly<Record<string, number>>;
+  poolBytes(): number;
+  onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
+}
+
+export type NativeEmbeddedDevice = NativeDevice & NativeNetwork;
+
+export interface Binding {
+  readonly EmbeddedDevice: new (
+    options: EmbeddedOptions,
+    onReadable: () => void,
+  ) => NativeEmbeddedDevice;
+}
+
+/**
+ * Loads the addon: a prebuilt one that fits, or the one that was built on this computer.
+ *
+ * @throws whatever node-gyp-build or the dynamic linker says.
+ */
+export function loadBinding(): Binding {
+  return nodeGypBuild(packageRoot(__dirname)) as Binding;
+}
+
+/** The sources and the built output lie at different depths below the package's root. */
+function packageRoot(start: string): string {
+  const manifest = path.join(start, 'package.json');
+  if (existsSync(manifest) && isOwnManifest(manifest)) {
+    return start;
+  }
+  const parent = path.dirname(start);
+  return parent === start ? __dirname : packageRoot(parent);
+}
+
+function isOwnManifest(manifest: string): boolean {
+  const parsed: unknown = JSON.parse(readFileSync(manifest, 'utf8'));
+  return (
+    typeof parsed === 'object' && parsed !== null && 'name' in parsed && parsed.name === 'netverdict'
+  );
+}

@@ -1,0 +1,173 @@
+/** What `open` may be told, checked before it reaches native code, and how the driver is told. */
+
+import { z } from 'zod';
+import { check, signalSchema } from './checks.js';
+import { severityNumber, type LogSeverity } from './events.js';
+import type { EmbeddedOptions } from './native.cjs';
+import { Verdict } from './verdicts.js';
+import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from './wire.js';
+
+/** What the driver does for this client. It forgets all of it when the device is closed. */
+export interface DriverOptions {
+  /** What happens to what cannot be asked about: let through (`'open'`, the default) or blocked (`'closed'`). */
+  readonly failPolicy?: 'open' | 'closed';
+  /** Milliseconds until a connection without a verdict gets the timeout verdict; 0, the default: never. */
+  readonly pendingTimeoutMs?: number;
+  /** Accept, Block or Drop, permanent or not. By default Accept when failing open, Block when failing closed. */
+  readonly timeoutVerdict?: Verdict;
+  /** The least severity that the driver logs; `'warning'` by default. */
+  readonly logLevel?: LogSeverity;
+  /** How many bytes of payload an event carries at most; all by default. */
+  readonly payloadLimit?: number;
+  /** Where `redirect('nameserver')` leads to on this computer; 53 by default. */
+  readonly dnsPort?: number;
+  /** Where `redirect('tunnel')` leads to on this computer; 717 by default. */
+  readonly tunnelPort?: number;
+  /** Where `redirect('split-tunnel')` leads to on this computer; 719 by default. */
+  readonly splitTunnelPort?: number;
+  /** How many bytes of events the driver keeps until they are read, 64 KiB to 256 MiB; 16 MiB by default. */
+  readonly maxQueuedBytes?: number;
+  /** How many packets wait for a verdict at most, up to 1048576; 65536 by default. */
+  readonly maxHeldPackets?: number;
+}
+
+/** How events come from the driver to the application. */
+export interface ReadOptions {
+  /** How many reads wait in the driver at once, 1 to 64; 4 by default. */
+  readonly readBuffers?: number;
+  /** Bytes of each read, 1 KiB to 16 MiB; 64 KiB by default. A longer event takes several. */
+  readonly readBufferSize?: number;
+  /** Reading pauses while so many bytes wait for the application; 1 MiB by default. The driver then queues. */
+  readonly highWaterMark?: number;
+}
+
+/** What {@link open} may be told. */
+export interface OpenOptions extends DriverOptions, ReadOptions {
+  /** The driver on this computer, or the driver's core in this process; by default the former on Windows alone. */
+  readonly backend?: 'windows' | 'embedded';
+  /** The device's name, for the Windows backend; `\\.\NetVerdict` by default. */
+  readonly path?: string;
+  /** Closes the device when it is aborted. */
+  readonly signal?: AbortSignal;
+}
+
+/** @internal {@link OpenOptions} with every default filled in. */
+export interface ResolvedOptions {
+  readonly backend: 'windows' | 'embedded';
+  readonly path: string;
+  readonly signal: AbortSignal | undefined;
+  readonly readBuffers: number;
+  readonly readBufferSize: number;
+  readonly highWaterMark: number;
+  readonly driver: Required<DriverOptions>;
+}
+
+const MAX_U32 = 0xffff_ffff;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+const TIMEOUT_VERDICTS: readonly number[] = [
+  Verdict.Accept,
+  Verdict.PermanentAccept,
+  Verdict.Block,
+  Verdict.PermanentBlock,
+  Verdict.Drop,
+  Verdict.PermanentDrop,
+];
+
+const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;
+
+const redirectPortSchema = z.int().min(1).max(0xffff);
+
+/** @internal */
+export const driverShape = {
+  failPolicy: z.enum(['open', 'closed']).default('open'),
+  pendingTimeoutMs: z.int().min(0).max(MAX_U32).default(0),
+  timeoutVerdict: z
+    .custom<Verdict>(
+      (value) => TIMEOUT_VERDICTS.includes(value as number),
+      'must be an Accept, Block or Drop value of Verdict, permanent or not',
+    )
+    .optional(),
+  logLevel: z.enum(SEVERITIES).default('warning'),
+  payloadLimit: z.int().min(0).max(MAX_U32).default(MAX_U32),
+  dnsPort: redirectPortSchema.default(53),
+  tunnelPort: redirectPortSchema.default(717),
+  splitTunnelPort: redirectPortSchema.default(719),
+  maxQueuedBytes: z
+    .int()
+    .min(64 * KIB)
+    .max(256 * MIB)
+    .default(16 * MIB),
+  maxHeldPackets: z.int().min(1).max(1_048_576).default(65_536),
+};
+
+/** @internal */
+export const readShape = {
+  readBuffers: z.int().min(1).max(64).default(4),
+  readBufferSize: z
+    .int()
+    .min(KIB)
+    .max(16 * MIB)
+    .default(64 * KIB),
+  highWaterMark: z.int().min(1).max(MAX_U32).default(MIB),
+};
+
+const openSchema = z.strictObject({
+  ...driverShape,
+  ...readShape,
+  backend: z.enum(['windows', 'embedded']).optional(),
+  path: z.string().min(1).default(String.raw`\\.\NetVerdict`),
+  signal: signalSchema.optional(),
+});
+
+/** @internal */
+export function resolveOptions(options: OpenOptions): ResolvedOptions {
+  const { backend, path, signal, readBuffers, readBufferSize, highWaterMark, ...driver } = check(
+    openSchema,
+    options,
+    'The options of open()',
+  );
+  return {
+    backend: backend ?? (process.platform === 'win32' ? 'windows' : 'embedded'),
+    path,
+    signal,
+    readBuffers,
+    readBufferSize,
+    highWaterMark,
+    driver: {
+      ...driver,
+      timeoutVerdict:
+        driver.timeoutVerdict ??
+        (driver.failPolicy === 'open' ? Verdict.Accept : Verdict.Block),
+    },
+  };
+}
+
+/** @internal What the addon's embedded device is told. */
+export function embeddedOptions(
+  options: ResolvedOptions,
+  machine: { readonly virtualClock: boolean; readonly verifier: boolean },
+): EmbeddedOptions {
+  const { readBuffers, readBufferSize, highWaterMark } = options;
+  return { ...machine, readBuffers, readBufferSize, highWaterMark };
+}
+
+/** @internal The body of a SetOptions request. */
+export function encodeDriverOptions(options: Required<DriverOptions>): Uint8Array {
+  const bytes = new Uint8Array(OPTIONS_SIZE);
+  const view = new DataView(bytes.buffer);
+  const failClosed = options.failPolicy === 'closed' ? OPTION_FAIL_CLOSED : 0;
+  view.setUint32(0, OPTIONS_SIZE, true);
+  view.setUint32(4, OPTION_EXTENDED_RECORDS | failClosed, true);
+  view.setUint32(8, options.payloadLimit, true);
+  view.setUint32(12, options.pendingTimeoutMs, true);
+  view.setUint8(16, options.timeoutVerdict);
+  view.setUint8(17, severityNumber(options.logLevel));
+  view.setUint16(18, options.dnsPort, true);
+  view.setUint16(20, options.tunnelPort, true);
+  view.setUint16(22, options.splitTunnelPort, true);
+  view.setUint32(24, options.maxQueuedBytes, true);
+  view.setUint32(28, options.maxHeldPackets, true);
+  return bytes;
+}

@@ -1,0 +1,129 @@
+/**
+ * Collects the verdicts of one tick into one write, and knows which ids have theirs.
+ *
+ * The write happens once the promise jobs of the tick are done, so that a `for await` loop that decides every event it
+ * is given still writes once for all of them.
+ */
+
+import { checkDecision, checkId } from './commands.js';
+import { alreadyDecided, type VerdictSink } from './events.js';
+import type { Verdict } from './verdicts.js';
+import { CommandType, VERDICT_COMMAND_SIZE } from './wire.js';
+
+/**
+ * At least so many consecutive ids are remembered: twice as many as the driver holds packets by default. The driver
+ * itself ignores and counts a second verdict for an older one.
+ */
+const REMEMBERED_IDS = 131_072;
+const INITIAL_VERDICTS = 1024;
+/** A tick that decides more than this writes more than once. */
+const MAX_QUEUED_VERDICTS = 65_536;
+
+/** The ids decided last: each has one place, which only an id a multiple of the size away takes over. */
+class DecidedIds {
+  readonly #ids = new Uint32Array(2 * REMEMBERED_IDS);
+
+  /** Returns false when the id is there already. */
+  add(idLow: number, idHigh: number): boolean {
+    const place = 2 * (idLow & (REMEMBERED_IDS - 1));
+    if (this.#ids[place] === idLow && this.#ids[place + 1] === idHigh) {
+      return false;
+    }
+    this.#ids[place] = idLow;
+    this.#ids[place + 1] = idHigh;
+    return true;
+  }
+}
+
+export class VerdictQueue implements VerdictSink {
+  readonly #write: (commands: Uint8Array) => void;
+  readonly #maxWrite: number;
+  readonly #decided = new DecidedIds();
+  readonly #scratch = new DataView(new ArrayBuffer(8));
+  readonly #flushLater = (): void => {
+    this.#scheduled = false;
+    this.flush();
+  };
+  #bytes = new Uint8Array(INITIAL_VERDICTS * VERDICT_COMMAND_SIZE);
+  #view = new DataView(this.#bytes.buffer);
+  #length = 0;
+  #scheduled = false;
+  #stopped: (() => Error) | undefined;
+  #discarding = false;
+
+  /**
+   * @param write - writes whole commands and does not keep the bytes; it reports its failures itself
+   * @param maxCommands - how many commands the driver takes in one write
+   */
+  constructor(write: (commands: Uint8Array) => void, maxCommands: number) {
+    this.#write = write;
+    this.#maxWrite = Math.min(maxCommands, MAX_QUEUED_VERDICTS) * VERDICT_COMMAND_SIZE;
+  }
+
+  set(id: bigint, verdict: Verdict): void {
+    checkId(id);
+    checkDecision(verdict);
+    this.#scratch.setBigUint64(0, id, true);
+    this.decide(this.#scratch.getUint32(0, true), this.#scratch.getUint32(4, true), verdict);
+  }
+
+  decide(idLow: number, idHigh: number, verdict: Verdict): void {
+    if (this.#stopped !== undefined) {
+      throw this.#stopped();
+    }
+    if (!this.#decided.add(idLow, idHigh)) {
+      throw alreadyDecided((BigInt(idHigh) << 32n) | BigInt(idLow));
+    }
+    if (this.#discarding) {
+      return;
+    }
+    this.#append(idLow, idHigh, verdict);
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      process.nextTick(this.#flushLater);
+    }
+  }
+
+  /** Writes what waits, now. */
+  flush(): void {
+    const length = this.#length;
+    this.#length = 0;
+    for (let start = 0; start < length; start += this.#maxWrite) {
+      this.#write(this.#bytes.subarray(start, Math.min(start + this.#maxWrite, length)));
+    }
+  }
+
+  /** From now on verdicts are checked and forgotten: there is nobody left who waits for them. */
+  discard(): void {
+    this.#length = 0;
+    this.#discarding = true;
+  }
+
+  /** From now on verdicts are refused. */
+  stop(makeError: () => Error): void {
+    this.#stopped = makeError;
+  }
+
+  #append(idLow: number, idHigh: number, verdict: Verdict): void {
+    if (this.#length === this.#bytes.length) {
+      this.#makeRoom();
+    }
+    const at = this.#length;
+    this.#view.setUint8(at, CommandType.Verdict);
+    this.#view.setUint32(at + 1, idLow, true);
+    this.#view.setUint32(at + 5, idHigh, true);
+    this.#view.setUint8(at + 9, verdict);
+    this.#length = at + VERDICT_COMMAND_SIZE;
+  }
+
+  #makeRoom(): void {
+    if (this.#length >= MAX_QUEUED_VERDICTS * VERDICT_COMMAND_SIZE) {
+      this.flush();
+      return;
+    }
+    const grown = new Uint8Array(2 * this.#bytes.length);
+    grown.set(this.#bytes);
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+}

@@ -1,0 +1,60 @@
+// `npm test`: every check of the project, in two lanes side by side (native code, JavaScript). Groups can be named:
+// `npm test -- lint vitest`. The last line is always `N passed, N failed, N skipped`.
+import { rmSync, mkdirSync } from 'node:fs';
+import { groups, lanes } from './testing/groups.mjs';
+import { outputDirectory } from './testing/run.mjs';
+import { provideTools } from './testing/tools.mjs';
+
+const inCi = Boolean(process.env.CI) && process.env.CI !== 'false';
+const total = { passed: 0, failed: 0, skipped: 0 };
+
+function selectGroups(names) {
+  const unknown = names.filter((name) => !(name in groups));
+  if (unknown.length > 0) {
+    console.error(
+      `No such group: ${unknown.join(', ')}. Groups: ${Object.keys(groups).join(', ')}.`,
+    );
+    process.exit(2);
+  }
+  return new Set(names.length > 0 ? names : Object.keys(groups));
+}
+
+function report(name, counts, seconds, log) {
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped += counts.skipped;
+  if (counts.failed > 0 && log) console.log(log.trimEnd());
+  const mark = counts.failed > 0 ? '✗' : counts.passed > 0 ? '✓' : '-';
+  console.log(
+    `${mark} ${name.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped ` +
+      `(${seconds.toFixed(1)} s)${counts.note ? `: ${counts.note}` : ''}`,
+  );
+}
+
+async function runGroup(name, missing) {
+  const { needs = [], run } = groups[name];
+  const absent = needs.filter((tool) => missing.has(tool));
+  if (absent.length > 0) {
+    const note = `needs ${absent.map((tool) => missing.get(tool)).join(', ')}`;
+    report(name, { passed: 0, failed: inCi ? 1 : 0, skipped: inCi ? 0 : 1, note }, 0);
+    return;
+  }
+  const start = performance.now();
+  const { counts, log } = await run();
+  report(name, counts, (performance.now() - start) / 1000, log);
+}
+
+async function runLane(names, selected, missing) {
+  for (const name of names) {
+    if (selected.has(name)) await runGroup(name, missing);
+  }
+}
+
+const selected = selectGroups(process.argv.slice(2));
+rmSync(outputDirectory, { recursive: true, force: true });
+mkdirSync(outputDirectory, { recursive: true });
+const needed = new Set([...selected].flatMap((name) => groups[name].needs ?? []));
+const missing = provideTools(needed);
+await Promise.all(lanes.map((lane) => runLane(lane, selected, missing)));
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed > 0 ? 1 : 0;

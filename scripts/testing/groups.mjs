@@ -1,0 +1,145 @@
+// The test groups: what each needs, runs and counts.
+import { readFileSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { outputDirectory, root, run, runScript } from './run.mjs';
+
+const jobs = String(availableParallelism());
+
+/** Runs commands in turn, each one counted as a check; later ones run even where an earlier one failed. */
+async function checks(...commands) {
+  const results = [];
+  for (const command of commands) results.push(await command());
+  const failed = results.filter((result) => !result.ok);
+  return {
+    counts: { passed: results.length - failed.length, failed: failed.length, skipped: 0 },
+    log: failed.map((result) => result.output).join('\n'),
+  };
+}
+
+/** Runs commands until one fails: together they are one check. */
+async function steps(...commands) {
+  return checks(() => untilFailure(commands));
+}
+
+async function untilFailure(commands) {
+  let output = '';
+  for (const command of commands) {
+    const result = await command();
+    output += result.output;
+    if (!result.ok) return { ok: false, output };
+  }
+  return { ok: true, output };
+}
+
+/** `complete` is false where the test program failed without naming a failed test: that counts as a failure. */
+function withExitCode(counts, result) {
+  const failed = !result.ok && counts.failed === 0 ? 1 : counts.failed;
+  return { counts: { ...counts, failed }, log: result.output };
+}
+
+function readReport(path, parse) {
+  try {
+    return parse(readFileSync(path, 'utf8'));
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+function parseCtestReport(text) {
+  const count = (name) => Number(new RegExp(`<testsuite[^>]*\\b${name}="(\\d+)"`).exec(text)[1]);
+  const failed = count('failures');
+  const skipped = count('skipped') + count('disabled');
+  return { passed: count('tests') - failed - skipped, failed, skipped };
+}
+
+function parseVitestReport(text) {
+  const report = JSON.parse(text);
+  const brokenFiles = report.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  );
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests + brokenFiles.length,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
+}
+
+/** Configures, builds and tests one CMake preset. */
+async function ctest(preset) {
+  const built = await untilFailure([
+    () => run('cmake', ['--preset', preset]),
+    () => run('cmake', ['--build', '--preset', preset, '--parallel', jobs]),
+  ]);
+  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
+  const path = join(outputDirectory, `ctest-${preset}.xml`);
+  const args = ['--preset', preset, '--output-on-failure', '--parallel', jobs];
+  const result = await run('ctest', [...args, '--output-junit', path]);
+  return withExitCode(readReport(path, parseCtestReport), result);
+}
+
+async function vitest(project) {
+  const path = join(outputDirectory, `vitest-${project}.json`);
+  const result = await runScript('vitest/vitest.mjs', [
+    'run',
+    `--project=${project}`,
+    '--reporter=dot',
+    '--reporter=json',
+    `--outputFile=${path}`,
+  ]);
+  return withExitCode(readReport(path, parseVitestReport), result);
+}
+
+function nativeSources() {
+  const folders = ['addon', 'bench', 'kext', 'sim', 'test'];
+  return folders.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && /\.(c|h|cc|cpp|hpp)$/.test(entry.name))
+      .map((entry) => join(entry.parentPath, entry.name)),
+  );
+}
+
+const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
+
+export const groups = {
+  build: {
+    needs: ['make', 'g++'],
+    run: () =>
+      checks(
+        () => run('npm', ['run', 'build']),
+        () => run('npm', ['run', 'build:addon']),
+      ),
+  },
+  lint: {
+    run: () =>
+      checks(
+        () => typescript('tsconfig.json'),
+        () => typescript('test/tsconfig.json'),
+        () => runScript('eslint/bin/eslint.js', ['--max-warnings=0', '.']),
+        () => runScript('prettier/bin/prettier.cjs', ['--check', '.']),
+      ),
+  },
+  format: {
+    needs: ['clang-format-19'],
+    run: () => checks(() => run('clang-format-19', ['--dry-run', '--Werror', ...nativeSources()])),
+  },
+  docs: { run: () => checks(() => runScript('typedoc/bin/typedoc', [])) },
+  vitest: { needs: ['make', 'g++', 'tshark'], run: () => vitest('netverdict') },
+  package: { needs: ['make', 'g++'], run: () => vitest('package') },
+  host: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('host') },
+  asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
+  mingw: {
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc'],
+    run: () =>
+      steps(
+        () => run('cmake', ['--preset', 'kext-mingw']),
+        () => run('cmake', ['--build', '--preset', 'kext-mingw', '--parallel', jobs]),
+      ),
+  },
+};
+
+/** Groups of one lane run one after another; the lanes run side by side. */
+export const lanes = [
+  ['build', 'vitest', 'package', 'lint', 'docs'],
+  ['format', 'mingw', 'host', 'asan'],
+];

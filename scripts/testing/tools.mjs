@@ -1,0 +1,61 @@
+// The programs that the test groups need beyond Node.js, and how they are provided.
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** name → Debian package, and what shows that it is there: a program on PATH or a file. */
+const tools = {
+  make: { package: 'make' },
+  'g++': { package: 'g++' },
+  cmake: { package: 'cmake' },
+  ninja: { package: 'ninja-build' },
+  gtest: { package: 'libgtest-dev', file: '/usr/include/gtest/gtest.h' },
+  gmock: { package: 'libgmock-dev', file: '/usr/include/gmock/gmock.h' },
+  'x86_64-w64-mingw32-gcc': { package: 'mingw-w64' },
+  'clang-format-19': { package: 'clang-format-19' },
+  tshark: { package: 'tshark' },
+};
+
+function onPath(program) {
+  return process.env.PATH.split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function isMissing(name) {
+  const { file } = tools[name];
+  return file ? !existsSync(file) : !onPath(name);
+}
+
+function install(packages) {
+  const options = {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  };
+  spawnSync('apt-get', ['update', '-q'], options);
+  spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
+}
+
+/** Installs what is missing of `names` where that is possible; returns tool → package of what is missing still. */
+export function provideTools(names) {
+  const missing = [...names].filter(isMissing);
+  if (missing.length === 0) return new Map();
+  const packages = missing.map((name) => tools[name].package);
+  if (process.getuid?.() === 0 && onPath('apt-get')) {
+    console.log(`Installing ${packages.join(', ')}`);
+    install(packages);
+  }
+  const left = new Map(missing.filter(isMissing).map((name) => [name, tools[name].package]));
+  if (left.size > 0) {
+    console.log(
+      'Some checks need programs that are not here. On Debian or Ubuntu, as root:\n' +
+        `  apt-get update && apt-get install --no-install-recommends ${[...left.values()].join(' ')}`,
+    );
+  }
+  return left;
+}

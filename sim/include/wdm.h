@@ -1,0 +1,14 @@
+// The kernel's interface to drivers, as far as a host build needs it; sim/nt implements it.
+#pragma once
+
+#include "guiddef.h"
+#include "wdm/debug.h"
+#include "wdm/interlocked.h"
+#include "wdm/io.h"
+#include "wdm/list.h"
+#include "wdm/mdl.h"
+#include "wdm/pool.h"
+#include "wdm/status.h"
+#include "wdm/synchronization.h"
+#include "wdm/types.h"
+#include "wdm/unicode_string.h"

@@ -1,0 +1,134 @@
+// Sessions, transactions and the objects they hold; publishes a snapshot of each layer for classifies to read.
+//
+// Concurrency: one mutex guards everything but the published snapshots. notifyFn runs with the mutex released, while the
+// transaction still counts as open, so that nothing else changes meanwhile. Snapshots that were replaced are freed once
+// no classify can be reading them.
+#pragma once
+
+#include "engine.h"
+#include "layers.h"
+#include "objects.h"
+#include "read_section.h"
+#include "snapshot.h"
+
+#include <array>
+#include <atomic>
+#include <bitset>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace sim::wfp {
+
+using LayerSet = std::bitset<kLayerIds>;
+
+class Management
+{
+  public:
+    // `filters_changed` is called with no lock held after a commit that changed filters of these layers.
+    explicit Management(std::function<void(const LayerSet &)> filters_changed);
+    ~Management();
+
+    Management(const Management &) = delete;
+    Management &operator=(const Management &) = delete;
+
+    NTSTATUS OpenSession(const FWPM_SESSION0 *session, HANDLE *handle);
+    NTSTATUS CloseSession(HANDLE handle);
+
+    NTSTATUS Begin(HANDLE handle, UINT32 flags);
+    NTSTATUS Commit(HANDLE handle);
+    NTSTATUS Abort(HANDLE handle);
+
+    NTSTATUS AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer);
+    NTSTATUS AddCallout(HANDLE handle, const FWPM_CALLOUT0 *callout, UINT32 *id);
+    NTSTATUS AddFilter(HANDLE handle, const FWPM_FILTER0 *filter, UINT64 *id);
+    NTSTATUS DeleteFilter(HANDLE handle, UINT64 id);
+
+    NTSTATUS RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id);
+    // The calling thread must not be inside a classify; waits for classifies that run the callout.
+    NTSTATUS UnregisterCallout(UINT32 id);
+
+    uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
+    void RemoveForeignFilter(uint64_t id);
+
+    ReadSection &readers() { return readers_; }
+
+    // Read inside a ReadSection::Guard of readers(). nullptr: no filter at the layer.
+    const LayerSnapshot *snapshot(uint16_t layer) const { return published_[layer].load(); }
+
+    // Bugchecks on what a driver must not leave behind.
+    void CheckUnloaded() const;
+
+  private:
+    struct Session
+    {
+        SessionId id = 0;
+        bool dynamic = false;
+        uint32_t wait_milliseconds = 0;
+    };
+
+    struct Transaction
+    {
+        SessionId owner = 0;
+        bool read_only = false;
+        bool committing = false;
+        std::thread::id committer;
+        Configuration working;
+    };
+
+    struct Retired
+    {
+        std::unique_ptr<const LayerSnapshot> snapshot;
+        uint64_t ticket = 0;
+    };
+
+    struct Change
+    {
+        std::vector<std::shared_ptr<Filter>> added;
+        std::vector<std::shared_ptr<Filter>> removed;
+        LayerSet layers;
+    };
+
+    using Lock = std::unique_lock<std::mutex>;
+    using RuntimeCallouts = std::map<UINT32, RuntimeCallout>;
+    using Edit = std::function<NTSTATUS(const Session &, Configuration &)>;
+
+    NTSTATUS WithConfiguration(HANDLE handle, const Edit &edit);
+    NTSTATUS BeginLocked(Lock &lock, const Session &session, bool read_only);
+    NTSTATUS CommitLocked(Lock &lock);
+    void EndTransactionLocked();
+    NTSTATUS Edited(const Session &session, const Edit &edit);
+
+    Change DifferenceLocked() const;
+    NTSTATUS MakeFilterLocked(const Configuration &configuration, const FWPM_FILTER0 &filter, Filter *made);
+    UINT32 CalloutIdLocked(const GUID &key);
+    bool InUseLocked(UINT32 callout) const;
+    std::unique_ptr<LayerSnapshot> MakeSnapshotLocked(uint16_t layer) const;
+    void PublishLocked(uint16_t layer);
+    void ReclaimLocked();
+    GUID MakeKeyLocked();
+
+    const std::function<void(const LayerSet &)> filters_changed_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable transaction_ended_;
+    std::map<HANDLE, Session> sessions_;
+    std::unique_ptr<Transaction> transaction_;
+    Configuration committed_;
+    RuntimeCallouts runtime_callouts_;
+    std::map<GUID, UINT32, GuidLess> callout_ids_;
+    uint64_t last_session_ = 0;
+    uint64_t last_filter_ = 0;
+    uint64_t last_order_ = 0;
+    uint64_t last_key_ = 0;
+    std::vector<Retired> retired_;
+
+    ReadSection readers_;
+    std::array<std::atomic<const LayerSnapshot *>, kLayerIds> published_{};
+};
+
+} // namespace sim::wfp

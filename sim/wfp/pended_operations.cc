@@ -1,0 +1,80 @@
+#include "pended_operations.h"
+
+#include "handles.h"
+#include "verifier.h"
+
+namespace sim::wfp {
+
+std::shared_ptr<PendedOperation> PendedOperations::Add(OperationCompletion on_complete)
+{
+    auto operation = std::make_shared<PendedOperation>();
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    operation->id = ++last_id_;
+    operation->on_complete = std::move(on_complete);
+    operations_.emplace(operation->id, operation);
+    return operation;
+}
+
+void PendedOperations::Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list)
+{
+    const uint64_t id = HandleNumber(HandleKind::kOperation, context);
+    std::shared_ptr<PendedOperation> operation;
+
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = operations_.find(id);
+
+        if (found == operations_.end())
+        {
+            if (id != 0 && id <= last_id_)
+            {
+                Bugcheck("WFP_OPERATION_COMPLETED_TWICE", "pended operation %llu was completed before",
+                         static_cast<unsigned long long>(id));
+            }
+            Bugcheck("WFP_INVALID_HANDLE", "FwpsCompleteOperation0: %p is no completion context", context);
+        }
+        operation = found->second;
+        operations_.erase(found);
+        operation->completed = true;
+        operation->net_buffer_list = net_buffer_list;
+        if (operation->in_classify)
+        {
+            return;
+        }
+    }
+    operation->on_complete(net_buffer_list);
+}
+
+bool PendedOperations::LeaveClassify(PendedOperation &operation)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    operation.in_classify = false;
+    return operation.completed;
+}
+
+uint64_t PendedOperations::now() const
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return operations_.size();
+}
+
+uint64_t PendedOperations::total() const
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return last_id_;
+}
+
+void PendedOperations::CheckUnloaded() const
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    if (!operations_.empty())
+    {
+        Bugcheck("WFP_OPERATION_NEVER_COMPLETED", "%zu pended operations are left, one of them %llu",
+                 operations_.size(), static_cast<unsigned long long>(operations_.begin()->first));
+    }
+}
+
+} // namespace sim::wfp

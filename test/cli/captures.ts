@@ -1,0 +1,49 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { bundledCapture } from './run_cli.js';
+
+/** A folder for the captures of one test file. */
+export class CaptureFolder {
+  readonly path = mkdtempSync(join(tmpdir(), 'netverdict-captures-'));
+
+  remove(): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  write(name: string, content: Uint8Array | string): string {
+    writeFileSync(this.file(name), content);
+    return this.file(name);
+  }
+
+  /** Runs editcap on the bundled capture: `options` come before the file names, `selection` after them. */
+  edit(name: string, options: readonly string[], selection: readonly string[] = []): string {
+    const path = this.file(name);
+    runTool('editcap', [...options, bundledCapture, path, ...selection]);
+    return path;
+  }
+
+  /** The bundled capture with some of its frames a second time, shortly after the first. */
+  withDuplicates(name: string, selection: readonly string[]): string {
+    const path = this.file(name);
+    const copies = this.edit(`${name}.copies`, ['-t', '0.002', '-r'], selection);
+    runTool('mergecap', ['-F', 'pcap', '-w', path, bundledCapture, copies]);
+    return path;
+  }
+
+  /** The first bytes of the bundled capture. */
+  truncated(name: string, length: number): string {
+    return this.write(name, readFileSync(bundledCapture).subarray(0, length));
+  }
+}
+
+function runTool(program: string, args: readonly string[]): void {
+  const result = spawnSync(program, args, { encoding: 'utf8' });
+  if (result.error) throw result.error;
+  if (result.status !== 0) throw new Error(`${program} ${args.join(' ')}: ${result.stderr}`);
+}

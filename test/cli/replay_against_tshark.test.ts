@@ -1,0 +1,73 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { CaptureFolder } from './captures.js';
+import { conversationsOfReplay, countConnections, totals } from './conversations.js';
+import { bundledCapture, bundledLocal, replayJson } from './run_cli.js';
+import { conversationsByTshark } from './tshark.js';
+
+const localAddresses = ['10.77.0.2', 'fd77::2'];
+const folder = new CaptureFolder();
+afterAll(() => {
+  folder.remove();
+});
+
+describe('replay of the bundled capture', () => {
+  it('shows 51 TCP and 7 UDP conversations, each exactly once', async () => {
+    const conversations = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
+    expect(countConnections(conversations, 'tcp')).toBe(51);
+    expect(countConnections(conversations, 'udp')).toBe(7);
+    expect([...conversations.values()].map((conversation) => conversation.connections)).toEqual(
+      Array.from({ length: 58 }, () => 1),
+    );
+  });
+
+  it('counts the payload that was sent and received', async () => {
+    const conversations = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
+    expect(totals(conversations)).toEqual({
+      tcp: { v4: { tx: 5_245, rx: 613_498 }, v6: { tx: 300_285, rx: 300_290 } },
+      udp: { v4: { tx: 250_154, rx: 166 }, v6: { tx: 150, rx: 198 } },
+    });
+  });
+
+  it('ends with a summary that agrees with its events', async () => {
+    const lines = await replayJson(bundledCapture, ...bundledLocal);
+    const conversations = conversationsOfReplay(lines);
+    const connections = lines.filter((line) => line.type === 'connection');
+    expect(lines.at(-1)).toMatchObject({
+      type: 'summary',
+      connections: { tcp: 51, udp: 7 },
+      bandwidth: totals(conversations),
+      verdicts: { PermanentAccept: connections.length },
+      lost: 0,
+    });
+  });
+
+  it('finds the host by itself', async () => {
+    const told = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
+    const found = conversationsOfReplay(await replayJson(bundledCapture));
+    expect(found).toEqual(told);
+  });
+});
+
+const variants: Record<string, () => string> = {
+  'the capture as it is': () => bundledCapture,
+  pcapng: () => folder.edit('capture.pcapng', ['-F', 'pcapng']),
+  'nanosecond timestamps': () => folder.edit('nanoseconds.pcap', ['-F', 'nsecpcap']),
+  'raw IP without link layer': () =>
+    folder.edit('raw.pcap', ['-F', 'pcap', '-C', '14', '-L', '-T', 'rawip']),
+  'conversations whose beginning is missing': () =>
+    folder.edit('middle.pcap', ['-F', 'pcap', '-r'], ['700-1700']),
+  'frames missing in the middle': () =>
+    folder.edit('gaps.pcap', ['-F', 'pcap'], ['300-340', '900-905', '1500']),
+  'retransmitted frames': () => folder.withDuplicates('duplicates.pcap', ['100-160', '800-1000']),
+  'a file that breaks off within a frame': () => folder.truncated('truncated.pcap', 1_000_003),
+};
+
+describe('replay agrees with tshark about every conversation and its payload', () => {
+  it.each(Object.keys(variants))('%s', async (name) => {
+    const capture = variants[name]!();
+    const byTshark = conversationsByTshark(capture, localAddresses);
+    const byReplay = conversationsOfReplay(await replayJson(capture, ...bundledLocal));
+    expect(byTshark.size).toBeGreaterThan(0);
+    expect(Object.fromEntries(byReplay)).toEqual(Object.fromEntries(byTshark));
+  });
+});
