@@ -23,8 +23,8 @@ static VOID StoreField(UINT8 *bytes, UINT16 value)
     RtlCopyMemory(bytes, &value, sizeof(value));
 }
 
-// The sum does not depend on the byte order, as long as all words are loaded the same way (RFC 1071, section 2 (B)), nor
-// on the word size: 32-bit words into a 64-bit sum cannot overflow within any packet.
+// The sum does not depend on the byte order, as long as all words are loaded the same way (RFC 1071, section 2 (B)),
+// nor on the word size: 32-bit words into a 64-bit sum cannot overflow within any packet.
 _Use_decl_annotations_
 UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
 {
@@ -147,8 +147,7 @@ static VOID StoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 len
     else if (IsIcmp(header))
     {
         // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
-        StoreSum(header->IpVersion == 6 ? AddPseudoHeader(header, length) : 0, transport, length,
-                 ICMP_CHECKSUM_OFFSET);
+        StoreSum(header->IpVersion == 6 ? AddPseudoHeader(header, length) : 0, transport, length, ICMP_CHECKSUM_OFFSET);
     }
 }
 

@@ -14,11 +14,11 @@ UINT64 ChecksumAdd(_In_ UINT64 sum, _In_reads_bytes_(length) const VOID *data, _
 /// Folds a running sum into the checksum.
 UINT16 ChecksumFinish(_In_ UINT64 sum);
 
-/// Computes every checksum of a whole packet anew: IPv4 header, then TCP, UDP, ICMP or ICMPv6. A UDP checksum of 0 stays
-/// 0 on IPv4 (RFC 768: none was computed) and is computed on IPv6; a computed 0 is stored as 0xFFFF. In a fragment only
-/// the IPv4 header is done (a part has no transport checksum of its own), and nothing in a packet with further stops in
-/// an IPv6 routing header (its checksum covers the last stop). STATUS_INVALID_PARAMETER, with the packet unchanged:
-/// malformed, or too short for its checksum.
+/// Computes every checksum of a whole packet anew: IPv4 header, then TCP, UDP, ICMP or ICMPv6. A UDP checksum of 0
+/// stays 0 on IPv4 (RFC 768: none was computed) and is computed on IPv6; a computed 0 is stored as 0xFFFF. In a
+/// fragment only the IPv4 header is done (a part has no transport checksum of its own), and nothing in a packet with
+/// further stops in an IPv6 routing header (its checksum covers the last stop). STATUS_INVALID_PARAMETER, with the
+/// packet unchanged: malformed, or too short for its checksum.
 _Must_inspect_result_
 NTSTATUS ChecksumPacket(_Inout_updates_bytes_(length) UINT8 *packet, _In_ UINT32 length);
 

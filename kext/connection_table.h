@@ -35,6 +35,17 @@ typedef struct _CONNECTION_KEY
 
 static_assert(sizeof(CONNECTION_KEY) == 40, "the key is hashed as five 8-byte words");
 
+/// Are the two keys the same? Five words and no call. Any IRQL.
+FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ const CONNECTION_KEY *right)
+{
+    UINT64 a[5];
+    UINT64 b[5];
+
+    RtlCopyMemory(a, left, sizeof(a));
+    RtlCopyMemory(b, right, sizeof(b));
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) == 0;
+}
+
 /// What a packet needs to know of its connection.
 typedef struct _CONNECTION_STATE
 {
@@ -134,8 +145,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableEnd(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _Out_ CONNECTION *ended);
 
 /// Ends the live connections of one local port and visits each that this call ended. An all-zero `localAddress` stands
-/// for every address. Connections that are added meanwhile are left alone. The time is proportional to the number of
-/// connections on this port, whatever the size of the table; locks are held for a few dozen entries at a time.
+/// for every address. Connections that are added meanwhile are not looked for. The time is proportional to the number
+/// of connections on this port, whatever the size of the table; locks are held for a few dozen entries at a time.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ UINT8 protocol, _In_ UINT8 ipVersion,
                               _In_reads_(16) const UINT8 *localAddress, _In_ UINT16 localPort,

@@ -36,11 +36,16 @@ static VOID FillWithDefaults(OPTIONS_WIRE *wire)
 static SIZE_T WholeFields(SIZE_T structSize)
 {
     static const UINT8 fieldEnds[] = {
-        FIELD_OFFSET(OPTIONS_WIRE, Flags),           FIELD_OFFSET(OPTIONS_WIRE, PayloadLimit),
-        FIELD_OFFSET(OPTIONS_WIRE, PendingTimeoutMs), FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict),
-        FIELD_OFFSET(OPTIONS_WIRE, LogLevel),        FIELD_OFFSET(OPTIONS_WIRE, DnsPort),
-        FIELD_OFFSET(OPTIONS_WIRE, TunnelPort),      FIELD_OFFSET(OPTIONS_WIRE, SplitTunnelPort),
-        FIELD_OFFSET(OPTIONS_WIRE, MaxQueuedBytes),  FIELD_OFFSET(OPTIONS_WIRE, MaxHeldPackets),
+        FIELD_OFFSET(OPTIONS_WIRE, Flags),
+        FIELD_OFFSET(OPTIONS_WIRE, PayloadLimit),
+        FIELD_OFFSET(OPTIONS_WIRE, PendingTimeoutMs),
+        FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict),
+        FIELD_OFFSET(OPTIONS_WIRE, LogLevel),
+        FIELD_OFFSET(OPTIONS_WIRE, DnsPort),
+        FIELD_OFFSET(OPTIONS_WIRE, TunnelPort),
+        FIELD_OFFSET(OPTIONS_WIRE, SplitTunnelPort),
+        FIELD_OFFSET(OPTIONS_WIRE, MaxQueuedBytes),
+        FIELD_OFFSET(OPTIONS_WIRE, MaxHeldPackets),
         sizeof(OPTIONS_WIRE),
     };
     SIZE_T whole = 0;
@@ -70,9 +75,9 @@ static BOOLEAN IsTimeoutVerdict(UINT8 verdict)
 
 static BOOLEAN IsValid(const OPTIONS_WIRE *wire)
 {
-    return (wire->PendingTimeoutMs == 0 || IsTimeoutVerdict(wire->TimeoutVerdict)) && wire->LogLevel >= LogSeverityTrace &&
-           wire->LogLevel <= LogSeverityCritical && wire->DnsPort != 0 && wire->TunnelPort != 0 &&
-           wire->SplitTunnelPort != 0;
+    return (wire->PendingTimeoutMs == 0 || IsTimeoutVerdict(wire->TimeoutVerdict)) &&
+           wire->LogLevel >= LogSeverityTrace && wire->LogLevel <= LogSeverityCritical && wire->DnsPort != 0 &&
+           wire->TunnelPort != 0 && wire->SplitTunnelPort != 0;
 }
 
 _Use_decl_annotations_
@@ -107,8 +112,7 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
     options->DnsPort = wire.DnsPort;
     options->TunnelPort = wire.TunnelPort;
     options->SplitTunnelPort = wire.SplitTunnelPort;
-    options->MaxQueuedBytes =
-        Clamp(wire.MaxQueuedBytes, OPTIONS_LEAST_MAX_QUEUED_BYTES, OPTIONS_MOST_MAX_QUEUED_BYTES);
+    options->MaxQueuedBytes = Clamp(wire.MaxQueuedBytes, OPTIONS_LEAST_MAX_QUEUED_BYTES, OPTIONS_MOST_MAX_QUEUED_BYTES);
     options->MaxHeldPackets = Clamp(wire.MaxHeldPackets, 1, OPTIONS_MOST_MAX_HELD_PACKETS);
     return STATUS_SUCCESS;
 }

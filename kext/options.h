@@ -33,10 +33,10 @@ typedef struct _OPTIONS
 VOID OptionsSetDefaults(_Out_ OPTIONS *options);
 
 /// Reads a SetOptions request (`OPTIONS_WIRE`, shorter or longer). Fields not wholly within its StructSize get their
-/// defaults; bytes beyond the known fields and unknown flag bits are ignored. MaxQueuedBytes and MaxHeldPackets are brought
-/// into their bounds. STATUS_INVALID_PARAMETER, with `options` unchanged, when the buffer is shorter than its StructSize
-/// says, when StructSize does not even cover itself, or for a value out of range: port 0, a LogLevel that is no severity,
-/// a timeout with a TimeoutVerdict that decides nothing or redirects. Any IRQL.
+/// defaults; bytes beyond the known fields and unknown flag bits are ignored. MaxQueuedBytes and MaxHeldPackets are
+/// brought into their bounds. STATUS_INVALID_PARAMETER, with `options` unchanged, when the buffer is shorter than its
+/// StructSize says, when StructSize does not even cover itself, or for a value out of range: port 0, a LogLevel that is
+/// no severity, a timeout with a TimeoutVerdict that decides nothing or redirects. Any IRQL.
 _Must_inspect_result_
 NTSTATUS OptionsParse(_In_reads_bytes_(length) const UINT8 *request, _In_ SIZE_T length, _Inout_ OPTIONS *options);
 

@@ -2,8 +2,8 @@
 //
 // A HELD belongs to the cache from a successful insert until somebody takes it; whoever takes it resolves it, and
 // nobody else: so each is resolved exactly once, whatever verdicts, timeouts and detaches race. Ids count up from 1 and
-// choose the shard by their low bits; each shard has a spin lock, its own hash table and a list in order of age. No
-// lock is held when a function returns, and memory is allocated with none held.
+// choose the shard by their low bits; each shard has a spin lock, its own hash table, a list in order of age and one in
+// order of deadlines. No lock is held when a function returns, and memory is allocated with none held.
 
 #pragma once
 
@@ -21,11 +21,13 @@ typedef enum _HELD_KIND
 
 struct _INJECT_PACKET;
 
-/// One held packet or pended operation. The caller allocates it and fills in all but Link, AgeLink and Id.
+/// One held packet or pended operation. The caller allocates it and fills in all but the links and,
+/// unless it was reserved, the Id.
 typedef struct _HELD
 {
-    LIST_ENTRY Link;    ///< the cache's own; the owner's again once it is taken
-    LIST_ENTRY AgeLink; ///< the cache's own
+    LIST_ENTRY Link;         ///< the cache's own; the owner's again once it is taken
+    LIST_ENTRY AgeLink;      ///< the cache's own
+    LIST_ENTRY DeadlineLink; ///< the cache's own
     UINT64 Id;
     HELD_KIND Kind;
     CONNECTION_KEY Key;
@@ -39,7 +41,8 @@ typedef struct _HELD
 
 #define PACKET_CACHE_SHARD_COUNT 64
 
-// Bytes that held packets may take together unless PacketCacheSetLimit says otherwise.
+// Bounds unless PacketCacheSetLimit says otherwise: packets, and the bytes that they take together.
+#define PACKET_CACHE_DEFAULT_MAX_COUNT 65536u
 #define PACKET_CACHE_DEFAULT_MAX_BYTES (256ULL * 1024ULL * 1024ULL)
 
 typedef struct _PACKET_CACHE_SHARD PACKET_CACHE_SHARD;

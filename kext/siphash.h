@@ -19,7 +19,7 @@ VOID SipHashKeyInitialize(_Out_ SIPHASH_KEY *key);
 /// Hashes `length` bytes. No alignment is needed. Any IRQL.
 UINT64 SipHash13(_In_ const SIPHASH_KEY *key, _In_reads_bytes_(length) const VOID *data, _In_ SIZE_T length);
 
-/// SipHash13 of exactly 40 bytes (the size of a connection key), unrolled. The address is 8-byte aligned. Any IRQL.
+/// SipHash13 of exactly 40 bytes (the size of a connection key), unrolled. Any IRQL.
 UINT64 SipHash13Of40(_In_ const SIPHASH_KEY *key, _In_reads_bytes_(40) const VOID *data);
 
 EXTERN_C_END

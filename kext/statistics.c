@@ -64,7 +64,8 @@ static UINT64 ReadOne(const STATISTICS *statistics, const STATISTICS_GAUGES *gau
 }
 
 static_assert(FIELD_OFFSET(STATISTICS_WIRE, EventsQueued) == sizeof(UINT32) + StatisticEventsQueued * sizeof(UINT64) &&
-                  FIELD_OFFSET(STATISTICS_WIRE, PacketsHeld) == sizeof(UINT32) + StatisticPacketsHeld * sizeof(UINT64) &&
+                  FIELD_OFFSET(STATISTICS_WIRE, PacketsHeld) ==
+                      sizeof(UINT32) + StatisticPacketsHeld * sizeof(UINT64) &&
                   FIELD_OFFSET(STATISTICS_WIRE, MalformedPackets) ==
                       sizeof(UINT32) + StatisticMalformedPackets * sizeof(UINT64) &&
                   sizeof(STATISTICS_WIRE) == sizeof(UINT32) + StatisticCount * sizeof(UINT64),

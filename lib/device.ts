@@ -1,12 +1,9 @@
 /** An open device: events out, verdicts and commands in. */
 
+import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
-import {
-  encodeCommand,
-  type ConnectionIdentity,
-  type PlainCommandName,
-} from './commands.js';
-import { InfoDecoder } from './decoder.js';
+import { encodeCommand, type ConnectionIdentity, type PlainCommandName } from './commands.js';
+import { RecordDecoder } from './record_decoder.js';
 import {
   STATISTICS_SIZE,
   decodeCapabilities,
@@ -34,7 +31,6 @@ import { Status, isSuccess, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
 import type { Verdict } from './verdicts.js';
 import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from './wire.js';
-import { z } from 'zod';
 
 /** Which events an iterator gives, and until when. */
 export interface EventsOptions<T extends EventType = EventType> {
@@ -121,7 +117,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#bandwidth = this.#newCollector('get-bandwidth');
     this.#stream = new EventStream({
       native,
-      decoder: new InfoDecoder({
+      decoder: new RecordDecoder({
         verdicts: this.#verdicts,
         intercept: (record) => this.#intercept(record),
       }),
@@ -455,16 +451,15 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     }
     const weak = new WeakRef(this);
     const onAbort = (): void => {
-      weak.deref()?.#abort(signal.reason);
+      const device = weak.deref();
+      if (device !== undefined) {
+        device.#closing ??= device.#close(signal.reason);
+      }
     };
     signal.addEventListener('abort', onAbort, { once: true });
     this.#stopWatchingSignal = () => {
       signal.removeEventListener('abort', onAbort);
     };
-  }
-
-  #abort(reason: unknown): void {
-    this.#closing ??= this.#close(reason);
   }
 }
 

@@ -58,7 +58,10 @@ export abstract class NetVerdictError extends Error {
   }
 
   /** Tells errors of this package by their brand and code, whichever realm or build they come from. */
-  static [Symbol.hasInstance](this: ErrorClass & typeof NetVerdictError, value: unknown): boolean {
+  static override [Symbol.hasInstance](
+    this: ErrorClass & typeof NetVerdictError,
+    value: unknown,
+  ): boolean {
     if (this === NetVerdictError) {
       return isBranded(value);
     }

@@ -10,7 +10,7 @@
  * stream itself waits for the next turn.
  */
 
-import { InfoDecoder } from './decoder.js';
+import type { RecordDecoder } from './record_decoder.js';
 import { ProtocolError, type NetVerdictError } from './errors.js';
 import type { EventType, InfoRecord, NetVerdictEvent } from './events.js';
 import type { NativeDevice } from './native.cjs';
@@ -33,6 +33,14 @@ interface Place {
   readonly index: number;
 }
 
+/** An iterator, as the stream sees it. */
+interface Consumer {
+  readonly isWaiting: boolean;
+  readonly position: number;
+  serve(): void;
+  moveTo(place: Place): void;
+}
+
 interface Waiter<T> {
   readonly resolve: (result: IteratorResult<T, undefined>) => void;
   readonly reject: (reason: unknown) => void;
@@ -40,7 +48,7 @@ interface Waiter<T> {
 
 export interface StreamOptions {
   readonly native: Pick<NativeDevice, 'take' | 'end'>;
-  readonly decoder: InfoDecoder;
+  readonly decoder: RecordDecoder;
   readonly anchor: ReadableAnchor;
   /** Reading pauses while so many bytes wait for the slowest iterator. */
   readonly backlogLimit: number;
@@ -56,10 +64,10 @@ const NO_EVENTS: readonly NetVerdictEvent[] = [];
 
 export class EventStream {
   readonly #options: StreamOptions;
-  readonly #iterators = new Set<StreamIterator<unknown>>();
+  readonly #iterators = new Set<Consumer>();
   #tail: Batch = { events: NO_EVENTS, position: 0, next: undefined };
-  /** Where the next first iterator begins. */
-  #home: Place = { batch: this.#tail, index: 0 };
+  /** Where the next iterator begins, while there is none: nothing else may keep batches alive. */
+  #home: Place | undefined = { batch: this.#tail, index: 0 };
   #end: { readonly failure: unknown } | undefined;
   #bytesLeftInTurn = BYTES_PER_TURN;
   /** Everything was taken: the native side tells when there is more. */
@@ -137,20 +145,24 @@ export class EventStream {
   stop(failure?: unknown): void {
     this.#end ??= { failure };
     this.#tail = { events: NO_EVENTS, position: this.#tail.position, next: undefined };
-    this.#home = { batch: this.#tail, index: 0 };
+    const place = { batch: this.#tail, index: 0 };
+    if (this.#home !== undefined) {
+      this.#home = place;
+    }
     for (const iterator of this.#iterators) {
-      iterator.moveTo(this.#home);
+      iterator.moveTo(place);
     }
     this.wake();
   }
 
-  attach(iterator: StreamIterator<unknown>): Place {
-    const isFirst = this.#iterators.size === 0;
+  attach(iterator: Consumer): Place {
+    const place = this.#home ?? { batch: this.#tail, index: this.#tail.events.length };
+    this.#home = undefined;
     this.#iterators.add(iterator);
-    return isFirst ? this.#home : { batch: this.#tail, index: this.#tail.events.length };
+    return place;
   }
 
-  detach(iterator: StreamIterator<unknown>, place: Place): void {
+  detach(iterator: Consumer, place: Place): void {
     if (this.#iterators.delete(iterator) && this.#iterators.size === 0) {
       this.#home = place;
     }
@@ -221,7 +233,7 @@ export class EventStream {
   }
 
   #backlog(): number {
-    let position = this.#iterators.size === 0 ? this.#home.batch.position : this.#tail.position;
+    let position = this.#home?.batch.position ?? this.#tail.position;
     for (const iterator of this.#iterators) {
       position = Math.min(position, iterator.position);
     }
@@ -242,9 +254,9 @@ export class EventStream {
 }
 
 /** What the iterators over single events and over batches have in common. */
-abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> {
-  protected declare events: readonly NetVerdictEvent[];
-  protected declare index: number;
+abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, undefined> {
+  declare protected events: readonly NetVerdictEvent[];
+  declare protected index: number;
   readonly #stream: EventStream;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => {
@@ -281,6 +293,7 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
+    this.#failure = undefined;
     this.#finish();
     return Promise.resolve({ value: undefined, done: true });
   }
@@ -291,10 +304,13 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
       return;
     }
     this.#serving = true;
-    while (this.#waiters.length > 0 && this.#serveFirst()) {
-      continue;
+    try {
+      while (this.#waiters.length > 0 && this.#serveFirst()) {
+        continue;
+      }
+    } finally {
+      this.#serving = false;
     }
-    this.#serving = false;
   }
 
   moveTo(place: Place): void {
@@ -307,14 +323,6 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
   protected wait(): Promise<IteratorResult<T, undefined>> {
     if (this.#batch === undefined && !this.#done) {
       this.#begin();
-    }
-    if (this.#failure !== undefined) {
-      const { reason } = this.#failure;
-      this.#failure = undefined;
-      return Promise.reject(reason as Error);
-    }
-    if (this.#done) {
-      return Promise.resolve({ value: undefined, done: true });
     }
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
@@ -341,6 +349,10 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
       this.#waiters.shift()?.resolve({ value: item, done: false });
       return true;
     }
+    if (this.#done) {
+      this.#settleDone();
+      return true;
+    }
     if (this.#batch?.next !== undefined) {
       this.moveTo({ batch: this.#batch.next, index: 0 });
       this.#stream.onAdvance();
@@ -348,7 +360,7 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
     }
     if (this.#stream.ended) {
       this.#finishAsStream();
-      return false;
+      return true;
     }
     return this.#stream.pull() || this.#stream.ended;
   }
@@ -363,27 +375,35 @@ abstract class StreamIterator<T> implements AsyncIterableIterator<T, undefined> 
   }
 
   #fail(reason: unknown): void {
-    const first = this.#waiters.shift();
-    if (first === undefined) {
-      this.#failure = { reason };
-    } else {
-      first.reject(reason);
-    }
+    this.#failure ??= { reason };
     this.#finish();
   }
 
   #finish(): void {
-    const place = { batch: this.#batch, index: this.index };
+    const batch = this.#batch;
+    const { index } = this;
     this.#done = true;
+    // What comes later must not be kept alive by an iterator that is over.
+    this.#batch = undefined;
     this.events = NO_EVENTS;
     this.index = 0;
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    for (const waiter of this.#waiters.splice(0)) {
-      waiter.resolve({ value: undefined, done: true });
+    if (batch !== undefined) {
+      this.#stream.detach(this, { batch, index });
     }
-    if (place.batch !== undefined) {
-      this.#stream.detach(this, { batch: place.batch, index: place.index });
+    this.serve();
+  }
+
+  /** The first that is asked for after a failure gets to know of it. */
+  #settleDone(): void {
+    const waiter = this.#waiters.shift();
+    if (this.#failure === undefined) {
+      waiter?.resolve({ value: undefined, done: true });
+      return;
     }
+    const { reason } = this.#failure;
+    this.#failure = undefined;
+    waiter?.reject(reason);
   }
 }
 
@@ -448,7 +468,7 @@ export class BatchIterator extends StreamIterator<readonly NetVerdictEvent[]> {
 }
 
 /** A device's decoder keeps to itself, by its hooks, whatever is not an event. */
-function decodeEvents(decoder: InfoDecoder, bytes: Uint8Array): readonly NetVerdictEvent[] {
+function decodeEvents(decoder: RecordDecoder, bytes: Uint8Array): readonly NetVerdictEvent[] {
   try {
     const records: readonly InfoRecord[] = decoder.push(bytes);
     return records as readonly NetVerdictEvent[];

@@ -125,11 +125,11 @@ function defineType(eventClass: { readonly prototype: EventBase }, type: string)
  */
 abstract class ConnectionRecord extends EventBase {
   /** @internal */
-  protected declare readonly source: RecordSource;
+  declare protected readonly source: RecordSource;
   /** @internal Of the process id, the first of the fields that both kinds of record have. */
-  protected declare readonly offset: number;
+  declare protected readonly offset: number;
   /** @internal 4 or 16. */
-  protected declare readonly addressLength: number;
+  declare protected readonly addressLength: number;
 
   /** @internal */
   constructor(source: RecordSource, offset: number, addressLength: number) {
@@ -230,7 +230,7 @@ abstract class ConnectionRecord extends EventBase {
  */
 export class ConnectionEvent extends ConnectionRecord {
   declare readonly type: 'connection';
-  private declare decided: boolean;
+  declare private decided: boolean;
 
   /** @internal */
   constructor(source: RecordSource, offset: number, addressLength: number) {
@@ -349,9 +349,9 @@ defineType(ConnectionEndEvent, 'connection-end');
 
 /** What one connection has transferred since the counters were last asked for. */
 export class BandwidthEntry extends EventBase {
-  private declare readonly source: RecordSource;
-  private declare readonly offset: number;
-  private declare readonly addressLength: number;
+  declare private readonly source: RecordSource;
+  declare private readonly offset: number;
+  declare private readonly addressLength: number;
   /** The IANA number of the protocol above IP. */
   declare readonly protocol: number;
 
@@ -442,9 +442,9 @@ defineType(BandwidthEvent, 'bandwidth');
 /** A line of the driver's log that no `getLogs()` of this device waits for. */
 export class LogEvent extends EventBase {
   declare readonly type: 'log';
-  private declare readonly source: RecordSource;
-  private declare readonly offset: number;
-  private declare readonly length: number;
+  declare private readonly source: RecordSource;
+  declare private readonly offset: number;
+  declare private readonly length: number;
 
   /** @internal */
   constructor(source: RecordSource, offset: number, length: number) {

@@ -1,8 +1,8 @@
 /** The native addon: what it exports, and where it is found. @internal */
 
 import { existsSync, readFileSync } from 'node:fs';
-import path = require('node:path');
-import nodeGypBuild = require('node-gyp-build');
+import { dirname, join } from 'node:path';
+import nodeGypBuild from 'node-gyp-build';
 
 export interface EmbeddedOptions {
   readonly virtualClock: boolean;
@@ -65,8 +65,29 @@ export interface NativeReplayProgress {
   readonly totalBytes: number;
 }
 
+/** What a replay consisted of and what became of it. */
+export interface NativeReplaySummary {
+  readonly frames: number;
+  /** Captured bytes of those frames. */
+  readonly bytes: number;
+  /** Offered to the packet layers. */
+  readonly ipPackets: number;
+  /** Of these, IP fragments. */
+  readonly fragments: number;
+  /** ARP and the like. */
+  readonly nonIpFrames: number;
+  /** Between two other computers. */
+  readonly foreignFrames: number;
+  /** Too short or inconsistent to be offered. */
+  readonly malformedFrames: number;
+  readonly tcpConversations: number;
+  readonly udpConversations: number;
+  /** Neither TCP nor UDP. */
+  readonly otherPackets: number;
+}
+
 export interface NativeReplay {
-  readonly done: Promise<Readonly<Record<string, number>>>;
+  readonly done: Promise<NativeReplaySummary>;
   stop(): void;
 }
 
@@ -127,17 +148,20 @@ export function loadBinding(): Binding {
 
 /** The sources and the built output lie at different depths below the package's root. */
 function packageRoot(start: string): string {
-  const manifest = path.join(start, 'package.json');
+  const manifest = join(start, 'package.json');
   if (existsSync(manifest) && isOwnManifest(manifest)) {
     return start;
   }
-  const parent = path.dirname(start);
+  const parent = dirname(start);
   return parent === start ? __dirname : packageRoot(parent);
 }
 
 function isOwnManifest(manifest: string): boolean {
   const parsed: unknown = JSON.parse(readFileSync(manifest, 'utf8'));
   return (
-    typeof parsed === 'object' && parsed !== null && 'name' in parsed && parsed.name === 'netverdict'
+    typeof parsed === 'object' &&
+    parsed !== null &&
+    'name' in parsed &&
+    parsed.name === 'netverdict'
   );
 }

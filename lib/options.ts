@@ -117,7 +117,10 @@ const openSchema = z.strictObject({
   ...driverShape,
   ...readShape,
   backend: z.enum(['windows', 'embedded']).optional(),
-  path: z.string().min(1).default(String.raw`\\.\NetVerdict`),
+  path: z
+    .string()
+    .min(1)
+    .default(String.raw`\\.\NetVerdict`),
   signal: signalSchema.optional(),
 });
 
@@ -138,8 +141,7 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
     driver: {
       ...driver,
       timeoutVerdict:
-        driver.timeoutVerdict ??
-        (driver.failPolicy === 'open' ? Verdict.Accept : Verdict.Block),
+        driver.timeoutVerdict ?? (driver.failPolicy === 'open' ? Verdict.Accept : Verdict.Block),
     },
   };
 }

@@ -124,7 +124,7 @@ export const groups = {
     run: () => checks(() => run('clang-format-19', ['--dry-run', '--Werror', ...nativeSources()])),
   },
   docs: { run: () => checks(() => runScript('typedoc/bin/typedoc', [])) },
-  vitest: { needs: ['make', 'g++', 'tshark'], run: () => vitest('netverdict') },
+  vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
   host: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('host') },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },

@@ -14,6 +14,7 @@ const tools = {
   'x86_64-w64-mingw32-gcc': { package: 'mingw-w64' },
   'clang-format-19': { package: 'clang-format-19' },
   tshark: { package: 'tshark' },
+  ip: { package: 'iproute2' },
 };
 
 function onPath(program) {

@@ -1,6 +1,7 @@
 #include "management.h"
 
-#include "verifier.h"
+#include "handles.h"
+#include "nt/bugcheck.h"
 
 #include <algorithm>
 #include <chrono>

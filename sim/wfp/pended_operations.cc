@@ -1,7 +1,7 @@
 #include "pended_operations.h"
 
 #include "handles.h"
-#include "verifier.h"
+#include "nt/bugcheck.h"
 
 namespace sim::wfp {
 

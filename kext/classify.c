@@ -1,0 +1,71 @@
+#include "classify.h"
+
+static const FWP_VALUE0 *ValueOfType(const FWPS_INCOMING_VALUES0 *values, UINT32 index, FWP_DATA_TYPE type)
+{
+    const FWP_VALUE0 *value = ClassifyValue(values, index);
+
+    return value != NULL && value->type == type ? value : NULL;
+}
+
+_Use_decl_annotations_
+UINT8 ClassifyUint8(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
+{
+    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT8);
+
+    return value != NULL ? value->uint8 : 0;
+}
+
+_Use_decl_annotations_
+UINT16 ClassifyUint16(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
+{
+    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT16);
+
+    return value != NULL ? value->uint16 : 0;
+}
+
+_Use_decl_annotations_
+UINT32 ClassifyUint32(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
+{
+    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT32);
+
+    return value != NULL ? value->uint32 : 0;
+}
+
+static VOID WriteNetworkOrder(UINT32 number, UINT8 *bytes)
+{
+    bytes[0] = (UINT8)(number >> 24);
+    bytes[1] = (UINT8)(number >> 16);
+    bytes[2] = (UINT8)(number >> 8);
+    bytes[3] = (UINT8)number;
+}
+
+_Use_decl_annotations_
+VOID ClassifyAddress(const FWPS_INCOMING_VALUES0 *values, UINT32 index, UINT8 ipVersion, UINT8 *address)
+{
+    const FWP_VALUE0 *value = ValueOfType(values, index, ipVersion == 6 ? FWP_BYTE_ARRAY16_TYPE : FWP_UINT32);
+
+    RtlZeroMemory(address, 16);
+    if (value == NULL)
+    {
+        return;
+    }
+    if (ipVersion == 6)
+    {
+        if (value->byteArray16 != NULL)
+        {
+            RtlCopyMemory(address, value->byteArray16->byteArray16, 16);
+        }
+    }
+    else
+    {
+        WriteNetworkOrder(value->uint32, address);
+    }
+}
+
+_Use_decl_annotations_
+COMPARTMENT_ID ClassifyCompartment(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+{
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_COMPARTMENT_ID)
+               ? (COMPARTMENT_ID)metadata->compartmentId
+               : UNSPECIFIED_COMPARTMENT_ID;
+}

@@ -1,0 +1,232 @@
+#include "client.h"
+
+#include "driver.h"
+
+_Use_decl_annotations_
+NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)
+{
+    NTSTATUS status;
+
+    RtlZeroMemory(client, sizeof(*client));
+    client->Mode = ClientAbsentPermit;
+    KeInitializeEvent(&client->Transition, SynchronizationEvent, TRUE);
+
+    status = RundownInitialize(&client->Classifies, memory);
+    if (NT_SUCCESS(status))
+    {
+        status = RundownInitialize(&client->Requests, memory);
+    }
+    return status;
+}
+
+_Use_decl_annotations_
+VOID ClientUninitialize(CLIENT *client)
+{
+    RundownUninitialize(&client->Requests);
+    RundownUninitialize(&client->Classifies);
+}
+
+static VOID BeginTransition(CLIENT *client)
+{
+    KeWaitForSingleObject(&client->Transition, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID EndTransition(CLIENT *client)
+{
+    KeSetEvent(&client->Transition, IO_NO_INCREMENT, FALSE);
+}
+
+static CLIENT_MODE AbsentMode(const CLIENT *client)
+{
+    return ReadNoFence(&client->FailClosed) != 0 ? ClientAbsentBlock : ClientAbsentPermit;
+}
+
+// Within a transition.
+static VOID ApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
+{
+    CLIENT *client = &context->Client;
+
+    InterlockedExchange(&client->FailClosed, options->FailClosed);
+    InterlockedExchange64(&client->OwnPorts, (LONG64)options->DnsPort | (LONG64)options->TunnelPort << 16 |
+                                                 (LONG64)options->SplitTunnelPort << 32);
+    InterlockedExchange(&client->TimeoutVerdict, options->TimeoutVerdict);
+    InterlockedExchange(&client->PendingTimeoutMs, (LONG)options->PendingTimeoutMs);
+    InterlockedExchange(&client->Extended, options->ExtendedRecords);
+
+    LogSetLevel(&context->Log, options->LogLevel);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, options->ExtendedRecords);
+    EventsSetOptions(&context->Events, options->ExtendedRecords, options->PayloadLimit);
+    PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
+}
+
+// Within a transition.
+static VOID StartFiltering(DRIVER_CONTEXT *context)
+{
+    OPTIONS options;
+
+    OptionsSetDefaults(&options);
+    CommandReset(&context->Commands);
+    EventsReset(&context->Events);
+    IoQueueAttach(&context->Queue);
+    ApplyOptions(context, &options);
+    PacketCacheOpen(&context->Packets);
+    InterlockedExchange(&context->Client.Mode, ClientFiltering);
+    MaintenanceStart(context, MAINTENANCE_PERIOD_MS);
+}
+
+// Within a transition. After this nothing is held, and nothing of this client's decisions is left.
+static VOID StopFiltering(DRIVER_CONTEXT *context)
+{
+    CLIENT *client = &context->Client;
+
+    if (ReadNoFence(&client->Mode) != ClientFiltering)
+    {
+        return;
+    }
+    InterlockedExchange(&client->Mode, AbsentMode(client));
+    PacketCacheClose(&context->Packets);
+    RundownWait(&client->Classifies);
+    MaintenanceStop(context);
+    HoldResolveAll(context);
+    ConnectionTableClear(&context->Connections);
+    BandwidthClear(&context->Bandwidth);
+}
+
+_Use_decl_annotations_
+NTSTATUS ClientAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
+{
+    CLIENT *client = &context->Client;
+
+    if (InterlockedCompareExchange(&client->Taken, TRUE, FALSE) != FALSE)
+    {
+        return STATUS_DEVICE_ALREADY_ATTACHED;
+    }
+    BeginTransition(client);
+    InterlockedExchange64(&client->ProcessId, (LONG64)(ULONG_PTR)PsGetCurrentProcessId());
+    StartFiltering(context);
+    InterlockedExchangePointer((PVOID volatile *)&client->File, file);
+    EndTransition(client);
+
+    // Flows that were there before are authorized now, with their process.
+    CalloutsReauthorize(context);
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID ClientDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
+{
+    CLIENT *client = &context->Client;
+
+    if (InterlockedCompareExchangePointer((PVOID volatile *)&client->File, NULL, file) != file)
+    {
+        return;
+    }
+    RundownWait(&client->Requests);
+
+    BeginTransition(client);
+    StopFiltering(context);
+    IoQueueDetach(&context->Queue);
+    EndTransition(client);
+
+    // What this client's verdicts blocked is not blocked any more.
+    CalloutsReauthorize(context);
+    InterlockedExchange(&client->Taken, FALSE);
+}
+
+_Use_decl_annotations_
+VOID ClientShutdown(DRIVER_CONTEXT *context)
+{
+    BeginTransition(&context->Client);
+    StopFiltering(context);
+    IoQueueShutdown(&context->Queue);
+    EndTransition(&context->Client);
+    CalloutsReauthorize(context);
+}
+
+_Use_decl_annotations_
+NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T length)
+{
+    CLIENT *client = &context->Client;
+    OPTIONS options;
+    NTSTATUS status;
+
+    OptionsSetDefaults(&options);
+    status = OptionsParse(request, length, &options);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    BeginTransition(client);
+    ApplyOptions(context, &options);
+    if (ReadNoFence(&client->Mode) == ClientFiltering)
+    {
+        MaintenanceStart(context,
+                         options.PendingTimeoutMs != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS);
+    }
+    else
+    {
+        InterlockedExchange(&client->Mode, AbsentMode(client));
+    }
+    EndTransition(client);
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+RUNDOWN_SLOT *ClientEnterRequest(CLIENT *client, PFILE_OBJECT file)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&client->Requests);
+
+    if (client->File == file)
+    {
+        return slot;
+    }
+    RundownLeave(&client->Requests, slot);
+    return NULL;
+}
+
+_Use_decl_annotations_
+VOID ClientLeaveRequest(CLIENT *client, RUNDOWN_SLOT *slot)
+{
+    RundownLeave(&client->Requests, slot);
+}
+
+_Use_decl_annotations_
+RUNDOWN_SLOT *ClientEnterClassify(CLIENT *client, CLIENT_MODE *mode)
+{
+    RUNDOWN_SLOT *slot;
+
+    // Without a client nothing is counted.
+    *mode = (CLIENT_MODE)ReadNoFence(&client->Mode);
+    if (*mode != ClientFiltering)
+    {
+        return NULL;
+    }
+    slot = RundownEnter(&client->Classifies);
+    *mode = (CLIENT_MODE)ReadAcquire(&client->Mode);
+    if (*mode == ClientFiltering)
+    {
+        return slot;
+    }
+    RundownLeave(&client->Classifies, slot);
+    return NULL;
+}
+
+_Use_decl_annotations_
+VOID ClientLeaveClassify(CLIENT *client, RUNDOWN_SLOT *slot)
+{
+    RundownLeave(&client->Classifies, slot);
+}
+
+_Use_decl_annotations_
+BOOLEAN ClientOwnsPort(const CLIENT *client, UINT16 port)
+{
+    UINT64 ports = (UINT64)ReadNoFence64(&client->OwnPorts);
+
+    return port == (UINT16)ports || port == (UINT16)(ports >> 16) || port == (UINT16)(ports >> 32);
+}
+
+_Use_decl_annotations_
+UINT8 ClientFailVerdict(const CLIENT *client)
+{
+    return ReadNoFence(&client->FailClosed) != 0 ? VerdictBlock : VerdictAccept;
+}

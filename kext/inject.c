@@ -1,0 +1,421 @@
+#include "inject.h"
+
+#include "checksum.h"
+
+// The largest IPv6 packet that is no jumbogram: header and 65535 bytes (RFC 8200).
+#define INJECT_MAX_LENGTH (40u + 65535u)
+
+#define TCP_CHECKSUM_OFFSET 16u
+#define UDP_CHECKSUM_OFFSET 6u
+
+static NTSTATUS CreateHandles(INJECTOR *injector)
+{
+    static const UINT32 types = FWPS_INJECTION_TYPE_NETWORK | FWPS_INJECTION_TYPE_TRANSPORT;
+    NTSTATUS status = FwpsInjectionHandleCreate0(AF_INET, types, &injector->Handles[0]);
+
+    if (NT_SUCCESS(status))
+    {
+        status = FwpsInjectionHandleCreate0(AF_INET6, types, &injector->Handles[1]);
+    }
+    return status;
+}
+
+static NTSTATUS CreatePool(INJECTOR *injector, PDRIVER_OBJECT driver)
+{
+    NET_BUFFER_LIST_POOL_PARAMETERS parameters;
+
+    injector->NdisObject = NdisAllocateGenericObject(driver, MEMORY_TAG, 0);
+    if (injector->NdisObject == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+
+    RtlZeroMemory(&parameters, sizeof(parameters));
+    parameters.Header.Type = NDIS_OBJECT_TYPE_DEFAULT;
+    parameters.Header.Revision = NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1;
+    parameters.Header.Size = NDIS_SIZEOF_NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1;
+    parameters.ProtocolId = NDIS_PROTOCOL_ID_DEFAULT;
+    parameters.fAllocateNetBuffer = TRUE;
+    parameters.PoolTag = MEMORY_TAG;
+    injector->Pool = NdisAllocateNetBufferListPool(injector->NdisObject, &parameters);
+    return injector->Pool != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+}
+
+_Use_decl_annotations_
+NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics,
+                            LOG *log)
+{
+    NTSTATUS status;
+
+    RtlZeroMemory(injector, sizeof(*injector));
+    injector->Memory = memory;
+    injector->Statistics = statistics;
+    injector->Log = log;
+    injector->Outstanding = 1;
+    KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
+
+    status = CreatePool(injector, driver);
+    if (NT_SUCCESS(status))
+    {
+        status = CreateHandles(injector);
+    }
+    return status;
+}
+
+static VOID ReleaseOutstanding(INJECTOR *injector)
+{
+    if (InterlockedDecrement64(&injector->Outstanding) == 0)
+    {
+        KeSetEvent(&injector->Idle, IO_NETWORK_INCREMENT, FALSE);
+    }
+}
+
+_Use_decl_annotations_
+VOID InjectorUninitialize(INJECTOR *injector)
+{
+    UINT32 i;
+
+    ReleaseOutstanding(injector);
+    KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
+
+    for (i = 0; i < RTL_NUMBER_OF(injector->Handles); i++)
+    {
+        if (injector->Handles[i] != NULL)
+        {
+            FwpsInjectionHandleDestroy0(injector->Handles[i]);
+        }
+    }
+    if (injector->Pool != NULL)
+    {
+        NdisFreeNetBufferListPool(injector->Pool);
+    }
+    if (injector->NdisObject != NULL)
+    {
+        NdisFreeGenericObject(injector->NdisObject);
+    }
+}
+
+static HANDLE HandleOf(const INJECTOR *injector, UINT8 ipVersion)
+{
+    return injector->Handles[ipVersion == 6 ? 1 : 0];
+}
+
+static ADDRESS_FAMILY FamilyOf(UINT8 ipVersion)
+{
+    return ipVersion == 6 ? AF_INET6 : AF_INET;
+}
+
+_Use_decl_annotations_
+BOOLEAN InjectIsOwn(const INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_LIST *netBufferList)
+{
+    FWPS_PACKET_INJECTION_STATE state =
+        FwpsQueryPacketInjectionState0(HandleOf(injector, ipVersion), netBufferList, NULL);
+
+    return state == FWPS_PACKET_INJECTED_BY_SELF || state == FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF;
+}
+
+// ---- Copying
+
+static SIZE_T AlignUp(SIZE_T bytes)
+{
+    return (bytes + 15) & ~(SIZE_T)15;
+}
+
+static VOID CopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+{
+    packet->Method = source->Method;
+    packet->IpVersion = source->IpVersion;
+    packet->Compartment = source->Compartment;
+    packet->InterfaceIndex = source->InterfaceIndex;
+    packet->SubInterfaceIndex = source->SubInterfaceIndex;
+    packet->EndpointHandle = source->EndpointHandle;
+    packet->RemoteScopeId = source->RemoteScopeId;
+    if (source->RemoteAddress != NULL)
+    {
+        RtlCopyMemory(packet->RemoteAddress, source->RemoteAddress, sizeof(packet->RemoteAddress));
+    }
+}
+
+// Lays the variable parts out behind the structure, the packet's bytes last, and copies the others.
+static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+{
+    UINT8 *tail = (UINT8 *)packet + AlignUp(sizeof(*packet));
+
+    if (source->ControlDataLength != 0)
+    {
+        packet->ControlData = (WSACMSGHDR *)tail;
+        packet->ControlDataLength = source->ControlDataLength;
+        RtlCopyMemory(tail, source->ControlData, source->ControlDataLength);
+        tail += AlignUp(source->ControlDataLength);
+    }
+    if (source->HeaderIncludeLength != 0)
+    {
+        packet->HeaderInclude = tail;
+        packet->HeaderIncludeLength = source->HeaderIncludeLength;
+        RtlCopyMemory(tail, source->HeaderInclude, source->HeaderIncludeLength);
+        tail += AlignUp(source->HeaderIncludeLength);
+    }
+    packet->Data = tail;
+}
+
+static INJECT_PACKET *AllocatePacket(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 length)
+{
+    SIZE_T bytes = AlignUp(sizeof(INJECT_PACKET)) + AlignUp(source->ControlDataLength) +
+                   AlignUp(source->HeaderIncludeLength) + length;
+    INJECT_PACKET *packet = (INJECT_PACKET *)MemoryAllocateUninitialized(injector->Memory, bytes);
+
+    if (packet == NULL)
+    {
+        return NULL;
+    }
+    RtlZeroMemory(packet, sizeof(*packet));
+    packet->Injector = injector;
+    packet->References = 1;
+    packet->Length = length;
+    CopyAttributes(packet, source);
+    CopyTail(packet, source);
+    return packet;
+}
+
+static NTSTATUS CopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
+{
+    const VOID *bytes = NdisGetDataBuffer(netBuffer, packet->Length, packet->Data, 1, 0);
+
+    if (bytes == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    if (bytes != packet->Data)
+    {
+        RtlCopyMemory(packet->Data, bytes, packet->Length);
+    }
+    return STATUS_SUCCESS;
+}
+
+// RFC 793 and 768, with the pseudo header of RFC 791 or RFC 8200 section 8.1: the sums of both are the same.
+static NTSTATUS ChecksumTransport(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+{
+    UINT32 offset = source->Protocol == PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET;
+    UINT32 addressLength = source->IpVersion == 6 ? 16 : 4;
+    UINT8 tail[8] = {0};
+    UINT16 checksum;
+    UINT64 sum;
+
+    if (packet->Length < offset + sizeof(UINT16))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    tail[1] = (UINT8)(packet->Length >> 16);
+    tail[2] = (UINT8)(packet->Length >> 8);
+    tail[3] = (UINT8)packet->Length;
+    tail[7] = source->Protocol;
+
+    packet->Data[offset] = 0;
+    packet->Data[offset + 1] = 0;
+    sum = ChecksumAdd(0, source->LocalAddress, addressLength);
+    sum = ChecksumAdd(sum, source->RemoteAddress, addressLength);
+    sum = ChecksumAdd(sum, tail, sizeof(tail));
+    sum = ChecksumAdd(sum, packet->Data, packet->Length);
+    checksum = ChecksumFinish(sum);
+    if (checksum == 0 && source->Protocol == PROTOCOL_UDP)
+    {
+        checksum = 0xFFFF;
+    }
+    packet->Data[offset] = (UINT8)(checksum >> 8);
+    packet->Data[offset + 1] = (UINT8)checksum;
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+{
+    switch (source->Checksum)
+    {
+    case InjectChecksumPacket:
+        return ChecksumPacket(packet->Data, packet->Length);
+    case InjectChecksumTransport:
+        return ChecksumTransport(packet, source);
+    default:
+        return STATUS_SUCCESS;
+    }
+}
+
+static NTSTATUS WrapBytes(INJECT_PACKET *packet)
+{
+    packet->Mdl = IoAllocateMdl(packet->Data, packet->Length, FALSE, FALSE, NULL);
+    if (packet->Mdl == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    MmBuildMdlForNonPagedPool(packet->Mdl);
+    return FwpsAllocateNetBufferAndNetBufferList0(packet->Injector->Pool, 0, 0, packet->Mdl, 0, packet->Length,
+                                                  &packet->NetBufferList);
+}
+
+_Use_decl_annotations_
+NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
+{
+    UINT32 length = NET_BUFFER_DATA_LENGTH(netBuffer);
+    INJECT_PACKET *copy;
+    NTSTATUS status;
+
+    *packet = NULL;
+    if (length == 0 || length > INJECT_MAX_LENGTH)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    copy = AllocatePacket(injector, source, length);
+    if (copy == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+
+    status = CopyBytes(copy, netBuffer);
+    if (NT_SUCCESS(status))
+    {
+        status = CompleteChecksums(copy, source);
+    }
+    if (NT_SUCCESS(status))
+    {
+        status = WrapBytes(copy);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        InjectDereference(copy);
+        return status;
+    }
+    *packet = copy;
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID InjectReference(INJECT_PACKET *packet)
+{
+    InterlockedIncrement(&packet->References);
+}
+
+_Use_decl_annotations_
+VOID InjectDereference(INJECT_PACKET *packet)
+{
+    if (InterlockedDecrement(&packet->References) != 0)
+    {
+        return;
+    }
+    if (packet->NetBufferList != NULL)
+    {
+        FwpsFreeNetBufferList0(packet->NetBufferList);
+    }
+    if (packet->Mdl != NULL)
+    {
+        IoFreeMdl(packet->Mdl);
+    }
+    MemoryFree(packet->Injector->Memory, packet);
+}
+
+// ---- Injection
+
+static VOID NTAPI InjectComplete(void *context, NET_BUFFER_LIST *netBufferList, BOOLEAN dispatchLevel)
+{
+    INJECT_PACKET *packet = (INJECT_PACKET *)context;
+    INJECTOR *injector = packet->Injector;
+
+    UNREFERENCED_PARAMETER(dispatchLevel);
+    StatisticsAdd(injector->Statistics,
+                  NT_SUCCESS(NET_BUFFER_LIST_STATUS(netBufferList)) ? StatisticPacketsInjected
+                                                                    : StatisticInjectFailures,
+                  1);
+    InjectDereference(packet);
+    ReleaseOutstanding(injector);
+}
+
+static NTSTATUS InjectIntoTransportSend(INJECT_PACKET *packet)
+{
+    FWPS_TRANSPORT_SEND_PARAMS1 parameters;
+
+    RtlZeroMemory(&parameters, sizeof(parameters));
+    parameters.remoteAddress = packet->RemoteAddress;
+    parameters.remoteScopeId = packet->RemoteScopeId;
+    parameters.controlData = packet->ControlData;
+    parameters.controlDataLength = packet->ControlDataLength;
+    parameters.headerIncludeHeader = packet->HeaderInclude;
+    parameters.headerIncludeHeaderLength = packet->HeaderIncludeLength;
+    return FwpsInjectTransportSendAsync1(HandleOf(packet->Injector, packet->IpVersion), NULL, packet->EndpointHandle, 0,
+                                         &parameters, FamilyOf(packet->IpVersion), packet->Compartment,
+                                         packet->NetBufferList, InjectComplete, packet);
+}
+
+static NTSTATUS Inject(INJECT_PACKET *packet)
+{
+    HANDLE handle = HandleOf(packet->Injector, packet->IpVersion);
+
+    switch (packet->Method)
+    {
+    case InjectNetworkSend:
+        return FwpsInjectNetworkSendAsync0(handle, NULL, 0, packet->Compartment, packet->NetBufferList, InjectComplete,
+                                           packet);
+    case InjectNetworkReceive:
+        return FwpsInjectNetworkReceiveAsync0(handle, NULL, 0, packet->Compartment, packet->InterfaceIndex,
+                                              packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete,
+                                              packet);
+    case InjectTransportReceive:
+        return FwpsInjectTransportReceiveAsync0(handle, NULL, NULL, 0, FamilyOf(packet->IpVersion),
+                                                packet->Compartment, packet->InterfaceIndex,
+                                                packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete,
+                                                packet);
+    default:
+        return InjectIntoTransportSend(packet);
+    }
+}
+
+static VOID InjectOne(INJECT_PACKET *packet)
+{
+    INJECTOR *injector = packet->Injector;
+    NTSTATUS status;
+
+    InterlockedIncrement64(&injector->Outstanding);
+    status = Inject(packet);
+    if (NT_SUCCESS(status))
+    {
+        return;
+    }
+    // The completion function is not called then.
+    StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
+    LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
+    InjectDereference(packet);
+    ReleaseOutstanding(injector);
+}
+
+_Use_decl_annotations_
+VOID InjectChain(INJECT_PACKET *packets)
+{
+    while (packets != NULL)
+    {
+        INJECT_PACKET *next = packets->Next;
+
+        InjectOne(packets);
+        packets = next;
+    }
+}
+
+_Use_decl_annotations_
+VOID InjectDropChain(INJECT_PACKET *packets)
+{
+    while (packets != NULL)
+    {
+        INJECT_PACKET *next = packets->Next;
+
+        InjectDereference(packets);
+        packets = next;
+    }
+}
+
+_Use_decl_annotations_
+SIZE_T InjectChainBytes(const INJECT_PACKET *packets)
+{
+    SIZE_T bytes = 0;
+
+    for (; packets != NULL; packets = packets->Next)
+    {
+        bytes += sizeof(*packets) + packets->ControlDataLength + packets->HeaderIncludeLength + packets->Length;
+    }
+    return bytes;
+}

@@ -1,0 +1,129 @@
+// Copies of packets, and their way back into the network stack.
+//
+// A copy is deep: one block holds the packet's bytes, the control data and all that the injection functions want to
+// know, because nothing of what a classify is given outlives it. Checksums are completed when the copy is made, and its
+// bytes are never written afterwards. Copies are reference counted: whoever holds the last reference (the holder, the
+// network stack during an injection, or an encoder that still reads the bytes) frees the net buffer list and the block.
+//
+// No lock at all: Outstanding counts injections, with one more for the injector itself, and InjectorUninitialize waits
+// for it to reach zero.
+
+#pragma once
+
+#include "log.h"
+#include "statistics.h"
+
+EXTERN_C_START
+
+typedef enum _INJECT_METHOD
+{
+    InjectNetworkSend,
+    InjectNetworkReceive,
+    InjectTransportSend,
+    InjectTransportReceive
+} INJECT_METHOD;
+
+typedef enum _INJECT_CHECKSUM
+{
+    InjectChecksumKeep,     ///< bytes from the wire that nobody has verified: the stack will
+    InjectChecksumPacket,   ///< a whole IP packet: its IP and transport checksums
+    InjectChecksumTransport ///< starts at a TCP or UDP header: the checksum over it and the pseudo header
+} INJECT_CHECKSUM;
+
+typedef struct _INJECTOR
+{
+    MEMORY *Memory;
+    STATISTICS *Statistics;
+    LOG *Log;
+    HANDLE Handles[2]; ///< IPv4, IPv6
+    PNDIS_GENERIC_OBJECT NdisObject;
+    NDIS_HANDLE Pool;
+    volatile LONG64 Outstanding;
+    KEVENT Idle;
+} INJECTOR;
+
+/// What is to be known of a packet for its injection. Pointers need to be valid during InjectCopy only.
+typedef struct _INJECT_SOURCE
+{
+    INJECT_METHOD Method;
+    INJECT_CHECKSUM Checksum;
+    UINT8 IpVersion;
+    UINT8 Protocol;             ///< InjectChecksumTransport only
+    const UINT8 *LocalAddress;  ///< 16 bytes, network order; InjectChecksumTransport only
+    const UINT8 *RemoteAddress; ///< 16 bytes, network order; InjectTransportSend and InjectChecksumTransport only
+    COMPARTMENT_ID Compartment;
+    IF_INDEX InterfaceIndex; ///< receive methods only, as the next
+    IF_INDEX SubInterfaceIndex;
+    UINT64 EndpointHandle; ///< InjectTransportSend only, as all below
+    SCOPE_ID RemoteScopeId;
+    const WSACMSGHDR *ControlData;
+    UINT32 ControlDataLength;
+    const VOID *HeaderInclude; ///< the IP header that a raw socket's owner made
+    UINT32 HeaderIncludeLength;
+} INJECT_SOURCE;
+
+typedef struct _INJECT_PACKET
+{
+    struct _INJECT_PACKET *Next; ///< packets that were held together go together
+    INJECTOR *Injector;
+    volatile LONG References;
+    INJECT_METHOD Method;
+    UINT8 IpVersion;
+    UINT8 RemoteAddress[16];
+    COMPARTMENT_ID Compartment;
+    IF_INDEX InterfaceIndex;
+    IF_INDEX SubInterfaceIndex;
+    UINT64 EndpointHandle;
+    SCOPE_ID RemoteScopeId;
+    WSACMSGHDR *ControlData;
+    UINT32 ControlDataLength;
+    UINT8 *HeaderInclude;
+    UINT32 HeaderIncludeLength;
+    PMDL Mdl;
+    NET_BUFFER_LIST *NetBufferList;
+    UINT8 *Data;
+    UINT32 Length;
+} INJECT_PACKET;
+
+/// Makes the injection handles and the pool for net buffer lists. After a failure InjectorUninitialize is allowed and
+/// nothing else.
+_IRQL_requires_(PASSIVE_LEVEL)
+_Must_inspect_result_
+NTSTATUS InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver, _Inout_ MEMORY *memory,
+                            _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
+
+/// Waits for every outstanding injection, then gives everything back. No new injection may come.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID InjectorUninitialize(_Inout_ INJECTOR *injector);
+
+/// Whether we injected this packet, now or earlier on its way.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN InjectIsOwn(_In_ const INJECTOR *injector, _In_ UINT8 ipVersion, _In_ const NET_BUFFER_LIST *netBufferList);
+
+/// Copies what `netBuffer` holds from its data start on. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or
+/// STATUS_INVALID_PARAMETER for no bytes, more than 64 KiB, or bytes whose checksum cannot be found.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
+                    _Outptr_ INJECT_PACKET **packet);
+
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectReference(_Inout_ INJECT_PACKET *packet);
+
+/// Gives one reference to one packet back (not to those chained to it).
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
+
+/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses is
+/// counted and freed. TCP packets must not be injected from within a classify of a transport layer.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
+
+/// Drops a chain of packets: gives one reference to each back.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectDropChain(_In_opt_ INJECT_PACKET *packets);
+
+/// Pool bytes of a chain, for the packet cache's bound.
+SIZE_T InjectChainBytes(_In_opt_ const INJECT_PACKET *packets);
+
+EXTERN_C_END

@@ -1,0 +1,388 @@
+#include "packet_cache.h"
+
+#define SHARD_SHIFT 6
+
+static_assert(PACKET_CACHE_SHARD_COUNT == 1u << SHARD_SHIFT, "shards are chosen by the low bits of the id");
+
+#define LEAST_BUCKETS 16u
+#define MOST_BUCKETS  16384u
+
+// A shard gets more buckets when their lists are this long on average.
+#define BUCKET_FULL 2u
+
+struct _PACKET_CACHE_SHARD
+{
+    KSPIN_LOCK Lock;
+    LIST_ENTRY *Buckets; // Link, by id
+    UINT32 BucketMask;
+    UINT32 Count;
+    LIST_ENTRY ByAge;      // AgeLink, oldest first
+    LIST_ENTRY ByDeadline; // DeadlineLink of those that have one, earliest first
+    BOOLEAN Open;
+    UINT8 Padding[PLATFORM_CACHE_LINE * 2 - sizeof(KSPIN_LOCK) - sizeof(PVOID) - 2 * sizeof(UINT32) -
+                  2 * sizeof(LIST_ENTRY) - sizeof(BOOLEAN)];
+};
+
+static_assert(sizeof(PACKET_CACHE_SHARD) % PLATFORM_CACHE_LINE == 0, "shards must not share a line");
+
+static PACKET_CACHE_SHARD *ShardOf(const PACKET_CACHE *cache, UINT64 id)
+{
+    return &cache->Shards[id % PACKET_CACHE_SHARD_COUNT];
+}
+
+static LIST_ENTRY *BucketOf(const PACKET_CACHE_SHARD *shard, UINT64 id)
+{
+    return &shard->Buckets[(UINT32)(id >> SHARD_SHIFT) & shard->BucketMask];
+}
+
+static LIST_ENTRY *AllocateBuckets(PACKET_CACHE *cache, UINT32 count)
+{
+    LIST_ENTRY *buckets = (LIST_ENTRY *)MemoryAllocate(cache->Memory, count * sizeof(LIST_ENTRY));
+    UINT32 i;
+
+    for (i = 0; buckets != NULL && i < count; i++)
+    {
+        InitializeListHead(&buckets[i]);
+    }
+    return buckets;
+}
+
+_Use_decl_annotations_
+NTSTATUS PacketCacheInitialize(PACKET_CACHE *cache, MEMORY *memory)
+{
+    UINT32 i;
+
+    RtlZeroMemory(cache, sizeof(*cache));
+    cache->Memory = memory;
+    PacketCacheSetLimit(cache, PACKET_CACHE_DEFAULT_MAX_COUNT, PACKET_CACHE_DEFAULT_MAX_BYTES);
+    cache->Shards =
+        (PACKET_CACHE_SHARD *)MemoryAllocateCacheAligned(memory, PACKET_CACHE_SHARD_COUNT * sizeof(PACKET_CACHE_SHARD));
+    if (cache->Shards == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+
+    for (i = 0; i < PACKET_CACHE_SHARD_COUNT; i++)
+    {
+        PACKET_CACHE_SHARD *shard = &cache->Shards[i];
+
+        KeInitializeSpinLock(&shard->Lock);
+        InitializeListHead(&shard->ByAge);
+        InitializeListHead(&shard->ByDeadline);
+        shard->BucketMask = LEAST_BUCKETS - 1;
+        shard->Buckets = AllocateBuckets(cache, LEAST_BUCKETS);
+        if (shard->Buckets == NULL)
+        {
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
+    }
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID PacketCacheUninitialize(PACKET_CACHE *cache)
+{
+    UINT32 i;
+
+    for (i = 0; cache->Shards != NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
+    {
+        MemoryFree(cache->Memory, cache->Shards[i].Buckets);
+    }
+    MemoryFree(cache->Memory, cache->Shards);
+    cache->Shards = NULL;
+}
+
+static VOID SetOpen(PACKET_CACHE *cache, BOOLEAN open)
+{
+    UINT32 i;
+
+    for (i = 0; i < PACKET_CACHE_SHARD_COUNT; i++)
+    {
+        KIRQL irql;
+
+        KeAcquireSpinLock(&cache->Shards[i].Lock, &irql);
+        cache->Shards[i].Open = open;
+        KeReleaseSpinLock(&cache->Shards[i].Lock, irql);
+    }
+}
+
+_Use_decl_annotations_
+VOID PacketCacheOpen(PACKET_CACHE *cache)
+{
+    SetOpen(cache, TRUE);
+}
+
+_Use_decl_annotations_
+VOID PacketCacheClose(PACKET_CACHE *cache)
+{
+    SetOpen(cache, FALSE);
+}
+
+_Use_decl_annotations_
+VOID PacketCacheSetLimit(PACKET_CACHE *cache, UINT32 maxPackets, UINT64 maxBytes)
+{
+    WriteNoFence64(&cache->MaxCount, maxPackets);
+    WriteNoFence64(&cache->MaxBytes, maxBytes > MAXLONG64 ? MAXLONG64 : (LONG64)maxBytes);
+}
+
+_Use_decl_annotations_
+UINT64 PacketCacheReserveId(PACKET_CACHE *cache)
+{
+    return (UINT64)InterlockedIncrement64(&cache->LastId);
+}
+
+static VOID GiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
+{
+    InterlockedDecrement64(&cache->Count);
+    InterlockedExchangeAdd64(&cache->Bytes, -(LONG64)bytes);
+}
+
+static BOOLEAN TakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
+{
+    LONG64 count = InterlockedIncrement64(&cache->Count);
+    LONG64 total = InterlockedAdd64(&cache->Bytes, (LONG64)bytes);
+
+    if (count > ReadNoFence64(&cache->MaxCount) || total > ReadNoFence64(&cache->MaxBytes))
+    {
+        GiveBackQuota(cache, bytes);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+// Deadlines mostly come in order, since all have the same timeout: then the place is at the end.
+static VOID LinkByDeadline(PACKET_CACHE_SHARD *shard, HELD *held)
+{
+    LIST_ENTRY *before = shard->ByDeadline.Blink;
+
+    while (before != &shard->ByDeadline &&
+           CONTAINING_RECORD(before, HELD, DeadlineLink)->DeadlineTime > held->DeadlineTime)
+    {
+        before = before->Blink;
+    }
+    InsertHeadList(before, &held->DeadlineLink);
+}
+
+static VOID LinkHeld(PACKET_CACHE_SHARD *shard, HELD *held)
+{
+    InsertTailList(BucketOf(shard, held->Id), &held->Link);
+    InsertTailList(&shard->ByAge, &held->AgeLink);
+    if (held->DeadlineTime != 0)
+    {
+        LinkByDeadline(shard, held);
+    }
+    shard->Count++;
+}
+
+static VOID UnlinkHeld(PACKET_CACHE_SHARD *shard, HELD *held)
+{
+    RemoveEntryList(&held->Link);
+    RemoveEntryList(&held->AgeLink);
+    if (held->DeadlineTime != 0)
+    {
+        RemoveEntryList(&held->DeadlineLink);
+    }
+    shard->Count--;
+}
+
+static BOOLEAN NeedsBuckets(UINT32 count, UINT32 buckets)
+{
+    return count > buckets * BUCKET_FULL && buckets < MOST_BUCKETS;
+}
+
+// Puts all that is held into twice as many buckets. Without memory the lists just grow longer.
+static VOID GrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT32 bucketCount)
+{
+    LIST_ENTRY *buckets = AllocateBuckets(cache, bucketCount * 2);
+    LIST_ENTRY *unused = buckets;
+    LIST_ENTRY *entry;
+    KIRQL irql;
+
+    if (buckets == NULL)
+    {
+        return;
+    }
+    KeAcquireSpinLock(&shard->Lock, &irql);
+    if (shard->BucketMask + 1 == bucketCount)
+    {
+        unused = shard->Buckets;
+        shard->Buckets = buckets;
+        shard->BucketMask = bucketCount * 2 - 1;
+        for (entry = shard->ByAge.Flink; entry != &shard->ByAge; entry = entry->Flink)
+        {
+            HELD *held = CONTAINING_RECORD(entry, HELD, AgeLink);
+
+            InsertTailList(BucketOf(shard, held->Id), &held->Link);
+        }
+    }
+    KeReleaseSpinLock(&shard->Lock, irql);
+    MemoryFree(cache->Memory, unused);
+}
+
+_Use_decl_annotations_
+NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
+{
+    SIZE_T bytes = held->Bytes;
+    PACKET_CACHE_SHARD *shard;
+    UINT32 buckets;
+    UINT32 count;
+    BOOLEAN open;
+    KIRQL irql;
+
+    if (!TakeQuota(cache, bytes))
+    {
+        return STATUS_QUOTA_EXCEEDED;
+    }
+    if (held->Id == 0)
+    {
+        held->Id = PacketCacheReserveId(cache);
+    }
+
+    shard = ShardOf(cache, held->Id);
+    KeAcquireSpinLock(&shard->Lock, &irql);
+    open = shard->Open;
+    if (open)
+    {
+        LinkHeld(shard, held);
+    }
+    count = shard->Count;
+    buckets = shard->BucketMask + 1;
+    KeReleaseSpinLock(&shard->Lock, irql);
+
+    if (!open)
+    {
+        GiveBackQuota(cache, bytes);
+        return STATUS_DEVICE_NOT_READY;
+    }
+    if (NeedsBuckets(count, buckets))
+    {
+        GrowShard(cache, shard, buckets);
+    }
+    return STATUS_SUCCESS;
+}
+
+static HELD *FindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
+{
+    LIST_ENTRY *bucket = BucketOf(shard, id);
+    LIST_ENTRY *entry;
+
+    for (entry = bucket->Flink; entry != bucket; entry = entry->Flink)
+    {
+        HELD *held = CONTAINING_RECORD(entry, HELD, Link);
+
+        if (held->Id == id)
+        {
+            return held;
+        }
+    }
+    return NULL;
+}
+
+_Use_decl_annotations_
+HELD *PacketCacheTake(PACKET_CACHE *cache, UINT64 id)
+{
+    PACKET_CACHE_SHARD *shard = ShardOf(cache, id);
+    HELD *held;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&shard->Lock, &irql);
+    held = FindById(shard, id);
+    if (held != NULL)
+    {
+        UnlinkHeld(shard, held);
+    }
+    KeReleaseSpinLock(&shard->Lock, irql);
+
+    if (held != NULL)
+    {
+        GiveBackQuota(cache, held->Bytes);
+    }
+    return held;
+}
+
+static HELD *TakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT64 now)
+{
+    HELD *held = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&shard->Lock, &irql);
+    if (!IsListEmpty(&shard->ByDeadline))
+    {
+        held = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
+        if (held->DeadlineTime <= now)
+        {
+            UnlinkHeld(shard, held);
+        }
+        else
+        {
+            held = NULL;
+        }
+    }
+    KeReleaseSpinLock(&shard->Lock, irql);
+
+    if (held != NULL)
+    {
+        GiveBackQuota(cache, held->Bytes);
+    }
+    return held;
+}
+
+_Use_decl_annotations_
+HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now)
+{
+    HELD *held = NULL;
+    UINT32 i;
+
+    for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
+    {
+        held = TakeExpiredFrom(cache, &cache->Shards[i], now);
+    }
+    return held;
+}
+
+static HELD *TakeOldestFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard)
+{
+    HELD *held = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&shard->Lock, &irql);
+    if (!IsListEmpty(&shard->ByAge))
+    {
+        held = CONTAINING_RECORD(shard->ByAge.Flink, HELD, AgeLink);
+        UnlinkHeld(shard, held);
+    }
+    KeReleaseSpinLock(&shard->Lock, irql);
+
+    if (held != NULL)
+    {
+        GiveBackQuota(cache, held->Bytes);
+    }
+    return held;
+}
+
+_Use_decl_annotations_
+HELD *PacketCacheTakeAny(PACKET_CACHE *cache)
+{
+    // Neighbouring ids are in neighbouring shards: going round keeps the order, roughly.
+    UINT32 start = (UINT32)InterlockedIncrement(&cache->NextTake);
+    HELD *held = NULL;
+    UINT32 i;
+
+    for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
+    {
+        held = TakeOldestFrom(cache, &cache->Shards[(start + i) % PACKET_CACHE_SHARD_COUNT]);
+    }
+    return held;
+}
+
+_Use_decl_annotations_
+UINT64 PacketCacheCount(const PACKET_CACHE *cache)
+{
+    return (UINT64)ReadNoFence64(&cache->Count);
+}
+
+_Use_decl_annotations_
+UINT64 PacketCacheBytes(const PACKET_CACHE *cache)
+{
+    return (UINT64)ReadNoFence64(&cache->Bytes);
+}

@@ -1,0 +1,115 @@
+#include "nt/call_stack.h"
+
+#include <unwind.h>
+
+#if !defined(_WIN32)
+#include <dlfcn.h>
+#endif
+
+#include <cstdio>
+#include <cstring>
+
+namespace sim::nt
+{
+
+namespace
+{
+
+struct Walk
+{
+    void **frames;
+    size_t count;
+    size_t skip;
+};
+
+_Unwind_Reason_Code VisitFrame(_Unwind_Context *context, void *argument)
+{
+    Walk &walk = *static_cast<Walk *>(argument);
+    void *address = reinterpret_cast<void *>(_Unwind_GetIP(context));
+
+    if (address == nullptr)
+    {
+        return _URC_END_OF_STACK;
+    }
+    if (walk.skip != 0)
+    {
+        walk.skip--;
+        return _URC_NO_REASON;
+    }
+    walk.frames[walk.count++] = address;
+    return walk.count == CallStack::kMaximumFrames ? _URC_END_OF_STACK : _URC_NO_REASON;
+}
+
+std::string Format(const char *name, size_t offset)
+{
+    char text[256];
+
+    std::snprintf(text, sizeof(text), "%s+0x%zx", name, offset);
+    return text;
+}
+
+} // namespace
+
+__attribute__((noinline)) CallStack CallStack::Capture(size_t skip)
+{
+    CallStack stack;
+    Walk walk{stack.frames_.data(), 0, skip + 1};
+
+    _Unwind_Backtrace(VisitFrame, &walk);
+    stack.count_ = walk.count;
+    return stack;
+}
+
+uint64_t CallStack::Hash() const
+{
+    uint64_t hash = 0xCBF29CE484222325;
+
+    for (size_t i = 0; i < count_; i++)
+    {
+        hash = (hash ^ reinterpret_cast<uintptr_t>(frames_[i])) * 0x100000001B3;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+std::string CallStack::Describe() const
+{
+    std::string text;
+
+    for (size_t i = 0; i < count_; i++)
+    {
+        text += i == 0 ? "" : " < ";
+        text += DescribeAddress(frames_[i]);
+    }
+    return text;
+}
+
+std::string DescribeAddress(const void *address)
+{
+#if !defined(_WIN32)
+    Dl_info info;
+
+    if (dladdr(address, &info) != 0)
+    {
+        const char *bytes = static_cast<const char *>(address);
+
+        if (info.dli_sname != nullptr)
+        {
+            return Format(info.dli_sname, static_cast<size_t>(bytes - static_cast<const char *>(info.dli_saddr)));
+        }
+        if (info.dli_fname != nullptr)
+        {
+            const char *slash = std::strrchr(info.dli_fname, '/');
+
+            return Format(slash == nullptr ? info.dli_fname : slash + 1,
+                          static_cast<size_t>(bytes - static_cast<const char *>(info.dli_fbase)));
+        }
+    }
+#endif
+    char text[32];
+
+    std::snprintf(text, sizeof(text), "%p", address);
+    return text;
+}
+
+} // namespace sim::nt

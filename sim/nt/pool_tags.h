@@ -1,0 +1,44 @@
+// How much of the pool each tag has: counters that every allocation and free updates, without a lock.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace sim::nt
+{
+
+// "'NtVd'": the bytes of a tag as pool tools show them.
+std::string TagName(uint32_t tag);
+
+class PoolTags
+{
+  public:
+    void Add(uint32_t tag, size_t bytes);
+    void Remove(uint32_t tag, size_t bytes);
+
+    int64_t bytes() const;
+    int64_t allocations() const;
+
+    // One line for each tag with allocations.
+    std::string Report() const;
+
+  private:
+    static constexpr size_t kSlots = 256; // a power of two
+
+    struct alignas(64) Slot
+    {
+        std::atomic<uint32_t> tag{0}; // 0: free
+        std::atomic<int64_t> allocations{0};
+        std::atomic<int64_t> bytes{0};
+    };
+
+    Slot &SlotOf(uint32_t tag);
+
+    std::array<Slot, kSlots> slots_;
+    Slot others_; // of the tags that found no slot
+};
+
+} // namespace sim::nt

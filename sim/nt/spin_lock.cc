@@ -1,0 +1,216 @@
+// Spin locks. The word of a held lock tells who holds it and how it was taken:
+//
+//   bits 0..47   address of the owner's thread state
+//   bit 0        taken as an in-stack queued lock (the address is even)
+//   bits 56..63  IRQL before it was raised, plus 1; 0 where the caller was at DISPATCH_LEVEL already
+//
+// A waiting thread gives up its processor after a while: unlike a processor of Windows, the owner may have been
+// preempted.
+
+#include <ntddk.h>
+
+#include <sched.h>
+
+#include "nt/bugcheck.h"
+#include "nt/irql.h"
+
+using namespace sim;
+using namespace sim::nt;
+
+namespace
+{
+
+constexpr ULONG_PTR kQueued = 1;
+constexpr int kIrqlShift = 56;
+constexpr ULONG_PTR kOwnerMask = ((ULONG_PTR{1} << 48) - 1) & ~kQueued;
+constexpr unsigned kSpinsBeforeYield = 64;
+
+ULONG_PTR OwnerToken()
+{
+    return reinterpret_cast<ULONG_PTR>(&thread_state);
+}
+
+ULONG_PTR RaisedFrom(KIRQL irql)
+{
+    return static_cast<ULONG_PTR>(irql + 1) << kIrqlShift;
+}
+
+[[noreturn]] void BugcheckRecursion(PKSPIN_LOCK lock)
+{
+    Bugcheck("SPIN_LOCK_RECURSION", "spin lock %p is held by the thread that acquires it",
+             static_cast<const void *>(lock));
+}
+
+[[noreturn]] void BugcheckNotOwned(PKSPIN_LOCK lock, ULONG_PTR word)
+{
+    Bugcheck("SPIN_LOCK_NOT_OWNED", "spin lock %p is released, but %s", static_cast<const void *>(lock),
+             word == 0 ? "nobody holds it" : "another thread holds it");
+}
+
+[[noreturn]] void BugcheckMixed(PKSPIN_LOCK lock)
+{
+    Bugcheck("SPIN_LOCK_MIXED", "spin lock %p is queued in one call and plain in the other of an acquire/release pair",
+             static_cast<const void *>(lock));
+}
+
+[[noreturn]] void BugcheckReleaseIrql(PKSPIN_LOCK lock, KIRQL irql, ULONG_PTR word)
+{
+    Bugcheck("SPIN_LOCK_WRONG_IRQL", "spin lock %p is released to IRQL %u; it was acquired at %u",
+             static_cast<const void *>(lock), static_cast<unsigned>(irql),
+             static_cast<unsigned>((word >> kIrqlShift) - 1));
+}
+
+bool TryAcquire(PKSPIN_LOCK lock, ULONG_PTR word)
+{
+    ULONG_PTR expected = 0;
+
+    return __atomic_compare_exchange_n(lock, &expected, word, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+__attribute__((noinline)) void AcquireContended(PKSPIN_LOCK lock, ULONG_PTR word)
+{
+    do
+    {
+        ULONG_PTR held;
+
+        while ((held = __atomic_load_n(lock, __ATOMIC_RELAXED)) != 0)
+        {
+            if ((held & kOwnerMask) == (word & kOwnerMask))
+            {
+                BugcheckRecursion(lock);
+            }
+            HostYieldProcessor();
+        }
+    } while (!TryAcquire(lock, word));
+}
+
+void Acquire(PKSPIN_LOCK lock, ULONG_PTR word)
+{
+    if (!TryAcquire(lock, word))
+    {
+        AcquireContended(lock, word);
+    }
+    thread_state.locks_held++;
+}
+
+// The word that it was held with.
+ULONG_PTR Release(PKSPIN_LOCK lock, ULONG_PTR queued)
+{
+    ULONG_PTR word = __atomic_load_n(lock, __ATOMIC_RELAXED);
+
+    if ((word & kOwnerMask) != OwnerToken())
+    {
+        BugcheckNotOwned(lock, word);
+    }
+    if ((word & kQueued) != queued)
+    {
+        BugcheckMixed(lock);
+    }
+    thread_state.locks_held--;
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+    return word;
+}
+
+void ReleaseTo(PKSPIN_LOCK lock, ULONG_PTR queued, KIRQL irql)
+{
+    ULONG_PTR word = Release(lock, queued);
+
+    if ((word >> kIrqlShift) != 0 && (word >> kIrqlShift) != ULONG_PTR{irql} + 1)
+    {
+        BugcheckReleaseIrql(lock, irql, word);
+    }
+    KeLowerIrql(irql);
+}
+
+} // namespace
+
+extern "C" VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock)
+{
+    __atomic_store_n(SpinLock, 0, __ATOMIC_RELAXED);
+}
+
+extern "C" KIRQL KeAcquireSpinLockRaiseToDpc(PKSPIN_LOCK SpinLock)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeAcquireSpinLock");
+    KIRQL old = RaiseIrql(DISPATCH_LEVEL);
+
+    Acquire(SpinLock, OwnerToken() | RaisedFrom(old));
+    return old;
+}
+
+extern "C" VOID KeReleaseSpinLock(PKSPIN_LOCK SpinLock, KIRQL NewIrql)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeReleaseSpinLock");
+    ReleaseTo(SpinLock, 0, NewIrql);
+}
+
+extern "C" VOID KeAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeAcquireSpinLockAtDpcLevel");
+    Acquire(SpinLock, OwnerToken());
+}
+
+extern "C" VOID KeReleaseSpinLockFromDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeReleaseSpinLockFromDpcLevel");
+    Release(SpinLock, 0);
+}
+
+extern "C" BOOLEAN KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeTryToAcquireSpinLockAtDpcLevel");
+    if (!TryAcquire(SpinLock, OwnerToken()))
+    {
+        return FALSE;
+    }
+    thread_state.locks_held++;
+    return TRUE;
+}
+
+extern "C" BOOLEAN KeTestSpinLock(PKSPIN_LOCK SpinLock)
+{
+    return __atomic_load_n(SpinLock, __ATOMIC_RELAXED) == 0;
+}
+
+extern "C" VOID KeAcquireInStackQueuedSpinLock(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeAcquireInStackQueuedSpinLock");
+    LockHandle->LockQueue.Next = nullptr;
+    LockHandle->LockQueue.Lock = SpinLock;
+    LockHandle->OldIrql = RaiseIrql(DISPATCH_LEVEL);
+    Acquire(SpinLock, OwnerToken() | kQueued | RaisedFrom(LockHandle->OldIrql));
+}
+
+extern "C" VOID KeReleaseInStackQueuedSpinLock(PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeReleaseInStackQueuedSpinLock");
+    ReleaseTo(LockHandle->LockQueue.Lock, kQueued, LockHandle->OldIrql);
+}
+
+extern "C" VOID KeAcquireInStackQueuedSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock, PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeAcquireInStackQueuedSpinLockAtDpcLevel");
+    LockHandle->LockQueue.Next = nullptr;
+    LockHandle->LockQueue.Lock = SpinLock;
+    LockHandle->OldIrql = DISPATCH_LEVEL;
+    Acquire(SpinLock, OwnerToken() | kQueued);
+}
+
+extern "C" VOID KeReleaseInStackQueuedSpinLockFromDpcLevel(PKLOCK_QUEUE_HANDLE LockHandle)
+{
+    RequireIrql(DISPATCH_LEVEL, "KeReleaseInStackQueuedSpinLockFromDpcLevel");
+    Release(LockHandle->LockQueue.Lock, kQueued);
+}
+
+extern "C" VOID HostYieldProcessor(VOID)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+    if (++thread_state.spins % kSpinsBeforeYield == 0)
+    {
+        sched_yield();
+    }
+}

@@ -1,0 +1,136 @@
+#include "engine.h"
+
+#include "engine_state.h"
+#include "machine.h"
+#include "nt/bugcheck.h"
+#include "nt/irql.h"
+#include "nt/scheduler.h"
+
+namespace sim::wfp {
+
+EngineState::EngineState(Machine &machine_of_engine)
+    : machine(machine_of_engine), management([this](const LayerSet &layers) { FiltersChanged(layers); }),
+      injections(machine_of_engine), lists(machine_of_engine, machine_of_engine.options().verifier),
+      verifier_(machine_of_engine.options().verifier)
+{
+}
+
+EngineState &EngineState::Current()
+{
+    return Machine::Current().wfp().state();
+}
+
+void EngineState::FiltersChanged(const LayerSet &layers)
+{
+    for (uint16_t layer = 0; layer < kLayerIds; ++layer)
+    {
+        if (!layers.test(layer) || LayerById(layer).kind != LayerKind::kAuthorization)
+        {
+            continue;
+        }
+        if (reauthorizer.load() != nullptr && !reauthorization_queued_[layer].exchange(true))
+        {
+            machine.scheduler().Queue(PASSIVE_LEVEL, [this, layer] {
+                Reauthorizer *told = reauthorizer.load();
+
+                reauthorization_queued_[layer].store(false);
+                if (told != nullptr)
+                {
+                    told->FiltersChanged(layer);
+                }
+            });
+        }
+    }
+}
+
+void EngineState::RequireNothingHeld(const char *function) const
+{
+    const ClassifyFrame *frame = ClassifyFrame::Find(*this);
+
+    nt::RequireNoLocksHeld(function);
+    if (frame != nullptr && nt::CurrentIrql() > frame->irql)
+    {
+        Bugcheck("WFP_IRQL_RAISED_IN_CLASSIFY", "%s was called at IRQL %u inside a classify at %u: with a lock held",
+                 function, nt::CurrentIrql(), frame->irql);
+    }
+}
+
+Engine::Engine(Machine &machine) : state_(std::make_unique<EngineState>(machine))
+{
+}
+
+Engine::~Engine() = default;
+
+ClassifyResult Engine::Classify(const ClassifyInput &input)
+{
+    return state_->Classify(input);
+}
+
+bool Engine::has_filters(uint16_t layer) const
+{
+    return state_->management.snapshot(layer) != nullptr;
+}
+
+void Engine::ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release)
+{
+    state_->lists.ReleaseWhenUnreferenced(net_buffer_list, std::move(release));
+}
+
+void Engine::CopyInjectionState(const NET_BUFFER_LIST *from, NET_BUFFER_LIST *to)
+{
+    StateOf(to).injectors = StateOf(from).injectors;
+    StateOf(to).injection_context = StateOf(from).injection_context;
+}
+
+uint64_t Engine::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action)
+{
+    return state_->management.AddForeignFilter(layer, weight, action);
+}
+
+void Engine::RemoveForeignFilter(uint64_t id)
+{
+    state_->management.RemoveForeignFilter(id);
+}
+
+void Engine::SetInjectionTarget(InjectionTarget *target)
+{
+    state_->injections.SetTarget(target);
+}
+
+void Engine::SetReauthorizer(Reauthorizer *reauthorizer)
+{
+    state_->reauthorizer.store(reauthorizer);
+}
+
+void Engine::SetInjectionBehavior(const InjectionBehavior &behavior)
+{
+    state_->injections.SetBehavior(behavior);
+}
+
+void Engine::SetPendFailure(NTSTATUS status)
+{
+    state_->pend_failure.store(status);
+}
+
+void Engine::CheckUnloaded() const
+{
+    state_->pended.CheckUnloaded();
+    state_->management.CheckUnloaded();
+    state_->injections.CheckUnloaded();
+    state_->lists.CheckUnloaded();
+}
+
+EngineCounters Engine::counters() const
+{
+    EngineCounters counters;
+
+    counters.classifies = state_->classifies.load();
+    counters.pended_now = state_->pended.now();
+    counters.pended_total = state_->pended.total();
+    counters.injections_now = state_->injections.now();
+    counters.injections_total = state_->injections.total();
+    counters.net_buffer_lists_now = state_->lists.now();
+    return counters;
+}
+
+} // namespace sim::wfp

@@ -1,0 +1,170 @@
+/** From the first packet of a connection to the end of it: what the client is told, once each. */
+
+import { describe, expect, test } from 'vitest';
+import { Verdict } from '../../lib/index.js';
+import { Simulated } from './simulated.js';
+
+const families = [
+  { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.7' },
+  { family: 'IPv6', computer: '2001:db8::10', stranger: '2001:db8:ffff::7' },
+] as const;
+
+describe.each(families)('over $family', ({ computer, stranger }) => {
+  const local = { address: computer, port: 50_010 };
+  const remote = { address: stranger, port: 443 };
+
+  test.each(['tcp', 'udp'] as const)(
+    'the end of a %s connection is told once, with its process',
+    async (protocol) => {
+      const simulated = await Simulated.start();
+      const flow = simulated.network.connect({ processId: 7, protocol, local, remote });
+      (await simulated.question()).accept({ permanent: true });
+      await flow.outcome;
+      flow.close();
+      const end = await simulated.next('connection-end');
+      expect({
+        processId: end.processId,
+        direction: end.direction,
+        protocolName: end.protocolName,
+        localAddress: end.localAddress,
+        localPort: end.localPort,
+        remoteAddress: end.remoteAddress,
+        remotePort: end.remotePort,
+      }).toEqual({
+        processId: 7,
+        direction: 'outbound',
+        protocolName: protocol,
+        localAddress: computer,
+        localPort: 50_010,
+        remoteAddress: stranger,
+        remotePort: 443,
+      });
+      expect(await simulated.untaken('connection-end')).toEqual([]);
+    },
+  );
+
+  test('a port that is used again is a new connection, which the client is asked about', async () => {
+    const simulated = await Simulated.start();
+    const first = simulated.network.connect({ processId: 7, protocol: 'tcp', local, remote });
+    (await simulated.question()).accept({ permanent: true });
+    await first.outcome;
+    first.close();
+    await simulated.next('connection-end');
+    const second = simulated.network.connect({ processId: 8, protocol: 'tcp', local, remote });
+    const question = await simulated.question();
+    expect(question.processId).toBe(8);
+    question.block({ permanent: true });
+    expect(await second.outcome).toBe('blocked');
+  });
+
+  test('two applications on one remote endpoint are two connections', async () => {
+    const simulated = await Simulated.start();
+    const one = simulated.network.connect({ processId: 1, protocol: 'tcp', local, remote });
+    const other = simulated.network.connect({
+      processId: 2,
+      protocol: 'tcp',
+      local: { address: computer, port: 50_011 },
+      remote,
+    });
+    const questions = [await simulated.question(), await simulated.question()];
+    for (const question of questions) {
+      simulated.device.setVerdict(
+        question.id,
+        question.processId === 1 ? Verdict.PermanentAccept : Verdict.PermanentBlock,
+      );
+    }
+    expect([await one.outcome, await other.outcome]).toEqual(['permitted', 'blocked']);
+  });
+
+  test.each(['tcp', 'udp'] as const)('the payload of a %s connection is counted', async (protocol) => {
+    const simulated = await Simulated.start();
+    const flow = simulated.network.connect({ processId: 7, protocol, local, remote });
+    (await simulated.question()).accept({ permanent: true });
+    await flow.outcome;
+    await flow.send(new Uint8Array(1000));
+    await flow.send(new Uint8Array(234));
+    await flow.receive(new Uint8Array(555));
+    const entries = await simulated.device.getBandwidth();
+    expect(
+      entries.map((entry) => [
+        entry.localAddress,
+        entry.localPort,
+        entry.remoteAddress,
+        entry.remotePort,
+        entry.transmittedBytes,
+        entry.receivedBytes,
+      ]),
+    ).toEqual([[computer, 50_010, stranger, 443, 1234n, 555n]]);
+    expect(await simulated.device.getBandwidth()).toEqual([]);
+  });
+});
+
+test('a changed verdict holds for the next packet of a live connection', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  const question = await simulated.question();
+  question.accept({ permanent: true });
+  await flow.outcome;
+  expect(await flow.send(new Uint8Array(10))).toBe('permitted');
+  simulated.device.updateVerdict(question, Verdict.PermanentBlock);
+  expect(await flow.send(new Uint8Array(10))).not.toBe('permitted');
+  simulated.device.updateVerdict(question, Verdict.PermanentAccept);
+  expect(await flow.send(new Uint8Array(10))).toBe('permitted');
+});
+
+test('after the cache was cleared, a live connection is asked about again', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  (await simulated.question()).accept({ permanent: true });
+  await flow.outcome;
+  simulated.device.clearCache();
+  const sent = flow.send(new Uint8Array(10));
+  (await simulated.question()).block({ permanent: true });
+  expect(await sent).not.toBe('permitted');
+});
+
+test('connections that ended over a minute ago are forgotten by the driver itself', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  (await simulated.question()).accept({ permanent: true });
+  await flow.outcome;
+  flow.close();
+  await simulated.next('connection-end');
+  expect((await simulated.device.getStatistics()).connections).toBe(1n);
+  simulated.clock.advance(62_000);
+  expect((await simulated.device.getStatistics()).connections).toBe(0n);
+});
+
+test('a connection that was idle for ten minutes is forgotten, one in use is not', async () => {
+  const simulated = await Simulated.start();
+  const idle = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  (await simulated.question()).accept({ permanent: true });
+  const used = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.8', port: 443 },
+  });
+  (await simulated.question()).accept({ permanent: true });
+  await Promise.all([idle.outcome, used.outcome]);
+  simulated.clock.advance(400_000);
+  await used.send(new Uint8Array(1));
+  simulated.clock.advance(300_000);
+  simulated.device.cleanEndedConnections();
+  expect((await simulated.device.getStatistics()).connections).toBe(1n);
+});

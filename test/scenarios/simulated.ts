@@ -1,0 +1,64 @@
+/** A simulated computer for one test: its time stands still, and everything that the driver says is kept. */
+
+import { onTestFinished } from 'vitest';
+import {
+  createSimulator,
+  type ConnectionEvent,
+  type Device,
+  type EventType,
+  type NetVerdictEvent,
+  type Network,
+  type Clock,
+  type SimulatorOptions,
+} from '../../lib/index.js';
+
+type EventOf<T extends EventType> = Extract<NetVerdictEvent, { readonly type: T }>;
+
+export class Simulated {
+  readonly device: Device;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly #waiting: NetVerdictEvent[] = [];
+  #wake: () => void = () => undefined;
+
+  private constructor(device: Device, network: Network, clock: Clock) {
+    this.device = device;
+    this.network = network;
+    this.clock = clock;
+    void this.#collect();
+  }
+
+  static async start(options: SimulatorOptions = {}): Promise<Simulated> {
+    const simulator = await createSimulator({ clock: 'virtual', ...options });
+    onTestFinished(() => simulator.close());
+    return new Simulated(simulator.device, simulator.network, simulator.clock);
+  }
+
+  /** The oldest event of the type that was not yet taken. */
+  async next<T extends EventType>(type: T): Promise<EventOf<T>> {
+    for (;;) {
+      const index = this.#waiting.findIndex((event) => event.type === type);
+      if (index >= 0) return this.#waiting.splice(index, 1)[0] as EventOf<T>;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  /** The next question for a verdict. */
+  question(): Promise<ConnectionEvent> {
+    return this.next('connection');
+  }
+
+  /** What the driver had said until now and was not yet taken. */
+  async untaken<T extends EventType>(type: T): Promise<EventOf<T>[]> {
+    await this.device.getLogs();
+    await new Promise((resolve) => setImmediate(resolve));
+    return this.#waiting.filter((event): event is EventOf<T> => event.type === type);
+  }
+
+  async #collect(): Promise<void> {
+    for await (const event of this.device) {
+      this.#waiting.push(event);
+      this.#wake();
+    }
+  }
+}

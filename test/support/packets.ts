@@ -1,0 +1,153 @@
+/** Builds raw IP packets with right lengths and checksums (RFC 791, 8200, 9293, 768, 792, 4443). */
+
+import { isIPv6 } from 'node:net';
+import { parseAddress } from '../../lib/addresses.js';
+
+export interface PacketSpec {
+  readonly source: string;
+  readonly destination: string;
+  readonly protocol?: 'tcp' | 'udp' | 'icmp' | number;
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  readonly payload?: Uint8Array;
+  /** IPv4 options, a multiple of four bytes. */
+  readonly options?: Uint8Array;
+  /** IPv6 extension headers as [next-header value, bytes], each a multiple of eight bytes long, first byte overwritten. */
+  readonly extensions?: readonly (readonly [type: number, bytes: Uint8Array])[];
+  /** IPv4 fragmentation: offset in eight-byte units, and whether more follow. */
+  readonly fragment?: { readonly offset: number; readonly more: boolean };
+}
+
+const NUMBERS = { tcp: 6, udp: 17 } as const;
+
+export function ipPacket(spec: PacketSpec): Uint8Array {
+  const version6 = isIPv6(spec.source);
+  const protocol = protocolNumber(spec.protocol ?? 'tcp', version6);
+  const source = parseAddress(spec.source);
+  const destination = parseAddress(spec.destination);
+  const transport = transportSegment(spec, protocol);
+  setTransportChecksum(transport, protocol, source, destination, version6);
+  return version6
+    ? ipv6Packet(spec, protocol, source, destination, transport)
+    : ipv4Packet(spec, protocol, source, destination, transport);
+}
+
+function protocolNumber(protocol: NonNullable<PacketSpec['protocol']>, version6: boolean): number {
+  if (typeof protocol === 'number') return protocol;
+  if (protocol === 'icmp') return version6 ? 58 : 1;
+  return NUMBERS[protocol];
+}
+
+function transportSegment(spec: PacketSpec, protocol: number): Uint8Array {
+  const payload = spec.payload ?? new Uint8Array(0);
+  const headerLength = protocol === 6 ? 20 : protocol === 17 || protocol === 1 || protocol === 58 ? 8 : 0;
+  const segment = new Uint8Array(headerLength + payload.length);
+  const view = new DataView(segment.buffer);
+  segment.set(payload, headerLength);
+  if (protocol === 6) {
+    view.setUint16(0, spec.sourcePort ?? 0);
+    view.setUint16(2, spec.destinationPort ?? 0);
+    view.setUint32(4, 1000);
+    view.setUint8(12, 5 << 4);
+    view.setUint8(13, payload.length === 0 ? 0x02 : 0x18);
+    view.setUint16(14, 65535);
+  } else if (protocol === 17) {
+    view.setUint16(0, spec.sourcePort ?? 0);
+    view.setUint16(2, spec.destinationPort ?? 0);
+    view.setUint16(4, segment.length);
+  } else if (protocol === 1) {
+    view.setUint8(0, 8);
+  } else if (protocol === 58) {
+    view.setUint8(0, 128);
+  }
+  return segment;
+}
+
+const CHECKSUM_OFFSETS: Readonly<Record<number, number>> = { 6: 16, 17: 6, 1: 2, 58: 2 };
+
+function setTransportChecksum(
+  segment: Uint8Array,
+  protocol: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  version6: boolean,
+): void {
+  const offset = CHECKSUM_OFFSETS[protocol];
+  if (offset === undefined) return;
+  const pseudo = new Uint8Array(source.length * 2 + 8);
+  pseudo.set(source, 0);
+  pseudo.set(destination, source.length);
+  new DataView(pseudo.buffer).setUint32(source.length * 2, segment.length);
+  pseudo[pseudo.length - 1] = protocol;
+  const usesPseudoHeader = protocol !== 1;
+  const checksum = internetChecksum(usesPseudoHeader ? [pseudo, segment] : [segment]);
+  const onWire = checksum === 0 && protocol === 17 ? 0xffff : checksum;
+  new DataView(segment.buffer, segment.byteOffset).setUint16(offset, onWire);
+  if (version6 && protocol === 1) throw new Error('ICMP for IPv6 is protocol 58');
+}
+
+/** RFC 1071, over parts of even length but the last. */
+export function internetChecksum(parts: readonly Uint8Array[]): number {
+  let sum = 0;
+  for (const part of parts) {
+    for (let index = 0; index < part.length; index += 2) {
+      sum += ((part[index] ?? 0) << 8) | (part[index + 1] ?? 0);
+    }
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+function ipv4Packet(
+  spec: PacketSpec,
+  protocol: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  transport: Uint8Array,
+): Uint8Array {
+  const options = spec.options ?? new Uint8Array(0);
+  const headerLength = 20 + options.length;
+  const packet = new Uint8Array(headerLength + transport.length);
+  const view = new DataView(packet.buffer);
+  view.setUint8(0, 0x40 | (headerLength / 4));
+  view.setUint16(2, packet.length);
+  view.setUint16(4, 0x1234);
+  if (spec.fragment !== undefined) {
+    view.setUint16(6, (spec.fragment.more ? 0x2000 : 0) | spec.fragment.offset);
+  }
+  view.setUint8(8, 64);
+  view.setUint8(9, protocol);
+  packet.set(source, 12);
+  packet.set(destination, 16);
+  packet.set(options, 20);
+  view.setUint16(10, internetChecksum([packet.subarray(0, headerLength)]));
+  packet.set(transport, headerLength);
+  return packet;
+}
+
+function ipv6Packet(
+  spec: PacketSpec,
+  protocol: number,
+  source: Uint8Array,
+  destination: Uint8Array,
+  transport: Uint8Array,
+): Uint8Array {
+  const extensions = spec.extensions ?? [];
+  const extensionLength = extensions.reduce((sum, [, bytes]) => sum + bytes.length, 0);
+  const packet = new Uint8Array(40 + extensionLength + transport.length);
+  const view = new DataView(packet.buffer);
+  view.setUint32(0, 0x60000000);
+  view.setUint16(4, extensionLength + transport.length);
+  view.setUint8(6, extensions[0]?.[0] ?? protocol);
+  view.setUint8(7, 64);
+  packet.set(source, 8);
+  packet.set(destination, 24);
+  let offset = 40;
+  extensions.forEach(([, bytes], index) => {
+    packet.set(bytes, offset);
+    packet[offset] = extensions[index + 1]?.[0] ?? protocol;
+    offset += bytes.length;
+  });
+  packet.set(transport, offset);
+  return packet;
+}
