@@ -160,8 +160,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
     ApplyOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
-        MaintenanceStart(context,
-                         options.PendingTimeoutMs != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS);
+        MaintenanceStart(context, options.PendingTimeoutMs != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS);
     }
     else
     {

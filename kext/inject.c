@@ -42,8 +42,7 @@ static NTSTATUS CreatePool(INJECTOR *injector, PDRIVER_OBJECT driver)
 }
 
 _Use_decl_annotations_
-NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics,
-                            LOG *log)
+NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics, LOG *log)
 {
     NTSTATUS status;
 
@@ -115,6 +114,17 @@ BOOLEAN InjectIsOwn(const INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_
 }
 
 // ---- Copying
+
+_Use_decl_annotations_
+INJECT_CHECKSUM InjectChecksumForInbound(const NET_BUFFER_LIST *netBufferList, BOOLEAN loopback)
+{
+    NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO info;
+
+    info.Value = NET_BUFFER_LIST_INFO(netBufferList, TcpIpChecksumNetBufferListInfo);
+    return loopback || info.Receive.TcpChecksumSucceeded != 0 || info.Receive.UdpChecksumSucceeded != 0
+               ? InjectChecksumPacket
+               : InjectChecksumKeep;
+}
 
 static SIZE_T AlignUp(SIZE_T bytes)
 {
@@ -319,10 +329,9 @@ static VOID NTAPI InjectComplete(void *context, NET_BUFFER_LIST *netBufferList, 
     INJECTOR *injector = packet->Injector;
 
     UNREFERENCED_PARAMETER(dispatchLevel);
-    StatisticsAdd(injector->Statistics,
-                  NT_SUCCESS(NET_BUFFER_LIST_STATUS(netBufferList)) ? StatisticPacketsInjected
-                                                                    : StatisticInjectFailures,
-                  1);
+    StatisticsAdd(
+        injector->Statistics,
+        NT_SUCCESS(NET_BUFFER_LIST_STATUS(netBufferList)) ? StatisticPacketsInjected : StatisticInjectFailures, 1);
     InjectDereference(packet);
     ReleaseOutstanding(injector);
 }
@@ -354,13 +363,11 @@ static NTSTATUS Inject(INJECT_PACKET *packet)
                                            packet);
     case InjectNetworkReceive:
         return FwpsInjectNetworkReceiveAsync0(handle, NULL, 0, packet->Compartment, packet->InterfaceIndex,
-                                              packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete,
-                                              packet);
+                                              packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete, packet);
     case InjectTransportReceive:
-        return FwpsInjectTransportReceiveAsync0(handle, NULL, NULL, 0, FamilyOf(packet->IpVersion),
-                                                packet->Compartment, packet->InterfaceIndex,
-                                                packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete,
-                                                packet);
+        return FwpsInjectTransportReceiveAsync0(handle, NULL, NULL, 0, FamilyOf(packet->IpVersion), packet->Compartment,
+                                                packet->InterfaceIndex, packet->SubInterfaceIndex,
+                                                packet->NetBufferList, InjectComplete, packet);
     default:
         return InjectIntoTransportSend(packet);
     }

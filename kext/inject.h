@@ -100,6 +100,11 @@ VOID InjectorUninitialize(_Inout_ INJECTOR *injector);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN InjectIsOwn(_In_ const INJECTOR *injector, _In_ UINT8 ipVersion, _In_ const NET_BUFFER_LIST *netBufferList);
 
+/// How the checksums of a received packet have to be treated in its copy. Those that the adapter has verified, or that
+/// were never computed because the packet did not leave this machine, are not seen to be right by the stack any more
+/// once the packet is injected: they are computed. All others are kept, so that a damaged packet stays a damaged one.
+INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
+
 /// Copies what `netBuffer` holds from its data start on. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or
 /// STATUS_INVALID_PARAMETER for no bytes, more than 64 KiB, or bytes whose checksum cannot be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -56,18 +56,21 @@ typedef struct _IO_QUEUE
     IO_QUEUE_STATE State;
     BOOLEAN Extended;       ///< the client understands EventsLost
     BOOLEAN Delivering;     ///< there is a deliverer, or the DPC is queued to be one
+    BOOLEAN Copying;        ///< the deliverer reads chunks at this moment
     BOOLEAN Uninitializing; ///< IoQueueUninitialize waits for the deliverer
+    UINT32 Generation;      ///< changes with each discard
     LIST_ENTRY Reads;       ///< IRPs by Tail.Overlay.ListEntry, oldest first
-    IO_QUEUE_CHUNK *Head;   ///< oldest chunk: the deliverer's
-    IO_QUEUE_CHUNK *Tail;   ///< newest chunk: the producers'
-    IO_QUEUE_CHUNK *Spare;
-    IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer was reading them: it frees them
-    UINT32 SpareCount;
-    UINT32 HeadOffset;     ///< first byte in Head not yet delivered
-    UINT32 SplitRemaining; ///< bytes at HeadOffset that belong to a record whose start was delivered
-    UINT32 Generation;     ///< changes on each discard
     UINT64 QueuedBytes;
     UINT64 MaxBytes;
+    IO_QUEUE_CHUNK *Head; ///< oldest chunk; the deliverer reads from HeadOffset on
+    UINT32 HeadOffset;
+    UINT32 SplitRemaining; ///< bytes at HeadOffset of a record whose start was delivered
+    IO_QUEUE_CHUNK *Tail;  ///< newest chunk; every other one is full
+    UINT32 TailOffset;     ///< where the next record goes
+    UINT32 SpareCount;
+    IO_QUEUE_CHUNK *Spare;
+    IO_QUEUE_CHUNK *Orphans; ///< discarded under a deliverer: it frees them
+    UINT64 LostTotal;
     UINT64 Lost[LossReasonCount]; ///< not yet told, by reason
 } IO_QUEUE;
 
@@ -106,7 +109,7 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
                      _In_ UINT8 lossReason);
 
-/// Counts `count` records that were lost before they reached the queue (LOSS_REASON).
+/// Counts `count` records that were lost before they reached the queue (LOSS_REASON). Without a client nothing is lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason);
 

@@ -37,7 +37,12 @@
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
 #define PLATFORM_TICKS_PER_SECOND      10000000ULL
 
-#if defined(__MINGW32__) && !defined(PLATFORM_HAS_ORDERED_ACCESS)
+// Windows 8 and later; mingw-w64's DDK lacks it.
+#ifndef MdlMappingNoExecute
+#define MdlMappingNoExecute 0x40000000
+#endif
+
+#ifdef __MINGW32__
 // The WDK has these as inline functions; mingw-w64's DDK lacks them.
 EXTERN_C_START
 

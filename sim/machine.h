@@ -18,6 +18,7 @@ namespace sim
 namespace nt
 {
 class Clock;
+class DebugPort;
 class FaultInjection;
 class IoManager;
 class Pool;
@@ -88,6 +89,7 @@ class Machine
     nt::Scheduler &scheduler() { return *scheduler_; }
     nt::IoManager &io() { return *io_; }
     nt::FaultInjection &faults() { return *faults_; }
+    nt::DebugPort &debug() { return *debug_; }
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
     net::Stack &net() { return *net_; }
@@ -101,6 +103,7 @@ class Machine
 
     const MachineOptions options_;
     std::unique_ptr<nt::FaultInjection> faults_;
+    std::unique_ptr<nt::DebugPort> debug_;
     std::unique_ptr<nt::Pool> pool_;
     std::unique_ptr<nt::Clock> clock_;
     std::unique_ptr<nt::Scheduler> scheduler_;

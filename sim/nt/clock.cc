@@ -21,6 +21,19 @@ uint64_t ToTicks(std::chrono::nanoseconds duration)
     return static_cast<uint64_t>(duration.count()) / 100;
 }
 
+// How far CoarseNow may lag behind.
+std::chrono::nanoseconds CoarseResolution()
+{
+#if defined(CLOCK_MONOTONIC_COARSE)
+    timespec resolution;
+
+    clock_getres(CLOCK_MONOTONIC_COARSE, &resolution);
+    return std::chrono::seconds(resolution.tv_sec) + std::chrono::nanoseconds(resolution.tv_nsec);
+#else
+    return std::chrono::milliseconds(1);
+#endif
+}
+
 } // namespace
 
 Clock::Clock(Machine &machine, bool is_virtual)
@@ -52,6 +65,13 @@ void Clock::Advance(std::chrono::nanoseconds duration)
         Bugcheck("CLOCK_NOT_VIRTUAL", "Clock::Advance was called on a machine with a real clock");
     }
     machine_.scheduler().RunUntil(now_.load(std::memory_order_acquire) + ToTicks(duration));
+}
+
+std::chrono::steady_clock::time_point Clock::WhenReached(uint64_t time) const
+{
+    static const std::chrono::nanoseconds resolution = CoarseResolution();
+
+    return boot_ + std::chrono::nanoseconds((time - kBootTicks) * 100) + resolution;
 }
 
 void Clock::MoveTo(uint64_t time)

@@ -52,7 +52,7 @@ class Clock
     void Advance(std::chrono::nanoseconds duration);
 
   private:
-    friend class Scheduler;
+    friend class SchedulerState;
 
     static uint64_t CoarseNow()
     {
@@ -70,6 +70,9 @@ class Clock
                100;
 #endif
     }
+
+    // Real clock only: when InterruptTime has certainly reached `time`.
+    std::chrono::steady_clock::time_point WhenReached(uint64_t time) const;
 
     void MoveTo(uint64_t time); // virtual only, forward
 

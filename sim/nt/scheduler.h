@@ -76,6 +76,7 @@ class Scheduler
     void CheckFreed(const void *address, size_t bytes);
 
   private:
+    Machine &machine_;
     std::unique_ptr<SchedulerState> state_;
 };
 

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdint>
 
-#include "sim/machine.h"
-#include "sim/net/stack.h"
+#include "machine.h"
+#include "net/stack.h"
 
 namespace sim::sources {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "sim/net/stack.h"
+#include "net/stack.h"
 
 namespace sim::sources {
 

@@ -204,7 +204,7 @@ ClassifyResult EngineState::Classify(const ClassifyInput &input)
 {
     ClassifyResult result;
 
-    if (management.snapshot(input.layer) == nullptr)
+    if (input.layer >= kLayerIds || management.snapshot(input.layer) == nullptr)
     {
         return result;
     }

@@ -68,7 +68,7 @@ ClassifyResult Engine::Classify(const ClassifyInput &input)
 
 bool Engine::has_filters(uint16_t layer) const
 {
-    return state_->management.snapshot(layer) != nullptr;
+    return layer < kLayerIds && state_->management.snapshot(layer) != nullptr;
 }
 
 void Engine::ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release)

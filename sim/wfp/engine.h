@@ -144,8 +144,6 @@ class EngineState;
 class Engine
 {
 public:
-    static constexpr uint16_t kLayerCount = 66;
-
     explicit Engine(Machine& machine);
     ~Engine(); // bugchecks on what the driver left behind
 

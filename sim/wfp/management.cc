@@ -56,7 +56,7 @@ NTSTATUS KindOf(FWP_ACTION_TYPE action, FilterKind *kind)
     }
 }
 
-NTSTATUS WeightOf(const FWP_VALUE0 &value, uint64_t *weight)
+NTSTATUS WeightOf(const FWP_VALUE0 &value, UINT64 *weight)
 {
     switch (value.type)
     {
@@ -64,7 +64,7 @@ NTSTATUS WeightOf(const FWP_VALUE0 &value, uint64_t *weight)
         *weight = 0;
         return STATUS_SUCCESS;
     case FWP_UINT8:
-        *weight = static_cast<uint64_t>(value.uint8) << kWeightRangeShift;
+        *weight = static_cast<UINT64>(value.uint8) << kWeightRangeShift;
         return value.uint8 <= kHighestWeightRange ? STATUS_SUCCESS : STATUS_FWP_INVALID_WEIGHT;
     case FWP_UINT64:
         if (value.uint64 == nullptr)
@@ -744,7 +744,7 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
     {
         return nullptr;
     }
-    std::stable_sort(filters.begin(), filters.end(), [&](const auto &a, const auto &b) {
+    std::sort(filters.begin(), filters.end(), [&](const auto &a, const auto &b) {
         const SubLayer &sub_layer_a = sub_layer_of(a);
         const SubLayer &sub_layer_b = sub_layer_of(b);
 
@@ -756,7 +756,11 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
         {
             return sub_layer_a.order < sub_layer_b.order;
         }
-        return a->weight > b->weight;
+        if (a->weight != b->weight)
+        {
+            return a->weight > b->weight;
+        }
+        return a->runtime.filterId < b->runtime.filterId;
     });
 
     snapshot->layer = &LayerById(layer);

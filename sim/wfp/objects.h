@@ -64,7 +64,7 @@ enum class FilterKind : uint8_t
 struct Filter
 {
     FWPS_FILTER1 runtime{}; // what a callout sees
-    uint64_t weight = 0; // runtime.weight points here
+    UINT64 weight = 0; // runtime.weight points here
     FilterKind kind = FilterKind::kContinue;
     GUID key{};
     GUID sub_layer{};

@@ -1,0 +1,381 @@
+#include "hold.h"
+
+#include "driver.h"
+
+_Use_decl_annotations_
+NTSTATUS HoldInitialize(HOLD *hold, MEMORY *memory)
+{
+    RtlZeroMemory(hold, sizeof(*hold));
+    KeInitializeSpinLock(&hold->FailedLock);
+    InitializeListHead(&hold->Failed);
+    return RundownInitialize(&hold->Resolvers, memory);
+}
+
+_Use_decl_annotations_
+VOID HoldUninitialize(HOLD *hold)
+{
+    RundownUninitialize(&hold->Resolvers);
+}
+
+// ---- Resolving
+
+static BOOLEAN IsRedirect(UINT8 verdict)
+{
+    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
+           verdict == VerdictRedirectSplitTunnel;
+}
+
+static BOOLEAN IsPermit(UINT8 verdict)
+{
+    return verdict == VerdictAccept || verdict == VerdictPermanentAccept;
+}
+
+static BOOLEAN IsOfPacketLayer(const HELD *held)
+{
+    return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
+}
+
+static BOOLEAN HasConnection(const CONNECTION_KEY *key)
+{
+    return key->Protocol == PROTOCOL_TCP || key->Protocol == PROTOCOL_UDP;
+}
+
+// The connection may have left the table while it waited: forgotten by ClearCache, or idle for too long. An operation
+// that is completed now will be looked up there, and would be asked about a second time.
+static VOID RememberForgotten(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
+{
+    CONNECTION_STATE state;
+
+    if (ConnectionTableLookup(&context->Connections, &held->Key, &state))
+    {
+        return;
+    }
+    if (NT_SUCCESS(ConnectionTableInsert(&context->Connections, &held->Key, held->ProcessId, held->Direction, &state)))
+    {
+        (VOID) ConnectionTableSetVerdict(&context->Connections, &held->Key, verdict);
+        (VOID) ConnectionTableSetReported(&context->Connections, &held->Key);
+    }
+}
+
+static VOID StoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
+{
+    if (!HasConnection(&held->Key) || ConnectionTableSetVerdict(&context->Connections, &held->Key, verdict))
+    {
+        return;
+    }
+    if (!IsOfPacketLayer(held))
+    {
+        RememberForgotten(context, held, verdict);
+    }
+}
+
+static VOID CountResolved(DRIVER_CONTEXT *context, const HELD *held, BOOLEAN permitted)
+{
+    if (IsOfPacketLayer(held))
+    {
+        StatisticsAdd(&context->Statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
+    }
+    else if (held->Kind == HeldAleRecvAccept && !permitted)
+    {
+        // Not classified again, so nobody else counts it.
+        StatisticsAdd(&context->Statistics, StatisticPacketsBlocked, 1);
+    }
+}
+
+static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+{
+    BOOLEAN permitted = IsPermit(verdict);
+
+    if (IsRedirect(verdict))
+    {
+        LogError(&context->Log, "Redirection is not supported: verdict %u on id %llu drops the packet", verdict,
+                 (unsigned long long)held->Id);
+    }
+    StoreVerdict(context, held, verdict);
+    CountResolved(context, held, permitted);
+
+    if (held->CompletionContext != NULL)
+    {
+        FwpsCompleteOperation0(held->CompletionContext, NULL);
+    }
+    else if (!IsOfPacketLayer(held))
+    {
+        HoldRequestReauthorize(context);
+    }
+
+    if (permitted)
+    {
+        InjectChain(held->Packet);
+    }
+    else
+    {
+        InjectDropChain(held->Packet);
+    }
+    MemoryFree(&context->Memory, held);
+}
+
+_Use_decl_annotations_
+BOOLEAN HoldApplyVerdict(DRIVER_CONTEXT *context, UINT64 id, UINT8 verdict)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    HELD *held = PacketCacheTake(&context->Packets, id);
+
+    if (held != NULL)
+    {
+        Resolve(context, held, verdict);
+    }
+    RundownLeave(&context->Hold.Resolvers, slot);
+    return held != NULL;
+}
+
+_Use_decl_annotations_
+VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    UINT8 verdict = (UINT8)ReadNoFence(&context->Client.TimeoutVerdict);
+    HELD *held;
+
+    while ((held = PacketCacheTakeExpired(&context->Packets, now)) != NULL)
+    {
+        (VOID) EventConnectionTimeout(&context->Events, held->Id);
+        Resolve(context, held, verdict);
+    }
+    RundownLeave(&context->Hold.Resolvers, slot);
+}
+
+static HELD *TakeFailed(HOLD *hold)
+{
+    HELD *held = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&hold->FailedLock, &irql);
+    if (!IsListEmpty(&hold->Failed))
+    {
+        held = CONTAINING_RECORD(RemoveHeadList(&hold->Failed), HELD, Link);
+    }
+    KeReleaseSpinLock(&hold->FailedLock, irql);
+    return held;
+}
+
+_Use_decl_annotations_
+VOID HoldResolveFailed(DRIVER_CONTEXT *context)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    HELD *held;
+
+    while ((held = TakeFailed(&context->Hold)) != NULL)
+    {
+        Resolve(context, held, ClientFailVerdict(&context->Client));
+    }
+    RundownLeave(&context->Hold.Resolvers, slot);
+}
+
+_Use_decl_annotations_
+VOID HoldResolveAll(DRIVER_CONTEXT *context)
+{
+    UINT8 verdict = ClientFailVerdict(&context->Client);
+    HELD *held;
+
+    HoldResolveFailed(context);
+    while ((held = PacketCacheTakeAny(&context->Packets)) != NULL)
+    {
+        Resolve(context, held, verdict);
+    }
+    RundownWait(&context->Hold.Resolvers);
+}
+
+_Use_decl_annotations_
+VOID HoldRequestReauthorize(DRIVER_CONTEXT *context)
+{
+    InterlockedExchange(&context->Hold.ReauthorizeRequested, TRUE);
+}
+
+_Use_decl_annotations_
+VOID HoldFinish(DRIVER_CONTEXT *context)
+{
+    if (ReadNoFence(&context->Hold.ReauthorizeRequested) == FALSE)
+    {
+        return;
+    }
+    if (KeGetCurrentIrql() != PASSIVE_LEVEL)
+    {
+        MaintenanceQueue(context);
+        return;
+    }
+    if (InterlockedExchange(&context->Hold.ReauthorizeRequested, FALSE) != FALSE)
+    {
+        CalloutsReauthorize(context);
+    }
+}
+
+// ---- Holding
+
+_Use_decl_annotations_
+HOLD_RESULT HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
+{
+    if (lossReason != LossUncounted)
+    {
+        IoQueueReportLost(&context->Queue, 1, lossReason);
+    }
+    if (DriverMayLog(&context->NextFailureLog))
+    {
+        LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
+    }
+    return ReadNoFence(&context->Client.FailClosed) != 0 ? HoldBlock : HoldPermit;
+}
+
+static UINT64 DeadlineOf(const CLIENT *client)
+{
+    UINT32 timeout = (UINT32)ReadNoFence(&client->PendingTimeoutMs);
+
+    return timeout != 0 ? KeQueryInterruptTime() + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
+}
+
+static HELD *MakeHeld(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
+{
+    HELD *held = (HELD *)MemoryAllocate(&context->Memory, sizeof(*held));
+
+    if (held == NULL)
+    {
+        return NULL;
+    }
+    held->Id = PacketCacheReserveId(&context->Packets);
+    held->Kind = question->Kind;
+    held->Key = *question->Key;
+    held->ProcessId = question->ProcessId;
+    held->Direction = question->Direction;
+    held->Packet = question->Packets;
+    held->Bytes = sizeof(*held) + InjectChainBytes(question->Packets);
+    held->DeadlineTime = DeadlineOf(&context->Client);
+    return held;
+}
+
+// The filter engine may refuse to pend. Then a copied packet can still be held; without one there is nothing to hold.
+static BOOLEAN PendOrKeep(HELD *held, const HOLD_QUESTION *question)
+{
+    if (question->CompletionHandle == NULL ||
+        NT_SUCCESS(FwpsPendOperation0(question->CompletionHandle, &held->CompletionContext)))
+    {
+        return TRUE;
+    }
+    held->CompletionContext = NULL;
+    return held->Packet != NULL;
+}
+
+// Notes that the client knows of the connection; its end may have come before, and was told to nobody then.
+static VOID MarkReported(DRIVER_CONTEXT *context, const CONNECTION_KEY *key)
+{
+    CONNECTION connection;
+
+    if (HasConnection(key) && !ConnectionTableSetReported(&context->Connections, key) &&
+        ConnectionTableGet(&context->Connections, key, &connection) && connection.Ended)
+    {
+        (VOID) EventConnectionEnd(&context->Events, &connection);
+    }
+}
+
+static NTSTATUS Announce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT64 id)
+{
+    const INJECT_PACKET *packet = question->Packets;
+    UINT32 offset = question->PayloadOffset;
+    const UINT8 *payload = NULL;
+    UINT32 length = 0;
+    NTSTATUS status;
+
+    if (packet != NULL && packet->Length > offset)
+    {
+        payload = packet->Data + offset;
+        length = packet->Length - offset;
+    }
+    if (question->ProcessPath != NULL)
+    {
+        (VOID) EventProcessInfo(&context->Events, question->ProcessId, (const WCHAR *)question->ProcessPath->data,
+                                question->ProcessPath->size);
+    }
+    status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
+                             question->PayloadLayer, payload, length);
+    if (NT_SUCCESS(status))
+    {
+        MarkReported(context, question->Key);
+    }
+    return status;
+}
+
+static UINT8 LossReasonOf(NTSTATUS insertStatus)
+{
+    switch (insertStatus)
+    {
+    case STATUS_QUOTA_EXCEEDED:
+        return LossHeldPacketLimit;
+    case STATUS_INSUFFICIENT_RESOURCES:
+        return LossOutOfMemory;
+    default:
+        return LossUncounted;
+    }
+}
+
+// For what is ours again, and unknown to the client.
+static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
+{
+    HOLD_RESULT result = HoldFail(context, lossReason);
+    KIRQL irql;
+
+    if (held->CompletionContext == NULL)
+    {
+        InjectDropChain(held->Packet);
+        MemoryFree(&context->Memory, held);
+        return result;
+    }
+
+    KeAcquireSpinLock(&context->Hold.FailedLock, &irql);
+    InsertTailList(&context->Hold.Failed, &held->Link);
+    KeReleaseSpinLock(&context->Hold.FailedLock, irql);
+    MaintenanceQueue(context);
+    return HoldAbsorb;
+}
+
+static HOLD_RESULT InsertAndAnnounce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
+{
+    UINT64 id = held->Id;
+    NTSTATUS status = PacketCacheInsert(&context->Packets, held);
+
+    if (!NT_SUCCESS(status))
+    {
+        return Abandon(context, held, LossReasonOf(status));
+    }
+    status = Announce(context, question, id);
+    if (NT_SUCCESS(status))
+    {
+        return HoldAbsorb;
+    }
+    // The queue has counted the record as lost. Whoever else took it meanwhile has resolved it.
+    held = PacketCacheTake(&context->Packets, id);
+    return held != NULL ? Abandon(context, held, LossUncounted) : HoldAbsorb;
+}
+
+_Use_decl_annotations_
+HOLD_RESULT HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
+{
+    INJECT_PACKET *packets = question->Packets;
+    HELD *held = MakeHeld(context, question);
+    HOLD_RESULT result;
+
+    if (held == NULL || !PendOrKeep(held, question))
+    {
+        InjectDropChain(packets);
+        MemoryFree(&context->Memory, held);
+        return HoldFail(context, held == NULL ? LossOutOfMemory : LossUncounted);
+    }
+
+    // Its bytes are read for the record when it may be resolved already.
+    if (packets != NULL)
+    {
+        InjectReference(packets);
+    }
+    result = InsertAndAnnounce(context, question, held);
+    if (packets != NULL)
+    {
+        InjectDereference(packets);
+    }
+    return result;
+}

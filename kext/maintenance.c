@@ -1,0 +1,107 @@
+#include "maintenance.h"
+
+#include "driver.h"
+
+// The table is walked as a whole: not oftener than this, however often the timer fires.
+#define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
+
+static VOID NTAPI MaintenanceDpc(PKDPC dpc, PVOID deferredContext, PVOID argument1, PVOID argument2)
+{
+    UNREFERENCED_PARAMETER(dpc);
+    UNREFERENCED_PARAMETER(argument1);
+    UNREFERENCED_PARAMETER(argument2);
+    MaintenanceQueue((DRIVER_CONTEXT *)deferredContext);
+}
+
+static VOID CleanWhenDue(DRIVER_CONTEXT *context, UINT64 now)
+{
+    volatile LONG64 *next = &context->Maintenance.NextClean;
+    LONG64 due = ReadNoFence64(next);
+
+    if ((LONG64)now < due || InterlockedCompareExchange64(next, (LONG64)(now + MAINTENANCE_CLEAN_PERIOD), due) != due)
+    {
+        return;
+    }
+    (VOID) ConnectionTableClean(&context->Connections, TRUE);
+}
+
+static VOID ReleaseOutstanding(MAINTENANCE *maintenance)
+{
+    if (InterlockedDecrement(&maintenance->Outstanding) == 0)
+    {
+        KeSetEvent(&maintenance->Idle, IO_NO_INCREMENT, FALSE);
+    }
+}
+
+static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
+{
+    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)workContext;
+    UINT64 now = KeQueryInterruptTime();
+
+    UNREFERENCED_PARAMETER(device);
+    // From here on another run may be queued: nothing that comes later is missed.
+    InterlockedExchange(&context->Maintenance.Queued, FALSE);
+
+    HoldResolveFailed(context);
+    HoldExpire(context, now);
+    HoldFinish(context);
+    CleanWhenDue(context, now);
+    ReleaseOutstanding(&context->Maintenance);
+}
+
+_Use_decl_annotations_
+NTSTATUS MaintenanceInitialize(DRIVER_CONTEXT *context)
+{
+    MAINTENANCE *maintenance = &context->Maintenance;
+
+    RtlZeroMemory(maintenance, sizeof(*maintenance));
+    maintenance->Outstanding = 1;
+    KeInitializeEvent(&maintenance->Idle, NotificationEvent, FALSE);
+    KeInitializeTimerEx(&maintenance->Timer, NotificationTimer);
+    KeInitializeDpc(&maintenance->Dpc, MaintenanceDpc, context);
+    maintenance->WorkItem = IoAllocateWorkItem(context->DeviceObject);
+    return maintenance->WorkItem != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+}
+
+_Use_decl_annotations_
+VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
+{
+    MAINTENANCE *maintenance = &context->Maintenance;
+
+    MaintenanceStop(context);
+    KeFlushQueuedDpcs();
+    ReleaseOutstanding(maintenance);
+    KeWaitForSingleObject(&maintenance->Idle, Executive, KernelMode, FALSE, NULL);
+    if (maintenance->WorkItem != NULL)
+    {
+        IoFreeWorkItem(maintenance->WorkItem);
+    }
+}
+
+_Use_decl_annotations_
+VOID MaintenanceStart(DRIVER_CONTEXT *context, UINT32 periodMs)
+{
+    LARGE_INTEGER due;
+
+    due.QuadPart = -(LONG64)(periodMs * PLATFORM_TICKS_PER_MILLISECOND);
+    KeSetTimerEx(&context->Maintenance.Timer, due, (LONG)periodMs, &context->Maintenance.Dpc);
+}
+
+_Use_decl_annotations_
+VOID MaintenanceStop(DRIVER_CONTEXT *context)
+{
+    KeCancelTimer(&context->Maintenance.Timer);
+}
+
+_Use_decl_annotations_
+VOID MaintenanceQueue(DRIVER_CONTEXT *context)
+{
+    MAINTENANCE *maintenance = &context->Maintenance;
+
+    if (InterlockedExchange(&maintenance->Queued, TRUE) != FALSE)
+    {
+        return;
+    }
+    InterlockedIncrement(&maintenance->Outstanding);
+    IoQueueWorkItem(maintenance->WorkItem, MaintenanceRun, DelayedWorkQueue, context);
+}

@@ -1,0 +1,329 @@
+#include "packet.h"
+
+#include "classify.h"
+#include "driver.h"
+#include "ip_header.h"
+
+static_assert((UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX ==
+                      (UINT32)FWPS_FIELD_OUTBOUND_IPPACKET_V4_INTERFACE_INDEX &&
+                  (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX ==
+                      (UINT32)FWPS_FIELD_OUTBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX &&
+                  (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS == (UINT32)FWPS_FIELD_OUTBOUND_IPPACKET_V4_FLAGS &&
+                  (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS == (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V6_FLAGS,
+              "one code for all four layers");
+
+typedef enum _PACKET_DECISION
+{
+    PacketPermit,
+    PacketBlock,
+    PacketAbsorb, ///< dropped, or held
+    PacketHold
+} PACKET_DECISION;
+
+// What is done with a packet besides deciding on it.
+typedef enum _PACKET_PASS
+{
+    PacketPassDecide,  // nothing: PacketHold is an answer
+    PacketPassHold,    // it is held if it has to be; the answer is for the whole chain
+    PacketPassCarryOut // it is held, injected or dropped on its own; the chain will be absorbed
+} PACKET_PASS;
+
+// One classify.
+typedef struct _PACKET_FRAME
+{
+    DRIVER_CONTEXT *Context;
+    const FWPS_INCOMING_VALUES0 *Values;
+    const FWPS_INCOMING_METADATA_VALUES0 *Metadata;
+    UINT8 IpVersion;
+    UINT8 Direction;
+    PACKET_PASS Pass;
+    INJECT_PACKET *Injections; // permitted packets of a chain that is absorbed
+    INJECT_PACKET **LastInjection;
+} PACKET_FRAME;
+
+// ---- Deciding on one packet
+
+static BOOLEAN HasPorts(UINT8 protocol)
+{
+    return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
+}
+
+static PACKET_DECISION DecisionOf(UINT8 verdict)
+{
+    switch (verdict)
+    {
+    case VerdictPermanentAccept:
+        return PacketPermit;
+    case VerdictUndecided:
+    case VerdictAccept:
+    case VerdictBlock:
+    case VerdictDrop:
+        return PacketHold;
+    case VerdictPermanentBlock:
+        return PacketBlock;
+    default:
+        return PacketAbsorb;
+    }
+}
+
+static PACKET_DECISION DecisionOfHold(HOLD_RESULT result)
+{
+    switch (result)
+    {
+    case HoldPermit:
+        return PacketPermit;
+    case HoldBlock:
+        return PacketBlock;
+    default:
+        return PacketAbsorb;
+    }
+}
+
+// Nobody is asked any more about a connection that ended: what is still sent goes by its last verdict. What is still
+// received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
+static PACKET_DECISION DecisionAfterEnd(UINT8 verdict, UINT8 direction)
+{
+    if (direction == DirectionInbound || verdict == VerdictAccept)
+    {
+        return PacketPermit;
+    }
+    return verdict == VerdictPermanentAccept ? PacketPermit : PacketAbsorb;
+}
+
+static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    CONNECTION_STATE existing;
+    NTSTATUS status;
+
+    if (frame->Direction == DirectionInbound)
+    {
+        // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
+        return PacketPermit;
+    }
+    status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, &existing);
+    if (NT_SUCCESS(status))
+    {
+        return PacketHold;
+    }
+    if (status == STATUS_OBJECT_NAME_COLLISION)
+    {
+        return DecisionOf(existing.Verdict);
+    }
+    return DecisionOfHold(
+        HoldFail(frame->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory));
+}
+
+// Traffic between the client's own resolver or tunnel and this machine.
+static BOOLEAN IsClientsOwn(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    return ClientOwnsPort(&frame->Context->Client, key->LocalPort) &&
+           RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress));
+}
+
+static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    CONNECTION_STATE state;
+
+    if (!HasPorts(key->Protocol))
+    {
+        return PacketHold;
+    }
+    if (IsClientsOwn(frame, key))
+    {
+        return PacketPermit;
+    }
+    if (!ConnectionTableLookup(&frame->Context->Connections, key, &state))
+    {
+        return DecideUnknown(frame, key);
+    }
+    return state.Ended ? DecisionAfterEnd(state.Verdict, frame->Direction) : DecisionOf(state.Verdict);
+}
+
+static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
+{
+    DRIVER_CONTEXT *context = frame->Context;
+
+    StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
+    if (DriverMayLog(&context->NextMalformedLog))
+    {
+        LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
+                   frame->Direction == DirectionInbound ? "inbound" : "outbound", frame->IpVersion);
+    }
+    return PacketBlock;
+}
+
+static PACKET_DECISION BlockFragment(PACKET_FRAME *frame)
+{
+    StatisticsAdd(&frame->Context->Statistics, StatisticFragmentsBlocked, 1);
+    return PacketBlock;
+}
+
+// ---- Reading the headers. The data start is at the IP header.
+
+// For headers that neither lie in one piece nor fit into the usual length.
+static NTSTATUS ParseLongHeaders(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
+{
+    UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
+    UINT8 *storage = (UINT8 *)MemoryAllocateUninitialized(&frame->Context->Memory, length);
+    const UINT8 *bytes;
+    NTSTATUS status;
+
+    if (storage == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, storage, 1, 0);
+    status = bytes != NULL ? IpHeaderParse(bytes, length, length, header) : STATUS_INSUFFICIENT_RESOURCES;
+    MemoryFree(&frame->Context->Memory, storage);
+    return status;
+}
+
+static NTSTATUS ParseScattered(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
+{
+    UINT8 storage[IP_HEADER_USUAL_LENGTH];
+    UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
+    UINT32 available = length < sizeof(storage) ? length : (UINT32)sizeof(storage);
+    const UINT8 *bytes = (const UINT8 *)NdisGetDataBuffer(buffer, available, storage, 1, 0);
+    NTSTATUS status;
+
+    if (bytes == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    status = IpHeaderParse(bytes, available, length, header);
+    return status == STATUS_BUFFER_TOO_SMALL ? ParseLongHeaders(frame, buffer, header) : status;
+}
+
+static NTSTATUS Parse(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
+{
+    UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
+    const UINT8 *bytes;
+    NTSTATUS status;
+
+    if (length == 0)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, NULL, 1, 0);
+    status = bytes != NULL ? IpHeaderParse(bytes, length, length, header) : ParseScattered(frame, buffer, header);
+    if (NT_SUCCESS(status) && header->IpVersion != frame->IpVersion)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    return status;
+}
+
+// ---- Holding, and carrying out on one packet
+
+static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                     INJECT_PACKET **packet)
+{
+    BOOLEAN inbound = frame->Direction == DirectionInbound;
+    BOOLEAN loopback = (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) &
+                        FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
+    INJECT_SOURCE source;
+
+    RtlZeroMemory(&source, sizeof(source));
+    // A loopback packet has no receive path to be put back into: it is sent once more.
+    source.Method = inbound && !loopback ? InjectNetworkReceive : InjectNetworkSend;
+    source.Checksum = inbound ? InjectChecksumForInbound(list, loopback) : InjectChecksumPacket;
+    source.IpVersion = frame->IpVersion;
+    source.Compartment = ClassifyCompartment(frame->Metadata);
+    source.InterfaceIndex = ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX);
+    source.SubInterfaceIndex = ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX);
+    return InjectCopy(&frame->Context->Injector, &source, buffer, packet);
+}
+
+static UINT64 ProcessIdOf(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    CONNECTION connection;
+
+    if (HasPorts(key->Protocol) && ConnectionTableGet(&frame->Context->Connections, key, &connection))
+    {
+        return connection.ProcessId;
+    }
+    return 0;
+}
+
+static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                            const CONNECTION_KEY *key)
+{
+    HOLD_QUESTION question;
+    NTSTATUS status;
+
+    RtlZeroMemory(&question, sizeof(question));
+    status = Copy(frame, list, buffer, &question.Packets);
+    if (status == STATUS_INVALID_PARAMETER)
+    {
+        return BlockMalformed(frame);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+    }
+    question.Kind = frame->Direction == DirectionInbound ? HeldPacketInbound : HeldPacketOutbound;
+    question.Direction = frame->Direction;
+    question.Key = key;
+    question.ProcessId = ProcessIdOf(frame, key);
+    question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
+    return DecisionOfHold(HoldAsk(frame->Context, &question));
+}
+
+// Of a chain that is absorbed: the packet goes on as a copy.
+static VOID QueueInjection(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+{
+    if (NT_SUCCESS(Copy(frame, list, buffer, frame->LastInjection)))
+    {
+        frame->LastInjection = &(*frame->LastInjection)->Next;
+        return;
+    }
+    StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+}
+
+static VOID CountDecided(PACKET_FRAME *frame, PACKET_DECISION decision, UINT32 packets)
+{
+    if (decision == PacketPermit)
+    {
+        StatisticsAdd(&frame->Context->Statistics, StatisticPacketsPermitted, packets);
+    }
+    else
+    {
+        StatisticsAdd(&frame->Context->Statistics, StatisticPacketsBlocked, packets);
+    }
+}
+
+// ---- One packet, one list, one chain
+
+// With the data start at the IP header.
+static PACKET_DECISION Examine(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+{
+    PACKET_DECISION decision;
+    CONNECTION_KEY key;
+    IP_HEADER header;
+    NTSTATUS status = Parse(frame, buffer, &header);
+
+    if (!NT_SUCCESS(status))
+    {
+        decision = status == STATUS_INSUFFICIENT_RESOURCES
+                       ? DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory))
+                       : BlockMalformed(frame);
+    }
+    else if (header.Fragment)
+    {
+        decision = BlockFragment(frame);
+    }
+    else
+    {
+        IpHeaderToKey(&header, frame->Direction, &key);
+        decision = DecideOnKey(frame, &key);
+        if (decision == PacketHold && frame->Pass != PacketPassDecide)
+        {
+            decision = Hold(frame, list, buffer, &key);
+        }
+    }
+    if (decision == PacketPermit && frame->Pass == PacketPassCarryOut)
+    {
+        QueueInjection(frame, list, buffer);
+    }
+    return decision;
+}

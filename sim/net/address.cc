@@ -1,0 +1,61 @@
+#include "net/address.h"
+
+#include <algorithm>
+
+namespace sim::net {
+
+bool IsUnspecified(uint8_t, const Address &address)
+{
+    return std::all_of(address.begin(), address.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+bool IsLoopback(uint8_t family, const Address &address)
+{
+    if (family == kIpv4)
+    {
+        return address[0] == 127;
+    }
+    return address[15] == 1 && std::all_of(address.begin(), address.end() - 1, [](uint8_t byte) { return byte == 0; });
+}
+
+bool IsMulticast(uint8_t family, const Address &address)
+{
+    return family == kIpv4 ? (address[0] & 0xF0) == 0xE0 : address[0] == 0xFF;
+}
+
+bool IsBroadcast(uint8_t family, const Address &address)
+{
+    return family == kIpv4 && std::all_of(address.begin(), address.begin() + 4, [](uint8_t byte) { return byte == 0xFF; });
+}
+
+Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote)
+{
+    const size_t length = AddressLength(local.family);
+    Tuple tuple;
+
+    std::copy_n(local.address.begin(), length, tuple.local.begin());
+    std::copy_n(remote.address.begin(), length, tuple.remote.begin());
+    tuple.local_port = local.port;
+    tuple.remote_port = remote.port;
+    tuple.protocol = protocol;
+    tuple.family = local.family;
+    return tuple;
+}
+
+uint64_t HashBytes(const void *bytes, size_t length)
+{
+    constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15;
+    const auto *position = static_cast<const uint8_t *>(bytes);
+    uint64_t hash = length;
+
+    for (size_t i = 0; i < length; i += sizeof(uint64_t))
+    {
+        uint64_t word;
+        std::memcpy(&word, position + i, sizeof(word));
+        hash = (hash ^ word) * kMultiplier;
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
+} // namespace sim::net

@@ -1,0 +1,67 @@
+// Addresses and the tuple that names a conversation.
+#pragma once
+
+#include "net/stack.h"
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace sim::net {
+
+using Address = std::array<uint8_t, 16>;
+
+constexpr uint8_t kIpv4 = 4;
+constexpr uint8_t kIpv6 = 6;
+
+constexpr uint8_t kProtocolIcmp = 1;
+constexpr uint8_t kProtocolTcp = 6;
+constexpr uint8_t kProtocolUdp = 17;
+constexpr uint8_t kProtocolIcmpV6 = 58;
+
+inline size_t AddressLength(uint8_t family)
+{
+    return family == kIpv6 ? 16 : 4;
+}
+
+inline bool IsEcho(uint8_t protocol)
+{
+    return protocol == kProtocolIcmp || protocol == kProtocolIcmpV6;
+}
+
+bool IsUnspecified(uint8_t family, const Address &address);
+bool IsLoopback(uint8_t family, const Address &address);
+bool IsMulticast(uint8_t family, const Address &address);
+bool IsBroadcast(uint8_t family, const Address &address); // the limited broadcast address
+
+inline bool SameEndpoint(const Endpoint &a, const Endpoint &b)
+{
+    return a.family == b.family && a.port == b.port && a.address == b.address;
+}
+
+// As seen from this machine. Compared and hashed whole: unused bytes are zero.
+struct Tuple
+{
+    Address local{};
+    Address remote{};
+    uint16_t local_port = 0;
+    uint16_t remote_port = 0;
+    uint8_t protocol = 0;
+    uint8_t family = 0;
+    uint8_t zero[2] = {};
+
+    bool operator==(const Tuple &other) const { return std::memcmp(this, &other, sizeof(*this)) == 0; }
+};
+
+static_assert(sizeof(Tuple) == 40, "no padding, which would be compared");
+
+Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote);
+
+uint64_t HashBytes(const void *bytes, size_t length); // a multiple of 8
+
+inline uint64_t Hash(const Tuple &tuple)
+{
+    return HashBytes(&tuple, sizeof(tuple));
+}
+
+} // namespace sim::net

@@ -1,0 +1,455 @@
+#include "net/ip_packet.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sim::net {
+namespace {
+
+constexpr uint8_t kHopByHop = 0;
+constexpr uint8_t kRouting = 43;
+constexpr uint8_t kFragment = 44;
+constexpr uint8_t kAuthentication = 51;
+constexpr uint8_t kNoNextHeader = 59;
+constexpr uint8_t kDestinationOptions = 60;
+
+constexpr uint8_t kEchoRequestV4 = 8;
+constexpr uint8_t kEchoReplyV4 = 0;
+constexpr uint8_t kEchoRequestV6 = 128;
+constexpr uint8_t kEchoReplyV6 = 129;
+
+constexpr uint8_t kHopLimit = 128;
+constexpr uint16_t kDontFragment = 0x4000;
+constexpr uint16_t kMoreFragments = 0x2000;
+constexpr uint16_t kFragmentOffsetMask = 0x1FFF;
+constexpr uint16_t kWindow = 0xFFFF;
+constexpr size_t kFragmentUnit = 8;
+constexpr int kMostExtensionHeaders = 16;
+
+uint16_t Read16(const uint8_t *bytes)
+{
+    return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]);
+}
+
+uint32_t Read32(const uint8_t *bytes)
+{
+    return static_cast<uint32_t>(Read16(bytes)) << 16 | Read16(bytes + 2);
+}
+
+void Write16(uint8_t *bytes, uint16_t value)
+{
+    bytes[0] = static_cast<uint8_t>(value >> 8);
+    bytes[1] = static_cast<uint8_t>(value);
+}
+
+void Write32(uint8_t *bytes, uint32_t value)
+{
+    Write16(bytes, static_cast<uint16_t>(value >> 16));
+    Write16(bytes + 2, static_cast<uint16_t>(value));
+}
+
+// Sums of 16-bit words in memory order: a ones' complement sum is the same in either byte order, swapped.
+uint64_t Sum(const uint8_t *bytes, size_t length, uint64_t sum)
+{
+    while (length >= sizeof(uint32_t))
+    {
+        uint32_t word;
+        std::memcpy(&word, bytes, sizeof(word));
+        sum += word;
+        bytes += sizeof(word);
+        length -= sizeof(word);
+    }
+    if (length != 0)
+    {
+        uint32_t rest = 0;
+        std::memcpy(&rest, bytes, length);
+        sum += rest;
+    }
+    return sum;
+}
+
+// In memory order.
+uint16_t Fold(uint64_t sum)
+{
+    while (sum >> 16 != 0)
+    {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    return static_cast<uint16_t>(~sum);
+}
+
+void WriteChecksum(uint8_t *bytes, uint16_t checksum)
+{
+    std::memcpy(bytes, &checksum, sizeof(checksum));
+}
+
+uint64_t PseudoHeaderSum(uint8_t family, const uint8_t *source, const uint8_t *destination, uint8_t protocol,
+                         size_t length)
+{
+    uint8_t tail[8] = {};
+    uint64_t sum = Sum(source, AddressLength(family), 0);
+
+    sum = Sum(destination, AddressLength(family), sum);
+    Write32(tail, static_cast<uint32_t>(length));
+    tail[7] = protocol;
+    return Sum(tail, sizeof(tail), sum);
+}
+
+void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
+{
+    const uint8_t *transport = bytes + info->ip_header_size;
+    const size_t there = available > info->ip_header_size ? available - info->ip_header_size : 0;
+    const uint32_t length = info->length - info->ip_header_size;
+    uint32_t header = 0;
+
+    switch (info->protocol)
+    {
+    case kProtocolTcp:
+        if (there < kTcpHeaderSize)
+        {
+            return;
+        }
+        header = static_cast<uint32_t>(transport[12] >> 4) * 4;
+        if (header < kTcpHeaderSize || header > length)
+        {
+            return;
+        }
+        info->sequence = Read32(transport + 4);
+        info->acknowledgment = Read32(transport + 8);
+        info->tcp_flags = transport[13];
+        break;
+    case kProtocolUdp:
+        if (there < kUdpHeaderSize)
+        {
+            return;
+        }
+        header = kUdpHeaderSize;
+        break;
+    case kProtocolIcmp:
+    case kProtocolIcmpV6:
+        if (there < kEchoHeaderSize)
+        {
+            return;
+        }
+        info->transport_header_size = kEchoHeaderSize;
+        info->payload_length = length - kEchoHeaderSize;
+        info->source_port = transport[0];
+        info->destination_port = transport[1];
+        return;
+    default:
+        return;
+    }
+    info->transport_header_size = header;
+    info->payload_length = length - header;
+    info->source_port = Read16(transport);
+    info->destination_port = Read16(transport + 2);
+    if (info->protocol == kProtocolUdp)
+    {
+        const uint32_t udp_length = Read16(transport + 4);
+
+        // 0 stands for a length that does not fit; the packet may be longer than the datagram, but not shorter.
+        if (udp_length >= kUdpHeaderSize && !info->fragment)
+        {
+            info->payload_length = std::min(info->payload_length, udp_length - static_cast<uint32_t>(kUdpHeaderSize));
+        }
+    }
+}
+
+bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
+{
+    if (captured < kIpv4HeaderSize)
+    {
+        return false;
+    }
+    info->family = kIpv4;
+    info->ip_header_size = static_cast<uint32_t>(bytes[0] & 0x0F) * 4;
+    info->length = Read16(bytes + 2);
+    if (info->length == 0)
+    {
+        info->length = static_cast<uint32_t>(captured); // the network adapter was to fill it in
+    }
+    if (info->ip_header_size < kIpv4HeaderSize || info->ip_header_size > captured ||
+        info->length < info->ip_header_size)
+    {
+        return false;
+    }
+    info->protocol = bytes[9];
+    std::copy_n(bytes + 12, 4, info->source.begin());
+    std::copy_n(bytes + 16, 4, info->destination.begin());
+
+    const uint16_t fragment = Read16(bytes + 6);
+
+    info->fragment_identification = Read16(bytes + 4);
+    info->fragment_offset = static_cast<uint16_t>((fragment & kFragmentOffsetMask) * kFragmentUnit);
+    info->fragment = info->fragment_offset != 0 || (fragment & kMoreFragments) != 0;
+    info->first_fragment = info->fragment && info->fragment_offset == 0;
+    return true;
+}
+
+// Walks the extension headers that lie within `available`.
+bool SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
+{
+    for (int headers = 0; headers < kMostExtensionHeaders; ++headers)
+    {
+        const uint8_t *header = bytes + info->ip_header_size;
+        size_t size = 0;
+
+        switch (info->protocol)
+        {
+        case kHopByHop:
+        case kRouting:
+        case kDestinationOptions:
+        case kFragment:
+        case kAuthentication:
+            break;
+        default:
+            return true;
+        }
+        if (available < info->ip_header_size + 8)
+        {
+            return false;
+        }
+        if (info->protocol == kFragment)
+        {
+            const uint16_t fragment = Read16(header + 2);
+
+            size = 8;
+            info->fragment_offset = fragment & 0xFFF8;
+            info->fragment_identification = Read32(header + 4);
+            info->fragment = info->fragment_offset != 0 || (fragment & 1) != 0;
+            info->first_fragment = info->fragment && info->fragment_offset == 0;
+        }
+        else
+        {
+            size = info->protocol == kAuthentication ? (header[1] + 2u) * 4u : (header[1] + 1u) * 8u;
+        }
+        if (info->ip_header_size + size > std::min<size_t>(available, info->length))
+        {
+            return false;
+        }
+        info->protocol = header[0];
+        info->ip_header_size += static_cast<uint32_t>(size);
+        if (info->fragment && !info->first_fragment)
+        {
+            return true; // what follows is not a header
+        }
+    }
+    return false;
+}
+
+bool ParseIpv6(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
+{
+    if (captured < kIpv6HeaderSize)
+    {
+        return false;
+    }
+
+    const uint32_t payload = Read16(bytes + 4);
+
+    info->family = kIpv6;
+    info->ip_header_size = kIpv6HeaderSize;
+    info->length = payload == 0 && bytes[6] != kNoNextHeader ? static_cast<uint32_t>(captured)
+                                                             : payload + static_cast<uint32_t>(kIpv6HeaderSize);
+    info->protocol = bytes[6];
+    std::copy_n(bytes + 8, 16, info->source.begin());
+    std::copy_n(bytes + 24, 16, info->destination.begin());
+    return SkipExtensions(bytes, std::min<size_t>(captured, info->length), info);
+}
+
+// Writes the checksum of the transport segment that follows the IP header.
+void FinishTransport(uint8_t *packet, size_t ip_header, size_t transport_length, const Endpoint &source,
+                     const Endpoint &destination, uint8_t protocol, size_t checksum_offset)
+{
+    uint8_t *transport = packet + ip_header;
+    const uint64_t pseudo = protocol == kProtocolIcmp
+                                ? 0
+                                : PseudoHeaderSum(source.family, source.address.data(), destination.address.data(),
+                                                  protocol, transport_length);
+    uint16_t checksum = Fold(Sum(transport, transport_length, pseudo));
+
+    if (checksum == 0 && protocol == kProtocolUdp)
+    {
+        checksum = 0xFFFF; // 0 stands for none
+    }
+    WriteChecksum(transport + checksum_offset, checksum);
+}
+
+void CopyPayload(uint8_t *to, const uint8_t *payload, size_t length)
+{
+    if (length != 0)
+    {
+        std::memcpy(to, payload, length);
+    }
+}
+
+size_t IpHeaderSize(uint8_t family)
+{
+    return family == kIpv6 ? kIpv6HeaderSize : kIpv4HeaderSize;
+}
+
+} // namespace
+
+bool IpPacketInfo::is_echo_request() const
+{
+    return has_transport() && ((protocol == kProtocolIcmp && source_port == kEchoRequestV4) ||
+                               (protocol == kProtocolIcmpV6 && source_port == kEchoRequestV6));
+}
+
+bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
+{
+    *info = IpPacketInfo();
+    if (captured == 0)
+    {
+        return false;
+    }
+
+    const uint8_t version = bytes[0] >> 4;
+
+    if (!(version == kIpv4   ? ParseIpv4(bytes, captured, info)
+          : version == kIpv6 ? ParseIpv6(bytes, captured, info)
+                             : false))
+    {
+        return false;
+    }
+    if (!info->fragment || info->first_fragment)
+    {
+        ReadTransport(bytes, std::min<size_t>(captured, info->length), info);
+    }
+    return true;
+}
+
+size_t TcpPacketSize(uint8_t family, size_t payload)
+{
+    return IpHeaderSize(family) + kTcpHeaderSize + payload;
+}
+
+size_t UdpPacketSize(uint8_t family, size_t payload)
+{
+    return IpHeaderSize(family) + kUdpHeaderSize + payload;
+}
+
+size_t EchoPacketSize(uint8_t family, size_t payload)
+{
+    return IpHeaderSize(family) + kEchoHeaderSize + payload;
+}
+
+size_t RawPacketSize(uint8_t family, size_t payload)
+{
+    return IpHeaderSize(family) + payload;
+}
+
+size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
+                     size_t transport_length)
+{
+    if (source.family == kIpv6)
+    {
+        Write32(out, 0x60000000);
+        Write16(out + 4, static_cast<uint16_t>(transport_length));
+        out[6] = protocol;
+        out[7] = kHopLimit;
+        std::copy_n(source.address.begin(), 16, out + 8);
+        std::copy_n(destination.address.begin(), 16, out + 24);
+        return kIpv6HeaderSize;
+    }
+    Write16(out, 0x4500);
+    Write16(out + 2, static_cast<uint16_t>(kIpv4HeaderSize + transport_length));
+    Write16(out + 4, 0);
+    Write16(out + 6, kDontFragment);
+    out[8] = kHopLimit;
+    out[9] = protocol;
+    Write16(out + 10, 0);
+    std::copy_n(source.address.begin(), 4, out + 12);
+    std::copy_n(destination.address.begin(), 4, out + 16);
+    WriteChecksum(out + 10, Fold(Sum(out, kIpv4HeaderSize, 0)));
+    return kIpv4HeaderSize;
+}
+
+size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const TcpSegment &segment,
+                      const uint8_t *payload, size_t length)
+{
+    const size_t transport_length = kTcpHeaderSize + length;
+    const size_t ip_header = WriteIpHeader(out, source, destination, kProtocolTcp, transport_length);
+    uint8_t *tcp = out + ip_header;
+
+    Write16(tcp, source.port);
+    Write16(tcp + 2, destination.port);
+    Write32(tcp + 4, segment.sequence);
+    Write32(tcp + 8, segment.acknowledgment);
+    tcp[12] = (kTcpHeaderSize / 4) << 4;
+    tcp[13] = segment.flags;
+    Write16(tcp + 14, kWindow);
+    Write32(tcp + 16, 0);
+    CopyPayload(tcp + kTcpHeaderSize, payload, length);
+    FinishTransport(out, ip_header, transport_length, source, destination, kProtocolTcp, 16);
+    return ip_header + transport_length;
+}
+
+size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const uint8_t *payload,
+                      size_t length)
+{
+    const size_t transport_length = kUdpHeaderSize + length;
+    const size_t ip_header = WriteIpHeader(out, source, destination, kProtocolUdp, transport_length);
+    uint8_t *udp = out + ip_header;
+
+    Write16(udp, source.port);
+    Write16(udp + 2, destination.port);
+    Write16(udp + 4, static_cast<uint16_t>(transport_length));
+    Write16(udp + 6, 0);
+    CopyPayload(udp + kUdpHeaderSize, payload, length);
+    FinishTransport(out, ip_header, transport_length, source, destination, kProtocolUdp, 6);
+    return ip_header + transport_length;
+}
+
+size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
+                       const uint8_t *payload, size_t length)
+{
+    const bool v6 = source.family == kIpv6;
+    const uint8_t protocol = v6 ? kProtocolIcmpV6 : kProtocolIcmp;
+    const size_t transport_length = kEchoHeaderSize + length;
+    const size_t ip_header = WriteIpHeader(out, source, destination, protocol, transport_length);
+    uint8_t *icmp = out + ip_header;
+
+    icmp[0] = request ? (v6 ? kEchoRequestV6 : kEchoRequestV4) : (v6 ? kEchoReplyV6 : kEchoReplyV4);
+    icmp[1] = 0;
+    Write16(icmp + 2, 0);
+    Write16(icmp + 4, source.port);
+    Write16(icmp + 6, destination.port);
+    CopyPayload(icmp + kEchoHeaderSize, payload, length);
+    FinishTransport(out, ip_header, transport_length, source, destination, protocol, 2);
+    return ip_header + transport_length;
+}
+
+size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
+                      const uint8_t *payload, size_t length)
+{
+    const size_t ip_header = WriteIpHeader(out, source, destination, protocol, length);
+
+    CopyPayload(out + ip_header, payload, length);
+    return ip_header + length;
+}
+
+bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info)
+{
+    if (info.family == kIpv4 && Fold(Sum(bytes, static_cast<size_t>(bytes[0] & 0x0F) * 4, 0)) != 0)
+    {
+        return false;
+    }
+    if (info.fragment || !info.has_transport() ||
+        (info.protocol != kProtocolTcp && info.protocol != kProtocolUdp))
+    {
+        return true;
+    }
+
+    const uint8_t *transport = bytes + info.ip_header_size;
+    const size_t length = info.transport_header_size + info.payload_length;
+
+    if (info.protocol == kProtocolUdp && transport[6] == 0 && transport[7] == 0)
+    {
+        return info.family == kIpv4;
+    }
+    return Fold(Sum(transport, length,
+                    PseudoHeaderSum(info.family, info.source.data(), info.destination.data(), info.protocol,
+                                    length))) == 0;
+}
+
+} // namespace sim::net

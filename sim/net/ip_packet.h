@@ -1,0 +1,86 @@
+// IP packets as bytes: reads their headers, writes packets of the stack's own.
+#pragma once
+
+#include "net/address.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sim::net {
+
+constexpr uint8_t kTcpFin = 0x01;
+constexpr uint8_t kTcpSyn = 0x02;
+constexpr uint8_t kTcpRst = 0x04;
+constexpr uint8_t kTcpPush = 0x08;
+constexpr uint8_t kTcpAck = 0x10;
+
+constexpr size_t kIpv4HeaderSize = 20;
+constexpr size_t kIpv6HeaderSize = 40;
+constexpr size_t kTcpHeaderSize = 20;
+constexpr size_t kUdpHeaderSize = 8;
+constexpr size_t kEchoHeaderSize = 8;
+constexpr size_t kLongestPacket = 65535;
+
+struct IpPacketInfo
+{
+    uint8_t family = kIpv4;
+    uint8_t protocol = 0; // of the transport header
+    bool fragment = false;
+    bool first_fragment = false;
+    uint16_t fragment_offset = 0; // bytes
+    uint32_t fragment_identification = 0;
+    uint32_t length = 0; // of the packet, by its own header
+    uint32_t ip_header_size = 0; // up to the transport header, with IPv6 extension headers
+    uint32_t transport_header_size = 0; // 0 where it is not known or not all there
+    uint32_t payload_length = 0; // after the transport header, where that is known
+    Address source{};
+    Address destination{};
+    uint16_t source_port = 0; // TCP and UDP; ICMP: the type
+    uint16_t destination_port = 0; // TCP and UDP; ICMP: the code
+    uint32_t sequence = 0; // TCP
+    uint32_t acknowledgment = 0;
+    uint8_t tcp_flags = 0;
+
+    uint32_t payload_offset() const { return ip_header_size + transport_header_size; }
+    bool has_transport() const { return transport_header_size != 0; }
+    Endpoint source_endpoint() const { return {family, source, source_port}; }
+    Endpoint destination_endpoint() const { return {family, destination, destination_port}; }
+    bool is_echo_request() const;
+};
+
+// Reads the headers of a packet of which `captured` bytes are there. A packet may be longer by its own header than what is
+// there of it; what is read lies within both. False where the IP header is not a valid one or not all there.
+bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info);
+
+struct TcpSegment
+{
+    uint32_t sequence = 0;
+    uint32_t acknowledgment = 0;
+    uint8_t flags = 0;
+};
+
+// Sizes of packets with `payload` bytes, and the packets themselves with right checksums. `out` has room for that size;
+// `payload` may be null where its length is 0. They return the size.
+size_t TcpPacketSize(uint8_t family, size_t payload);
+size_t UdpPacketSize(uint8_t family, size_t payload);
+size_t EchoPacketSize(uint8_t family, size_t payload);
+size_t RawPacketSize(uint8_t family, size_t payload);
+
+size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const TcpSegment &segment,
+                      const uint8_t *payload, size_t length);
+size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const uint8_t *payload,
+                      size_t length);
+// source.port is the identifier, destination.port the sequence number.
+size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
+                       const uint8_t *payload, size_t length);
+size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
+                      const uint8_t *payload, size_t length);
+
+// Writes the IP header alone, before `transport_length` bytes that are there already. Returns its size.
+size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
+                     size_t transport_length);
+
+// Whether the IPv4 header's and the TCP or UDP checksum are right; true for what has none. The packet is all there.
+bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info);
+
+} // namespace sim::net

@@ -1,0 +1,119 @@
+// Inside of the scheduler: queues, timers, the worker and the waits.
+#pragma once
+
+#include <ntddk.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "nt/clock.h"
+#include "nt/scheduler.h"
+#include "nt/timer_queue.h"
+
+namespace sim::nt
+{
+
+class SchedulerState
+{
+  public:
+    explicit SchedulerState(Machine &machine);
+    ~SchedulerState();
+
+    SchedulerState(const SchedulerState &) = delete;
+    SchedulerState &operator=(const SchedulerState &) = delete;
+
+    void Queue(KIRQL level, Scheduler::Work work, const void *object);
+    uint64_t QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Scheduler::Work work);
+    bool CancelTimer(uint64_t id);
+
+    bool QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2);
+    bool RemoveDpc(PKDPC dpc);
+    void FlushDpcs();
+    bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc);
+    bool CancelTimer(PKTIMER timer);
+    LONG SetSignal(DISPATCHER_HEADER *object, LONG state);
+
+    NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
+    void Sleep(const LARGE_INTEGER &interval);
+    bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit);
+    void Wake();
+
+    void Run();
+    void RunUntil(uint64_t interrupt_time);
+
+    std::string DriverWorkLeft();
+    void CheckFreed(const void *address, size_t bytes);
+
+  private:
+    using Lock = std::unique_lock<std::mutex>;
+    using RealTime = std::chrono::steady_clock::time_point;
+    using Condition = std::function<bool()>; // called with mutex_ held
+
+    struct Item
+    {
+        const void *object = nullptr; // the driver's: a KDPC at DISPATCH_LEVEL, an IO_WORKITEM at PASSIVE_LEVEL
+        Scheduler::Work work;         // empty for a KDPC
+    };
+
+    // How a waiting thread treats a virtual clock when nothing else can happen.
+    enum class Passing
+    {
+        kNever,  // the clock is not its business
+        kPatient, // moves it on once other threads had a chance to act
+        kAtOnce
+    };
+
+    enum class WaitEnd
+    {
+        kDone,
+        kDeadline,
+        kLimit
+    };
+
+    class WaitingThread;
+    class RunningItem;
+
+    void WorkerMain();
+    bool MayRunHere() const;
+    bool RunOne(Lock &lock);
+    void RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level);
+    Scheduler::Work BindDpcLocked(PKDPC dpc);
+    void FireDueTimersLocked();
+    void FireLocked(uint64_t due, TimerQueue::Timer timer);
+    bool QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2);
+    uint64_t DueLocked(const LARGE_INTEGER &time) const;
+    bool TryAcquireLocked(DISPATCHER_HEADER *object);
+
+    WaitEnd WaitLocked(Lock &lock, const Condition &done, uint64_t deadline, RealTime give_up, Passing passing);
+    void SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up);
+    void PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing);
+    void WaitForIdleLocked(Lock &lock);
+    bool HasReadyWorkLocked() const;
+    void WakeLocked();
+
+    Machine &machine_;
+    Clock &clock_;
+    std::mutex mutex_; // of everything below
+    std::condition_variable changed_;
+    std::deque<Item> dispatch_;
+    std::deque<Item> passive_;
+    TimerQueue timers_;
+    uint32_t sleepers_ = 0;        // threads that wait for changed_
+    uint32_t running_ = 0;         // items being run
+    uint32_t running_dpcs_ = 0;    // of these, at DISPATCH_LEVEL
+    uint32_t running_driver_ = 0;  // of these, the driver's
+    uint32_t waiting_ = 0;         // of these, items whose thread waits
+    uint32_t waiting_forever_ = 0; // of these, without a deadline
+    bool stop_ = false;
+    const bool has_worker_;
+    std::thread::id worker_id_; // written before any other thread can see the machine
+    std::thread worker_;
+};
+
+} // namespace sim::nt

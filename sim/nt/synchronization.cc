@@ -1,0 +1,174 @@
+// Events, timers, DPCs and waits, over the machine's scheduler.
+
+#include <ntddk.h>
+
+#include "machine.h"
+#include "nt/bugcheck.h"
+#include "nt/irql.h"
+#include "nt/scheduler.h"
+
+using namespace sim;
+using namespace sim::nt;
+
+namespace
+{
+
+constexpr UCHAR kTimerTypeBase = 8;
+constexpr UCHAR kDpcType = 19;
+
+Scheduler &CurrentScheduler()
+{
+    return Machine::Current().scheduler();
+}
+
+void InitializeHeader(DISPATCHER_HEADER *header, UCHAR type, LONG state)
+{
+    header->Type = type;
+    header->SignalState = state;
+    InitializeListHead(&header->WaitListHead);
+}
+
+void RequireInitialized(const DISPATCHER_HEADER *header, const char *function)
+{
+    if (header->WaitListHead.Flink != &header->WaitListHead)
+    {
+        Bugcheck("OBJECT_NOT_INITIALIZED", "%s was called for the object %p, which was not initialized", function,
+                 static_cast<const void *>(header));
+    }
+}
+
+void RequireInitialized(const KDPC *dpc, const char *function)
+{
+    if (dpc->Type != kDpcType || dpc->DeferredRoutine == nullptr)
+    {
+        Bugcheck("OBJECT_NOT_INITIALIZED", "%s was called for the DPC %p, which was not initialized", function,
+                 static_cast<const void *>(dpc));
+    }
+}
+
+} // namespace
+
+extern "C" VOID KeInitializeEvent(PKEVENT Event, EVENT_TYPE Type, BOOLEAN State)
+{
+    InitializeHeader(&Event->Header, static_cast<UCHAR>(Type), State);
+}
+
+extern "C" LONG KeSetEvent(PKEVENT Event, KPRIORITY, BOOLEAN)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeSetEvent");
+    RequireInitialized(&Event->Header, "KeSetEvent");
+    return CurrentScheduler().SetSignal(&Event->Header, 1);
+}
+
+extern "C" VOID KeClearEvent(PKEVENT Event)
+{
+    KeResetEvent(Event);
+}
+
+extern "C" LONG KeResetEvent(PKEVENT Event)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeResetEvent");
+    RequireInitialized(&Event->Header, "KeResetEvent");
+    return CurrentScheduler().SetSignal(&Event->Header, 0);
+}
+
+extern "C" LONG KeReadStateEvent(PKEVENT Event)
+{
+    return ReadAcquire(&Event->Header.SignalState);
+}
+
+extern "C" NTSTATUS KeWaitForSingleObject(PVOID Object, KWAIT_REASON, KPROCESSOR_MODE, BOOLEAN, PLARGE_INTEGER Timeout)
+{
+    DISPATCHER_HEADER *header = static_cast<DISPATCHER_HEADER *>(Object);
+
+    if (Timeout != nullptr && Timeout->QuadPart == 0)
+    {
+        RequireIrqlAtMost(DISPATCH_LEVEL, "KeWaitForSingleObject without a wait");
+    }
+    else
+    {
+        RequireIrqlAtMost(APC_LEVEL, "KeWaitForSingleObject");
+        RequireNoLocksHeld("KeWaitForSingleObject");
+    }
+    RequireInitialized(header, "KeWaitForSingleObject");
+    return CurrentScheduler().Wait(header, Timeout);
+}
+
+extern "C" NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE, BOOLEAN, PLARGE_INTEGER Interval)
+{
+    RequireIrqlAtMost(APC_LEVEL, "KeDelayExecutionThread");
+    RequireNoLocksHeld("KeDelayExecutionThread");
+    CurrentScheduler().Sleep(*Interval);
+    return STATUS_SUCCESS;
+}
+
+extern "C" VOID KeInitializeDpc(PRKDPC Dpc, PKDEFERRED_ROUTINE DeferredRoutine, PVOID DeferredContext)
+{
+    *Dpc = {};
+    Dpc->Type = kDpcType;
+    Dpc->Importance = MediumImportance;
+    Dpc->DeferredRoutine = DeferredRoutine;
+    Dpc->DeferredContext = DeferredContext;
+}
+
+extern "C" BOOLEAN KeInsertQueueDpc(PRKDPC Dpc, PVOID SystemArgument1, PVOID SystemArgument2)
+{
+    RequireInitialized(Dpc, "KeInsertQueueDpc");
+    return CurrentScheduler().QueueDpc(Dpc, SystemArgument1, SystemArgument2);
+}
+
+extern "C" BOOLEAN KeRemoveQueueDpc(PRKDPC Dpc)
+{
+    RequireInitialized(Dpc, "KeRemoveQueueDpc");
+    return CurrentScheduler().RemoveDpc(Dpc);
+}
+
+extern "C" VOID KeSetImportanceDpc(PRKDPC Dpc, KDPC_IMPORTANCE Importance)
+{
+    Dpc->Importance = static_cast<UCHAR>(Importance);
+}
+
+extern "C" VOID KeFlushQueuedDpcs(VOID)
+{
+    RequireIrql(PASSIVE_LEVEL, "KeFlushQueuedDpcs");
+    CurrentScheduler().FlushDpcs();
+}
+
+extern "C" VOID KeInitializeTimer(PKTIMER Timer)
+{
+    KeInitializeTimerEx(Timer, NotificationTimer);
+}
+
+extern "C" VOID KeInitializeTimerEx(PKTIMER Timer, TIMER_TYPE Type)
+{
+    *Timer = {};
+    InitializeHeader(&Timer->Header, static_cast<UCHAR>(kTimerTypeBase + Type), 0);
+}
+
+extern "C" BOOLEAN KeSetTimer(PKTIMER Timer, LARGE_INTEGER DueTime, PKDPC Dpc)
+{
+    return KeSetTimerEx(Timer, DueTime, 0, Dpc);
+}
+
+extern "C" BOOLEAN KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Period, PKDPC Dpc)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeSetTimerEx");
+    RequireInitialized(&Timer->Header, "KeSetTimerEx");
+    if (Dpc != nullptr)
+    {
+        RequireInitialized(Dpc, "KeSetTimerEx");
+    }
+    return CurrentScheduler().SetTimer(Timer, DueTime, Period, Dpc);
+}
+
+extern "C" BOOLEAN KeCancelTimer(PKTIMER Timer)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeCancelTimer");
+    RequireInitialized(&Timer->Header, "KeCancelTimer");
+    return CurrentScheduler().CancelTimer(Timer);
+}
+
+extern "C" BOOLEAN KeReadStateTimer(PKTIMER Timer)
+{
+    return ReadAcquire(&Timer->Header.SignalState) != 0;
+}

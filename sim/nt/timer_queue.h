@@ -1,0 +1,53 @@
+// Timers in the order they are due; those due at the same time in the order they were set. Not thread-safe.
+#pragma once
+
+#include <ntddk.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <unordered_map>
+#include <utility>
+
+namespace sim::nt
+{
+
+class TimerQueue
+{
+  public:
+    static constexpr uint64_t kNever = UINT64_MAX;
+
+    // Of a driver (kernel set), or of the simulation itself (work and level set).
+    struct Timer
+    {
+        PKTIMER kernel = nullptr;
+        KIRQL level = PASSIVE_LEVEL;
+        std::function<void()> work;
+    };
+
+    // Returns a number that names it, never 0.
+    uint64_t Insert(uint64_t due, Timer timer);
+
+    // False: it is not in the queue.
+    bool Remove(uint64_t id);
+    bool Remove(PKTIMER timer);
+
+    // kNever when there is none.
+    uint64_t next_due() const { return ordered_.empty() ? kNever : ordered_.begin()->first.first; }
+
+    // The next timer and its due time. There must be one.
+    std::pair<uint64_t, Timer> TakeNext();
+
+    // Those of drivers, by address.
+    const std::map<PKTIMER, uint64_t> &kernel_timers() const { return kernel_; }
+
+  private:
+    using Key = std::pair<uint64_t, uint64_t>; // due, id
+
+    std::map<Key, Timer> ordered_;
+    std::unordered_map<uint64_t, uint64_t> due_; // by id
+    std::map<PKTIMER, uint64_t> kernel_;         // ids
+    uint64_t last_id_ = 0;
+};
+
+} // namespace sim::nt

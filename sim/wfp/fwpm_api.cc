@@ -1,0 +1,118 @@
+// The management functions of fwpkclnt.sys.
+
+#include "engine_state.h"
+#include "machine.h"
+#include "nt/fault_injection.h"
+#include "nt/irql.h"
+
+namespace {
+
+using sim::wfp::EngineState;
+
+// Each of them may call notifyFn, and so out of the driver and back.
+EngineState &EnterManagement(const char *function)
+{
+    EngineState &engine = EngineState::Current();
+
+    sim::nt::RequireIrqlAtMost(PASSIVE_LEVEL, function);
+    engine.RequireNothingHeld(function);
+    return engine;
+}
+
+bool FaultInjected(EngineState &engine)
+{
+    return engine.machine.faults().ShouldFail();
+}
+
+} // namespace
+
+extern "C" {
+
+NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, SEC_WINNT_AUTH_IDENTITY_W *,
+                               const FWPM_SESSION0 *session, HANDLE *engineHandle)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (engineHandle == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    if (serverName != nullptr || (authnService != RPC_C_AUTHN_WINNT && authnService != RPC_C_AUTHN_DEFAULT))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
+                                 : engine.management.OpenSession(session, engineHandle);
+}
+
+NTSTATUS NTAPI FwpmEngineClose0(HANDLE engineHandle)
+{
+    return EnterManagement(__func__).management.CloseSession(engineHandle);
+}
+
+NTSTATUS NTAPI FwpmTransactionBegin0(HANDLE engineHandle, UINT32 flags)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Begin(engineHandle, flags);
+}
+
+NTSTATUS NTAPI FwpmTransactionCommit0(HANDLE engineHandle)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (FaultInjected(engine))
+    {
+        const NTSTATUS status = engine.management.Abort(engineHandle);
+        return NT_SUCCESS(status) ? STATUS_INSUFFICIENT_RESOURCES : status;
+    }
+    return engine.management.Commit(engineHandle);
+}
+
+NTSTATUS NTAPI FwpmTransactionAbort0(HANDLE engineHandle)
+{
+    return EnterManagement(__func__).management.Abort(engineHandle);
+}
+
+NTSTATUS NTAPI FwpmSubLayerAdd0(HANDLE engineHandle, const FWPM_SUBLAYER0 *subLayer, PSECURITY_DESCRIPTOR)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (subLayer == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
+                                 : engine.management.AddSubLayer(engineHandle, subLayer);
+}
+
+NTSTATUS NTAPI FwpmCalloutAdd0(HANDLE engineHandle, const FWPM_CALLOUT0 *callout, PSECURITY_DESCRIPTOR, UINT32 *id)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (callout == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
+                                 : engine.management.AddCallout(engineHandle, callout, id);
+}
+
+NTSTATUS NTAPI FwpmFilterAdd0(HANDLE engineHandle, const FWPM_FILTER0 *filter, PSECURITY_DESCRIPTOR, UINT64 *id)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (filter == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
+                                 : engine.management.AddFilter(engineHandle, filter, id);
+}
+
+NTSTATUS NTAPI FwpmFilterDeleteById0(HANDLE engineHandle, UINT64 id)
+{
+    return EnterManagement(__func__).management.DeleteFilter(engineHandle, id);
+}
+
+} // extern "C"

@@ -1,0 +1,111 @@
+// What every unit test of a kext module needs: a machine under it, counted memory, and a look at it afterwards.
+#pragma once
+
+#include "memory.h"
+
+#include "machine.h"
+#include "nt/clock.h"
+#include "nt/fault_injection.h"
+#include "nt/pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kext_test
+{
+
+// A machine whose time stands still unless the test advances it. Fails the test when memory is left at its end.
+class KextTest : public testing::Test
+{
+  protected:
+    KextTest() : machine_(Options()), scope_(machine_) { MemoryInitialize(&memory_); }
+
+    ~KextTest() override { EXPECT_EQ(MemoryBytes(&memory_), 0u) << machine_.pool().Report(); }
+
+    void Advance(std::chrono::nanoseconds duration) { machine_.clock().Advance(duration); }
+
+    // Runs `body` on `count` threads of this machine at once.
+    void RunThreads(unsigned count, const std::function<void(unsigned)> &body)
+    {
+        std::atomic<unsigned> ready{0};
+        std::vector<std::thread> threads;
+
+        for (unsigned i = 0; i < count; i++)
+        {
+            threads.emplace_back([&, i] {
+                sim::Machine::Scope scope(machine_);
+
+                ready++;
+                while (ready < count)
+                {
+                    std::this_thread::yield();
+                }
+                body(i);
+            });
+        }
+        for (std::thread &thread : threads)
+        {
+            thread.join();
+        }
+    }
+
+    // Runs `body` with the first allocation failing, then the second, and so on until none fails any more. Returns how
+    // many runs had a failure.
+    unsigned ForEachAllocationFailure(const std::function<void(unsigned)> &body)
+    {
+        for (unsigned n = 0;; n++)
+        {
+            machine_.faults().FailNth(n);
+            body(n);
+            uint64_t failures = machine_.faults().failures();
+            machine_.faults().Stop();
+            if (failures == 0)
+            {
+                return n;
+            }
+        }
+    }
+
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    MEMORY memory_;
+
+  private:
+    static sim::MachineOptions Options()
+    {
+        sim::MachineOptions options;
+
+        options.virtual_clock = true;
+        options.worker = false;
+        return options;
+    }
+};
+
+// At DISPATCH_LEVEL until the end of the block.
+class AtDispatchLevel
+{
+  public:
+    AtDispatchLevel() { KeRaiseIrql(DISPATCH_LEVEL, &irql_); }
+    ~AtDispatchLevel() { KeLowerIrql(irql_); }
+
+    AtDispatchLevel(const AtDispatchLevel &) = delete;
+    AtDispatchLevel &operator=(const AtDispatchLevel &) = delete;
+
+  private:
+    KIRQL irql_;
+};
+
+inline std::vector<uint8_t> Bytes(const std::string &text)
+{
+    return std::vector<uint8_t>(text.begin(), text.end());
+}
+
+} // namespace kext_test

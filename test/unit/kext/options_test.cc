@@ -1,0 +1,180 @@
+#include "options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+namespace
+{
+
+OPTIONS_WIRE ValidWire()
+{
+    OPTIONS_WIRE wire = {};
+
+    wire.StructSize = sizeof(wire);
+    wire.Flags = OPTION_FLAG_EXTENDED_RECORDS | OPTION_FLAG_FAIL_CLOSED;
+    wire.PayloadLimit = 128;
+    wire.PendingTimeoutMs = 5000;
+    wire.TimeoutVerdict = VerdictBlock;
+    wire.LogLevel = LogSeverityDebug;
+    wire.DnsPort = 5353;
+    wire.TunnelPort = 1717;
+    wire.SplitTunnelPort = 1719;
+    wire.MaxQueuedBytes = 1000000;
+    wire.MaxHeldPackets = 77;
+    return wire;
+}
+
+NTSTATUS Parse(const OPTIONS_WIRE &wire, OPTIONS *options)
+{
+    return OptionsParse(reinterpret_cast<const UINT8 *>(&wire), sizeof(wire), options);
+}
+
+TEST(OptionsTest, DefaultsAreThoseOfTheProtocol)
+{
+    OPTIONS options;
+
+    OptionsSetDefaults(&options);
+    EXPECT_FALSE(options.ExtendedRecords);
+    EXPECT_FALSE(options.FailClosed);
+    EXPECT_EQ(options.PayloadLimit, 0xFFFFFFFFu);
+    EXPECT_EQ(options.PendingTimeoutMs, 0u);
+    EXPECT_EQ(options.LogLevel, LogSeverityWarning);
+    EXPECT_EQ(options.DnsPort, 53);
+    EXPECT_EQ(options.TunnelPort, 717);
+    EXPECT_EQ(options.SplitTunnelPort, 719);
+    EXPECT_EQ(options.MaxQueuedBytes, 16u * 1024 * 1024);
+    EXPECT_EQ(options.MaxHeldPackets, 65536u);
+}
+
+TEST(OptionsTest, ReadsEveryField)
+{
+    OPTIONS options;
+
+    OptionsSetDefaults(&options);
+    ASSERT_EQ(Parse(ValidWire(), &options), STATUS_SUCCESS);
+    EXPECT_TRUE(options.ExtendedRecords);
+    EXPECT_TRUE(options.FailClosed);
+    EXPECT_EQ(options.PayloadLimit, 128u);
+    EXPECT_EQ(options.PendingTimeoutMs, 5000u);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictBlock);
+    EXPECT_EQ(options.LogLevel, LogSeverityDebug);
+    EXPECT_EQ(options.DnsPort, 5353);
+    EXPECT_EQ(options.TunnelPort, 1717);
+    EXPECT_EQ(options.SplitTunnelPort, 1719);
+    EXPECT_EQ(options.MaxQueuedBytes, 1000000u);
+    EXPECT_EQ(options.MaxHeldPackets, 77u);
+}
+
+TEST(OptionsTest, AFieldNotWhollyWithinStructSizeHasItsDefault)
+{
+    for (UINT32 size = sizeof(UINT32); size <= sizeof(OPTIONS_WIRE); size++)
+    {
+        OPTIONS_WIRE wire = ValidWire();
+        OPTIONS options;
+
+        wire.StructSize = size;
+        OptionsSetDefaults(&options);
+        ASSERT_EQ(OptionsParse(reinterpret_cast<const UINT8 *>(&wire), size, &options), STATUS_SUCCESS) << size;
+        EXPECT_EQ(options.ExtendedRecords, size >= 8) << size;
+        EXPECT_EQ(options.PayloadLimit, size >= 12 ? 128u : 0xFFFFFFFFu) << size;
+        EXPECT_EQ(options.PendingTimeoutMs, size >= 16 ? 5000u : 0u) << size;
+        EXPECT_EQ(options.LogLevel, size >= 18 ? LogSeverityDebug : LogSeverityWarning) << size;
+        EXPECT_EQ(options.DnsPort, size >= 20 ? 5353 : 53) << size;
+        EXPECT_EQ(options.TunnelPort, size >= 22 ? 1717 : 717) << size;
+        EXPECT_EQ(options.SplitTunnelPort, size >= 24 ? 1719 : 719) << size;
+        EXPECT_EQ(options.MaxQueuedBytes, size >= 28 ? 1000000u : 16u * 1024 * 1024) << size;
+        EXPECT_EQ(options.MaxHeldPackets, size >= 32 ? 77u : 65536u) << size;
+    }
+}
+
+TEST(OptionsTest, IgnoresWhatALaterVersionAppends)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    std::vector<UINT8> request(sizeof(wire) + 100, 0xFF);
+    OPTIONS options;
+
+    wire.StructSize = static_cast<UINT32>(request.size());
+    memcpy(request.data(), &wire, sizeof(wire));
+    ASSERT_EQ(OptionsParse(request.data(), request.size(), &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.MaxHeldPackets, 77u);
+}
+
+TEST(OptionsTest, RefusesSizesThatContradictTheRequest)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    const UINT8 *bytes = reinterpret_cast<const UINT8 *>(&wire);
+    OPTIONS options;
+
+    for (SIZE_T length = 0; length < sizeof(UINT32); length++)
+    {
+        EXPECT_EQ(OptionsParse(bytes, length, &options), STATUS_INVALID_PARAMETER);
+    }
+    EXPECT_EQ(OptionsParse(bytes, sizeof(wire) - 1, &options), STATUS_INVALID_PARAMETER);
+    for (UINT32 size : {0u, 1u, 3u, 33u, 0xFFFFFFFFu})
+    {
+        wire.StructSize = size;
+        EXPECT_EQ(Parse(wire, &options), STATUS_INVALID_PARAMETER) << size;
+    }
+}
+
+TEST(OptionsTest, RefusesValuesOutOfRangeAndLeavesTheOptionsAlone)
+{
+    std::vector<OPTIONS_WIRE> bad;
+    auto add = [&](auto change) {
+        bad.push_back(ValidWire());
+        change(bad.back());
+    };
+
+    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictUndecided; });
+    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictUndeterminable; });
+    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictRedirectTunnel; });
+    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictFailed; });
+    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictCount; });
+    add([](OPTIONS_WIRE &wire) { wire.LogLevel = 0; });
+    add([](OPTIONS_WIRE &wire) { wire.LogLevel = 7; });
+    add([](OPTIONS_WIRE &wire) { wire.DnsPort = 0; });
+    add([](OPTIONS_WIRE &wire) { wire.TunnelPort = 0; });
+    add([](OPTIONS_WIRE &wire) { wire.SplitTunnelPort = 0; });
+    for (const OPTIONS_WIRE &wire : bad)
+    {
+        OPTIONS options;
+        OPTIONS before;
+
+        memset(&options, 0x5A, sizeof(options));
+        before = options;
+        EXPECT_EQ(Parse(wire, &options), STATUS_INVALID_PARAMETER);
+        EXPECT_EQ(memcmp(&options, &before, sizeof(options)), 0);
+    }
+}
+
+TEST(OptionsTest, TheTimeoutVerdictMattersOnlyWithATimeout)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    wire.PendingTimeoutMs = 0;
+    wire.TimeoutVerdict = VerdictUndecided;
+    EXPECT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+}
+
+TEST(OptionsTest, BringsLimitsIntoTheirBounds)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    wire.MaxQueuedBytes = 0;
+    wire.MaxHeldPackets = 0;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.MaxQueuedBytes, OPTIONS_LEAST_MAX_QUEUED_BYTES);
+    EXPECT_EQ(options.MaxHeldPackets, 1u);
+
+    wire.MaxQueuedBytes = 0xFFFFFFFF;
+    wire.MaxHeldPackets = 0xFFFFFFFF;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.MaxQueuedBytes, OPTIONS_MOST_MAX_QUEUED_BYTES);
+    EXPECT_EQ(options.MaxHeldPackets, OPTIONS_MOST_MAX_HELD_PACKETS);
+}
+
+} // namespace
