@@ -3,7 +3,7 @@ import globals from 'globals';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['build/', 'out/', 'dist/', 'docs/api/', 'prebuilds/', 'coverage/'] },
+  { ignores: ['build/', 'dist/', 'docs/api/', 'prebuilds/', 'coverage/'] },
   js.configs.recommended,
   {
     files: ['**/*.{ts,mts,cts}'],

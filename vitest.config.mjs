@@ -3,19 +3,21 @@ import { defineConfig } from 'vitest/config';
 const limits = { testTimeout: 30_000, hookTimeout: 60_000 };
 
 export default defineConfig({
+  oxc: { include: /\.[cm]?ts$/ },
   test: {
     projects: [
       {
+        extends: true,
         test: {
           name: 'netverdict',
           include: ['test/**/*.test.ts'],
           exclude: ['test/package/**'],
-          pool: 'forks',
           ...limits,
         },
       },
       {
-        test: { name: 'package', include: ['test/package/*.test.ts'], pool: 'forks', ...limits },
+        extends: true,
+        test: { name: 'package', include: ['test/package/*.test.ts'], ...limits },
       },
     ],
   },

@@ -3,7 +3,22 @@
 #include "classify.h"
 #include "driver.h"
 
-// Where one of the two authorizing layers has its values. Both IP versions have them at the same places.
+static_assert((UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS == (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_FLAGS &&
+                  (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX ==
+                      (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_SUB_INTERFACE_INDEX &&
+                  (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_FLAGS ==
+                      (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V6_FLAGS &&
+                  (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_SUB_INTERFACE_INDEX ==
+                      (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V6_SUB_INTERFACE_INDEX &&
+                  (UINT32)FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT ==
+                      (UINT32)FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V6_IP_REMOTE_PORT &&
+                  (UINT32)FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL ==
+                      (UINT32)FWPS_FIELD_ALE_RESOURCE_RELEASE_V6_IP_PROTOCOL &&
+                  (UINT32)FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL ==
+                      (UINT32)FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V6_IP_PROTOCOL,
+              "one code for both IP versions");
+
+// Where one of the two authorizing layers has its values.
 typedef struct _ALE_LAYER
 {
     HELD_KIND Kind;
@@ -302,8 +317,8 @@ static ALE_DECISION Decide(ALE_OPERATION *operation)
     // One that ended is an old user of the same addresses and ports.
     if (!ConnectionTableLookup(connections, &operation->Key, &state) || state.Ended)
     {
-        status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId,
-                                       operation->Layer->Direction, &state);
+        status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId, operation->Layer->Direction,
+                                       &state);
     }
     if (NT_SUCCESS(status))
     {
@@ -312,8 +327,8 @@ static ALE_DECISION Decide(ALE_OPERATION *operation)
     }
     if (status != STATUS_OBJECT_NAME_COLLISION)
     {
-        HOLD_RESULT result = HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit
-                                                                                          : LossOutOfMemory);
+        HOLD_RESULT result =
+            HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
 
         return DecisionOfHold(result);
     }
@@ -342,10 +357,10 @@ static VOID Prepare(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_MET
                     NET_BUFFER_LIST *netBufferList, ALE_OPERATION *operation)
 {
     CONNECTION_KEY *key = &operation->Key;
-    const ALE_LAYER *layer = values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4 ||
-                                     values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6
-                                 ? &RecvAcceptLayer
-                                 : &ConnectLayer;
+    const ALE_LAYER *layer =
+        values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4 || values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6
+            ? &RecvAcceptLayer
+            : &ConnectLayer;
 
     RtlZeroMemory(operation, sizeof(*operation));
     operation->Layer = layer;
@@ -414,14 +429,7 @@ void NTAPI AleClassifyAuthorize(const FWPS_INCOMING_VALUES0 *values, const FWPS_
     slot = ClientEnterClassify(&context->Client, &mode);
     if (slot == NULL)
     {
-        if (mode == ClientAbsentBlock)
-        {
-            ClassifyBlock(classifyOut);
-        }
-        else
-        {
-            ClassifyPermit(classifyOut);
-        }
+        ClassifyWithoutClient(mode == ClientAbsentBlock, classifyOut);
         return;
     }
 
@@ -482,9 +490,8 @@ void NTAPI AleClassifyAssignment(const FWPS_INCOMING_VALUES0 *values, const FWPS
     UNREFERENCED_PARAMETER(classifyContext);
     UNREFERENCED_PARAMETER(flowContext);
     ClassifyContinue(classifyOut);
-    LogDebug(&context->Log, "Process %llu binds IPv%u protocol %u port %u",
-             (unsigned long long)ProcessIdOf(metadata), IpVersionOf(values->layerId),
-             ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL),
+    LogDebug(&context->Log, "Process %llu binds IPv%u protocol %u port %u", (unsigned long long)ProcessIdOf(metadata),
+             IpVersionOf(values->layerId), ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL),
              ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_PORT));
 }
 
@@ -504,8 +511,7 @@ void NTAPI AleClassifyRelease(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
     ClassifyContinue(classifyOut);
 
     ClassifyAddress(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, ipVersion, localAddress);
-    ConnectionTableEndByPort(&context->Connections,
-                             ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL), ipVersion,
-                             localAddress, ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT),
-                             TellEnd, context);
+    ConnectionTableEndByPort(
+        &context->Connections, ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL), ipVersion,
+        localAddress, ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT), TellEnd, context);
 }

@@ -61,6 +61,19 @@ FORCEINLINE VOID ClassifyAbsorb(_Inout_ FWPS_CLASSIFY_OUT0 *out)
     out->flags |= FWPS_CLASSIFY_OUT_FLAG_ABSORB;
 }
 
+/// The answer where nobody is asked: the fail policy.
+FORCEINLINE VOID ClassifyWithoutClient(_In_ BOOLEAN failClosed, _Inout_ FWPS_CLASSIFY_OUT0 *out)
+{
+    if (failClosed)
+    {
+        ClassifyBlock(out);
+    }
+    else
+    {
+        ClassifyPermit(out);
+    }
+}
+
 /// The answer of an inspection callout.
 FORCEINLINE VOID ClassifyContinue(_Inout_ FWPS_CLASSIFY_OUT0 *out)
 {

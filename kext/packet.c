@@ -16,17 +16,10 @@ typedef enum _PACKET_DECISION
 {
     PacketPermit,
     PacketBlock,
-    PacketAbsorb, ///< dropped, or held
-    PacketHold
+    PacketAbsorb,
+    PacketHeld, // absorbed too, and the client was asked
+    PacketAsk   // not decided yet
 } PACKET_DECISION;
-
-// What is done with a packet besides deciding on it.
-typedef enum _PACKET_PASS
-{
-    PacketPassDecide,  // nothing: PacketHold is an answer
-    PacketPassHold,    // it is held if it has to be; the answer is for the whole chain
-    PacketPassCarryOut // it is held, injected or dropped on its own; the chain will be absorbed
-} PACKET_PASS;
 
 // One classify.
 typedef struct _PACKET_FRAME
@@ -34,10 +27,14 @@ typedef struct _PACKET_FRAME
     DRIVER_CONTEXT *Context;
     const FWPS_INCOMING_VALUES0 *Values;
     const FWPS_INCOMING_METADATA_VALUES0 *Metadata;
+    NET_BUFFER_LIST *Chain;
     UINT8 IpVersion;
     UINT8 Direction;
-    PACKET_PASS Pass;
-    INJECT_PACKET *Injections; // permitted packets of a chain that is absorbed
+    UINT32 HiddenLength; // inbound, the data start lies behind the IP header
+    BOOLEAN AnyPermitted;
+    BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
+    BOOLEAN AnyAbsorbed;
+    INJECT_PACKET *Injections;
     INJECT_PACKET **LastInjection;
 } PACKET_FRAME;
 
@@ -58,7 +55,7 @@ static PACKET_DECISION DecisionOf(UINT8 verdict)
     case VerdictAccept:
     case VerdictBlock:
     case VerdictDrop:
-        return PacketHold;
+        return PacketAsk;
     case VerdictPermanentBlock:
         return PacketBlock;
     default:
@@ -75,7 +72,7 @@ static PACKET_DECISION DecisionOfHold(HOLD_RESULT result)
     case HoldBlock:
         return PacketBlock;
     default:
-        return PacketAbsorb;
+        return PacketHeld;
     }
 }
 
@@ -103,7 +100,7 @@ static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *
     status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, &existing);
     if (NT_SUCCESS(status))
     {
-        return PacketHold;
+        return PacketAsk;
     }
     if (status == STATUS_OBJECT_NAME_COLLISION)
     {
@@ -126,7 +123,7 @@ static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *ke
 
     if (!HasPorts(key->Protocol))
     {
-        return PacketHold;
+        return PacketAsk;
     }
     if (IsClientsOwn(frame, key))
     {
@@ -213,14 +210,13 @@ static NTSTATUS Parse(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header
     return status;
 }
 
-// ---- Holding, and carrying out on one packet
+// ---- Holding
 
-static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                     INJECT_PACKET **packet)
+static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer, INJECT_PACKET **packet)
 {
     BOOLEAN inbound = frame->Direction == DirectionInbound;
-    BOOLEAN loopback = (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) &
-                        FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
+    BOOLEAN loopback =
+        (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
     INJECT_SOURCE source;
 
     RtlZeroMemory(&source, sizeof(source));
@@ -234,7 +230,7 @@ static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET
     return InjectCopy(&frame->Context->Injector, &source, buffer, packet);
 }
 
-static UINT64 ProcessIdOf(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+static UINT64 ProcessIdOf(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
 {
     CONNECTION connection;
 
@@ -269,8 +265,57 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     return DecisionOfHold(HoldAsk(frame->Context, &question));
 }
 
-// Of a chain that is absorbed: the packet goes on as a copy.
-static VOID QueueInjection(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+// ---- One packet. From Retreat to Advance its data start is at the IP header.
+
+static NTSTATUS Retreat(const PACKET_FRAME *frame, NET_BUFFER *buffer)
+{
+    return frame->HiddenLength != 0 ? NdisRetreatNetBufferDataStart(buffer, frame->HiddenLength, 0, NULL)
+                                    : STATUS_SUCCESS;
+}
+
+static VOID Advance(const PACKET_FRAME *frame, NET_BUFFER *buffer)
+{
+    if (frame->HiddenLength != 0)
+    {
+        NdisAdvanceNetBufferDataStart(buffer, frame->HiddenLength, FALSE, NULL);
+    }
+}
+
+static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+{
+    PACKET_DECISION decision;
+    CONNECTION_KEY key;
+    IP_HEADER header;
+    NTSTATUS status = Parse(frame, buffer, &header);
+
+    if (status == STATUS_INSUFFICIENT_RESOURCES)
+    {
+        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return BlockMalformed(frame);
+    }
+    if (header.Fragment)
+    {
+        return BlockFragment(frame);
+    }
+    IpHeaderToKey(&header, frame->Direction, &key);
+    decision = DecideOnKey(frame, &key);
+    return decision == PacketAsk ? Hold(frame, list, buffer, &key) : decision;
+}
+
+static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
+{
+    // What is held is counted when it is resolved.
+    if (decision != PacketHeld)
+    {
+        StatisticsAdd(&frame->Context->Statistics,
+                      decision == PacketPermit ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
+    }
+}
+
+static VOID QueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
     if (NT_SUCCESS(Copy(frame, list, buffer, frame->LastInjection)))
     {
@@ -280,50 +325,156 @@ static VOID QueueInjection(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET
     StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
 }
 
-static VOID CountDecided(PACKET_FRAME *frame, PACKET_DECISION decision, UINT32 packets)
+// The first refusal in a chain: all packets before it were permitted, and must now go on by themselves.
+static VOID QueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
 {
-    if (decision == PacketPermit)
+    NET_BUFFER_LIST *list;
+    NET_BUFFER *buffer;
+
+    for (list = frame->Chain; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
-        StatisticsAdd(&frame->Context->Statistics, StatisticPacketsPermitted, packets);
-    }
-    else
-    {
-        StatisticsAdd(&frame->Context->Statistics, StatisticPacketsBlocked, packets);
+        for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
+        {
+            if (buffer == end)
+            {
+                return;
+            }
+            if (NT_SUCCESS(Retreat(frame, buffer)))
+            {
+                QueueCopy(frame, list, buffer);
+                Advance(frame, buffer);
+            }
+        }
     }
 }
 
-// ---- One packet, one list, one chain
-
-// With the data start at the IP header.
-static PACKET_DECISION Examine(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NET_BUFFER *buffer)
 {
-    PACKET_DECISION decision;
-    CONNECTION_KEY key;
-    IP_HEADER header;
-    NTSTATUS status = Parse(frame, buffer, &header);
+    if (decision == PacketPermit)
+    {
+        frame->AnyPermitted = TRUE;
+        return;
+    }
+    if (frame->AnyPermitted && !frame->AnyRefused)
+    {
+        QueueCopiesBefore(frame, buffer);
+    }
+    frame->AnyRefused = TRUE;
+    if (decision != PacketBlock)
+    {
+        frame->AnyAbsorbed = TRUE;
+    }
+}
+
+static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer, BOOLEAN own)
+{
+    PACKET_DECISION decision = PacketPermit;
+    NTSTATUS status = Retreat(frame, buffer);
 
     if (!NT_SUCCESS(status))
     {
-        decision = status == STATUS_INSUFFICIENT_RESOURCES
-                       ? DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory))
-                       : BlockMalformed(frame);
+        decision = own ? PacketPermit : DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+        NoteDecision(frame, decision, buffer);
+        return;
     }
-    else if (header.Fragment)
+    if (!own)
     {
-        decision = BlockFragment(frame);
+        decision = DecideOnBuffer(frame, list, buffer);
+        CountDecision(frame, decision);
+    }
+    if (decision == PacketPermit && frame->AnyRefused)
+    {
+        QueueCopy(frame, list, buffer);
+    }
+    Advance(frame, buffer);
+    NoteDecision(frame, decision, buffer);
+}
+
+// ---- One classify
+
+static VOID ExamineChain(PACKET_FRAME *frame)
+{
+    NET_BUFFER_LIST *list;
+    NET_BUFFER *buffer;
+
+    for (list = frame->Chain; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
+    {
+        BOOLEAN own = InjectIsOwn(&frame->Context->Injector, frame->IpVersion, list);
+
+        for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
+        {
+            ExamineBuffer(frame, list, buffer, own);
+        }
+    }
+}
+
+static VOID Answer(const PACKET_FRAME *frame, FWPS_CLASSIFY_OUT0 *classifyOut)
+{
+    if (!frame->AnyRefused)
+    {
+        ClassifyPermit(classifyOut);
+    }
+    else if (frame->AnyAbsorbed || frame->AnyPermitted)
+    {
+        ClassifyAbsorb(classifyOut);
     }
     else
     {
-        IpHeaderToKey(&header, frame->Direction, &key);
-        decision = DecideOnKey(frame, &key);
-        if (decision == PacketHold && frame->Pass != PacketPassDecide)
-        {
-            decision = Hold(frame, list, buffer, &key);
-        }
+        ClassifyBlock(classifyOut);
     }
-    if (decision == PacketPermit && frame->Pass == PacketPassCarryOut)
+}
+
+static VOID Prepare(DRIVER_CONTEXT *context, const FWPS_INCOMING_VALUES0 *values,
+                    const FWPS_INCOMING_METADATA_VALUES0 *metadata, NET_BUFFER_LIST *chain, PACKET_FRAME *frame)
+{
+    UINT16 layer = values->layerId;
+
+    RtlZeroMemory(frame, sizeof(*frame));
+    frame->Context = context;
+    frame->Values = values;
+    frame->Metadata = metadata;
+    frame->Chain = chain;
+    frame->IpVersion = layer == FWPS_LAYER_INBOUND_IPPACKET_V6 || layer == FWPS_LAYER_OUTBOUND_IPPACKET_V6 ? 6 : 4;
+    frame->Direction = layer == FWPS_LAYER_INBOUND_IPPACKET_V4 || layer == FWPS_LAYER_INBOUND_IPPACKET_V6
+                           ? DirectionInbound
+                           : DirectionOutbound;
+    if (frame->Direction == DirectionInbound &&
+        FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
     {
-        QueueInjection(frame, list, buffer);
+        // As long as it really is, options and extension headers included.
+        frame->HiddenLength = metadata->ipHeaderSize;
     }
-    return decision;
+    frame->LastInjection = &frame->Injections;
+}
+
+_Use_decl_annotations_
+void NTAPI PacketClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
+                          void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter, UINT64 flowContext,
+                          FWPS_CLASSIFY_OUT0 *classifyOut)
+{
+    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    PACKET_FRAME frame;
+    RUNDOWN_SLOT *slot;
+    CLIENT_MODE mode;
+
+    UNREFERENCED_PARAMETER(classifyContext);
+    UNREFERENCED_PARAMETER(flowContext);
+    if (!ClassifyMayDecide(classifyOut))
+    {
+        return;
+    }
+    slot = ClientEnterClassify(&context->Client, &mode);
+    if (slot == NULL)
+    {
+        ClassifyWithoutClient(mode == ClientAbsentBlock, classifyOut);
+        return;
+    }
+
+    Prepare(context, values, metadata, (NET_BUFFER_LIST *)layerData, &frame);
+    ExamineChain(&frame);
+    Answer(&frame, classifyOut);
+    ClientLeaveClassify(&context->Client, slot);
+
+    // Outside: an injected packet may be classified on this stack.
+    InjectChain(frame.Injections);
 }

@@ -47,9 +47,8 @@ static VOID WaitForSlot(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
     for (;;)
     {
         KeClearEvent(&rundown->Left);
-        // Who leaves after this reading of the counter sets the event after the clearing.
-        KeMemoryBarrier();
-        if (ReadAcquire64(&slot->Inside) == 0)
+        // A full barrier: who leaves after this reading of the counter sets the event after the clearing.
+        if (InterlockedCompareExchange64(&slot->Inside, 0, 0) == 0)
         {
             return;
         }

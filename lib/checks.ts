@@ -1,7 +1,8 @@
 /** Checks of what an application passes in, with errors that name the place. @internal */
 
+import { types } from 'node:util';
 import { z } from 'zod';
-import { InvalidArgumentError } from './errors.js';
+import { InvalidArgumentError, NetVerdictError } from './errors.js';
 
 /**
  * Parses `value`, or throws an error that names `what` and the place in it.
@@ -34,6 +35,24 @@ export function formatPath(path: readonly PropertyKey[]): string {
 
 export const portSchema = z.int().min(0).max(0xffff);
 export const processIdSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+/** Looks at what the value is, not at its class: it may come from another realm. */
+export const bytesSchema = z.custom<Uint8Array>(types.isUint8Array, 'must be a Uint8Array');
+
+/** Text that `parse` makes something of; its error becomes the problem at that place. */
+export function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
+  return z.string().transform((text, context) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (error instanceof NetVerdictError) {
+        context.addIssue(error.message.replace(/\.$/, ''));
+        return z.NEVER;
+      }
+      throw error;
+    }
+  });
+}
 
 /** Looks at what a signal can do, not at its class: it may come from another realm. */
 export const signalSchema = z.custom<AbortSignal>(

@@ -9,21 +9,44 @@ import { CommandType, UPDATE_COMMAND_SIZE_V4, VERDICT_COMMAND_SIZE } from './wir
 export interface ConnectionIdentity {
   /** The IANA number of the protocol above IP. */
   readonly protocol: number;
+  /** This computer's address. */
   readonly localAddress: string;
+  /** 0 for protocols without ports. */
   readonly localPort: number;
+  /** The other end's address. */
   readonly remoteAddress: string;
+  /** 0 for protocols without ports. */
   readonly remotePort: number;
 }
 
+/** Decides what waits under an id. */
+export interface VerdictCommand {
+  /** Tells the commands apart. */
+  readonly command: 'verdict';
+  /** The id of a connection event. */
+  readonly id: bigint;
+  /** What is decided. */
+  readonly verdict: Verdict;
+}
+
+/** Changes the verdict of a live connection. */
+export interface UpdateCommand {
+  /** Tells the commands apart. */
+  readonly command: 'update';
+  /** Which connection. */
+  readonly connection: ConnectionIdentity;
+  /** What holds for it from now on. */
+  readonly verdict: Verdict;
+}
+
+/** A command that consists of its name alone. */
+export interface PlainCommand {
+  /** Tells the commands apart. */
+  readonly command: PlainCommandName;
+}
+
 /** A command to the driver. */
-export type Command =
-  | { readonly command: 'verdict'; readonly id: bigint; readonly verdict: Verdict }
-  | {
-      readonly command: 'update';
-      readonly connection: ConnectionIdentity;
-      readonly verdict: Verdict;
-    }
-  | { readonly command: PlainCommandName };
+export type Command = VerdictCommand | UpdateCommand | PlainCommand;
 
 /** The commands that consist of their name alone. */
 export type PlainCommandName =

@@ -1,5 +1,6 @@
 /** The decoder of the driver's byte stream, for applications that have the bytes alone. */
 
+import { types } from 'node:util';
 import { InvalidArgumentError, type ProtocolError } from './errors.js';
 import type { InfoRecord } from './events.js';
 import { RecordDecoder } from './record_decoder.js';
@@ -71,7 +72,7 @@ export function parseInfo(bytes: Uint8Array): InfoRecord[] {
 }
 
 function checkBytes(bytes: Uint8Array): Uint8Array {
-  if (!ArrayBuffer.isView(bytes) || bytes.BYTES_PER_ELEMENT !== 1) {
+  if (!types.isUint8Array(bytes)) {
     throw new InvalidArgumentError('The bytes to decode must be a Uint8Array, such as a Buffer.');
   }
   return bytes;

@@ -18,6 +18,7 @@ import { BatchIterator, EventIterator, EventStream } from './event_stream.js';
 import {
   EVENT_TYPES,
   type BandwidthEntry,
+  type EventOf,
   type EventType,
   type InfoRecord,
   type LogEvent,
@@ -150,7 +151,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
    */
   events<T extends EventType = EventType>(
     options: EventsOptions<T> = {},
-  ): AsyncIterableIterator<Extract<NetVerdictEvent, { readonly type: T }>, undefined> {
+  ): AsyncIterableIterator<EventOf<T>, undefined> {
     const { types, signal } = check(eventsSchema, options, 'The options of events()');
     return new EventIterator(this.#stream, types && new Set(types), signal);
   }
@@ -305,6 +306,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return (this.#closing ??= this.#close(undefined));
   }
 
+  /** Closes the device, at the end of an `await using` block. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

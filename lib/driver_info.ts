@@ -5,9 +5,13 @@ import { CAPABILITIES_SIZE, VERSION_SIZE } from './wire.js';
 
 /** The version of the wire protocol that the driver speaks. */
 export interface DriverVersion {
+  /** Changes when older clients cannot speak to the driver any more. */
   readonly major: number;
+  /** Changes with what was added. */
   readonly minor: number;
+  /** Changes with what was mended. */
   readonly revision: number;
+  /** Tells builds of one revision apart. */
   readonly build: number;
 }
 
@@ -15,11 +19,60 @@ export interface DriverVersion {
 export interface Capabilities {
   /** The version of the extension, from 1. */
   readonly protocolExtension: number;
+  /** One bit for each part of the extension. */
   readonly featureBits: bigint;
   /** How many commands one write may hold. */
   readonly maxCommandsPerWrite: number;
 }
 
+/**
+ * The driver's counters since it was loaded. A driver older than this package leaves the counters that it does not know
+ * at 0.
+ */
+export interface Statistics {
+  /** Records that were put into the event queue. */
+  readonly eventsQueued: bigint;
+  /** Records that were read. */
+  readonly eventsDelivered: bigint;
+  /** Records that could not be queued. */
+  readonly eventsLost: bigint;
+  /** Bytes of the records that were read. */
+  readonly bytesDelivered: bigint;
+  /** Reads that were completed. */
+  readonly readsCompleted: bigint;
+  /** Verdicts that decided something. */
+  readonly verdictsApplied: bigint;
+  /** Verdicts for ids that did not wait for one. */
+  readonly verdictsUnknownId: bigint;
+  /** Commands that were not valid. */
+  readonly commandsRejected: bigint;
+  /** Packets and operations that wait for a verdict now. */
+  readonly packetsHeld: bigint;
+  /** Connections that are known now. */
+  readonly connections: bigint;
+  /** Connections that bandwidth is counted for now. */
+  readonly bandwidthEntries: bigint;
+  /** Kernel memory in use now, in bytes. */
+  readonly poolBytes: bigint;
+  /** The most kernel memory that was ever in use, in bytes. */
+  readonly poolBytesPeak: bigint;
+  /** Packets that were let through. */
+  readonly packetsPermitted: bigint;
+  /** Packets that were blocked or dropped. */
+  readonly packetsBlocked: bigint;
+  /** Packets that had been held and were sent or received again. */
+  readonly packetsInjected: bigint;
+  /** Packets that could not be sent or received again. */
+  readonly injectFailures: bigint;
+  /** Packets that were given another destination or source. */
+  readonly packetsRedirected: bigint;
+  /** IP fragments that were blocked. */
+  readonly fragmentsBlocked: bigint;
+  /** Packets that were blocked because they are not as their headers say. */
+  readonly malformedPackets: bigint;
+}
+
+/** In their order on the wire. */
 const COUNTERS = [
   'eventsQueued',
   'eventsDelivered',
@@ -41,13 +94,7 @@ const COUNTERS = [
   'packetsRedirected',
   'fragmentsBlocked',
   'malformedPackets',
-] as const;
-
-/**
- * The driver's counters since it was loaded; `packetsHeld`, `connections`, `bandwidthEntries` and `poolBytes` are what
- * there is now. A driver older than this package leaves the counters that it does not know at 0.
- */
-export type Statistics = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
+] as const satisfies readonly (keyof Statistics)[];
 
 /** @internal */
 export const STATISTICS_SIZE = 4 + 8 * COUNTERS.length;
@@ -79,7 +126,7 @@ export function decodeStatistics(bytes: Uint8Array): Statistics {
     const value = offset + 8 <= bytes.length ? view.getBigUint64(offset, true) : 0n;
     return [name, value] as const;
   });
-  return Object.fromEntries(counters) as Statistics;
+  return Object.fromEntries(counters) as unknown as Statistics;
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -20,10 +20,6 @@ export type ErrorCode =
   | 'ERR_NETVERDICT_INVALID_ARGUMENT'
   | 'ERR_NETVERDICT_DEVICE';
 
-interface ErrorClass {
-  readonly code?: ErrorCode;
-}
-
 function isBranded(value: unknown): value is { readonly code: unknown } {
   return typeof value === 'object' && value !== null && BRAND in value;
 }
@@ -53,20 +49,18 @@ export abstract class NetVerdictError extends Error {
     Object.defineProperty(this, BRAND, { enumerable: false });
   }
 
+  /** The name of the error's class. */
   override get name(): string {
     return this.constructor.name;
   }
 
   /** Tells errors of this package by their brand and code, whichever realm or build they come from. */
-  static override [Symbol.hasInstance](
-    this: ErrorClass & typeof NetVerdictError,
-    value: unknown,
-  ): boolean {
+  static override [Symbol.hasInstance](value: unknown): boolean {
     if (this === NetVerdictError) {
       return isBranded(value);
     }
     if (Object.hasOwn(this, 'code')) {
-      return isBranded(value) && value.code === this.code;
+      return isBranded(value) && value.code === Reflect.get(this, 'code');
     }
     return Function.prototype[Symbol.hasInstance].call(this, value);
   }
@@ -74,60 +68,70 @@ export abstract class NetVerdictError extends Error {
 
 /** There is no such device: the driver is not installed, not started, or has another name. */
 export class NotFoundError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_NOT_FOUND';
-  readonly code = NotFoundError.code;
+  override readonly code = NotFoundError.code;
 }
 
 /** The device may only be opened by the system and by administrators. */
 export class AccessDeniedError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_ACCESS_DENIED';
-  readonly code = AccessDeniedError.code;
+  override readonly code = AccessDeniedError.code;
 }
 
 /** Somebody else has the device open, or more waits to be read than may be kept in memory. */
 export class BusyError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_BUSY';
-  readonly code = BusyError.code;
+  override readonly code = BusyError.code;
 }
 
 /** The device was used after it had been closed, or was closed while the answer was on its way. */
 export class ClosedError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_CLOSED';
-  readonly code = ClosedError.code;
+  override readonly code = ClosedError.code;
 }
 
 /** Bytes that are not what the wire protocol says: from the driver, or given to the codec. */
 export class ProtocolError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_PROTOCOL';
-  readonly code = ProtocolError.code;
+  override readonly code = ProtocolError.code;
 }
 
 /** A connection or packet was given a second verdict. */
 export class AlreadyDecidedError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_ALREADY_DECIDED';
-  readonly code = AlreadyDecidedError.code;
+  override readonly code = AlreadyDecidedError.code;
 }
 
 /** This platform, this driver, or this object cannot do what was asked. */
 export class UnsupportedError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_UNSUPPORTED';
-  readonly code = UnsupportedError.code;
+  override readonly code = UnsupportedError.code;
 }
 
 /** The driver has shut down: it no longer filters, and answers nothing any more. */
 export class DriverShutdownError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DRIVER_SHUTDOWN';
-  readonly code = DriverShutdownError.code;
+  override readonly code = DriverShutdownError.code;
 }
 
 /** An argument, an option or a policy is not what it must be; the message names it. */
 export class InvalidArgumentError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_INVALID_ARGUMENT';
-  readonly code = InvalidArgumentError.code;
+  override readonly code = InvalidArgumentError.code;
 }
 
 /** The operating system or the driver failed a request for a reason that has no class of its own. */
 export class DeviceError extends NetVerdictError {
+  /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DEVICE';
-  readonly code = DeviceError.code;
+  override readonly code = DeviceError.code;
 }

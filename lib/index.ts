@@ -9,7 +9,10 @@ export {
   encodeCommand,
   type Command,
   type ConnectionIdentity,
+  type PlainCommand,
   type PlainCommandName,
+  type UpdateCommand,
+  type VerdictCommand,
 } from './commands.js';
 export { InfoDecoder, parseInfo } from './decoder.js';
 export {
@@ -47,6 +50,7 @@ export {
   TimeoutEvent,
   UnknownEvent,
   type Direction,
+  type EventOf,
   type EventType,
   type InfoRecord,
   type LogSeverity,
@@ -55,27 +59,25 @@ export {
   type RedirectOptions,
   type VerdictOptions,
 } from './events.js';
+export type { LoadResult, ReplaySummary } from './native.cjs';
 export { open } from './open.js';
 export type { DriverOptions, OpenOptions, ReadOptions } from './options.js';
-export { Policy, type PolicySubject } from './policy.js';
-export {
-  Flow,
-  Listener,
-  Network,
-  createSimulator,
-  type AcceptOptions,
-  type Clock,
-  type ConnectOptions,
-  type Endpoint,
-  type FlowProtocol,
-  type ListenOptions,
-  type LoadOptions,
-  type LoadResult,
-  type Outcome,
-  type ReplayOptions,
-  type ReplayProgress,
-  type ReplaySummary,
-  type Simulator,
-  type SimulatorOptions,
-} from './simulator.js';
+export { Policy, type PolicyMatch, type PolicySubject } from './policy.js';
+export { Flow, Listener, Network, type NetworkCounters } from './network.js';
+export type {
+  AcceptOptions,
+  ConnectOptions,
+  Endpoint,
+  FlowOptions,
+  FlowProtocol,
+  ListenEndpoint,
+  ListenOptions,
+  LoadOptions,
+  Outcome,
+  Redirected,
+  RemoteEndpoint,
+  ReplayOptions,
+  ReplayProgress,
+} from './network_options.js';
+export { createSimulator, type Clock, type Simulator, type SimulatorOptions } from './simulator.js';
 export { Verdict, type RedirectTarget, type VerdictName } from './verdicts.js';

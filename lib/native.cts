@@ -66,7 +66,8 @@ export interface NativeReplayProgress {
 }
 
 /** What a replay consisted of and what became of it. */
-export interface NativeReplaySummary {
+export interface ReplaySummary {
+  /** Frames of the capture. */
   readonly frames: number;
   /** Captured bytes of those frames. */
   readonly bytes: number;
@@ -80,14 +81,16 @@ export interface NativeReplaySummary {
   readonly foreignFrames: number;
   /** Too short or inconsistent to be offered. */
   readonly malformedFrames: number;
+  /** Conversations over TCP. */
   readonly tcpConversations: number;
+  /** Conversations over UDP. */
   readonly udpConversations: number;
-  /** Neither TCP nor UDP. */
+  /** Packets that are neither TCP nor UDP. */
   readonly otherPackets: number;
 }
 
 export interface NativeReplay {
-  readonly done: Promise<NativeReplaySummary>;
+  readonly done: Promise<ReplaySummary>;
   stop(): void;
 }
 
@@ -100,11 +103,61 @@ export interface NativeLoadOptions {
   readonly payloadLength: number;
 }
 
-export interface NativeLoadResult {
+/** What became of a load. */
+export interface LoadResult {
+  /** How long it took. */
   readonly seconds: number;
+  /** Connections that were let through. */
   readonly permitted: number;
+  /** Connections that were blocked. */
   readonly blocked: number;
+  /** Connections that were dropped, or not decided in time. */
   readonly dropped: number;
+}
+
+export interface NativeCounters {
+  /** Outbound packets that the packet layers saw for the first time. */
+  readonly outboundOffered: number;
+  /** Outbound packets that were let through, at once or after having been held. */
+  readonly outboundPermitted: number;
+  /** Outbound packets that were blocked, so that the sender saw an error. */
+  readonly outboundBlocked: number;
+  /** Outbound packets that were discarded without a word. */
+  readonly outboundDropped: number;
+  /** Outbound packets that wait for a verdict now. */
+  readonly outboundHeldNow: number;
+  /** Outbound packets that have ever waited for a verdict. */
+  readonly outboundHeldTotal: number;
+  /** Outbound packets that the driver gave back. */
+  readonly outboundInjected: number;
+  /** Inbound packets that the packet layers saw for the first time. */
+  readonly inboundOffered: number;
+  /** Inbound packets that were let through, at once or after having been held. */
+  readonly inboundPermitted: number;
+  /** Inbound packets that were blocked, so that the sender saw an error. */
+  readonly inboundBlocked: number;
+  /** Inbound packets that were discarded without a word. */
+  readonly inboundDropped: number;
+  /** Inbound packets that wait for a verdict now. */
+  readonly inboundHeldNow: number;
+  /** Inbound packets that have ever waited for a verdict. */
+  readonly inboundHeldTotal: number;
+  /** Inbound packets that the driver gave back. */
+  readonly inboundInjected: number;
+  /** Flows that are open. */
+  readonly flowsNow: number;
+  /** Flows that there have ever been. */
+  readonly flowsTotal: number;
+  /** TCP payload that the stream layer saw going out. */
+  readonly streamBytesSent: number;
+  /** TCP payload that the stream layer saw coming in. */
+  readonly streamBytesReceived: number;
+  /** UDP payload that the datagram layer saw going out. */
+  readonly datagramBytesSent: number;
+  /** UDP payload that the datagram layer saw coming in. */
+  readonly datagramBytesReceived: number;
+  /** Connections that nobody decided over in time. */
+  readonly pendingTimeouts: number;
 }
 
 export interface NativeNetwork {
@@ -121,9 +174,9 @@ export interface NativeNetwork {
     options: NativeReplayOptions,
     onProgress: (progress: NativeReplayProgress) => void,
   ): NativeReplay;
-  load(options: NativeLoadOptions): Promise<NativeLoadResult>;
+  load(options: NativeLoadOptions): Promise<LoadResult>;
   advance(milliseconds: number): void;
-  counters(): Readonly<Record<string, number>>;
+  counters(): NativeCounters;
   poolBytes(): number;
   onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
 }

@@ -2,26 +2,40 @@
 
 import { z } from 'zod';
 import { parseAddress, parsePrefix, prefixContains, type AddressPrefix } from './addresses.js';
-import { describeIssue, portSchema, processIdSchema } from './checks.js';
-import { InvalidArgumentError, NetVerdictError } from './errors.js';
+import { describeIssue, parsed, portSchema, processIdSchema } from './checks.js';
+import { InvalidArgumentError } from './errors.js';
 import type { Direction } from './events.js';
 import { protocolNumber } from './protocols.js';
 import { VERDICT_NAMES, type Verdict, type VerdictName } from './verdicts.js';
 
 /** What a policy looks at. Every `connection` event is one. */
 export interface PolicySubject {
+  /** Who began: this computer, or the other end. */
   readonly direction: Direction;
   /** The IANA number of the protocol above IP. */
   readonly protocol: number;
+  /** The process that owns the connection. */
   readonly processId: number;
+  /** This computer's address. */
   readonly localAddress: string;
+  /** 0 for protocols without ports. */
   readonly localPort: number;
+  /** The other end's address. */
   readonly remoteAddress: string;
+  /** 0 for protocols without ports. */
   readonly remotePort: number;
   /** The same as `localAddress`, where there is no need to parse it. */
   readonly localAddressBytes?: Uint8Array;
   /** The same as `remoteAddress`, where there is no need to parse it. */
   readonly remoteAddressBytes?: Uint8Array;
+}
+
+/** The rule that decides. */
+export interface PolicyMatch {
+  /** Its place among the rules, from 0. */
+  readonly index: number;
+  /** Its name, if it has one. */
+  readonly name?: string;
 }
 
 interface PortRange {
@@ -61,15 +75,6 @@ const protocolSchema = z.union([z.string(), z.number()]).transform((value, conte
   return number;
 });
 
-const addressSchema = z.string().transform((text, context) => {
-  try {
-    return parsePrefix(text);
-  } catch (error) {
-    context.addIssue(error instanceof NetVerdictError ? trimPeriod(error.message) : String(error));
-    return z.NEVER;
-  }
-});
-
 const portsSchema = z.union([z.number(), z.string()]).transform((value, context) => {
   const range = parsePorts(value);
   if (range === undefined) {
@@ -83,7 +88,7 @@ const portsSchema = z.union([z.number(), z.string()]).transform((value, context)
 
 const endpointSchema = z
   .strictObject({
-    address: oneOrMore(addressSchema).optional(),
+    address: oneOrMore(parsed(parsePrefix)).optional(),
     port: oneOrMore(portsSchema).optional(),
   })
   .transform(({ address, port }): EndpointMatcher => ({ addresses: address, ports: port }));
@@ -171,7 +176,7 @@ export class Policy {
   }
 
   /** The first rule that matches, by its place and its name; undefined where the default applies. */
-  match(subject: PolicySubject): { readonly index: number; readonly name?: string } | undefined {
+  match(subject: PolicySubject): PolicyMatch | undefined {
     const index = this.#rules.findIndex((rule) => matches(rule, subject));
     if (index < 0) {
       return undefined;
@@ -267,8 +272,4 @@ function ruleName(policy: unknown, index: number): string | undefined {
 function describeVerdict(input: unknown): string {
   const given = input === undefined ? 'missing' : `${JSON.stringify(input)} is no verdict`;
   return `${given}; write one of ${VERDICT_LIST.join(', ')}`;
-}
-
-function trimPeriod(text: string): string {
-  return text.endsWith('.') ? text.slice(0, -1) : text;
 }

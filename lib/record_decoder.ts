@@ -15,9 +15,8 @@ import {
   UnknownEvent,
   recordTypeName,
   type InfoRecord,
-  type RecordSource,
-  type VerdictSink,
 } from './events.js';
+import type { RecordSource, VerdictSink } from './record_view.js';
 import { InfoType, MAX_RECORD_LENGTH, RECORD_HEADER_SIZE } from './wire.js';
 
 /** What a device adds to the decoder. */

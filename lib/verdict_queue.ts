@@ -6,7 +6,8 @@
  */
 
 import { checkDecision, checkId } from './commands.js';
-import { alreadyDecided, type VerdictSink } from './events.js';
+import { alreadyDecided } from './connection_events.js';
+import type { VerdictSink } from './record_view.js';
 import type { Verdict } from './verdicts.js';
 import { CommandType, VERDICT_COMMAND_SIZE } from './wire.js';
 

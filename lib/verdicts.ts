@@ -12,21 +12,33 @@
  * ```
  */
 export const Verdict = {
+  /** Not known yet. */
   Undecided: 0,
+  /** Nobody can tell: refused for good. */
   Undeterminable: 1,
+  /** Lets this packet through. */
   Accept: 2,
+  /** Lets the connection through. */
   PermanentAccept: 3,
+  /** Refuses this packet, and says so to whoever sends it. */
   Block: 4,
+  /** Refuses the connection, and says so to whoever wants it. */
   PermanentBlock: 5,
+  /** Discards this packet without a word. */
   Drop: 6,
+  /** Discards the connection without a word. */
   PermanentDrop: 7,
+  /** Sends the connection to the resolver of this computer. */
   RedirectNameServer: 8,
+  /** Sends the connection to the tunnel port of this computer. */
   RedirectTunnel: 9,
+  /** Deciding failed: refused for good. */
   Failed: 10,
+  /** Sends the connection to the split tunnel port of this computer. */
   RedirectSplitTunnel: 11,
 } as const;
 
-/** One of the values of {@link (Verdict:variable)}. */
+/** One of the values of `Verdict`. */
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
 /** Where a redirected connection goes: to the resolver, or to one of the two tunnel ports of this computer. */

@@ -4,9 +4,9 @@
  */
 #pragma once
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#include "abi.h"
+
+ABI_C_BEGIN
 
 typedef enum FWPS_BUILTIN_LAYERS_
 {
@@ -338,6 +338,4 @@ typedef enum FWPS_FIELDS_ALE_ENDPOINT_CLOSURE_V6_
     FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V6_MAX = 13
 } FWPS_FIELDS_ALE_ENDPOINT_CLOSURE_V6;
 
-#ifdef __cplusplus
-}
-#endif
+ABI_C_END

@@ -6,16 +6,14 @@
 #include "abi.h"
 #include "net_address.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+ABI_C_BEGIN
 
 typedef PVOID NDIS_HANDLE, *PNDIS_HANDLE;
 typedef INT32 NDIS_STATUS, *PNDIS_STATUS;
 
-#define NDIS_STATUS_SUCCESS ((NDIS_STATUS)0x00000000)
+#define NDIS_STATUS_SUCCESS   ((NDIS_STATUS)0x00000000)
 #define NDIS_STATUS_RESOURCES ((NDIS_STATUS)0xC000009A)
-#define NDIS_STATUS_FAILURE ((NDIS_STATUS)0xC0000001)
+#define NDIS_STATUS_FAILURE   ((NDIS_STATUS)0xC0000001)
 
 #define NDIS_OBJECT_TYPE_DEFAULT 0x80
 
@@ -191,33 +189,32 @@ typedef struct _NET_BUFFER_LIST_POOL_PARAMETERS
     UINT32 DataSize;
 } NET_BUFFER_LIST_POOL_PARAMETERS, *PNET_BUFFER_LIST_POOL_PARAMETERS;
 
-#define NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1 1
+#define NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1             1
 #define NDIS_SIZEOF_NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1 16
 
 #define NDIS_PROTOCOL_ID_DEFAULT 0x00
-#define NDIS_PROTOCOL_ID_TCP_IP 0x02
+#define NDIS_PROTOCOL_ID_TCP_IP  0x02
 
-#define NET_BUFFER_NEXT_NB(_NB) ((_NB)->Next)
-#define NET_BUFFER_FIRST_MDL(_NB) ((_NB)->MdlChain)
-#define NET_BUFFER_DATA_LENGTH(_NB) ((_NB)->DataLength)
-#define NET_BUFFER_DATA_OFFSET(_NB) ((_NB)->DataOffset)
-#define NET_BUFFER_CURRENT_MDL(_NB) ((_NB)->CurrentMdl)
+#define NET_BUFFER_NEXT_NB(_NB)            ((_NB)->Next)
+#define NET_BUFFER_FIRST_MDL(_NB)          ((_NB)->MdlChain)
+#define NET_BUFFER_DATA_LENGTH(_NB)        ((_NB)->DataLength)
+#define NET_BUFFER_DATA_OFFSET(_NB)        ((_NB)->DataOffset)
+#define NET_BUFFER_CURRENT_MDL(_NB)        ((_NB)->CurrentMdl)
 #define NET_BUFFER_CURRENT_MDL_OFFSET(_NB) ((_NB)->CurrentMdlOffset)
-#define NET_BUFFER_PROTOCOL_RESERVED(_NB) ((_NB)->ProtocolReserved)
-#define NET_BUFFER_MINIPORT_RESERVED(_NB) ((_NB)->MiniportReserved)
-#define NET_BUFFER_CHECKSUM_BIAS(_NB) ((_NB)->ChecksumBias)
+#define NET_BUFFER_PROTOCOL_RESERVED(_NB)  ((_NB)->ProtocolReserved)
+#define NET_BUFFER_MINIPORT_RESERVED(_NB)  ((_NB)->MiniportReserved)
+#define NET_BUFFER_CHECKSUM_BIAS(_NB)      ((_NB)->ChecksumBias)
 
-#define NET_BUFFER_LIST_NEXT_NBL(_NBL) ((_NBL)->Next)
-#define NET_BUFFER_LIST_FIRST_NB(_NBL) ((_NBL)->FirstNetBuffer)
-#define NET_BUFFER_LIST_FLAGS(_NBL) ((_NBL)->Flags)
-#define NET_BUFFER_LIST_NBL_FLAGS(_NBL) ((_NBL)->NblFlags)
-#define NET_BUFFER_LIST_PROTOCOL_RESERVED(_NBL) ((_NBL)->ProtocolReserved)
-#define NET_BUFFER_LIST_MINIPORT_RESERVED(_NBL) ((_NBL)->MiniportReserved)
-#define NET_BUFFER_LIST_CONTEXT_DATA_START(_NBL) \
-    ((PUCHAR)(((_NBL)->Context) + 1) + ((_NBL)->Context)->Offset)
-#define NET_BUFFER_LIST_CONTEXT_DATA_SIZE(_NBL) (((_NBL)->Context)->Size)
-#define NET_BUFFER_LIST_INFO(_NBL, _Id) ((_NBL)->NetBufferListInfo[(_Id)])
-#define NET_BUFFER_LIST_STATUS(_NBL) ((_NBL)->Status)
+#define NET_BUFFER_LIST_NEXT_NBL(_NBL)           ((_NBL)->Next)
+#define NET_BUFFER_LIST_FIRST_NB(_NBL)           ((_NBL)->FirstNetBuffer)
+#define NET_BUFFER_LIST_FLAGS(_NBL)              ((_NBL)->Flags)
+#define NET_BUFFER_LIST_NBL_FLAGS(_NBL)          ((_NBL)->NblFlags)
+#define NET_BUFFER_LIST_PROTOCOL_RESERVED(_NBL)  ((_NBL)->ProtocolReserved)
+#define NET_BUFFER_LIST_MINIPORT_RESERVED(_NBL)  ((_NBL)->MiniportReserved)
+#define NET_BUFFER_LIST_CONTEXT_DATA_START(_NBL) ((PUCHAR)(((_NBL)->Context) + 1) + ((_NBL)->Context)->Offset)
+#define NET_BUFFER_LIST_CONTEXT_DATA_SIZE(_NBL)  (((_NBL)->Context)->Size)
+#define NET_BUFFER_LIST_INFO(_NBL, _Id)          ((_NBL)->NetBufferListInfo[(_Id)])
+#define NET_BUFFER_LIST_STATUS(_NBL)             ((_NBL)->Status)
 
 typedef PMDL(NTAPI *NET_BUFFER_ALLOCATE_MDL_HANDLER)(PULONG BufferSize);
 typedef VOID(NTAPI *NET_BUFFER_FREE_MDL_HANDLER)(PMDL Mdl);
@@ -268,6 +265,4 @@ ABI_ASSERT_OFFSET(NET_BUFFER_LIST, Flags, 136);
 ABI_ASSERT_OFFSET(NET_BUFFER_LIST, Status, 140);
 ABI_ASSERT_OFFSET(NET_BUFFER_LIST, NetBufferListInfo, 144);
 
-#ifdef __cplusplus
-}
-#endif
+ABI_C_END

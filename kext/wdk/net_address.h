@@ -1,13 +1,12 @@
 /*
- * Addresses, protocols and interface numbers as the network headers of Windows name them (ws2def.h, ws2ipdef.h, ifdef.h).
+ * Addresses, protocols and interface numbers as the network headers of Windows name them (ws2def.h, ws2ipdef.h,
+ * ifdef.h).
  */
 #pragma once
 
 #include "abi.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+ABI_C_BEGIN
 
 typedef UINT16 ADDRESS_FAMILY;
 
@@ -46,11 +45,11 @@ typedef NET_IFINDEX IF_INDEX, *PIF_INDEX;
 typedef UINT32 NET_IF_COMPARTMENT_ID, *PNET_IF_COMPARTMENT_ID;
 typedef UINT32 COMPARTMENT_ID, *PCOMPARTMENT_ID;
 
-#define IFI_UNSPECIFIED ((NET_IFINDEX)0)
+#define IFI_UNSPECIFIED                   ((NET_IFINDEX)0)
 #define NET_IF_COMPARTMENT_ID_UNSPECIFIED ((NET_IF_COMPARTMENT_ID)0)
-#define NET_IF_COMPARTMENT_ID_PRIMARY ((NET_IF_COMPARTMENT_ID)1)
-#define UNSPECIFIED_COMPARTMENT_ID NET_IF_COMPARTMENT_ID_UNSPECIFIED
-#define DEFAULT_COMPARTMENT_ID NET_IF_COMPARTMENT_ID_PRIMARY
+#define NET_IF_COMPARTMENT_ID_PRIMARY     ((NET_IF_COMPARTMENT_ID)1)
+#define UNSPECIFIED_COMPARTMENT_ID        NET_IF_COMPARTMENT_ID_UNSPECIFIED
+#define DEFAULT_COMPARTMENT_ID            NET_IF_COMPARTMENT_ID_PRIMARY
 
 typedef struct _SCOPE_ID
 {
@@ -138,6 +137,4 @@ ABI_ASSERT_SIZE(SOCKADDR_INET, 28);
 ABI_ASSERT_SIZE(IP_ADDRESS_PREFIX, 32);
 ABI_ASSERT_SIZE(WSACMSGHDR, 16);
 
-#ifdef __cplusplus
-}
-#endif
+ABI_C_END

@@ -84,7 +84,8 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
         if (!interruption.signal.aborted) throw error;
       });
     await Promise.all([decide(device, policy, report), followBandwidth(device, end, report)]);
-    await report.finish(network.counters());
+    const { permitted, blocked, dropped, held } = network.counters();
+    await report.finish({ permitted, blocked: blocked + dropped, held });
   } finally {
     report.stop();
     process.removeListener('SIGINT', interrupt);

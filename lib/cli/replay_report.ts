@@ -2,7 +2,7 @@
 
 import type { BandwidthEntry, ConnectionEvent, NetVerdictEvent } from '../events.js';
 import { BandwidthEvent } from '../events.js';
-import type { ReplayProgress } from '../simulator.js';
+import type { ReplayProgress } from '../network_options.js';
 import { Verdict } from '../verdicts.js';
 import { jsonLine } from './json_line.js';
 import { write } from './output.js';

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-export const outputDirectory = join(root, 'out', 'test');
+export const outputDirectory = join(root, 'build', 'test');
 
 /** Resolves to `{ok, output}`; never rejects, a command that cannot be started is one that failed. */
 export function run(command, args) {

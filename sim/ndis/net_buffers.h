@@ -28,13 +28,47 @@ struct NetBufferListExtension
     void *net[2]; // of the network stack
 };
 
-NetBufferListExtension &ExtensionOf(NET_BUFFER_LIST *net_buffer_list);
-const NetBufferListExtension &ExtensionOf(const NET_BUFFER_LIST *net_buffer_list);
+// How every net buffer list and net buffer of a machine begins.
+struct ExtendedNetBufferList : NET_BUFFER_LIST
+{
+    NetBufferListExtension extension;
+};
 
-// Bytes that the data start was retreated by since the buffer was made, less those that it was advanced by. The sum over
-// all buffers of all lists of a chain.
-int64_t RetreatBalance(const NET_BUFFER_LIST *chain);
-int64_t RetreatBalance(const NET_BUFFER *net_buffer);
+struct ExtendedNetBuffer : NET_BUFFER
+{
+    int64_t retreat_balance;
+};
+
+inline NetBufferListExtension &ExtensionOf(NET_BUFFER_LIST *net_buffer_list)
+{
+    return static_cast<ExtendedNetBufferList *>(net_buffer_list)->extension;
+}
+
+inline const NetBufferListExtension &ExtensionOf(const NET_BUFFER_LIST *net_buffer_list)
+{
+    return static_cast<const ExtendedNetBufferList *>(net_buffer_list)->extension;
+}
+
+// Bytes that the data start was retreated by since the buffer was made, less those that it was advanced by.
+inline int64_t RetreatBalance(const NET_BUFFER *net_buffer)
+{
+    return static_cast<const ExtendedNetBuffer *>(net_buffer)->retreat_balance;
+}
+
+// The sum over all buffers of all lists of a chain.
+inline int64_t RetreatBalance(const NET_BUFFER_LIST *chain)
+{
+    int64_t sum = 0;
+
+    for (const NET_BUFFER_LIST *list = chain; list != nullptr; list = list->Next)
+    {
+        for (const NET_BUFFER *buffer = list->FirstNetBuffer; buffer != nullptr; buffer = buffer->Next)
+        {
+            sum += RetreatBalance(buffer);
+        }
+    }
+    return sum;
+}
 
 enum class PoolOwner : uint8_t
 {
@@ -64,10 +98,15 @@ class NetBuffers
     NET_BUFFER_LIST *Allocate(NDIS_HANDLE pool, uint16_t context_size, uint16_t context_back_fill, MDL *mdl,
                               uint32_t offset, size_t length);
 
+    // A list of the stack's with one net buffer over `length` contiguous bytes of its own, with `headroom` bytes of unused
+    // space before them; in one piece, and not from pool memory. The bytes are at *data, unspecified, and live as long as
+    // the list does.
+    NET_BUFFER_LIST *AllocatePacket(uint32_t headroom, uint32_t length, uint8_t **data);
+
     // One more net buffer at the end of the list.
     NET_BUFFER *AddNetBuffer(NET_BUFFER_LIST *net_buffer_list, MDL *mdl, uint32_t offset, size_t length);
 
-    // Frees the list with its net buffers. MDLs that a retreat allocated must be gone.
+    // Frees the list with its net buffers. Of a list of the stack's, MDLs that a retreat allocated must be gone.
     void Free(NET_BUFFER_LIST *net_buffer_list);
 
     // A list whose net buffers describe the same bytes by MDLs of their own. The original's ChildRefCount counts it and

@@ -107,18 +107,15 @@ extern "C" ULONG DbgPrintEx(ULONG, ULONG, PCSTR Format, ...)
 extern "C" int _vsnprintf(char *Buffer, size_t Count, const char *Format, va_list Arguments)
 {
     va_list again;
-    int length;
 
     RequireNarrowFormat(Format);
     va_copy(again, Arguments);
-    length = std::vsnprintf(nullptr, 0, Format, Arguments);
-    if (length >= 0 && static_cast<size_t>(length) < Count)
+
+    int length = std::vsnprintf(Buffer, Count, Format, Arguments);
+
+    if (length >= 0 && static_cast<size_t>(length) >= Count)
     {
-        std::vsnprintf(Buffer, Count, Format, again);
-    }
-    else if (length >= 0)
-    {
-        // The C library would put a terminator in the place of the last character.
+        // The last character has become a terminator, which this function does not give.
         std::string text(static_cast<size_t>(length) + 1, '\0');
 
         std::vsnprintf(text.data(), text.size(), Format, again);

@@ -11,8 +11,10 @@
 
 #include <optional>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 // What the callouts of one classify are called with.
 struct Arguments
@@ -255,9 +257,8 @@ ClassifyResult EngineState::Classify(const ClassifyInput &input)
         result.pended = true;
         if (pended.LeaveClassify(*frame.pended))
         {
-            machine.scheduler().Queue(DISPATCH_LEVEL, [operation = frame.pended] {
-                operation->on_complete(operation->net_buffer_list);
-            });
+            machine.scheduler().Queue(DISPATCH_LEVEL, [operation = frame.pended]
+                                      { operation->on_complete(operation->net_buffer_list); });
         }
     }
     return result;

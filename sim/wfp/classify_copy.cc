@@ -23,8 +23,10 @@
 #define SIM_ALLOW(address, length)  static_cast<void>(0)
 #endif
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr uint8_t kPoison = 0xDD;
 constexpr size_t kBlockBytes = 16 * 1024;
@@ -89,7 +91,8 @@ class ClassifyCopy::Buffer
         {
             if (block_[i] != kPoison)
             {
-                Bugcheck("WFP_CLASSIFY_DATA_WRITTEN", "values or metadata of a classify were written after it returned");
+                Bugcheck("WFP_CLASSIFY_DATA_WRITTEN",
+                         "values or metadata of a classify were written after it returned");
             }
         }
     }

@@ -1,5 +1,5 @@
-// The verifier's copy of what a callout is shown. It is overwritten when the classify returns, so that a driver that kept a
-// pointer into it does not get away with it.
+// The verifier's copy of what a callout is shown. It is overwritten when the classify returns, so that a driver that
+// kept a pointer into it does not get away with it.
 //
 // Concurrency: belongs to the thread that makes it.
 #pragma once
@@ -14,7 +14,8 @@
 #include <cstdint>
 #include <memory>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class ClassifyCopy
 {

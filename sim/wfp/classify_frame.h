@@ -7,7 +7,8 @@
 
 #include <memory>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class EngineState;
 

@@ -7,7 +7,8 @@
 
 #include <fwpsk.h>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct Decision
 {

@@ -6,7 +6,8 @@
 #include "nt/irql.h"
 #include "nt/scheduler.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 EngineState::EngineState(Machine &machine_of_engine)
     : machine(machine_of_engine), management([this](const LayerSet &layers) { FiltersChanged(layers); }),
@@ -30,15 +31,17 @@ void EngineState::FiltersChanged(const LayerSet &layers)
         }
         if (reauthorizer.load() != nullptr && !reauthorization_queued_[layer].exchange(true))
         {
-            machine.scheduler().Queue(PASSIVE_LEVEL, [this, layer] {
-                Reauthorizer *told = reauthorizer.load();
+            machine.scheduler().Queue(PASSIVE_LEVEL,
+                                      [this, layer]
+                                      {
+                                          Reauthorizer *told = reauthorizer.load();
 
-                reauthorization_queued_[layer].store(false);
-                if (told != nullptr)
-                {
-                    told->FiltersChanged(layer);
-                }
-            });
+                                          reauthorization_queued_[layer].store(false);
+                                          if (told != nullptr)
+                                          {
+                                              told->FiltersChanged(layer);
+                                          }
+                                      });
         }
     }
 }
@@ -55,9 +58,7 @@ void EngineState::RequireNothingHeld(const char *function) const
     }
 }
 
-Engine::Engine(Machine &machine) : state_(std::make_unique<EngineState>(machine))
-{
-}
+Engine::Engine(Machine &machine) : state_(std::make_unique<EngineState>(machine)) {}
 
 Engine::~Engine() = default;
 

@@ -1,9 +1,9 @@
 // The filter engine of a simulated computer: what the network stack calls (Classify), what a test adjusts, and the
 // implementation behind the driver's Fwpm*/Fwps* calls.
 //
-// Concurrency: every public method may be called from any thread. Callouts, completions, reauthorization, deliveries and
-// origin callbacks run with no engine lock held, so each of them may call the engine again. Classify takes no lock: it
-// reads an immutable snapshot of its layer's filters, protected by reader counts (read_section.h).
+// Concurrency: every public method may be called from any thread. Callouts, completions, reauthorization, deliveries
+// and origin callbacks run with no engine lock held, so each of them may call the engine again. Classify takes no lock:
+// it reads an immutable snapshot of its layer's filters, protected by reader counts (read_section.h).
 #pragma once
 
 #include <ntddk.h>
@@ -21,27 +21,29 @@
 
 #include "packet_origin.h"
 
-namespace sim {
+namespace sim
+{
 class Machine;
 }
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
-// Called once when the driver completes the operation that it pended: on any thread, at PASSIVE or DISPATCH level. It may
-// run before Classify has returned to its caller, when another thread completes at once, but never inside the callout
-// that pended. net_buffer_list is what the driver gave to FwpsCompleteOperation0.
-using OperationCompletion = std::function<void(NET_BUFFER_LIST* net_buffer_list)>;
+// Called once when the driver completes the operation that it pended: on any thread, at PASSIVE or DISPATCH level. It
+// may run before Classify has returned to its caller, when another thread completes at once, but never inside the
+// callout that pended. net_buffer_list is what the driver gave to FwpsCompleteOperation0.
+using OperationCompletion = std::function<void(NET_BUFFER_LIST *net_buffer_list)>;
 
 struct ClassifyInput
 {
     uint16_t layer = 0;
-    FWPS_INCOMING_VALUES0* values = nullptr; // layerId and valueCount set
-    FWPS_INCOMING_METADATA_VALUES0* metadata = nullptr; // completionHandle is set by the engine at the ALE_AUTH layers
-    void* layer_data = nullptr; // NET_BUFFER_LIST chain; at STREAM an FWPS_STREAM_CALLOUT_IO_PACKET0; or none
+    FWPS_INCOMING_VALUES0 *values = nullptr;            // layerId and valueCount set
+    FWPS_INCOMING_METADATA_VALUES0 *metadata = nullptr; // completionHandle is set by the engine at the ALE_AUTH layers
+    void *layer_data = nullptr; // NET_BUFFER_LIST chain; at STREAM an FWPS_STREAM_CALLOUT_IO_PACKET0; or none
     uint64_t flow_handle = 0;
-    bool can_pend = false; // a first authorization; otherwise FwpsPendOperation0 gives STATUS_FWP_CANNOT_PEND
+    bool can_pend = false;           // a first authorization; otherwise FwpsPendOperation0 gives STATUS_FWP_CANNOT_PEND
     OperationCompletion on_complete; // needed where can_pend
-    PacketOrigin* origin = nullptr;
+    PacketOrigin *origin = nullptr;
 };
 
 struct ClassifyResult
@@ -53,10 +55,11 @@ struct ClassifyResult
     };
 
     Action action = kPermit;
-    bool absorbed = false; // meaningful with kBlock: discard silently
-    bool pended = false; // on_complete will be called
+    bool absorbed = false;   // meaningful with kBlock: discard silently
+    bool pended = false;     // on_complete will be called
     bool has_copies = false; // the driver kept a copy: the origin will resolve (or has, when injected inside)
-    bool referenced = false; // FwpsReferenceNetBufferList0 or a clone holds layer_data: free it by ReleaseWhenUnreferenced
+    bool referenced =
+        false; // FwpsReferenceNetBufferList0 or a clone holds layer_data: free it by ReleaseWhenUnreferenced
 };
 
 // One injection, as the network stack sees it. The pointers are valid until Deliver returns.
@@ -78,30 +81,30 @@ struct Injection
     uint64_t endpoint_handle = 0; // transport send only, as the four below
     std::array<uint8_t, 16> remote_address{};
     SCOPE_ID remote_scope{};
-    const WSACMSGHDR* control_data = nullptr;
+    const WSACMSGHDR *control_data = nullptr;
     uint32_t control_data_length = 0;
-    NET_BUFFER_LIST* net_buffer_list = nullptr; // the driver's; one list, Next is null
-    PacketOrigin* origin = nullptr; // of the packet that this is a copy of, or none
+    NET_BUFFER_LIST *net_buffer_list = nullptr; // the driver's; one list, Next is null
+    PacketOrigin *origin = nullptr;             // of the packet that this is a copy of, or none
 };
 
 class InjectionTarget
 {
-public:
+  public:
     virtual ~InjectionTarget() = default;
 
     // Takes the packet into the stack: it is classified again, with its injection state, and goes its way. Called at
-    // DISPATCH_LEVEL once an injection. A net buffer list of the target's own that stands for the injected one takes its
-    // injection state over by Engine::CopyInjectionState. The result becomes the status of the net buffer list.
-    virtual NTSTATUS Deliver(const Injection& injection) = 0;
+    // DISPATCH_LEVEL once an injection. A net buffer list of the target's own that stands for the injected one takes
+    // its injection state over by Engine::CopyInjectionState. The result becomes the status of the net buffer list.
+    virtual NTSTATUS Deliver(const Injection &injection) = 0;
 };
 
 class Reauthorizer
 {
-public:
+  public:
     virtual ~Reauthorizer() = default;
 
-    // The filters of an ALE_AUTH layer changed. Called at PASSIVE_LEVEL from the scheduler; changes that came together may
-    // give one call.
+    // The filters of an ALE_AUTH layer changed. Called at PASSIVE_LEVEL from the scheduler; changes that came together
+    // may give one call.
     virtual void FiltersChanged(uint16_t layer) = 0;
 };
 
@@ -121,12 +124,13 @@ struct InjectionBehavior
     enum Mode : uint8_t
     {
         kDeferred, // delivered and completed by the scheduler at DISPATCH_LEVEL
-        kInline, // delivered and completed before the call returns
-        kFail // the call returns `status`, nothing is delivered, the completion function is not called
+        kInline,   // delivered and completed before the call returns
+        kFail      // the call returns `status`, nothing is delivered, the completion function is not called
     };
 
     Mode mode = kDeferred;
-    NTSTATUS status = STATUS_SUCCESS; // kFail: of the call; otherwise given to completions in place of Deliver's, if an error
+    NTSTATUS status =
+        STATUS_SUCCESS; // kFail: of the call; otherwise given to completions in place of Deliver's, if an error
 };
 
 struct EngineCounters
@@ -143,34 +147,34 @@ class EngineState;
 
 class Engine
 {
-public:
-    explicit Engine(Machine& machine);
+  public:
+    explicit Engine(Machine &machine);
     ~Engine(); // bugchecks on what the driver left behind
 
-    Engine(const Engine&) = delete;
-    Engine& operator=(const Engine&) = delete;
+    Engine(const Engine &) = delete;
+    Engine &operator=(const Engine &) = delete;
 
     // The machine's filters of input.layer decide. Allocates nothing unless an operation is pended.
-    ClassifyResult Classify(const ClassifyInput& input);
+    ClassifyResult Classify(const ClassifyInput &input);
 
     // Whether classifying at the layer can matter at all.
     bool has_filters(uint16_t layer) const;
 
     // For a layer_data whose classify said `referenced`: calls `release` once the driver has let go of it.
-    void ReleaseWhenUnreferenced(NET_BUFFER_LIST* net_buffer_list, std::function<void()> release);
+    void ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release);
 
     // `to` stands for `from` from now on: FwpsQueryPacketInjectionState0 answers for it as for `from`.
-    static void CopyInjectionState(const NET_BUFFER_LIST* from, NET_BUFFER_LIST* to);
+    static void CopyInjectionState(const NET_BUFFER_LIST *from, NET_BUFFER_LIST *to);
 
     // A filter of another product, in a sublayer of its own of the given weight, without conditions.
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
     void RemoveForeignFilter(uint64_t id);
 
     // Set and cleared while nothing is classified or in flight.
-    void SetInjectionTarget(InjectionTarget* target);
-    void SetReauthorizer(Reauthorizer* reauthorizer);
+    void SetInjectionTarget(InjectionTarget *target);
+    void SetReauthorizer(Reauthorizer *reauthorizer);
 
-    void SetInjectionBehavior(const InjectionBehavior& behavior);
+    void SetInjectionBehavior(const InjectionBehavior &behavior);
 
     // The next FwpsPendOperation0 calls return `status` (an error) instead of pending; STATUS_SUCCESS ends it.
     void SetPendFailure(NTSTATUS status);
@@ -181,9 +185,9 @@ public:
 
     EngineCounters counters() const;
 
-    EngineState& state() { return *state_; } // of the Fwpm*/Fwps* functions
+    EngineState &state() { return *state_; } // of the Fwpm*/Fwps* functions
 
-private:
+  private:
     std::unique_ptr<EngineState> state_;
 };
 

@@ -12,7 +12,8 @@
 #include <atomic>
 #include <cstdint>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class EngineState
 {
@@ -25,8 +26,8 @@ class EngineState
 
     NTSTATUS Pend(HANDLE completion_handle, HANDLE *context);
 
-    // For calls that may call out of the driver, or back into it: no lock may be held, and inside a classify the IRQL must
-    // be the one that the callout was called at.
+    // For calls that may call out of the driver, or back into it: no lock may be held, and inside a classify the IRQL
+    // must be the one that the callout was called at.
     void RequireNothingHeld(const char *function) const;
 
     Machine &machine;

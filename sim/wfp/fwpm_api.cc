@@ -5,7 +5,8 @@
 #include "nt/fault_injection.h"
 #include "nt/irql.h"
 
-namespace {
+namespace
+{
 
 using sim::wfp::EngineState;
 
@@ -26,8 +27,6 @@ bool FaultInjected(EngineState &engine)
 
 } // namespace
 
-extern "C" {
-
 NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, SEC_WINNT_AUTH_IDENTITY_W *,
                                const FWPM_SESSION0 *session, HANDLE *engineHandle)
 {
@@ -41,8 +40,7 @@ NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, S
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.management.OpenSession(session, engineHandle);
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES : engine.management.OpenSession(session, engineHandle);
 }
 
 NTSTATUS NTAPI FwpmEngineClose0(HANDLE engineHandle)
@@ -114,5 +112,3 @@ NTSTATUS NTAPI FwpmFilterDeleteById0(HANDLE engineHandle, UINT64 id)
 {
     return EnterManagement(__func__).management.DeleteFilter(engineHandle, id);
 }
-
-} // extern "C"

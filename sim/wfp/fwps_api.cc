@@ -9,7 +9,8 @@
 
 #include <algorithm>
 
-namespace {
+namespace
+{
 
 using sim::Bugcheck;
 using sim::wfp::ClassifyFrame;
@@ -72,14 +73,11 @@ size_t AddressLength(ADDRESS_FAMILY family)
 
 } // namespace
 
-extern "C" {
-
 NTSTATUS NTAPI FwpsCalloutRegister1(void *deviceObject, const FWPS_CALLOUT1 *callout, UINT32 *calloutId)
 {
     EngineState &engine = EnterPassive(__func__);
 
-    if (deviceObject == nullptr || callout == nullptr || callout->classifyFn == nullptr ||
-        callout->notifyFn == nullptr)
+    if (deviceObject == nullptr || callout == nullptr || callout->classifyFn == nullptr || callout->notifyFn == nullptr)
     {
         return STATUS_INVALID_PARAMETER;
     }
@@ -288,23 +286,20 @@ void NTAPI FwpsDereferenceNetBufferList0(NET_BUFFER_LIST *netBufferList, BOOLEAN
     EnterCallingOut(__func__).lists.Dereference(netBufferList);
 }
 
-NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(
-    NET_BUFFER_LIST *netBufferList, ULONG headerIncludeHeaderLength, ADDRESS_FAMILY addressFamily,
-    const UCHAR *sourceAddress, const UCHAR *remoteAddress, IPPROTO nextProtocol, UINT64, const WSACMSGHDR *, ULONG,
-    UINT32 flags, PVOID reserved, IF_INDEX, IF_INDEX)
+NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(NET_BUFFER_LIST *netBufferList, ULONG headerIncludeHeaderLength,
+                                                        ADDRESS_FAMILY addressFamily, const UCHAR *sourceAddress,
+                                                        const UCHAR *remoteAddress, IPPROTO nextProtocol, UINT64,
+                                                        const WSACMSGHDR *, ULONG, UINT32 flags, PVOID reserved,
+                                                        IF_INDEX, IF_INDEX)
 {
     EngineState &engine = EnterAtDispatch(__func__);
 
     if (netBufferList == nullptr || netBufferList->FirstNetBuffer == nullptr || flags != 0 || reserved != nullptr ||
-        sourceAddress == nullptr || remoteAddress == nullptr ||
-        (addressFamily != AF_INET && addressFamily != AF_INET6))
+        sourceAddress == nullptr || remoteAddress == nullptr || (addressFamily != AF_INET && addressFamily != AF_INET6))
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine)
-               ? STATUS_INSUFFICIENT_RESOURCES
-               : sim::wfp::PrependIpHeader(*netBufferList->FirstNetBuffer, headerIncludeHeaderLength, addressFamily,
-                                           sourceAddress, remoteAddress, nextProtocol);
+    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
+                                 : sim::wfp::PrependIpHeader(*netBufferList->FirstNetBuffer, headerIncludeHeaderLength,
+                                                             addressFamily, sourceAddress, remoteAddress, nextProtocol);
 }
-
-} // extern "C"

@@ -5,7 +5,8 @@
 
 #include <cstdint>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 enum class HandleKind : uint8_t
 {

@@ -11,8 +11,10 @@
 #include <algorithm>
 #include <chrono>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr std::chrono::seconds kDestroyLimit{60};
 constexpr UINT32 kKnownTypes = FWPS_INJECTION_TYPE_STREAM | FWPS_INJECTION_TYPE_TRANSPORT |
@@ -73,9 +75,7 @@ struct Injections::Pending
     std::vector<uint8_t> control_data; // as it was at the call
 };
 
-Injections::Injections(Machine &machine) : machine_(machine)
-{
-}
+Injections::Injections(Machine &machine) : machine_(machine) {}
 
 NTSTATUS Injections::CreateHandle(ADDRESS_FAMILY family, UINT32 types, HANDLE *handle)
 {

@@ -1,7 +1,7 @@
 // Injection handles and the packets that the driver gives back to the stack.
 //
-// Concurrency: functions may be called from any thread. One mutex guards the handles; deliveries and completions run with
-// it released. A handle counts its injections in flight; destroying it waits for them.
+// Concurrency: functions may be called from any thread. One mutex guards the handles; deliveries and completions run
+// with it released. A handle counts its injections in flight; destroying it waits for them.
 #pragma once
 
 #include "engine.h"
@@ -14,7 +14,8 @@
 #include <mutex>
 #include <vector>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class Injections
 {

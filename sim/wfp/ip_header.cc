@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr ULONG kIpv4Length = 20;
 constexpr ULONG kIpv6Length = 40;

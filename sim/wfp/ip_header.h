@@ -5,7 +5,8 @@
 
 #include <ndis.h>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 // Puts it in place of `replaced` bytes at the start of the data.
 NTSTATUS PrependIpHeader(NET_BUFFER &net_buffer, ULONG replaced, ADDRESS_FAMILY family, const UCHAR *source,

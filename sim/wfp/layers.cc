@@ -7,8 +7,10 @@
 #include <array>
 #include <cstring>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 using LayerTable = std::array<Layer, kLayerIds>;
 

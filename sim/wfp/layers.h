@@ -10,11 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 enum class LayerKind : uint8_t
 {
-    kNone, // no such layer
+    kNone,   // no such layer
     kPacket, // layer data is a chain of net buffer lists
     kStream, // layer data is a stream I/O packet
     kDatagram,

@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class PacketOrigin;
 
@@ -19,7 +20,7 @@ enum ListFlags : uint32_t
 
 struct ListState
 {
-    uint64_t injectors; // handle numbers, 16 bits each, the latest lowest
+    uint64_t injectors;       // handle numbers, 16 bits each, the latest lowest
     HANDLE injection_context; // of the latest
     PacketOrigin *origin;
     uint32_t flags;

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <chrono>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr SessionId kForeignSession = ~SessionId{0};
 constexpr uint32_t kDefaultWaitMilliseconds = 15000;
@@ -106,8 +108,8 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
             continue;
         }
 
-        const NTSTATUS status = callout->second.functions.notifyFn(FWPS_CALLOUT_NOTIFY_ADD_FILTER, &filter->key,
-                                                                   &filter->runtime);
+        const NTSTATUS status =
+            callout->second.functions.notifyFn(FWPS_CALLOUT_NOTIFY_ADD_FILTER, &filter->key, &filter->runtime);
 
         if (!NT_SUCCESS(status))
         {
@@ -175,14 +177,20 @@ NTSTATUS Management::CloseSession(HANDLE handle)
     }
 
     session.wait_milliseconds = kWaitForever;
-    return Edited(session, [](const Session &owner, Configuration &configuration) {
-        EraseIf(configuration.filters, [&](const Filter &filter) {
-            return filter.owner == owner.id || configuration.sub_layers.at(filter.sub_layer)->owner == owner.id;
+    return Edited(
+        session,
+        [](const Session &owner, Configuration &configuration)
+        {
+            EraseIf(configuration.filters,
+                    [&](const Filter &filter)
+                    {
+                        return filter.owner == owner.id ||
+                               configuration.sub_layers.at(filter.sub_layer)->owner == owner.id;
+                    });
+            EraseIf(configuration.callouts, [&](const ManagedCallout &callout) { return callout.owner == owner.id; });
+            EraseIf(configuration.sub_layers, [&](const SubLayer &sub_layer) { return sub_layer.owner == owner.id; });
+            return STATUS_SUCCESS;
         });
-        EraseIf(configuration.callouts, [&](const ManagedCallout &callout) { return callout.owner == owner.id; });
-        EraseIf(configuration.sub_layers, [&](const SubLayer &sub_layer) { return sub_layer.owner == owner.id; });
-        return STATUS_SUCCESS;
-    });
 }
 
 NTSTATUS Management::Begin(HANDLE handle, UINT32 flags)
@@ -381,15 +389,19 @@ NTSTATUS Management::AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer)
     {
         return STATUS_FWP_NULL_DISPLAY_NAME;
     }
-    return WithConfiguration(handle, [&](const Session &session, Configuration &configuration) {
-        const auto made = std::make_shared<SubLayer>();
+    return WithConfiguration(handle,
+                             [&](const Session &session, Configuration &configuration)
+                             {
+                                 const auto made = std::make_shared<SubLayer>();
 
-        made->key = IsZero(sub_layer->subLayerKey) ? MakeKeyLocked() : sub_layer->subLayerKey;
-        made->weight = sub_layer->weight;
-        made->order = ++last_order_;
-        made->owner = session.dynamic ? session.id : 0;
-        return configuration.sub_layers.emplace(made->key, made).second ? STATUS_SUCCESS : STATUS_FWP_ALREADY_EXISTS;
-    });
+                                 made->key = IsZero(sub_layer->subLayerKey) ? MakeKeyLocked() : sub_layer->subLayerKey;
+                                 made->weight = sub_layer->weight;
+                                 made->order = ++last_order_;
+                                 made->owner = session.dynamic ? session.id : 0;
+                                 return configuration.sub_layers.emplace(made->key, made).second
+                                            ? STATUS_SUCCESS
+                                            : STATUS_FWP_ALREADY_EXISTS;
+                             });
 }
 
 NTSTATUS Management::AddCallout(HANDLE handle, const FWPM_CALLOUT0 *callout, UINT32 *id)
@@ -405,23 +417,25 @@ NTSTATUS Management::AddCallout(HANDLE handle, const FWPM_CALLOUT0 *callout, UIN
     {
         return STATUS_FWP_LAYER_NOT_FOUND;
     }
-    return WithConfiguration(handle, [&](const Session &session, Configuration &configuration) {
-        const auto made = std::make_shared<ManagedCallout>();
+    return WithConfiguration(handle,
+                             [&](const Session &session, Configuration &configuration)
+                             {
+                                 const auto made = std::make_shared<ManagedCallout>();
 
-        made->key = IsZero(callout->calloutKey) ? MakeKeyLocked() : callout->calloutKey;
-        made->layer = layer;
-        made->id = CalloutIdLocked(made->key);
-        made->owner = session.dynamic ? session.id : 0;
-        if (!configuration.callouts.emplace(made->key, made).second)
-        {
-            return STATUS_FWP_ALREADY_EXISTS;
-        }
-        if (id != nullptr)
-        {
-            *id = made->id;
-        }
-        return STATUS_SUCCESS;
-    });
+                                 made->key = IsZero(callout->calloutKey) ? MakeKeyLocked() : callout->calloutKey;
+                                 made->layer = layer;
+                                 made->id = CalloutIdLocked(made->key);
+                                 made->owner = session.dynamic ? session.id : 0;
+                                 if (!configuration.callouts.emplace(made->key, made).second)
+                                 {
+                                     return STATUS_FWP_ALREADY_EXISTS;
+                                 }
+                                 if (id != nullptr)
+                                 {
+                                     *id = made->id;
+                                 }
+                                 return STATUS_SUCCESS;
+                             });
 }
 
 NTSTATUS Management::AddFilter(HANDLE handle, const FWPM_FILTER0 *filter, UINT64 *id)
@@ -430,22 +444,24 @@ NTSTATUS Management::AddFilter(HANDLE handle, const FWPM_FILTER0 *filter, UINT64
     {
         return STATUS_FWP_NULL_DISPLAY_NAME;
     }
-    return WithConfiguration(handle, [&](const Session &session, Configuration &configuration) {
-        const auto made = std::make_shared<Filter>();
-        const NTSTATUS status = MakeFilterLocked(configuration, *filter, made.get());
+    return WithConfiguration(handle,
+                             [&](const Session &session, Configuration &configuration)
+                             {
+                                 const auto made = std::make_shared<Filter>();
+                                 const NTSTATUS status = MakeFilterLocked(configuration, *filter, made.get());
 
-        if (!NT_SUCCESS(status))
-        {
-            return status;
-        }
-        made->owner = session.dynamic ? session.id : 0;
-        configuration.filters.emplace(made->runtime.filterId, made);
-        if (id != nullptr)
-        {
-            *id = made->runtime.filterId;
-        }
-        return static_cast<NTSTATUS>(STATUS_SUCCESS);
-    });
+                                 if (!NT_SUCCESS(status))
+                                 {
+                                     return status;
+                                 }
+                                 made->owner = session.dynamic ? session.id : 0;
+                                 configuration.filters.emplace(made->runtime.filterId, made);
+                                 if (id != nullptr)
+                                 {
+                                     *id = made->runtime.filterId;
+                                 }
+                                 return static_cast<NTSTATUS>(STATUS_SUCCESS);
+                             });
 }
 
 NTSTATUS Management::MakeFilterLocked(const Configuration &configuration, const FWPM_FILTER0 &filter, Filter *made)
@@ -524,20 +540,22 @@ NTSTATUS Management::MakeFilterLocked(const Configuration &configuration, const 
 
 NTSTATUS Management::DeleteFilter(HANDLE handle, UINT64 id)
 {
-    return WithConfiguration(handle, [&](const Session &session, Configuration &configuration) {
-        const auto filter = configuration.filters.find(id);
+    return WithConfiguration(handle,
+                             [&](const Session &session, Configuration &configuration)
+                             {
+                                 const auto filter = configuration.filters.find(id);
 
-        if (filter == configuration.filters.end())
-        {
-            return STATUS_FWP_FILTER_NOT_FOUND;
-        }
-        if (filter->second->owner != 0 && filter->second->owner != session.id)
-        {
-            return STATUS_FWP_WRONG_SESSION;
-        }
-        configuration.filters.erase(filter);
-        return STATUS_SUCCESS;
-    });
+                                 if (filter == configuration.filters.end())
+                                 {
+                                     return STATUS_FWP_FILTER_NOT_FOUND;
+                                 }
+                                 if (filter->second->owner != 0 && filter->second->owner != session.id)
+                                 {
+                                     return STATUS_FWP_WRONG_SESSION;
+                                 }
+                                 configuration.filters.erase(filter);
+                                 return STATUS_SUCCESS;
+                             });
 }
 
 uint64_t Management::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action)
@@ -547,49 +565,51 @@ uint64_t Management::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAc
 
     session.id = kForeignSession;
     session.wait_milliseconds = kWaitForever;
-    Edited(session, [&](const Session &, Configuration &configuration) {
-        const auto sub_layer = std::make_shared<SubLayer>();
-        const auto filter = std::make_shared<Filter>();
+    Edited(session,
+           [&](const Session &, Configuration &configuration)
+           {
+               const auto sub_layer = std::make_shared<SubLayer>();
+               const auto filter = std::make_shared<Filter>();
 
-        sub_layer->key = MakeKeyLocked();
-        sub_layer->weight = weight;
-        sub_layer->order = ++last_order_;
-        sub_layer->owner = kForeignSession;
-        configuration.sub_layers.emplace(sub_layer->key, sub_layer);
+               sub_layer->key = MakeKeyLocked();
+               sub_layer->weight = weight;
+               sub_layer->order = ++last_order_;
+               sub_layer->owner = kForeignSession;
+               configuration.sub_layers.emplace(sub_layer->key, sub_layer);
 
-        filter->key = MakeKeyLocked();
-        filter->sub_layer = sub_layer->key;
-        filter->layer = layer;
-        filter->owner = kForeignSession;
-        filter->runtime.filterId = ++last_filter_;
-        filter->runtime.subLayerWeight = weight;
-        switch (action)
-        {
-        case ForeignAction::kContinue:
-            filter->kind = FilterKind::kContinue;
-            break;
-        case ForeignAction::kHardPermit:
-            filter->runtime.flags = FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT;
-            filter->kind = FilterKind::kPermit;
-            break;
-        case ForeignAction::kSoftPermit:
-            filter->kind = FilterKind::kPermit;
-            break;
-        case ForeignAction::kHardBlock:
-            filter->runtime.flags = FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT;
-            filter->kind = FilterKind::kBlock;
-            break;
-        case ForeignAction::kSoftBlock:
-            filter->kind = FilterKind::kBlock;
-            break;
-        case ForeignAction::kVeto:
-            filter->kind = FilterKind::kVeto;
-            break;
-        }
-        id = filter->runtime.filterId;
-        configuration.filters.emplace(id, filter);
-        return static_cast<NTSTATUS>(STATUS_SUCCESS);
-    });
+               filter->key = MakeKeyLocked();
+               filter->sub_layer = sub_layer->key;
+               filter->layer = layer;
+               filter->owner = kForeignSession;
+               filter->runtime.filterId = ++last_filter_;
+               filter->runtime.subLayerWeight = weight;
+               switch (action)
+               {
+               case ForeignAction::kContinue:
+                   filter->kind = FilterKind::kContinue;
+                   break;
+               case ForeignAction::kHardPermit:
+                   filter->runtime.flags = FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT;
+                   filter->kind = FilterKind::kPermit;
+                   break;
+               case ForeignAction::kSoftPermit:
+                   filter->kind = FilterKind::kPermit;
+                   break;
+               case ForeignAction::kHardBlock:
+                   filter->runtime.flags = FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT;
+                   filter->kind = FilterKind::kBlock;
+                   break;
+               case ForeignAction::kSoftBlock:
+                   filter->kind = FilterKind::kBlock;
+                   break;
+               case ForeignAction::kVeto:
+                   filter->kind = FilterKind::kVeto;
+                   break;
+               }
+               id = filter->runtime.filterId;
+               configuration.filters.emplace(id, filter);
+               return static_cast<NTSTATUS>(STATUS_SUCCESS);
+           });
     return id;
 }
 
@@ -599,17 +619,19 @@ void Management::RemoveForeignFilter(uint64_t id)
 
     session.id = kForeignSession;
     session.wait_milliseconds = kWaitForever;
-    Edited(session, [&](const Session &, Configuration &configuration) {
-        const auto filter = configuration.filters.find(id);
+    Edited(session,
+           [&](const Session &, Configuration &configuration)
+           {
+               const auto filter = configuration.filters.find(id);
 
-        if (filter == configuration.filters.end())
-        {
-            return STATUS_FWP_FILTER_NOT_FOUND;
-        }
-        configuration.sub_layers.erase(filter->second->sub_layer);
-        configuration.filters.erase(filter);
-        return STATUS_SUCCESS;
-    });
+               if (filter == configuration.filters.end())
+               {
+                   return STATUS_FWP_FILTER_NOT_FOUND;
+               }
+               configuration.sub_layers.erase(filter->second->sub_layer);
+               configuration.filters.erase(filter);
+               return STATUS_SUCCESS;
+           });
 }
 
 // Runtime callouts
@@ -698,12 +720,10 @@ NTSTATUS Management::UnregisterCallout(UINT32 id)
 
 bool Management::InUseLocked(UINT32 callout) const
 {
-    const auto uses = [&](const auto &entry) {
-        return IsCallout(entry.second->kind) && entry.second->runtime.action.calloutId == callout;
-    };
-    const auto any_uses = [&](const Configuration &configuration) {
-        return std::any_of(configuration.filters.begin(), configuration.filters.end(), uses);
-    };
+    const auto uses = [&](const auto &entry)
+    { return IsCallout(entry.second->kind) && entry.second->runtime.action.calloutId == callout; };
+    const auto any_uses = [&](const Configuration &configuration)
+    { return std::any_of(configuration.filters.begin(), configuration.filters.end(), uses); };
     return any_uses(committed_) || (transaction_ != nullptr && any_uses(transaction_->working));
 }
 
@@ -729,9 +749,8 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
 {
     auto snapshot = std::make_unique<LayerSnapshot>();
     auto &filters = snapshot->filters;
-    const auto sub_layer_of = [&](const std::shared_ptr<const Filter> &filter) -> const SubLayer & {
-        return *committed_.sub_layers.at(filter->sub_layer);
-    };
+    const auto sub_layer_of = [&](const std::shared_ptr<const Filter> &filter) -> const SubLayer &
+    { return *committed_.sub_layers.at(filter->sub_layer); };
 
     for (const auto &[id, filter] : committed_.filters)
     {
@@ -744,24 +763,26 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
     {
         return nullptr;
     }
-    std::sort(filters.begin(), filters.end(), [&](const auto &a, const auto &b) {
-        const SubLayer &sub_layer_a = sub_layer_of(a);
-        const SubLayer &sub_layer_b = sub_layer_of(b);
+    std::sort(filters.begin(), filters.end(),
+              [&](const auto &a, const auto &b)
+              {
+                  const SubLayer &sub_layer_a = sub_layer_of(a);
+                  const SubLayer &sub_layer_b = sub_layer_of(b);
 
-        if (sub_layer_a.weight != sub_layer_b.weight)
-        {
-            return sub_layer_a.weight > sub_layer_b.weight;
-        }
-        if (sub_layer_a.order != sub_layer_b.order)
-        {
-            return sub_layer_a.order < sub_layer_b.order;
-        }
-        if (a->weight != b->weight)
-        {
-            return a->weight > b->weight;
-        }
-        return a->runtime.filterId < b->runtime.filterId;
-    });
+                  if (sub_layer_a.weight != sub_layer_b.weight)
+                  {
+                      return sub_layer_a.weight > sub_layer_b.weight;
+                  }
+                  if (sub_layer_a.order != sub_layer_b.order)
+                  {
+                      return sub_layer_a.order < sub_layer_b.order;
+                  }
+                  if (a->weight != b->weight)
+                  {
+                      return a->weight > b->weight;
+                  }
+                  return a->runtime.filterId < b->runtime.filterId;
+              });
 
     snapshot->layer = &LayerById(layer);
     snapshot->entries.resize(filters.size());

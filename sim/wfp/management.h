@@ -1,8 +1,8 @@
 // Sessions, transactions and the objects they hold; publishes a snapshot of each layer for classifies to read.
 //
-// Concurrency: one mutex guards everything but the published snapshots. notifyFn runs with the mutex released, while the
-// transaction still counts as open, so that nothing else changes meanwhile. Snapshots that were replaced are freed once
-// no classify can be reading them.
+// Concurrency: one mutex guards everything but the published snapshots. notifyFn runs with the mutex released, while
+// the transaction still counts as open, so that nothing else changes meanwhile. Snapshots that were replaced are freed
+// once no classify can be reading them.
 #pragma once
 
 #include "engine.h"
@@ -22,7 +22,8 @@
 #include <thread>
 #include <vector>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 using LayerSet = std::bitset<kLayerIds>;
 

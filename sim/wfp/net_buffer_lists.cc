@@ -5,15 +5,13 @@
 #include "nt/bugcheck.h"
 #include "origin_tracker.h"
 
-namespace sim::wfp {
-
-NetBufferLists::NetBufferLists(Machine &machine, bool track) : machine_(machine), track_(track)
+namespace sim::wfp
 {
-}
 
-NTSTATUS NetBufferLists::Allocate(ClassifyFrame *frame, NDIS_HANDLE pool, USHORT context_size,
-                                  USHORT context_back_fill, MDL *mdl, ULONG offset, SIZE_T length,
-                                  NET_BUFFER_LIST **made)
+NetBufferLists::NetBufferLists(Machine &machine, bool track) : machine_(machine), track_(track) {}
+
+NTSTATUS NetBufferLists::Allocate(ClassifyFrame *frame, NDIS_HANDLE pool, USHORT context_size, USHORT context_back_fill,
+                                  MDL *mdl, ULONG offset, SIZE_T length, NET_BUFFER_LIST **made)
 {
     NET_BUFFER_LIST *net_buffer_list =
         machine_.net_buffers().Allocate(pool, context_size, context_back_fill, mdl, offset, length);

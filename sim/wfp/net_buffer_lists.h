@@ -1,7 +1,7 @@
 // Net buffer lists that the driver allocates through the filter engine, and the references it takes on others'.
 //
-// Concurrency: functions may be called from any thread; one list by one thread at a time. Origin and release callbacks run
-// with no lock held.
+// Concurrency: functions may be called from any thread; one list by one thread at a time. Origin and release callbacks
+// run with no lock held.
 #pragma once
 
 #include "engine.h"
@@ -13,7 +13,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct ClassifyFrame;
 

@@ -1,7 +1,7 @@
 // What sessions put into the engine, and the runtime side of callouts.
 //
-// Concurrency: objects are shared by configurations and snapshots, and do not change once a configuration that holds them
-// is committed. Filter::runtime is filled in by its callout's notifyFn before that.
+// Concurrency: objects are shared by configurations and snapshots, and do not change once a configuration that holds
+// them is committed. Filter::runtime is filled in by its callout's notifyFn before that.
 #pragma once
 
 #include <ntddk.h>
@@ -17,7 +17,8 @@
 #include <map>
 #include <memory>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct GuidLess
 {
@@ -64,7 +65,7 @@ enum class FilterKind : uint8_t
 struct Filter
 {
     FWPS_FILTER1 runtime{}; // what a callout sees
-    UINT64 weight = 0; // runtime.weight points here
+    UINT64 weight = 0;      // runtime.weight points here
     FilterKind kind = FilterKind::kContinue;
     GUID key{};
     GUID sub_layer{};

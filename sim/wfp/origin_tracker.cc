@@ -2,7 +2,8 @@
 
 #include "classify_frame.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 PacketOrigin *OriginTracker::CopyAllocated(ClassifyFrame *frame)
 {

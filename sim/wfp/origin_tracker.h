@@ -3,14 +3,16 @@
 
 #include "packet_origin.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct ClassifyFrame;
 
 class OriginTracker
 {
   public:
-    // A copy was allocated. Links it to the origin of the classify that the thread is inside of; nullptr if there is none.
+    // A copy was allocated. Links it to the origin of the classify that the thread is inside of; nullptr if there is
+    // none.
     static PacketOrigin *CopyAllocated(ClassifyFrame *frame);
 
     // The copy is about to be delivered. `origin` may be nullptr, here and below.

@@ -3,7 +3,8 @@
 #include "handles.h"
 #include "nt/bugcheck.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 std::shared_ptr<PendedOperation> PendedOperations::Add(OperationCompletion on_complete)
 {

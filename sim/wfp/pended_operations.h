@@ -11,7 +11,8 @@
 #include <mutex>
 #include <unordered_map>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct PendedOperation
 {

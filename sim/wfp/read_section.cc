@@ -1,6 +1,7 @@
 #include "read_section.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 bool ReadSection::TryAdvance()
 {

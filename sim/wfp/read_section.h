@@ -1,9 +1,9 @@
 // Readers of data that is replaced and never changed: they count themselves in and out, and take no lock. A writer
 // unpublishes something, takes a ticket, and may free it once the ticket has passed.
 //
-// Concurrency: readers count in one of two generations, in a slot of their thread. A generation ends only when the other
-// one has no reader left, so two ends after a ticket was taken, every reader that could have seen the old data has left.
-// A reader that counts itself in after a writer saw its slot empty sees the new data, because both sides are
+// Concurrency: readers count in one of two generations, in a slot of their thread. A generation ends only when the
+// other one has no reader left, so two ends after a ticket was taken, every reader that could have seen the old data
+// has left. A reader that counts itself in after a writer saw its slot empty sees the new data, because both sides are
 // sequentially consistent. The writer's functions are called by one thread at a time.
 #pragma once
 
@@ -12,7 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 class ReadSection
 {

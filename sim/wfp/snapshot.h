@@ -7,13 +7,14 @@
 #include <memory>
 #include <vector>
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct SnapshotEntry
 {
     const Filter *filter;
     FWPS_CALLOUT_CLASSIFY_FN1 classify; // of callout kinds; nullptr while the callout is not registered
-    uint32_t sub_layer_end; // index of the first entry of the next sublayer
+    uint32_t sub_layer_end;             // index of the first entry of the next sublayer
     FilterKind kind;
     bool clears_right;
 };

@@ -42,7 +42,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
         remotePort: 443,
         payloadLayer: 4,
       });
-      expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+      expect(simulated.network.counters().outbound.permitted).toBe(0);
       question.accept({ permanent: true });
       expect(await flow.outcome).toBe('permitted');
     },
@@ -87,10 +87,10 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     simulated.device.setVerdict((await simulated.question()).id, verdict);
     const segment = await simulated.question();
     expect(segment.payloadLayer).toBe(3);
-    expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+    expect(simulated.network.counters().outbound.permitted).toBe(0);
     simulated.device.setVerdict(segment.id, verdict);
     expect(await flow.outcome).toBe('dropped');
-    expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+    expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
   test.each([
@@ -102,7 +102,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
     simulated.device.setVerdict((await simulated.question()).id, verdict);
     expect(await flow.outcome).toBe('blocked');
-    expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+    expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
   test('PermanentDrop: the connection is dropped without a word', async () => {
@@ -110,7 +110,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
     (await simulated.question()).drop({ permanent: true });
     expect(await flow.outcome).toBe('dropped');
-    expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+    expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
   test('ICMP is left to the packet layer', async () => {

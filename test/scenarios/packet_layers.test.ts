@@ -71,7 +71,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
       payloadLayer: 3,
       payload: packet,
     });
-    expect(simulated.network.counters()['outboundPermitted']).toBe(0);
+    expect(simulated.network.counters().outbound.permitted).toBe(0);
     question.accept();
     expect(await outcome).toBe('permitted');
   });

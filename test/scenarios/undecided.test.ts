@@ -16,7 +16,7 @@ test('with no verdict at all nothing is let through', async () => {
   );
   for (const _ of flows) await simulated.question();
   const counters = simulated.network.counters();
-  expect([counters['outboundPermitted'], counters['inboundPermitted']]).toEqual([0, 0]);
+  expect([counters.outbound.permitted, counters.inbound.permitted]).toEqual([0, 0]);
   expect((await simulated.device.getStatistics()).packetsHeld).toBe(20n);
 });
 
@@ -191,7 +191,7 @@ test('the replay of a capture with nobody deciding lets no connection through, a
   });
   const events = simulator.device.events({ types: ['connection'] });
   await events.next();
-  expect(simulator.network.counters()['outboundPermitted']).toBe(0);
+  expect(simulator.network.counters().outbound.permitted).toBe(0);
   abort.abort(new Error('seen enough'));
   await expect(replay).rejects.toThrow('seen enough');
   await simulator.close();

@@ -13,6 +13,13 @@ typedef struct _KTHREAD *PKTHREAD;
 typedef struct _ETHREAD *PETHREAD;
 typedef struct _EPROCESS *PEPROCESS;
 
+// Drivers read it without a lock while another thread writes it: a plain read in C must be an atomic one.
+#ifdef __cplusplus
+#define HOST_RACY(type) type volatile
+#else
+#define HOST_RACY(type) _Atomic type
+#endif
+
 #define IRP_MJ_CREATE                  0x00
 #define IRP_MJ_CREATE_NAMED_PIPE       0x01
 #define IRP_MJ_CLOSE                   0x02
@@ -219,7 +226,7 @@ struct DECLSPEC_ALIGN(16) _IRP
     BOOLEAN PendingReturned;
     CHAR StackCount;
     CHAR CurrentLocation;
-    BOOLEAN Cancel;
+    HOST_RACY(BOOLEAN) Cancel;
     KIRQL CancelIrql;
     CCHAR ApcEnvironment;
     UCHAR AllocationFlags;

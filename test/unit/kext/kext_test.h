@@ -40,16 +40,18 @@ class KextTest : public testing::Test
 
         for (unsigned i = 0; i < count; i++)
         {
-            threads.emplace_back([&, i] {
-                sim::Machine::Scope scope(machine_);
-
-                ready++;
-                while (ready < count)
+            threads.emplace_back(
+                [&, i]
                 {
-                    std::this_thread::yield();
-                }
-                body(i);
-            });
+                    sim::Machine::Scope scope(machine_);
+
+                    ready++;
+                    while (ready < count)
+                    {
+                        std::this_thread::yield();
+                    }
+                    body(i);
+                });
         }
         for (std::thread &thread : threads)
         {

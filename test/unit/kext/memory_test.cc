@@ -120,16 +120,18 @@ TEST_F(MemoryTest, MayBeUsedAtDispatchLevel)
 
 TEST_F(MemoryTest, CountsRightOnManyProcessorsAtOnce)
 {
-    RunThreads(4, [&](unsigned thread) {
-        for (unsigned i = 0; i < 2000; i++)
-        {
-            void *a = MemoryAllocate(&memory_, 16 + (i + thread) % 300);
-            void *b = MemoryAllocateCacheAligned(&memory_, 1 + i % 200);
+    RunThreads(4,
+               [&](unsigned thread)
+               {
+                   for (unsigned i = 0; i < 2000; i++)
+                   {
+                       void *a = MemoryAllocate(&memory_, 16 + (i + thread) % 300);
+                       void *b = MemoryAllocateCacheAligned(&memory_, 1 + i % 200);
 
-            MemoryFree(&memory_, a);
-            MemoryFree(&memory_, b);
-        }
-    });
+                       MemoryFree(&memory_, a);
+                       MemoryFree(&memory_, b);
+                   }
+               });
     EXPECT_EQ(MemoryBytes(&memory_), 0u);
     EXPECT_GT(MemoryPeakBytes(&memory_), 0u);
 }

@@ -122,7 +122,8 @@ TEST(OptionsTest, RefusesSizesThatContradictTheRequest)
 TEST(OptionsTest, RefusesValuesOutOfRangeAndLeavesTheOptionsAlone)
 {
     std::vector<OPTIONS_WIRE> bad;
-    auto add = [&](auto change) {
+    auto add = [&](auto change)
+    {
         bad.push_back(ValidWire());
         change(bad.back());
     };

@@ -19,7 +19,8 @@ uint64_t Reference(unsigned c, unsigned d, uint64_t k0, uint64_t k1, const std::
 {
     uint64_t v0 = k0 ^ 0x736f6d6570736575u, v1 = k1 ^ 0x646f72616e646f6du;
     uint64_t v2 = k0 ^ 0x6c7967656e657261u, v3 = k1 ^ 0x7465646279746573u;
-    auto rounds = [&](unsigned count) {
+    auto rounds = [&](unsigned count)
+    {
         while (count-- > 0)
         {
             v0 += v1, v2 += v3;

@@ -30,13 +30,15 @@ TEST_F(StatisticsTest, StartsAtZeroAndCountsEachOnItsOwn)
 
 TEST_F(StatisticsTest, LosesNothingOnManyProcessors)
 {
-    RunThreads(4, [&](unsigned) {
-        for (int i = 0; i < 10000; i++)
-        {
-            StatisticsAdd(&statistics_, StatisticPacketsPermitted, 1);
-            StatisticsAdd(&statistics_, StatisticBytesDelivered, 3);
-        }
-    });
+    RunThreads(4,
+               [&](unsigned)
+               {
+                   for (int i = 0; i < 10000; i++)
+                   {
+                       StatisticsAdd(&statistics_, StatisticPacketsPermitted, 1);
+                       StatisticsAdd(&statistics_, StatisticBytesDelivered, 3);
+                   }
+               });
     EXPECT_EQ(StatisticsRead(&statistics_, StatisticPacketsPermitted), 40000);
     EXPECT_EQ(StatisticsRead(&statistics_, StatisticBytesDelivered), 120000);
 }

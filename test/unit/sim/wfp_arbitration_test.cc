@@ -2,8 +2,10 @@
 
 #include <string>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr uint16_t kOurWeight = 0x8000;
 constexpr uint16_t kAbove = 0xFFFF;
@@ -108,7 +110,8 @@ TEST_F(WfpSublayer, FirstFilterThatDecidesEndsTheSublayer)
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
 
     heavy.classify = [](const ClassifyCall &call) { call.Permit(); };
-    light.classify = [&](const ClassifyCall &call) {
+    light.classify = [&](const ClassifyCall &call)
+    {
         ++light_calls;
         call.Block();
     };
@@ -130,7 +133,8 @@ TEST_F(WfpSublayer, LowerSublayersAreEvaluatedAfterABlock)
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4}, kOurWeight);
     const uint64_t foreign = engine().AddForeignFilter(kLayer, kAbove, ForeignAction::kHardBlock);
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         ++calls;
         EXPECT_EQ(call.out->actionType, static_cast<UINT32>(FWP_ACTION_BLOCK));
         EXPECT_EQ(call.out->rights, 0u);

@@ -4,8 +4,10 @@
 #include <cstring>
 #include <thread>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 class WfpClassify : public WfpTest
 {
@@ -27,7 +29,8 @@ TEST_F(WfpClassify, FirstCalloutStartsWithTheRightAndNoAction)
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
 
-    callout.classify = [](const ClassifyCall &call) {
+    callout.classify = [](const ClassifyCall &call)
+    {
         EXPECT_EQ(call.out->actionType, 0u);
         EXPECT_EQ(call.out->rights, static_cast<UINT32>(FWPS_RIGHT_ACTION_WRITE));
         EXPECT_EQ(call.out->flags, 0u);
@@ -75,7 +78,8 @@ TEST_F(WfpClassify, CompletionHandleIsThereAtAuthorizationLayersOnly)
     bool present = false;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4, &FWPM_LAYER_OUTBOUND_IPPACKET_V4});
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         present = FWPS_IS_METADATA_FIELD_PRESENT(call.metadata, FWPS_METADATA_FIELD_COMPLETION_HANDLE);
         call.Permit();
     };
@@ -97,7 +101,8 @@ TEST_F(WfpClassify, RetreatThatIsUndoneIsNoMatter)
                                                            packet.length() - 20);
     ClassifyInput input = Input(FWPS_LAYER_INBOUND_IPPACKET_V4);
 
-    callout.classify = [](const ClassifyCall &call) {
+    callout.classify = [](const ClassifyCall &call)
+    {
         auto *inbound = static_cast<NET_BUFFER_LIST *>(call.layer_data);
 
         ASSERT_EQ(NdisRetreatNetBufferDataStart(inbound->FirstNetBuffer, 20, 0, nullptr), NDIS_STATUS_SUCCESS);
@@ -123,7 +128,8 @@ TEST_F(WfpClassify, ShownDataIsPoisonedAfterwards)
     metadata.currentMetadataValues |= FWPS_METADATA_FIELD_TRANSPORT_CONTROL_DATA;
     metadata.controlData = &control;
     metadata.controlDataLength = sizeof(control);
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         kept = call.metadata->controlData;
         EXPECT_EQ(kept->cmsg_len, sizeof(control));
         call.Permit();
@@ -145,7 +151,8 @@ TEST_F(WfpClassify, ClassifiesNest)
     TestCallout inner;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4, &FWPM_LAYER_STREAM_V4});
 
-    outer.classify = [&](const ClassifyCall &call) {
+    outer.classify = [&](const ClassifyCall &call)
+    {
         EXPECT_EQ(Classify(FWPS_LAYER_STREAM_V4).action, ClassifyResult::kBlock);
         EXPECT_EQ(call.metadata->processId, 1234u);
         call.Permit();
@@ -177,17 +184,19 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
     callout.classify = [](const ClassifyCall &call) { call.Block(); };
     for (int i = 0; i < 2; ++i)
     {
-        threads.emplace_back([&] {
-            const Machine::Scope of_thread(machine);
-            ClassifyInput input = Input();
-            FWPS_INCOMING_METADATA_VALUES0 own = metadata;
-
-            input.metadata = &own;
-            while (!stop)
+        threads.emplace_back(
+            [&]
             {
-                (engine().Classify(input).action == ClassifyResult::kBlock ? blocked : permitted).fetch_add(1);
-            }
-        });
+                const Machine::Scope of_thread(machine);
+                ClassifyInput input = Input();
+                FWPS_INCOMING_METADATA_VALUES0 own = metadata;
+
+                input.metadata = &own;
+                while (!stop)
+                {
+                    (engine().Classify(input).action == ClassifyResult::kBlock ? blocked : permitted).fetch_add(1);
+                }
+            });
     }
     while (blocked == 0)
     {
@@ -236,8 +245,9 @@ TEST_F(WfpClassifyDeathTest, ActionWithoutTheRight)
 {
     const uint64_t foreign = engine().AddForeignFilter(kLayer, 0xFFFF, ForeignAction::kHardBlock);
 
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
-                [](const ClassifyCall &call) { call.Permit(); }, "BUGCHECK WFP_ACTION_WITHOUT_RIGHT");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
+        [](const ClassifyCall &call) { call.Permit(); }, "BUGCHECK WFP_ACTION_WITHOUT_RIGHT");
     engine().RemoveForeignFilter(foreign);
 }
 
@@ -245,32 +255,36 @@ TEST_F(WfpClassifyDeathTest, RightTakenBack)
 {
     const uint64_t foreign = engine().AddForeignFilter(kLayer, 0xFFFF, ForeignAction::kHardPermit);
 
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
-                [](const ClassifyCall &call) { call.out->rights |= FWPS_RIGHT_ACTION_WRITE; },
-                "BUGCHECK WFP_RIGHT_TAKEN");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
+        [](const ClassifyCall &call) { call.out->rights |= FWPS_RIGHT_ACTION_WRITE; }, "BUGCHECK WFP_RIGHT_TAKEN");
     engine().RemoveForeignFilter(foreign);
 }
 
 TEST_F(WfpClassifyDeathTest, TerminatingCalloutWithoutAnAction)
 {
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING, [](const ClassifyCall &) {},
-                "BUGCHECK WFP_NO_ACTION");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING, [](const ClassifyCall &) {},
+        "BUGCHECK WFP_NO_ACTION");
 }
 
 TEST_F(WfpClassifyDeathTest, InspectionThatDecides)
 {
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_INSPECTION,
-                [](const ClassifyCall &call) { call.Block(); }, "BUGCHECK WFP_INSPECTION_DECIDED");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_INSPECTION,
+        [](const ClassifyCall &call) { call.Block(); }, "BUGCHECK WFP_INSPECTION_DECIDED");
 }
 
 TEST_F(WfpClassifyDeathTest, IrqlNotRestored)
 {
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
-                [](const ClassifyCall &call) {
-                    nt::RaiseIrql(DISPATCH_LEVEL);
-                    call.Permit();
-                },
-                "BUGCHECK.*FWPS_CALLOUT_CLASSIFY_FN1");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
+        [](const ClassifyCall &call)
+        {
+            nt::RaiseIrql(DISPATCH_LEVEL);
+            call.Permit();
+        },
+        "BUGCHECK.*FWPS_CALLOUT_CLASSIFY_FN1");
 }
 
 TEST_F(WfpClassifyDeathTest, RetreatNotUndone)
@@ -283,7 +297,8 @@ TEST_F(WfpClassifyDeathTest, RetreatNotUndone)
     ClassifyInput input = Input(FWPS_LAYER_INBOUND_IPPACKET_V4);
 
     input.layer_data = list;
-    callout.classify = [](const ClassifyCall &call) {
+    callout.classify = [](const ClassifyCall &call)
+    {
         NdisRetreatNetBufferDataStart(static_cast<NET_BUFFER_LIST *>(call.layer_data)->FirstNetBuffer, 20, 0, nullptr);
         call.Permit();
     };
@@ -298,24 +313,28 @@ TEST_F(WfpClassifyDeathTest, CallWithALockHeld)
     KSPIN_LOCK lock;
 
     KeInitializeSpinLock(&lock);
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
-                [&](const ClassifyCall &) {
-                    KIRQL irql;
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
+        [&](const ClassifyCall &)
+        {
+            KIRQL irql;
 
-                    KeAcquireSpinLock(&lock, &irql);
-                    FwpsCompleteOperation0(nullptr, nullptr);
-                },
-                "BUGCHECK.*FwpsCompleteOperation0");
+            KeAcquireSpinLock(&lock, &irql);
+            FwpsCompleteOperation0(nullptr, nullptr);
+        },
+        "BUGCHECK.*FwpsCompleteOperation0");
 }
 
 TEST_F(WfpClassifyDeathTest, CallAtARaisedIrqlInsideAClassify)
 {
-    ExpectDeath(kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
-                [&](const ClassifyCall &) {
-                    const nt::IrqlScope raised(DISPATCH_LEVEL);
-                    FwpsCompleteOperation0(nullptr, nullptr);
-                },
-                "BUGCHECK WFP_IRQL_RAISED_IN_CLASSIFY");
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_TERMINATING,
+        [&](const ClassifyCall &)
+        {
+            const nt::IrqlScope raised(DISPATCH_LEVEL);
+            FwpsCompleteOperation0(nullptr, nullptr);
+        },
+        "BUGCHECK WFP_IRQL_RAISED_IN_CLASSIFY");
 }
 
 } // namespace

@@ -22,7 +22,8 @@
 #include "nt/scheduler.h"
 #include "wfp/engine.h"
 
-namespace sim::wfp {
+namespace sim::wfp
+{
 
 struct ClassifyCall
 {

@@ -2,8 +2,10 @@
 
 #include "wfp/packet_origin.h"
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 constexpr uint16_t kPacketLayer = FWPS_LAYER_OUTBOUND_IPPACKET_V4;
 
@@ -37,9 +39,9 @@ class WfpInjection : public WfpTest
     WfpInjection() : packet(MakeIpv4())
     {
         pool = machine.net_buffers().CreatePool(ndis::PoolOwner::kDriver, 'tseT', 0, true);
-        EXPECT_EQ(FwpsInjectionHandleCreate0(AF_INET, FWPS_INJECTION_TYPE_NETWORK | FWPS_INJECTION_TYPE_TRANSPORT,
-                                             &handle),
-                  STATUS_SUCCESS);
+        EXPECT_EQ(
+            FwpsInjectionHandleCreate0(AF_INET, FWPS_INJECTION_TYPE_NETWORK | FWPS_INJECTION_TYPE_TRANSPORT, &handle),
+            STATUS_SUCCESS);
         engine().SetInjectionTarget(&target);
     }
 
@@ -109,7 +111,8 @@ TEST_F(WfpInjection, IsDeliveredAndCompletedBySchedulerAtDispatch)
     Completion completion;
     NET_BUFFER_LIST *list = Allocate();
 
-    target.deliver = [](const Injection &) {
+    target.deliver = [](const Injection &)
+    {
         EXPECT_EQ(nt::CurrentIrql(), DISPATCH_LEVEL);
         return STATUS_SUCCESS;
     };
@@ -133,10 +136,10 @@ TEST_F(WfpInjection, StatusOfTheDeliveryIsTheListsStatus)
 {
     Completion completion;
 
-    target.deliver = [](const Injection &) { return static_cast<NTSTATUS>(STATUS_DATA_NOT_ACCEPTED); };
+    target.deliver = [](const Injection &) { return static_cast<NTSTATUS>(STATUS_UNSUCCESSFUL); };
     ASSERT_EQ(Send(Allocate(), &completion), STATUS_SUCCESS);
     machine.Run();
-    EXPECT_EQ(completion.status, STATUS_DATA_NOT_ACCEPTED);
+    EXPECT_EQ(completion.status, STATUS_UNSUCCESSFUL);
 }
 
 TEST_F(WfpInjection, MayCompleteBeforeTheCallReturns)
@@ -209,10 +212,11 @@ TEST_F(WfpInjection, InjectionStateIsThereDuringTheDeliveryAndCanBeCopied)
     Completion completion;
     FWPS_PACKET_INJECTION_STATE seen = FWPS_PACKET_NOT_INJECTED;
     FWPS_PACKET_INJECTION_STATE copied = FWPS_PACKET_NOT_INJECTED;
-    NET_BUFFER_LIST *standing_for = machine.net_buffers().Allocate(machine.net_buffers().stack_pool(), 0, 0,
-                                                                   packet.mdl(), 0, packet.length());
+    NET_BUFFER_LIST *standing_for =
+        machine.net_buffers().Allocate(machine.net_buffers().stack_pool(), 0, 0, packet.mdl(), 0, packet.length());
 
-    target.deliver = [&](const Injection &injection) {
+    target.deliver = [&](const Injection &injection)
+    {
         seen = FwpsQueryPacketInjectionState0(handle, injection.net_buffer_list, nullptr);
         Engine::CopyInjectionState(injection.net_buffer_list, standing_for);
         copied = FwpsQueryPacketInjectionState0(handle, standing_for, nullptr);
@@ -254,9 +258,9 @@ TEST_F(WfpInjection, ReceiveCarriesItsInterface)
 {
     Completion completion;
 
-    ASSERT_EQ(FwpsInjectNetworkReceiveAsync0(handle, nullptr, 0, 1, 12, 3, Allocate(), Completion::Function,
-                                             &completion),
-              STATUS_SUCCESS);
+    ASSERT_EQ(
+        FwpsInjectNetworkReceiveAsync0(handle, nullptr, 0, 1, 12, 3, Allocate(), Completion::Function, &completion),
+        STATUS_SUCCESS);
     ASSERT_EQ(FwpsInjectTransportReceiveAsync0(handle, nullptr, nullptr, 0, AF_INET, 1, 13, 4, Allocate(),
                                                Completion::Function, &completion),
               STATUS_SUCCESS);
@@ -338,7 +342,8 @@ TEST_F(WfpOrigin, WithoutCopiesTheOriginIsLeftAlone)
 
 TEST_F(WfpOrigin, CopyThatIsFreedInsideTheClassifyDoesNotCount)
 {
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         FwpsFreeNetBufferList0(Allocate());
         call.Permit();
     };
@@ -351,7 +356,8 @@ TEST_F(WfpOrigin, CopyThatIsFreedUninjectedIsADrop)
 {
     NET_BUFFER_LIST *copies[2] = {};
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         copies[0] = Allocate();
         copies[1] = Allocate();
         call.Absorb();
@@ -369,12 +375,14 @@ TEST_F(WfpOrigin, CopyThatIsInjectedResolvesItsOriginOnceBeforeTheDelivery)
     Completion completion;
     NET_BUFFER_LIST *copies[2] = {};
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         copies[0] = Allocate();
         copies[1] = Allocate();
         call.Absorb();
     };
-    target.deliver = [&](const Injection &injection) {
+    target.deliver = [&](const Injection &injection)
+    {
         EXPECT_EQ(injection.origin, &origin);
         EXPECT_EQ(origin.injected, 1);
         return STATUS_SUCCESS;
@@ -392,7 +400,8 @@ TEST_F(WfpOrigin, CopyThatIsInjectedInsideTheClassifyIsACopy)
     Completion completion;
 
     engine().SetInjectionBehavior({InjectionBehavior::kInline, STATUS_SUCCESS});
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         EXPECT_EQ(Send(Allocate(), &completion), STATUS_SUCCESS);
         call.Absorb();
     };
@@ -413,12 +422,13 @@ TEST_F(WfpOrigin, ReferencedListIsReleasedWhenTheDriverLetsGo)
 {
     bool released = false;
     NET_BUFFER_LIST *clone = nullptr;
-    NET_BUFFER_LIST *list = machine.net_buffers().Allocate(machine.net_buffers().stack_pool(), 0, 0, packet.mdl(), 0,
-                                                           packet.length());
+    NET_BUFFER_LIST *list =
+        machine.net_buffers().Allocate(machine.net_buffers().stack_pool(), 0, 0, packet.mdl(), 0, packet.length());
     ClassifyInput input = Input(kPacketLayer);
 
     input.layer_data = list;
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         FwpsReferenceNetBufferList0(list, TRUE);
         ASSERT_EQ(FwpsAllocateCloneNetBufferList0(list, nullptr, nullptr, 0, &clone), STATUS_SUCCESS);
         call.Absorb();
@@ -489,7 +499,8 @@ TEST_F(WfpInjectionDeathTest, TcpInjectedInsideItsAuthorization)
     NET_BUFFER_LIST *list = Allocate();
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4});
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         FwpsInjectTransportReceiveAsync0(handle, nullptr, nullptr, 0, AF_INET, 1, 1, 0, list, Completion::Function,
                                          &completion);
         call.Absorb();

@@ -1,7 +1,9 @@
 #include "wfp_fixture.h"
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 class WfpIpHeader : public WfpTest
 {

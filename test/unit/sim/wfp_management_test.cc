@@ -2,8 +2,10 @@
 
 #include <thread>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 using Notifications = std::vector<FWPS_CALLOUT_NOTIFY_TYPE>;
 
@@ -158,7 +160,8 @@ TEST_F(WfpManagement, CalloutCannotUnregisterItselfInsideAClassify)
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
     const UINT32 id = driver.callouts[0];
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         inside = FwpsCalloutUnregisterById0(id);
         call.Permit();
     };
@@ -227,7 +230,8 @@ TEST_F(WfpManagement, CalloutSeesItsFilter)
     const UINT64 id = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
     const FWPS_FILTER1 *seen = nullptr;
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         seen = call.filter;
         EXPECT_EQ(call.filter->context, reinterpret_cast<UINT64>(&callout));
         EXPECT_EQ(call.filter->filterId, id);
@@ -244,7 +248,8 @@ TEST_F(WfpManagement, CalloutSeesItsFilter)
 TEST_F(WfpManagement, FilterNeedsWhatItNames)
 {
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
-    const auto add = [&](const std::function<void(FWPM_FILTER0 *)> &change) {
+    const auto add = [&](const std::function<void(FWPM_FILTER0 *)> &change)
+    {
         FWPM_FILTER0 filter = MakeFilter(FWPM_LAYER_ALE_AUTH_CONNECT_V4, kSubLayer, FWP_ACTION_PERMIT);
         change(&filter);
         return FwpmFilterAdd0(driver.session, &filter, nullptr, nullptr);
@@ -255,18 +260,22 @@ TEST_F(WfpManagement, FilterNeedsWhatItNames)
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->displayData.name = nullptr; }), STATUS_FWP_NULL_DISPLAY_NAME);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->action.type = FWP_ACTION_CONTINUE; }),
               STATUS_FWP_INVALID_ACTION_TYPE);
-    EXPECT_EQ(add([](FWPM_FILTER0 *filter) {
-                  filter->weight.type = FWP_UINT8;
-                  filter->weight.uint8 = 16;
-              }),
+    EXPECT_EQ(add(
+                  [](FWPM_FILTER0 *filter)
+                  {
+                      filter->weight.type = FWP_UINT8;
+                      filter->weight.uint8 = 16;
+                  }),
               STATUS_FWP_INVALID_WEIGHT);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->action.type = FWP_ACTION_CALLOUT_TERMINATING; }),
               STATUS_FWP_CALLOUT_NOT_FOUND);
-    EXPECT_EQ(add([](FWPM_FILTER0 *filter) {
-                  filter->layerKey = FWPM_LAYER_ALE_AUTH_CONNECT_V6;
-                  filter->action.type = FWP_ACTION_CALLOUT_TERMINATING;
-                  filter->action.calloutKey = Key(kFirstCallout);
-              }),
+    EXPECT_EQ(add(
+                  [](FWPM_FILTER0 *filter)
+                  {
+                      filter->layerKey = FWPM_LAYER_ALE_AUTH_CONNECT_V6;
+                      filter->action.type = FWP_ACTION_CALLOUT_TERMINATING;
+                      filter->action.calloutKey = Key(kFirstCallout);
+                  }),
               STATUS_FWP_INCOMPATIBLE_LAYER);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->filterKey = Key(50); }), STATUS_SUCCESS);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->filterKey = Key(50); }), STATUS_FWP_ALREADY_EXISTS);
@@ -328,7 +337,8 @@ TEST_F(WfpManagementDeathTest, ClosingASessionWithItsTransactionOpen)
 TEST_F(WfpManagementDeathTest, ManagementAboveItsIrql)
 {
     HANDLE session = nullptr;
-    const auto at_dispatch = [&] {
+    const auto at_dispatch = [&]
+    {
         const nt::IrqlScope dispatch(DISPATCH_LEVEL);
         FwpmEngineOpen0(nullptr, RPC_C_AUTHN_WINNT, nullptr, nullptr, &session);
     };

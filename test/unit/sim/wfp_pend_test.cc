@@ -3,8 +3,10 @@
 #include <atomic>
 #include <thread>
 
-namespace sim::wfp {
-namespace {
+namespace sim::wfp
+{
+namespace
+{
 
 class WfpPend : public WfpTest
 {
@@ -14,7 +16,8 @@ class WfpPend : public WfpTest
     {
         driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
         AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
-        callout.classify = [this](const ClassifyCall &call) {
+        callout.classify = [this](const ClassifyCall &call)
+        {
             status = FwpsPendOperation0(call.metadata->completionHandle, &context);
             if (NT_SUCCESS(status))
             {
@@ -85,7 +88,8 @@ TEST_F(WfpPend, CompletionInsideThePendingClassifyComesAfterIt)
 {
     bool inside = false;
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         FwpsPendOperation0(call.metadata->completionHandle, &context);
         inside = true;
         FwpsCompleteOperation0(context, nullptr);
@@ -94,7 +98,8 @@ TEST_F(WfpPend, CompletionInsideThePendingClassifyComesAfterIt)
         call.Absorb();
     };
     ClassifyInput input = PendableInput();
-    input.on_complete = [&](NET_BUFFER_LIST *) {
+    input.on_complete = [&](NET_BUFFER_LIST *)
+    {
         EXPECT_FALSE(inside);
         ++completions;
     };
@@ -107,7 +112,8 @@ TEST_F(WfpPend, CompletionMayClassifyAgain)
 {
     ClassifyInput input = PendableInput();
 
-    input.on_complete = [&](NET_BUFFER_LIST *) {
+    input.on_complete = [&](NET_BUFFER_LIST *)
+    {
         ClassifyInput again = Input();
 
         ++completions;
@@ -131,21 +137,24 @@ TEST_F(WfpPendThreads, CompletionOnAnotherThreadRacesThePendingClassify)
     std::atomic<HANDLE> handed{nullptr};
     std::atomic<bool> in_callout{false};
     std::atomic<bool> stop{false};
-    std::thread completer([&] {
-        const Machine::Scope of_thread(machine);
-
-        while (!stop)
+    std::thread completer(
+        [&]
         {
-            const HANDLE taken = handed.exchange(nullptr);
+            const Machine::Scope of_thread(machine);
 
-            if (taken != nullptr)
+            while (!stop)
             {
-                FwpsCompleteOperation0(taken, nullptr);
-            }
-        }
-    });
+                const HANDLE taken = handed.exchange(nullptr);
 
-    callout.classify = [&](const ClassifyCall &call) {
+                if (taken != nullptr)
+                {
+                    FwpsCompleteOperation0(taken, nullptr);
+                }
+            }
+        });
+
+    callout.classify = [&](const ClassifyCall &call)
+    {
         HANDLE pended = nullptr;
 
         in_callout = true;
@@ -158,7 +167,8 @@ TEST_F(WfpPendThreads, CompletionOnAnotherThreadRacesThePendingClassify)
     {
         ClassifyInput input = PendableInput();
 
-        input.on_complete = [&](NET_BUFFER_LIST *) {
+        input.on_complete = [&](NET_BUFFER_LIST *)
+        {
             EXPECT_FALSE(in_callout);
             ++completions;
         };
@@ -191,7 +201,8 @@ TEST_F(WfpPendDeathTest, NeverCompletedByUnload)
 
 TEST_F(WfpPendDeathTest, PendedAndPermitted)
 {
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         FwpsPendOperation0(call.metadata->completionHandle, &context);
         call.Permit();
     };
@@ -202,7 +213,8 @@ TEST_F(WfpPendDeathTest, PendedOutsideItsClassify)
 {
     HANDLE kept = nullptr;
 
-    callout.classify = [&](const ClassifyCall &call) {
+    callout.classify = [&](const ClassifyCall &call)
+    {
         kept = call.metadata->completionHandle;
         call.Permit();
     };

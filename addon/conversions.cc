@@ -1,0 +1,188 @@
+#include "conversions.h"
+
+#include <algorithm>
+
+namespace netverdict {
+
+namespace {
+
+void SetNumber(Napi::Object object, const char* name, uint64_t value)
+{
+    object.Set(name, Napi::Number::New(object.Env(), static_cast<double>(value)));
+}
+
+sim::net::Endpoint ToEndpoint(const Napi::Value& address, const Napi::Value& port)
+{
+    const std::vector<uint8_t> bytes = ToBytes(address);
+    sim::net::Endpoint endpoint;
+    endpoint.family = bytes.size() == 4 ? 4 : 6;
+    std::copy_n(bytes.begin(), std::min(bytes.size(), endpoint.address.size()), endpoint.address.begin());
+    endpoint.port = static_cast<uint16_t>(port.As<Napi::Number>().Uint32Value());
+    return endpoint;
+}
+
+Napi::Object FromPacketCounters(Napi::Env env, const sim::net::PacketCounters& counters)
+{
+    Napi::Object object = Napi::Object::New(env);
+    SetNumber(object, "offered", counters.offered);
+    SetNumber(object, "permitted", counters.permitted);
+    SetNumber(object, "blocked", counters.blocked);
+    SetNumber(object, "dropped", counters.dropped);
+    SetNumber(object, "heldNow", counters.held_now);
+    SetNumber(object, "heldTotal", counters.held_total);
+    SetNumber(object, "injected", counters.injected);
+    return object;
+}
+
+const char* NameOf(sim::net::OutcomeKind kind)
+{
+    switch (kind)
+    {
+    case sim::net::OutcomeKind::kPermitted:
+        return "permitted";
+    case sim::net::OutcomeKind::kBlocked:
+        return "blocked";
+    case sim::net::OutcomeKind::kDropped:
+        return "dropped";
+    case sim::net::OutcomeKind::kPendingTimeout:
+        return "pending-timeout";
+    case sim::net::OutcomeKind::kRedirected:
+        return "redirected";
+    }
+    return "dropped";
+}
+
+} // namespace
+
+uint64_t ToUint64(const Napi::Value& number)
+{
+    return static_cast<uint64_t>(number.As<Napi::Number>().Int64Value());
+}
+
+std::vector<uint8_t> ToBytes(const Napi::Value& uint8_array)
+{
+    const auto array = uint8_array.As<Napi::Uint8Array>();
+    return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
+sim::net::FlowSpec ToFlowSpec(const Napi::Object& spec)
+{
+    sim::net::FlowSpec flow;
+    flow.protocol = static_cast<uint8_t>(spec.Get("protocol").As<Napi::Number>().Uint32Value());
+    flow.process_id = ToUint64(spec.Get("processId"));
+    flow.process_path = spec.Get("processPath").As<Napi::String>().Utf16Value();
+    flow.local = ToEndpoint(spec.Get("localAddress"), spec.Get("localPort"));
+    flow.remote = ToEndpoint(spec.Get("remoteAddress"), spec.Get("remotePort"));
+    const Napi::Value payload = spec.Get("payload");
+    if (payload.IsTypedArray())
+    {
+        flow.payload = ToBytes(payload);
+    }
+    flow.loopback = spec.Get("loopback").ToBoolean();
+    return flow;
+}
+
+sim::sources::ReplayOptions ToReplayOptions(const Napi::Object& options)
+{
+    sim::sources::ReplayOptions replay;
+    replay.path = options.Get("path").As<Napi::String>().Utf8Value();
+    replay.speed = options.Get("speed").As<Napi::Number>().DoubleValue();
+    const auto prefixes = options.Get("local").As<Napi::Array>();
+    for (uint32_t index = 0; index < prefixes.Length(); ++index)
+    {
+        const auto given = prefixes.Get(index).As<Napi::Object>();
+        const sim::net::Endpoint address = ToEndpoint(given.Get("address"), Napi::Number::New(options.Env(), 0));
+        sim::sources::Prefix prefix;
+        prefix.family = address.family;
+        prefix.address = address.address;
+        prefix.length = static_cast<uint8_t>(given.Get("prefix").As<Napi::Number>().Uint32Value());
+        replay.local.push_back(prefix);
+    }
+    return replay;
+}
+
+sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object& options)
+{
+    const auto number = [&options](const char* name) { return options.Get(name).As<Napi::Number>().Uint32Value(); };
+    sim::sources::FlowLoadOptions load;
+    load.connections = number("connections");
+    load.in_flight = number("inFlight");
+    load.protocol = static_cast<uint8_t>(number("protocol"));
+    load.ip_version = static_cast<uint8_t>(number("ipVersion"));
+    load.packets_per_connection = number("packetsPerConnection");
+    load.payload_length = number("payloadLength");
+    return load;
+}
+
+Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t* bytes, size_t length)
+{
+    Napi::Uint8Array array = Napi::Uint8Array::New(env, length);
+    std::copy_n(bytes, length, array.Data());
+    return array;
+}
+
+Napi::Object FromOutcome(Napi::Env env, const sim::net::Outcome& outcome)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("kind", NameOf(outcome.kind));
+    if (outcome.kind == sim::net::OutcomeKind::kRedirected)
+    {
+        const sim::net::Endpoint& target = outcome.redirected_to;
+        object.Set("address", FromBytes(env, target.address.data(), target.family == 4 ? 4 : 16));
+        SetNumber(object, "port", target.port);
+    }
+    return object;
+}
+
+Napi::Object FromCounters(Napi::Env env, const sim::net::StackCounters& counters)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("outbound", FromPacketCounters(env, counters.outbound));
+    object.Set("inbound", FromPacketCounters(env, counters.inbound));
+    SetNumber(object, "flowsNow", counters.flows_now);
+    SetNumber(object, "flowsTotal", counters.flows_total);
+    SetNumber(object, "streamBytesSent", counters.stream_bytes_sent);
+    SetNumber(object, "streamBytesReceived", counters.stream_bytes_received);
+    SetNumber(object, "datagramBytesSent", counters.datagram_bytes_sent);
+    SetNumber(object, "datagramBytesReceived", counters.datagram_bytes_received);
+    SetNumber(object, "pendingTimeouts", counters.pending_timeouts);
+    return object;
+}
+
+Napi::Object FromProgress(Napi::Env env, const sim::sources::ReplayProgress& progress)
+{
+    Napi::Object object = Napi::Object::New(env);
+    SetNumber(object, "frames", progress.frames);
+    SetNumber(object, "bytes", progress.bytes);
+    SetNumber(object, "totalBytes", progress.total_bytes);
+    return object;
+}
+
+Napi::Object FromReplaySummary(Napi::Env env, const sim::sources::ReplaySummary& summary)
+{
+    Napi::Object object = Napi::Object::New(env);
+    SetNumber(object, "frames", summary.frames);
+    SetNumber(object, "bytes", summary.bytes);
+    SetNumber(object, "ipPackets", summary.ip_packets);
+    SetNumber(object, "fragments", summary.fragments);
+    SetNumber(object, "nonIpFrames", summary.non_ip_frames);
+    SetNumber(object, "foreignFrames", summary.foreign_frames);
+    SetNumber(object, "malformedFrames", summary.malformed_frames);
+    SetNumber(object, "tcpConversations", summary.tcp_conversations);
+    SetNumber(object, "udpConversations", summary.udp_conversations);
+    SetNumber(object, "otherPackets", summary.other_packets);
+    object.Set("warning", summary.warning);
+    return object;
+}
+
+Napi::Object FromLoadResult(Napi::Env env, const sim::sources::FlowLoadResult& result)
+{
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("seconds", result.seconds);
+    SetNumber(object, "permitted", result.permitted);
+    SetNumber(object, "blocked", result.blocked);
+    SetNumber(object, "dropped", result.dropped);
+    return object;
+}
+
+} // namespace netverdict

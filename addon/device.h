@@ -1,0 +1,35 @@
+// What a device is to the addon: reads that pend, writes and controls that do not. One implementation a backend.
+#pragma once
+
+#include <cstdint>
+
+namespace netverdict {
+
+struct IoResult
+{
+    int32_t status = 0; // NTSTATUS
+    uint64_t information = 0;
+};
+
+class Device
+{
+public:
+    // Called once for each read, on any thread. It may be called before Read returns.
+    using Completion = void (*)(void* context, int32_t status, uint64_t information);
+
+    virtual ~Device() = default;
+
+    // The next bytes of the info stream. `buffer` must live until the completion.
+    virtual void Read(void* buffer, uint32_t length, Completion completion, void* context) = 0;
+
+    // Whole command records. Never waits for the driver.
+    virtual IoResult Write(const void* bytes, uint32_t length) = 0;
+
+    virtual IoResult Control(uint32_t code, const void* input, uint32_t input_length, void* output,
+                             uint32_t output_length) = 0;
+
+    // Completes every pending read with STATUS_CANCELLED, or with what it has.
+    virtual void CancelReads() = 0;
+};
+
+} // namespace netverdict

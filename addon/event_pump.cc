@@ -1,0 +1,151 @@
+#include "event_pump.h"
+
+#include <utility>
+
+namespace netverdict {
+
+EventPump::EventPump(Device& device, const EventPumpOptions& options, std::function<void()> readable)
+    : device_(device), options_(options), readable_(std::move(readable)), buffers_(options.buffers)
+{
+    for (Buffer& buffer : buffers_)
+    {
+        buffer.pump = this;
+        buffer.bytes = std::make_unique<uint8_t[]>(options_.buffer_size);
+    }
+    thread_ = std::thread([this] { PostReads(); });
+}
+
+EventPump::~EventPump()
+{
+    Stop();
+}
+
+std::optional<EventPump::Bytes> EventPump::Front()
+{
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (;;)
+    {
+        Buffer& buffer = BufferOf(taken_);
+        if (posted_ == taken_ || buffer.state != State::kFilled)
+        {
+            armed_ = true;
+            return std::nullopt;
+        }
+        if (buffer.status < 0)
+        {
+            end_ = buffer.status;
+            return std::nullopt;
+        }
+        if (buffer.length > 0)
+        {
+            return Bytes{buffer.bytes.get(), static_cast<size_t>(buffer.length)};
+        }
+        PopLocked(buffer);
+    }
+}
+
+void EventPump::Pop()
+{
+    std::lock_guard<std::mutex> lock(mutex_);
+    PopLocked(BufferOf(taken_));
+}
+
+void EventPump::PopLocked(Buffer& buffer)
+{
+    buffer.state = State::kFree;
+    waiting_bytes_ -= buffer.length;
+    ++taken_;
+    // Waking the thread costs more than posting a read, so it is woken for half of the buffers at once.
+    if (posted_ - taken_ <= buffers_.size() / 2)
+    {
+        changed_.notify_one();
+    }
+}
+
+std::optional<int32_t> EventPump::end() const
+{
+    std::lock_guard<std::mutex> lock(mutex_);
+    return end_;
+}
+
+void EventPump::Stop()
+{
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        stopping_ = true;
+        changed_.notify_all();
+    }
+    if (!thread_.joinable())
+    {
+        return;
+    }
+    thread_.join();
+    device_.CancelReads();
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return outstanding_ == 0; });
+}
+
+EventPump::Buffer& EventPump::BufferOf(uint64_t sequence)
+{
+    return buffers_[sequence % buffers_.size()];
+}
+
+bool EventPump::MayPost() const
+{
+    return posted_ - taken_ < buffers_.size() && waiting_bytes_ < options_.high_water;
+}
+
+void EventPump::PostReads()
+{
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;)
+    {
+        changed_.wait(lock, [this] { return stopping_ || failed_ || MayPost(); });
+        if (stopping_ || failed_)
+        {
+            return;
+        }
+        Buffer& buffer = BufferOf(posted_);
+        buffer.state = State::kPosted;
+        ++posted_;
+        ++outstanding_;
+        lock.unlock();
+        device_.Read(buffer.bytes.get(), options_.buffer_size, &OnRead, &buffer);
+        lock.lock();
+    }
+}
+
+void EventPump::OnRead(void* context, int32_t status, uint64_t information)
+{
+    Buffer& buffer = *static_cast<Buffer*>(context);
+    EventPump& pump = *buffer.pump;
+    bool tell = false;
+    {
+        std::lock_guard<std::mutex> lock(pump.mutex_);
+        buffer.status = status;
+        buffer.length = status < 0 ? 0 : information;
+        buffer.state = State::kFilled;
+        pump.waiting_bytes_ += buffer.length;
+        if (status < 0)
+        {
+            pump.failed_ = true;
+            pump.changed_.notify_all();
+        }
+        if (pump.armed_ && pump.BufferOf(pump.taken_).state == State::kFilled)
+        {
+            pump.armed_ = false;
+            tell = true;
+        }
+    }
+    if (tell)
+    {
+        pump.readable_();
+    }
+    std::lock_guard<std::mutex> lock(pump.mutex_);
+    if (--pump.outstanding_ == 0 && pump.stopping_)
+    {
+        pump.changed_.notify_all();
+    }
+}
+
+} // namespace netverdict

@@ -1,0 +1,267 @@
+#include "command.h"
+
+#include "driver.h"
+
+// A command as it lies in the write, by its first byte.
+typedef union _COMMAND_WIRE
+{
+    UINT8 Command;
+    COMMAND_VERDICT_WIRE Verdict;
+    COMMAND_UPDATE_V4_WIRE UpdateV4;
+    COMMAND_UPDATE_V6_WIRE UpdateV6;
+} COMMAND_WIRE;
+
+_Use_decl_annotations_
+VOID CommandReset(COMMANDS *commands)
+{
+    UINT32 i;
+
+    for (i = 0; i < CommandCount; i++)
+    {
+        InterlockedExchange64(&commands->Sequence[i], 0);
+    }
+}
+
+// ---- Checking
+
+static SIZE_T LengthOf(UINT8 command)
+{
+    switch (command)
+    {
+    case CommandVerdict:
+        return sizeof(COMMAND_VERDICT_WIRE);
+    case CommandUpdateV4:
+        return sizeof(COMMAND_UPDATE_V4_WIRE);
+    case CommandUpdateV6:
+        return sizeof(COMMAND_UPDATE_V6_WIRE);
+    default:
+        return sizeof(UINT8);
+    }
+}
+
+static BOOLEAN HasValidVerdict(const COMMAND_WIRE *wire)
+{
+    switch (wire->Command)
+    {
+    case CommandVerdict:
+        return wire->Verdict.Verdict < VerdictCount;
+    case CommandUpdateV4:
+        return wire->UpdateV4.Verdict < VerdictCount;
+    case CommandUpdateV6:
+        return wire->UpdateV6.Verdict < VerdictCount;
+    default:
+        return TRUE;
+    }
+}
+
+// Copies the next command; NULL, or why it is not valid. `length` is not 0.
+static const char *Fetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE *wire, SIZE_T *wireLength)
+{
+    wire->Command = bytes[0];
+    if (wire->Command >= CommandCount)
+    {
+        return "there is no such command";
+    }
+    *wireLength = LengthOf(wire->Command);
+    if (*wireLength > length)
+    {
+        return "the command is cut off";
+    }
+    // The first byte may have changed meanwhile: it stays what the length was taken from.
+    RtlCopyMemory((UINT8 *)wire + 1, bytes + 1, *wireLength - 1);
+    return HasValidVerdict(wire) ? NULL : "there is no such verdict";
+}
+
+// ---- Carrying out
+
+static VOID ApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
+{
+    if (HoldApplyVerdict(context, wire->Id, wire->Verdict))
+    {
+        StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
+        return;
+    }
+    StatisticsAdd(&context->Statistics, StatisticVerdictsUnknownId, 1);
+    LogWarning(&context->Log, "Verdict %u came for id %llu, which waits for none", wire->Verdict,
+               (unsigned long long)wire->Id);
+}
+
+static BOOLEAN IsRedirect(UINT8 verdict)
+{
+    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
+           verdict == VerdictRedirectSplitTunnel;
+}
+
+static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 verdict)
+{
+    if (IsRedirect(verdict))
+    {
+        LogError(&context->Log, "Redirection is not supported: verdict %u drops the connection's packets", verdict);
+    }
+    if (!ConnectionTableSetVerdict(&context->Connections, key, verdict))
+    {
+        StatisticsAdd(&context->Statistics, StatisticVerdictsUnknownId, 1);
+        return;
+    }
+    StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
+    // What was blocked or permitted at the ALE layers has to be asked about there again.
+    HoldRequestReauthorize(context);
+}
+
+static VOID UpdateV4(DRIVER_CONTEXT *context, const COMMAND_UPDATE_V4_WIRE *wire)
+{
+    CONNECTION_KEY key;
+
+    RtlZeroMemory(&key, sizeof(key));
+    key.IpVersion = 4;
+    key.Protocol = wire->Protocol;
+    RtlCopyMemory(key.LocalAddress, wire->LocalAddress, sizeof(wire->LocalAddress));
+    RtlCopyMemory(key.RemoteAddress, wire->RemoteAddress, sizeof(wire->RemoteAddress));
+    key.LocalPort = wire->LocalPort;
+    key.RemotePort = wire->RemotePort;
+    UpdateVerdict(context, &key, wire->Verdict);
+}
+
+static VOID UpdateV6(DRIVER_CONTEXT *context, const COMMAND_UPDATE_V6_WIRE *wire)
+{
+    CONNECTION_KEY key;
+
+    RtlZeroMemory(&key, sizeof(key));
+    key.IpVersion = 6;
+    key.Protocol = wire->Protocol;
+    RtlCopyMemory(key.LocalAddress, wire->LocalAddress, sizeof(wire->LocalAddress));
+    RtlCopyMemory(key.RemoteAddress, wire->RemoteAddress, sizeof(wire->RemoteAddress));
+    key.LocalPort = wire->LocalPort;
+    key.RemotePort = wire->RemotePort;
+    UpdateVerdict(context, &key, wire->Verdict);
+}
+
+static BOOLEAN QueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
+{
+    return NT_SUCCESS(EventLogLine((EVENTS *)events, severity, text, length));
+}
+
+static VOID GetLogs(DRIVER_CONTEXT *context)
+{
+    UINT64 overwritten = LogDrain(&context->Log, QueueLogLine, &context->Events);
+
+    if (overwritten != 0)
+    {
+        // Told with the next lines: those of this answer are already on their way.
+        LogWarning(&context->Log, "%llu log lines were overwritten before they were fetched",
+                   (unsigned long long)overwritten);
+    }
+}
+
+static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
+{
+    LOG *log = &context->Log;
+
+    LogInfo(log, "connections: %llu entries, %llu bytes",
+            (unsigned long long)ConnectionTableCount(&context->Connections),
+            (unsigned long long)ConnectionTableBytes(&context->Connections));
+    LogInfo(log, "held packets: %llu entries, %llu bytes", (unsigned long long)PacketCacheCount(&context->Packets),
+            (unsigned long long)PacketCacheBytes(&context->Packets));
+    LogInfo(log, "bandwidth: %llu entries, %llu bytes", (unsigned long long)BandwidthCount(&context->Bandwidth),
+            (unsigned long long)BandwidthBytes(&context->Bandwidth));
+    LogInfo(log, "event queue: %llu bytes", (unsigned long long)IoQueueBytes(&context->Queue));
+    LogInfo(log, "pool: %llu bytes now, %llu at most", (unsigned long long)MemoryBytes(&context->Memory),
+            (unsigned long long)MemoryPeakBytes(&context->Memory));
+}
+
+// Of the commands without a body.
+static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
+{
+    switch (command)
+    {
+    case CommandShutdown:
+        ClientShutdown(context);
+        break;
+    case CommandClearCache:
+        ConnectionTableClear(&context->Connections);
+        HoldRequestReauthorize(context);
+        break;
+    case CommandGetLogs:
+        GetLogs(context);
+        break;
+    case CommandGetBandwidthStats:
+        (VOID) BandwidthReport(&context->Bandwidth, &context->Events);
+        break;
+    case CommandPrintMemoryStats:
+        PrintMemoryStats(context);
+        break;
+    default:
+        (VOID) ConnectionTableClean(&context->Connections, TRUE);
+        break;
+    }
+}
+
+static VOID Execute(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
+{
+    LONG64 sequence = InterlockedIncrement64(&context->Commands.Sequence[wire->Command]);
+
+    switch (wire->Command)
+    {
+    case CommandVerdict:
+        ApplyVerdict(context, &wire->Verdict);
+        return;
+    case CommandUpdateV4:
+        UpdateV4(context, &wire->UpdateV4);
+        return;
+    case CommandUpdateV6:
+        UpdateV6(context, &wire->UpdateV6);
+        return;
+    default:
+        Perform(context, wire->Command);
+        (VOID) EventReplyEnd(&context->Events, wire->Command, (UINT64)sequence);
+        return;
+    }
+}
+
+static NTSTATUS Reject(DRIVER_CONTEXT *context, const char *reason, SIZE_T offset)
+{
+    StatisticsAdd(&context->Statistics, StatisticCommandsRejected, 1);
+    LogError(&context->Log, "A write was rejected at byte %llu: %s", (unsigned long long)offset, reason);
+    return STATUS_INVALID_PARAMETER;
+}
+
+static NTSTATUS ExecuteAll(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T length, SIZE_T *consumed)
+{
+    UINT32 count;
+
+    for (count = 0; *consumed < length; count++)
+    {
+        const char *reason;
+        SIZE_T wireLength;
+        COMMAND_WIRE wire;
+
+        if (count == PROTOCOL_MAX_COMMANDS_PER_WRITE)
+        {
+            return Reject(context, "there are too many commands", *consumed);
+        }
+        reason = Fetch(bytes + *consumed, length - *consumed, &wire, &wireLength);
+        if (reason != NULL)
+        {
+            return Reject(context, reason, *consumed);
+        }
+        Execute(context, &wire);
+        *consumed += wireLength;
+    }
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+NTSTATUS CommandExecute(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T length, SIZE_T *consumed)
+{
+    NTSTATUS status;
+
+    *consumed = 0;
+    if (length == 0)
+    {
+        return Reject(context, "it is empty", 0);
+    }
+    status = ExecuteAll(context, bytes, length, consumed);
+    // However many verdicts there were: once.
+    HoldFinish(context);
+    return status;
+}

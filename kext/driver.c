@@ -1,0 +1,278 @@
+#include "driver.h"
+
+#include <wdmsec.h>
+
+#include "device.h"
+
+#define DRIVER_DEVICE_PREFIX L"\\Device\\"
+
+// Only the system and administrators.
+#define DRIVER_SDDL L"D:P(A;;GA;;;SY)(A;;GA;;;BA)"
+
+static const WCHAR DefaultName[] = L"NetVerdict";
+
+// {92993849-0D51-4A14-BCC1-EDE543B3A123}: under this class an administrator may set another security descriptor.
+static const GUID DeviceClass = {0x92993849, 0x0d51, 0x4a14, {0xbc, 0xc1, 0xed, 0xe5, 0x43, 0xb3, 0xa1, 0x23}};
+
+// The last component of the service's registry path.
+static VOID GetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
+{
+    USHORT length = registryPath->Length / sizeof(WCHAR);
+    USHORT start = length;
+
+    while (start > 0 && registryPath->Buffer[start - 1] != L'\\')
+    {
+        start--;
+    }
+    if (start == length)
+    {
+        RtlInitUnicodeString(name, DefaultName);
+        return;
+    }
+    name->Buffer = registryPath->Buffer + start;
+    name->Length = (USHORT)((length - start) * sizeof(WCHAR));
+    name->MaximumLength = name->Length;
+}
+
+static NTSTATUS JoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buffer, USHORT bufferBytes,
+                         PUNICODE_STRING joined)
+{
+    NTSTATUS status;
+
+    joined->Buffer = buffer;
+    joined->Length = 0;
+    joined->MaximumLength = bufferBytes;
+    status = RtlAppendUnicodeToString(joined, prefix);
+    return NT_SUCCESS(status) ? RtlAppendUnicodeStringToString(joined, name) : status;
+}
+
+static NTSTATUS CreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVICE_OBJECT *device)
+{
+    WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
+    UNICODE_STRING deviceName;
+    UNICODE_STRING sddl;
+    NTSTATUS status = JoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
+
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    RtlInitUnicodeString(&sddl, DRIVER_SDDL);
+    status = IoCreateDeviceSecure(driver, sizeof(DRIVER_CONTEXT), &deviceName, PROTOCOL_DEVICE_TYPE,
+                                  FILE_DEVICE_SECURE_OPEN, FALSE, &sddl, &DeviceClass, device);
+    if (NT_SUCCESS(status))
+    {
+        // Records are copied once, into the reader's own pages.
+        (*device)->Flags |= DO_DIRECT_IO;
+    }
+    return status;
+}
+
+static NTSTATUS CreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
+{
+    WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
+    UNICODE_STRING deviceName;
+    NTSTATUS status = JoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
+
+    if (NT_SUCCESS(status))
+    {
+        status =
+            JoinName(DRIVER_LINK_PREFIX, name, context->LinkBuffer, sizeof(context->LinkBuffer), &context->LinkName);
+    }
+    return NT_SUCCESS(status) ? IoCreateSymbolicLink(&context->LinkName, &deviceName) : status;
+}
+
+// The caches, which depend on nothing but memory.
+static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
+{
+    MEMORY *memory = &context->Memory;
+    NTSTATUS status = ConnectionTableInitialize(&context->Connections, memory, DRIVER_MAX_CONNECTIONS);
+
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupConnections;
+    }
+    status = PacketCacheInitialize(&context->Packets, memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupPackets;
+    }
+    status = BandwidthInitialize(&context->Bandwidth, memory, DRIVER_MAX_BANDWIDTH_ENTRIES);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupBandwidth;
+    }
+    return STATUS_SUCCESS;
+
+cleanupBandwidth:
+    BandwidthUninitialize(&context->Bandwidth);
+cleanupPackets:
+    PacketCacheUninitialize(&context->Packets);
+cleanupConnections:
+    ConnectionTableUninitialize(&context->Connections);
+    return status;
+}
+
+static VOID UninitializeTables(DRIVER_CONTEXT *context)
+{
+    BandwidthUninitialize(&context->Bandwidth);
+    PacketCacheUninitialize(&context->Packets);
+    ConnectionTableUninitialize(&context->Connections);
+}
+
+// What every other part writes into.
+static NTSTATUS InitializeReporting(DRIVER_CONTEXT *context)
+{
+    NTSTATUS status;
+
+    MemoryInitialize(&context->Memory);
+    status = StatisticsInitialize(&context->Statistics, &context->Memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupStatistics;
+    }
+    status = LogInitialize(&context->Log, &context->Memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupLog;
+    }
+    IoQueueInitialize(&context->Queue, &context->Memory, &context->Statistics, &context->Log);
+    EventsInitialize(&context->Events, &context->Memory, &context->Queue);
+    return STATUS_SUCCESS;
+
+cleanupLog:
+    LogUninitialize(&context->Log);
+cleanupStatistics:
+    StatisticsUninitialize(&context->Statistics);
+    return status;
+}
+
+static VOID UninitializeReporting(DRIVER_CONTEXT *context)
+{
+    EventsUninitialize(&context->Events);
+    IoQueueUninitialize(&context->Queue);
+    LogUninitialize(&context->Log);
+    StatisticsUninitialize(&context->Statistics);
+}
+
+static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context)
+{
+    NTSTATUS status = InitializeReporting(context);
+
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    status = InitializeTables(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupReporting;
+    }
+    status = ClientInitialize(&context->Client, &context->Memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupClient;
+    }
+    status = HoldInitialize(&context->Hold, &context->Memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupHold;
+    }
+    status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Statistics, &context->Log);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupInjector;
+    }
+    status = MaintenanceInitialize(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupMaintenance;
+    }
+    status = CalloutsRegister(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupMaintenance;
+    }
+    return STATUS_SUCCESS;
+
+cleanupMaintenance:
+    MaintenanceUninitialize(context);
+cleanupInjector:
+    InjectorUninitialize(&context->Injector);
+cleanupHold:
+    HoldUninitialize(&context->Hold);
+cleanupClient:
+    ClientUninitialize(&context->Client);
+    UninitializeTables(context);
+cleanupReporting:
+    UninitializeReporting(context);
+    return status;
+}
+
+// The mirror of InitializeContext. Nothing is held: the last handle was closed before.
+static VOID UninitializeContext(DRIVER_CONTEXT *context)
+{
+    CalloutsUnregister(context);
+    MaintenanceUninitialize(context);
+    InjectorUninitialize(&context->Injector);
+    HoldUninitialize(&context->Hold);
+    ClientUninitialize(&context->Client);
+    UninitializeTables(context);
+    UninitializeReporting(context);
+}
+
+static VOID NTAPI DriverUnload(PDRIVER_OBJECT driver)
+{
+    DRIVER_CONTEXT *context = DriverContextOfDevice(driver->DeviceObject);
+
+    IoDeleteSymbolicLink(&context->LinkName);
+    UninitializeContext(context);
+    IoDeleteDevice(driver->DeviceObject);
+}
+
+_Use_decl_annotations_
+BOOLEAN DriverMayLog(volatile LONG64 *next)
+{
+    LONG64 now = (LONG64)KeQueryInterruptTime();
+    LONG64 due = ReadNoFence64(next);
+
+    return now >= due && InterlockedCompareExchange64(next, now + (LONG64)PLATFORM_TICKS_PER_SECOND, due) == due;
+}
+
+_Use_decl_annotations_
+NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
+{
+    DRIVER_CONTEXT *context;
+    UNICODE_STRING name;
+    PDEVICE_OBJECT device;
+    NTSTATUS status;
+
+    GetServiceName(registryPath, &name);
+    status = CreateDevice(driver, &name, &device);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    context = DriverContextOfDevice(device);
+    context->DeviceObject = device;
+    driver->DriverUnload = DriverUnload;
+    DeviceSetDispatch(driver);
+
+    status = InitializeContext(driver, context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupDevice;
+    }
+    status = CreateLink(context, &name);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupContext;
+    }
+    return STATUS_SUCCESS;
+
+cleanupContext:
+    UninitializeContext(context);
+cleanupDevice:
+    IoDeleteDevice(device);
+    return status;
+}

@@ -1,0 +1,53 @@
+#include "machine.h"
+
+#include "ndis/net_buffers.h"
+#include "net/stack.h"
+#include "nt/clock.h"
+#include "nt/debug_port.h"
+#include "nt/fault_injection.h"
+#include "nt/io_manager.h"
+#include "nt/pool.h"
+#include "nt/scheduler.h"
+#include "wfp/engine.h"
+
+namespace sim
+{
+
+Machine::Machine(const MachineOptions &options)
+    : options_(options), faults_(std::make_unique<nt::FaultInjection>()), debug_(std::make_unique<nt::DebugPort>()),
+      pool_(std::make_unique<nt::Pool>(*faults_, options.verifier)),
+      clock_(std::make_unique<nt::Clock>(*this, options.virtual_clock)),
+      scheduler_(std::make_unique<nt::Scheduler>(*this)), io_(std::make_unique<nt::IoManager>(*this)),
+      net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
+{
+    Scope scope(*this);
+
+    pool_->SetFreeCheck([this](const void *address, size_t bytes) { scheduler_->CheckFreed(address, bytes); });
+    wfp_ = std::make_unique<wfp::Engine>(*this);
+    net_ = std::make_unique<net::Stack>(*this);
+}
+
+Machine::~Machine()
+{
+    Scope scope(*this);
+
+    net_.reset();
+    wfp_.reset();
+    net_buffers_.reset();
+    io_.reset();
+    pool_->CheckIntegrity();
+    pool_->CheckEmpty("the machine ends");
+    scheduler_.reset();
+}
+
+void Machine::Run()
+{
+    scheduler_->Run();
+}
+
+void Machine::BugcheckNoMachine()
+{
+    Bugcheck("NO_MACHINE", "a kernel function was called on a thread that has no machine");
+}
+
+} // namespace sim

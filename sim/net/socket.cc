@@ -1,0 +1,138 @@
+#include "net/socket.h"
+
+#include "net/core.h"
+#include "net/indication.h"
+
+#include <mutex>
+
+namespace sim::net {
+namespace {
+
+bool HasPorts(uint8_t protocol)
+{
+    return protocol == kProtocolTcp || protocol == kProtocolUdp;
+}
+
+} // namespace
+
+Socket::Socket(Core &core, uint8_t protocol, const Endpoint &local, uint64_t process_id,
+               const std::u16string &process_path, bool loopback, bool shared)
+    : core_(core), local_(local), handle_(core.NewHandle()), process_id_(process_id), protocol_(protocol),
+      loopback_(loopback), shared_(shared), path_(process_path)
+{
+    path_blob_.size = static_cast<UINT32>((path_.size() + 1) * sizeof(char16_t));
+    path_blob_.data = reinterpret_cast<UINT8 *>(path_.data());
+}
+
+bool Socket::Bind()
+{
+    bound_ = !HasPorts(protocol_) || IndicateAssignment(core_.engine(), *this);
+    return bound_;
+}
+
+void Socket::Release()
+{
+    const bool last = shared_ ? core_.sockets().ReleaseReference(this)
+                              : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (last)
+    {
+        Close();
+        delete this;
+    }
+}
+
+void Socket::Close()
+{
+    if (!bound_ || !HasPorts(protocol_) || core_.ended())
+    {
+        return;
+    }
+    if (shared_)
+    {
+        IndicateClosure(core_.engine(), *this, nullptr, handle_, 0);
+    }
+    IndicateRelease(core_.engine(), *this);
+}
+
+SocketTable::~SocketTable()
+{
+    for (Bucket &bucket : buckets_)
+    {
+        while (bucket.first != nullptr)
+        {
+            Socket *socket = bucket.first;
+            bucket.first = socket->next_;
+            delete socket;
+        }
+    }
+}
+
+SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildcard)
+{
+    Bucket &bucket = BucketOf(protocol, local.port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+    Socket *socket = FindLocked(bucket, protocol, local);
+
+    if (socket == nullptr && wildcard)
+    {
+        socket = FindLocked(bucket, protocol, {local.family, {}, local.port});
+    }
+    if (socket != nullptr)
+    {
+        socket->AddReference();
+    }
+    return SocketRef(socket);
+}
+
+bool SocketTable::Insert(Socket *socket)
+{
+    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+
+    if (FindLocked(bucket, socket->protocol(), socket->local()) != nullptr)
+    {
+        return false;
+    }
+    socket->next_ = bucket.first;
+    bucket.first = socket;
+    return true;
+}
+
+SocketTable::Bucket &SocketTable::BucketOf(uint8_t protocol, uint16_t port)
+{
+    return buckets_[(port ^ (protocol == kProtocolUdp ? 0x800u : 0u)) % kBuckets];
+}
+
+Socket *SocketTable::FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local)
+{
+    for (Socket *socket = bucket.first; socket != nullptr; socket = socket->next_)
+    {
+        if (socket->protocol() == protocol && SameEndpoint(socket->local(), local))
+        {
+            return socket;
+        }
+    }
+    return nullptr;
+}
+
+bool SocketTable::ReleaseReference(Socket *socket)
+{
+    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+
+    if (socket->references_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+    {
+        return false;
+    }
+    for (Socket **link = &bucket.first; *link != nullptr; link = &(*link)->next_)
+    {
+        if (*link == socket)
+        {
+            *link = socket->next_;
+            break;
+        }
+    }
+    return true;
+}
+
+} // namespace sim::net

@@ -1,0 +1,433 @@
+// The way of a request: made, given to the dispatch routine, completed, and perhaps cancelled.
+
+#include <ntddk.h>
+
+#include <cstring>
+#include <vector>
+
+#include "machine.h"
+#include "nt/bugcheck.h"
+#include "nt/driver_call.h"
+#include "nt/io_state.h"
+#include "nt/irql.h"
+#include "nt/pool.h"
+#include "nt/scheduler.h"
+
+namespace sim::nt
+{
+
+namespace
+{
+
+constexpr CSHORT kIrpType = 6;
+constexpr ULONG kSystemBufferTag = 'BSoI';
+
+const char *NameOf(const Request *request)
+{
+    return MajorFunctionName(request->spec.major);
+}
+
+bool IsTransfer(UCHAR major)
+{
+    return major == IRP_MJ_READ || major == IRP_MJ_WRITE;
+}
+
+bool IsListed(UCHAR major)
+{
+    return IsTransfer(major) || major == IRP_MJ_DEVICE_CONTROL;
+}
+
+// The most that IoStatus.Information may be, in bytes.
+uint64_t LargestInformation(const Request *request)
+{
+    switch (request->spec.major)
+    {
+    case IRP_MJ_READ:
+    case IRP_MJ_DEVICE_CONTROL:
+        return request->spec.out_length;
+    case IRP_MJ_WRITE:
+        return request->spec.in_length;
+    default:
+        return UINT64_MAX;
+    }
+}
+
+// Where a thread waits for its own request.
+struct Waiter
+{
+    Machine *machine;
+    IoResult result;
+    std::atomic<bool> done{false};
+};
+
+// The waiter may be gone as soon as it is done.
+void FinishWaiter(void *context, NTSTATUS status, uint64_t information)
+{
+    Waiter *waiter = static_cast<Waiter *>(context);
+    Machine *machine = waiter->machine;
+
+    waiter->result = {status, information};
+    waiter->done.store(true, std::memory_order_release);
+    machine->scheduler().Wake();
+}
+
+} // namespace
+
+Request *IoState::Submit(File *file, const RequestSpec &spec)
+{
+    Machine::Scope scope(machine_);
+    Request *request = requests_.Allocate();
+
+    RequireIrql(PASSIVE_LEVEL, "an I/O request of user mode");
+    if (!Prepare(request, file, spec))
+    {
+        Finish(request, STATUS_INSUFFICIENT_RESOURCES, 0);
+        requests_.Release(request);
+        return request;
+    }
+
+    PDRIVER_DISPATCH dispatch = file->DeviceObject->DriverObject->MajorFunction[spec.major];
+    NTSTATUS status;
+
+    {
+        DriverCall call(MajorFunctionName(spec.major));
+
+        status = dispatch(file->DeviceObject, request);
+    }
+    CheckDispatched(request, status);
+    requests_.Release(request);
+    return request;
+}
+
+IoResult IoState::SubmitAndWait(File *file, RequestSpec spec)
+{
+    Waiter waiter;
+
+    waiter.machine = &machine_;
+    spec.completion = FinishWaiter;
+    spec.context = &waiter;
+    Submit(file, spec);
+    if (!waiter.done.load(std::memory_order_acquire))
+    {
+        machine_.scheduler().WaitUntil([&waiter] { return waiter.done.load(std::memory_order_acquire); });
+    }
+    return waiter.result;
+}
+
+bool IoState::Prepare(Request *request, File *file, const RequestSpec &spec)
+{
+    request->Type = kIrpType;
+    request->Size = sizeof(IRP);
+    request->StackCount = 1;
+    request->CurrentLocation = 1;
+    request->RequestorMode = UserMode;
+    request->Tail.Overlay.CurrentStackLocation = &request->stack;
+    request->Tail.Overlay.OriginalFileObject = file;
+    request->stack.MajorFunction = spec.major;
+    request->stack.DeviceObject = file->DeviceObject;
+    request->stack.FileObject = file;
+    request->spec = spec;
+    request->file = file;
+    request->listed = IsListed(spec.major);
+    if (request->listed)
+    {
+        std::lock_guard<std::mutex> lock(file->mutex);
+
+        InsertTailList(&file->requests, &request->ThreadListEntry);
+        file->outstanding++;
+    }
+    if (IsTransfer(spec.major))
+    {
+        return PrepareTransfer(request);
+    }
+    return spec.major != IRP_MJ_DEVICE_CONTROL || PrepareControl(request);
+}
+
+bool IoState::PrepareTransfer(Request *request)
+{
+    const RequestSpec &spec = request->spec;
+    bool is_read = spec.major == IRP_MJ_READ;
+    void *buffer = is_read ? spec.out : const_cast<void *>(spec.in);
+    uint32_t length = is_read ? spec.out_length : spec.in_length;
+
+    (is_read ? request->stack.Parameters.Read.Length : request->stack.Parameters.Write.Length) = length;
+    if ((request->stack.DeviceObject->Flags & DO_DIRECT_IO) != 0)
+    {
+        DescribeByMdl(request, buffer, length, is_read);
+    }
+    else if ((request->stack.DeviceObject->Flags & DO_BUFFERED_IO) != 0)
+    {
+        return MakeSystemBuffer(request, length);
+    }
+    else
+    {
+        request->UserBuffer = buffer;
+    }
+    return true;
+}
+
+bool IoState::PrepareControl(Request *request)
+{
+    const RequestSpec &spec = request->spec;
+    ULONG method = METHOD_FROM_CTL_CODE(spec.control_code);
+
+    request->stack.Parameters.DeviceIoControl.IoControlCode = spec.control_code;
+    request->stack.Parameters.DeviceIoControl.InputBufferLength = spec.in_length;
+    request->stack.Parameters.DeviceIoControl.OutputBufferLength = spec.out_length;
+    request->UserBuffer = spec.out;
+    switch (method)
+    {
+    case METHOD_BUFFERED:
+        return MakeSystemBuffer(request, std::max(spec.in_length, spec.out_length));
+    case METHOD_NEITHER:
+        request->stack.Parameters.DeviceIoControl.Type3InputBuffer = const_cast<void *>(spec.in);
+        return true;
+    default:
+        DescribeByMdl(request, spec.out, spec.out_length, method == METHOD_OUT_DIRECT);
+        return MakeSystemBuffer(request, spec.in_length);
+    }
+}
+
+// Between user mode and the driver, with what user mode gives to the driver in it.
+bool IoState::MakeSystemBuffer(Request *request, uint32_t length)
+{
+    if (length == 0)
+    {
+        return true;
+    }
+    request->AssociatedIrp.SystemBuffer = machine_.pool().Allocate(length, kSystemBufferTag);
+    if (request->AssociatedIrp.SystemBuffer == nullptr)
+    {
+        return false;
+    }
+    request->Flags |= IRP_BUFFERED_IO | IRP_DEALLOCATE_BUFFER;
+    std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
+    return true;
+}
+
+void IoState::DescribeByMdl(Request *request, void *buffer, uint32_t length, bool device_writes)
+{
+    if (length == 0)
+    {
+        return;
+    }
+    MmInitializeMdl(&request->mdl, buffer, length);
+    request->mdl.MdlFlags =
+        static_cast<CSHORT>(MDL_ALLOCATED_FIXED_SIZE | MDL_PAGES_LOCKED | (device_writes ? MDL_WRITE_OPERATION : 0));
+    request->MdlAddress = &request->mdl;
+}
+
+void IoState::CheckDispatched(Request *request, NTSTATUS status)
+{
+    bool marked = (request->stack.Control & SL_PENDING_RETURNED) != 0;
+
+    if (status == STATUS_PENDING && !marked)
+    {
+        Bugcheck("IRP_PENDING_NOT_MARKED", "%s returned STATUS_PENDING without IoMarkIrpPending", NameOf(request));
+    }
+    if (status != STATUS_PENDING && marked)
+    {
+        Bugcheck("IRP_MARKED_NOT_PENDING", "%s called IoMarkIrpPending and returned 0x%08X", NameOf(request),
+                 static_cast<unsigned>(status));
+    }
+    if (status == STATUS_PENDING)
+    {
+        return;
+    }
+    if (request->state.load(std::memory_order_acquire) == Request::State::kActive)
+    {
+        Bugcheck("IRP_NOT_COMPLETED", "%s returned 0x%08X and did not complete the request", NameOf(request),
+                 static_cast<unsigned>(status));
+    }
+    if (request->IoStatus.Status != status)
+    {
+        Bugcheck("IRP_STATUS_MISMATCH", "%s returned 0x%08X and completed the request with 0x%08X", NameOf(request),
+                 static_cast<unsigned>(status), static_cast<unsigned>(request->IoStatus.Status));
+    }
+}
+
+void IoState::Complete(Request *request)
+{
+    Request::State active = Request::State::kActive;
+
+    if (!request->state.compare_exchange_strong(active, Request::State::kCompleted))
+    {
+        Bugcheck("IRP_COMPLETED_TWICE", "IoCompleteRequest was called for %s request %p, which is complete",
+                 NameOf(request), static_cast<void *>(request));
+    }
+    CheckCompletion(request);
+    request->PendingReturned = (request->stack.Control & SL_PENDING_RETURNED) != 0;
+    Finish(request, request->IoStatus.Status, request->IoStatus.Information);
+}
+
+void IoState::CheckCompletion(Request *request)
+{
+    if (__atomic_load_n(&request->CancelRoutine, __ATOMIC_ACQUIRE) != nullptr)
+    {
+        Bugcheck("IRP_COMPLETED_CANCELABLE", "%s request %p is completed with a cancel routine set", NameOf(request),
+                 static_cast<void *>(request));
+    }
+    if (request->IoStatus.Status == STATUS_PENDING)
+    {
+        Bugcheck("IRP_COMPLETED_PENDING", "%s request %p is completed with STATUS_PENDING", NameOf(request),
+                 static_cast<void *>(request));
+    }
+    if (!NT_ERROR(request->IoStatus.Status) && request->IoStatus.Information > LargestInformation(request))
+    {
+        Bugcheck("IRP_INFORMATION_TOO_LARGE", "%s request %p of %llu bytes is completed with information %llu",
+                 NameOf(request), static_cast<void *>(request),
+                 static_cast<unsigned long long>(LargestInformation(request)), request->IoStatus.Information);
+    }
+}
+
+void IoState::Finish(Request *request, NTSTATUS status, uint64_t information)
+{
+    ReturnData(request, status, information);
+    if (request->spec.completion != nullptr)
+    {
+        request->spec.completion(request->spec.context, status, information);
+    }
+    if (request->listed)
+    {
+        Unlist(request);
+    }
+    requests_.Release(request);
+}
+
+void IoState::ReturnData(Request *request, NTSTATUS status, uint64_t information)
+{
+    void *buffer = request->AssociatedIrp.SystemBuffer;
+    bool is_output = request->MdlAddress == nullptr && request->spec.out_length != 0;
+
+    if (buffer == nullptr)
+    {
+        return;
+    }
+    if (is_output && !NT_ERROR(status))
+    {
+        std::memcpy(request->spec.out, buffer, information);
+    }
+    machine_.pool().Free(buffer, kSystemBufferTag);
+}
+
+void IoState::Unlist(Request *request)
+{
+    bool wake;
+
+    {
+        std::lock_guard<std::mutex> lock(request->file->mutex);
+
+        RemoveEntryList(&request->ThreadListEntry);
+        wake = --request->file->outstanding == 0 && request->file->waited_for;
+    }
+    if (wake)
+    {
+        machine_.scheduler().Wake();
+    }
+}
+
+// The request must not be reused meanwhile.
+bool IoState::Cancel(Request *request)
+{
+    DriverCall call("a cancel routine");
+    KIRQL irql = KeAcquireSpinLockRaiseToDpc(&cancel_lock_);
+
+    __atomic_store_n(&request->Cancel, TRUE, __ATOMIC_SEQ_CST);
+
+    PDRIVER_CANCEL routine = IoSetCancelRoutine(request, nullptr);
+
+    if (routine == nullptr)
+    {
+        KeReleaseSpinLock(&cancel_lock_, irql);
+        return false;
+    }
+    request->CancelIrql = irql;
+    routine(request->stack.DeviceObject, request);
+    return true;
+}
+
+void IoState::CancelAll(File *file)
+{
+    Machine::Scope scope(machine_);
+    std::vector<Request *> outstanding;
+
+    {
+        std::lock_guard<std::mutex> lock(file->mutex);
+
+        for (PLIST_ENTRY entry = file->requests.Flink; entry != &file->requests; entry = entry->Flink)
+        {
+            Request *request = static_cast<Request *>(CONTAINING_RECORD(entry, IRP, ThreadListEntry));
+
+            request->references.fetch_add(1, std::memory_order_relaxed);
+            outstanding.push_back(request);
+        }
+    }
+    for (Request *request : outstanding)
+    {
+        Cancel(request);
+        requests_.Release(request);
+    }
+}
+
+bool IoState::CancelOne(File *file, Request *request)
+{
+    Machine::Scope scope(machine_);
+    bool found = false;
+
+    {
+        std::lock_guard<std::mutex> lock(file->mutex);
+
+        for (PLIST_ENTRY entry = file->requests.Flink; entry != &file->requests && !found; entry = entry->Flink)
+        {
+            found = entry == &request->ThreadListEntry;
+        }
+        if (found)
+        {
+            request->references.fetch_add(1, std::memory_order_relaxed);
+        }
+    }
+    if (found)
+    {
+        Cancel(request);
+        requests_.Release(request);
+    }
+    return found;
+}
+
+} // namespace sim::nt
+
+using namespace sim;
+using namespace sim::nt;
+
+namespace
+{
+
+IoState &CurrentIo()
+{
+    return Machine::Current().io().state();
+}
+
+} // namespace
+
+extern "C" VOID IoCompleteRequest(PIRP Irp, CCHAR)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "IoCompleteRequest");
+    RequireNoLocksHeld("IoCompleteRequest");
+    CurrentIo().Complete(static_cast<Request *>(Irp));
+}
+
+extern "C" BOOLEAN IoCancelIrp(PIRP Irp)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, "IoCancelIrp");
+    return CurrentIo().Cancel(static_cast<Request *>(Irp));
+}
+
+extern "C" VOID IoAcquireCancelSpinLock(PKIRQL Irql)
+{
+    *Irql = KeAcquireSpinLockRaiseToDpc(CurrentIo().cancel_lock());
+}
+
+extern "C" VOID IoReleaseCancelSpinLock(KIRQL Irql)
+{
+    KeReleaseSpinLock(CurrentIo().cancel_lock(), Irql);
+}

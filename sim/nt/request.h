@@ -1,0 +1,73 @@
+// An I/O request: an IRP with everything that its way to the driver and back needs, reused when it is over.
+//
+// A request has two references to begin with: of the call of the dispatch routine, and of the driver, which gives it up by
+// IoCompleteRequest. It is reused when both are gone.
+#pragma once
+
+#include <ntddk.h>
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "nt/io_manager.h"
+
+namespace sim::nt
+{
+
+// What user mode asks for.
+struct RequestSpec
+{
+    UCHAR major = 0;
+    ULONG control_code = 0;
+    const void *in = nullptr;
+    uint32_t in_length = 0;
+    void *out = nullptr;
+    uint32_t out_length = 0;
+    IoManager::Completion completion = nullptr;
+    void *context = nullptr;
+};
+
+struct Request : IRP
+{
+    enum class State : uint8_t
+    {
+        kFree,
+        kActive,
+        kCompleted
+    };
+
+    IO_STACK_LOCATION stack;
+    MDL mdl;
+    RequestSpec spec;
+    File *file;
+    std::atomic<State> state{State::kFree};
+    std::atomic<uint32_t> references{0};
+    bool listed; // by ThreadListEntry among its file's outstanding requests
+};
+
+class RequestPool
+{
+  public:
+    // verifier: a request is not reused for long, so that a late use of it is found.
+    explicit RequestPool(bool verifier);
+
+    // With two references; the IRP is zeroed.
+    Request *Allocate();
+    void Release(Request *request);
+
+  private:
+    static constexpr size_t kRestingRequests = 256;
+
+    const size_t resting_;
+    std::mutex mutex_; // of everything below
+    std::vector<std::unique_ptr<Request>> all_;
+    std::deque<Request *> free_;
+};
+
+const char *MajorFunctionName(UCHAR major);
+
+} // namespace sim::nt

@@ -1,0 +1,362 @@
+#include "packet_cache.h"
+
+#include "kext_test.h"
+
+#include <deque>
+#include <set>
+
+namespace
+{
+
+class PacketCacheTest : public kext_test::KextTest
+{
+  protected:
+    PacketCacheTest()
+    {
+        EXPECT_EQ(PacketCacheInitialize(&cache_, &memory_), STATUS_SUCCESS);
+        PacketCacheOpen(&cache_);
+    }
+
+    ~PacketCacheTest() override
+    {
+        while (PacketCacheTakeAny(&cache_) != nullptr)
+        {
+        }
+        EXPECT_EQ(PacketCacheCount(&cache_), 0u);
+        EXPECT_EQ(PacketCacheBytes(&cache_), 0u);
+        PacketCacheUninitialize(&cache_);
+    }
+
+    // Of this test; inserted or not.
+    HELD *Make(SIZE_T bytes = 100, UINT64 deadline = 0)
+    {
+        held_.emplace_back();
+        HELD *held = &held_.back();
+        memset(held, 0, sizeof(*held));
+        held->Bytes = bytes;
+        held->DeadlineTime = deadline;
+        return held;
+    }
+
+    HELD *Insert(SIZE_T bytes = 100, UINT64 deadline = 0)
+    {
+        HELD *held = Make(bytes, deadline);
+
+        EXPECT_EQ(PacketCacheInsert(&cache_, held), STATUS_SUCCESS);
+        return held;
+    }
+
+    PACKET_CACHE cache_;
+    std::deque<HELD> held_;
+};
+
+TEST_F(PacketCacheTest, IdsCountUpFrom1)
+{
+    for (UINT64 i = 1; i <= 200; i++)
+    {
+        EXPECT_EQ(Insert()->Id, i);
+    }
+    EXPECT_EQ(PacketCacheTake(&cache_, 0), nullptr);
+}
+
+TEST_F(PacketCacheTest, IdsAreNotUsedAgain)
+{
+    HELD *first = Insert();
+
+    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
+    EXPECT_EQ(Insert()->Id, 2u);
+}
+
+TEST_F(PacketCacheTest, AReservedIdIsKept)
+{
+    const UINT64 id = PacketCacheReserveId(&cache_);
+    HELD *held = Make();
+
+    EXPECT_EQ(Insert()->Id, id + 1);
+    held->Id = id;
+    ASSERT_EQ(PacketCacheInsert(&cache_, held), STATUS_SUCCESS);
+    EXPECT_EQ(held->Id, id);
+    EXPECT_EQ(PacketCacheTake(&cache_, id), held);
+}
+
+TEST_F(PacketCacheTest, EachIsTakenOnce)
+{
+    HELD *held = Insert();
+
+    EXPECT_EQ(PacketCacheTake(&cache_, held->Id), held);
+    EXPECT_EQ(PacketCacheTake(&cache_, held->Id), nullptr);
+    EXPECT_EQ(PacketCacheTake(&cache_, 12345), nullptr);
+    EXPECT_EQ(PacketCacheTake(&cache_, ~0ull), nullptr);
+}
+
+TEST_F(PacketCacheTest, CountsPacketsAndBytes)
+{
+    HELD *first = Insert(100);
+    Insert(50);
+
+    EXPECT_EQ(PacketCacheCount(&cache_), 2u);
+    EXPECT_EQ(PacketCacheBytes(&cache_), 150u);
+    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
+    EXPECT_EQ(PacketCacheCount(&cache_), 1u);
+    EXPECT_EQ(PacketCacheBytes(&cache_), 50u);
+}
+
+TEST_F(PacketCacheTest, IsBoundedByCount)
+{
+    PacketCacheSetLimit(&cache_, 2, 1000000);
+    HELD *first = Insert();
+    Insert();
+    EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_QUOTA_EXCEEDED);
+    EXPECT_EQ(PacketCacheCount(&cache_), 2u);
+    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
+    Insert();
+}
+
+TEST_F(PacketCacheTest, IsBoundedByBytes)
+{
+    PacketCacheSetLimit(&cache_, 100, 1000);
+    Insert(600);
+    EXPECT_EQ(PacketCacheInsert(&cache_, Make(401)), STATUS_QUOTA_EXCEEDED);
+    EXPECT_EQ(PacketCacheBytes(&cache_), 600u);
+    Insert(400);
+    EXPECT_EQ(PacketCacheInsert(&cache_, Make(1)), STATUS_QUOTA_EXCEEDED);
+}
+
+TEST_F(PacketCacheTest, ALowerLimitKeepsWhatIsHeld)
+{
+    HELD *first = Insert();
+
+    Insert();
+    PacketCacheSetLimit(&cache_, 1, 1000000);
+    EXPECT_EQ(PacketCacheCount(&cache_), 2u);
+    EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_QUOTA_EXCEEDED);
+    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
+}
+
+TEST_F(PacketCacheTest, AClosedCacheTakesNothingIn)
+{
+    HELD *held = Insert();
+
+    PacketCacheClose(&cache_);
+    EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_DEVICE_NOT_READY);
+    EXPECT_EQ(PacketCacheCount(&cache_), 1u);
+    EXPECT_EQ(PacketCacheTakeAny(&cache_), held);
+    PacketCacheOpen(&cache_);
+    Insert();
+}
+
+TEST_F(PacketCacheTest, StartsClosed)
+{
+    PACKET_CACHE cache;
+
+    ASSERT_EQ(PacketCacheInitialize(&cache, &memory_), STATUS_SUCCESS);
+    EXPECT_EQ(PacketCacheInsert(&cache, Make()), STATUS_DEVICE_NOT_READY);
+    PacketCacheUninitialize(&cache);
+}
+
+TEST_F(PacketCacheTest, TakesWhatExpiredAndNothingElse)
+{
+    HELD *late = Insert(100, 3000);
+    HELD *never = Insert(100, 0);
+    HELD *early = Insert(100, 1000);
+    HELD *middle = Insert(100, 2000);
+
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 999), nullptr);
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 1000), early);
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 1999), nullptr);
+    std::set<HELD *> taken = {PacketCacheTakeExpired(&cache_, 9999), PacketCacheTakeExpired(&cache_, 9999)};
+    EXPECT_EQ(taken, (std::set<HELD *>{late, middle}));
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, ~0ull), nullptr);
+    EXPECT_EQ(PacketCacheTake(&cache_, never->Id), never);
+}
+
+TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
+{
+    // A client may shorten its timeout: every 64th id is in the same shard.
+    std::vector<HELD *> sameShard;
+
+    for (unsigned i = 0; i < 64 * 10; i++)
+    {
+        HELD *held = Insert(1, 10000 - i);
+
+        if (i % 64 == 0)
+        {
+            sameShard.push_back(held);
+        }
+    }
+    for (auto it = sameShard.rbegin(); it != sameShard.rend(); ++it)
+    {
+        HELD *held;
+
+        do
+        {
+            held = PacketCacheTakeExpired(&cache_, (*it)->DeadlineTime);
+            ASSERT_NE(held, nullptr);
+            EXPECT_LE(held->DeadlineTime, (*it)->DeadlineTime);
+        } while (held != *it);
+    }
+}
+
+TEST_F(PacketCacheTest, WhatWasTakenByIdDoesNotExpire)
+{
+    HELD *held = Insert(100, 1000);
+
+    EXPECT_EQ(PacketCacheTake(&cache_, held->Id), held);
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 5000), nullptr);
+}
+
+TEST_F(PacketCacheTest, TakeAnyGoesFromOldToNewAndEmptiesTheCache)
+{
+    std::vector<UINT64> order;
+
+    for (unsigned i = 0; i < 1000; i++)
+    {
+        Insert(1, i % 3 == 0 ? 500 : 0);
+    }
+    while (HELD *held = PacketCacheTakeAny(&cache_))
+    {
+        order.push_back(held->Id);
+    }
+    ASSERT_EQ(order.size(), 1000u);
+    for (size_t i = 0; i < order.size(); i++)
+    {
+        EXPECT_NEAR(static_cast<double>(order[i]), static_cast<double>(i + 1), PACKET_CACHE_SHARD_COUNT);
+    }
+}
+
+TEST_F(PacketCacheTest, FindsEveryIdAmongMany)
+{
+    constexpr unsigned kCount = 40000;
+    std::vector<HELD *> all;
+
+    for (unsigned i = 0; i < kCount; i++)
+    {
+        all.push_back(Insert(1));
+    }
+    for (unsigned i = 0; i < kCount; i++)
+    {
+        HELD *held = all[(i * 7919u) % kCount];
+
+        ASSERT_EQ(PacketCacheTake(&cache_, held->Id), held);
+    }
+    EXPECT_EQ(PacketCacheCount(&cache_), 0u);
+}
+
+TEST_F(PacketCacheTest, GrowingWithoutMemoryDoesNotFailAnInsert)
+{
+    machine_.faults().FailAll();
+    for (unsigned i = 0; i < 10000; i++)
+    {
+        Insert(1);
+    }
+    machine_.faults().Stop();
+    for (HELD &held : held_)
+    {
+        ASSERT_EQ(PacketCacheTake(&cache_, held.Id), &held);
+    }
+}
+
+TEST_F(PacketCacheTest, EveryFailureOfInitializationIsClean)
+{
+    const unsigned failures = ForEachAllocationFailure(
+        [&](unsigned)
+        {
+            PACKET_CACHE cache;
+
+            (void)!NT_SUCCESS(PacketCacheInitialize(&cache, &memory_));
+            PacketCacheUninitialize(&cache);
+        });
+    EXPECT_GT(failures, 1u);
+}
+
+TEST_F(PacketCacheTest, WorksAtDispatchLevel)
+{
+    kext_test::AtDispatchLevel dispatch;
+    HELD *held = Insert(1, 10);
+
+    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 10), held);
+    PacketCacheClose(&cache_);
+    PacketCacheOpen(&cache_);
+}
+
+TEST_F(PacketCacheTest, EachIsResolvedExactlyOnceWhoeverRaces)
+{
+    constexpr unsigned kPerThread = 4000;
+    std::vector<std::vector<HELD>> held(2, std::vector<HELD>(kPerThread));
+    std::atomic<unsigned> inserting{2};
+    std::atomic<unsigned> taken{0};
+    std::vector<std::atomic<unsigned>> takenById(2 * kPerThread + 1);
+
+    auto resolve = [&](HELD *one)
+    {
+        if (one != nullptr)
+        {
+            taken++;
+            EXPECT_EQ(takenById[one->Id].fetch_add(1), 0u);
+        }
+    };
+    RunThreads(4,
+               [&](unsigned thread)
+               {
+                   if (thread < 2)
+                   {
+                       for (HELD &one : held[thread])
+                       {
+                           memset(&one, 0, sizeof(one));
+                           one.Bytes = 10;
+                           one.DeadlineTime = thread == 0 ? 100 : 0;
+                           ASSERT_EQ(PacketCacheInsert(&cache_, &one), STATUS_SUCCESS);
+                       }
+                       inserting--;
+                       return;
+                   }
+                   for (UINT64 id = 1; inserting > 0 || taken < 2 * kPerThread; id = id % (2 * kPerThread) + 1)
+                   {
+                       resolve(thread == 2 ? PacketCacheTake(&cache_, id) : PacketCacheTakeExpired(&cache_, 1000));
+                       if (thread == 3)
+                       {
+                           resolve(PacketCacheTakeAny(&cache_));
+                       }
+                   }
+               });
+    EXPECT_EQ(taken, 2 * kPerThread);
+    EXPECT_EQ(PacketCacheCount(&cache_), 0u);
+    EXPECT_EQ(PacketCacheBytes(&cache_), 0u);
+}
+
+TEST_F(PacketCacheTest, AfterCloseNothingSlipsIn)
+{
+    for (unsigned round = 0; round < 50; round++)
+    {
+        std::vector<HELD> held(200);
+        std::atomic<unsigned> inserted{0};
+
+        PacketCacheOpen(&cache_);
+        RunThreads(2,
+                   [&](unsigned thread)
+                   {
+                       if (thread == 0)
+                       {
+                           for (HELD &one : held)
+                           {
+                               memset(&one, 0, sizeof(one));
+                               if (PacketCacheInsert(&cache_, &one) != STATUS_SUCCESS)
+                               {
+                                   break;
+                               }
+                               inserted++;
+                           }
+                           return;
+                       }
+                       PacketCacheClose(&cache_);
+                       while (PacketCacheTakeAny(&cache_) != nullptr)
+                       {
+                           inserted--;
+                       }
+                   });
+        EXPECT_EQ(inserted, 0u);
+        EXPECT_EQ(PacketCacheCount(&cache_), 0u);
+    }
+}
+
+} // namespace
