@@ -1,5 +1,7 @@
 #include "event.h"
 
+#include "options.h"
+
 typedef struct _TOLD_PROCESS
 {
     UINT64 ProcessId;
@@ -37,7 +39,7 @@ VOID EventsReset(EVENTS *events)
 {
     KIRQL irql;
 
-    EventsSetOptions(events, FALSE, MAXUINT32);
+    EventsSetOptions(events, FALSE, OPTIONS_PAYLOAD_UNLIMITED);
     if (events->Told != NULL)
     {
         KeAcquireSpinLock(&events->ToldLock, &irql);

@@ -4,7 +4,7 @@ _Use_decl_annotations_
 VOID OptionsSetDefaults(OPTIONS *options)
 {
     RtlZeroMemory(options, sizeof(*options));
-    options->PayloadLimit = MAXUINT32;
+    options->PayloadLimit = OPTIONS_PAYLOAD_UNLIMITED;
     options->TimeoutVerdict = VerdictDrop;
     options->LogLevel = LogSeverityWarning;
     options->DnsPort = 53;

@@ -48,7 +48,7 @@ abstract class ConnectionRecord extends EventBase {
 
   /** The image path of the process, if the driver has told it. */
   get processPath(): string | undefined {
-    return this.source.processPaths.get(this.processId);
+    return this.source.processPaths.at(this.processId, this.source.time);
   }
 
   /** Who began: this computer, or the other end. */

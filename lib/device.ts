@@ -291,6 +291,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return this.#capabilities;
   }
 
+  /** Whether the device was closed, or is being closed. */
+  get closed(): boolean {
+    return this.#closing !== undefined;
+  }
+
   /**
    * Makes the driver stop filtering: it decides what waits by its fail policy, and the iterators end once they have
    * given out what it had queued.

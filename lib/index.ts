@@ -59,11 +59,12 @@ export {
   type RedirectOptions,
   type VerdictOptions,
 } from './events.js';
+export { Flow, Listener } from './flow.js';
 export type { LoadResult, ReplaySummary } from './native.cjs';
 export { open } from './open.js';
 export type { DriverOptions, OpenOptions, ReadOptions } from './options.js';
 export { Policy, type PolicyMatch, type PolicySubject } from './policy.js';
-export { Flow, Listener, Network, type NetworkCounters } from './network.js';
+export { Network, type NetworkCounters, type PacketCounters } from './network.js';
 export type {
   AcceptOptions,
   ConnectOptions,

@@ -87,6 +87,8 @@ export interface ReplaySummary {
   readonly udpConversations: number;
   /** Packets that are neither TCP nor UDP. */
   readonly otherPackets: number;
+  /** Where the file breaks off before its end; else empty. */
+  readonly warning: string;
 }
 
 export interface NativeReplay {
@@ -115,48 +117,25 @@ export interface LoadResult {
   readonly dropped: number;
 }
 
+export interface NativePacketCounters {
+  readonly offered: number;
+  readonly permitted: number;
+  readonly blocked: number;
+  readonly dropped: number;
+  readonly heldNow: number;
+  readonly heldTotal: number;
+  readonly injected: number;
+}
+
 export interface NativeCounters {
-  /** Outbound packets that the packet layers saw for the first time. */
-  readonly outboundOffered: number;
-  /** Outbound packets that were let through, at once or after having been held. */
-  readonly outboundPermitted: number;
-  /** Outbound packets that were blocked, so that the sender saw an error. */
-  readonly outboundBlocked: number;
-  /** Outbound packets that were discarded without a word. */
-  readonly outboundDropped: number;
-  /** Outbound packets that wait for a verdict now. */
-  readonly outboundHeldNow: number;
-  /** Outbound packets that have ever waited for a verdict. */
-  readonly outboundHeldTotal: number;
-  /** Outbound packets that the driver gave back. */
-  readonly outboundInjected: number;
-  /** Inbound packets that the packet layers saw for the first time. */
-  readonly inboundOffered: number;
-  /** Inbound packets that were let through, at once or after having been held. */
-  readonly inboundPermitted: number;
-  /** Inbound packets that were blocked, so that the sender saw an error. */
-  readonly inboundBlocked: number;
-  /** Inbound packets that were discarded without a word. */
-  readonly inboundDropped: number;
-  /** Inbound packets that wait for a verdict now. */
-  readonly inboundHeldNow: number;
-  /** Inbound packets that have ever waited for a verdict. */
-  readonly inboundHeldTotal: number;
-  /** Inbound packets that the driver gave back. */
-  readonly inboundInjected: number;
-  /** Flows that are open. */
+  readonly outbound: NativePacketCounters;
+  readonly inbound: NativePacketCounters;
   readonly flowsNow: number;
-  /** Flows that there have ever been. */
   readonly flowsTotal: number;
-  /** TCP payload that the stream layer saw going out. */
   readonly streamBytesSent: number;
-  /** TCP payload that the stream layer saw coming in. */
   readonly streamBytesReceived: number;
-  /** UDP payload that the datagram layer saw going out. */
   readonly datagramBytesSent: number;
-  /** UDP payload that the datagram layer saw coming in. */
   readonly datagramBytesReceived: number;
-  /** Connections that nobody decided over in time. */
   readonly pendingTimeouts: number;
 }
 

@@ -1,16 +1,15 @@
 /** The network of a simulated computer: what applications and remote ends do. */
 
 import { z } from 'zod';
-import { formatAddress, parseAddress } from './addresses.js';
+import { parseAddress } from './addresses.js';
 import { bytesSchema, check } from './checks.js';
 import { InvalidArgumentError } from './errors.js';
 import type { Direction } from './events.js';
+import { Flow, Listener, outcomeOf } from './flow.js';
 import type {
   LoadResult,
-  NativeCounters,
   NativeFlowSpec,
-  NativeNetwork,
-  NativeOutcome,
+  NativePacketCounters,
   NativeReplay,
   ReplaySummary,
 } from './native.cjs';
@@ -29,18 +28,47 @@ import {
   type Outcome,
   type ReplayOptions,
 } from './network_options.js';
+import type { NetworkHandle } from './network_handle.js';
 import { Protocol } from './protocols.js';
 
-/** What has happened on a simulated network. */
-export interface NetworkCounters extends NativeCounters {
-  /** Packets that were let through, at once or after having been held. */
+/** What became of the packets of one direction, or of both. */
+export interface PacketCounters {
+  /** Given to the packet layers for the first time. */
+  readonly offered: number;
+  /** Let through, at once or after having been held. */
   readonly permitted: number;
-  /** Packets that were blocked, so that the sender saw an error. */
+  /** Blocked, so that the sender saw an error. */
   readonly blocked: number;
-  /** Packets that were discarded without a word. */
+  /** Discarded without a word. */
   readonly dropped: number;
-  /** Packets that have ever waited for a verdict. */
+  /** Have ever waited for a verdict. */
   readonly held: number;
+  /** Wait for a verdict now. */
+  readonly heldNow: number;
+  /** Given back by the driver. */
+  readonly injected: number;
+}
+
+/** What has happened on a simulated network: the packets of both directions together, and of each. */
+export interface NetworkCounters extends PacketCounters {
+  /** The outbound packets. */
+  readonly outbound: PacketCounters;
+  /** The inbound packets. */
+  readonly inbound: PacketCounters;
+  /** Flows that are open. */
+  readonly flowsNow: number;
+  /** Flows that there have ever been. */
+  readonly flowsTotal: number;
+  /** TCP payload that the stream layer saw going out. */
+  readonly streamBytesSent: number;
+  /** TCP payload that the stream layer saw coming in. */
+  readonly streamBytesReceived: number;
+  /** UDP payload that the datagram layer saw going out. */
+  readonly datagramBytesSent: number;
+  /** UDP payload that the datagram layer saw coming in. */
+  readonly datagramBytesReceived: number;
+  /** Connections that nobody decided over in time. */
+  readonly pendingTimeouts: number;
 }
 
 const PORTLESS: readonly FlowProtocol[] = ['icmp'];
@@ -62,12 +90,12 @@ const LAST_PORT = 65_535;
  * ```
  */
 export class Network {
-  readonly #native: NativeNetwork;
+  readonly #handle: NetworkHandle;
   #nextPort = FIRST_EPHEMERAL_PORT;
 
   /** @internal */
-  constructor(native: NativeNetwork) {
-    this.#native = native;
+  constructor(handle: NetworkHandle) {
+    this.#handle = handle;
   }
 
   /**
@@ -84,7 +112,7 @@ export class Network {
       remoteAddress: input.remote.address,
       remotePort: input.remote.port ?? missingPort(input.protocol, 'remote'),
     });
-    return new Flow(this.#native, (onOutcome) => this.#native.connect(spec, onOutcome));
+    return new Flow(this.#handle, (native, onOutcome) => native.connect(spec, onOutcome));
   }
 
   /**
@@ -101,7 +129,7 @@ export class Network {
       remoteAddress: input.remote.address ?? parseAddress(STRANGER[ipVersion]),
       remotePort: input.remote.port ?? this.#ephemeralPort(input.protocol),
     });
-    return new Flow(this.#native, (onOutcome) => this.#native.accept(spec, onOutcome));
+    return new Flow(this.#handle, (native, onOutcome) => native.accept(spec, onOutcome));
   }
 
   /**
@@ -112,7 +140,7 @@ export class Network {
   listen(options: ListenOptions): Listener {
     const { local, ipVersion, ...input } = check(listenSchema, options, 'The options of listen()');
     const localAddress = local.address ?? parseAddress(ANY[ipVersion]);
-    const id = this.#native.listen({
+    const id = this.#handle.native.listen({
       processId: input.processId,
       processPath: input.processPath ?? defaultPath(input.processId),
       protocol: Protocol[input.protocol],
@@ -121,9 +149,7 @@ export class Network {
       remoteAddress: new Uint8Array(localAddress.length),
       remotePort: 0,
     });
-    return new Listener(() => {
-      this.#native.closeListener(id);
-    });
+    return new Listener(this.#handle, id);
   }
 
   /**
@@ -134,16 +160,15 @@ export class Network {
   packet(bytes: Uint8Array, direction: Direction): Promise<Outcome> {
     const packet = check(bytesSchema, bytes, 'The bytes of packet()');
     const way = check(z.enum(['outbound', 'inbound']), direction, 'The direction of packet()');
-    return new Promise((resolve) => {
-      this.#native.packet(way === 'outbound' ? 0 : 1, packet, (outcome) => {
-        resolve(readOutcome(outcome));
-      });
+    const wayNumber = way === 'outbound' ? 0 : 1;
+    return outcomeOf((onOutcome) => {
+      this.#handle.native.packet(wayNumber, packet, onOutcome);
     });
   }
 
   /** Every live flow is authorized again, as after a policy change. */
   reauthorize(): void {
-    this.#native.reauthorize();
+    this.#handle.native.reauthorize();
   }
 
   /**
@@ -160,10 +185,10 @@ export class Network {
       'The options of replay()',
     );
     signal?.throwIfAborted();
-    const replay = this.#native.replay({ path: file, local, speed }, (progress) => {
+    const replay = this.#handle.native.replay({ path: file, local, speed }, (progress) => {
       onProgress?.(progress);
     });
-    return signal === undefined ? replay.done : finishUnlessAborted(replay, signal);
+    return finishUnlessAborted(replay, signal);
   }
 
   /**
@@ -173,14 +198,14 @@ export class Network {
    */
   async load(options: LoadOptions): Promise<LoadResult> {
     const { protocol, ...input } = check(loadSchema, options, 'The options of load()');
-    return this.#native.load({ ...input, protocol: Protocol[protocol] });
+    return this.#handle.native.load({ ...input, protocol: Protocol[protocol] });
   }
 
   /**
    * Shows every IP packet that is let through, as it leaves or arrives; null ends that.
    */
   onWire(callback: ((packet: Uint8Array, direction: Direction) => void) | null): void {
-    this.#native.onWire(
+    this.#handle.native.onWire(
       callback === null
         ? null
         : (direction, packet) => {
@@ -191,19 +216,15 @@ export class Network {
 
   /** What has happened on the network so far, as the network counts it. */
   counters(): NetworkCounters {
-    const counters = this.#native.counters();
-    return {
-      ...counters,
-      permitted: counters.outboundPermitted + counters.inboundPermitted,
-      blocked: counters.outboundBlocked + counters.inboundBlocked,
-      dropped: counters.outboundDropped + counters.inboundDropped,
-      held: counters.outboundHeldTotal + counters.inboundHeldTotal,
-    };
+    const counters = this.#handle.native.counters();
+    const outbound = readPackets(counters.outbound);
+    const inbound = readPackets(counters.inbound);
+    return { ...counters, ...addPackets(outbound, inbound), outbound, inbound };
   }
 
   /** Bytes of kernel memory that the driver holds now. */
   poolBytes(): number {
-    return this.#native.poolBytes();
+    return this.#handle.native.poolBytes();
   }
 
   #flowSpec(
@@ -231,110 +252,41 @@ export class Network {
   }
 }
 
-/** A connection, or a socket's traffic with one remote end, on a simulated computer. */
-export class Flow {
-  /** What became of its first packet; it never rejects. */
-  readonly outcome: Promise<Outcome>;
-  readonly #native: NativeNetwork;
-  readonly #id: number;
-
-  /** @internal */
-  constructor(
-    native: NativeNetwork,
-    start: (onOutcome: (outcome: NativeOutcome) => void) => number,
-  ) {
-    const { promise, resolve } = withResolver<Outcome>();
-    this.#native = native;
-    this.outcome = promise;
-    this.#id = start((outcome) => {
-      resolve(readOutcome(outcome));
-    });
-  }
-
-  /**
-   * The application sends; resolves with what became of it.
-   *
-   * @throws {@link InvalidArgumentError}
-   */
-  send(bytes: Uint8Array): Promise<Outcome> {
-    const payload = check(bytesSchema, bytes, 'The bytes of send()');
-    const { promise, resolve } = withResolver<Outcome>();
-    this.#native.send(this.#id, payload, (outcome) => {
-      resolve(readOutcome(outcome));
-    });
-    return promise;
-  }
-
-  /**
-   * The remote end sends; resolves with what became of it.
-   *
-   * @throws {@link InvalidArgumentError}
-   */
-  receive(bytes: Uint8Array): Promise<Outcome> {
-    const payload = check(bytesSchema, bytes, 'The bytes of receive()');
-    const { promise, resolve } = withResolver<Outcome>();
-    this.#native.receive(this.#id, payload, (outcome) => {
-      resolve(readOutcome(outcome));
-    });
-    return promise;
-  }
-
-  /** The application closes its socket. Closing again does nothing more. */
-  close(): void {
-    this.#native.closeFlow(this.#id);
-  }
-}
-
-/** A listening socket on a simulated computer. */
-export class Listener {
-  readonly #close: () => void;
-  #closed = false;
-
-  /** @internal */
-  constructor(close: () => void) {
-    this.#close = close;
-  }
-
-  /** Stops listening. Closing again does nothing more. */
-  close(): void {
-    if (!this.#closed) {
-      this.#closed = true;
-      this.#close();
-    }
-  }
-}
-
 async function finishUnlessAborted(
   replay: NativeReplay,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<ReplaySummary> {
   const stop = (): void => {
     replay.stop();
   };
-  signal.addEventListener('abort', stop, { once: true });
+  signal?.addEventListener('abort', stop, { once: true });
   try {
-    const summary = await replay.done;
-    signal.throwIfAborted();
+    const summary = await replay.done.catch(refuseCapture);
+    signal?.throwIfAborted();
     return summary;
   } finally {
-    signal.removeEventListener('abort', stop);
+    signal?.removeEventListener('abort', stop);
   }
 }
 
-function withResolver<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
-  let resolve: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((resolvePromise) => {
-    resolve = resolvePromise;
-  });
-  return { promise, resolve };
+/** The native side's message names the file, the place in it and what to do. */
+function refuseCapture(cause: unknown): never {
+  throw new InvalidArgumentError(cause instanceof Error ? cause.message : String(cause), { cause });
 }
 
-function readOutcome({ kind, address, port }: NativeOutcome): Outcome {
-  if (kind !== 'redirected') {
-    return kind;
-  }
+function readPackets({ heldTotal, ...packets }: NativePacketCounters): PacketCounters {
+  return { ...packets, held: heldTotal };
+}
+
+function addPackets(left: PacketCounters, right: PacketCounters): PacketCounters {
   return {
-    redirectedTo: { address: formatAddress(address ?? new Uint8Array(4)), port: port ?? 0 },
+    offered: left.offered + right.offered,
+    permitted: left.permitted + right.permitted,
+    blocked: left.blocked + right.blocked,
+    dropped: left.dropped + right.dropped,
+    held: left.held + right.held,
+    heldNow: left.heldNow + right.heldNow,
+    injected: left.injected + right.injected,
   };
 }
 

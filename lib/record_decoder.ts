@@ -16,6 +16,7 @@ import {
   recordTypeName,
   type InfoRecord,
 } from './events.js';
+import { ProcessPaths } from './process_paths.js';
 import type { RecordSource, VerdictSink } from './record_view.js';
 import { InfoType, MAX_RECORD_LENGTH, RECORD_HEADER_SIZE } from './wire.js';
 
@@ -27,14 +28,12 @@ export interface DecoderHooks {
   intercept(record: InfoRecord): boolean;
 }
 
-/** Paths are forgotten oldest first beyond this many processes, so that their number is bounded whatever comes. */
-const MAX_PROCESS_PATHS = 65_536;
 const MIN_PARTIAL_CAPACITY = 4096;
 const NO_BYTES = new Uint8Array(0);
 
 export class RecordDecoder {
   readonly #hooks: DecoderHooks | undefined;
-  #processPaths: ReadonlyMap<number, string> = new Map();
+  readonly #processPaths = new ProcessPaths();
   /** The beginning of a record whose rest has not come yet. */
   #partial: Uint8Array = NO_BYTES;
   #partialLength = 0;
@@ -99,8 +98,8 @@ export class RecordDecoder {
       if (record instanceof ConnectionEvent || !this.#consume(record)) {
         records.push(record);
       }
-      if (source.processPaths !== this.#processPaths) {
-        source = { ...source, processPaths: this.#processPaths };
+      if (source.time !== this.#processPaths.time) {
+        source = { ...source, time: this.#processPaths.time };
       }
       offset = end;
     }
@@ -159,27 +158,15 @@ export class RecordDecoder {
       view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
       verdicts: this.#hooks?.verdicts,
       processPaths: this.#processPaths,
+      time: this.#processPaths.time,
     };
   }
 
   #consume(record: InfoRecord): boolean {
     if (record.type === 'process-info') {
-      this.#rememberPath(record);
+      this.#processPaths.remember(record.processId, record.path);
     }
     return this.#hooks?.intercept(record) === true;
-  }
-
-  /** Earlier events keep their view of the paths: a process id that is used again gets a new table. */
-  #rememberPath({ processId, path }: ProcessInfoRecord): void {
-    const paths = this.#processPaths as Map<number, string>;
-    const isNew = !paths.has(processId);
-    if (isNew && paths.size < MAX_PROCESS_PATHS) {
-      paths.set(processId, path);
-      return;
-    }
-    const copy = new Map(paths);
-    copy.delete(isNew ? (copy.keys().next().value ?? processId) : processId);
-    this.#processPaths = copy.set(processId, path);
   }
 
   #fail(type: number, length: number): void {

@@ -5,6 +5,7 @@
  */
 
 import { formatIPv4, formatIPv6 } from './addresses.js';
+import type { ProcessPaths } from './process_paths.js';
 import type { Verdict } from './verdicts.js';
 
 /** Who carries the verdicts of events out; ids come in two halves, to spare a bigint each. */
@@ -17,7 +18,9 @@ export interface RecordSource {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly verdicts: VerdictSink | undefined;
-  readonly processPaths: ReadonlyMap<number, string>;
+  readonly processPaths: ProcessPaths;
+  /** As of when the paths are to be seen. */
+  readonly time: number;
 }
 
 const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;

@@ -5,8 +5,8 @@ import { check } from './checks.js';
 import type { Device } from './device.js';
 import { openEmbedded } from './embedded.js';
 import { InvalidArgumentError } from './errors.js';
-import type { NativeNetwork } from './native.cjs';
 import { Network } from './network.js';
+import { NetworkHandle } from './network_handle.js';
 import {
   driverShape,
   readShape,
@@ -40,7 +40,7 @@ export interface Clock {
   /**
    * Lets time pass: the driver's timers that fall due run before it returns.
    *
-   * @throws {@link InvalidArgumentError} when the clock is a real one.
+   * @throws {@link InvalidArgumentError} when the clock is a real one; {@link ClosedError}.
    */
   advance(milliseconds: number): void;
 }
@@ -83,22 +83,23 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
   });
   const virtualClock = clock === 'virtual';
   const { device, native } = await openEmbedded(resolved, { virtualClock, verifier });
+  const handle = new NetworkHandle(native, () => device.closed);
   const close = (): Promise<void> => device.close();
   return {
     device,
-    network: new Network(native),
-    clock: new SimulatedClock(native, virtualClock),
+    network: new Network(handle),
+    clock: new SimulatedClock(handle, virtualClock),
     close,
     [Symbol.asyncDispose]: close,
   };
 }
 
 class SimulatedClock implements Clock {
-  readonly #native: NativeNetwork;
+  readonly #handle: NetworkHandle;
   readonly #isVirtual: boolean;
 
-  constructor(native: NativeNetwork, isVirtual: boolean) {
-    this.#native = native;
+  constructor(handle: NetworkHandle, isVirtual: boolean) {
+    this.#handle = handle;
     this.#isVirtual = isVirtual;
   }
 
@@ -108,7 +109,7 @@ class SimulatedClock implements Clock {
         "This simulator's clock is real. Create it with { clock: 'virtual' } to advance the time yourself.",
       );
     }
-    this.#native.advance(
+    this.#handle.native.advance(
       check(z.number().min(0).max(Number.MAX_SAFE_INTEGER), milliseconds, 'advance()'),
     );
   }

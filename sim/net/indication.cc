@@ -256,10 +256,16 @@ wfp::ClassifyResult Classify(wfp::Engine &engine, wfp::ClassifyInput *input, Pac
     return result;
 }
 
-// Where the data of a packet starts at the ALE and datagram layers.
-uint32_t TransportStart(const IpPacketInfo &info, Direction direction)
+// The data of a packet at the ALE and datagram layers.
+NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
 {
-    return direction == Direction::kInbound && !IsEcho(info.protocol) ? info.payload_offset() : info.ip_header_size;
+    const IpPacketInfo &info = packet->info();
+
+    if (direction == Direction::kInbound && !IsEcho(info.protocol))
+    {
+        return packet->Describe(info.payload_offset(), info.payload_length);
+    }
+    return packet->Describe(info.ip_header_size, info.transport_header_size + info.payload_length);
 }
 
 // The four fields that both authorization layers have at the same places.
@@ -330,7 +336,7 @@ wfp::ClassifyResult ClassifyAuthorization(wfp::Engine &engine, AuthorizationRequ
     {
         const IpPacketInfo &info = request.packet->info();
 
-        input.layer_data = request.packet->StartAt(TransportStart(info, request.packet_direction));
+        input.layer_data = TransportData(request.packet, request.packet_direction);
         metadata.SetTransportHeaderSize(info.transport_header_size);
         if (request.packet_direction == Direction::kInbound)
         {
@@ -410,15 +416,47 @@ void SetIpAddresses(Values<FWPS_FIELD_INBOUND_IPPACKET_V4_MAX> *values, const Ip
 }
 
 // The first fields of all three notification layers.
-template <size_t kCount> void SetAleSocket(Values<kCount> *values, const Socket &socket)
+template <size_t kCount>
+void SetAleSocket(Values<kCount> *values, const Socket *socket, uint8_t protocol, const Endpoint &local)
 {
-    SetProcessPath((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_ALE_APP_ID], &socket);
-    SetAddress((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS], socket.local().family,
-               socket.local().address);
-    SetAddressType((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS_TYPE], socket.local().family,
-                   socket.local().address);
-    Set16((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_PORT], socket.local().port);
-    Set8((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL], socket.protocol());
+    SetProcessPath((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_ALE_APP_ID], socket);
+    SetAddress((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS], local.family, local.address);
+    SetAddressType((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS_TYPE], local.family,
+                   local.address);
+    Set16((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_PORT], local.port);
+    Set8((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL], protocol);
+}
+
+void ClassifyClosure(wfp::Engine &engine, const FlowIdentity &flow, bool has_peer)
+{
+    const uint16_t layer =
+        OfFamily(flow.local.family, FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4, FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6);
+    if (!engine.has_filters(layer))
+    {
+        return;
+    }
+
+    Values<FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_MAX> values(layer);
+    Metadata metadata;
+    wfp::ClassifyInput input;
+
+    SetAleSocket(&values, flow.socket, flow.protocol, flow.local);
+    if (has_peer)
+    {
+        SetAddress(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_ADDRESS], flow.remote.family,
+                   flow.remote.address);
+        Set16(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT], flow.remote.port);
+    }
+    SetLuid(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_INTERFACE], InterfaceOf(flow.loopback));
+    Set32(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_FLAGS], LoopbackFlag(flow.loopback));
+    metadata.SetProcess(*flow.socket, false);
+    metadata.SetCompartment();
+    metadata.SetEndpointHandle(flow.endpoint_handle);
+    metadata.SetParentHandle(flow.parent_handle);
+    input.layer = layer;
+    input.values = values.get();
+    input.metadata = metadata.get();
+    Classify(engine, &input, nullptr);
 }
 
 } // namespace
@@ -443,7 +481,7 @@ bool IndicateAssignment(wfp::Engine &engine, const Socket &socket)
     Metadata metadata;
     wfp::ClassifyInput input;
 
-    SetAleSocket(&values, socket);
+    SetAleSocket(&values, &socket, socket.protocol(), socket.local());
     SetLuid(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback()));
     Set32(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_FLAGS], LoopbackFlag(socket.loopback()));
     metadata.SetProcess(socket, true);
@@ -467,7 +505,7 @@ void IndicateRelease(wfp::Engine &engine, const Socket &socket)
     Metadata metadata;
     wfp::ClassifyInput input;
 
-    SetAleSocket(&values, socket);
+    SetAleSocket(&values, &socket, socket.protocol(), socket.local());
     SetLuid(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback()));
     Set32(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_FLAGS], LoopbackFlag(socket.loopback()));
     metadata.SetProcess(socket, false);
@@ -479,36 +517,21 @@ void IndicateRelease(wfp::Engine &engine, const Socket &socket)
     Classify(engine, &input, nullptr);
 }
 
-void IndicateClosure(wfp::Engine &engine, const Socket &socket, const Endpoint *remote, uint64_t endpoint_handle,
-                     uint64_t parent_handle)
+void IndicateClosure(wfp::Engine &engine, const Socket &socket)
 {
-    const uint16_t layer =
-        OfFamily(socket.local().family, FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4, FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6);
-    if (!engine.has_filters(layer))
-    {
-        return;
-    }
+    FlowIdentity endpoint;
 
-    Values<FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_MAX> values(layer);
-    Metadata metadata;
-    wfp::ClassifyInput input;
+    endpoint.protocol = socket.protocol();
+    endpoint.loopback = socket.loopback();
+    endpoint.local = socket.local();
+    endpoint.endpoint_handle = socket.handle();
+    endpoint.socket = &socket;
+    ClassifyClosure(engine, endpoint, false);
+}
 
-    SetAleSocket(&values, socket);
-    if (remote != nullptr)
-    {
-        SetAddress(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_ADDRESS], remote->family, remote->address);
-        Set16(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT], remote->port);
-    }
-    SetLuid(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback()));
-    Set32(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_FLAGS], LoopbackFlag(socket.loopback()));
-    metadata.SetProcess(socket, false);
-    metadata.SetCompartment();
-    metadata.SetEndpointHandle(endpoint_handle);
-    metadata.SetParentHandle(parent_handle);
-    input.layer = layer;
-    input.values = values.get();
-    input.metadata = metadata.get();
-    Classify(engine, &input, nullptr);
+void IndicateClosure(wfp::Engine &engine, const FlowIdentity &flow)
+{
+    ClassifyClosure(engine, flow, true);
 }
 
 wfp::ClassifyResult IndicateAuthorization(wfp::Engine &engine, AuthorizationRequest request)
@@ -620,7 +643,7 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
     input.layer = layer;
     input.values = values.get();
     input.metadata = metadata.get();
-    input.layer_data = packet.StartAt(TransportStart(info, direction));
+    input.layer_data = TransportData(&packet, direction);
     input.flow_handle = flow.flow_handle;
     input.origin = origin;
     return Classify(engine, &input, &packet);

@@ -46,9 +46,11 @@ bool IndicateAssignment(wfp::Engine &engine, const Socket &socket);
 
 void IndicateRelease(wfp::Engine &engine, const Socket &socket);
 
-// remote: nullptr for listeners and UDP sockets.
-void IndicateClosure(wfp::Engine &engine, const Socket &socket, const Endpoint *remote, uint64_t endpoint_handle,
-                     uint64_t parent_handle);
+// Of a socket without a peer of its own: a listener, a UDP socket.
+void IndicateClosure(wfp::Engine &engine, const Socket &socket);
+
+// Of a connection.
+void IndicateClosure(wfp::Engine &engine, const FlowIdentity &flow);
 
 struct AuthorizationRequest
 {

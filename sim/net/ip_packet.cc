@@ -186,8 +186,8 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     return true;
 }
 
-// Walks the extension headers that lie within `available`.
-bool SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
+// Walks the extension headers as far as they lie within `available`. Where they do not, the transport header is not known.
+void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
 {
     for (int headers = 0; headers < kMostExtensionHeaders; ++headers)
     {
@@ -203,11 +203,11 @@ bool SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         case kAuthentication:
             break;
         default:
-            return true;
+            return;
         }
         if (available < info->ip_header_size + 8)
         {
-            return false;
+            return;
         }
         if (info->protocol == kFragment)
         {
@@ -225,16 +225,15 @@ bool SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         }
         if (info->ip_header_size + size > std::min<size_t>(available, info->length))
         {
-            return false;
+            return;
         }
         info->protocol = header[0];
         info->ip_header_size += static_cast<uint32_t>(size);
         if (info->fragment && !info->first_fragment)
         {
-            return true; // what follows is not a header
+            return; // what follows is not a header
         }
     }
-    return false;
 }
 
 bool ParseIpv6(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
@@ -253,7 +252,8 @@ bool ParseIpv6(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     info->protocol = bytes[6];
     std::copy_n(bytes + 8, 16, info->source.begin());
     std::copy_n(bytes + 24, 16, info->destination.begin());
-    return SkipExtensions(bytes, std::min<size_t>(captured, info->length), info);
+    SkipExtensions(bytes, std::min<size_t>(captured, info->length), info);
+    return true;
 }
 
 // Writes the checksum of the transport segment that follows the IP header.

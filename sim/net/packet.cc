@@ -14,7 +14,7 @@ constexpr std::align_val_t kAlignment{16}; // of IP headers: more than a pointer
 
 } // namespace
 
-NET_BUFFER_LIST *Packet::StartAt(uint32_t offset)
+NET_BUFFER_LIST *Packet::Describe(uint32_t offset, uint32_t length)
 {
     NET_BUFFER *net_buffer = net_buffer_list_->FirstNetBuffer;
 
@@ -23,7 +23,7 @@ NET_BUFFER_LIST *Packet::StartAt(uint32_t offset)
     net_buffer->CurrentMdl = mdl_;
     net_buffer->CurrentMdlOffset = offset;
     net_buffer->DataOffset = offset;
-    net_buffer->DataLength = length_ - offset;
+    net_buffer->DataLength = length;
     return net_buffer_list_;
 }
 

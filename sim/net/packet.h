@@ -36,8 +36,9 @@ class Packet
     // Reads the headers anew. False where it is not an IP packet.
     bool Parse() { return ParseIpPacket(buffer_, length_, &info_); }
 
-    // The net buffer list, its data starting at this offset of the bytes; what lies before is the retreat space.
-    NET_BUFFER_LIST *StartAt(uint32_t offset);
+    // The net buffer list, its data being these bytes; what lies before is the retreat space.
+    NET_BUFFER_LIST *Describe(uint32_t offset, uint32_t length);
+    NET_BUFFER_LIST *StartAt(uint32_t offset) { return Describe(offset, length_ - offset); }
     NET_BUFFER_LIST *net_buffer_list() { return net_buffer_list_; }
 
     Packet *next_free = nullptr; // of the pool

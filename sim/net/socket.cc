@@ -49,7 +49,7 @@ void Socket::Close()
     }
     if (shared_)
     {
-        IndicateClosure(core_.engine(), *this, nullptr, handle_, 0);
+        IndicateClosure(core_.engine(), *this);
     }
     IndicateRelease(core_.engine(), *this);
 }

@@ -581,7 +581,10 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         return OutboundChain(IsV6(lists[0][0]), chain.head());
     }
 
-    Answer Inbound(const ByteVector &packet, bool loopback = false) { return Inbound({{packet}}, loopback); }
+    Answer Inbound(const ByteVector &packet, bool loopback = false)
+    {
+        return Inbound(std::vector<std::vector<ByteVector>>{{packet}}, loopback);
+    }
     Answer Inbound(const std::vector<std::vector<ByteVector>> &lists, bool loopback = false, size_t piece = 0)
     {
         const uint32_t header = HeaderLength(lists[0][0]);

@@ -56,27 +56,27 @@ TEST_F(StatisticsTest, EncodesInTheOrderOfTheProtocol)
     ASSERT_EQ(StatisticsEncode(&statistics_, &gauges, reinterpret_cast<UINT8 *>(&wire), sizeof(wire), &written),
               STATUS_SUCCESS);
     EXPECT_EQ(written, sizeof(wire));
-    EXPECT_EQ(wire.StructSize, sizeof(wire));
-    EXPECT_EQ(wire.EventsQueued, 1u);
-    EXPECT_EQ(wire.EventsDelivered, 2u);
-    EXPECT_EQ(wire.EventsLost, 3u);
-    EXPECT_EQ(wire.BytesDelivered, 4u);
-    EXPECT_EQ(wire.ReadsCompleted, 5u);
-    EXPECT_EQ(wire.VerdictsApplied, 6u);
-    EXPECT_EQ(wire.VerdictsUnknownId, 7u);
-    EXPECT_EQ(wire.CommandsRejected, 8u);
-    EXPECT_EQ(wire.PacketsHeld, 101u);
-    EXPECT_EQ(wire.Connections, 102u);
-    EXPECT_EQ(wire.BandwidthEntries, 103u);
-    EXPECT_EQ(wire.PoolBytes, MemoryBytes(&memory_));
-    EXPECT_EQ(wire.PoolBytesPeak, MemoryPeakBytes(&memory_));
-    EXPECT_EQ(wire.PacketsPermitted, 14u);
-    EXPECT_EQ(wire.PacketsBlocked, 15u);
-    EXPECT_EQ(wire.PacketsInjected, 16u);
-    EXPECT_EQ(wire.InjectFailures, 17u);
-    EXPECT_EQ(wire.PacketsRedirected, 18u);
-    EXPECT_EQ(wire.FragmentsBlocked, 19u);
-    EXPECT_EQ(wire.MalformedPackets, 20u);
+    EXPECT_EQ(+wire.StructSize, sizeof(wire));
+    EXPECT_EQ(+wire.EventsQueued, 1u);
+    EXPECT_EQ(+wire.EventsDelivered, 2u);
+    EXPECT_EQ(+wire.EventsLost, 3u);
+    EXPECT_EQ(+wire.BytesDelivered, 4u);
+    EXPECT_EQ(+wire.ReadsCompleted, 5u);
+    EXPECT_EQ(+wire.VerdictsApplied, 6u);
+    EXPECT_EQ(+wire.VerdictsUnknownId, 7u);
+    EXPECT_EQ(+wire.CommandsRejected, 8u);
+    EXPECT_EQ(+wire.PacketsHeld, 101u);
+    EXPECT_EQ(+wire.Connections, 102u);
+    EXPECT_EQ(+wire.BandwidthEntries, 103u);
+    EXPECT_EQ(+wire.PoolBytes, MemoryBytes(&memory_));
+    EXPECT_EQ(+wire.PoolBytesPeak, MemoryPeakBytes(&memory_));
+    EXPECT_EQ(+wire.PacketsPermitted, 14u);
+    EXPECT_EQ(+wire.PacketsBlocked, 15u);
+    EXPECT_EQ(+wire.PacketsInjected, 16u);
+    EXPECT_EQ(+wire.InjectFailures, 17u);
+    EXPECT_EQ(+wire.PacketsRedirected, 18u);
+    EXPECT_EQ(+wire.FragmentsBlocked, 19u);
+    EXPECT_EQ(+wire.MalformedPackets, 20u);
 }
 
 TEST_F(StatisticsTest, CutsToWhatTheCallerKnowsAndWritesNoByteMore)

@@ -1,0 +1,26 @@
+/** The native side of a simulated network, as long as there is one. @internal */
+
+import { ClosedError } from './errors.js';
+import type { NativeNetwork } from './native.cjs';
+
+export class NetworkHandle {
+  readonly #native: NativeNetwork;
+  readonly #isClosed: () => boolean;
+
+  constructor(native: NativeNetwork, isClosed: () => boolean) {
+    this.#native = native;
+    this.#isClosed = isClosed;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed();
+  }
+
+  /** @throws ClosedError */
+  get native(): NativeNetwork {
+    if (this.isClosed) {
+      throw new ClosedError('The simulator is closed. Create another one.');
+    }
+    return this.#native;
+  }
+}

@@ -1,0 +1,265 @@
+// A conversation on its way through the layers. Its jobs run one after the other; while the driver holds the packet or the
+// authorization of one, the others wait.
+//
+// Concurrency: whoever finds the flow idle works on it until nothing is left to do or a decision is awaited; jobs and
+// events of other threads queue up meanwhile. Everything but the queues belongs to the working thread. No lock is held
+// while a layer is classified or a callback runs.
+#pragma once
+
+#include "net/hold.h"
+#include "net/indication.h"
+#include "net/job.h"
+#include "net/socket.h"
+#include "net/spin_lock.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace sim::net {
+
+class Core;
+class Flow;
+class FlowTable;
+
+struct FlowEvent
+{
+    enum Kind : uint8_t
+    {
+        kCompleted, // the pended operation
+        kInjected, // a copy, as `packet`
+        kDropped, // the last copy
+        kTimeout,
+        kAbort // the flow is being closed
+    };
+
+    Kind kind = kAbort;
+    Hold *hold = nullptr; // counted while the event is queued
+    PacketPtr packet;
+    wfp::Injection::Kind injection = wfp::Injection::kNetworkSend;
+
+    FlowEvent(Kind kind_of_event, Hold *hold_of_event) : kind(kind_of_event), hold(hold_of_event) {}
+};
+
+// What became of one packet of a conversation that a packet source plays.
+struct PacketResult
+{
+    Direction direction = Direction::kOutbound;
+    OutcomeKind kind = OutcomeKind::kPermitted;
+    bool withheld = false; // the IP packet layer let it through, the authorization did not
+};
+
+// A packet source's part of a conversation: called on the thread that works on the flow.
+class Conversation
+{
+  public:
+    virtual ~Conversation() = default;
+
+    virtual void Authorized(Flow &flow, OutcomeKind kind) = 0; // each time that it is decided for the first time
+    virtual void Leaving(Flow &flow, Packet &packet) = 0; // authorized, before OUTBOUND_IPPACKET, once a packet
+    virtual void Arrived(Flow &flow, Packet &packet) = 0; // authorized and let in
+    virtual void Ended(Flow &flow, const PacketResult &result) = 0; // of every packet
+    virtual void DatagramIndicated(Flow &flow, Direction direction, uint32_t payload) = 0;
+};
+
+class Flow
+{
+  public:
+    Flow() = default;
+    ~Flow();
+
+    Flow(const Flow &) = delete;
+    Flow &operator=(const Flow &) = delete;
+
+    Core &core() { return *core_; }
+    FlowId id() const { return id_.load(std::memory_order_acquire); }
+    const FlowIdentity &identity() const { return identity_; }
+    const Tuple &tuple() const { return tuple_; }
+    const Socket *socket() const { return socket_.get(); }
+
+    void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
+    void Release();
+
+    // Queues the job, and works on the flow where no other thread does.
+    void Submit(Job *job);
+    void Post(FlowEvent event);
+
+    // The end, as the application asks for it.
+    void Close();
+
+    // Drops everything without a word, where the stack ends.
+    void Abandon();
+
+    // Indicates stream data of a packet, starting at an offset of it.
+    void IndicatePayload(Direction direction, Packet &packet, uint32_t offset, uint32_t length);
+    void IndicateDisconnect(Direction direction);
+
+  private:
+    friend class Core;
+    friend class FlowTable;
+
+    enum class Authorization : uint8_t
+    {
+        kNone,
+        kGranted,
+        kWithdrawn // was granted, and refused when it was asked for again
+    };
+
+    enum class Need : uint8_t
+    {
+        kNothing,
+        kFirst,
+        kAgain,
+        kRefused
+    };
+
+    struct JobQueue
+    {
+        Job *first = nullptr;
+        Job *last = nullptr;
+
+        bool empty() const { return first == nullptr; }
+        void Append(Job *job);
+        void Prepend(Job *job);
+        Job *Pop();
+        void Take(JobQueue *other);
+    };
+
+    struct Wait
+    {
+        bool pended = false; // not completed yet
+        bool copies = false; // the packet's fate is open
+        bool was_pended = false;
+        bool had_copies = false;
+        bool dropped = false;
+        uint32_t epoch = 0;
+    };
+
+    // Working
+    void Work();
+    bool NextWork(std::vector<FlowEvent> *events);
+    void Handle(FlowEvent *event);
+    bool Execute(Job &job);
+    bool Begin(Job &job);
+    bool AfterTrip(Job &job);
+    void Report(Job &job, OutcomeKind kind);
+
+    // A packet's trip
+    void StartTrip(Job &job, PacketPtr packet);
+    bool Advance(Job &job);
+    bool Authorize(Job &job);
+    bool Datagram(Job &job);
+    bool IpPacket(Job &job);
+    bool LoopedSend(Job &job);
+    void Arrive(Job &job);
+    void Leave(Job &job);
+    void End(Job &job, OutcomeKind kind);
+    void Refuse(Job &job, OutcomeKind kind);
+    Need NeedOfAuthorization(const Job &job) const;
+    void Grant(uint32_t epoch);
+    static Stage AfterAuthorization(const Job &job, uint8_t protocol);
+
+    // Decisions that are put off
+    Hold &FreshHold();
+    void RetireHold();
+    bool AwaitDecision(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
+    bool Undecided(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
+    void StopWaiting();
+    void OnCompleted(Job &job);
+    void OnInjected(Job &job, FlowEvent *event);
+    void OnDropped(Job &job);
+    void Reauthorize(Job &job);
+
+    // TCP of the stack's own flows
+    bool BeginControl(Job &job);
+    bool BeginBytes(Job &job);
+    bool NextSegment(Job &job);
+    PacketPtr MakeControl(const Job &job) const;
+    PacketPtr MakeSegment(const Job &job, const uint8_t *payload, size_t length) const;
+    PacketPtr MakeMessage(const Job &job) const;
+    void ControlDone(Job &job);
+    void OutboundControlDone(uint8_t flags);
+    void InboundControlDone(uint8_t flags);
+    void SegmentArrived(Packet &packet);
+    void Establish();
+    void BeginClose();
+    void Finish();
+    bool IndicateBytes(Job &job);
+    void QueueControl(Direction direction, uint8_t flags);
+    void QueueFinish();
+
+    void Initialize(Core *core, FlowId id);
+    void Clear();
+
+    Core *core_ = nullptr;
+    std::atomic<uint64_t> id_{0};
+    std::atomic<uint32_t> references_{0};
+
+    FlowIdentity identity_;
+    Tuple tuple_;
+    SocketRef socket_;
+    std::shared_ptr<Conversation> conversation_;
+    bool raw_ = false; // IP packet layers only
+
+    SpinLock lock_;
+    bool working_ = false; // under lock_, as the two below
+    JobQueue incoming_;
+    std::vector<FlowEvent> events_;
+
+    JobQueue local_;
+    JobQueue until_established_;
+    Job *current_ = nullptr;
+    Hold *hold_ = nullptr; // of the next classify, or of the one that is waited for
+    Wait wait_;
+    Authorization authorization_ = Authorization::kNone;
+    OutcomeKind refusal_ = OutcomeKind::kBlocked; // while not granted
+    uint32_t epoch_ = 0; // of the policy that granted
+    uint32_t local_sequence_ = 0;
+    uint32_t remote_sequence_ = 0;
+    bool waiting_ = false;
+    bool ever_granted_ = false;
+    bool established_ = false;
+    bool failed_ = false;
+    bool expired_ = false;
+    bool closing_ = false;
+    bool closed_ = false;
+    bool opened_ = false; // the table's reference is there
+    bool indexed_ = false; // found by its tuple
+
+    Flow *next_in_bucket_ = nullptr;
+    Flow *next_free_ = nullptr;
+};
+
+// An owner of one reference.
+class FlowRef
+{
+  public:
+    FlowRef() = default;
+    explicit FlowRef(Flow *flow) : flow_(flow) {} // takes the reference over
+    FlowRef(FlowRef &&other) noexcept : flow_(other.flow_) { other.flow_ = nullptr; }
+    FlowRef &operator=(FlowRef &&other) noexcept
+    {
+        std::swap(flow_, other.flow_);
+        return *this;
+    }
+    ~FlowRef()
+    {
+        if (flow_ != nullptr)
+        {
+            flow_->Release();
+        }
+    }
+
+    FlowRef(const FlowRef &) = delete;
+    FlowRef &operator=(const FlowRef &) = delete;
+
+    Flow *get() const { return flow_; }
+    Flow *operator->() const { return flow_; }
+    explicit operator bool() const { return flow_ != nullptr; }
+
+  private:
+    Flow *flow_ = nullptr;
+};
+
+} // namespace sim::net

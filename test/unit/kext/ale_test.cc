@@ -1,0 +1,519 @@
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+using AleTest = DriverTest;
+using AleOptions = Network::AleOptions;
+
+AleOptions Reauthorize()
+{
+    AleOptions options;
+
+    options.reauthorize = true;
+    return options;
+}
+
+ByteVector TransportOf(const ByteVector &packet)
+{
+    return ByteVector(packet.begin() + Network::HeaderLength(packet), packet.end());
+}
+
+enum class Expected
+{
+    kPermit,
+    kBlock,
+    kAbsorb
+};
+
+bool Matches(const Network::Answer &answer, Expected expected)
+{
+    switch (expected)
+    {
+    case Expected::kPermit:
+        return answer.permitted();
+    case Expected::kBlock:
+        return answer.blocked();
+    default:
+        return answer.absorbed();
+    }
+}
+
+// ---- The decision table
+
+struct TableRow
+{
+    uint8_t verdict;
+    Expected outbound;
+    Expected inbound;
+};
+
+const TableRow kTable[] = {
+    {VerdictUndeterminable, Expected::kBlock, Expected::kBlock},
+    {VerdictAccept, Expected::kPermit, Expected::kPermit},
+    {VerdictPermanentAccept, Expected::kPermit, Expected::kPermit},
+    {VerdictBlock, Expected::kPermit, Expected::kBlock},
+    {VerdictPermanentBlock, Expected::kBlock, Expected::kBlock},
+    {VerdictDrop, Expected::kPermit, Expected::kAbsorb},
+    {VerdictPermanentDrop, Expected::kAbsorb, Expected::kAbsorb},
+    {VerdictRedirectNameServer, Expected::kPermit, Expected::kPermit},
+    {VerdictRedirectTunnel, Expected::kPermit, Expected::kPermit},
+    {VerdictFailed, Expected::kBlock, Expected::kBlock},
+    {VerdictRedirectSplitTunnel, Expected::kPermit, Expected::kPermit},
+};
+
+class AleTableTest : public DriverTest, public testing::WithParamInterface<std::tuple<TableRow, Flow>>
+{
+};
+
+TEST_P(AleTableTest, AnOutboundConnectionGoesByItsVerdict)
+{
+    const auto &[row, flow] = GetParam();
+
+    Decide(flow, row.verdict);
+    EXPECT_TRUE(Matches(network_.Connect(flow, nullptr, Reauthorize()), row.outbound));
+    EXPECT_TRUE(Matches(network_.Connect(flow), row.outbound)) << "first authorization";
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_P(AleTableTest, AnInboundConnectionGoesByItsVerdict)
+{
+    const auto &[row, flow] = GetParam();
+    const ByteVector packet = MakePacket(flow, true);
+
+    EXPECT_TRUE(network_.Accept(flow, &packet).pended());
+    client_.Verdict(client_.ReadQuestion().id, row.verdict);
+    EXPECT_TRUE(Matches(network_.Accept(flow, &packet), row.inbound));
+    EXPECT_TRUE(Matches(network_.Accept(flow, &packet, Reauthorize()), row.inbound));
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_P(AleTableTest, ABlockIsFinalAndAPermitIsNot)
+{
+    const auto &[row, flow] = GetParam();
+    const uint16_t layer =
+        flow.family() == 6 ? FWPS_LAYER_ALE_AUTH_CONNECT_V6 : FWPS_LAYER_ALE_AUTH_CONNECT_V4;
+
+    Decide(flow, row.verdict);
+    const uint64_t block = machine_.wfp().AddForeignFilter(layer, 1, sim::wfp::ForeignAction::kSoftBlock);
+    EXPECT_FALSE(network_.Connect(flow).permitted());
+    machine_.wfp().RemoveForeignFilter(block);
+
+    const uint64_t permit = machine_.wfp().AddForeignFilter(layer, 1, sim::wfp::ForeignAction::kSoftPermit);
+    EXPECT_TRUE(Matches(network_.Connect(flow), row.outbound));
+    machine_.wfp().RemoveForeignFilter(permit);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllVerdicts, AleTableTest,
+                         testing::Combine(testing::ValuesIn(kTable),
+                                          testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6())));
+
+TEST_F(AleTest, OtherProtocolsAreLeftToThePacketLayer)
+{
+    Flow flow;
+    flow.protocol = PROTOCOL_ICMP;
+    const ByteVector packet = MakePacket(flow);
+
+    EXPECT_TRUE(network_.Connect(flow).permitted());
+    EXPECT_TRUE(network_.Accept(flow, &packet).permitted());
+    EXPECT_TRUE(client_.Read().empty());
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+}
+
+// ---- Holding a first authorization
+
+class AleFlowTest : public DriverTest, public testing::WithParamInterface<Flow>
+{
+  protected:
+    Flow flow() const { return GetParam(); }
+    bool tcp() const { return flow().protocol == PROTOCOL_TCP; }
+};
+
+INSTANTIATE_TEST_SUITE_P(EachKind, AleFlowTest, testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6()));
+
+TEST_P(AleFlowTest, AnUnknownOutboundConnectionIsPendedAndAskedAbout)
+{
+    const ByteVector packet = MakePacket(flow());
+    const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &packet, {});
+
+    EXPECT_TRUE(connect.pended());
+    EXPECT_TRUE(connect.absorbed());
+    EXPECT_EQ(connect.completed(), 0);
+
+    const Question question = client_.ReadQuestion();
+    EXPECT_NE(question.id, 0u);
+    EXPECT_EQ(question.process_id, 1234u);
+    EXPECT_EQ(question.direction, DirectionOutbound);
+    EXPECT_EQ(question.protocol, flow().protocol);
+    EXPECT_EQ(question.payload_layer, PROTOCOL_PAYLOAD_TRANSPORT_LAYER);
+    EXPECT_EQ(question.local_port, flow().local.port);
+    EXPECT_EQ(question.remote_port, flow().remote.port);
+    EXPECT_TRUE(std::equal(question.local_address.begin(), question.local_address.end(),
+                           flow().local.address.begin()));
+    EXPECT_TRUE(std::equal(question.remote_address.begin(), question.remote_address.end(),
+                           flow().remote.address.begin()));
+    EXPECT_EQ(question.payload, tcp() ? ByteVector() : TransportOf(packet));
+}
+
+TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndAskedAbout)
+{
+    const ByteVector packet = MakePacket(flow(), true);
+    const Network::Answer accept = network_.Accept(flow(), &packet);
+
+    EXPECT_TRUE(accept.pended());
+    EXPECT_TRUE(accept.absorbed());
+
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.direction, DirectionInbound);
+    EXPECT_EQ(question.process_id, 1234u);
+    EXPECT_EQ(question.local_port, flow().local.port);
+    EXPECT_EQ(question.remote_port, flow().remote.port);
+    EXPECT_EQ(question.payload_layer, PROTOCOL_PAYLOAD_TRANSPORT_LAYER);
+    EXPECT_EQ(question.payload, TransportOf(packet));
+}
+
+TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
+{
+    const ByteVector packet = MakePacket(flow());
+    AleOptions options;
+    options.control_data = {24, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9};
+    const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &packet, options);
+
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).permitted());
+
+    const std::vector<Injected> injected = network_.TakeInjected();
+    if (tcp())
+    {
+        EXPECT_TRUE(injected.empty()) << "a TCP connect has no packet";
+        return;
+    }
+    ASSERT_EQ(injected.size(), 1u);
+    EXPECT_EQ(injected[0].kind, Injection::kTransportSend);
+    EXPECT_EQ(injected[0].bytes, TransportOf(packet));
+    EXPECT_EQ(injected[0].endpoint_handle, Network::kEndpoint);
+    EXPECT_EQ(injected[0].remote_scope, Network::kScope);
+    EXPECT_EQ(injected[0].compartment, Network::kCompartment);
+    EXPECT_EQ(injected[0].control_data, options.control_data) << "copied: the stack's own is gone";
+    EXPECT_EQ(injected[0].remote_address, flow().remote.address);
+}
+
+TEST_P(AleFlowTest, AnAcceptedInboundOperationIsCompletedAndItsPacketReceived)
+{
+    const ByteVector packet = MakePacket(flow(), true);
+    const Network::Answer accept = network_.Accept(flow(), &packet);
+
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_EQ(accept.completed(), 1);
+
+    const std::vector<Injected> injected = network_.TakeInjected();
+    ASSERT_EQ(injected.size(), 1u);
+    EXPECT_EQ(injected[0].kind, Injection::kTransportReceive);
+    EXPECT_EQ(injected[0].bytes, packet) << "from the IP header on";
+    EXPECT_EQ(injected[0].interface_index, Network::kInterface);
+    EXPECT_EQ(injected[0].sub_interface_index, Network::kSubInterface);
+    EXPECT_EQ(injected[0].compartment, Network::kCompartment);
+}
+
+TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
+{
+    for (uint8_t verdict : {VerdictBlock, VerdictPermanentBlock, VerdictDrop, VerdictPermanentDrop, VerdictFailed,
+                            VerdictUndeterminable})
+    {
+        const ByteVector out = MakePacket(flow());
+        const ByteVector in = MakePacket(flow(), true);
+        const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &out, {});
+
+        client_.Verdict(client_.ReadQuestion().id, verdict);
+        EXPECT_EQ(connect.completed(), 1);
+        client_.Command(CommandClearCache);
+
+        const Network::Answer accept = network_.Accept(flow(), &in);
+        client_.Verdict(client_.ReadQuestion().id, verdict);
+        EXPECT_EQ(accept.completed(), 1);
+        client_.Command(CommandClearCache);
+        EXPECT_TRUE(network_.TakeInjected().empty()) << "verdict " << int{verdict};
+    }
+}
+
+TEST_P(AleFlowTest, WhatIsInjectedIsNotAskedAboutAgain)
+{
+    const ByteVector packet = MakePacket(flow(), true);
+
+    network_.Accept(flow(), &packet);
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    network_.TakeInjected();
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_P(AleFlowTest, AnotherPacketOfAnUndecidedConnectionIsHeldWithoutASecondPend)
+{
+    const ByteVector first = MakePacket(flow(), true, Payload(10));
+    const ByteVector second = MakePacket(flow(), true, Payload(20));
+
+    EXPECT_TRUE(network_.Accept(flow(), &first).pended());
+    const Network::Answer again = network_.Accept(flow(), &second);
+    EXPECT_FALSE(again.pended());
+    EXPECT_TRUE(again.absorbed());
+
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), 2u);
+    client_.Verdict(questions[1].id, VerdictAccept);
+    EXPECT_EQ(network_.TakeInjected().at(0).bytes, second);
+    client_.Verdict(questions[0].id, VerdictPermanentBlock);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_P(AleFlowTest, AFirstAuthorizationOfAnEndedConnectionIsANewOne)
+{
+    const ByteVector packet = MakePacket(flow());
+
+    Decide(flow(), VerdictPermanentAccept);
+    network_.Close(flow());
+    client_.Read();
+
+    Flow reused = flow();
+    reused.process_id = 999;
+    EXPECT_TRUE(network_.Connect(reused, tcp() ? nullptr : &packet, {}).pended());
+    EXPECT_EQ(client_.ReadQuestion().process_id, 999u);
+}
+
+// ---- Holding a reauthorization
+
+TEST_P(AleFlowTest, AReauthorizationOfAnUnknownConnectionIsHeldAsACopy)
+{
+    const ByteVector packet = MakePacket(flow());
+    const Network::Answer answer = network_.Connect(flow(), &packet, Reauthorize());
+
+    EXPECT_TRUE(answer.absorbed());
+    EXPECT_FALSE(answer.pended());
+    network_.TakeReauthorized();
+
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.payload, TransportOf(packet));
+    client_.Verdict(question.id, VerdictPermanentAccept);
+    EXPECT_EQ(network_.TakeInjected().at(0).bytes, TransportOf(packet));
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "the flow has to ask once more";
+}
+
+TEST_P(AleFlowTest, AReauthorizationMayCarryAPacketOfTheOtherDirection)
+{
+    const ByteVector packet = MakePacket(flow(), true);
+    AleOptions options = Reauthorize();
+
+    options.packet_direction = FWP_DIRECTION_INBOUND;
+    EXPECT_TRUE(network_.Connect(flow(), &packet, options).absorbed());
+
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.direction, DirectionOutbound) << "of the connection";
+    EXPECT_EQ(question.payload, TransportOf(packet));
+    client_.Verdict(question.id, VerdictAccept);
+
+    const std::vector<Injected> injected = network_.TakeInjected();
+    ASSERT_EQ(injected.size(), 1u);
+    EXPECT_EQ(injected[0].kind, Injection::kTransportReceive);
+    EXPECT_EQ(injected[0].bytes, packet);
+}
+
+TEST_P(AleFlowTest, AReauthorizationWithoutAPacketIsAskedAbout)
+{
+    EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+    EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).permitted());
+}
+
+TEST_F(AleTest, AVerdictOnAPendedConnectDoesNotReauthorizeEveryFlow)
+{
+    network_.Connect(Flow{});
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.TakeReauthorized().empty()) << "completing it is enough";
+}
+
+TEST_F(AleTest, AnOperationThatCannotBePendedIsHeldAsACopy)
+{
+    const ByteVector packet = MakePacket(UdpV4());
+
+    machine_.wfp().SetPendFailure(STATUS_FWP_TCPIP_NOT_READY);
+    const Network::Answer answer = network_.Connect(UdpV4(), &packet, {});
+    EXPECT_TRUE(answer.absorbed());
+    EXPECT_FALSE(answer.pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+}
+
+TEST_F(AleTest, AConnectThatCannotBePendedGoesByTheFailPolicy)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    Flow flow;
+
+    machine_.wfp().SetPendFailure(STATUS_FWP_TCPIP_NOT_READY);
+    EXPECT_TRUE(network_.Connect(flow).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).absorbed()) << "its packets are asked about all the same";
+
+    options.Flags = OPTION_FLAG_FAIL_CLOSED;
+    client_.SetOptions(options);
+    flow.local.port++;
+    EXPECT_TRUE(network_.Connect(flow).blocked());
+}
+
+// ---- Processes
+
+TEST_F(AleTest, AConnectionFirstSeenAtThePacketLayerGetsItsProcessLater)
+{
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    const Question first = client_.ReadQuestion();
+    EXPECT_EQ(first.process_id, 0u);
+    client_.Verdict(first.id, VerdictAccept);
+
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, Reauthorize()).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    EXPECT_EQ(client_.ReadQuestion().process_id, 1234u);
+}
+
+TEST_F(AleTest, TheClientsOwnPermittedConnectionsCannotBeBlockedByOthers)
+{
+    Flow flow;
+    flow.process_id = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(PsGetCurrentProcessId()));
+    Decide(flow, VerdictPermanentAccept);
+
+    const uint64_t filter =
+        machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 1, sim::wfp::ForeignAction::kSoftBlock);
+    EXPECT_TRUE(network_.Connect(flow).permitted());
+    Decide(UdpV4(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Connect(UdpV4()).blocked()) << "another process's";
+    machine_.wfp().RemoveForeignFilter(filter);
+}
+
+TEST_F(AleTest, TheClientsOwnConnectionsAreAskedAboutLikeAnyOther)
+{
+    Flow flow;
+    flow.process_id = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(PsGetCurrentProcessId()));
+
+    EXPECT_TRUE(network_.Connect(flow).pended());
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+}
+
+// ---- Other products
+
+TEST_F(AleTest, WhatAnotherProductHasBlockedForGoodIsNotAskedAbout)
+{
+    const uint64_t filter =
+        machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 0xFFFF, sim::wfp::ForeignAction::kHardBlock);
+    const uint64_t lower =
+        machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 1, sim::wfp::ForeignAction::kSoftPermit);
+
+    EXPECT_FALSE(network_.Connect(Flow{}).permitted());
+    machine_.wfp().RemoveForeignFilter(filter);
+    machine_.wfp().RemoveForeignFilter(lower);
+}
+
+// ---- The end of connections
+
+TEST_P(AleFlowTest, AClosureIsToldOnce)
+{
+    Decide(flow(), VerdictPermanentAccept);
+    network_.Close(flow());
+    network_.Close(flow());
+    network_.Release(flow().protocol, flow().local);
+
+    const std::vector<Record> records = client_.Read();
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].type, flow().family() == 6 ? InfoConnectionEndV6 : InfoConnectionEndV4);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 1234u);
+    EXPECT_EQ(records[0].At<uint8_t>(8), DirectionOutbound);
+    EXPECT_EQ(records[0].At<uint8_t>(9), flow().protocol);
+}
+
+TEST_F(AleTest, TheClosureOfAnUnknownConnectionIsNotTold)
+{
+    network_.Close(Flow{});
+    network_.Release(PROTOCOL_TCP, V4(0, 0, 0, 0, 50000));
+    EXPECT_TRUE(client_.Read().empty());
+}
+
+TEST_F(AleTest, TheReleaseOfAPortEndsAllItsConnections)
+{
+    Flow flow = UdpV4();
+
+    for (uint8_t host = 1; host <= 5; host++)
+    {
+        flow.remote.address[3] = host;
+        Decide(flow, VerdictPermanentAccept);
+    }
+    Flow other = UdpV4();
+    other.local.port++;
+    Decide(other, VerdictPermanentAccept);
+
+    network_.Release(PROTOCOL_UDP, V4(0, 0, 0, 0, UdpV4().local.port));
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 5u);
+    network_.Release(PROTOCOL_UDP, other.local);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfOneAddressLeavesTheOthersAlone)
+{
+    Flow one = UdpV4();
+    Flow two = UdpV4();
+    two.local.address[3] = 99;
+    Decide(one, VerdictPermanentAccept);
+    Decide(two, VerdictPermanentAccept);
+
+    network_.Release(PROTOCOL_UDP, one.local);
+    const std::vector<Record> ends = client_.ReadType(InfoConnectionEndV4);
+    ASSERT_EQ(ends.size(), 1u);
+    EXPECT_EQ(ends[0].body[13], one.local.address[3]);
+}
+
+TEST_F(AleTest, AConnectionThatTheClientWasNeverToldOfEndsSilently)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.MaxHeldPackets = 1;
+    client_.SetOptions(options);
+    Flow told;
+    Flow untold;
+    untold.local.port++;
+    network_.Connect(told);
+    network_.Connect(untold);
+    machine_.Run();
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+
+    network_.Close(untold);
+    EXPECT_TRUE(client_.Read().empty());
+    network_.Close(told);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotDecideItsSuccessor)
+{
+    const Network::Answer old = network_.Connect(Flow{});
+    const uint64_t old_id = client_.ReadQuestion().id;
+
+    network_.Close(Flow{});
+    const Network::Answer successor = network_.Connect(Flow{});
+    EXPECT_TRUE(successor.pended());
+    client_.Verdict(old_id, VerdictPermanentAccept);
+    EXPECT_EQ(old.completed(), 1);
+    EXPECT_EQ(successor.completed(), 0);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed()) << "still undecided";
+}
+
+TEST_F(AleTest, ABoundPortIsLoggedForDebugging)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    network_.Bind(PROTOCOL_TCP, V4(0, 0, 0, 0, 8080), 77);
+    EXPECT_TRUE(client_.GetLogs().empty());
+    options.LogLevel = LogSeverityDebug;
+    client_.SetOptions(options);
+    network_.Bind(PROTOCOL_TCP, V4(0, 0, 0, 0, 8080), 77);
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::AllOf(testing::HasSubstr("8080"),
+                                                                       testing::HasSubstr("77"))));
+}
+
+} // namespace
+} // namespace kext_test

@@ -1,0 +1,379 @@
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+using CommandTest = DriverTest;
+
+ByteVector Concatenate(std::initializer_list<ByteVector> parts)
+{
+    ByteVector all;
+
+    for (const ByteVector &part : parts)
+    {
+        all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+}
+
+ByteVector UpdateBytes(const Flow &flow, uint8_t verdict)
+{
+    const size_t length = flow.family() == 6 ? 16 : 4;
+    ByteVector bytes = {static_cast<uint8_t>(flow.family() == 6 ? CommandUpdateV6 : CommandUpdateV4), flow.protocol};
+
+    for (const Endpoint *endpoint : {&flow.local, &flow.remote})
+    {
+        bytes.insert(bytes.end(), endpoint->address.begin(),
+                     endpoint->address.begin() + static_cast<ptrdiff_t>(length));
+        bytes.push_back(static_cast<uint8_t>(endpoint->port));
+        bytes.push_back(static_cast<uint8_t>(endpoint->port >> 8));
+    }
+    bytes.push_back(verdict);
+    return bytes;
+}
+
+TEST_F(CommandTest, CarriesOutSeveralCommandsOfOneWrite)
+{
+    Flow first;
+    Flow second;
+    second.local.port++;
+
+    const Network::Answer one = network_.Connect(first);
+    const Network::Answer two = network_.Connect(second);
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), 2u);
+
+    const ByteVector bytes = Concatenate({Client::VerdictBytes(questions[0].id, VerdictPermanentAccept),
+                                          Client::VerdictBytes(questions[1].id, VerdictPermanentBlock),
+                                          {CommandPrintMemoryStats}});
+    const sim::nt::IoResult result = client_.Write(bytes);
+    EXPECT_EQ(result.status, STATUS_SUCCESS);
+    EXPECT_EQ(result.information, bytes.size());
+    EXPECT_EQ(one.completed(), 1);
+    EXPECT_EQ(two.completed(), 1);
+}
+
+TEST_F(CommandTest, RefusesAnEmptyWrite)
+{
+    const sim::nt::IoResult result = client_.Write({});
+
+    EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(result.information, 0u);
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("empty")));
+}
+
+TEST_F(CommandTest, RefusesEveryUnknownCommand)
+{
+    for (int command = CommandCount; command <= 0xFF; command++)
+    {
+        EXPECT_EQ(client_.Command(static_cast<uint8_t>(command)).status, STATUS_INVALID_PARAMETER);
+    }
+    EXPECT_EQ(client_.Statistics().CommandsRejected, 256u - CommandCount);
+}
+
+TEST_F(CommandTest, RefusesEveryTruncatedBody)
+{
+    for (const ByteVector &whole : {Client::VerdictBytes(1, VerdictAccept), UpdateBytes(Flow{}, VerdictAccept),
+                                    UpdateBytes(TcpV6(), VerdictAccept)})
+    {
+        for (size_t length = 1; length < whole.size(); length++)
+        {
+            const sim::nt::IoResult result =
+                client_.Write(ByteVector(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(length)));
+
+            EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER) << "length " << length;
+            EXPECT_EQ(result.information, 0u);
+        }
+    }
+}
+
+TEST_F(CommandTest, RefusesVerdictsThatDoNotExist)
+{
+    network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    for (int verdict = VerdictCount; verdict <= 0xFF; verdict++)
+    {
+        EXPECT_EQ(client_.Verdict(id, static_cast<uint8_t>(verdict)).status, STATUS_INVALID_PARAMETER);
+        EXPECT_EQ(client_.Write(UpdateBytes(Flow{}, static_cast<uint8_t>(verdict))).status, STATUS_INVALID_PARAMETER);
+        EXPECT_EQ(client_.Write(UpdateBytes(TcpV6(), static_cast<uint8_t>(verdict))).status,
+                  STATUS_INVALID_PARAMETER);
+    }
+    EXPECT_EQ(client_.Statistics().PacketsHeld, 1u);
+}
+
+TEST_F(CommandTest, TellsHowFarAWriteWasCarriedOutBeforeTheFirstInvalidCommand)
+{
+    const Network::Answer connect = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+    const sim::nt::IoResult result = client_.Write(Concatenate({Client::VerdictBytes(id, VerdictPermanentAccept),
+                                                                {CommandCleanEndedConnections},
+                                                                {0x77},
+                                                                {CommandShutdown}}));
+
+    EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(result.information, 11u);
+    EXPECT_EQ(connect.completed(), 1);
+    Flow another;
+    another.local.port++;
+    EXPECT_TRUE(network_.Connect(another).pended()) << "the shutdown behind it was not carried out";
+    client_.Read();
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("byte 11")));
+}
+
+TEST_F(CommandTest, RefusesMoreCommandsThanItSaysThatItTakes)
+{
+    const ByteVector most(PROTOCOL_MAX_COMMANDS_PER_WRITE, CommandPrintMemoryStats);
+    ByteVector more = most;
+
+    more.push_back(CommandPrintMemoryStats);
+    EXPECT_EQ(client_.Write(most).status, STATUS_SUCCESS);
+    const sim::nt::IoResult result = client_.Write(more);
+    EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(result.information, most.size());
+}
+
+TEST_F(CommandTest, AVerdictOnAnUnknownIdIsCountedAndLoggedButNoError)
+{
+    const sim::nt::IoResult result = client_.Verdict(77, VerdictAccept);
+
+    EXPECT_EQ(result.status, STATUS_SUCCESS);
+    EXPECT_EQ(result.information, 10u);
+    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("77")));
+}
+
+TEST_F(CommandTest, ASecondVerdictOnOneIdIsUnknown)
+{
+    const Network::Answer connect = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    client_.Verdict(id, VerdictPermanentAccept);
+    client_.Verdict(id, VerdictPermanentBlock);
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).permitted());
+}
+
+class UpdateTest : public DriverTest, public testing::WithParamInterface<int>
+{
+  protected:
+    Flow flow() const { return GetParam() == 6 ? TcpV6() : Flow{}; }
+};
+
+TEST_P(UpdateTest, ChangesTheVerdictOfALiveConnection)
+{
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow())).permitted());
+
+    EXPECT_EQ(client_.Write(UpdateBytes(flow(), VerdictPermanentBlock)).status, STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow())).blocked());
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+}
+
+TEST_P(UpdateTest, OfAnUnknownConnectionIsIgnoredAndCounted)
+{
+    EXPECT_EQ(client_.Write(UpdateBytes(flow(), VerdictPermanentBlock)).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_TRUE(network_.TakeReauthorized().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(BothVersions, UpdateTest, testing::Values(4, 6));
+
+TEST_F(CommandTest, AWriteOfManyVerdictsReauthorizesOnce)
+{
+    ByteVector updates;
+    Flow flow;
+
+    for (int i = 0; i < 10; i++)
+    {
+        flow.local.port++;
+        Decide(flow, VerdictPermanentAccept);
+        const ByteVector update = UpdateBytes(flow, VerdictPermanentBlock);
+        updates.insert(updates.end(), update.begin(), update.end());
+    }
+    EXPECT_EQ(client_.Write(updates).status, STATUS_SUCCESS);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "one for each resettable layer";
+}
+
+TEST_F(CommandTest, ClearCacheForgetsAllConnectionsAndReauthorizes)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    EXPECT_EQ(client_.Command(CommandClearCache).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "asked about as if it were new";
+}
+
+TEST_F(CommandTest, AVerdictOnAnOperationThatWasHeldBeforeClearCacheStillDecidesIt)
+{
+    const Network::Answer connect = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    client_.Command(CommandClearCache);
+    client_.Verdict(id, VerdictPermanentAccept);
+    EXPECT_EQ(connect.completed(), 1);
+    Network::AleOptions again;
+    again.reauthorize = true;
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, again).permitted());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_F(CommandTest, GetLogsQueuesTheLinesOldestFirst)
+{
+    client_.Verdict(41, VerdictAccept);
+    client_.Verdict(42, VerdictAccept);
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("41"), testing::HasSubstr("42")));
+    EXPECT_TRUE(client_.GetLogs().empty()) << "each line is told once";
+}
+
+TEST_F(CommandTest, GetLogsTellsTheSeverity)
+{
+    client_.Verdict(41, VerdictAccept);
+    client_.Command(0xFF);
+    client_.Command(CommandGetLogs);
+
+    const std::vector<Record> lines = client_.ReadType(InfoLogLine);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_EQ(lines[0].At<uint8_t>(0), LogSeverityWarning);
+    EXPECT_EQ(lines[1].At<uint8_t>(0), LogSeverityError);
+}
+
+TEST_F(CommandTest, TheLogTellsWhenLinesWereOverwritten)
+{
+    for (uint64_t id = 0; id < LOG_LINE_COUNT + 10; id++)
+    {
+        client_.Verdict(1000000 + id, VerdictAccept);
+    }
+    EXPECT_LE(client_.GetLogs().size(), static_cast<size_t>(LOG_LINE_COUNT));
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("overwritten")));
+}
+
+TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.LogLevel = LogSeverityInfo;
+    client_.SetOptions(options);
+    network_.Connect(Flow{});
+    client_.Read();
+    EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
+
+    const std::vector<std::string> lines = client_.GetLogs();
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("connections: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("held packets: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 0 entries, [0-9]+ bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::HasSubstr("event queue")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
+}
+
+TEST_F(CommandTest, CleanEndedConnectionsRemovesThemAMinuteAfterTheirEnd)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    network_.Close(Flow{});
+    EXPECT_EQ(client_.Command(CommandCleanEndedConnections).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    Advance(std::chrono::seconds(62));
+    EXPECT_EQ(client_.Command(CommandCleanEndedConnections).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+}
+
+TEST_F(CommandTest, EndedConnectionsAreRemovedWithoutTheCommandToo)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    network_.Close(Flow{});
+    Advance(std::chrono::seconds(50));
+    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    Advance(std::chrono::seconds(13));
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+}
+
+TEST_F(CommandTest, IdleConnectionsAreRemovedAfterTenMinutes)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    Advance(std::chrono::seconds(590));
+    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    Advance(std::chrono::seconds(13));
+    EXPECT_EQ(client_.Statistics().Connections, 0u);
+}
+
+TEST_F(CommandTest, ABaseClientGetsNoReplyEnd)
+{
+    client_.Command(CommandGetLogs);
+    EXPECT_TRUE(client_.Read().empty());
+}
+
+TEST_F(CommandTest, AnExtendedClientGetsAReplyEndBehindEachAnswer)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    client_.SetOptions(options);
+    client_.Verdict(41, VerdictAccept);
+    client_.Write({CommandGetLogs, CommandGetLogs, CommandGetBandwidthStats});
+
+    const std::vector<Record> records = client_.Read();
+    ASSERT_EQ(records.size(), 4u);
+    EXPECT_EQ(records[0].type, InfoLogLine);
+    const std::pair<uint8_t, uint64_t> expected[] = {{CommandGetLogs, 1}, {CommandGetLogs, 2},
+                                                     {CommandGetBandwidthStats, 1}};
+    for (size_t i = 0; i < 3; i++)
+    {
+        EXPECT_EQ(records[i + 1].type, InfoReplyEnd);
+        EXPECT_EQ(records[i + 1].At<uint8_t>(0), expected[i].first);
+        EXPECT_EQ(records[i + 1].At<uint64_t>(1), expected[i].second);
+    }
+}
+
+TEST_F(CommandTest, ShutdownStopsFiltering)
+{
+    Decide(Flow{}, VerdictPermanentBlock);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).blocked());
+    EXPECT_EQ(client_.Command(CommandShutdown).status, STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).permitted());
+    EXPECT_TRUE(network_.Connect(UdpV4()).permitted());
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+}
+
+TEST_F(CommandTest, CommandsBehindAShutdownInOneWriteAreHarmless)
+{
+    EXPECT_EQ(client_.Write({CommandShutdown, CommandShutdown, CommandClearCache, CommandGetLogs,
+                             CommandGetBandwidthStats, CommandPrintMemoryStats, CommandCleanEndedConnections})
+                  .status,
+              STATUS_SUCCESS);
+}
+
+TEST_F(CommandTest, GetBandwidthStatsReportsWhatWasCounted)
+{
+    network_.Stream(Flow{}, false, 100);
+    network_.Stream(Flow{}, true, 40);
+    client_.Command(CommandGetBandwidthStats);
+
+    const std::vector<Record> records = client_.Read();
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].type, InfoBandwidthStatsV4);
+    EXPECT_EQ(records[0].At<uint8_t>(0), PROTOCOL_TCP);
+    EXPECT_EQ(records[0].At<uint32_t>(1), 1u);
+    EXPECT_EQ(records[0].At<uint64_t>(5 + 12), 100u);
+    EXPECT_EQ(records[0].At<uint64_t>(5 + 20), 40u);
+}
+
+TEST_F(CommandTest, RedirectVerdictsAreLoggedAndDropThePacket)
+{
+    for (uint8_t verdict : {VerdictRedirectNameServer, VerdictRedirectTunnel, VerdictRedirectSplitTunnel})
+    {
+        network_.Outbound(MakePacket(UdpV4()));
+        client_.Verdict(client_.ReadQuestion().id, verdict);
+        EXPECT_TRUE(network_.TakeInjected().empty());
+        EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("Redirect")));
+        client_.Command(CommandClearCache);
+    }
+}
+
+} // namespace
+} // namespace kext_test

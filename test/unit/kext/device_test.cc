@@ -1,0 +1,310 @@
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+using DeviceTest = DriverTest;
+
+struct AsyncRead
+{
+    ByteVector buffer = ByteVector(4096);
+    bool done = false;
+    NTSTATUS status = STATUS_PENDING;
+    uint64_t information = 0;
+
+    void Start(sim::Machine &machine, Client &client)
+    {
+        machine.io().Read(client.file(), buffer.data(), static_cast<uint32_t>(buffer.size()), &Complete, this);
+    }
+
+    static void Complete(void *context, NTSTATUS status, uint64_t information)
+    {
+        auto *read = static_cast<AsyncRead *>(context);
+
+        EXPECT_FALSE(read->done);
+        read->done = true;
+        read->status = status;
+        read->information = information;
+    }
+};
+
+TEST_F(DeviceTest, RefusesASecondClient)
+{
+    Client second(machine_);
+
+    EXPECT_EQ(second.Open(), STATUS_DEVICE_ALREADY_ATTACHED);
+}
+
+TEST_F(DeviceTest, TakesTheNextClientOnceTheFirstHasClosed)
+{
+    Client second(machine_);
+
+    client_.Close();
+    EXPECT_EQ(second.Open(), STATUS_SUCCESS);
+}
+
+TEST_F(DeviceTest, ARefusedOpenDoesNotDisturbTheAttachedClient)
+{
+    Client second(machine_);
+
+    EXPECT_EQ(second.Open(), STATUS_DEVICE_ALREADY_ATTACHED);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    EXPECT_EQ(client_.ReadQuestion().process_id, 1234u);
+}
+
+TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
+{
+    AsyncRead read;
+
+    read.Start(machine_, client_);
+    EXPECT_FALSE(read.done);
+    network_.Connect(Flow{});
+    machine_.Run();
+    ASSERT_TRUE(read.done);
+    EXPECT_EQ(read.status, STATUS_SUCCESS);
+    EXPECT_EQ(read.information, sizeof(CONNECTION_V4_WIRE));
+}
+
+TEST_F(DeviceTest, ClosingCancelsPendingReads)
+{
+    AsyncRead reads[3];
+
+    for (AsyncRead &read : reads)
+    {
+        read.Start(machine_, client_);
+    }
+    client_.Close();
+    for (AsyncRead &read : reads)
+    {
+        EXPECT_TRUE(read.done);
+        EXPECT_EQ(read.status, STATUS_CANCELLED);
+        EXPECT_EQ(read.information, 0u);
+    }
+}
+
+TEST_F(DeviceTest, AfterShutdownReadsGetTheRestAndThenTheEnd)
+{
+    NTSTATUS status = STATUS_SUCCESS;
+
+    network_.Connect(Flow{});
+    EXPECT_EQ(client_.Command(CommandShutdown).status, STATUS_SUCCESS);
+    EXPECT_EQ(SplitRecords(client_.ReadBytes(&status)).size(), 1u);
+    EXPECT_EQ(status, STATUS_END_OF_FILE);
+}
+
+TEST_F(DeviceTest, ShutdownEndsReadsThatArePending)
+{
+    AsyncRead read;
+
+    read.Start(machine_, client_);
+    EXPECT_EQ(client_.Command(CommandShutdown).status, STATUS_SUCCESS);
+    machine_.Run();
+    EXPECT_TRUE(read.done);
+    EXPECT_EQ(read.status, STATUS_END_OF_FILE);
+}
+
+TEST_F(DeviceTest, TheShutdownRequestDoesWhatTheCommandDoes)
+{
+    ByteVector out;
+    const Network::Answer connect = network_.Connect(Flow{});
+
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SHUTDOWN_REQUEST, {}, &out).status, STATUS_SUCCESS);
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_TRUE(network_.Connect(UdpV4()).permitted());
+}
+
+TEST_F(DeviceTest, AClientThatAttachesAfterAShutdownFiltersAgain)
+{
+    Client second(machine_);
+
+    client_.Command(CommandShutdown);
+    client_.Close();
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    EXPECT_EQ(second.ReadQuestions().size(), 1u);
+}
+
+TEST_F(DeviceTest, TellsItsVersion)
+{
+    ByteVector out(4);
+
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_VERSION, {}, &out).status, STATUS_SUCCESS);
+    EXPECT_EQ(out.size(), 4u);
+    EXPECT_EQ(out[0], 2);
+    EXPECT_EQ(out[1], 1);
+}
+
+TEST_F(DeviceTest, RefusesToTellItsVersionIntoTooSmallABuffer)
+{
+    ByteVector out(3);
+
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_VERSION, {}, &out).status, STATUS_BUFFER_TOO_SMALL);
+}
+
+TEST_F(DeviceTest, TellsItsCapabilities)
+{
+    CAPABILITIES_WIRE capabilities{};
+    ByteVector out(sizeof(capabilities));
+
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_GET_CAPABILITIES, {}, &out).status, STATUS_SUCCESS);
+    ASSERT_EQ(out.size(), sizeof(capabilities));
+    std::memcpy(&capabilities, out.data(), sizeof(capabilities));
+    EXPECT_EQ(capabilities.StructSize, sizeof(capabilities));
+    EXPECT_EQ(capabilities.ProtocolExtension, 1u);
+    EXPECT_EQ(capabilities.MaxCommandsPerWrite, static_cast<uint32_t>(PROTOCOL_MAX_COMMANDS_PER_WRITE));
+}
+
+TEST_F(DeviceTest, CapabilitiesAndStatisticsFitShorterAndLongerBuffers)
+{
+    for (uint32_t code : {IOCTL_NETVERDICT_GET_CAPABILITIES, IOCTL_NETVERDICT_GET_STATISTICS})
+    {
+        ByteVector tooSmall(3);
+        ByteVector shorter(8);
+        ByteVector longer(1000);
+
+        EXPECT_EQ(client_.Control(code, {}, &tooSmall).status, STATUS_BUFFER_TOO_SMALL);
+        EXPECT_EQ(client_.Control(code, {}, &shorter).status, STATUS_SUCCESS);
+        EXPECT_EQ(shorter.size(), 8u);
+        EXPECT_EQ(client_.Control(code, {}, &longer).status, STATUS_SUCCESS);
+        EXPECT_LT(longer.size(), 1000u);
+        EXPECT_TRUE(std::equal(shorter.begin(), shorter.begin() + 4, longer.begin()));
+    }
+}
+
+TEST_F(DeviceTest, RefusesUnknownControlCodes)
+{
+    ByteVector out(64);
+
+    EXPECT_EQ(client_.Control(PROTOCOL_IOCTL(0x802), {}, &out).status, STATUS_INVALID_DEVICE_REQUEST);
+    EXPECT_EQ(client_.Control(PROTOCOL_IOCTL(0x813), {}, &out).status, STATUS_INVALID_DEVICE_REQUEST);
+}
+
+TEST_F(DeviceTest, RefusesOptionsThatAreCutOffOrOutOfRange)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    ByteVector out;
+
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {}, &out).status, STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {32, 0, 0, 0, 1}, &out).status, STATUS_INVALID_PARAMETER);
+    options.TimeoutVerdict = VerdictCount;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_INVALID_PARAMETER);
+}
+
+TEST_F(DeviceTest, OptionsAreForgottenWhenTheClientDetaches)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    Client second(machine_);
+
+    options.PayloadLimit = 0;
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    client_.Close();
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+
+    const ByteVector packet = MakePacket(UdpV4());
+    Network::AleOptions ale;
+    ale.process_path = u"\\device\\a.exe";
+    network_.Connect(UdpV4(), &packet, ale);
+
+    std::vector<Record> records = second.Read();
+    ASSERT_EQ(records.size(), 1u) << "a base client is told of no process";
+    EXPECT_FALSE(ParseQuestion(records[0]).payload.empty());
+}
+
+TEST_F(DeviceTest, ThePayloadLimitCutsThePayloadOfRecords)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.PayloadLimit = 5;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
+
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.payload.size(), 5u);
+    client_.Verdict(question.id, VerdictAccept);
+    EXPECT_EQ(network_.TakeInjected().at(0).bytes, MakePacket(UdpV4())) << "the packet itself stays whole";
+}
+
+TEST_F(DeviceTest, AnExtendedClientIsToldOfEachProcessOnceBeforeItsFirstConnection)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    Network::AleOptions ale;
+    Flow flow;
+
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    ale.process_path = u"\\device\\harddiskvolume1\\app.exe";
+    network_.Connect(flow, nullptr, ale);
+    flow.local.port++;
+    network_.Connect(flow, nullptr, ale);
+
+    std::vector<Record> records = client_.Read();
+    ASSERT_EQ(records.size(), 3u);
+    EXPECT_EQ(records[0].type, InfoProcessInfo);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 1234u);
+    EXPECT_EQ(records[0].body.size(), 8 + ale.process_path.size() * 2);
+    EXPECT_EQ(records[1].type, InfoConnectionV4);
+    EXPECT_EQ(records[2].type, InfoConnectionV4);
+}
+
+TEST_F(DeviceTest, WithoutAClientEverythingIsPermitted)
+{
+    client_.Close();
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).permitted());
+    EXPECT_TRUE(network_.Inbound(MakePacket(Flow{}, true)).permitted());
+}
+
+TEST_F(DeviceTest, AFailClosedClientLeavesEverythingBlockedUntilTheNextAttaches)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    const ByteVector packet = MakePacket(UdpV4());
+    Client second(machine_);
+
+    options.Flags = OPTION_FLAG_FAIL_CLOSED;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    client_.Close();
+    EXPECT_TRUE(network_.Connect(Flow{}).blocked());
+    EXPECT_TRUE(network_.Accept(UdpV4(), &packet).blocked());
+    EXPECT_TRUE(network_.Outbound(packet).blocked());
+    EXPECT_TRUE(network_.Inbound(MakePacket(Flow{}, true)).blocked());
+
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+    second.Close();
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "the second client chose nothing";
+}
+
+TEST_F(DeviceTest, AttachingAndDetachingMakeTheFlowsAuthorizeAgain)
+{
+    client_.Close();
+    EXPECT_THAT(network_.TakeReauthorized(),
+                testing::UnorderedElementsAre(FWPS_LAYER_ALE_AUTH_CONNECT_V4, FWPS_LAYER_ALE_AUTH_CONNECT_V6,
+                                              FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4, FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6));
+    ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+}
+
+TEST_F(DeviceTest, AnswersStatisticsOfEachKind)
+{
+    Decide(UdpV4(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).permitted());
+    network_.Datagrams(UdpV4(), false, {{MakePacket(UdpV4())}});
+
+    const STATISTICS_WIRE statistics = client_.Statistics();
+    EXPECT_EQ(statistics.StructSize, sizeof(statistics));
+    EXPECT_EQ(statistics.EventsQueued, 1u);
+    EXPECT_EQ(statistics.EventsDelivered, 1u);
+    EXPECT_EQ(statistics.VerdictsApplied, 1u);
+    EXPECT_EQ(statistics.Connections, 1u);
+    EXPECT_EQ(statistics.BandwidthEntries, 1u);
+    EXPECT_EQ(statistics.PacketsHeld, 0u);
+    EXPECT_EQ(statistics.PacketsInjected, 1u);
+    EXPECT_EQ(statistics.PacketsPermitted, 1u);
+    EXPECT_GT(statistics.PoolBytes, 0u);
+    EXPECT_GE(statistics.PoolBytesPeak, statistics.PoolBytes);
+}
+
+} // namespace
+} // namespace kext_test

@@ -1,0 +1,169 @@
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+const uint16_t kLayers[] = {
+    FWPS_LAYER_ALE_AUTH_CONNECT_V4,       FWPS_LAYER_ALE_AUTH_CONNECT_V6,
+    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4,   FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6,
+    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4,   FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6,
+    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
+    FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,   FWPS_LAYER_ALE_RESOURCE_RELEASE_V6,
+    FWPS_LAYER_STREAM_V4,                 FWPS_LAYER_STREAM_V6,
+    FWPS_LAYER_DATAGRAM_DATA_V4,          FWPS_LAYER_DATAGRAM_DATA_V6,
+    FWPS_LAYER_OUTBOUND_IPPACKET_V4,      FWPS_LAYER_OUTBOUND_IPPACKET_V6,
+    FWPS_LAYER_INBOUND_IPPACKET_V4,       FWPS_LAYER_INBOUND_IPPACKET_V6,
+};
+
+// Without a driver, to begin with.
+class DriverLoadTest : public testing::Test
+{
+  protected:
+    DriverLoadTest() : machine_(StandingClock()), scope_(machine_) {}
+
+    NTSTATUS Load(const std::u16string &service) { return machine_.io().LoadDriver(DriverEntry, service, &driver_); }
+    void Unload() { EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS); }
+
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    PDRIVER_OBJECT driver_ = nullptr;
+};
+
+TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    for (uint16_t layer : kLayers)
+    {
+        EXPECT_TRUE(machine_.wfp().has_filters(layer)) << "layer " << layer;
+    }
+
+    Unload();
+    for (uint16_t layer : kLayers)
+    {
+        EXPECT_FALSE(machine_.wfp().has_filters(layer)) << "layer " << layer;
+    }
+}
+
+TEST_F(DriverLoadTest, LeavesNothingBehindAfterUnloading)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    Unload();
+
+    machine_.wfp().CheckUnloaded();
+    EXPECT_EQ(machine_.net_buffers().DriverPoolsLeft(), "");
+    EXPECT_TRUE(machine_.io().DeviceNames().empty());
+}
+
+TEST_F(DriverLoadTest, CanBeLoadedAgain)
+{
+    for (int i = 0; i < 3; i++)
+    {
+        ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+        Unload();
+    }
+}
+
+TEST_F(DriverLoadTest, NamesItsDeviceAfterTheService)
+{
+    ASSERT_EQ(Load(u"PortmasterKext"), STATUS_SUCCESS);
+    {
+        Client client(machine_);
+
+        EXPECT_EQ(client.Open(u"\\\\.\\NetVerdict"), STATUS_OBJECT_NAME_NOT_FOUND);
+        EXPECT_EQ(client.Open(u"\\\\.\\PortmasterKext"), STATUS_SUCCESS);
+    }
+    Unload();
+}
+
+TEST_F(DriverLoadTest, GivesItsDeviceToTheSystemAndAdministratorsOnly)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    EXPECT_EQ(machine_.io().SecurityDescriptor(u"\\Device\\NetVerdict"), u"D:P(A;;GA;;;SY)(A;;GA;;;BA)");
+    Unload();
+}
+
+TEST_F(DriverLoadTest, RefusesToLoadTwiceAndLeavesTheFirstAlone)
+{
+    PDRIVER_OBJECT second = nullptr;
+
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    EXPECT_FALSE(NT_SUCCESS(machine_.io().LoadDriver(DriverEntry, u"Another", &second)));
+    {
+        Client client(machine_);
+
+        EXPECT_EQ(client.Open(), STATUS_SUCCESS);
+        EXPECT_TRUE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4));
+    }
+    Unload();
+}
+
+// The machine checks after every failed load that nothing is left.
+TEST_F(DriverLoadTest, FailsCleanlyWhicheverAllocationFails)
+{
+    unsigned failures = 0;
+
+    for (unsigned n = 0;; n++)
+    {
+        machine_.faults().FailNth(n);
+        const NTSTATUS status = Load(u"NetVerdict");
+        const uint64_t failed = machine_.faults().failures();
+        machine_.faults().Stop();
+        if (NT_SUCCESS(status))
+        {
+            Unload();
+        }
+        if (failed == 0)
+        {
+            EXPECT_EQ(status, STATUS_SUCCESS);
+            break;
+        }
+        failures += NT_SUCCESS(status) ? 0 : 1;
+    }
+    EXPECT_GT(failures, 10u);
+}
+
+TEST_F(DriverLoadTest, UnloadsWhileThousandsOfConnectionsAreKnown)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    {
+        Network network(machine_);
+        Client client(machine_);
+
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+        for (uint16_t port = 1; port <= 2000; port++)
+        {
+            Flow flow;
+
+            flow.local.port = port;
+            network.Connect(flow);
+        }
+        EXPECT_EQ(client.Statistics().Connections, 2000u);
+        EXPECT_EQ(client.Statistics().PacketsHeld, 2000u);
+    }
+    Unload();
+}
+
+TEST_F(DriverLoadTest, UnloadsOnlyWhenEveryInjectionHasCompleted)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    {
+        Network network(machine_);
+        {
+            Client client(machine_);
+            const ByteVector packet = MakePacket(UdpV4());
+
+            ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+            EXPECT_TRUE(network.Outbound(packet).absorbed());
+            client.Verdict(client.ReadQuestion().id, VerdictAccept);
+            EXPECT_EQ(machine_.wfp().counters().injections_now, 1u);
+        }
+        Unload();
+        EXPECT_EQ(machine_.wfp().counters().injections_now, 0u);
+        EXPECT_EQ(network.TakeInjected().size(), 1u);
+    }
+}
+
+} // namespace
+} // namespace kext_test

@@ -1,0 +1,97 @@
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+class StreamTest : public DriverTest
+{
+  protected:
+    // Transmitted and received bytes of the only entry that is reported; its record's type in `type`.
+    std::pair<uint64_t, uint64_t> Report(uint8_t *type = nullptr)
+    {
+        client_.Command(CommandGetBandwidthStats);
+
+        const std::vector<Record> records = client_.Read();
+        if (records.empty())
+        {
+            return {0, 0};
+        }
+        EXPECT_EQ(records.size(), 1u);
+        EXPECT_EQ(records[0].At<uint32_t>(1), 1u);
+        if (type != nullptr)
+        {
+            *type = records[0].type;
+        }
+        const size_t counters = 5 + (records[0].type == InfoBandwidthStatsV6 ? 36 : 12);
+        return {records[0].At<uint64_t>(counters), records[0].At<uint64_t>(counters + 8)};
+    }
+};
+
+TEST_F(StreamTest, CountsTcpPayloadByDirection)
+{
+    for (const Flow &flow : {Flow{}, TcpV6()})
+    {
+        uint8_t type = 0;
+
+        network_.Stream(flow, false, 1000);
+        network_.Stream(flow, false, 500);
+        network_.Stream(flow, true, 70);
+        EXPECT_EQ(Report(&type), std::make_pair(uint64_t{1500}, uint64_t{70}));
+        EXPECT_EQ(type, flow.family() == 6 ? InfoBandwidthStatsV6 : InfoBandwidthStatsV4);
+    }
+}
+
+TEST_F(StreamTest, CountsUdpPayloadWithoutItsHeaderInBothDirections)
+{
+    for (const Flow &flow : {UdpV4(), UdpV6()})
+    {
+        network_.Datagrams(flow, false, {{MakePacket(flow, false, Payload(100))}});
+        network_.Datagrams(flow, true, {{MakePacket(flow, true, Payload(30))}});
+        EXPECT_EQ(Report(), std::make_pair(uint64_t{100}, uint64_t{30}));
+    }
+}
+
+TEST_F(StreamTest, CountsEveryBufferOfEveryListOfAChain)
+{
+    const auto packet = [](size_t length) { return MakePacket(UdpV4(), false, Payload(length)); };
+
+    network_.Datagrams(UdpV4(), false, {{packet(1), packet(20)}, {packet(300)}});
+    EXPECT_EQ(Report(), std::make_pair(uint64_t{321}, uint64_t{0}));
+}
+
+TEST_F(StreamTest, CountsNothingForOtherProtocolsAndEmptySegments)
+{
+    Flow icmp = UdpV4();
+    icmp.protocol = PROTOCOL_ICMP;
+
+    network_.Datagrams(icmp, false, {{MakePacket(UdpV4())}});
+    network_.Stream(Flow{}, true, 0);
+    client_.Command(CommandGetBandwidthStats);
+    EXPECT_TRUE(client_.Read().empty());
+}
+
+TEST_F(StreamTest, StartsFromZeroAfterEachReport)
+{
+    network_.Stream(Flow{}, false, 10);
+    EXPECT_EQ(Report().first, 10u);
+    network_.Stream(Flow{}, false, 3);
+    EXPECT_EQ(Report().first, 3u);
+    EXPECT_EQ(Report().first, 0u);
+}
+
+TEST_F(StreamTest, CountsOnlyForTheClientThatIsAttached)
+{
+    Client second(machine_);
+
+    network_.Stream(Flow{}, false, 10);
+    client_.Close();
+    network_.Stream(Flow{}, false, 20);
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+    second.Command(CommandGetBandwidthStats);
+    EXPECT_TRUE(second.Read().empty());
+}
+
+} // namespace
+} // namespace kext_test
