@@ -231,8 +231,7 @@ static NTSTATUS ChecksumTransport(INJECT_PACKET *packet, const INJECT_SOURCE *so
     {
         checksum = 0xFFFF;
     }
-    packet->Data[offset] = (UINT8)(checksum >> 8);
-    packet->Data[offset + 1] = (UINT8)checksum;
+    RtlCopyMemory(packet->Data + offset, &checksum, sizeof(checksum));
     return STATUS_SUCCESS;
 }
 

@@ -51,7 +51,10 @@ function jsonSafe(value: unknown): unknown {
   if (value instanceof Uint8Array) {
     return Buffer.from(value.buffer, value.byteOffset, value.length).toString('base64');
   }
-  return value;
+  if (Array.isArray(value)) {
+    return value.map(jsonSafe);
+  }
+  return value instanceof EventBase ? value.toJSON() : value;
 }
 
 export function readNumber(view: DataView, offset: number): number {

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { InvalidArgumentError as InvalidOptionError, Option, type Command } from 'commander';
 import { parsePrefix } from '../addresses.js';
 import type { Device } from '../device.js';
+import { NetVerdictError } from '../errors.js';
 import { Policy } from '../policy.js';
 import { createSimulator } from '../simulator.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
@@ -80,18 +81,30 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
           report.showProgress(progress);
         },
       })
-      .catch((error: unknown) => {
-        if (!interruption.signal.aborted) throw error;
-      });
+      .then(
+        (summary) => summary.warning,
+        (error: unknown) => {
+          if (interruption.signal.aborted) return '';
+          throw error instanceof NetVerdictError ? error : new InputError(messageOf(error));
+        },
+      );
     await Promise.all([decide(device, policy, report), followBandwidth(device, end, report)]);
     const { permitted, blocked, dropped, held } = network.counters();
     await report.finish({ permitted, blocked: blocked + dropped, held });
+    warn(await end);
   } finally {
     report.stop();
     process.removeListener('SIGINT', interrupt);
     await device.close();
   }
   if (interruption.signal.aborted) process.exitCode = ExitCode.Interrupted;
+}
+
+/** A file that breaks off was replayed as far as it goes; whoever relies on it being whole must learn that it is not. */
+function warn(warning: string): void {
+  if (warning === '') return;
+  process.stderr.write(`netverdict: ${warning}\n`);
+  process.exitCode = ExitCode.BadInput;
 }
 
 /** Gives every connection its verdict, until the driver has shut down. */

@@ -1,8 +1,8 @@
 // The test groups: what each needs, runs and counts.
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { outputDirectory, root, run, runScript } from './run.mjs';
+import { outputDirectory, run, runScript } from './run.mjs';
 
 const jobs = String(availableParallelism());
 
@@ -90,15 +90,6 @@ async function vitest(project) {
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
-function nativeSources() {
-  const folders = ['addon', 'bench', 'kext', 'sim', 'test'];
-  return folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && /\.(c|h|cc|cpp|hpp)$/.test(entry.name))
-      .map((entry) => join(entry.parentPath, entry.name)),
-  );
-}
-
 const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
 
 export const groups = {
@@ -116,12 +107,11 @@ export const groups = {
         () => typescript('tsconfig.json'),
         () => typescript('test/tsconfig.json'),
         () => runScript('eslint/bin/eslint.js', ['--max-warnings=0', '.']),
-        () => runScript('prettier/bin/prettier.cjs', ['--check', '.']),
       ),
   },
   format: {
     needs: ['clang-format-19'],
-    run: () => checks(() => run('clang-format-19', ['--dry-run', '--Werror', ...nativeSources()])),
+    run: () => checks(() => run(process.execPath, ['scripts/format.mjs', '--check'])),
   },
   docs: { run: () => checks(() => runScript('typedoc/bin/typedoc', [])) },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },

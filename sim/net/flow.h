@@ -14,7 +14,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace sim::net {
@@ -31,10 +33,9 @@ struct FlowEvent
         kInjected, // a copy, as `packet`
         kDropped, // the last copy
         kTimeout,
-        kAbort // the flow is being closed
-    };
+        };
 
-    Kind kind = kAbort;
+    Kind kind = kTimeout;
     Hold *hold = nullptr; // counted while the event is queued
     PacketPtr packet;
     wfp::Injection::Kind injection = wfp::Injection::kNetworkSend;
@@ -76,7 +77,13 @@ class Flow
     FlowId id() const { return id_.load(std::memory_order_acquire); }
     const FlowIdentity &identity() const { return identity_; }
     const Tuple &tuple() const { return tuple_; }
-    const Socket *socket() const { return socket_.get(); }
+
+    bool UsesSocket(const Socket *socket) const { return socket_handle_.load(std::memory_order_relaxed) == socket->handle(); }
+    bool IsIndexed() const { return indexed_; }
+
+    // Before the first job.
+    void SetLoopback(bool loopback) { identity_.loopback = loopback; }
+    void SetAccepted() { accepted_ = true; }
 
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
     void Release();
@@ -121,7 +128,6 @@ class Flow
 
         bool empty() const { return first == nullptr; }
         void Append(Job *job);
-        void Prepend(Job *job);
         Job *Pop();
         void Take(JobQueue *other);
     };
@@ -131,19 +137,24 @@ class Flow
         bool pended = false; // not completed yet
         bool copies = false; // the packet's fate is open
         bool was_pended = false;
-        bool had_copies = false;
-        bool dropped = false;
-        uint32_t epoch = 0;
+        uint32_t epoch = 0; // of the policy that asked to wait
+    };
+
+    struct Control
+    {
+        Direction direction;
+        uint8_t flags;
     };
 
     // Working
     void Work();
-    bool NextWork(std::vector<FlowEvent> *events);
+    bool NextWork(std::vector<FlowEvent> *events, bool *abort);
     void Handle(FlowEvent *event);
     bool Execute(Job &job);
     bool Begin(Job &job);
     bool AfterTrip(Job &job);
     void Report(Job &job, OutcomeKind kind);
+    void Finish();
 
     // A packet's trip
     void StartTrip(Job &job, PacketPtr packet);
@@ -155,41 +166,47 @@ class Flow
     void Arrive(Job &job);
     void Leave(Job &job);
     void End(Job &job, OutcomeKind kind);
-    void Refuse(Job &job, OutcomeKind kind);
     Need NeedOfAuthorization(const Job &job) const;
+    Stage AfterAuthorization(const Job &job) const;
     void Grant(uint32_t epoch);
-    static Stage AfterAuthorization(const Job &job, uint8_t protocol);
+    void Refuse(Job &job, OutcomeKind kind, uint32_t epoch); // the conversation
+    void RefusePacket(Job &job, OutcomeKind kind);
 
     // Decisions that are put off
     Hold &FreshHold();
     void RetireHold();
+    void RetireUsedHold();
     bool AwaitDecision(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
-    bool Undecided(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
     void StopWaiting();
     void OnCompleted(Job &job);
     void OnInjected(Job &job, FlowEvent *event);
     void OnDropped(Job &job);
+    void OnTimeout(Job &job);
     void Reauthorize(Job &job);
+    void Abort();
+    bool Lingers(const Job &job) const;
 
     // TCP of the stack's own flows
     bool BeginControl(Job &job);
     bool BeginBytes(Job &job);
-    bool NextSegment(Job &job);
+    void BeginClose();
+    void NextSegment(Job &job);
+    bool SegmentDone(Job &job);
+    bool IndicateBytes(Job &job);
+    PacketPtr MakeSegment(Direction direction, uint8_t flags, const uint8_t *payload, size_t length) const;
     PacketPtr MakeControl(const Job &job) const;
-    PacketPtr MakeSegment(const Job &job, const uint8_t *payload, size_t length) const;
     PacketPtr MakeMessage(const Job &job) const;
     void ControlDone(Job &job);
     void OutboundControlDone(uint8_t flags);
     void InboundControlDone(uint8_t flags);
+    void Received(Job &job);
     void SegmentArrived(Packet &packet);
+    void RemoteFinished();
     void Establish();
-    void BeginClose();
-    void Finish();
-    bool IndicateBytes(Job &job);
-    void QueueControl(Direction direction, uint8_t flags);
+    void Fail();
+    void QueueControls(std::initializer_list<Control> controls);
     void QueueFinish();
 
-    void Initialize(Core *core, FlowId id);
     void Clear();
 
     Core *core_ = nullptr;
@@ -199,11 +216,14 @@ class Flow
     FlowIdentity identity_;
     Tuple tuple_;
     SocketRef socket_;
+    std::atomic<uint64_t> socket_handle_{0}; // of socket_, for other threads
     std::shared_ptr<Conversation> conversation_;
     bool raw_ = false; // IP packet layers only
+    bool accepted_ = false; // by a listener, not by an application's call
 
     SpinLock lock_;
-    bool working_ = false; // under lock_, as the two below
+    bool working_ = false; // under lock_, as the three below
+    bool abort_ = false; // what is waited for is given up
     JobQueue incoming_;
     std::vector<FlowEvent> events_;
 

@@ -19,7 +19,7 @@ struct Interface
 };
 
 constexpr Interface kEthernet = {12, 3, 6, 0x0006000000000000};
-constexpr Interface kLoopback = {1, 0, 24, 0x0018000000000000};
+constexpr Interface kLoopback = {kLoopbackInterface, 0, 24, 0x0018000000000000};
 
 constexpr uint8_t kUnicast = 1; // NL_ADDRESS_TYPE
 constexpr uint8_t kMulticast = 3;

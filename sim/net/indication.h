@@ -77,6 +77,8 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
 wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow, Direction direction,
                                    NET_BUFFER_LIST *chain, uint32_t offset, size_t length, uint32_t flags);
 
+constexpr IF_INDEX kLoopbackInterface = 1;
+
 // Whether these indices name an interface of the machine.
 bool IsInterface(IF_INDEX index, IF_INDEX sub_index);
 

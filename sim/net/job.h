@@ -39,6 +39,7 @@ struct Job
     JobKind kind = JobKind::kPacket;
     Direction direction = Direction::kOutbound;
     Stage stage = Stage::kNone;
+    Stage first = Stage::kNone; // where the packet begins; kNone: at the beginning
     bool authorize = false; // may begin the flow
     bool offer_always = false; // goes to the IP packet layer even when the flow is refused
     bool retried = false;
@@ -50,13 +51,14 @@ struct Job
     OutcomeKind result = OutcomeKind::kPermitted;
     bool refused = false; // by the authorization: what the IP packet layer says does not help it
     OutcomeKind refusal = OutcomeKind::kPermitted;
-    OutcomeKind worst = OutcomeKind::kPermitted; // of kBytes' segments
+    bool withheld = false; // the IP packet layer would have let it through
     Endpoint redirected_to;
     Endpoint destination; // of the packet before anyone changed it
 
     PacketPtr packet;
     std::vector<uint8_t> bytes;
     size_t position = 0; // in bytes
+    size_t segment = 0; // bytes that are on their way
     OutcomeCallback done;
 
     Job *next = nullptr; // in a flow's queue

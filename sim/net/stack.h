@@ -90,6 +90,7 @@ struct StackCounters
     uint64_t datagram_bytes_sent = 0; // UDP payload indicated at the datagram layer
     uint64_t datagram_bytes_received = 0;
     uint64_t pending_timeouts = 0;
+    uint64_t wrong_checksums = 0; // injected packets with a wrong IP, TCP or UDP checksum
 };
 
 class Stack
@@ -120,11 +121,15 @@ public:
     // FINs, ALE_ENDPOINT_CLOSURE, ALE_RESOURCE_RELEASE. Unknown ids are ignored.
     void Close(FlowId flow);
 
-    // A raw IP packet. It is classified at the IP packet layer of its direction; inbound TCP SYNs and datagrams that
-    // are let through do not reach a socket.
+    // A raw IP packet. It is classified at the IP packet layer of its direction, and goes no further. What does not begin
+    // with a valid IP header is blocked by the stack itself.
     void Packet(Direction direction, const uint8_t* ip_packet, size_t length, OutcomeCallback outcome);
 
-    // As on a policy change: every live flow is authorized again at its ALE layer.
+    // An IP packet from the wire: classified at INBOUND_IPPACKET, and then received by the conversation, listener or UDP
+    // socket that it is for. A TCP segment that is for none is answered by RST.
+    void Arrive(const uint8_t* ip_packet, size_t length, OutcomeCallback outcome);
+
+    // As on a policy change: every live flow is authorized again at its ALE layer with its next packet.
     void Reauthorize();
 
     // Every packet that is let through, as it leaves or arrives. An empty callback ends it.

@@ -86,15 +86,14 @@ void CheckPended(const ClassifyFrame &frame, bool pended_before, const FWPS_CLAS
     }
 }
 
-void CheckWithoutRight(const ClassifyFrame &frame, const FWPS_CLASSIFY_OUT0 &before, const FWPS_CLASSIFY_OUT0 &out)
+void CheckWithoutRight(const ClassifyFrame &frame, FWP_ACTION_TYPE action_before, const FWPS_CLASSIFY_OUT0 &out)
 {
     if ((out.rights & FWPS_RIGHT_ACTION_WRITE) != 0)
     {
         Bugcheck("WFP_RIGHT_TAKEN", "a callout at %s set FWPS_RIGHT_ACTION_WRITE, which it did not have",
                  frame.layer.name);
     }
-    if (out.actionType != before.actionType &&
-        !(before.actionType == FWP_ACTION_PERMIT && out.actionType == FWP_ACTION_BLOCK))
+    if (out.actionType != action_before && !(action_before == FWP_ACTION_PERMIT && out.actionType == FWP_ACTION_BLOCK))
     {
         BugcheckAction("WFP_ACTION_WITHOUT_RIGHT", frame.layer, out.actionType, "without the right to write it");
     }
@@ -103,15 +102,17 @@ void CheckWithoutRight(const ClassifyFrame &frame, const FWPS_CLASSIFY_OUT0 &bef
 // Calls the callout and checks what it did. Whether it decided; the decision is merged.
 bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Arguments &arguments, Decision *decision)
 {
-    FWPS_CLASSIFY_OUT0 before{};
     const bool had_right = decision->open();
     const bool pended_before = frame.pended != nullptr;
+    const FWP_ACTION_TYPE action_before = decision->action;
+    FWPS_CLASSIFY_OUT0 out;
 
-    before.actionType = decision->action;
-    before.rights = decision->rights;
-    before.filterId = entry.filter->runtime.filterId;
-
-    FWPS_CLASSIFY_OUT0 out = before;
+    out.actionType = action_before;
+    out.outContext = 0;
+    out.filterId = entry.filter->runtime.filterId;
+    out.rights = decision->rights;
+    out.flags = 0;
+    out.reserved = 0;
     {
         const nt::DriverCall call("FWPS_CALLOUT_CLASSIFY_FN1");
         entry.classify(arguments.values, arguments.metadata, arguments.layer_data, nullptr, &entry.filter->runtime, 0,
@@ -123,7 +124,7 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
 
     if (entry.kind == FilterKind::kInspectionCallout)
     {
-        if (out.actionType != before.actionType && out.actionType != FWP_ACTION_CONTINUE)
+        if (out.actionType != action_before && out.actionType != FWP_ACTION_CONTINUE)
         {
             BugcheckAction("WFP_INSPECTION_DECIDED", frame.layer, out.actionType, "from an inspection filter");
         }
@@ -131,8 +132,8 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
     }
     if (!had_right)
     {
-        CheckWithoutRight(frame, before, out);
-        if (out.actionType == before.actionType)
+        CheckWithoutRight(frame, action_before, out);
+        if (out.actionType == action_before)
         {
             return false;
         }

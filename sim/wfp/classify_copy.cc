@@ -87,13 +87,9 @@ class ClassifyCopy::Buffer
   private:
     void CheckPoison() const
     {
-        for (size_t i = 0; i < used_; ++i)
+        if (used_ != 0 && (block_[0] != kPoison || std::memcmp(block_.data(), block_.data() + 1, used_ - 1) != 0))
         {
-            if (block_[i] != kPoison)
-            {
-                Bugcheck("WFP_CLASSIFY_DATA_WRITTEN",
-                         "values or metadata of a classify were written after it returned");
-            }
+            Bugcheck("WFP_CLASSIFY_DATA_WRITTEN", "values or metadata of a classify were written after it returned");
         }
     }
 

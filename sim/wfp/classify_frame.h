@@ -47,7 +47,7 @@ struct ClassifyFrame
     EngineState &engine;
     const ClassifyInput &input;
     const Layer &layer;
-    const KIRQL irql;
+    KIRQL irql; // that the driver is entered at
     ClassifyFrame *const outer;
     bool origin_linked = false; // a copy was made inside: the frame counts as one more until it ends
     std::shared_ptr<PendedOperation> pended;

@@ -1,5 +1,6 @@
 #include "injections.h"
 
+#include "classify_frame.h"
 #include "handles.h"
 #include "machine.h"
 #include "nt/bugcheck.h"
@@ -251,8 +252,7 @@ NTSTATUS Injections::Inject(HANDLE handle, HANDLE injection_context, UINT32 type
 
         if (how.mode == InjectionBehavior::kInline)
         {
-            const nt::IrqlScope at_dispatch(DISPATCH_LEVEL);
-            Finish(*pending);
+            FinishInline(*pending);
         }
         else
         {
@@ -260,6 +260,23 @@ NTSTATUS Injections::Inject(HANDLE handle, HANDLE injection_context, UINT32 type
         }
     }
     return STATUS_SUCCESS;
+}
+
+void Injections::FinishInline(Pending &pending)
+{
+    const nt::IrqlScope at_dispatch(DISPATCH_LEVEL);
+    ClassifyFrame *frame = ClassifyFrame::Top();
+    const KIRQL irql_of_frame = frame != nullptr ? frame->irql : PASSIVE_LEVEL;
+
+    if (frame != nullptr)
+    {
+        frame->irql = DISPATCH_LEVEL;
+    }
+    Finish(pending);
+    if (frame != nullptr)
+    {
+        frame->irql = irql_of_frame;
+    }
 }
 
 void Injections::Finish(Pending &pending)

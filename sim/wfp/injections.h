@@ -52,6 +52,7 @@ class Injections
 
     InjectionBehavior behavior() const;
     NTSTATUS Enter(HANDLE handle, UINT32 type, ADDRESS_FAMILY family, uint64_t count, std::shared_ptr<Handle> *entered);
+    void FinishInline(Pending &pending);
     void Finish(Pending &pending);
 
     Machine &machine_;

@@ -93,8 +93,7 @@ TEST_P(AleTableTest, AnInboundConnectionGoesByItsVerdict)
 TEST_P(AleTableTest, ABlockIsFinalAndAPermitIsNot)
 {
     const auto &[row, flow] = GetParam();
-    const uint16_t layer =
-        flow.family() == 6 ? FWPS_LAYER_ALE_AUTH_CONNECT_V6 : FWPS_LAYER_ALE_AUTH_CONNECT_V4;
+    const uint16_t layer = flow.family() == 6 ? FWPS_LAYER_ALE_AUTH_CONNECT_V6 : FWPS_LAYER_ALE_AUTH_CONNECT_V4;
 
     Decide(flow, row.verdict);
     const uint64_t block = machine_.wfp().AddForeignFilter(layer, 1, sim::wfp::ForeignAction::kSoftBlock);
@@ -119,7 +118,7 @@ TEST_F(AleTest, OtherProtocolsAreLeftToThePacketLayer)
     EXPECT_TRUE(network_.Connect(flow).permitted());
     EXPECT_TRUE(network_.Accept(flow, &packet).permitted());
     EXPECT_TRUE(client_.Read().empty());
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 
 // ---- Holding a first authorization
@@ -150,10 +149,9 @@ TEST_P(AleFlowTest, AnUnknownOutboundConnectionIsPendedAndAskedAbout)
     EXPECT_EQ(question.payload_layer, PROTOCOL_PAYLOAD_TRANSPORT_LAYER);
     EXPECT_EQ(question.local_port, flow().local.port);
     EXPECT_EQ(question.remote_port, flow().remote.port);
-    EXPECT_TRUE(std::equal(question.local_address.begin(), question.local_address.end(),
-                           flow().local.address.begin()));
-    EXPECT_TRUE(std::equal(question.remote_address.begin(), question.remote_address.end(),
-                           flow().remote.address.begin()));
+    EXPECT_TRUE(std::equal(question.local_address.begin(), question.local_address.end(), flow().local.address.begin()));
+    EXPECT_TRUE(
+        std::equal(question.remote_address.begin(), question.remote_address.end(), flow().remote.address.begin()));
     EXPECT_EQ(question.payload, tcp() ? ByteVector() : TransportOf(packet));
 }
 
@@ -220,8 +218,8 @@ TEST_P(AleFlowTest, AnAcceptedInboundOperationIsCompletedAndItsPacketReceived)
 
 TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
 {
-    for (uint8_t verdict : {VerdictBlock, VerdictPermanentBlock, VerdictDrop, VerdictPermanentDrop, VerdictFailed,
-                            VerdictUndeterminable})
+    for (uint8_t verdict :
+         {VerdictBlock, VerdictPermanentBlock, VerdictDrop, VerdictPermanentDrop, VerdictFailed, VerdictUndeterminable})
     {
         const ByteVector out = MakePacket(flow());
         const ByteVector in = MakePacket(flow(), true);
@@ -511,8 +509,8 @@ TEST_F(AleTest, ABoundPortIsLoggedForDebugging)
     options.LogLevel = LogSeverityDebug;
     client_.SetOptions(options);
     network_.Bind(PROTOCOL_TCP, V4(0, 0, 0, 0, 8080), 77);
-    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::AllOf(testing::HasSubstr("8080"),
-                                                                       testing::HasSubstr("77"))));
+    EXPECT_THAT(client_.GetLogs(),
+                testing::ElementsAre(testing::AllOf(testing::HasSubstr("8080"), testing::HasSubstr("77"))));
 }
 
 } // namespace

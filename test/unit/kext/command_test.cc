@@ -70,7 +70,7 @@ TEST_F(CommandTest, RefusesEveryUnknownCommand)
     {
         EXPECT_EQ(client_.Command(static_cast<uint8_t>(command)).status, STATUS_INVALID_PARAMETER);
     }
-    EXPECT_EQ(client_.Statistics().CommandsRejected, 256u - CommandCount);
+    EXPECT_EQ(client_.GetStatistics().CommandsRejected, 256u - CommandCount);
 }
 
 TEST_F(CommandTest, RefusesEveryTruncatedBody)
@@ -98,20 +98,17 @@ TEST_F(CommandTest, RefusesVerdictsThatDoNotExist)
     {
         EXPECT_EQ(client_.Verdict(id, static_cast<uint8_t>(verdict)).status, STATUS_INVALID_PARAMETER);
         EXPECT_EQ(client_.Write(UpdateBytes(Flow{}, static_cast<uint8_t>(verdict))).status, STATUS_INVALID_PARAMETER);
-        EXPECT_EQ(client_.Write(UpdateBytes(TcpV6(), static_cast<uint8_t>(verdict))).status,
-                  STATUS_INVALID_PARAMETER);
+        EXPECT_EQ(client_.Write(UpdateBytes(TcpV6(), static_cast<uint8_t>(verdict))).status, STATUS_INVALID_PARAMETER);
     }
-    EXPECT_EQ(client_.Statistics().PacketsHeld, 1u);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, 1u);
 }
 
 TEST_F(CommandTest, TellsHowFarAWriteWasCarriedOutBeforeTheFirstInvalidCommand)
 {
     const Network::Answer connect = network_.Connect(Flow{});
     const uint64_t id = client_.ReadQuestion().id;
-    const sim::nt::IoResult result = client_.Write(Concatenate({Client::VerdictBytes(id, VerdictPermanentAccept),
-                                                                {CommandCleanEndedConnections},
-                                                                {0x77},
-                                                                {CommandShutdown}}));
+    const sim::nt::IoResult result = client_.Write(Concatenate(
+        {Client::VerdictBytes(id, VerdictPermanentAccept), {CommandCleanEndedConnections}, {0x77}, {CommandShutdown}}));
 
     EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
     EXPECT_EQ(result.information, 11u);
@@ -141,7 +138,7 @@ TEST_F(CommandTest, AVerdictOnAnUnknownIdIsCountedAndLoggedButNoError)
 
     EXPECT_EQ(result.status, STATUS_SUCCESS);
     EXPECT_EQ(result.information, 10u);
-    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("77")));
 }
 
@@ -153,7 +150,7 @@ TEST_F(CommandTest, ASecondVerdictOnOneIdIsUnknown)
     client_.Verdict(id, VerdictPermanentAccept);
     client_.Verdict(id, VerdictPermanentBlock);
     EXPECT_EQ(connect.completed(), 1);
-    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).permitted());
 }
 
@@ -176,8 +173,8 @@ TEST_P(UpdateTest, ChangesTheVerdictOfALiveConnection)
 TEST_P(UpdateTest, OfAnUnknownConnectionIsIgnoredAndCounted)
 {
     EXPECT_EQ(client_.Write(UpdateBytes(flow(), VerdictPermanentBlock)).status, STATUS_SUCCESS);
-    EXPECT_EQ(client_.Statistics().VerdictsUnknownId, 1u);
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
     EXPECT_TRUE(network_.TakeReauthorized().empty());
 }
 
@@ -203,7 +200,7 @@ TEST_F(CommandTest, ClearCacheForgetsAllConnectionsAndReauthorizes)
 {
     Decide(Flow{}, VerdictPermanentAccept);
     EXPECT_EQ(client_.Command(CommandClearCache).status, STATUS_SUCCESS);
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
@@ -277,10 +274,10 @@ TEST_F(CommandTest, CleanEndedConnectionsRemovesThemAMinuteAfterTheirEnd)
     Decide(Flow{}, VerdictPermanentAccept);
     network_.Close(Flow{});
     EXPECT_EQ(client_.Command(CommandCleanEndedConnections).status, STATUS_SUCCESS);
-    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u);
     Advance(std::chrono::seconds(62));
     EXPECT_EQ(client_.Command(CommandCleanEndedConnections).status, STATUS_SUCCESS);
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 
 TEST_F(CommandTest, EndedConnectionsAreRemovedWithoutTheCommandToo)
@@ -288,18 +285,18 @@ TEST_F(CommandTest, EndedConnectionsAreRemovedWithoutTheCommandToo)
     Decide(Flow{}, VerdictPermanentAccept);
     network_.Close(Flow{});
     Advance(std::chrono::seconds(50));
-    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u);
     Advance(std::chrono::seconds(13));
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 
 TEST_F(CommandTest, IdleConnectionsAreRemovedAfterTenMinutes)
 {
     Decide(Flow{}, VerdictPermanentAccept);
     Advance(std::chrono::seconds(590));
-    EXPECT_EQ(client_.Statistics().Connections, 1u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u);
     Advance(std::chrono::seconds(13));
-    EXPECT_EQ(client_.Statistics().Connections, 0u);
+    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 
 TEST_F(CommandTest, ABaseClientGetsNoReplyEnd)
@@ -320,8 +317,8 @@ TEST_F(CommandTest, AnExtendedClientGetsAReplyEndBehindEachAnswer)
     const std::vector<Record> records = client_.Read();
     ASSERT_EQ(records.size(), 4u);
     EXPECT_EQ(records[0].type, InfoLogLine);
-    const std::pair<uint8_t, uint64_t> expected[] = {{CommandGetLogs, 1}, {CommandGetLogs, 2},
-                                                     {CommandGetBandwidthStats, 1}};
+    const std::pair<uint8_t, uint64_t> expected[] = {
+        {CommandGetLogs, 1}, {CommandGetLogs, 2}, {CommandGetBandwidthStats, 1}};
     for (size_t i = 0; i < 3; i++)
     {
         EXPECT_EQ(records[i + 1].type, InfoReplyEnd);
@@ -342,8 +339,9 @@ TEST_F(CommandTest, ShutdownStopsFiltering)
 
 TEST_F(CommandTest, CommandsBehindAShutdownInOneWriteAreHarmless)
 {
-    EXPECT_EQ(client_.Write({CommandShutdown, CommandShutdown, CommandClearCache, CommandGetLogs,
-                             CommandGetBandwidthStats, CommandPrintMemoryStats, CommandCleanEndedConnections})
+    EXPECT_EQ(client_
+                  .Write({CommandShutdown, CommandShutdown, CommandClearCache, CommandGetLogs, CommandGetBandwidthStats,
+                          CommandPrintMemoryStats, CommandCleanEndedConnections})
                   .status,
               STATUS_SUCCESS);
 }

@@ -5,7 +5,11 @@
 
 #include <cstdint>
 #include <cstring>
-#include <tuple>
+
+inline bool operator==(const CONNECTION_KEY &a, const CONNECTION_KEY &b)
+{
+    return ConnectionKeysEqual(&a, &b);
+}
 
 namespace kext_test
 {

@@ -188,7 +188,8 @@ TEST_F(DeviceTest, RefusesOptionsThatAreCutOffOrOutOfRange)
 
     EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {}, &out).status, STATUS_INVALID_PARAMETER);
     EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {32, 0, 0, 0, 1}, &out).status, STATUS_INVALID_PARAMETER);
-    options.TimeoutVerdict = VerdictCount;
+    options.PendingTimeoutMs = 1000;
+    options.TimeoutVerdict = VerdictUndecided;
     EXPECT_EQ(client_.SetOptions(options), STATUS_INVALID_PARAMETER);
 }
 
@@ -292,8 +293,7 @@ TEST_F(DeviceTest, AnswersStatisticsOfEachKind)
     EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).permitted());
     network_.Datagrams(UdpV4(), false, {{MakePacket(UdpV4())}});
 
-    const STATISTICS_WIRE statistics = client_.Statistics();
-    EXPECT_EQ(statistics.StructSize, sizeof(statistics));
+    const Statistics statistics = client_.GetStatistics();
     EXPECT_EQ(statistics.EventsQueued, 1u);
     EXPECT_EQ(statistics.EventsDelivered, 1u);
     EXPECT_EQ(statistics.VerdictsApplied, 1u);

@@ -74,17 +74,18 @@ inline std::vector<Record> SplitRecords(const ByteVector &stream)
 
     while (at + sizeof(INFO_HEADER_WIRE) <= stream.size())
     {
-        INFO_HEADER_WIRE header;
+        uint32_t length;
 
-        std::memcpy(&header, stream.data() + at, sizeof(header));
-        at += sizeof(header);
-        EXPECT_LE(header.Length, stream.size() - at);
-        if (header.Length > stream.size() - at)
+        std::memcpy(&length, stream.data() + at + 1, sizeof(length));
+        EXPECT_LE(length, stream.size() - at - sizeof(INFO_HEADER_WIRE));
+        if (length > stream.size() - at - sizeof(INFO_HEADER_WIRE))
         {
             break;
         }
-        records.push_back({header.Type, ByteVector(stream.begin() + at, stream.begin() + at + header.Length)});
-        at += header.Length;
+        const auto body = stream.begin() + static_cast<ptrdiff_t>(at + sizeof(INFO_HEADER_WIRE));
+
+        records.push_back({stream[at], ByteVector(body, body + length)});
+        at += sizeof(INFO_HEADER_WIRE) + length;
     }
     EXPECT_EQ(at, stream.size()) << "the stream ends within a record";
     return records;
@@ -127,6 +128,17 @@ inline Question ParseQuestion(const Record &record)
 
 // ---- The client
 
+// STATISTICS_WIRE without its first field, aligned.
+struct Statistics
+{
+    uint64_t EventsQueued, EventsDelivered, EventsLost, BytesDelivered, ReadsCompleted, VerdictsApplied,
+        VerdictsUnknownId, CommandsRejected, PacketsHeld, Connections, BandwidthEntries, PoolBytes, PoolBytesPeak,
+        PacketsPermitted, PacketsBlocked, PacketsInjected, InjectFailures, PacketsRedirected, FragmentsBlocked,
+        MalformedPackets;
+};
+
+static_assert(sizeof(Statistics) == sizeof(STATISTICS_WIRE) - sizeof(uint32_t), "the same counters");
+
 class Client
 {
   public:
@@ -157,8 +169,8 @@ class Client
         {
             ByteVector buffer(1 << 20);
             Pending read;
-            sim::nt::Request *request = io_.Read(file_, buffer.data(), static_cast<uint32_t>(buffer.size()),
-                                                 &Pending::Complete, &read);
+            sim::nt::Request *request =
+                io_.Read(file_, buffer.data(), static_cast<uint32_t>(buffer.size()), &Pending::Complete, &read);
 
             if (!read.done)
             {
@@ -252,9 +264,8 @@ class Client
 
     sim::nt::IoResult Control(uint32_t code, const ByteVector &in, ByteVector *out)
     {
-        const sim::nt::IoResult result =
-            io_.DeviceControlAndWait(file_, code, in.data(), static_cast<uint32_t>(in.size()), out->data(),
-                                     static_cast<uint32_t>(out->size()));
+        const sim::nt::IoResult result = io_.DeviceControlAndWait(
+            file_, code, in.data(), static_cast<uint32_t>(in.size()), out->data(), static_cast<uint32_t>(out->size()));
 
         if (NT_SUCCESS(result.status))
         {
@@ -290,13 +301,14 @@ class Client
         return Control(IOCTL_NETVERDICT_SET_OPTIONS, ByteVector(bytes, bytes + sizeof(options)), &out).status;
     }
 
-    STATISTICS_WIRE Statistics()
+    Statistics GetStatistics()
     {
-        STATISTICS_WIRE statistics{};
-        ByteVector out(sizeof(statistics));
+        ByteVector out(sizeof(STATISTICS_WIRE));
+        Statistics statistics;
 
         EXPECT_EQ(Control(IOCTL_NETVERDICT_GET_STATISTICS, {}, &out).status, STATUS_SUCCESS);
-        std::memcpy(&statistics, out.data(), out.size());
+        EXPECT_EQ(out.size(), sizeof(STATISTICS_WIRE));
+        std::memcpy(&statistics, out.data() + sizeof(uint32_t), sizeof(statistics));
         return statistics;
     }
 
@@ -354,9 +366,18 @@ struct Flow
     uint8_t family() const { return local.family; }
 };
 
-inline Flow TcpV6() { return {PROTOCOL_TCP, V6(1, 50000), V6(7, 443), 1234}; }
-inline Flow UdpV4() { return {PROTOCOL_UDP, V4(192, 0, 2, 1, 50001), V4(198, 51, 100, 7, 53), 1234}; }
-inline Flow UdpV6() { return {PROTOCOL_UDP, V6(1, 50001), V6(7, 53), 1234}; }
+inline Flow TcpV6()
+{
+    return {PROTOCOL_TCP, V6(1, 50000), V6(7, 443), 1234};
+}
+inline Flow UdpV4()
+{
+    return {PROTOCOL_UDP, V4(192, 0, 2, 1, 50001), V4(198, 51, 100, 7, 53), 1234};
+}
+inline Flow UdpV6()
+{
+    return {PROTOCOL_UDP, V6(1, 50001), V6(7, 53), 1234};
+}
 
 inline ByteVector Payload(size_t length = 16)
 {
@@ -379,8 +400,8 @@ inline ByteVector MakePacket(const Flow &flow, bool inbound = false, const ByteV
 
     if (flow.protocol == PROTOCOL_TCP)
     {
-        length = sim::net::WriteTcpPacket(packet.data(), source, destination, {1, 1, sim::net::kTcpAck},
-                                          payload.data(), payload.size());
+        length = sim::net::WriteTcpPacket(packet.data(), source, destination, {1, 1, sim::net::kTcpAck}, payload.data(),
+                                          payload.size());
     }
     else if (flow.protocol == PROTOCOL_UDP)
     {
@@ -388,8 +409,7 @@ inline ByteVector MakePacket(const Flow &flow, bool inbound = false, const ByteV
     }
     else
     {
-        length =
-            sim::net::WriteEchoPacket(packet.data(), source, destination, true, payload.data(), payload.size());
+        length = sim::net::WriteEchoPacket(packet.data(), source, destination, true, payload.data(), payload.size());
     }
     packet.resize(length);
     return packet;
@@ -748,8 +768,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     static ByteVector BytesOf(NET_BUFFER *buffer)
     {
         ByteVector storage(buffer->DataLength);
-        const auto *bytes = static_cast<const uint8_t *>(
-            NdisGetDataBuffer(buffer, buffer->DataLength, storage.data(), 1, 0));
+        const auto *bytes =
+            static_cast<const uint8_t *>(NdisGetDataBuffer(buffer, buffer->DataLength, storage.data(), 1, 0));
 
         return ByteVector(bytes, bytes + buffer->DataLength);
     }
@@ -866,8 +886,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         FWPS_INCOMING_METADATA_VALUES0 &metadata = indication.metadata;
         const uint32_t flags = (options.reauthorize ? FWP_CONDITION_FLAG_IS_REAUTHORIZE : 0) |
                                (options.loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0);
-        const bool packet_inbound = options.packet_direction ? *options.packet_direction == FWP_DIRECTION_INBOUND
-                                                             : !outbound;
+        const bool packet_inbound =
+            options.packet_direction ? *options.packet_direction == FWP_DIRECTION_INBOUND : !outbound;
 
         indication.SetAddress(FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_ADDRESS, flow.local);
         indication.SetUint16(FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_PORT, flow.local.port);
@@ -936,8 +956,7 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             const uint32_t header = HeaderLength(bytes);
 
             NdisAdvanceNetBufferDataStart(buffer, header, FALSE, nullptr);
-            const bool permitted =
-                InboundChain(IsV6(bytes), injection.net_buffer_list, header, false).permitted();
+            const bool permitted = InboundChain(IsV6(bytes), injection.net_buffer_list, header, false).permitted();
             NdisRetreatNetBufferDataStart(buffer, header, 0, nullptr);
             return permitted;
         }
@@ -950,14 +969,14 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
 
     sim::Machine &machine_;
     std::mutex mutex_;
-    std::vector<Injected> injected_;         // under mutex_
-    std::vector<uint16_t> reauthorized_;     // under mutex_
+    std::vector<Injected> injected_;     // under mutex_
+    std::vector<uint16_t> reauthorized_; // under mutex_
 };
 
 // ---- The fixture
 
-// The driver is loaded and a client is attached. At the end the client is detached and the driver unloaded, which checks
-// for everything that is left.
+// The driver is loaded and a client is attached. At the end the client is detached and the driver unloaded, which
+// checks for everything that is left.
 class DriverTest : public testing::Test
 {
   protected:

@@ -22,11 +22,14 @@
 namespace kext_test
 {
 
-// A machine whose time stands still unless the test advances it. Fails the test when memory is left at its end.
+// Fails the test when memory is left at its end.
 class KextTest : public testing::Test
 {
   protected:
-    KextTest() : machine_(Options()), scope_(machine_) { MemoryInitialize(&memory_); }
+    explicit KextTest(const sim::MachineOptions &options = Deterministic()) : machine_(options), scope_(machine_)
+    {
+        MemoryInitialize(&memory_);
+    }
 
     ~KextTest() override { EXPECT_EQ(MemoryBytes(&memory_), 0u) << machine_.pool().Report(); }
 
@@ -76,12 +79,8 @@ class KextTest : public testing::Test
         }
     }
 
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
-    MEMORY memory_;
-
-  private:
-    static sim::MachineOptions Options()
+    // Time stands still, and deferred work waits for machine_.Run().
+    static sim::MachineOptions Deterministic()
     {
         sim::MachineOptions options;
 
@@ -89,6 +88,19 @@ class KextTest : public testing::Test
         options.worker = false;
         return options;
     }
+
+    // Deferred work runs on a thread of its own.
+    static sim::MachineOptions WithWorker()
+    {
+        sim::MachineOptions options;
+
+        options.virtual_clock = true;
+        return options;
+    }
+
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    MEMORY memory_;
 };
 
 // At DISPATCH_LEVEL until the end of the block.

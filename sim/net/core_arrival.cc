@@ -1,0 +1,324 @@
+// Packets that come in: from the wire, from this machine itself, and from the driver.
+
+#include "net/core.h"
+#include "net/indication.h"
+
+#include "nt/bugcheck.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sim::net {
+namespace {
+
+constexpr size_t kPointerAlignment = sizeof(void *);
+
+// Copies the data of a net buffer.
+void CopyData(NET_BUFFER *net_buffer, uint8_t *to)
+{
+    MDL *mdl = net_buffer->CurrentMdl;
+    size_t offset = net_buffer->CurrentMdlOffset;
+    size_t left = net_buffer->DataLength;
+
+    while (left != 0 && mdl != nullptr)
+    {
+        const size_t length = std::min<size_t>(left, MmGetMdlByteCount(mdl) - offset);
+        const auto *from = static_cast<const uint8_t *>(MmGetSystemAddressForMdlSafe(mdl, NormalPagePriority));
+
+        std::copy_n(from + offset, length, to);
+        to += length;
+        left -= length;
+        offset = 0;
+        mdl = mdl->Next;
+    }
+    if (left != 0)
+    {
+        Bugcheck("NET_BUFFER_TOO_SHORT", "the MDLs of an injected net buffer end %zu bytes before its data", left);
+    }
+}
+
+// The stack reads the header of what is sent in place.
+void CheckSentHeader(const NET_BUFFER *net_buffer)
+{
+    const auto *start = static_cast<const uint8_t *>(
+                            MmGetSystemAddressForMdlSafe(net_buffer->CurrentMdl, NormalPagePriority)) +
+                        net_buffer->CurrentMdlOffset;
+    const size_t there = MmGetMdlByteCount(net_buffer->CurrentMdl) - net_buffer->CurrentMdlOffset;
+    const size_t header = *start >> 4 == kIpv6 ? kIpv6HeaderSize : static_cast<size_t>(*start & 0x0F) * 4;
+
+    if (reinterpret_cast<uintptr_t>(start) % kPointerAlignment != 0 || there < header)
+    {
+        Bugcheck("NET_IP_HEADER_MISALIGNED",
+                 "the IP header of an injected packet must be in one MDL, at a pointer's alignment");
+    }
+}
+
+bool BeginsAtIpHeader(wfp::Injection::Kind kind)
+{
+    return kind != wfp::Injection::kTransportSend;
+}
+
+bool IsReceive(wfp::Injection::Kind kind)
+{
+    return kind == wfp::Injection::kNetworkReceive || kind == wfp::Injection::kTransportReceive;
+}
+
+bool SameAddress(uint8_t family, const std::array<uint8_t, 16> &a, const Address &b)
+{
+    return std::equal(a.begin(), a.begin() + static_cast<ptrdiff_t>(AddressLength(family)), b.begin());
+}
+
+} // namespace
+
+void Core::SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done)
+{
+    Job *job = NewJob();
+
+    job->kind = JobKind::kPacket;
+    job->direction = Direction::kInbound;
+    job->first = first;
+    job->authorize = flow->identity().direction == Direction::kInbound;
+    job->packet = std::move(packet);
+    job->done = std::move(done);
+    flow->Submit(job);
+}
+
+void Core::LoopBack(PacketPtr packet)
+{
+    packet->loopback = true;
+    Arrive(std::move(packet), nullptr);
+}
+
+void Core::Arrive(PacketPtr packet, OutcomeCallback done)
+{
+    const IpPacketInfo &info = packet->info();
+    const FlowRef known =
+        flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+
+    if (known)
+    {
+        SubmitArrived(known.get(), std::move(packet), Stage::kNone, std::move(done));
+        return;
+    }
+
+    const FlowRef loose = LooseFlow(Direction::kInbound, info);
+
+    if (loose)
+    {
+        Job *job = NewJob();
+
+        loose->SetLoopback(packet->loopback);
+        job->kind = JobKind::kPacket;
+        job->direction = Direction::kInbound;
+        job->dispatch = true;
+        job->packet = std::move(packet);
+        job->done = std::move(done);
+        loose->Submit(job);
+    }
+}
+
+void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
+{
+    const IpPacketInfo &info = packet->info();
+    const Tuple tuple = MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint());
+    FlowRef flow = info.has_transport() ? flows_.Find(tuple) : FlowRef();
+
+    if (!flow && info.has_transport())
+    {
+        flow = AcceptFlow(tuple, info, packet->loopback);
+    }
+    if (flow)
+    {
+        SubmitArrived(flow.get(), std::move(packet), Stage::kAuthorize, std::move(done));
+        return;
+    }
+    Count(&counts(Direction::kInbound).permitted);
+    TellWire(Direction::kInbound, *packet);
+    if (done != nullptr)
+    {
+        done({OutcomeKind::kPermitted, {}});
+    }
+    if (info.protocol == kProtocolTcp && info.has_transport() && (info.tcp_flags & kTcpRst) == 0)
+    {
+        Refuse(*packet);
+    }
+}
+
+// The conversation that the packet begins at a listener or a UDP socket, if there is one.
+FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback)
+{
+    const bool begins = info.protocol == kProtocolUdp ||
+                        (info.protocol == kProtocolTcp && (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn);
+    SocketRef socket =
+        begins ? sockets_.Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
+
+    if (!socket)
+    {
+        return FlowRef();
+    }
+
+    FlowOptions options;
+
+    options.direction = Direction::kInbound;
+    options.protocol = info.protocol;
+    options.loopback = loopback;
+    options.local = info.destination_endpoint();
+    options.remote = info.source_endpoint();
+    options.socket = std::move(socket);
+
+    FlowRef flow = OpenFlow(std::move(options));
+
+    if (flow)
+    {
+        flow->SetAccepted();
+        if (!flow->IsIndexed())
+        {
+            flow->Close(); // another thread's packet was first
+            return flows_.Find(tuple);
+        }
+    }
+    return flow;
+}
+
+// RST: nobody listens.
+void Core::Refuse(const Packet &packet)
+{
+    const IpPacketInfo &info = packet.info();
+    PacketPtr reset = NewPacket(TcpPacketSize(info.family, 0));
+    TcpSegment segment;
+
+    if (reset == nullptr)
+    {
+        return;
+    }
+    segment.flags = kTcpRst | kTcpAck;
+    segment.sequence = info.acknowledgment;
+    segment.acknowledgment =
+        info.sequence + info.payload_length + ((info.tcp_flags & (kTcpSyn | kTcpFin)) != 0 ? 1 : 0);
+    WriteTcpPacket(reset->bytes(), info.destination_endpoint(), info.source_endpoint(), segment, nullptr, 0);
+    reset->Parse();
+
+    const FlowRef loose = LooseFlow(Direction::kOutbound, reset->info());
+
+    if (loose)
+    {
+        Job *job = NewJob();
+
+        loose->SetLoopback(packet.loopback);
+        job->direction = Direction::kOutbound;
+        job->dispatch = packet.loopback;
+        job->packet = std::move(reset);
+        loose->Submit(job);
+    }
+}
+
+void Core::InjectLoose(wfp::Injection::Kind kind, PacketPtr packet)
+{
+    const Direction direction = IsReceive(kind) ? Direction::kInbound : Direction::kOutbound;
+    const FlowRef loose = LooseFlow(direction, packet->info());
+
+    if (loose)
+    {
+        Job *job = NewJob();
+
+        loose->SetLoopback(packet->loopback);
+        job->direction = direction;
+        job->dispatch = true;
+        job->first = kind == wfp::Injection::kTransportReceive ? Stage::kArrived : Stage::kIpPacket;
+        job->packet = std::move(packet);
+        loose->Submit(job);
+    }
+}
+
+NTSTATUS Core::Deliver(const wfp::Injection &injection)
+{
+    NTSTATUS status = STATUS_INVALID_PARAMETER;
+
+    for (NET_BUFFER *net_buffer = injection.net_buffer_list->FirstNetBuffer; net_buffer != nullptr;
+         net_buffer = net_buffer->Next)
+    {
+        status = DeliverBuffer(injection, net_buffer);
+        if (!NT_SUCCESS(status))
+        {
+            break;
+        }
+    }
+    return status;
+}
+
+NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_buffer)
+{
+    auto *hold = static_cast<Hold *>(injection.origin);
+
+    if (IsReceive(injection.kind) && !IsInterface(injection.interface_index, injection.sub_interface_index))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (injection.kind == wfp::Injection::kTransportSend)
+    {
+        // Only the flow knows where it is from.
+        if (hold == nullptr || injection.endpoint_handle != hold->flow().identity().endpoint_handle ||
+            !SameAddress(hold->flow().identity().remote.family, injection.remote_address,
+                         hold->flow().identity().remote.address))
+        {
+            return STATUS_INVALID_PARAMETER;
+        }
+    }
+    if (injection.kind == wfp::Injection::kNetworkSend && net_buffer->DataLength != 0)
+    {
+        CheckSentHeader(net_buffer);
+    }
+
+    PacketPtr packet = CopyInjected(injection, net_buffer, hold);
+
+    if (packet == nullptr)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    Count(&counts(IsReceive(injection.kind) ? Direction::kInbound : Direction::kOutbound).injected);
+    if (hold == nullptr || !hold->TakeDelivery())
+    {
+        InjectLoose(injection.kind, std::move(packet));
+        return STATUS_SUCCESS;
+    }
+
+    FlowEvent event(FlowEvent::kInjected, hold);
+
+    event.packet = std::move(packet);
+    event.injection = injection.kind;
+    hold->flow().Post(std::move(event));
+    return STATUS_SUCCESS;
+}
+
+PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, const Hold *hold)
+{
+    const size_t length = net_buffer->DataLength;
+    const bool whole = BeginsAtIpHeader(injection.kind);
+    const FlowIdentity *flow = whole ? nullptr : &hold->flow().identity();
+    const size_t header = whole ? 0 : RawPacketSize(flow->local.family, 0);
+    PacketPtr packet = header + length > kLongestPacket + kIpv6HeaderSize ? nullptr : NewPacket(header + length);
+
+    if (packet == nullptr)
+    {
+        return nullptr;
+    }
+    CopyData(net_buffer, packet->bytes() + header);
+    if (!whole)
+    {
+        WriteIpHeader(packet->bytes(), flow->local, flow->remote, flow->protocol, length);
+    }
+    wfp::Engine::CopyInjectionState(injection.net_buffer_list, packet->net_buffer_list());
+    packet->injected = true;
+    packet->loopback = IsReceive(injection.kind) && injection.interface_index == kLoopbackInterface;
+    if (!packet->Parse() || packet->info().length != packet->length())
+    {
+        return nullptr;
+    }
+    if (!ChecksumsAreRight(packet->bytes(), packet->info()))
+    {
+        Count(&wrong_checksums_);
+    }
+    return packet;
+}
+
+} // namespace sim::net

@@ -1,0 +1,247 @@
+#include "net/stack.h"
+
+#include "net/core.h"
+
+#include <utility>
+
+namespace sim::net {
+namespace {
+
+void Tell(const OutcomeCallback &outcome, OutcomeKind kind)
+{
+    if (outcome != nullptr)
+    {
+        outcome({kind, {}});
+    }
+}
+
+// Fills in what the caller leaves open.
+FlowSpec Completed(const FlowSpec &spec, Core &core, Direction direction)
+{
+    FlowSpec completed = spec;
+
+    completed.direction = direction;
+    completed.local.family = spec.remote.family;
+    completed.loopback = spec.loopback || IsLoopback(spec.remote.family, spec.remote.address);
+    if (IsUnspecified(completed.local.family, spec.local.address))
+    {
+        completed.local.address = Core::DefaultLocal(spec.remote.family, completed.loopback).address;
+    }
+    completed.loopback = completed.loopback || completed.local.address == completed.remote.address;
+    if (completed.local.port == 0)
+    {
+        completed.local.port = core.NextPort();
+    }
+    return completed;
+}
+
+Job *FirstJob(Core &core, const FlowSpec &spec, OutcomeCallback outcome)
+{
+    Job *job = core.NewJob();
+
+    job->direction = spec.direction;
+    job->authorize = true;
+    job->done = std::move(outcome);
+    if (spec.protocol == kProtocolTcp)
+    {
+        job->kind = JobKind::kControl;
+        job->tcp_flags = kTcpSyn;
+    }
+    else
+    {
+        job->kind = JobKind::kMessage;
+        job->bytes.assign(spec.payload.begin(), spec.payload.end());
+    }
+    return job;
+}
+
+Job *PayloadJob(Core &core, uint8_t protocol, Direction direction, const uint8_t *bytes, size_t length,
+                OutcomeCallback outcome)
+{
+    Job *job = core.NewJob();
+
+    job->kind = protocol == kProtocolTcp ? JobKind::kBytes : JobKind::kMessage;
+    job->direction = direction;
+    job->bytes.assign(bytes, bytes + length);
+    job->done = std::move(outcome);
+    return job;
+}
+
+FlowId Begin(Core &core, const FlowSpec &spec, SocketRef socket, OutcomeCallback outcome)
+{
+    FlowOptions options;
+
+    options.direction = spec.direction;
+    options.protocol = spec.protocol;
+    options.loopback = spec.loopback;
+    options.local = spec.local;
+    options.remote = spec.remote;
+    options.socket = std::move(socket);
+
+    const bool bound = static_cast<bool>(options.socket);
+    const FlowRef flow = core.OpenFlow(std::move(options));
+
+    if (!flow)
+    {
+        Tell(outcome, OutcomeKind::kBlocked);
+        return 0;
+    }
+
+    const FlowId id = flow->id();
+
+    if (!bound)
+    {
+        flow->Close();
+        Tell(outcome, OutcomeKind::kBlocked);
+        return id;
+    }
+    flow->Submit(FirstJob(core, spec, std::move(outcome)));
+    if (spec.protocol == kProtocolTcp && !spec.payload.empty())
+    {
+        flow->Submit(
+            PayloadJob(core, spec.protocol, spec.direction, spec.payload.data(), spec.payload.size(), nullptr));
+    }
+    return id;
+}
+
+void Continue(Core &core, FlowId id, Direction direction, const uint8_t *bytes, size_t length, OutcomeCallback outcome)
+{
+    const FlowRef flow = core.flows().Find(id);
+
+    if (!flow)
+    {
+        Tell(outcome, OutcomeKind::kBlocked);
+        return;
+    }
+
+    Job *job = PayloadJob(core, flow->identity().protocol, direction, bytes, length, std::move(outcome));
+
+    job->authorize = direction == flow->identity().direction;
+    flow->Submit(job);
+}
+
+} // namespace
+
+Stack::Stack(Machine &machine) : core_(std::make_shared<Core>(machine))
+{
+    core_->Start();
+}
+
+Stack::~Stack()
+{
+    core_->End();
+}
+
+Core &Stack::core()
+{
+    return *core_;
+}
+
+FlowId Stack::Connect(const FlowSpec &spec, OutcomeCallback outcome)
+{
+    const FlowSpec completed = Completed(spec, *core_, Direction::kOutbound);
+    SocketRef socket = spec.protocol == kProtocolUdp
+                           ? core_->OpenSharedSocket(completed, kProtocolUdp, completed.local)
+                           : core_->OpenSocket(completed, completed.local);
+
+    return Begin(*core_, completed, std::move(socket), std::move(outcome));
+}
+
+FlowId Stack::Accept(const FlowSpec &spec, OutcomeCallback outcome)
+{
+    const FlowSpec completed = Completed(spec, *core_, Direction::kInbound);
+    const bool ports = spec.protocol == kProtocolTcp || spec.protocol == kProtocolUdp;
+    SocketRef socket;
+
+    if (ports)
+    {
+        socket = core_->sockets().Find(spec.protocol, completed.local, true);
+    }
+    if (!socket)
+    {
+        socket = ports ? core_->OpenSharedSocket(completed, spec.protocol, completed.local)
+                       : core_->OpenSocket(completed, completed.local);
+    }
+    return Begin(*core_, completed, std::move(socket), std::move(outcome));
+}
+
+uint64_t Stack::Listen(const FlowSpec &spec)
+{
+    SocketRef socket = core_->OpenSharedSocket(spec, spec.protocol, spec.local);
+
+    return socket ? core_->AddListener(std::move(socket)) : 0;
+}
+
+void Stack::CloseListener(uint64_t listener)
+{
+    core_->CloseListener(listener);
+}
+
+void Stack::Send(FlowId flow, const uint8_t *bytes, size_t length, OutcomeCallback outcome)
+{
+    Continue(*core_, flow, Direction::kOutbound, bytes, length, std::move(outcome));
+}
+
+void Stack::Receive(FlowId flow, const uint8_t *bytes, size_t length, OutcomeCallback outcome)
+{
+    Continue(*core_, flow, Direction::kInbound, bytes, length, std::move(outcome));
+}
+
+void Stack::Close(FlowId flow)
+{
+    const FlowRef found = core_->flows().Find(flow);
+
+    if (found)
+    {
+        found->Close();
+    }
+}
+
+void Stack::Packet(Direction direction, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome)
+{
+    PacketPtr packet = core_->CopyPacket(ip_packet, length);
+    const FlowRef flow = packet == nullptr ? FlowRef() : core_->LooseFlow(direction, packet->info());
+
+    if (!flow)
+    {
+        Tell(outcome, OutcomeKind::kBlocked);
+        return;
+    }
+
+    Job *job = core_->NewJob();
+
+    flow->SetLoopback(IsLoopback(packet->info().family, packet->info().destination));
+    job->direction = direction;
+    job->packet = std::move(packet);
+    job->done = std::move(outcome);
+    flow->Submit(job);
+}
+
+void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome)
+{
+    PacketPtr packet = core_->CopyPacket(ip_packet, length);
+
+    if (packet == nullptr)
+    {
+        Tell(outcome, OutcomeKind::kBlocked);
+        return;
+    }
+    core_->Arrive(std::move(packet), std::move(outcome));
+}
+
+void Stack::Reauthorize()
+{
+    core_->PolicyChanged();
+}
+
+void Stack::SetWire(WireCallback wire)
+{
+    core_->SetWire(std::move(wire));
+}
+
+StackCounters Stack::counters() const
+{
+    return core_->counters();
+}
+
+} // namespace sim::net

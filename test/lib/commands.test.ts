@@ -1,0 +1,40 @@
+import { describe, expect, it } from 'vitest';
+import { encodeCommand, type Command } from '../../lib/commands.js';
+import { InvalidArgumentError } from '../../lib/errors.js';
+import { Verdict } from '../../lib/verdicts.js';
+
+const connection = {
+  protocol: 6,
+  localAddress: '192.0.2.10',
+  localPort: 1,
+  remoteAddress: '198.51.100.1',
+  remotePort: 2,
+};
+
+function update(changes: object, verdict: Verdict = Verdict.Accept): Command {
+  return { command: 'update', connection: { ...connection, ...changes }, verdict };
+}
+
+describe('encodeCommand', () => {
+  it.each([
+    ['an id that is no bigint', { command: 'verdict', id: 1, verdict: 2 }, /1 is not the id/],
+    ['the id 0', { command: 'verdict', id: 0n, verdict: 2 }, /0 is not the id/],
+    ['an id beyond 64 bits', { command: 'verdict', id: 1n << 64n, verdict: 2 }, /is not the id/],
+    ['an unknown verdict', { command: 'verdict', id: 1n, verdict: 12 }, /12 is not a verdict/],
+    ['a verdict by name', { command: 'verdict', id: 1n, verdict: 'accept' }, /not a verdict/],
+    ['a verdict that decides nothing', { command: 'verdict', id: 1n, verdict: 0 }, /Undecided/],
+    ['a port out of range', update({ localPort: 65_536 }), /localPort is 65536/],
+    ['a port that is no whole number', update({ remotePort: 1.5 }), /remotePort is 1.5/],
+    ['a protocol out of range', update({ protocol: 256 }), /protocol is 256/],
+    ['addresses of two versions', update({ remoteAddress: '::1' }), /not of one IP version/],
+    ['no address', update({ localAddress: 'here' }), /'here' is not an IP address/],
+    ['an unknown command', { command: 'toString' }, /"toString" is not a command/],
+  ])('refuses %s', (_, command, message) => {
+    expect(() => encodeCommand(command as Command)).toThrow(message);
+    expect(() => encodeCommand(command as Command)).toThrow(InvalidArgumentError);
+  });
+
+  it('lets a live connection become undecided again', () => {
+    expect(encodeCommand(update({}, Verdict.Undecided)).at(-1)).toBe(0);
+  });
+});

@@ -1,0 +1,236 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InfoDecoder, parseInfo } from '../../lib/decoder.js';
+import { InvalidArgumentError, ProtocolError } from '../../lib/errors.js';
+import type { ConnectionEvent, InfoRecord } from '../../lib/events.js';
+import {
+  bandwidth,
+  bytes,
+  connection,
+  connectionEnd,
+  log,
+  lost,
+  processInfo,
+  record,
+  replyEnd,
+  timeout,
+  u32,
+  u8,
+} from './support/records.js';
+
+const EVERY_KIND = [
+  log(4, 'a line'),
+  connection({ id: 7n, payload: Uint8Array.of(1, 2, 3) }),
+  connection({ id: 8n, localAddress: '2001:db8::1', remoteAddress: '2001:db8::2' }),
+  connectionEnd(),
+  connectionEnd({ localAddress: '2001:db8::1', remoteAddress: '2001:db8::2' }),
+  bandwidth(6, [
+    {
+      localAddress: '192.0.2.1',
+      localPort: 1,
+      remoteAddress: '192.0.2.2',
+      remotePort: 2,
+      transmittedBytes: 3n,
+      receivedBytes: 4n,
+    },
+  ]),
+  lost(2n, 1),
+  replyEnd(5, 1n),
+  processInfo(42n, '\\device\\a.exe'),
+  timeout(7n),
+  record(200, Uint8Array.of(9, 9)),
+  record(1, new Uint8Array(3)),
+];
+
+const EVERYTHING = bytes(...EVERY_KIND);
+
+function plain(records: readonly InfoRecord[]): unknown[] {
+  return records.map((item) => item.toJSON());
+}
+
+/** Pushes `stream` in pieces that end at the given places. */
+function decodeInPieces(stream: Uint8Array, cuts: readonly number[]): InfoRecord[] {
+  const decoder = new InfoDecoder();
+  const places = [...new Set(cuts.map((cut) => cut % (stream.length + 1)))].sort((a, b) => a - b);
+  const records = [0, ...places].flatMap((start, index) =>
+    decoder.push(stream.slice(start, places[index] ?? stream.length)),
+  );
+  decoder.end();
+  return records;
+}
+
+const anyRecord = fc.oneof(
+  fc.constantFrom(...EVERY_KIND),
+  fc.tuple(fc.nat(255), fc.uint8Array({ maxLength: 80 })).map(([type, body]) => record(type, body)),
+);
+
+describe('InfoDecoder', () => {
+  it('decodes every kind of record in order', () => {
+    expect(parseInfo(EVERYTHING).map((item) => item.type)).toEqual([
+      'log',
+      'connection',
+      'connection',
+      'connection-end',
+      'connection-end',
+      'bandwidth',
+      'lost',
+      'reply-end',
+      'process-info',
+      'timeout',
+      'unknown',
+      'protocol-error',
+    ]);
+  });
+
+  it('gives the same records when the stream is split at any one byte', () => {
+    const whole = plain(parseInfo(EVERYTHING));
+    for (let cut = 0; cut <= EVERYTHING.length; cut++) {
+      expect(plain(decodeInPieces(EVERYTHING, [cut]))).toEqual(whole);
+    }
+  });
+
+  it('gives the same records one byte at a time', () => {
+    const cuts = Array.from(EVERYTHING.keys());
+    expect(plain(decodeInPieces(EVERYTHING, cuts))).toEqual(plain(parseInfo(EVERYTHING)));
+  });
+
+  it('gives the same records for any records and any splits', () => {
+    fc.assert(
+      fc.property(
+        fc.array(anyRecord, { maxLength: 12 }),
+        fc.array(fc.nat(), { maxLength: 12 }),
+        (records, cuts) => {
+          const stream = bytes(...records);
+          const decoded = decodeInPieces(stream, cuts);
+          expect(decoded).toHaveLength(records.length);
+          expect(plain(decoded)).toEqual(plain(parseInfo(stream)));
+        },
+      ),
+    );
+  });
+
+  it('survives any bytes, in any pieces', () => {
+    fc.assert(
+      fc.property(fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 }), (pieces) => {
+        const decoder = new InfoDecoder();
+        try {
+          for (const piece of pieces) plain(decoder.push(piece));
+          decoder.end();
+        } catch (error) {
+          expect(error).toBeInstanceOf(ProtocolError);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('survives any change of one byte in a valid stream', () => {
+    fc.assert(
+      fc.property(fc.nat(EVERYTHING.length - 1), fc.nat(255), (place, value) => {
+        const changed = Uint8Array.from(EVERYTHING);
+        changed[place] = value;
+        try {
+          plain(parseInfo(changed));
+        } catch (error) {
+          expect(error).toBeInstanceOf(ProtocolError);
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('says how many bytes of a record wait for their rest', () => {
+    const decoder = new InfoDecoder();
+    decoder.push(connection().subarray(0, 3));
+    expect(decoder.pendingBytes).toBe(3);
+    decoder.push(connection().subarray(3, 10));
+    expect(decoder.pendingBytes).toBe(10);
+    expect(decoder.push(connection().subarray(10))).toHaveLength(1);
+    expect(decoder.pendingBytes).toBe(0);
+  });
+
+  it('decodes a record of 16 MiB that comes in small pieces', () => {
+    const payload = new Uint8Array(16 * 1024 * 1024 - 35).fill(7);
+    const stream = connection({ payload });
+    const decoder = new InfoDecoder();
+    const records: InfoRecord[] = [];
+    for (let start = 0; start < stream.length; start += 65_536) {
+      records.push(...decoder.push(stream.subarray(start, start + 65_536)));
+    }
+    const [event] = records as ConnectionEvent[];
+    expect(event!.payloadLength).toBe(payload.length);
+    expect(event!.payload.at(-1)).toBe(7);
+  });
+
+  it('reads what lies in the middle of a larger buffer', () => {
+    const larger = bytes(new Uint8Array(7), connection({ id: 99n }), new Uint8Array(9));
+    const [event] = parseInfo(larger.subarray(7, larger.length - 9)) as ConnectionEvent[];
+    expect(event!.id).toBe(99n);
+    expect(event!.remoteAddress).toBe('198.51.100.1');
+  });
+
+  it('refuses what is no Uint8Array', () => {
+    expect(() => new InfoDecoder().push('abc' as unknown as Uint8Array)).toThrow(
+      InvalidArgumentError,
+    );
+  });
+});
+
+describe('a record whose length contradicts its kind', () => {
+  it.each([
+    ['LogLine without severity', record(0)],
+    ['ConnectionV4 one byte short', record(1, new Uint8Array(34))],
+    ['ConnectionV6 one byte short', record(2, new Uint8Array(58))],
+    ['ConnectionV4 with a payload that overruns it', record(1, new Uint8Array(31), u32(1))],
+    ['ConnectionV4 with a payload of 4 GiB', record(1, new Uint8Array(31), u32(0xffffffff))],
+    ['ConnectionEndV4 one byte short', record(3, new Uint8Array(21))],
+    ['ConnectionEndV6 one byte short', record(4, new Uint8Array(45))],
+    ['BandwidthStatsV4 without count', record(5, new Uint8Array(4))],
+    [
+      'BandwidthStatsV4 with a count that overruns it',
+      record(5, u8(6), u32(1), new Uint8Array(27)),
+    ],
+    ['BandwidthStatsV6 with a count of 4 G', record(6, u8(6), u32(0xffffffff))],
+    ['EventsLost one byte short', record(64, new Uint8Array(8))],
+    ['ReplyEnd one byte short', record(65, new Uint8Array(8))],
+    ['ProcessInfo one byte short', record(66, new Uint8Array(7))],
+    ['ProcessInfo with half a character', record(66, new Uint8Array(9))],
+    ['ConnectionTimeout one byte short', record(67, new Uint8Array(7))],
+  ])('%s is reported and skipped', (name, malformed) => {
+    const [error, next] = parseInfo(bytes(malformed, connection({ id: 5n })));
+    expect(error).toMatchObject({ type: 'protocol-error', recordType: malformed[0] });
+    const { message } = (error as { error: ProtocolError }).error;
+    expect(message).toContain(name.split(' ')[0]);
+    expect((next as ConnectionEvent).id).toBe(5n);
+  });
+});
+
+describe('a record that is longer than any may be', () => {
+  const corrupt = bytes(u8(1), u32(16 * 1024 * 1024 + 1));
+
+  it('lets the records before it out, and nothing after it', () => {
+    const decoder = new InfoDecoder();
+    expect(decoder.push(bytes(connection(), corrupt))).toHaveLength(1);
+    expect(decoder.failure).toBeInstanceOf(ProtocolError);
+    expect(() => decoder.push(connection())).toThrow(/The stream is corrupt/);
+    expect(() => {
+      decoder.end();
+    }).toThrow(/The stream is corrupt/);
+  });
+
+  it('throws at once when nothing comes before it', () => {
+    expect(() => new InfoDecoder().push(corrupt)).toThrow(ProtocolError);
+  });
+
+  it('is found when its header comes in two pieces', () => {
+    const decoder = new InfoDecoder();
+    decoder.push(corrupt.subarray(0, 2));
+    expect(() => decoder.push(corrupt.subarray(2))).toThrow(ProtocolError);
+  });
+});
+
+describe('parseInfo', () => {
+  it('refuses a buffer that ends within a record', () => {
+    expect(() => parseInfo(connection().subarray(0, 39))).toThrow(/ends within a record, 39 bytes/);
+  });
+});

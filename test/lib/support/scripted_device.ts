@@ -1,0 +1,125 @@
+/** A device over a native side that does what the test says. */
+
+import { Device } from '../../../lib/device.js';
+import type { NativeDevice, ReadEnd } from '../../../lib/native.cjs';
+import { resolveOptions, type OpenOptions } from '../../../lib/options.js';
+import { ReadableAnchor } from '../../../lib/readable_anchor.js';
+import { Status } from '../../../lib/status.js';
+import { Ioctl } from '../../../lib/wire.js';
+import { bytes } from './records.js';
+
+export interface Script {
+  /** The driver has the base protocol alone. */
+  readonly isBase?: boolean;
+  readonly maxCommandsPerWrite?: number;
+}
+
+export class ScriptedNative implements NativeDevice {
+  end: ReadEnd | null = null;
+  writeStatus: number = Status.Success;
+  isClosed = false;
+  /** What was written, one entry for each write. */
+  readonly writes: Uint8Array[] = [];
+  readonly controls: { readonly code: number; readonly input: Uint8Array }[] = [];
+  /** How many reads were taken. */
+  taken = 0;
+  readonly #script: Script;
+  readonly #reads: Uint8Array[] = [];
+  readonly #onReadable: () => void;
+  #pendingEnd: ReadEnd | undefined;
+  #isArmed = false;
+
+  constructor(script: Script, onReadable: () => void) {
+    this.#script = script;
+    this.#onReadable = onReadable;
+  }
+
+  /** Bytes of one read. */
+  feed(...records: readonly Uint8Array[]): void {
+    this.#reads.push(bytes(...records));
+    this.#signal();
+  }
+
+  finish(reason: ReadEnd['reason'], status: number = Status.EndOfFile): void {
+    this.#pendingEnd = { reason, status };
+    this.#signal();
+  }
+
+  take(): Uint8Array | null {
+    const read = this.#reads.shift();
+    if (read === undefined) {
+      this.end = this.#pendingEnd ?? null;
+      this.#isArmed = true;
+      return null;
+    }
+    this.taken += 1;
+    return read;
+  }
+
+  write(commands: Uint8Array): { status: number; information: number } {
+    if (this.writeStatus === Status.Success) {
+      this.writes.push(commands.slice());
+    }
+    return { status: this.writeStatus, information: commands.length };
+  }
+
+  control(code: number, input: Uint8Array, length: number): { status: number; output: Uint8Array } {
+    this.controls.push({ code, input: input.slice() });
+    const isExtension = code !== Ioctl.Version && code !== Ioctl.ShutdownRequest;
+    if (this.#script.isBase === true && isExtension) {
+      return { status: Status.InvalidDeviceRequest, output: new Uint8Array(0) };
+    }
+    const output = Buffer.alloc(length);
+    if (code === Ioctl.GetCapabilities) {
+      output.writeUInt32LE(20, 0);
+      output.writeUInt32LE(1, 4);
+      output.writeUInt32LE(this.#script.maxCommandsPerWrite ?? 65_536, 16);
+    }
+    if (code === Ioctl.Version) {
+      output.set([2, 1, 0, 0]);
+    }
+    return { status: Status.Success, output };
+  }
+
+  ref(): void {
+    return;
+  }
+
+  unref(): void {
+    return;
+  }
+
+  close(): Promise<void> {
+    this.isClosed = true;
+    return Promise.resolve();
+  }
+
+  /** The commands that were written, the first byte of each write. */
+  get commandsWritten(): number[] {
+    return this.writes.map((write) => write[0]!);
+  }
+
+  #signal(): void {
+    if (this.#isArmed) {
+      this.#isArmed = false;
+      setImmediate(this.#onReadable);
+    }
+  }
+}
+
+export function scriptedDevice(
+  script: Script = {},
+  options: OpenOptions = {},
+): { device: Device; native: ScriptedNative; anchor: ReadableAnchor } {
+  const anchor = new ReadableAnchor();
+  const native = new ScriptedNative(script, anchor.onReadable);
+  const resolved = resolveOptions({ backend: 'embedded', ...options });
+  return { device: new Device(native, anchor, resolved), native, anchor };
+}
+
+/** The next turn of the event loop, with its promise jobs done. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}

@@ -1,0 +1,208 @@
+import { describe, expect, it } from 'vitest';
+import { formatAddress } from '../../lib/addresses.js';
+import { encodeCommand } from '../../lib/commands.js';
+import { parseInfo } from '../../lib/decoder.js';
+import { decodeCapabilities, decodeStatistics, decodeVersion } from '../../lib/driver_info.js';
+import { severityNumber, type InfoRecord } from '../../lib/events.js';
+import { encodeDriverOptions, type DriverOptions } from '../../lib/options.js';
+import type { Verdict } from '../../lib/verdicts.js';
+import { OPTION_FAIL_CLOSED } from '../../lib/wire.js';
+import { bytesOf, vectors, type Vector } from './vectors.js';
+
+type Fields = Readonly<Record<string, string>>;
+
+const PLAIN_COMMANDS = {
+  Shutdown: 'shutdown',
+  ClearCache: 'clear-cache',
+  GetLogs: 'get-logs',
+  GetBandwidthStats: 'get-bandwidth',
+  PrintMemoryStats: 'print-memory-stats',
+  CleanEndedConnections: 'clean-ended-connections',
+} as const;
+
+const LOSS_REASONS = ['unknown', 'event-queue-full', 'held-packet-limit', 'out-of-memory'];
+const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;
+
+function number(fields: Fields, name: string): number {
+  return Number(fields[name]);
+}
+
+function bigint(fields: Fields, name: string): bigint {
+  return BigInt(fields[name]!);
+}
+
+function numbers(fields: Fields): Record<string, number> {
+  return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, Number(value)]));
+}
+
+function identity(fields: Fields): Record<string, unknown> {
+  return {
+    processId: number(fields, 'processId'),
+    direction: fields['direction'] === '0' ? 'outbound' : 'inbound',
+    protocol: number(fields, 'protocol'),
+    ipVersion: fields['localAddress']!.length === 8 ? 4 : 6,
+    localAddress: formatAddress(bytesOf(fields['localAddress']!)),
+    localAddressBytes: bytesOf(fields['localAddress']!),
+    localPort: number(fields, 'localPort'),
+    remoteAddress: formatAddress(bytesOf(fields['remoteAddress']!)),
+    remoteAddressBytes: bytesOf(fields['remoteAddress']!),
+    remotePort: number(fields, 'remotePort'),
+  };
+}
+
+function connection(fields: Fields): Record<string, unknown> {
+  const payload = bytesOf(fields['payload']!);
+  return {
+    type: 'connection',
+    id: bigint(fields, 'id'),
+    ...identity(fields),
+    payloadLayer: number(fields, 'payloadLayer'),
+    payloadLength: payload.length,
+    payload,
+  };
+}
+
+function connectionEnd(fields: Fields): Record<string, unknown> {
+  return { type: 'connection-end', ...identity(fields) };
+}
+
+function bandwidth(fields: Fields): Record<string, unknown> {
+  const entries = fields['entries'] === '-' ? [] : fields['entries']!.split(',');
+  return {
+    type: 'bandwidth',
+    protocol: number(fields, 'protocol'),
+    entries: entries.map((entry) => {
+      const [local, localPort, remote, remotePort, transmitted, received] = entry.split('/');
+      return {
+        protocol: number(fields, 'protocol'),
+        localAddress: formatAddress(bytesOf(local!)),
+        localPort: Number(localPort),
+        remoteAddress: formatAddress(bytesOf(remote!)),
+        remotePort: Number(remotePort),
+        transmittedBytes: BigInt(transmitted!),
+        receivedBytes: BigInt(received!),
+      };
+    }),
+  };
+}
+
+const EXPECTED_RECORDS: Readonly<Record<string, (fields: Fields) => Record<string, unknown>>> = {
+  LogLine: (fields) => ({
+    type: 'log',
+    severity: SEVERITIES[number(fields, 'severity') - 1],
+    message: Buffer.from(bytesOf(fields['text']!)).toString('utf8'),
+  }),
+  ConnectionV4: connection,
+  ConnectionV6: connection,
+  ConnectionEndV4: connectionEnd,
+  ConnectionEndV6: connectionEnd,
+  BandwidthStatsV4: bandwidth,
+  BandwidthStatsV6: bandwidth,
+  EventsLost: (fields) => ({
+    type: 'lost',
+    count: bigint(fields, 'count'),
+    reason: LOSS_REASONS[number(fields, 'reason')],
+  }),
+  ReplyEnd: (fields) => ({
+    type: 'reply-end',
+    command: number(fields, 'command'),
+    sequence: bigint(fields, 'sequence'),
+  }),
+  ProcessInfo: (fields) => ({
+    type: 'process-info',
+    processId: number(fields, 'processId'),
+    path: Buffer.from(bytesOf(fields['path']!)).toString('utf16le'),
+  }),
+  ConnectionTimeout: (fields) => ({ type: 'timeout', id: bigint(fields, 'id') }),
+};
+
+function encode({ kind, fields }: Vector): Uint8Array | undefined {
+  if (kind in PLAIN_COMMANDS) {
+    return encodeCommand({ command: PLAIN_COMMANDS[kind as keyof typeof PLAIN_COMMANDS] });
+  }
+  const verdict = number(fields, 'verdict') as Verdict;
+  switch (kind) {
+    case 'Verdict':
+      return encodeCommand({ command: 'verdict', id: bigint(fields, 'id'), verdict });
+    case 'UpdateV4':
+    case 'UpdateV6':
+      return encodeCommand({
+        command: 'update',
+        connection: {
+          protocol: number(fields, 'protocol'),
+          localAddress: formatAddress(bytesOf(fields['localAddress']!)),
+          localPort: number(fields, 'localPort'),
+          remoteAddress: formatAddress(bytesOf(fields['remoteAddress']!)),
+          remotePort: number(fields, 'remotePort'),
+        },
+        verdict,
+      });
+    case 'Options':
+      return encodeDriverOptions(driverOptions(fields));
+    default:
+      return undefined;
+  }
+}
+
+function driverOptions(fields: Fields): Required<DriverOptions> {
+  const { flags, timeoutVerdict, logLevel, ...others } = numbers(fields);
+  return {
+    ...(others as unknown as Required<DriverOptions>),
+    failPolicy: (flags! & OPTION_FAIL_CLOSED) === 0 ? 'open' : 'closed',
+    timeoutVerdict: timeoutVerdict as Verdict,
+    logLevel: SEVERITIES.find((severity) => severityNumber(severity) === logLevel)!,
+  };
+}
+
+function decodeReply({ kind, bytes }: Vector): unknown {
+  switch (kind) {
+    case 'Version':
+      return decodeVersion(bytes);
+    case 'Capabilities':
+      return decodeCapabilities(bytes);
+    case 'Statistics':
+      return decodeStatistics(bytes);
+    default:
+      return undefined;
+  }
+}
+
+function expectedReply({ kind, fields }: Vector): unknown {
+  if (kind === 'Statistics') {
+    return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, BigInt(value)]));
+  }
+  return kind === 'Capabilities'
+    ? { ...numbers(fields), featureBits: bigint(fields, 'featureBits') }
+    : numbers(fields);
+}
+
+const records = vectors.filter(({ kind }) => kind in EXPECTED_RECORDS);
+const replies = vectors.filter((vector) =>
+  ['Version', 'Capabilities', 'Statistics'].includes(vector.kind),
+);
+const encodable = vectors.filter(
+  (vector) => !records.includes(vector) && !replies.includes(vector),
+);
+
+describe('golden vectors', () => {
+  it.each(records)('$name decodes to its fields', ({ kind, fields, bytes }) => {
+    const decoded: InfoRecord[] = parseInfo(bytes);
+    expect(decoded).toHaveLength(1);
+    expect(decoded[0]).toMatchObject(EXPECTED_RECORDS[kind]!(fields));
+  });
+
+  it('the records decode one after the other from one buffer', () => {
+    const decoded = parseInfo(Buffer.concat(records.map(({ bytes }) => bytes)));
+    expect(decoded.map((record) => record.type)).toEqual(
+      records.map(({ kind, fields }) => EXPECTED_RECORDS[kind]!(fields)['type']),
+    );
+  });
+
+  it.each(encodable)('$name encodes to its bytes', (vector) => {
+    expect(encode(vector)).toEqual(vector.bytes);
+  });
+
+  it.each(replies)('$name decodes to its fields', (vector) => {
+    expect(decodeReply(vector)).toEqual(expectedReply(vector));
+  });
+});

@@ -1,0 +1,578 @@
+#include "driver_fixture.h"
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+namespace kext_test
+{
+namespace
+{
+
+using namespace std::chrono_literals;
+
+class HoldTest : public DriverTest
+{
+  protected:
+    void SetOptions(const std::function<void(OPTIONS_WIRE *)> &change)
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        change(&options);
+        ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    static Flow WithPort(uint16_t port, uint8_t protocol = PROTOCOL_UDP)
+    {
+        Flow flow = UdpV4();
+
+        flow.protocol = protocol;
+        flow.local.port = port;
+        return flow;
+    }
+
+    // Queues records that nobody reads until no more fit. Returns how many packets were held.
+    size_t FillEventQueue()
+    {
+        size_t held = 0;
+        uint16_t port = 10000;
+
+        while (network_.Outbound(MakePacket(WithPort(port++), false, Payload(1400))).absorbed())
+        {
+            held++;
+        }
+        return held;
+    }
+};
+
+// ---- Detach, shutdown
+
+TEST_F(HoldTest, DetachingResolvesEverythingThatIsHeldBeforeItReturns)
+{
+    const ByteVector out = MakePacket(WithPort(1));
+    const ByteVector in = MakePacket(WithPort(2), true);
+    const Network::Answer tcp = network_.Connect(Flow{});
+    const Network::Answer udp = network_.Connect(WithPort(1), &out, {});
+    const Network::Answer accept = network_.Accept(WithPort(2), &in);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).absorbed());
+
+    client_.Close();
+    for (const Network::Answer *answer : {&tcp, &udp, &accept})
+    {
+        EXPECT_EQ(answer->completed(), 1);
+    }
+    EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
+    EXPECT_EQ(network_.TakeInjected().size(), 3u) << "the fail policy is open";
+    EXPECT_EQ(ConnectionTableCount(&context()->Connections), 0u);
+}
+
+TEST_F(HoldTest, DetachingAFailClosedClientDropsWhatIsHeld)
+{
+    SetOptions([](OPTIONS_WIRE *options) { options->Flags = OPTION_FLAG_FAIL_CLOSED; });
+    const ByteVector in = MakePacket(WithPort(2), true);
+    const Network::Answer tcp = network_.Connect(Flow{});
+    const Network::Answer accept = network_.Accept(WithPort(2), &in);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).absorbed());
+
+    client_.Close();
+    EXPECT_EQ(tcp.completed(), 1);
+    EXPECT_EQ(accept.completed(), 1);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_TRUE(network_.Connect(Flow{}).blocked());
+}
+
+TEST_F(HoldTest, ShutdownResolvesEverythingThatIsHeldBeforeItReturns)
+{
+    const Network::Answer tcp = network_.Connect(Flow{});
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).absorbed());
+
+    client_.Command(CommandShutdown);
+    EXPECT_EQ(tcp.completed(), 1);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+}
+
+TEST_F(HoldTest, AVerdictAfterShutdownFindsNothing)
+{
+    network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    client_.Command(CommandShutdown);
+    EXPECT_EQ(client_.Verdict(id, VerdictPermanentBlock).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
+}
+
+TEST_F(HoldTest, TheNextClientKnowsNothingOfTheFormersConnections)
+{
+    Client second(machine_);
+
+    Decide(Flow{}, VerdictPermanentBlock);
+    client_.Close();
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+    EXPECT_EQ(second.GetStatistics().Connections, 0u);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    network_.Close(Flow{});
+    EXPECT_EQ(second.Read().size(), 2u) << "the connection, and its end";
+}
+
+TEST_F(HoldTest, IdsAreNeverUsedTwiceNotEvenByTheNextClient)
+{
+    Client second(machine_);
+
+    network_.Connect(Flow{});
+    const uint64_t first = client_.ReadQuestion().id;
+    client_.Close();
+    ASSERT_EQ(second.Open(), STATUS_SUCCESS);
+    network_.Connect(Flow{});
+    EXPECT_GT(second.ReadQuestion().id, first);
+}
+
+// ---- Limits
+
+TEST_F(HoldTest, OverTheHeldLimitTheNewestGoesByTheFailPolicy)
+{
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->MaxHeldPackets = 2;
+        options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).permitted());
+
+    const std::vector<Record> records = client_.Read();
+    size_t questions = 0;
+    uint64_t lost = 0;
+    for (const Record &record : records)
+    {
+        questions += record.type == InfoConnectionV4;
+        if (record.type == InfoEventsLost)
+        {
+            lost += record.At<uint64_t>(0);
+            EXPECT_EQ(record.At<uint8_t>(8), LossHeldPacketLimit);
+        }
+    }
+    EXPECT_EQ(questions, 2u);
+    EXPECT_EQ(lost, 1u);
+}
+
+TEST_F(HoldTest, OverTheHeldLimitAFailClosedClientsPacketIsBlocked)
+{
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->MaxHeldPackets = 1;
+        options->Flags = OPTION_FLAG_FAIL_CLOSED;
+    });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
+}
+
+TEST_F(HoldTest, AnOperationOverTheHeldLimitIsCompletedButNotWithinItsClassify)
+{
+    const ByteVector packet = MakePacket(WithPort(7), true);
+
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    const Network::Answer connect = network_.Connect(Flow{});
+    const Network::Answer accept = network_.Accept(WithPort(7), &packet);
+    EXPECT_TRUE(connect.pended());
+    EXPECT_EQ(connect.completed(), 0);
+
+    machine_.Run();
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(accept.completed(), 1);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u) << "the accepted connection's packet";
+    Network::AleOptions again;
+    again.reauthorize = true;
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, again).permitted());
+}
+
+TEST_F(HoldTest, AnOperationOverTheHeldLimitOfAFailClosedClientDoesNotGetThrough)
+{
+    const ByteVector packet = MakePacket(WithPort(7), true);
+
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->MaxHeldPackets = 1;
+        options->Flags = OPTION_FLAG_FAIL_CLOSED;
+    });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    const Network::Answer connect = network_.Connect(Flow{});
+    const Network::Answer accept = network_.Accept(WithPort(7), &packet);
+    machine_.Run();
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(accept.completed(), 1);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).blocked()) << "its first packet";
+}
+
+TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
+{
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES; });
+    const size_t held = FillEventQueue();
+    EXPECT_GT(held, 10u);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, held);
+
+    const Network::Answer connect = network_.Connect(Flow{});
+    machine_.Run();
+    EXPECT_TRUE(!connect.pended() || connect.completed() == 1 || client_.GetStatistics().PacketsHeld == held + 1);
+    EXPECT_GT(client_.GetStatistics().EventsLost, 0u);
+}
+
+TEST_F(HoldTest, WhatCannotBeAnnouncedOfAFailClosedClientIsBlocked)
+{
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES;
+        options->Flags = OPTION_FLAG_FAIL_CLOSED;
+    });
+    FillEventQueue();
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9), false, Payload(1400))).blocked());
+}
+
+TEST_F(HoldTest, TheFailPolicyIsOfThisOnceOnly)
+{
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
+
+    client_.Verdict(client_.ReadQuestion().id, VerdictDrop);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed()) << "there is room again: it is asked about";
+    EXPECT_EQ(client_.ReadQuestion().local_port, 2);
+}
+
+// ---- Time-outs
+
+TEST_F(HoldTest, WithoutATimeoutAHeldPacketWaitsWithoutEnd)
+{
+    const Network::Answer connect = network_.Connect(Flow{});
+
+    Advance(1h);
+    EXPECT_EQ(connect.completed(), 0);
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u) << "remembered, though it was idle for so long";
+}
+
+TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndTold)
+{
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+        options->PendingTimeoutMs = 2000;
+        options->TimeoutVerdict = VerdictPermanentAccept;
+    });
+    const Network::Answer connect = network_.Connect(Flow{});
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), 2u);
+
+    Advance(1900ms);
+    EXPECT_EQ(connect.completed(), 0);
+    Advance(300ms);
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+
+    const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[0].At<uint64_t>(0), questions[0].id);
+    EXPECT_EQ(records[1].At<uint64_t>(0), questions[1].id);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).permitted());
+
+    client_.Verdict(questions[0].id, VerdictPermanentBlock);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
+}
+
+TEST_F(HoldTest, ATimeoutMayBlock)
+{
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->PendingTimeoutMs = 500;
+        options->TimeoutVerdict = VerdictPermanentBlock;
+    });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    Advance(700ms);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).blocked());
+}
+
+TEST_F(HoldTest, ATimedOutReauthorizationReauthorizes)
+{
+    const ByteVector packet = MakePacket(Flow{});
+    Network::AleOptions ale;
+
+    SetOptions([](OPTIONS_WIRE *options) {
+        options->PendingTimeoutMs = 500;
+        options->TimeoutVerdict = VerdictPermanentAccept;
+    });
+    ale.reauthorize = true;
+    EXPECT_TRUE(network_.Connect(Flow{}, &packet, ale).absorbed());
+    network_.TakeReauthorized();
+    Advance(700ms);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+}
+
+// ---- Races
+
+// A verdict on an id that the client was not told of yet: the operation is resolved once, and nothing is left.
+TEST_F(HoldTest, AVerdictMayComeBeforeItsQuestion)
+{
+    network_.Connect(Flow{});
+    const uint64_t next = client_.ReadQuestion().id + 1;
+
+    client_.Verdict(next, VerdictPermanentAccept);
+    const Network::Answer connect = network_.Connect(WithPort(1, PROTOCOL_TCP));
+    EXPECT_TRUE(connect.pended());
+    EXPECT_EQ(client_.ReadQuestion().id, next);
+    client_.Verdict(next, VerdictPermanentAccept);
+    EXPECT_EQ(connect.completed(), 1);
+}
+
+// ---- Allocation failures
+
+// Every way of holding and resolving, with the first allocation failing, then the second, and so on.
+TEST_F(HoldTest, NothingHangsOrLeaksWhicheverAllocationFails)
+{
+    const ByteVector out = MakePacket(WithPort(2));
+    const ByteVector in = MakePacket(WithPort(3), true);
+    const ByteVector v6 = MakePacket(UdpV6());
+    unsigned runs = 0;
+
+    for (;; runs++)
+    {
+        Network::AleOptions reauthorize;
+        reauthorize.reauthorize = true;
+
+        machine_.faults().FailNth(runs);
+        std::vector<Network::Answer> answers;
+        answers.push_back(network_.Connect(WithPort(1, PROTOCOL_TCP)));
+        answers.push_back(network_.Connect(WithPort(2), &out, {}));
+        answers.push_back(network_.Accept(WithPort(3), &in));
+        network_.Connect(UdpV6(), &v6, reauthorize);
+        network_.Outbound(std::vector<std::vector<ByteVector>>{{MakePacket(WithPort(4)), MakePacket(WithPort(5))}});
+        const uint64_t failures = machine_.faults().failures();
+        machine_.faults().Stop();
+
+        for (const Question &question : client_.ReadQuestions())
+        {
+            client_.Verdict(question.id, VerdictAccept);
+        }
+        network_.TakeInjected();
+        for (const Network::Answer &answer : answers)
+        {
+            EXPECT_EQ(answer.completed(), answer.pended() ? 1 : 0) << "run " << runs;
+        }
+        EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u) << "run " << runs;
+        EXPECT_EQ(machine_.wfp().counters().pended_now, 0u);
+        client_.Command(CommandClearCache);
+        client_.Read();
+        if (failures == 0)
+        {
+            break;
+        }
+    }
+    EXPECT_GT(runs, 20u);
+}
+
+TEST_F(HoldTest, WithoutAnyMemoryTheFailPolicyDecides)
+{
+    const ByteVector in = MakePacket(WithPort(3), true);
+
+    machine_.faults().FailAll();
+    const Network::Answer connect = network_.Connect(Flow{});
+    const Network::Answer accept = network_.Accept(WithPort(3), &in);
+    machine_.faults().Stop();
+    EXPECT_TRUE(connect.permitted());
+    EXPECT_TRUE(accept.permitted());
+
+    SetOptions([](OPTIONS_WIRE *options) { options->Flags = OPTION_FLAG_FAIL_CLOSED; });
+    client_.Command(CommandClearCache);
+    machine_.faults().FailAll();
+    EXPECT_TRUE(network_.Connect(Flow{}).blocked());
+    machine_.faults().Stop();
+}
+
+// ---- Several processors
+
+class HoldStressTest : public DriverTest
+{
+  protected:
+    HoldStressTest() : DriverTest(RunningClock()) {}
+
+    static sim::MachineOptions RunningClock()
+    {
+        sim::MachineOptions options;
+
+        options.processors = 4;
+        return options;
+    }
+
+    static Flow FlowOf(unsigned thread, unsigned i, uint8_t protocol)
+    {
+        Flow flow;
+
+        flow.protocol = protocol;
+        flow.local.port = static_cast<uint16_t>(1000 + thread * 1000 + i % 50);
+        flow.remote.address[3] = static_cast<uint8_t>(1 + i % 7);
+        return flow;
+    }
+
+    // What a processor of the network does: connects, accepts, sends, receives, closes.
+    void Indicate(unsigned thread, unsigned i)
+    {
+        const Flow tcp = FlowOf(thread, i, PROTOCOL_TCP);
+        const Flow udp = FlowOf(thread, i, PROTOCOL_UDP);
+        const ByteVector out = MakePacket(udp);
+        const ByteVector in = MakePacket(tcp, true);
+
+        Note(network_.Connect(tcp));
+        Note(network_.Connect(udp, &out, {}));
+        Note(network_.Accept(tcp, &in));
+        network_.Outbound({{MakePacket(tcp), MakePacket(udp)}, {MakePacket(tcp)}});
+        network_.Inbound(in);
+        network_.Stream(tcp, (i & 1) != 0, 10);
+        if (i % 3 == 0)
+        {
+            network_.Close(tcp);
+        }
+        if (i % 11 == 0)
+        {
+            network_.Release(PROTOCOL_UDP, V4(0, 0, 0, 0, udp.local.port));
+        }
+    }
+
+    void Note(const Network::Answer &answer)
+    {
+        if (answer.pended())
+        {
+            const std::lock_guard<std::mutex> lock(answers_mutex_);
+
+            answers_.push_back(answer);
+        }
+    }
+
+    void Start(std::function<void()> body)
+    {
+        threads_.emplace_back([this, body = std::move(body)] {
+            sim::Machine::Scope scope(machine_);
+
+            body();
+        });
+    }
+
+    void StartNetwork(unsigned threads, unsigned rounds)
+    {
+        running_ = threads;
+        for (unsigned thread = 0; thread < threads; thread++)
+        {
+            Start([this, thread, rounds] {
+                for (unsigned i = 0; i < rounds; i++)
+                {
+                    Indicate(thread, i);
+                }
+                running_--;
+            });
+        }
+    }
+
+    void Join()
+    {
+        for (std::thread &thread : threads_)
+        {
+            thread.join();
+        }
+        threads_.clear();
+    }
+
+    void ExpectEveryOperationCompletedOnce()
+    {
+        machine_.Run();
+        for (const Network::Answer &answer : answers_)
+        {
+            EXPECT_EQ(answer.completed(), 1);
+        }
+        EXPECT_EQ(machine_.wfp().counters().pended_now, 0u);
+    }
+
+    std::vector<std::thread> threads_;
+    std::atomic<unsigned> running_{0};
+    std::mutex answers_mutex_;
+    std::vector<Network::Answer> answers_; // under answers_mutex_
+};
+
+TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsComeFromGuessing)
+{
+    std::atomic<uint64_t> id{1};
+
+    StartNetwork(2, 60);
+    for (int i = 0; i < 2; i++)
+    {
+        Start([this, &id] {
+            while (running_ != 0)
+            {
+                // Ids that are not announced yet, announced, or gone.
+                client_.Verdict(id++ % 2000, id % 2 != 0 ? VerdictPermanentAccept : VerdictDrop);
+            }
+        });
+    }
+    while (running_ != 0)
+    {
+        client_.ReadBytes();
+    }
+    Join();
+    client_.Close();
+    ExpectEveryOperationCompletedOnce();
+    EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
+}
+
+TEST_F(HoldStressTest, ClientsMayComeAndGoWhileTheNetworkRuns)
+{
+    StartNetwork(3, 60);
+    for (int i = 0; running_ != 0; i++)
+    {
+        for (const Question &question : client_.ReadQuestions())
+        {
+            client_.Verdict(question.id, i % 2 == 0 ? VerdictPermanentAccept : VerdictBlock);
+        }
+        if (i % 4 == 3)
+        {
+            client_.Command(CommandShutdown);
+        }
+        client_.Close();
+        EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
+        ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
+    }
+    Join();
+    client_.Close();
+    ExpectEveryOperationCompletedOnce();
+}
+
+TEST_F(HoldStressTest, TimeoutsVerdictsAndClearCacheMayMeet)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    options.PendingTimeoutMs = 1;
+    options.TimeoutVerdict = VerdictAccept;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    StartNetwork(2, 60);
+    Start([this] {
+        while (running_ != 0)
+        {
+            client_.Command(CommandClearCache);
+            client_.Command(CommandCleanEndedConnections);
+            client_.Command(CommandGetBandwidthStats);
+            client_.Command(CommandPrintMemoryStats);
+            client_.Command(CommandGetLogs);
+            MaintenanceQueue(context());
+        }
+    });
+    while (running_ != 0)
+    {
+        for (const Question &question : client_.ReadQuestions())
+        {
+            client_.Verdict(question.id, VerdictPermanentAccept);
+        }
+    }
+    Join();
+    client_.Close();
+    ExpectEveryOperationCompletedOnce();
+}
+
+} // namespace
+} // namespace kext_test

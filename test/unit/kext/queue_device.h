@@ -1,0 +1,200 @@
+// A device whose reads go to an IO_QUEUE, and nothing more: so that the queue's IRPs are real ones.
+#pragma once
+
+#include "io_queue.h"
+#include "kext_test.h"
+
+#include "nt/io_manager.h"
+
+#include <deque>
+#include <memory>
+
+namespace kext_test
+{
+
+class QueueDevice
+{
+  public:
+    // One read of the client.
+    struct Read
+    {
+        std::vector<uint8_t> buffer;
+        std::atomic<bool> done{false};
+        NTSTATUS status = STATUS_PENDING;
+        uint64_t information = 0;
+        sim::nt::Request *request = nullptr;
+
+        std::vector<uint8_t> data() const
+        {
+            return std::vector<uint8_t>(buffer.begin(), buffer.begin() + static_cast<long>(information));
+        }
+    };
+
+    QueueDevice(sim::Machine &machine, MEMORY *memory) : machine_(machine)
+    {
+        EXPECT_EQ(StatisticsInitialize(&statistics_, memory), STATUS_SUCCESS);
+        EXPECT_EQ(LogInitialize(&log_, memory), STATUS_SUCCESS);
+        EXPECT_EQ(machine_.io().LoadDriver(Entry, u"QueueTest", &driver_), STATUS_SUCCESS);
+        queue_ = static_cast<IO_QUEUE *>(driver_->DeviceObject->DeviceExtension);
+        IoQueueInitialize(queue_, memory, &statistics_, &log_);
+        EXPECT_EQ(machine_.io().Open(u"\\\\.\\QueueTest", &file_), STATUS_SUCCESS);
+        IoQueueAttach(queue_);
+    }
+
+    ~QueueDevice()
+    {
+        machine_.io().Close(file_);
+        IoQueueUninitialize(queue_);
+        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
+        LogUninitialize(&log_);
+        StatisticsUninitialize(&statistics_);
+    }
+
+    QueueDevice(const QueueDevice &) = delete;
+    QueueDevice &operator=(const QueueDevice &) = delete;
+
+    // The read lives as long as the device.
+    Read *StartRead(uint32_t length)
+    {
+        reads_.emplace_back();
+        Read *read = &reads_.back();
+        StartRead(read, length);
+        return read;
+    }
+
+    void StartRead(Read *read, uint32_t length)
+    {
+        read->buffer.assign(length, 0xEE);
+        read->done = false;
+        read->request = machine_.io().Read(file_, read->buffer.data(), length, Completed, read);
+    }
+
+    // Reads with this buffer size until everything is there, one read after the other.
+    std::vector<uint8_t> ReadAll(uint32_t length)
+    {
+        std::vector<uint8_t> stream;
+
+        while (IoQueueBytes(queue_) != 0)
+        {
+            Read *read = StartRead(length);
+
+            EXPECT_TRUE(read->done);
+            EXPECT_EQ(read->status, STATUS_SUCCESS);
+            EXPECT_GT(read->information, 0u);
+            const std::vector<uint8_t> data = read->data();
+            stream.insert(stream.end(), data.begin(), data.end());
+        }
+        return stream;
+    }
+
+    uint64_t Statistic(STATISTIC statistic) const
+    {
+        return static_cast<uint64_t>(StatisticsRead(&statistics_, statistic));
+    }
+
+    IO_QUEUE *queue() { return queue_; }
+    STATISTICS *statistics() { return &statistics_; }
+    LOG *log() { return &log_; }
+    sim::nt::File *file() { return file_; }
+
+  private:
+    static void Completed(void *context, NTSTATUS status, uint64_t information)
+    {
+        Read *read = static_cast<Read *>(context);
+
+        EXPECT_FALSE(read->done);
+        read->status = status;
+        read->information = information;
+        read->done = true;
+    }
+
+    static NTSTATUS NTAPI Complete(PDEVICE_OBJECT device, PIRP irp)
+    {
+        if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP)
+        {
+            IoQueueDetach(static_cast<IO_QUEUE *>(device->DeviceExtension));
+        }
+        irp->IoStatus.Status = STATUS_SUCCESS;
+        irp->IoStatus.Information = 0;
+        IoCompleteRequest(irp, IO_NO_INCREMENT);
+        return STATUS_SUCCESS;
+    }
+
+    static NTSTATUS NTAPI DispatchRead(PDEVICE_OBJECT device, PIRP irp)
+    {
+        return IoQueueRead(static_cast<IO_QUEUE *>(device->DeviceExtension), irp);
+    }
+
+    static VOID NTAPI Unload(PDRIVER_OBJECT driver)
+    {
+        UNICODE_STRING link;
+
+        RtlInitUnicodeString(&link, reinterpret_cast<PCWSTR>(u"\\DosDevices\\QueueTest"));
+        IoDeleteSymbolicLink(&link);
+        IoDeleteDevice(driver->DeviceObject);
+    }
+
+    static NTSTATUS NTAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING)
+    {
+        UNICODE_STRING name;
+        UNICODE_STRING link;
+        PDEVICE_OBJECT device;
+
+        RtlInitUnicodeString(&name, reinterpret_cast<PCWSTR>(u"\\Device\\QueueTest"));
+        RtlInitUnicodeString(&link, reinterpret_cast<PCWSTR>(u"\\DosDevices\\QueueTest"));
+        EXPECT_EQ(IoCreateDevice(driver, sizeof(IO_QUEUE), &name, FILE_DEVICE_UNKNOWN, 0, FALSE, &device),
+                  STATUS_SUCCESS);
+        EXPECT_EQ(IoCreateSymbolicLink(&link, &name), STATUS_SUCCESS);
+        driver->MajorFunction[IRP_MJ_CREATE] = Complete;
+        driver->MajorFunction[IRP_MJ_CLEANUP] = Complete;
+        driver->MajorFunction[IRP_MJ_CLOSE] = Complete;
+        driver->MajorFunction[IRP_MJ_READ] = DispatchRead;
+        driver->DriverUnload = Unload;
+        device->Flags |= DO_DIRECT_IO;
+        device->Flags &= ~static_cast<ULONG>(DO_DEVICE_INITIALIZING);
+        return STATUS_SUCCESS;
+    }
+
+    sim::Machine &machine_;
+    STATISTICS statistics_;
+    LOG log_;
+    PDRIVER_OBJECT driver_ = nullptr;
+    IO_QUEUE *queue_ = nullptr;
+    sim::nt::File *file_ = nullptr;
+    std::deque<Read> reads_;
+};
+
+// One record of a stream.
+struct Record
+{
+    uint8_t type;
+    std::vector<uint8_t> body;
+};
+
+// The stream must end where a record ends.
+inline std::vector<Record> AllRecords(const std::vector<uint8_t> &stream)
+{
+    std::vector<Record> records;
+    size_t offset = 0;
+
+    while (stream.size() - offset >= 5)
+    {
+        Record record;
+        uint32_t length;
+
+        memcpy(&length, &stream[offset + 1], 4);
+        if (stream.size() - offset - 5 < length)
+        {
+            break;
+        }
+        record.type = stream[offset];
+        record.body.assign(stream.begin() + static_cast<long>(offset) + 5,
+                           stream.begin() + static_cast<long>(offset) + 5 + length);
+        records.push_back(record);
+        offset += 5 + length;
+    }
+    EXPECT_EQ(offset, stream.size()) << "the stream ends within a record";
+    return records;
+}
+
+} // namespace kext_test
