@@ -182,6 +182,9 @@ Napi::Object FromLoadResult(Napi::Env env, const sim::sources::FlowLoadResult& r
     SetNumber(object, "permitted", result.permitted);
     SetNumber(object, "blocked", result.blocked);
     SetNumber(object, "dropped", result.dropped);
+    Napi::Float32Array latencies = Napi::Float32Array::New(env, result.latencies.size());
+    std::copy(result.latencies.begin(), result.latencies.end(), latencies.Data());
+    object.Set("latencies", latencies);
     return object;
 }
 

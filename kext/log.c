@@ -1,8 +1,9 @@
 #include "log.h"
 
-// A line's state: 0 never written or drained; otherwise (sequence + 1) * 2, plus 1 while somebody owns the line. So the
-// state tells which turn of the ring the text belongs to.
-#define LOG_LINE_OWNED 1
+// A line's state: 0 before its first text, then StateOf the sequence of its text, so that it tells which turn of the
+// ring the text belongs to, plus these. It never goes back to an earlier sequence.
+#define LOG_LINE_OWNED   1 // somebody writes or drains it at this moment
+#define LOG_LINE_DRAINED 2
 
 struct _LOG_LINE
 {
@@ -14,7 +15,7 @@ struct _LOG_LINE
 
 static LONG64 StateOf(LONG64 sequence)
 {
-    return (sequence + 1) * 2;
+    return (sequence + 1) * 4;
 }
 
 _Use_decl_annotations_
@@ -87,7 +88,7 @@ static BOOLEAN ClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
         InterlockedIncrement64(&log->Overwritten);
         return FALSE;
     }
-    if (state != 0)
+    if (state != 0 && (state & LOG_LINE_DRAINED) == 0)
     {
         InterlockedIncrement64(&log->Overwritten);
     }
@@ -122,19 +123,19 @@ VOID LogWrite(LOG *log, LOG_SEVERITY severity, const char *file, int lineNumber,
     WriteRelease64(&line->State, StateOf(sequence));
 }
 
-// Hands out one line. FALSE: the visitor keeps it.
+// Hands out the text of this sequence, or an older one that a slow writer left there. FALSE: the visitor keeps it.
 static BOOLEAN DrainLine(LOG_LINE *line, LONG64 sequence, LOG_VISITOR visitor, void *context)
 {
-    LONG64 state = StateOf(sequence);
+    LONG64 state = ReadNoFence64(&line->State);
     BOOLEAN taken;
 
-    if (InterlockedCompareExchange64(&line->State, state | LOG_LINE_OWNED, state) != state)
+    if (state == 0 || (state & (LOG_LINE_OWNED | LOG_LINE_DRAINED)) != 0 || state > StateOf(sequence) ||
+        InterlockedCompareExchange64(&line->State, state | LOG_LINE_OWNED, state) != state)
     {
-        // Drained by another, overwritten since, or being written this moment.
         return TRUE;
     }
     taken = visitor(context, line->Severity, line->Text, line->Length);
-    WriteRelease64(&line->State, taken ? 0 : state);
+    WriteRelease64(&line->State, taken ? state | LOG_LINE_DRAINED : state);
     return taken;
 }
 

@@ -252,7 +252,7 @@ function parseJson(text: string): unknown {
 
 /** `rules[2] ("no telnet").remote.port: what is wrong`. */
 function describeProblem(issue: z.core.$ZodIssue, policy: unknown): string {
-  const text = describeIssue(issue);
+  const text = describeIssue({ ...issue, path: pathAsWritten(issue.path, policy) });
   const [field, index] = issue.path;
   if (field !== 'rules' || typeof index !== 'number') {
     return text;
@@ -260,6 +260,18 @@ function describeProblem(issue: z.core.$ZodIssue, policy: unknown): string {
   const name = ruleName(policy, index);
   const place = `rules[${index}]`;
   return name === undefined ? text : text.replace(place, `${place} ("${name}")`);
+}
+
+/** The place without the index of a value that was written alone instead of as a list. */
+function pathAsWritten(path: readonly PropertyKey[], policy: unknown): PropertyKey[] {
+  let value = policy;
+  return path.filter((key) => {
+    if (typeof key === 'number' && !Array.isArray(value)) {
+      return false;
+    }
+    value = (value as Record<PropertyKey, unknown>)[key];
+    return true;
+  });
 }
 
 function ruleName(policy: unknown, index: number): string | undefined {

@@ -158,6 +158,15 @@ FlowRef Core::OpenFlow(FlowOptions options)
             identity.endpoint_handle = NewHandle();
         }
     }
+    flow->accepted_ = options.accepted;
+    if (options.socket && options.accepted)
+    {
+        options.socket->accepted_.fetch_add(1, std::memory_order_acq_rel);
+    }
+    else if (options.socket)
+    {
+        AddOwner(options.socket.get());
+    }
     flow->socket_handle_.store(options.socket ? options.socket->handle() : 0, std::memory_order_relaxed);
     flow->socket_ = std::move(options.socket);
     flow->conversation_ = std::move(options.conversation);
@@ -276,8 +285,32 @@ void Core::TellWire(Direction direction, const Packet &packet)
     }
 }
 
+void Core::AddOwner(Socket *socket)
+{
+    socket->owners_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Core::RemoveOwner(Socket *socket)
+{
+    const bool last = socket->owners_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+
+    // Accepted TCP connections live on without their listener.
+    if (!last || socket->protocol() != kProtocolUdp || socket->accepted_.load(std::memory_order_acquire) == 0)
+    {
+        return;
+    }
+    flows_.ForEach([socket](Flow &flow) {
+        if (flow.UsesSocket(socket))
+        {
+            flow.Close();
+        }
+    });
+}
+
 uint64_t Core::AddListener(SocketRef socket)
 {
+    AddOwner(socket.get());
+
     const std::lock_guard<std::mutex> lock(listeners_mutex_);
 
     listeners_.emplace(++last_listener_, std::move(socket));
@@ -299,16 +332,7 @@ void Core::CloseListener(uint64_t listener)
         socket = std::move(found->second);
         listeners_.erase(found);
     }
-    if (socket->protocol() == kProtocolUdp)
-    {
-        // A UDP socket's conversations end with it.
-        flows_.ForEach([&socket](Flow &flow) {
-            if (flow.UsesSocket(socket.get()))
-            {
-                flow.Close();
-            }
-        });
-    }
+    RemoveOwner(socket.get());
 }
 
 } // namespace sim::net

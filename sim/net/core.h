@@ -47,6 +47,7 @@ struct FlowOptions
     uint8_t protocol = 0;
     bool loopback = false;
     bool raw = false; // IP packet layers only
+    bool accepted = false; // by a socket, without an application's call
     Endpoint local;
     Endpoint remote;
     SocketRef socket; // none: the process is not known
@@ -117,6 +118,10 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     // A packet of the driver's that stands for none of the stack's, or for one that it has given up.
     void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet);
 
+    // An application's hold on a shared socket. What the socket accepted by itself ends with the last one.
+    void AddOwner(Socket *socket);
+    void RemoveOwner(Socket *socket);
+
     uint64_t AddListener(SocketRef socket);
     void CloseListener(uint64_t listener);
 
@@ -133,7 +138,7 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     }
 
     NTSTATUS DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_buffer);
-    PacketPtr CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, const Hold *hold);
+    PacketPtr CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, Hold *hold);
     FlowRef AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback);
     void Refuse(const Packet &packet);
     void SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done);

@@ -164,18 +164,15 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
     options.loopback = loopback;
     options.local = info.destination_endpoint();
     options.remote = info.source_endpoint();
+    options.accepted = true;
     options.socket = std::move(socket);
 
     FlowRef flow = OpenFlow(std::move(options));
 
-    if (flow)
+    if (flow && !flow->IsIndexed())
     {
-        flow->SetAccepted();
-        if (!flow->IsIndexed())
-        {
-            flow->Close(); // another thread's packet was first
-            return flows_.Find(tuple);
-        }
+        flow->Close(); // another thread's packet was first
+        return flows_.Find(tuple);
     }
     return flow;
 }
@@ -290,7 +287,7 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
     return STATUS_SUCCESS;
 }
 
-PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, const Hold *hold)
+PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, Hold *hold)
 {
     const size_t length = net_buffer->DataLength;
     const bool whole = BeginsAtIpHeader(injection.kind);

@@ -340,6 +340,10 @@ void Flow::Finish()
     }
     core_->flows().Unindex(this);
     identity_.socket = nullptr;
+    if (socket_ && !accepted_)
+    {
+        core_->RemoveOwner(socket_.get());
+    }
     socket_.Reset();
     local_.Take(&until_established_); // they are told that the flow is closed
     if (std::exchange(opened_, false))

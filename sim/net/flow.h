@@ -78,12 +78,13 @@ class Flow
     const FlowIdentity &identity() const { return identity_; }
     const Tuple &tuple() const { return tuple_; }
 
+    Flow *next_free = nullptr; // of the table
+
     bool UsesSocket(const Socket *socket) const { return socket_handle_.load(std::memory_order_relaxed) == socket->handle(); }
     bool IsIndexed() const { return indexed_; }
 
     // Before the first job.
     void SetLoopback(bool loopback) { identity_.loopback = loopback; }
-    void SetAccepted() { accepted_ = true; }
 
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
     void Release();
@@ -248,7 +249,6 @@ class Flow
     bool indexed_ = false; // found by its tuple
 
     Flow *next_in_bucket_ = nullptr;
-    Flow *next_free_ = nullptr;
 };
 
 // An owner of one reference.

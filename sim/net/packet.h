@@ -49,6 +49,7 @@ class Packet
 
   private:
     friend class PacketPool;
+    friend struct PacketRecycler;
 
     Packet() = default;
     ~Packet() = default;

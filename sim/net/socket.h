@@ -54,6 +54,7 @@ class Socket
     void Release();
 
   private:
+    friend class Core;
     friend class SocketTable;
 
     ~Socket() = default;
@@ -70,6 +71,8 @@ class Socket
     std::u16string path_;
     mutable FWP_BYTE_BLOB path_blob_{};
     std::atomic<uint32_t> references_{1};
+    std::atomic<uint32_t> owners_{0}; // applications that hold it
+    std::atomic<uint32_t> accepted_{0}; // conversations that it has accepted by itself, ever
     Socket *next_ = nullptr; // of the table
 };
 

@@ -7,12 +7,23 @@
 namespace sim::net {
 namespace {
 
+constexpr uint32_t kPortTries = 16384;
+
 void Tell(const OutcomeCallback &outcome, OutcomeKind kind)
 {
     if (outcome != nullptr)
     {
         outcome({kind, {}});
     }
+}
+
+bool IsTaken(const FlowSpec &spec, Core &core)
+{
+    if (spec.protocol == kProtocolUdp)
+    {
+        return static_cast<bool>(core.sockets().Find(kProtocolUdp, spec.local, false));
+    }
+    return static_cast<bool>(core.flows().Find(MakeTuple(spec.protocol, spec.local, spec.remote)));
 }
 
 // Fills in what the caller leaves open.
@@ -28,9 +39,13 @@ FlowSpec Completed(const FlowSpec &spec, Core &core, Direction direction)
         completed.local.address = Core::DefaultLocal(spec.remote.family, completed.loopback).address;
     }
     completed.loopback = completed.loopback || completed.local.address == completed.remote.address;
-    if (completed.local.port == 0)
+    for (uint32_t tries = 0; completed.local.port == 0 && tries < kPortTries; ++tries)
     {
         completed.local.port = core.NextPort();
+        if (IsTaken(completed, core))
+        {
+            completed.local.port = 0;
+        }
     }
     return completed;
 }

@@ -173,9 +173,16 @@ IoState &CurrentIo()
 
 } // namespace
 
-extern "C" const UNICODE_STRING SDDL_DEVOBJ_SYS_ALL = RTL_CONSTANT_STRING(const_cast<PWCH>(L"D:P(A;;GA;;;SY)"));
-extern "C" const UNICODE_STRING SDDL_DEVOBJ_SYS_ALL_ADM_ALL =
-    RTL_CONSTANT_STRING(const_cast<PWCH>(L"D:P(A;;GA;;;SY)(A;;GA;;;BA)"));
+namespace
+{
+
+WCHAR system_all[] = L"D:P(A;;GA;;;SY)";
+WCHAR system_and_administrators_all[] = L"D:P(A;;GA;;;SY)(A;;GA;;;BA)";
+
+} // namespace
+
+extern "C" const UNICODE_STRING SDDL_DEVOBJ_SYS_ALL = RTL_CONSTANT_STRING(system_all);
+extern "C" const UNICODE_STRING SDDL_DEVOBJ_SYS_ALL_ADM_ALL = RTL_CONSTANT_STRING(system_and_administrators_all);
 
 extern "C" NTSTATUS IoCreateDevice(PDRIVER_OBJECT DriverObject, ULONG DeviceExtensionSize, PUNICODE_STRING DeviceName,
                                    DEVICE_TYPE DeviceType, ULONG DeviceCharacteristics, BOOLEAN Exclusive,

@@ -180,9 +180,11 @@ bool SchedulerState::MayRunHere() const
     return !has_worker_ || std::this_thread::get_id() == worker_id_;
 }
 
+// False: there was nothing to do.
 bool SchedulerState::RunOne(Lock &lock)
 {
-    FireDueTimersLocked();
+    bool fired = FireDueTimersLocked();
+
     if (!dispatch_.empty())
     {
         RunItem(lock, dispatch_, DISPATCH_LEVEL);
@@ -193,7 +195,7 @@ bool SchedulerState::RunOne(Lock &lock)
         RunItem(lock, passive_, PASSIVE_LEVEL);
         return true;
     }
-    return false;
+    return fired;
 }
 
 void SchedulerState::RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level)
@@ -227,14 +229,18 @@ Scheduler::Work SchedulerState::BindDpcLocked(PKDPC dpc)
             argument2 = dpc->SystemArgument2] { routine(dpc, context, argument1, argument2); };
 }
 
-void SchedulerState::FireDueTimersLocked()
+bool SchedulerState::FireDueTimersLocked()
 {
+    bool fired = false;
+
     while (timers_.next_due() != TimerQueue::kNever && timers_.next_due() <= clock_.InterruptTime())
     {
         std::pair<uint64_t, TimerQueue::Timer> next = timers_.TakeNext();
 
         FireLocked(next.first, std::move(next.second));
+        fired = true;
     }
+    return fired;
 }
 
 void SchedulerState::FireLocked(uint64_t due, TimerQueue::Timer timer)

@@ -84,7 +84,7 @@ class SchedulerState
     bool RunOne(Lock &lock);
     void RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level);
     Scheduler::Work BindDpcLocked(PKDPC dpc);
-    void FireDueTimersLocked();
+    bool FireDueTimersLocked();
     void FireLocked(uint64_t due, TimerQueue::Timer timer);
     bool QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2);
     uint64_t DueLocked(const LARGE_INTEGER &time) const;

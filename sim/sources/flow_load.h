@@ -1,8 +1,9 @@
 // Scripted load: many flows of one kind from the calling thread, with a bound on flows in the air.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "machine.h"
 #include "net/stack.h"
@@ -28,23 +29,30 @@ struct FlowLoadResult
     uint64_t blocked = 0;
     uint64_t dropped = 0; // and undecided in time
     uint64_t redirected = 0;
+    std::vector<float> latencies; // microseconds from connect to outcome, one a flow, in order; with one flow in the air
 };
 
 class FlowLoad
 {
 public:
     FlowLoad(Machine& machine, const FlowLoadOptions& options);
+    ~FlowLoad();
+
+    FlowLoad(const FlowLoad&) = delete;
+    FlowLoad& operator=(const FlowLoad&) = delete;
 
     // On the calling thread, until every flow has its outcome or Stop() was called. Each flow has its own
     // remote endpoint.
     FlowLoadResult Run();
 
-    void Stop();
+    void Stop(); // from any thread
 
 private:
+    class Tally;
+
     Machine& machine_;
-    FlowLoadOptions options_;
-    std::atomic<bool> stop_{false};
+    const FlowLoadOptions options_;
+    const std::shared_ptr<Tally> tally_; // outcomes may come after this is gone
 };
 
 } // namespace sim::sources

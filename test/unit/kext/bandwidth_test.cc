@@ -40,9 +40,9 @@ class BandwidthTest : public kext_test::KextTest
 
     ~BandwidthTest() override
     {
-        device_.reset();
         BandwidthUninitialize(&bandwidth_);
         EventsUninitialize(&events_);
+        device_.reset();
     }
 
     NTSTATUS Add(const CONNECTION_KEY &key, UINT64 transmitted, UINT64 received)

@@ -23,8 +23,8 @@ class EventTest : public kext_test::KextTest
 
     ~EventTest() override
     {
-        device_.reset();
         EventsUninitialize(&events_);
+        device_.reset();
     }
 
     std::vector<uint8_t> Stream() { return device_->ReadAll(1 << 20); }

@@ -1,4 +1,5 @@
-// A device whose reads go to an IO_QUEUE, and nothing more: so that the queue's IRPs are real ones.
+// A device whose reads go to an IO_QUEUE, and nothing more: so that the queue's IRPs are real ones. At the end of the
+// device no other pool memory may be left in the machine.
 #pragma once
 
 #include "io_queue.h"
@@ -45,9 +46,9 @@ class QueueDevice
     {
         machine_.io().Close(file_);
         IoQueueUninitialize(queue_);
-        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
         LogUninitialize(&log_);
         StatisticsUninitialize(&statistics_);
+        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
     }
 
     QueueDevice(const QueueDevice &) = delete;

@@ -1,0 +1,21 @@
+import { describe, expect, it } from 'vitest';
+import { decodeCapabilities, decodeStatistics, decodeVersion } from '../../lib/driver_info.js';
+import { ProtocolError } from '../../lib/errors.js';
+
+describe('replies of a driver', () => {
+  it('that is older has the counters it does not know at 0', () => {
+    const reply = Buffer.alloc(12);
+    reply.writeUInt32LE(12);
+    reply.writeBigUInt64LE(5n, 4);
+    const statistics = decodeStatistics(reply);
+    expect(statistics.eventsQueued).toBe(5n);
+    expect(statistics.eventsDelivered).toBe(0n);
+    expect(Object.keys(statistics)).toHaveLength(20);
+  });
+
+  it('that is no driver of ours are refused', () => {
+    expect(() => decodeVersion(new Uint8Array(3))).toThrow(ProtocolError);
+    expect(() => decodeCapabilities(new Uint8Array(19))).toThrow(/capabilities, not 20/);
+    expect(() => decodeStatistics(new Uint8Array(0))).toThrow(ProtocolError);
+  });
+});

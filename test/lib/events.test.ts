@@ -1,0 +1,213 @@
+import { inspect } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { parseInfo } from '../../lib/decoder.js';
+import { InvalidArgumentError, UnsupportedError } from '../../lib/errors.js';
+import type { ConnectionEvent, LogEvent, LostEvent } from '../../lib/events.js';
+import { Verdict, type RedirectTarget } from '../../lib/verdicts.js';
+import { bytes, connection, connectionEnd, log, lost, processInfo } from './support/records.js';
+import { nextTurn, scriptedDevice } from './support/scripted_device.js';
+
+function one(record: Uint8Array): ConnectionEvent {
+  return parseInfo(record)[0] as ConnectionEvent;
+}
+
+/** A connection event of a device, and the verdict that it was given at last. */
+async function eventOfDevice(): Promise<{ event: ConnectionEvent; verdict: () => number }> {
+  const { device, native } = scriptedDevice();
+  native.feed(connection({ id: 0x0102_0304_0506_0708n }));
+  const { value } = await device.events({ types: ['connection'] }).next();
+  return { event: value!, verdict: () => native.writes.at(-1)!.at(-1)! };
+}
+
+describe('a connection event', () => {
+  it('names the protocols that have a name, and numbers the others', () => {
+    const names = [1, 6, 17, 58, 250].map((protocol) => one(connection({ protocol })).protocolName);
+    expect(names).toEqual(['icmp', 'tcp', 'udp', 'icmpv6', '250']);
+  });
+
+  it('gives process ids beyond 32 bits', () => {
+    expect(one(connection({ processId: 0x12_3456_789an })).processId).toBe(0x12_3456_789a);
+  });
+
+  it('gives a payload that is the application’s own', () => {
+    const event = one(connection({ payload: Uint8Array.of(1, 2) }));
+    event.payload.fill(9);
+    expect(event.payload).toEqual(Uint8Array.of(1, 2));
+    expect(event.payload.buffer.byteLength).toBe(2);
+  });
+
+  it('gives address bytes that are the application’s own', () => {
+    const event = one(connection({ localAddress: '192.0.2.10', remoteAddress: '192.0.2.11' }));
+    event.localAddressBytes.fill(0);
+    event.remoteAddressBytes.fill(0);
+    expect([event.localAddress, event.remoteAddress]).toEqual(['192.0.2.10', '192.0.2.11']);
+  });
+
+  it('shows all of its fields as JSON', () => {
+    const event = one(connection({ id: 1n << 63n, payload: Uint8Array.of(255) }));
+    expect(JSON.parse(JSON.stringify(event))).toEqual({
+      type: 'connection',
+      id: '9223372036854775808',
+      processId: 42,
+      direction: 'outbound',
+      protocol: 6,
+      protocolName: 'tcp',
+      ipVersion: 4,
+      localAddress: '192.0.2.10',
+      localPort: 49_152,
+      remoteAddress: '198.51.100.1',
+      remotePort: 443,
+      payloadLayer: 4,
+      payload: '/w==',
+    });
+  });
+
+  it('shows all of its fields to console.log', () => {
+    const text = inspect(one(connection({ id: 5n })));
+    expect(text).toContain('id: 5n');
+    expect(text).toContain("remoteAddress: '198.51.100.1'");
+  });
+});
+
+describe('the process path', () => {
+  it('is what the driver told of the process', () => {
+    const [, event, end] = parseInfo(
+      bytes(processInfo(42n, '\\device\\ä.exe'), connection(), connectionEnd()),
+    );
+    expect(event).toMatchObject({ processPath: '\\device\\ä.exe' });
+    expect(end).toMatchObject({ processPath: '\\device\\ä.exe' });
+  });
+
+  it('is undefined for a process that the driver told nothing of', () => {
+    const [event] = parseInfo(bytes(connection(), processInfo(42n, 'later')));
+    expect((event as ConnectionEvent).processPath).toBeUndefined();
+    expect((event as ConnectionEvent).toJSON()).not.toHaveProperty('processPath');
+  });
+
+  it('stays that of the process which had the id when the event came', () => {
+    const [, before, , after] = parseInfo(
+      bytes(processInfo(42n, 'old'), connection(), processInfo(42n, 'new'), connection()),
+    );
+    expect((before as ConnectionEvent).processPath).toBe('old');
+    expect((after as ConnectionEvent).processPath).toBe('new');
+  });
+});
+
+describe('a verdict by an event', () => {
+  it.each([
+    [
+      'accept',
+      (event: ConnectionEvent) => {
+        event.accept();
+      },
+      Verdict.Accept,
+    ],
+    [
+      'accept for good',
+      (event: ConnectionEvent) => {
+        event.accept({ permanent: true });
+      },
+      Verdict.PermanentAccept,
+    ],
+    [
+      'block',
+      (event: ConnectionEvent) => {
+        event.block({ permanent: false });
+      },
+      Verdict.Block,
+    ],
+    [
+      'block for good',
+      (event: ConnectionEvent) => {
+        event.block({ permanent: true });
+      },
+      Verdict.PermanentBlock,
+    ],
+    [
+      'drop',
+      (event: ConnectionEvent) => {
+        event.drop();
+      },
+      Verdict.Drop,
+    ],
+    [
+      'drop for good',
+      (event: ConnectionEvent) => {
+        event.drop({ permanent: true });
+      },
+      Verdict.PermanentDrop,
+    ],
+    [
+      'redirect to the resolver',
+      (event: ConnectionEvent) => {
+        event.redirect('nameserver');
+      },
+      Verdict.RedirectNameServer,
+    ],
+    [
+      'redirect to the tunnel',
+      (event: ConnectionEvent) => {
+        event.redirect('tunnel', { permanent: true });
+      },
+      Verdict.RedirectTunnel,
+    ],
+    [
+      'redirect to the split tunnel',
+      (event: ConnectionEvent) => {
+        event.redirect('split-tunnel');
+      },
+      Verdict.RedirectSplitTunnel,
+    ],
+  ])('%s', async (_, decide, expected) => {
+    const { event, verdict } = await eventOfDevice();
+    decide(event);
+    await nextTurn();
+    expect(verdict()).toBe(expected);
+  });
+
+  it('cannot be a redirection to anywhere else, or one that does not last', async () => {
+    const { event } = await eventOfDevice();
+    const somewhere = 'toString' as RedirectTarget;
+    const briefly = { permanent: false } as unknown as { permanent: true };
+    expect(() => {
+      event.redirect(somewhere);
+    }).toThrow(InvalidArgumentError);
+    expect(() => {
+      event.redirect('tunnel', briefly);
+    }).toThrow(/permanent: false/);
+  });
+
+  it('is refused where there is no device, with what to do instead', () => {
+    expect(() => {
+      one(connection()).accept();
+    }).toThrow(UnsupportedError);
+    expect(() => {
+      one(connection()).accept();
+    }).toThrow(/encodeCommand/);
+  });
+});
+
+describe('other events', () => {
+  it('take a severity or a reason that they do not know for the nearest', () => {
+    const severities = [0, 1, 6, 7, 255].map(
+      (n) => (parseInfo(log(n, ''))[0] as LogEvent).severity,
+    );
+    expect(severities).toEqual(['trace', 'trace', 'critical', 'critical', 'critical']);
+    const reasons = [0, 1, 2, 3, 4].map((n) => (parseInfo(lost(1n, n))[0] as LostEvent).reason);
+    expect(reasons).toEqual([
+      'unknown',
+      'event-queue-full',
+      'held-packet-limit',
+      'out-of-memory',
+      'unknown',
+    ]);
+  });
+
+  it('replace bytes that are not UTF-8 in a log line', () => {
+    const [event] = parseInfo(log(3, 'x'));
+    expect((event as LogEvent).message).toBe('x');
+    const broken = log(3, 'x');
+    broken[6] = 0xff;
+    expect((parseInfo(broken)[0] as LogEvent).message).toBe('\ufffd');
+  });
+});

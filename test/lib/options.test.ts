@@ -1,0 +1,76 @@
+import { describe, expect, it } from 'vitest';
+import { InvalidArgumentError } from '../../lib/errors.js';
+import { encodeDriverOptions, resolveOptions, type OpenOptions } from '../../lib/options.js';
+import { Verdict } from '../../lib/verdicts.js';
+
+describe('the options of open()', () => {
+  it('have the defaults of the protocol', () => {
+    expect(resolveOptions({ backend: 'embedded' })).toEqual({
+      backend: 'embedded',
+      path: '\\\\.\\NetVerdict',
+      signal: undefined,
+      readBuffers: 4,
+      readBufferSize: 65_536,
+      highWaterMark: 1_048_576,
+      driver: {
+        failPolicy: 'open',
+        pendingTimeoutMs: 0,
+        timeoutVerdict: Verdict.Accept,
+        logLevel: 'warning',
+        payloadLimit: 0xffff_ffff,
+        dnsPort: 53,
+        tunnelPort: 717,
+        splitTunnelPort: 719,
+        maxQueuedBytes: 16 * 1024 * 1024,
+        maxHeldPackets: 65_536,
+      },
+    });
+  });
+
+  it('choose the backend by the platform', () => {
+    const expected = process.platform === 'win32' ? 'windows' : 'embedded';
+    expect(resolveOptions({}).backend).toBe(expected);
+  });
+
+  it('fail closed at the timeout too, unless told otherwise', () => {
+    expect(resolveOptions({ failPolicy: 'closed' }).driver.timeoutVerdict).toBe(Verdict.Block);
+    const chosen = resolveOptions({ failPolicy: 'closed', timeoutVerdict: Verdict.Drop });
+    expect(chosen.driver.timeoutVerdict).toBe(Verdict.Drop);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['an unknown option', { backed: 'embedded' }, /backed/],
+    ['an unknown backend', { backend: 'linux' }, /backend/],
+    ['no read buffers', { readBuffers: 0 }, /readBuffers/],
+    ['a read buffer that is too small', { readBufferSize: 1023 }, /readBufferSize/],
+    ['half a byte', { highWaterMark: 1.5 }, /highWaterMark/],
+    ['a signal that is none', { signal: {} }, /signal: must be an AbortSignal/],
+    ['an unknown fail policy', { failPolicy: 'ajar' }, /failPolicy/],
+    ['a timeout verdict that decides nothing', { timeoutVerdict: 0 }, /timeoutVerdict/],
+    ['a timeout verdict that redirects', { timeoutVerdict: 9 }, /timeoutVerdict/],
+    ['an unknown log level', { logLevel: 'loud' }, /logLevel/],
+    ['port 0', { dnsPort: 0 }, /dnsPort/],
+    ['too small an event queue', { maxQueuedBytes: 65_535 }, /maxQueuedBytes/],
+    ['too many held packets', { maxHeldPackets: 1_048_577 }, /maxHeldPackets/],
+    ['a number as text', { payloadLimit: '1' }, /payloadLimit/],
+  ])('refuse %s, by its name', (_, options, message) => {
+    expect(() => resolveOptions(options as OpenOptions)).toThrow(message);
+    expect(() => resolveOptions(options as OpenOptions)).toThrow(InvalidArgumentError);
+    expect(() => resolveOptions(options as OpenOptions)).toThrow(/^The options of open\(\): /);
+  });
+
+  it('take a signal of another realm', () => {
+    const { signal } = new AbortController();
+    const foreign = {
+      aborted: false,
+      reason: undefined,
+      addEventListener: signal.addEventListener.bind(signal),
+    } as unknown as AbortSignal;
+    expect(resolveOptions({ signal: foreign }).signal).toBe(foreign);
+  });
+
+  it('say how long they are, so that a newer driver fills in the rest', () => {
+    const bytes = encodeDriverOptions(resolveOptions({}).driver);
+    expect(Buffer.from(bytes).readUInt32LE(0)).toBe(bytes.length);
+  });
+});
