@@ -115,6 +115,8 @@ export interface LoadResult {
   readonly blocked: number;
   /** Connections that were dropped, or not decided in time. */
   readonly dropped: number;
+  /** Microseconds from each connect to its outcome, in order; empty unless `inFlight` was 1. */
+  readonly latencies: Float32Array;
 }
 
 export interface NativePacketCounters {

@@ -124,6 +124,14 @@ void Flow::Close()
     Work();
 }
 
+void Flow::CloseWhenDone()
+{
+    Job *job = core_->NewJob();
+
+    job->kind = JobKind::kFinish;
+    Submit(job);
+}
+
 void Flow::Abandon()
 {
     JobQueue left;
@@ -267,6 +275,10 @@ bool Flow::Begin(Job &job)
 {
     if (closed_ && job.kind != JobKind::kClose && job.kind != JobKind::kFinish)
     {
+        if (job.kind == JobKind::kPacket && conversation_ != nullptr)
+        {
+            conversation_->Ended(*this, {job.direction, OutcomeKind::kBlocked, false});
+        }
         Report(job, OutcomeKind::kBlocked);
         return false;
     }
@@ -334,6 +346,10 @@ void Flow::Finish()
         return;
     }
     closed_ = true;
+    if (conversation_ != nullptr)
+    {
+        conversation_->Closing(*this);
+    }
     if (identity_.protocol == kProtocolTcp && ever_granted_ && identity_.socket != nullptr)
     {
         IndicateClosure(core_->engine(), identity_);

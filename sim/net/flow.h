@@ -61,7 +61,9 @@ class Conversation
     virtual void Leaving(Flow &flow, Packet &packet) = 0; // authorized, before OUTBOUND_IPPACKET, once a packet
     virtual void Arrived(Flow &flow, Packet &packet) = 0; // authorized and let in
     virtual void Ended(Flow &flow, const PacketResult &result) = 0; // of every packet
+    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0; // a loopback packet that has left
     virtual void DatagramIndicated(Flow &flow, Direction direction, uint32_t payload) = 0;
+    virtual void Closing(Flow &flow) = 0; // its last job; before ALE_ENDPOINT_CLOSURE
 };
 
 class Flow
@@ -93,8 +95,11 @@ class Flow
     void Submit(Job *job);
     void Post(FlowEvent event);
 
-    // The end, as the application asks for it.
+    // The end, as the application asks for it: what awaits a decision is given up.
     void Close();
+
+    // The end, when everything before has been decided.
+    void CloseWhenDone();
 
     // Drops everything without a word, where the stack ends.
     void Abandon();

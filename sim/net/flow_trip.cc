@@ -352,7 +352,14 @@ void Flow::Leave(Job &job)
         job.redirected_to = destination;
     }
     End(job, redirected ? OutcomeKind::kRedirected : OutcomeKind::kPermitted);
-    if (local && conversation_ == nullptr && (!raw_ || job.dispatch))
+    if (conversation_ != nullptr)
+    {
+        if (identity_.loopback && !redirected)
+        {
+            conversation_->LoopedBack(*this, std::move(job.packet));
+        }
+    }
+    else if (local && (!raw_ || job.dispatch))
     {
         core_->LoopBack(std::move(job.packet));
     }

@@ -1,452 +1,546 @@
 #include "sources/pcap_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace sim::sources {
-
 namespace {
 
-constexpr uint32_t kMagicMicroseconds = 0xA1B2C3D4;
-constexpr uint32_t kMagicNanoseconds = 0xA1B23C4D;
-constexpr uint32_t kSectionHeaderBlock = 0x0A0D0D0A; // the same in both byte orders
-constexpr uint32_t kByteOrderMagic = 0x1A2B3C4D;
+constexpr uint32_t kMicroseconds = 0xA1B2C3D4;
+constexpr uint32_t kNanoseconds = 0xA1B23C4D;
+constexpr uint32_t kSectionHeader = 0x0A0D0D0A;
+constexpr uint32_t kByteOrder = 0x1A2B3C4D;
+
 constexpr uint32_t kInterfaceBlock = 1;
 constexpr uint32_t kOldPacketBlock = 2;
 constexpr uint32_t kSimplePacketBlock = 3;
 constexpr uint32_t kEnhancedPacketBlock = 6;
-constexpr uint16_t kOptionTimeResolution = 9;
-constexpr uint16_t kOptionTimeOffset = 14;
 
-constexpr size_t kClassicHeaderLength = 24;
-constexpr size_t kClassicRecordHeaderLength = 16;
-constexpr size_t kBlockOverhead = 12; // type, length, length again
-constexpr uint32_t kMaxRecordLength = 16u << 20; // more than any capture tool writes
+constexpr uint16_t kEndOfOptions = 0;
+constexpr uint16_t kTimeResolution = 9;
+constexpr uint16_t kTimeOffset = 14;
+
+constexpr size_t kClassicHeaderSize = 24;
+constexpr size_t kRecordHeaderSize = 16;
+constexpr size_t kBlockHeaderSize = 8;
+constexpr size_t kBlockTrailerSize = 4;
+constexpr size_t kSmallestBlock = kBlockHeaderSize + kBlockTrailerSize;
+constexpr size_t kSmallestSection = 28;
+constexpr size_t kEnhancedHeaderSize = 20;
+constexpr size_t kSimpleHeaderSize = 4;
+constexpr size_t kOldHeaderSize = 20;
+
+constexpr uint32_t kLongestFrame = 16 * 1024 * 1024; // far above what any link has: a longer one is damage
+constexpr uint32_t kLongestBlock = kLongestFrame + 1024 * 1024; // of those that are read as a whole
+
 constexpr uint64_t kNanosecondsPerSecond = 1000000000;
 
-constexpr char kRepairAdvice[] = "Capture again, or save it anew with Wireshark (File, Save As).";
+const char *const kMakeCapture = "give a pcap or pcapng file, or convert it with 'editcap -F pcap'";
+const char *const kDamaged = "the file is damaged from there on: copy it again, or cut it with 'editcap'";
 
-uint64_t ToNanoseconds(uint64_t units, uint64_t units_per_second)
+uint32_t BigEndian32(const uint8_t *bytes)
 {
-    const uint64_t seconds = units / units_per_second;
-    const uint64_t rest = units % units_per_second;
-    if (units_per_second > kNanosecondsPerSecond)
-    {
-        return seconds * kNanosecondsPerSecond + rest / (units_per_second / kNanosecondsPerSecond);
-    }
-    return seconds * kNanosecondsPerSecond + rest * kNanosecondsPerSecond / units_per_second;
+    return static_cast<uint32_t>(bytes[0]) << 24 | static_cast<uint32_t>(bytes[1]) << 16 |
+           static_cast<uint32_t>(bytes[2]) << 8 | bytes[3];
 }
 
-// if_tsresol: a power of ten, or of two when the highest bit is set. 0: one that cannot be counted in 64 bits.
-uint64_t UnitsPerSecond(uint8_t resolution)
+uint32_t LittleEndian32(const uint8_t *bytes)
 {
-    const uint8_t exponent = resolution & 0x7F;
-    if ((resolution & 0x80) != 0)
-    {
-        return exponent < 32 ? uint64_t{1} << exponent : 0;
-    }
-    uint64_t units = 1;
-    for (uint8_t power = 0; power < exponent; ++power)
-    {
-        if (power == 18)
-        {
-            return 0;
-        }
-        units *= 10;
-    }
-    return units;
+    return static_cast<uint32_t>(bytes[3]) << 24 | static_cast<uint32_t>(bytes[2]) << 16 |
+           static_cast<uint32_t>(bytes[1]) << 8 | bytes[0];
 }
 
-std::string Message(const std::string& path, uint64_t offset, const std::string& problem, const std::string& advice)
+uint64_t PowerOfTen(unsigned exponent)
 {
-    return path + ": " + problem + " (at byte " + std::to_string(offset) + "). " + advice;
+    uint64_t power = 1;
+
+    for (; exponent != 0; --exponent)
+    {
+        power *= 10;
+    }
+    return power;
+}
+
+uint64_t DecimalNanoseconds(uint64_t timestamp, unsigned exponent)
+{
+    constexpr unsigned kNanosecondExponent = 9;
+    constexpr unsigned kMostDigits = 19;
+
+    if (exponent <= kNanosecondExponent)
+    {
+        return timestamp * PowerOfTen(kNanosecondExponent - exponent);
+    }
+    return exponent - kNanosecondExponent > kMostDigits ? 0 : timestamp / PowerOfTen(exponent - kNanosecondExponent);
+}
+
+uint64_t BinaryNanoseconds(uint64_t timestamp, unsigned exponent)
+{
+    constexpr unsigned kExactBits = 32;
+
+    if (exponent >= 64)
+    {
+        return 0;
+    }
+
+    const uint64_t seconds = timestamp >> exponent;
+    uint64_t fraction = timestamp - (seconds << exponent);
+
+    if (exponent > kExactBits)
+    {
+        fraction >>= exponent - kExactBits;
+        exponent = kExactBits;
+    }
+    return seconds * kNanosecondsPerSecond + (fraction * kNanosecondsPerSecond >> exponent);
+}
+
+std::string Describe(const std::string &path, uint64_t offset, const std::string &problem, const std::string &advice)
+{
+    return path + ": at offset " + std::to_string(offset) + ": " + problem + "; " + advice;
 }
 
 } // namespace
 
-PcapError::PcapError(const std::string& path, uint64_t offset, const std::string& problem, const std::string& advice)
-    : std::runtime_error(Message(path, offset, problem, advice)), offset_(offset)
+PcapError::PcapError(const std::string &path, uint64_t offset, const std::string &problem, const std::string &advice)
+    : std::runtime_error(Describe(path, offset, problem, advice)), offset_(offset)
 {
 }
 
-PcapFile::PcapFile(const std::string& path) : path_(path)
+PcapFile::PcapFile(const std::string &path) : path_(path), file_(path, std::ios::binary)
 {
-    file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file_ < 0)
+    if (!file_)
     {
-        Fail(0, std::string("cannot be opened: ") + std::strerror(errno), "Check the path and its permissions.");
+        Fail(0, std::string("the file cannot be opened (") + std::strerror(errno) + ")",
+             "check that it exists and may be read");
     }
-    struct stat status = {};
-    if (fstat(file_, &status) != 0 || !S_ISREG(status.st_mode))
+    file_.seekg(0, std::ios::end);
+
+    const std::streamoff size = file_.tellg();
+
+    if (size < 0)
     {
-        close(file_);
-        Fail(0, "is not a file", "Give the path of a pcap or pcapng file.");
+        Fail(0, "the size of the file cannot be told", "give a regular file, not a pipe");
     }
-    size_ = static_cast<uint64_t>(status.st_size);
-    try
-    {
-        ReadHeader();
-    }
-    catch (...)
-    {
-        close(file_);
-        throw;
-    }
+    size_ = static_cast<uint64_t>(size);
+    Rewind();
 }
 
-PcapFile::~PcapFile()
-{
-    close(file_);
-}
+PcapFile::~PcapFile() = default;
 
 void PcapFile::Rewind()
 {
-    if (lseek(file_, 0, SEEK_SET) != 0)
-    {
-        Fail(0, std::string("cannot be read again: ") + std::strerror(errno), "Give a file, not a pipe.");
-    }
+    file_.clear();
+    file_.seekg(0);
     position_ = 0;
     truncated_.clear();
     interfaces_.clear();
-    ReadHeader();
+    ReadFileHeader();
 }
 
-bool PcapFile::Next(Frame* frame)
+void PcapFile::ReadFileHeader()
+{
+    uint8_t magic[4];
+
+    if (Read(magic, sizeof(magic)) != sizeof(magic))
+    {
+        Fail(0, size_ == 0 ? "the file is empty" : "the file is too short for a capture", kMakeCapture);
+    }
+    blocks_ = BigEndian32(magic) == kSectionHeader;
+    if (blocks_)
+    {
+        if (!ReadSectionHeader(0, magic))
+        {
+            Fail(0, "the file ends inside its section header", kMakeCapture);
+        }
+        return;
+    }
+    ReadClassicHeader(magic);
+}
+
+void PcapFile::ReadClassicHeader(const uint8_t *magic)
+{
+    const uint32_t big = BigEndian32(magic);
+    const uint32_t little = LittleEndian32(magic);
+    uint8_t header[kClassicHeaderSize];
+    Interface interface;
+
+    big_endian_ = big == kMicroseconds || big == kNanoseconds;
+    if (!big_endian_ && little != kMicroseconds && little != kNanoseconds)
+    {
+        if (magic[0] == 0x1F && magic[1] == 0x8B)
+        {
+            Fail(0, "the file is compressed", "decompress it first, with 'gunzip'");
+        }
+        Fail(0, "the file does not begin as a capture", kMakeCapture);
+    }
+    std::copy_n(magic, 4, header);
+    if (Read(header + 4, sizeof(header) - 4) != sizeof(header) - 4)
+    {
+        Fail(0, "the file ends inside its header", kMakeCapture);
+    }
+    interface.resolution = (big_endian_ ? big : little) == kNanoseconds ? 9 : 6;
+    interface.snap_length = U32(header + 16);
+    interface.link_type = static_cast<uint16_t>(U32(header + 20)); // the upper half tells of frame check sequences
+    interfaces_.push_back(interface);
+}
+
+bool PcapFile::Next(Frame *frame)
 {
     if (!truncated_.empty())
     {
         return false;
     }
-    return next_generation_ ? NextBlock(frame) : NextClassic(frame);
+    if (!blocks_)
+    {
+        return NextRecord(frame);
+    }
+
+    Block block;
+
+    while (NextBlock(&block))
+    {
+        switch (block.type)
+        {
+        case kEnhancedPacketBlock:
+            ReadEnhancedPacket(block, frame);
+            return true;
+        case kSimplePacketBlock:
+            ReadSimplePacket(block, frame);
+            return true;
+        case kOldPacketBlock:
+            ReadOldPacket(block, frame);
+            return true;
+        case kInterfaceBlock:
+            ReadInterface(block);
+            break;
+        default:
+            break;
+        }
+    }
+    return false;
 }
 
-void PcapFile::ReadHeader()
-{
-    static constexpr char kAdvice[] = "Give a capture in pcap or pcapng format, as tcpdump and Wireshark write it.";
-    uint8_t header[kClassicHeaderLength];
-    if (size_ == 0)
-    {
-        Fail(0, "is empty", kAdvice);
-    }
-    if (!Read(header, 4))
-    {
-        Fail(0, "is too short to be a capture", kAdvice);
-    }
-    big_endian_ = false;
-    next_generation_ = U32(header) == kSectionHeaderBlock;
-    if (next_generation_)
-    {
-        ReadSectionHeader(0);
-        return;
-    }
-    uint32_t magic = U32(header);
-    if (magic != kMagicMicroseconds && magic != kMagicNanoseconds)
-    {
-        big_endian_ = true;
-        magic = U32(header);
-    }
-    if (magic != kMagicMicroseconds && magic != kMagicNanoseconds)
-    {
-        Fail(0, "is not a packet capture", kAdvice);
-    }
-    if (!Read(header + 4, kClassicHeaderLength - 4))
-    {
-        Fail(0, "ends inside its header", kRepairAdvice);
-    }
-    Interface interface;
-    interface.link_type = static_cast<uint16_t>(U32(header + 20) & 0xFFFF); // the rest tells about frame check sequences
-    interface.snap_length = U32(header + 16);
-    interface.units_per_second = magic == kMagicNanoseconds ? kNanosecondsPerSecond : 1000000;
-    interfaces_.assign(1, interface);
-}
-
-bool PcapFile::NextClassic(Frame* frame)
+bool PcapFile::NextRecord(Frame *frame)
 {
     const uint64_t offset = position_;
-    uint8_t header[kClassicRecordHeaderLength];
-    if (offset == size_)
+    uint8_t header[kRecordHeaderSize];
+
+    if (left() == 0)
     {
         return false;
     }
-    if (!Read(header, sizeof header))
+    if (Read(header, sizeof(header)) != sizeof(header))
     {
         SetTruncated(offset);
         return false;
     }
+
     const uint32_t captured = U32(header + 8);
-    if (captured > kMaxRecordLength)
+
+    if (captured > kLongestFrame)
     {
-        Fail(offset, "has a record of " + std::to_string(captured) + " bytes, which no capture has", kRepairAdvice);
+        Fail(offset, "a frame of " + std::to_string(captured) + " bytes is not possible", kDamaged);
+    }
+    if (captured > left())
+    {
+        SetTruncated(offset);
+        return false;
     }
     record_.resize(captured);
-    if (!Read(record_.data(), captured))
+    if (Read(record_.data(), captured) != captured)
     {
         SetTruncated(offset);
         return false;
     }
-    const uint64_t units = interfaces_[0].units_per_second;
-    *frame = Frame();
-    frame->time_ns = U32(header) * kNanosecondsPerSecond + U32(header + 4) * (kNanosecondsPerSecond / units);
+    frame->time_ns = static_cast<uint64_t>(U32(header)) * kNanosecondsPerSecond +
+                     DecimalNanoseconds(U32(header + 4), interfaces_[0].resolution);
+    frame->interface_id = 0;
     frame->link_type = interfaces_[0].link_type;
     frame->data = record_.data();
     frame->captured_length = captured;
-    frame->original_length = U32(header + 12);
+    frame->original_length = std::max(captured, U32(header + 12));
     frame->offset = offset;
     return true;
 }
 
-// The block's type was read already. A section may have another byte order than the one before it.
-void PcapFile::ReadSectionHeader(uint64_t offset)
-{
-    uint8_t header[8];
-    if (!Read(header, sizeof header))
-    {
-        Fail(offset, "ends inside a section header", kRepairAdvice);
-    }
-    big_endian_ = false;
-    if (U32(header + 4) != kByteOrderMagic)
-    {
-        big_endian_ = true;
-    }
-    if (U32(header + 4) != kByteOrderMagic)
-    {
-        Fail(offset, "has a section header without the byte-order magic", kRepairAdvice);
-    }
-    const uint32_t length = U32(header);
-    if (length < 28 || length % 4 != 0 || length > kMaxRecordLength)
-    {
-        Fail(offset, "has a section header of " + std::to_string(length) + " bytes", kRepairAdvice);
-    }
-    record_.resize(length - kBlockOverhead);
-    if (!Read(record_.data(), record_.size()))
-    {
-        Fail(offset, "ends inside a section header", kRepairAdvice);
-    }
-    interfaces_.clear();
-}
-
-bool PcapFile::NextBlock(Frame* frame)
+// Reads the next block: what is between its header and its trailer is in record_, if it is one that matters. False at the
+// end.
+bool PcapFile::NextBlock(Block *block)
 {
     for (;;)
     {
-        const uint64_t offset = position_;
-        uint8_t header[8];
-        if (offset == size_)
+        uint8_t header[kBlockHeaderSize];
+        uint8_t trailer[kBlockTrailerSize];
+
+        block->offset = position_;
+        if (left() == 0)
         {
             return false;
         }
-        if (!Read(header, 4))
+        if (left() < sizeof(header) || Read(header, 4) != 4)
         {
-            SetTruncated(offset);
+            SetTruncated(block->offset);
             return false;
         }
-        const uint32_t type = U32(header);
-        if (type == kSectionHeaderBlock)
+        if (BigEndian32(header) == kSectionHeader)
         {
-            ReadSectionHeader(offset);
+            if (!ReadSectionHeader(block->offset, header))
+            {
+                SetTruncated(block->offset);
+                return false;
+            }
             continue;
         }
-        if (!Read(header + 4, 4))
+        if (Read(header + 4, 4) != 4)
         {
-            SetTruncated(offset);
+            SetTruncated(block->offset);
             return false;
         }
+        block->type = U32(header);
+
         const uint32_t length = U32(header + 4);
-        if (length < kBlockOverhead || length % 4 != 0 || length > kMaxRecordLength)
+        const bool read = block->type == kInterfaceBlock || block->type == kOldPacketBlock ||
+                          block->type == kSimplePacketBlock || block->type == kEnhancedPacketBlock;
+
+        if (length < kSmallestBlock || length % 4 != 0 || (read && length > kLongestBlock))
         {
-            Fail(offset, "has a block of " + std::to_string(length) + " bytes", kRepairAdvice);
+            Fail(block->offset, "a block of " + std::to_string(length) + " bytes is not possible", kDamaged);
         }
-        record_.resize(length - 8);
-        if (!Read(record_.data(), record_.size()))
+
+        const size_t body = length - kSmallestBlock;
+
+        if (left() < body + kBlockTrailerSize)
         {
-            SetTruncated(offset);
+            SetTruncated(block->offset);
             return false;
         }
-        if (U32(record_.data() + record_.size() - 4) != length)
+        record_.resize(read ? body : 0);
+        if (read ? Read(record_.data(), body) != body : !Skip(body))
         {
-            Fail(offset, "has a block whose two lengths differ", kRepairAdvice);
+            SetTruncated(block->offset);
+            return false;
         }
-        record_.resize(record_.size() - 4);
-        if (type == kInterfaceBlock)
+        if (Read(trailer, sizeof(trailer)) != sizeof(trailer))
         {
-            ReadInterface(offset, record_);
+            SetTruncated(block->offset);
+            return false;
         }
-        else if (type == kEnhancedPacketBlock)
+        if (U32(trailer) != length)
         {
-            return ReadEnhancedPacket(offset, frame);
+            Fail(block->offset, "a block does not end with its own length", kDamaged);
         }
-        else if (type == kSimplePacketBlock)
+        if (read)
         {
-            return ReadSimplePacket(offset, frame);
-        }
-        else if (type == kOldPacketBlock)
-        {
-            return ReadOldPacket(offset, frame);
+            return true;
         }
     }
 }
 
-void PcapFile::ReadInterface(uint64_t offset, const std::vector<uint8_t>& body)
+// `start`: its first four bytes, which have been read. False: the file ends inside it.
+bool PcapFile::ReadSectionHeader(uint64_t offset, const uint8_t *start)
 {
-    if (body.size() < 8)
+    uint8_t header[kSmallestSection - kBlockTrailerSize];
+    uint8_t trailer[kBlockTrailerSize];
+
+    std::copy_n(start, 4, header);
+    if (Read(header + 4, sizeof(header) - 4) != sizeof(header) - 4)
     {
-        Fail(offset, "has an interface description that is too short", kRepairAdvice);
+        return false;
     }
+    if (BigEndian32(header + 8) != kByteOrder && LittleEndian32(header + 8) != kByteOrder)
+    {
+        Fail(offset, "a section header has no valid byte order mark", kDamaged);
+    }
+    big_endian_ = BigEndian32(header + 8) == kByteOrder;
+
+    const uint32_t length = U32(header + 4);
+
+    if (length < kSmallestSection || length % 4 != 0)
+    {
+        Fail(offset, "a section header of " + std::to_string(length) + " bytes is not possible", kDamaged);
+    }
+    if (U16(header + 12) != 1)
+    {
+        Fail(offset, "the section has version " + std::to_string(U16(header + 12)) + " of the format",
+             "convert it with 'editcap -F pcap'");
+    }
+    if (!Skip(length - kSmallestSection) || Read(trailer, sizeof(trailer)) != sizeof(trailer))
+    {
+        return false;
+    }
+    if (U32(trailer) != length)
+    {
+        Fail(offset, "a section header does not end with its own length", kDamaged);
+    }
+    interfaces_.clear();
+    return true;
+}
+
+void PcapFile::ReadInterface(const Block &block)
+{
+    constexpr size_t kHeaderSize = 8;
     Interface interface;
-    interface.link_type = U16(body.data());
-    interface.snap_length = U32(body.data() + 4);
-    for (size_t at = 8; at + 4 <= body.size();)
+
+    if (record_.size() < kHeaderSize)
     {
-        const uint16_t code = U16(body.data() + at);
-        const uint16_t length = U16(body.data() + at + 2);
-        at += 4;
-        if (code == 0 || length > body.size() - at)
-        {
-            break;
-        }
-        if (code == kOptionTimeResolution && length >= 1)
-        {
-            interface.units_per_second = UnitsPerSecond(body[at]);
-        }
-        else if (code == kOptionTimeOffset && length >= 8)
-        {
-            interface.offset_seconds = static_cast<int64_t>(U64(body.data() + at));
-        }
-        at += (length + 3u) & ~3u;
+        Fail(block.offset, "an interface block is too short", kDamaged);
     }
-    if (interface.units_per_second == 0)
-    {
-        Fail(offset, "has an interface with a time resolution that is too fine", kRepairAdvice);
-    }
+    interface.link_type = U16(record_.data());
+    interface.snap_length = U32(record_.data() + 4);
+    ReadOptions(block, kHeaderSize, &interface);
     interfaces_.push_back(interface);
 }
 
-bool PcapFile::ReadEnhancedPacket(uint64_t offset, Frame* frame)
+void PcapFile::ReadOptions(const Block &block, size_t position, Interface *interface)
 {
-    if (record_.size() < 20)
+    constexpr size_t kOptionHeaderSize = 4;
+
+    while (record_.size() - position >= kOptionHeaderSize)
     {
-        Fail(offset, "has a packet block that is too short", kRepairAdvice);
+        const uint16_t code = U16(record_.data() + position);
+        const uint16_t length = U16(record_.data() + position + 2);
+        const size_t padded = (static_cast<size_t>(length) + 3) & ~static_cast<size_t>(3);
+
+        position += kOptionHeaderSize;
+        if (code == kEndOfOptions)
+        {
+            return;
+        }
+        if (padded > record_.size() - position)
+        {
+            Fail(block.offset, "an option is longer than its interface block", kDamaged);
+        }
+        if (code == kTimeResolution && length >= 1)
+        {
+            interface->binary_resolution = (record_[position] & 0x80) != 0;
+            interface->resolution = record_[position] & 0x7F;
+        }
+        else if (code == kTimeOffset && length >= 8)
+        {
+            interface->offset_seconds = static_cast<int64_t>(U64(record_.data() + position));
+        }
+        position += padded;
     }
-    *frame = Frame();
-    frame->interface_id = U32(record_.data());
-    frame->captured_length = U32(record_.data() + 12);
-    frame->original_length = U32(record_.data() + 16);
-    if (frame->interface_id >= interfaces_.size())
+}
+
+void PcapFile::ReadEnhancedPacket(const Block &block, Frame *frame)
+{
+    if (record_.size() < kEnhancedHeaderSize)
     {
-        Fail(offset, "has a packet of an interface that it does not describe", kRepairAdvice);
+        Fail(block.offset, "a packet block is too short", kDamaged);
     }
-    if (frame->captured_length > record_.size() - 20)
+
+    const uint8_t *header = record_.data();
+
+    SetPacket(block, U32(header), static_cast<uint64_t>(U32(header + 4)) << 32 | U32(header + 8), kEnhancedHeaderSize,
+              U32(header + 12), U32(header + 16), frame);
+}
+
+void PcapFile::ReadSimplePacket(const Block &block, Frame *frame)
+{
+    if (record_.size() < kSimpleHeaderSize)
     {
-        Fail(offset, "has a packet that is longer than its block", kRepairAdvice);
+        Fail(block.offset, "a packet block is too short", kDamaged);
     }
-    const Interface& interface = interfaces_[frame->interface_id];
-    const uint64_t units = uint64_t{U32(record_.data() + 4)} << 32 | U32(record_.data() + 8);
-    frame->time_ns = ToNanoseconds(units, interface.units_per_second) +
-                     static_cast<uint64_t>(interface.offset_seconds) * kNanosecondsPerSecond;
+
+    const uint32_t original = U32(record_.data());
+    const auto there = static_cast<uint32_t>(record_.size() - kSimpleHeaderSize);
+    const uint32_t snap = interfaces_.empty() ? 0 : interfaces_[0].snap_length;
+    const uint32_t captured = std::min({original, there, snap == 0 ? original : snap});
+
+    SetPacket(block, 0, 0, kSimpleHeaderSize, captured, original, frame);
+    frame->time_ns = 0;
+}
+
+void PcapFile::ReadOldPacket(const Block &block, Frame *frame)
+{
+    if (record_.size() < kOldHeaderSize)
+    {
+        Fail(block.offset, "a packet block is too short", kDamaged);
+    }
+
+    const uint8_t *header = record_.data();
+
+    SetPacket(block, U16(header), static_cast<uint64_t>(U32(header + 4)) << 32 | U32(header + 8), kOldHeaderSize,
+              U32(header + 12), U32(header + 16), frame);
+}
+
+void PcapFile::SetPacket(const Block &block, uint32_t interface_id, uint64_t timestamp, size_t header,
+                         uint32_t captured, uint32_t original, Frame *frame)
+{
+    if (interface_id >= interfaces_.size())
+    {
+        Fail(block.offset, "a packet is of interface " + std::to_string(interface_id) + ", which is not described",
+             kDamaged);
+    }
+    if (captured > record_.size() - header)
+    {
+        Fail(block.offset, "a packet is longer than its block", kDamaged);
+    }
+
+    const Interface &interface = interfaces_[interface_id];
+    const uint64_t time = interface.binary_resolution ? BinaryNanoseconds(timestamp, interface.resolution)
+                                                      : DecimalNanoseconds(timestamp, interface.resolution);
+
+    frame->time_ns = time + static_cast<uint64_t>(interface.offset_seconds) * kNanosecondsPerSecond;
+    frame->interface_id = interface_id;
     frame->link_type = interface.link_type;
-    frame->data = record_.data() + 20;
-    frame->offset = offset;
-    return true;
+    frame->data = record_.data() + header;
+    frame->captured_length = captured;
+    frame->original_length = std::max(captured, original);
+    frame->offset = block.offset;
 }
 
-bool PcapFile::ReadSimplePacket(uint64_t offset, Frame* frame)
+size_t PcapFile::Read(void *to, size_t length)
 {
-    if (record_.size() < 4 || interfaces_.empty())
-    {
-        Fail(offset, "has a simple packet block without a length or an interface", kRepairAdvice);
-    }
-    *frame = Frame();
-    frame->original_length = U32(record_.data());
-    frame->captured_length = frame->original_length;
-    const uint32_t snap_length = interfaces_[0].snap_length;
-    if (snap_length != 0 && frame->captured_length > snap_length)
-    {
-        frame->captured_length = snap_length;
-    }
-    if (frame->captured_length > record_.size() - 4)
-    {
-        Fail(offset, "has a packet that is longer than its block", kRepairAdvice);
-    }
-    frame->link_type = interfaces_[0].link_type;
-    frame->data = record_.data() + 4;
-    frame->offset = offset;
-    return true;
+    file_.read(static_cast<char *>(to), static_cast<std::streamsize>(length));
+
+    const auto read = static_cast<size_t>(file_.gcount());
+
+    position_ += read;
+    return read;
 }
 
-// The obsolete packet block: as the enhanced one, with 16 bits of interface and 16 bits of drop count.
-bool PcapFile::ReadOldPacket(uint64_t offset, Frame* frame)
+bool PcapFile::Skip(uint64_t length)
 {
-    if (record_.size() < 20)
+    if (length > left())
     {
-        Fail(offset, "has a packet block that is too short", kRepairAdvice);
+        position_ = size_;
+        return false;
     }
-    const uint32_t interface_id = U16(record_.data());
-    const uint32_t wide = interface_id;
-    if (big_endian_)
-    {
-        record_[0] = record_[1] = 0;
-        record_[2] = static_cast<uint8_t>(wide >> 8);
-        record_[3] = static_cast<uint8_t>(wide);
-    }
-    else
-    {
-        record_[2] = record_[3] = 0;
-    }
-    return ReadEnhancedPacket(offset, frame);
-}
-
-bool PcapFile::Read(void* to, size_t length)
-{
-    size_t done = 0;
-    while (done < length)
-    {
-        const ssize_t got = read(file_, static_cast<uint8_t*>(to) + done, length - done);
-        if (got < 0 && errno == EINTR)
-        {
-            continue;
-        }
-        if (got < 0)
-        {
-            Fail(position_, std::string("cannot be read: ") + std::strerror(errno), "Check the disk and try again.");
-        }
-        if (got == 0)
-        {
-            return false;
-        }
-        done += static_cast<size_t>(got);
-        position_ += static_cast<uint64_t>(got);
-    }
-    return true;
+    position_ += length;
+    file_.seekg(static_cast<std::streamoff>(position_));
+    return static_cast<bool>(file_);
 }
 
 void PcapFile::SetTruncated(uint64_t offset)
 {
-    truncated_ = Message(path_, offset, "breaks off inside a record",
-                         "What was before it was read. Capture again if the rest is needed.");
+    truncated_ = Describe(path_, offset, "the file ends inside this record",
+                          "what was before it has been read; copy the file again if it should be complete");
+    position_ = size_;
 }
 
-void PcapFile::Fail(uint64_t offset, const std::string& problem, const std::string& advice) const
+void PcapFile::Fail(uint64_t offset, const std::string &problem, const std::string &advice) const
 {
     throw PcapError(path_, offset, problem, advice);
 }
 
-uint16_t PcapFile::U16(const uint8_t* bytes) const
+uint16_t PcapFile::U16(const uint8_t *bytes) const
 {
-    return big_endian_ ? static_cast<uint16_t>(bytes[0] << 8 | bytes[1]) : static_cast<uint16_t>(bytes[1] << 8 | bytes[0]);
+    return static_cast<uint16_t>(big_endian_ ? bytes[0] << 8 | bytes[1] : bytes[1] << 8 | bytes[0]);
 }
 
-uint32_t PcapFile::U32(const uint8_t* bytes) const
+uint32_t PcapFile::U32(const uint8_t *bytes) const
 {
-    return big_endian_ ? uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3]
-                       : uint32_t{bytes[3]} << 24 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[1]} << 8 | bytes[0];
+    return big_endian_ ? BigEndian32(bytes) : LittleEndian32(bytes);
 }
 
-uint64_t PcapFile::U64(const uint8_t* bytes) const
+uint64_t PcapFile::U64(const uint8_t *bytes) const
 {
-    return big_endian_ ? uint64_t{U32(bytes)} << 32 | U32(bytes + 4) : uint64_t{U32(bytes + 4)} << 32 | U32(bytes);
+    const uint64_t first = U32(bytes);
+    const uint64_t second = U32(bytes + 4);
+
+    return big_endian_ ? first << 32 | second : second << 32 | first;
 }
 
 } // namespace sim::sources

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -59,35 +60,48 @@ private:
     struct Interface
     {
         uint16_t link_type = 0;
-        uint32_t snap_length = 0;
-        uint64_t units_per_second = 1000000;
+        uint32_t snap_length = 0; // 0: none
+        bool binary_resolution = false;
+        uint8_t resolution = 6; // a time unit is 10 or 2 to the power of minus this
         int64_t offset_seconds = 0;
     };
 
-    bool NextClassic(Frame* frame);
-    bool NextBlock(Frame* frame);
-    void ReadHeader();
-    void ReadSectionHeader(uint64_t offset);
-    void ReadInterface(uint64_t offset, const std::vector<uint8_t>& body);
-    bool ReadEnhancedPacket(uint64_t offset, Frame* frame);
-    bool ReadSimplePacket(uint64_t offset, Frame* frame);
-    bool ReadOldPacket(uint64_t offset, Frame* frame);
+    struct Block
+    {
+        uint32_t type = 0;
+        uint64_t offset = 0; // of the block in the file
+    };
 
-    bool Read(void* to, size_t length);
+    void ReadFileHeader();
+    void ReadClassicHeader(const uint8_t *magic);
+    bool NextRecord(Frame *frame);
+    bool NextBlock(Block *block);
+    bool ReadSectionHeader(uint64_t offset, const uint8_t *start);
+    void ReadInterface(const Block &block);
+    void ReadOptions(const Block &block, size_t position, Interface *interface);
+    void ReadEnhancedPacket(const Block &block, Frame *frame);
+    void ReadSimplePacket(const Block &block, Frame *frame);
+    void ReadOldPacket(const Block &block, Frame *frame);
+    void SetPacket(const Block &block, uint32_t interface_id, uint64_t timestamp, size_t header, uint32_t captured,
+                   uint32_t original, Frame *frame);
+
+    size_t Read(void *to, size_t length);
+    bool Skip(uint64_t length);
+    uint64_t left() const { return size_ - position_; }
     void SetTruncated(uint64_t offset);
-    [[noreturn]] void Fail(uint64_t offset, const std::string& problem, const std::string& advice) const;
-    uint16_t U16(const uint8_t* bytes) const;
-    uint32_t U32(const uint8_t* bytes) const;
-    uint64_t U64(const uint8_t* bytes) const;
+    [[noreturn]] void Fail(uint64_t offset, const std::string &problem, const std::string &advice) const;
+    uint16_t U16(const uint8_t *bytes) const;
+    uint32_t U32(const uint8_t *bytes) const;
+    uint64_t U64(const uint8_t *bytes) const;
 
     std::string path_;
     std::string truncated_;
-    int file_ = -1;
+    std::ifstream file_;
     uint64_t size_ = 0;
     uint64_t position_ = 0;
-    bool next_generation_ = false;
+    bool blocks_ = false; // pcapng
     bool big_endian_ = false;
-    std::vector<Interface> interfaces_;
+    std::vector<Interface> interfaces_; // of the section; a classic file has one
     std::vector<uint8_t> record_;
 };
 

@@ -5,45 +5,48 @@
 
 #include "types.h"
 
-#define HOST_INTERLOCKED_EXCHANGE(suffix, order, type, bits)                                                           \
-    FORCEINLINE type InterlockedExchange##bits##suffix(type volatile *Target, type Value)                              \
+// Windows writes the width of a type behind the suffix, of a bitwise operation before it, and "Pointer" before it.
+
+#define HOST_INTERLOCKED_EXCHANGE(before, suffix, after, order, type)                                                  \
+    FORCEINLINE type InterlockedExchange##before##suffix##after(type volatile *Target, type Value)                     \
     {                                                                                                                  \
         return __atomic_exchange_n(Target, Value, order);                                                              \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedCompareExchange##bits##suffix(type volatile *Destination, type Exchange,               \
-                                                              type Comperand)                                          \
+    FORCEINLINE type InterlockedCompareExchange##before##suffix##after(type volatile *Destination, type Exchange,      \
+                                                                       type Comperand)                                 \
     {                                                                                                                  \
         type Expected = Comperand;                                                                                     \
         __atomic_compare_exchange_n(Destination, &Expected, Exchange, 0, order, HOST_FAILURE_ORDER_##suffix);          \
         return Expected;                                                                                               \
     }
 
-#define HOST_INTERLOCKED_ARITHMETIC(suffix, order, type, bits)                                                         \
-    FORCEINLINE type InterlockedIncrement##bits##suffix(type volatile *Addend)                                         \
+#define HOST_INTERLOCKED_INTEGER(suffix, width, order, type)                                                           \
+    HOST_INTERLOCKED_EXCHANGE(, suffix, width, order, type)                                                            \
+    FORCEINLINE type InterlockedIncrement##suffix##width(type volatile *Addend)                                        \
     {                                                                                                                  \
         return __atomic_add_fetch(Addend, 1, order);                                                                   \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedDecrement##bits##suffix(type volatile *Addend)                                         \
+    FORCEINLINE type InterlockedDecrement##suffix##width(type volatile *Addend)                                        \
     {                                                                                                                  \
         return __atomic_sub_fetch(Addend, 1, order);                                                                   \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedExchangeAdd##bits##suffix(type volatile *Addend, type Value)                           \
+    FORCEINLINE type InterlockedExchangeAdd##suffix##width(type volatile *Addend, type Value)                          \
     {                                                                                                                  \
         return __atomic_fetch_add(Addend, Value, order);                                                               \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedAdd##bits##suffix(type volatile *Addend, type Value)                                   \
+    FORCEINLINE type InterlockedAdd##suffix##width(type volatile *Addend, type Value)                                  \
     {                                                                                                                  \
         return __atomic_add_fetch(Addend, Value, order);                                                               \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedAnd##bits##suffix(type volatile *Destination, type Value)                              \
+    FORCEINLINE type InterlockedAnd##width##suffix(type volatile *Destination, type Value)                             \
     {                                                                                                                  \
         return __atomic_fetch_and(Destination, Value, order);                                                          \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedOr##bits##suffix(type volatile *Destination, type Value)                               \
+    FORCEINLINE type InterlockedOr##width##suffix(type volatile *Destination, type Value)                              \
     {                                                                                                                  \
         return __atomic_fetch_or(Destination, Value, order);                                                           \
     }                                                                                                                  \
-    FORCEINLINE type InterlockedXor##bits##suffix(type volatile *Destination, type Value)                              \
+    FORCEINLINE type InterlockedXor##width##suffix(type volatile *Destination, type Value)                             \
     {                                                                                                                  \
         return __atomic_fetch_xor(Destination, Value, order);                                                          \
     }
@@ -54,24 +57,20 @@
 #define HOST_FAILURE_ORDER_Release __ATOMIC_RELAXED
 #define HOST_FAILURE_ORDER_NoFence __ATOMIC_RELAXED
 
-#define HOST_INTERLOCKED(type, bits)                                                                                   \
-    HOST_INTERLOCKED_EXCHANGE(, __ATOMIC_SEQ_CST, type, bits)                                                          \
-    HOST_INTERLOCKED_EXCHANGE(Acquire, __ATOMIC_ACQUIRE, type, bits)                                                   \
-    HOST_INTERLOCKED_EXCHANGE(Release, __ATOMIC_RELEASE, type, bits)                                                   \
-    HOST_INTERLOCKED_EXCHANGE(NoFence, __ATOMIC_RELAXED, type, bits)                                                   \
-    HOST_INTERLOCKED_ARITHMETIC(, __ATOMIC_SEQ_CST, type, bits)                                                        \
-    HOST_INTERLOCKED_ARITHMETIC(Acquire, __ATOMIC_ACQUIRE, type, bits)                                                 \
-    HOST_INTERLOCKED_ARITHMETIC(Release, __ATOMIC_RELEASE, type, bits)                                                 \
-    HOST_INTERLOCKED_ARITHMETIC(NoFence, __ATOMIC_RELAXED, type, bits)
+#define HOST_INTERLOCKED(width, type)                                                                                  \
+    HOST_INTERLOCKED_INTEGER(, width, __ATOMIC_SEQ_CST, type)                                                          \
+    HOST_INTERLOCKED_INTEGER(Acquire, width, __ATOMIC_ACQUIRE, type)                                                   \
+    HOST_INTERLOCKED_INTEGER(Release, width, __ATOMIC_RELEASE, type)                                                   \
+    HOST_INTERLOCKED_INTEGER(NoFence, width, __ATOMIC_RELAXED, type)
 
-HOST_INTERLOCKED(CHAR, 8)
-HOST_INTERLOCKED(SHORT, 16)
-HOST_INTERLOCKED(LONG, )
-HOST_INTERLOCKED(LONG64, 64)
-HOST_INTERLOCKED_EXCHANGE(, __ATOMIC_SEQ_CST, PVOID, Pointer)
-HOST_INTERLOCKED_EXCHANGE(Acquire, __ATOMIC_ACQUIRE, PVOID, Pointer)
-HOST_INTERLOCKED_EXCHANGE(Release, __ATOMIC_RELEASE, PVOID, Pointer)
-HOST_INTERLOCKED_EXCHANGE(NoFence, __ATOMIC_RELAXED, PVOID, Pointer)
+HOST_INTERLOCKED(8, CHAR)
+HOST_INTERLOCKED(16, SHORT)
+HOST_INTERLOCKED(, LONG)
+HOST_INTERLOCKED(64, LONG64)
+HOST_INTERLOCKED_EXCHANGE(Pointer, , , __ATOMIC_SEQ_CST, PVOID)
+HOST_INTERLOCKED_EXCHANGE(Pointer, Acquire, , __ATOMIC_ACQUIRE, PVOID)
+HOST_INTERLOCKED_EXCHANGE(Pointer, Release, , __ATOMIC_RELEASE, PVOID)
+HOST_INTERLOCKED_EXCHANGE(Pointer, NoFence, , __ATOMIC_RELAXED, PVOID)
 
 FORCEINLINE UCHAR InterlockedBitTestAndSet(LONG volatile *Base, LONG Bit)
 {

@@ -6,6 +6,7 @@
 #include "kext_test.h"
 #include "queue_device.h"
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -142,8 +143,8 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
 
     ~EncodedVectors() override
     {
-        device_.reset();
         EventsUninitialize(&events_);
+        device_.reset();
     }
 
     NTSTATUS Encode(const Vector &vector)

@@ -181,6 +181,8 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
     UINT64 filter = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
 
+    const ClassifyInput input = Input();
+
     callout.classify = [](const ClassifyCall &call) { call.Block(); };
     for (int i = 0; i < 2; ++i)
     {
@@ -194,7 +196,7 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
                 input.metadata = &own;
                 while (!stop)
                 {
-                    (engine().Classify(input).action == ClassifyResult::kBlock ? blocked : permitted).fetch_add(1);
+                    (engine().Classify(own_input).action == ClassifyResult::kBlock ? blocked : permitted).fetch_add(1);
                 }
             });
     }

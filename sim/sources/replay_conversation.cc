@@ -1,0 +1,164 @@
+#include "sources/replay_conversation.h"
+
+#include <utility>
+
+namespace sim::sources {
+namespace {
+
+using net::Direction;
+using net::OutcomeKind;
+
+size_t Index(Direction direction)
+{
+    return static_cast<size_t>(direction);
+}
+
+Direction Opposite(Direction direction)
+{
+    return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;
+}
+
+} // namespace
+
+void ReplayCounts::Wake() const
+{
+    if (awaited.load(std::memory_order_seq_cst))
+    {
+        wake();
+    }
+}
+
+void ReplayConversation::Authorized(net::Flow &, OutcomeKind kind)
+{
+    kind_ = kind;
+}
+
+void ReplayConversation::Leaving(net::Flow &flow, net::Packet &packet)
+{
+    Segment(flow, Direction::kOutbound, packet);
+}
+
+void ReplayConversation::Arrived(net::Flow &flow, net::Packet &packet)
+{
+    Segment(flow, Direction::kInbound, packet);
+}
+
+void ReplayConversation::Ended(net::Flow &flow, const net::PacketResult &result)
+{
+    const bool goes_on = flow.identity().loopback && result.direction == Direction::kOutbound &&
+                         result.kind == OutcomeKind::kPermitted;
+
+    redirected_ = redirected_ || result.kind == OutcomeKind::kRedirected;
+    if (goes_on)
+    {
+        return; // what becomes of it is told where it comes in
+    }
+    net::Count(result.withheld ? &counts_->packets_withheld : &counts_->packets[static_cast<size_t>(result.kind)]);
+    counts_->outstanding_packets.fetch_sub(1, std::memory_order_seq_cst);
+    counts_->Wake();
+}
+
+void ReplayConversation::LoopedBack(net::Flow &flow, net::PacketPtr packet)
+{
+    const net::IpPacketInfo &info = packet->info();
+    const bool begins = !std::exchange(far_begun_, true);
+    net::Core &core = flow.core();
+    net::Job *job = core.NewJob();
+
+    job->direction = Direction::kInbound;
+    job->offer_always = true;
+    job->authorize = begins || info.protocol == net::kProtocolUdp ||
+                     (info.protocol == net::kProtocolTcp && (info.tcp_flags & net::kTcpSyn) != 0);
+    job->authorize = job->authorize && far_end_->identity().direction == Direction::kInbound;
+    job->packet = std::move(packet);
+    far_end_->Submit(job);
+}
+
+void ReplayConversation::DatagramIndicated(net::Flow &, Direction direction, uint32_t payload)
+{
+    net::Count(&(direction == Direction::kOutbound ? counts_->udp_sent : counts_->udp_received)[family_index_],
+               payload);
+}
+
+void ReplayConversation::Closing(net::Flow &flow)
+{
+    for (const Direction direction : {Direction::kOutbound, Direction::kInbound})
+    {
+        StreamAssembly &stream = streams_[Index(direction)];
+
+        stream.Finish([&](const uint8_t *bytes, size_t length) { Indicate(flow, direction, bytes, length, nullptr); });
+        net::Count(&counts_->gaps, stream.gaps());
+        net::Count(&counts_->gap_bytes, stream.gap_bytes());
+    }
+    if (counted_)
+    {
+        const OutcomeKind kind =
+            kind_ == OutcomeKind::kPermitted && redirected_ ? OutcomeKind::kRedirected : kind_;
+
+        net::Count(&counts_->conversations[static_cast<size_t>(kind)]);
+    }
+    far_end_ = net::FlowRef();
+    counts_->open_flows.fetch_sub(1, std::memory_order_seq_cst);
+    counts_->Wake();
+}
+
+// Shows the stream layer what is new in a segment, or was waiting for its acknowledgment.
+void ReplayConversation::Segment(net::Flow &flow, Direction direction, net::Packet &packet)
+{
+    const net::IpPacketInfo &info = packet.info();
+
+    if (!counted_ || info.protocol != net::kProtocolTcp || !info.has_transport() || info.fragment ||
+        (info.tcp_flags & net::kTcpRst) != 0)
+    {
+        return;
+    }
+
+    const Direction opposite = Opposite(direction);
+    const uint32_t sequence = info.sequence + ((info.tcp_flags & net::kTcpSyn) != 0 ? 1 : 0);
+    StreamAssembly &stream = streams_[Index(direction)];
+
+    stream.Begin(sequence);
+    if (info.payload_length != 0)
+    {
+        stream.Add(sequence, packet.bytes() + info.payload_offset(), info.payload_length,
+                   [&](const uint8_t *bytes, size_t length) { Indicate(flow, direction, bytes, length, &packet); });
+    }
+    if ((info.tcp_flags & net::kTcpAck) != 0)
+    {
+        streams_[Index(opposite)].Acknowledge(info.acknowledgment, [&](const uint8_t *bytes, size_t length) {
+            Indicate(flow, opposite, bytes, length, nullptr);
+        });
+    }
+    if ((info.tcp_flags & net::kTcpFin) != 0)
+    {
+        stream.SetEnd(sequence + info.payload_length);
+        if (!std::exchange(disconnected_[Index(direction)], true))
+        {
+            flow.IndicateDisconnect(direction);
+        }
+    }
+}
+
+// packet: that the bytes may lie in.
+void ReplayConversation::Indicate(net::Flow &flow, Direction direction, const uint8_t *bytes, size_t length,
+                                  net::Packet *packet)
+{
+    net::Count(&(direction == Direction::kOutbound ? counts_->tcp_sent : counts_->tcp_received)[family_index_],
+               length);
+    if (packet != nullptr && bytes >= packet->bytes() && bytes < packet->bytes() + packet->length())
+    {
+        flow.IndicatePayload(direction, *packet, static_cast<uint32_t>(bytes - packet->bytes()),
+                             static_cast<uint32_t>(length));
+        return;
+    }
+
+    const net::PacketPtr copy = flow.core().NewPacket(length);
+
+    if (copy != nullptr)
+    {
+        std::copy_n(bytes, length, copy->bytes());
+        flow.IndicatePayload(direction, *copy, 0, static_cast<uint32_t>(length));
+    }
+}
+
+} // namespace sim::sources

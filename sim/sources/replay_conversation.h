@@ -1,0 +1,72 @@
+// A conversation of a capture: what the layers above the IP packet layers are shown of it, and what became of it.
+//
+// Concurrency: the counters are for all threads; the rest belongs to the thread that works on the conversation's flow.
+#pragma once
+
+#include "net/core.h"
+#include "sources/stream_assembly.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace sim::sources {
+
+// Of all conversations of a replay.
+struct ReplayCounts
+{
+    std::atomic<uint64_t> tcp_sent[2]{}; // IPv4, IPv6
+    std::atomic<uint64_t> tcp_received[2]{};
+    std::atomic<uint64_t> udp_sent[2]{};
+    std::atomic<uint64_t> udp_received[2]{};
+    std::atomic<uint64_t> gaps{0};
+    std::atomic<uint64_t> gap_bytes{0};
+    std::atomic<uint64_t> conversations[5]{}; // by OutcomeKind
+    std::atomic<uint64_t> packets[5]{}; // by OutcomeKind
+    std::atomic<uint64_t> packets_withheld{0};
+
+    std::atomic<uint64_t> outstanding_packets{0};
+    std::atomic<uint64_t> open_flows{0};
+    std::atomic<bool> awaited{false}; // somebody waits for the two above
+    std::function<void()> wake;
+
+    void Wake() const;
+};
+
+class ReplayConversation final : public net::Conversation
+{
+  public:
+    ReplayConversation(std::shared_ptr<ReplayCounts> counts, uint8_t family, bool counted)
+        : counts_(std::move(counts)), family_index_(family == net::kIpv6 ? 1 : 0), counted_(counted)
+    {
+    }
+
+    // A looped packet that was let out comes in by this flow. Before the first packet.
+    void SetFarEnd(net::FlowRef far_end) { far_end_ = std::move(far_end); }
+
+    void Authorized(net::Flow &flow, net::OutcomeKind kind) override;
+    void Leaving(net::Flow &flow, net::Packet &packet) override;
+    void Arrived(net::Flow &flow, net::Packet &packet) override;
+    void Ended(net::Flow &flow, const net::PacketResult &result) override;
+    void LoopedBack(net::Flow &flow, net::PacketPtr packet) override;
+    void DatagramIndicated(net::Flow &flow, net::Direction direction, uint32_t payload) override;
+    void Closing(net::Flow &flow) override;
+
+  private:
+    void Segment(net::Flow &flow, net::Direction direction, net::Packet &packet);
+    void Indicate(net::Flow &flow, net::Direction direction, const uint8_t *bytes, size_t length,
+                  net::Packet *packet);
+
+    const std::shared_ptr<ReplayCounts> counts_;
+    const size_t family_index_;
+    const bool counted_; // a conversation of TCP or UDP
+    bool redirected_ = false;
+    bool far_begun_ = false;
+    bool disconnected_[2] = {};
+    net::OutcomeKind kind_ = net::OutcomeKind::kPendingTimeout;
+    StreamAssembly streams_[2]; // by direction
+    net::FlowRef far_end_;
+};
+
+} // namespace sim::sources
