@@ -279,6 +279,15 @@ class FlowRef
     FlowRef(const FlowRef &) = delete;
     FlowRef &operator=(const FlowRef &) = delete;
 
+    FlowRef Share() const
+    {
+        if (flow_ != nullptr)
+        {
+            flow_->AddReference();
+        }
+        return FlowRef(flow_);
+    }
+
     Flow *get() const { return flow_; }
     Flow *operator->() const { return flow_; }
     explicit operator bool() const { return flow_ != nullptr; }

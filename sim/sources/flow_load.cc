@@ -1,180 +1,266 @@
 #include "sources/flow_load.h"
 
+#include "net/ip_packet.h"
+
+#include "machine.h"
+#include "nt/scheduler.h"
+
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 namespace sim::sources {
-
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kWaitSlice(50);
 
-// Addresses of 10.0.0.0/8 or fd00::/8 that count up: a remote endpoint of its own for each flow.
-net::FlowSpec SpecOf(const FlowLoadOptions& options, uint64_t index)
-{
-    net::FlowSpec spec;
-    spec.protocol = options.protocol;
-    spec.process_id = options.process_id;
-    spec.local.family = spec.remote.family = options.ip_version;
-    const size_t last = options.ip_version == 4 ? 3 : 15;
-    spec.local.address[0] = spec.remote.address[0] = options.ip_version == 4 ? 10 : 0xFD;
-    spec.local.address[last] = 1;
-    spec.remote.address[last - 2] = static_cast<uint8_t>(0x80 | (index >> 16 & 0x7F));
-    spec.remote.address[last - 1] = static_cast<uint8_t>(index >> 8);
-    spec.remote.address[last] = static_cast<uint8_t>(index);
-    spec.local.port = static_cast<uint16_t>(1024 + index % 64000);
-    spec.remote.port = static_cast<uint16_t>(443 + (index >> 23));
-    if (options.protocol == 17)
-    {
-        spec.payload.assign(options.payload_length, 0);
-    }
-    return spec;
-}
-
-void Exchange(net::Stack& stack, net::FlowId flow, const FlowLoadOptions& options, const std::vector<uint8_t>& payload)
-{
-    for (uint32_t packet = 0; packet < options.packets_per_connection; ++packet)
-    {
-        if (packet % 2 == 0)
-        {
-            stack.Send(flow, payload.data(), payload.size(), {});
-        }
-        else
-        {
-            stack.Receive(flow, payload.data(), payload.size(), {});
-        }
-    }
-}
+// Remote endpoints that differ, and local ports that are used again as late as possible.
+constexpr uint32_t kFirstRemoteV4 = 0x0B000001; // 11.0.0.1
+constexpr uint16_t kRemotePort = 443;
+constexpr uint16_t kFirstLocalPort = 1024;
+constexpr uint64_t kLocalPorts = 65536 - kFirstLocalPort;
 
 } // namespace
 
-// Counts outcomes, and lets the loading thread wait until enough of them are known.
-class FlowLoad::Tally
+// The flows of one run.
+class FlowLoad::Batch
 {
-public:
-    void Count(uint64_t flow, net::OutcomeKind kind)
+  public:
+    Batch(Machine &machine, const FlowLoadOptions &options, std::atomic<bool> *stop)
+        : machine_(machine), stack_(machine.net()), options_(options), stop_(stop),
+          payload_(std::max<size_t>(options.payload_length, 1), uint8_t{0x5A}), slots_(options.in_flight)
     {
+        spec_.protocol = options.protocol;
+        spec_.process_id = options.process_id;
+        spec_.local.family = options.ip_version;
+        spec_.remote.family = options.ip_version;
+        spec_.remote.port = kRemotePort;
+        SetAddress(&spec_.local.address, 0x0A000002);
+        if (options.protocol != net::kProtocolTcp)
+        {
+            spec_.payload.assign(options.payload_length, 0x5A);
+        }
+        for (Slot &slot : slots_)
+        {
+            slot.batch = this;
+            free_.push_back(&slot);
+        }
+    }
+
+    FlowLoadResult Run()
+    {
+        const auto start = std::chrono::steady_clock::now();
+
+        for (uint64_t number = 0; number < options_.connections && !stop_->load(); ++number)
+        {
+            while (free_.empty() && !stop_->load())
+            {
+                Collect();
+            }
+            if (!free_.empty())
+            {
+                Begin(number);
+            }
+        }
+        while (free_.size() != slots_.size())
+        {
+            if (stop_->load())
+            {
+                Abandon();
+            }
+            Collect();
+        }
+        result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        return result_;
+    }
+
+  private:
+    enum State : uint8_t
+    {
+        kBegun,
+        kReturned, // Connect has; the outcome is open
+        kDecided // the outcome came while Connect was running
+    };
+
+    struct Slot
+    {
+        Batch *batch = nullptr;
+        std::atomic<uint8_t> state{kBegun};
+        net::OutcomeKind kind = net::OutcomeKind::kPermitted;
+        net::FlowId flow = 0;
+        std::chrono::steady_clock::time_point begun;
+        bool in_use = false; // of the running thread
+    };
+
+    void SetAddress(net::Endpoint *endpoint, uint32_t number) { SetAddress(&endpoint->address, number); }
+
+    void SetAddress(std::array<uint8_t, 16> *address, uint32_t number)
+    {
+        const size_t last = options_.ip_version == net::kIpv6 ? 16 : 4;
+
+        if (options_.ip_version == net::kIpv6)
+        {
+            (*address)[0] = 0xFD;
+            (*address)[1] = 0x01;
+        }
+        for (size_t i = 0; i < 4; ++i)
+        {
+            (*address)[last - 1 - i] = static_cast<uint8_t>(number >> (8 * i));
+        }
+    }
+
+    void Begin(uint64_t number)
+    {
+        Slot *slot = free_.back();
+
+        free_.pop_back();
+        slot->in_use = true;
+        slot->begun = std::chrono::steady_clock::now();
+        slot->state.store(kBegun, std::memory_order_relaxed);
+        spec_.local.port = static_cast<uint16_t>(kFirstLocalPort + number % kLocalPorts);
+        SetAddress(&spec_.remote, kFirstRemoteV4 + static_cast<uint32_t>(number));
+        slot->flow = stack_.Connect(spec_, [slot](const net::Outcome &outcome) { slot->batch->Decided(slot, outcome); });
+        if (slot->state.exchange(kReturned, std::memory_order_acq_rel) == kDecided)
+        {
+            End(slot);
+        }
+    }
+
+    // On any thread.
+    void Decided(Slot *slot, const net::Outcome &outcome)
+    {
+        slot->kind = outcome.kind;
+        if (slot->state.exchange(kDecided, std::memory_order_acq_rel) == kBegun)
+        {
+            return;
+        }
+
         const std::lock_guard<std::mutex> lock(mutex_);
-        switch (kind)
+
+        decided_.push_back(slot);
+        if (decided_.size() == 1)
+        {
+            machine_.scheduler().Wake();
+        }
+    }
+
+    // Ends flows that were decided on other threads, and waits for one.
+    void Collect()
+    {
+        const auto ready = [this] {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            return !decided_.empty() || stop_->load();
+        };
+
+        if (!ready())
+        {
+            machine_.scheduler().WaitUntil(ready, kWaitSlice);
+        }
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            collected_.swap(decided_);
+        }
+        for (Slot *slot : collected_)
+        {
+            End(slot);
+        }
+        collected_.clear();
+    }
+
+    // Gives flows up that are not decided: closing them decides.
+    void Abandon()
+    {
+        for (Slot &slot : slots_)
+        {
+            if (slot.in_use)
+            {
+                stack_.Close(slot.flow);
+            }
+        }
+    }
+
+    void End(Slot *slot)
+    {
+        if (options_.in_flight == 1)
+        {
+            result_.latencies.push_back(
+                std::chrono::duration<float, std::micro>(std::chrono::steady_clock::now() - slot->begun).count());
+        }
+        switch (slot->kind)
         {
         case net::OutcomeKind::kPermitted:
             ++result_.permitted;
-            break;
-        case net::OutcomeKind::kBlocked:
-            ++result_.blocked;
+            SendPackets(slot->flow);
             break;
         case net::OutcomeKind::kRedirected:
             ++result_.redirected;
+            SendPackets(slot->flow);
+            break;
+        case net::OutcomeKind::kBlocked:
+            ++result_.blocked;
             break;
         case net::OutcomeKind::kDropped:
         case net::OutcomeKind::kPendingTimeout:
             ++result_.dropped;
             break;
         }
-        ++decided_;
-        newly_decided_.push_back(flow);
-        if (decided_ >= wanted_)
+        if (options_.close || slot->kind != net::OutcomeKind::kPermitted)
         {
-            changed_.notify_one();
+            stack_.Close(slot->flow);
+        }
+        slot->in_use = false;
+        free_.push_back(slot);
+    }
+
+    void SendPackets(net::FlowId flow)
+    {
+        for (uint32_t i = 0; i < options_.packets_per_connection; ++i)
+        {
+            if (i % 2 == 0)
+            {
+                stack_.Send(flow, payload_.data(), options_.payload_length, nullptr);
+            }
+            else
+            {
+                stack_.Receive(flow, payload_.data(), options_.payload_length, nullptr);
+            }
         }
     }
 
-    void Stop()
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        stopped_ = true;
-        changed_.notify_one();
-    }
-
-    // The flows that were decided since the last call, once `count` are decided in all; false: stopped. The waiting
-    // thread is woken once, not for every flow.
-    bool WaitUntilDecided(uint64_t count, std::vector<uint64_t>* flows)
-    {
-        std::unique_lock<std::mutex> lock(mutex_);
-        wanted_ = count;
-        changed_.wait(lock, [&] { return stopped_ || decided_ >= count; });
-        wanted_ = UINT64_MAX;
-        flows->swap(newly_decided_);
-        return !stopped_;
-    }
-
-    FlowLoadResult result() const
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        return result_;
-    }
-
-private:
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
-    std::vector<uint64_t> newly_decided_;
+    Machine &machine_;
+    net::Stack &stack_;
+    const FlowLoadOptions options_;
+    std::atomic<bool> *stop_;
+    net::FlowSpec spec_;
+    const std::vector<uint8_t> payload_;
+    std::vector<Slot> slots_;
+    std::vector<Slot *> free_;
+    std::vector<Slot *> collected_;
     FlowLoadResult result_;
-    uint64_t decided_ = 0;
-    uint64_t wanted_ = UINT64_MAX;
-    bool stopped_ = false;
+
+    std::mutex mutex_;
+    std::vector<Slot *> decided_; // under mutex_
 };
 
-FlowLoad::FlowLoad(Machine& machine, const FlowLoadOptions& options)
-    : machine_(machine), options_(options), tally_(std::make_shared<Tally>())
+FlowLoad::FlowLoad(Machine &machine, const FlowLoadOptions &options) : machine_(machine), options_(options)
 {
+    options_.in_flight = std::max<uint32_t>(options_.in_flight, 1);
 }
-
-FlowLoad::~FlowLoad() = default;
 
 FlowLoadResult FlowLoad::Run()
 {
     const Machine::Scope scope(machine_);
-    net::Stack& stack = machine_.net();
-    const std::vector<uint8_t> payload(options_.payload_length, 0);
-    const Clock::time_point start = Clock::now();
-    std::vector<net::FlowId> flows(options_.connections);
-    std::vector<uint64_t> decided;
-    std::vector<float> latencies;
-    uint64_t started = 0;
-    uint64_t finished = 0;
-    while (finished < options_.connections)
-    {
-        const Clock::time_point connecting = Clock::now();
-        while (started < options_.connections && started - finished < options_.in_flight)
-        {
-            flows[started] = stack.Connect(SpecOf(options_, started),
-                                           [tally = tally_, flow = started](const net::Outcome& outcome) {
-                                               tally->Count(flow, outcome.kind);
-                                           });
-            ++started;
-        }
-        const uint64_t half = std::min(started, finished + (options_.in_flight + 1) / 2);
-        decided.clear();
-        if (!tally_->WaitUntilDecided(half, &decided))
-        {
-            break;
-        }
-        if (options_.in_flight == 1)
-        {
-            latencies.push_back(std::chrono::duration<float, std::micro>(Clock::now() - connecting).count());
-        }
-        for (const uint64_t flow : decided)
-        {
-            Exchange(stack, flows[flow], options_, payload);
-            if (options_.close)
-            {
-                stack.Close(flows[flow]);
-            }
-        }
-        finished += decided.size();
-    }
-    FlowLoadResult result = tally_->result();
-    result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    result.latencies = std::move(latencies);
-    return result;
+
+    return Batch(machine_, options_, &stop_).Run();
 }
 
 void FlowLoad::Stop()
 {
-    tally_->Stop();
+    stop_.store(true);
+    machine_.scheduler().Wake();
 }
 
 } // namespace sim::sources

@@ -1,8 +1,8 @@
 // Scripted load: many flows of one kind from the calling thread, with a bound on flows in the air.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "machine.h"
@@ -36,7 +36,6 @@ class FlowLoad
 {
 public:
     FlowLoad(Machine& machine, const FlowLoadOptions& options);
-    ~FlowLoad();
 
     FlowLoad(const FlowLoad&) = delete;
     FlowLoad& operator=(const FlowLoad&) = delete;
@@ -48,11 +47,11 @@ public:
     void Stop(); // from any thread
 
 private:
-    class Tally;
+    class Batch;
 
     Machine& machine_;
-    const FlowLoadOptions options_;
-    const std::shared_ptr<Tally> tally_; // outcomes may come after this is gone
+    FlowLoadOptions options_;
+    std::atomic<bool> stop_{false};
 };
 
 } // namespace sim::sources

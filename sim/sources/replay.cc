@@ -368,18 +368,13 @@ void Replay::Session::PlayLooped(const IpPacketInfo &info, net::PacketPtr packet
     const bool conversation = info.has_transport() && !info.fragment;
     bool near_made = false;
     bool far_made = false;
+    Entry &far_end = EntryOf(info, Direction::kInbound, true, &far_made);
+    Entry &near_end = EntryOf(info, Direction::kOutbound, true, &near_made);
 
-    EntryOf(info, Direction::kInbound, true, &far_made);
-
-    Entry &near_end = EntryOf(info, Direction::kOutbound, true, &near_made); // may move the other in memory
-    Entry &far_end = entries_[KeyOf(info, Direction::kInbound)];
-
-    if (near_made || far_made)
+    if ((near_made || far_made) && near_end.flow && far_end.flow)
     {
-        near_end.flow->AddReference();
-        far_end.flow->AddReference();
-        near_end.conversation->SetFarEnd(net::FlowRef(far_end.flow.get()));
-        far_end.conversation->SetFarEnd(net::FlowRef(near_end.flow.get()));
+        near_end.conversation->SetFarEnd(far_end.flow.Share());
+        far_end.conversation->SetFarEnd(near_end.flow.Share());
     }
     if (near_made && conversation && info.protocol == net::kProtocolTcp)
     {
@@ -390,7 +385,14 @@ void Replay::Session::PlayLooped(const IpPacketInfo &info, net::PacketPtr packet
         ++summary_.udp_conversations;
     }
     far_end.begun = true;
-    Submit(&near_end, Direction::kOutbound, std::move(packet));
+    if (far_end.flow)
+    {
+        Submit(&near_end, Direction::kOutbound, std::move(packet));
+    }
+    else
+    {
+        counts_->outstanding_packets.fetch_sub(1);
+    }
 }
 
 Tuple Replay::Session::KeyOf(const IpPacketInfo &info, Direction direction)

@@ -173,11 +173,6 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         {
             return EventReplyEnd(&events_, static_cast<UINT8>(vector.Number("command")), vector.Number("sequence"));
         }
-        if (vector.kind == "EventsLost")
-        {
-            IoQueueReportLost(device_->queue(), vector.Number("count"), static_cast<UINT8>(vector.Number("reason")));
-            return STATUS_SUCCESS;
-        }
         return EventConnectionTimeout(&events_, vector.Number("id"));
     }
 
@@ -214,9 +209,27 @@ TEST_P(EncodedVectors, HaveTheirBytes)
 
 INSTANTIATE_TEST_SUITE_P(Protocol, EncodedVectors,
                          testing::ValuesIn(ReadVectors({"LogLine", "ConnectionV4", "ConnectionV6", "ConnectionEndV4",
-                                                        "ConnectionEndV6", "EventsLost", "ReplyEnd", "ProcessInfo",
+                                                        "ConnectionEndV6", "ReplyEnd", "ProcessInfo",
                                                         "ConnectionTimeout"})),
                          NameOf);
+
+class LossVectors : public EncodedVectors
+{
+};
+
+TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
+{
+    const Vector &vector = GetParam();
+
+    IoQueueReportLost(device_->queue(), vector.Number("count"), static_cast<UINT8>(vector.Number("reason")));
+    ASSERT_EQ(EventConnectionTimeout(&events_, 1), STATUS_SUCCESS);
+    ByteString stream = device_->ReadAll(1 << 20);
+    ASSERT_EQ(stream.size(), vector.bytes.size() + sizeof(CONNECTION_TIMEOUT_WIRE));
+    stream.resize(vector.bytes.size());
+    EXPECT_EQ(stream, vector.bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(Protocol, LossVectors, testing::ValuesIn(ReadVectors({"EventsLost"})), NameOf);
 
 // Bandwidth records come out of a hash table in no order: their structures are compared.
 class BandwidthVectors : public testing::TestWithParam<Vector>

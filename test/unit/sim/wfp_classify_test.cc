@@ -180,7 +180,6 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
     std::vector<std::thread> threads;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
     UINT64 filter = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
-
     const ClassifyInput input = Input();
 
     callout.classify = [](const ClassifyCall &call) { call.Block(); };
@@ -190,10 +189,10 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
             [&]
             {
                 const Machine::Scope of_thread(machine);
-                ClassifyInput input = Input();
-                FWPS_INCOMING_METADATA_VALUES0 own = metadata;
+                ClassifyInput own_input = input;
+                FWPS_INCOMING_METADATA_VALUES0 own_metadata = metadata;
 
-                input.metadata = &own;
+                own_input.metadata = &own_metadata;
                 while (!stop)
                 {
                     (engine().Classify(own_input).action == ClassifyResult::kBlock ? blocked : permitted).fetch_add(1);
