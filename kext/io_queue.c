@@ -194,30 +194,6 @@ static UINT32 AppendLossRecordsIfRoom(IO_QUEUE *queue)
     return AppendLossRecords(queue);
 }
 
-_Use_decl_annotations_
-VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
-{
-    BOOLEAN attached;
-    KIRQL irql;
-
-    if (reason == LossUncounted || reason >= LossReasonCount)
-    {
-        return;
-    }
-    KeAcquireSpinLock(&queue->Lock, &irql);
-    attached = queue->State == IoQueueAttached;
-    if (attached)
-    {
-        queue->Lost[reason] += count;
-        queue->LostTotal += count;
-    }
-    KeReleaseSpinLock(&queue->Lock, irql);
-    if (attached)
-    {
-        StatisticsAdd(queue->Statistics, StatisticEventsLost, (LONG64)count);
-    }
-}
-
 // ---- Pended reads
 
 static UINT32 ReadLength(PIRP irp)
@@ -500,6 +476,53 @@ static VOID DeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID argume
     UNREFERENCED_PARAMETER(argument1);
     UNREFERENCED_PARAMETER(argument2);
     Deliver((IO_QUEUE *)context);
+}
+
+// ---- Losses that are reported
+
+// The lock is held. While records wait, losses add up and go before the next one; an empty queue tells them at once.
+static UINT32 AddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *deliver)
+{
+    UINT32 records = 0;
+
+    queue->Lost[reason] += count;
+    queue->LostTotal += count;
+    if (queue->QueuedBytes == 0)
+    {
+        records = AppendLossRecordsIfRoom(queue);
+        *deliver = records != 0 && BecomeDeliverer(queue);
+    }
+    return records;
+}
+
+_Use_decl_annotations_
+VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
+{
+    BOOLEAN attached;
+    BOOLEAN deliver = FALSE;
+    UINT32 records = 0;
+    KIRQL irql;
+
+    if (reason == LossUncounted || reason >= LossReasonCount)
+    {
+        return;
+    }
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    attached = queue->State == IoQueueAttached;
+    if (attached)
+    {
+        records = AddLosses(queue, count, reason, &deliver);
+    }
+    KeReleaseSpinLock(&queue->Lock, irql);
+    if (attached)
+    {
+        StatisticsAdd(queue->Statistics, StatisticEventsLost, (LONG64)count);
+        StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)records);
+    }
+    if (deliver)
+    {
+        Deliver(queue);
+    }
 }
 
 // ---- Records

@@ -212,18 +212,6 @@ describe('what is not a whole packet', () => {
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test.each([
-    ['whose header length is too small', (packet: Uint8Array) => (packet[0] = 0x44)],
-    ['whose header is longer than the packet', (packet: Uint8Array) => (packet[0] = 0x4f)],
-    ['of an unknown IP version', (packet: Uint8Array) => (packet[0] = 0x75)],
-  ] as const)('a packet %s is blocked and counted', async (_name, damage) => {
-    const simulated = await Simulated.start();
-    const packet = Uint8Array.from(whole.subarray(0, 28));
-    damage(packet);
-    expect(await simulated.network.packet(packet, 'outbound')).not.toBe('permitted');
-    expect((await simulated.device.getStatistics()).malformedPackets).toBe(1n);
-  });
-
   test('a packet cut in its transport header is blocked and counted', async () => {
     const simulated = await Simulated.start();
     expect(await simulated.network.packet(whole.subarray(0, 22), 'outbound')).not.toBe('permitted');
