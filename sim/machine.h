@@ -1,5 +1,5 @@
-// One simulated computer: the kernel, the network stack and the filter engine that a driver runs on. Several may live in
-// one process.
+// One simulated computer: the kernel, the network stack and the filter engine that a driver runs on. Several may live
+// in one process.
 //
 // Concurrency: every part may be used from several threads at once. A thread that calls a kernel function must have a
 // machine (Machine::Scope); a machine's own worker thread has it always. Making and destroying a machine is for one
@@ -70,10 +70,7 @@ class Machine
     class Scope
     {
       public:
-        explicit Scope(Machine &machine) : previous_(nt::thread_state.machine)
-        {
-            nt::thread_state.machine = &machine;
-        }
+        explicit Scope(Machine &machine) : previous_(nt::thread_state.machine) { nt::thread_state.machine = &machine; }
         ~Scope() { nt::thread_state.machine = previous_; }
 
         Scope(const Scope &) = delete;

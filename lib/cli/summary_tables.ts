@@ -14,7 +14,7 @@ export interface PacketCounts {
 
 /** The busiest connections are shown; `--json` has them all. */
 const MAX_ROWS = 20;
-const PLAIN = { style: { head: [], border: [] } };
+const PLAIN = { style: { head: [], border: [], compact: true } };
 
 type Cell = string | number;
 
@@ -72,6 +72,7 @@ function bandwidthTotals(tally: Tally): Cell[][] {
 }
 
 function bandwidthByConnection(connections: readonly ConnectionBandwidth[]): string {
+  if (connections.length === 0) return '';
   const rows = connections
     .slice(0, MAX_ROWS)
     .map((connection) => [

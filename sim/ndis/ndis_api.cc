@@ -28,8 +28,8 @@ extern "C" NDIS_HANDLE NdisAllocateNetBufferListPool(NDIS_HANDLE, const NET_BUFF
     {
         Bugcheck("POOL_NO_TAG", "NdisAllocateNetBufferListPool was called without a tag");
     }
-    return Machine::Current().net_buffers().CreatePool(PoolOwner::kDriver, Parameters->PoolTag,
-                                                       Parameters->ContextSize, Parameters->fAllocateNetBuffer != 0);
+    return Machine::Current().net_buffers().CreatePool(PoolOwner::kDriver, Parameters->PoolTag, Parameters->ContextSize,
+                                                       Parameters->fAllocateNetBuffer != 0);
 }
 
 extern "C" VOID NdisFreeNetBufferListPool(NDIS_HANDLE PoolHandle)

@@ -41,7 +41,8 @@ inline NetBufferObject *ObjectOf(NET_BUFFER *net_buffer)
     return static_cast<NetBufferObject *>(net_buffer);
 }
 
-// Points the data start of a buffer, CurrentMdl and CurrentMdlOffset, at `offset` bytes from the start of its MDL chain.
+// Points the data start of a buffer, CurrentMdl and CurrentMdlOffset, at `offset` bytes from the start of its MDL
+// chain.
 void SetDataStart(NET_BUFFER *net_buffer, uint32_t offset);
 
 // Gives back the MDL at the front that a retreat allocated by its own means, if there is one. False: the driver's own

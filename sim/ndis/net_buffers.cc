@@ -25,8 +25,8 @@ namespace
 constexpr unsigned char kFreedByte = 0xDD;
 constexpr uint32_t kStackTag = 'kStN';
 constexpr size_t kDataAlignment = 16;
-constexpr size_t kRestingLists = 256;   // verifier: freed lists that are kept
-constexpr size_t kReadyLists = 1024;    // otherwise: freed lists of a pool that are ready for reuse
+constexpr size_t kRestingLists = 256; // verifier: freed lists that are kept
+constexpr size_t kReadyLists = 1024;  // otherwise: freed lists of a pool that are ready for reuse
 
 size_t Aligned(size_t bytes)
 {

@@ -92,15 +92,15 @@ class NetBuffers
     // A pool for the network stack's own lists.
     NDIS_HANDLE stack_pool() const { return stack_pool_; }
 
-    // A list with one net buffer over `mdl`, of which `length` bytes from `offset` on are data. mdl may be null when both
-    // are 0. The MDLs stay the caller's. context_size: of the list's context data, up to 0xFFF0, as context_back_fill.
-    // nullptr when there is no memory.
+    // A list with one net buffer over `mdl`, of which `length` bytes from `offset` on are data. mdl may be null when
+    // both are 0. The MDLs stay the caller's. context_size: of the list's context data, up to 0xFFF0, as
+    // context_back_fill. nullptr when there is no memory.
     NET_BUFFER_LIST *Allocate(NDIS_HANDLE pool, uint16_t context_size, uint16_t context_back_fill, MDL *mdl,
                               uint32_t offset, size_t length);
 
-    // A list of the stack's with one net buffer over `length` contiguous bytes of its own, with `headroom` bytes of unused
-    // space before them; in one piece, and not from pool memory. The bytes are at *data, unspecified, and live as long as
-    // the list does.
+    // A list of the stack's with one net buffer over `length` contiguous bytes of its own, with `headroom` bytes of
+    // unused space before them; in one piece, and not from pool memory. The bytes are at *data, unspecified, and live
+    // as long as the list does.
     NET_BUFFER_LIST *AllocatePacket(uint32_t headroom, uint32_t length, uint8_t **data);
 
     // One more net buffer at the end of the list.

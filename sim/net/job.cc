@@ -9,13 +9,13 @@ constexpr size_t kBytesKept = 16 * 1024;
 
 void Job::Reset()
 {
-    std::vector<uint8_t> kept = std::move(bytes);
-
-    *this = Job();
-    if (kept.capacity() <= kBytesKept)
+    static_cast<JobState &>(*this) = JobState();
+    packet.reset();
+    done = nullptr;
+    bytes.clear();
+    if (bytes.capacity() > kBytesKept)
     {
-        kept.clear();
-        bytes = std::move(kept);
+        bytes.shrink_to_fit();
     }
 }
 

@@ -34,7 +34,7 @@ enum class Stage : uint8_t
     kDone
 };
 
-struct Job
+struct JobState
 {
     JobKind kind = JobKind::kPacket;
     Direction direction = Direction::kOutbound;
@@ -42,28 +42,33 @@ struct Job
     Stage first = Stage::kNone; // where the packet begins; kNone: at the beginning
     bool authorize = false; // may begin the flow
     bool offer_always = false; // goes to the IP packet layer even when the flow is refused
-    bool retried = false;
-    bool offered = false; // was given to the IP packet layer
     bool dispatch = false; // goes on to whatever socket it is for
     uint8_t tcp_flags = 0; // kControl
 
-    // What became of the packet that is on its way, and of the job.
-    OutcomeKind result = OutcomeKind::kPermitted;
+    // Of the packet that is on its way.
+    bool retried = false; // the policy was asked once more
+    bool offered = false; // was given to the IP packet layer
     bool refused = false; // by the authorization: what the IP packet layer says does not help it
-    OutcomeKind refusal = OutcomeKind::kPermitted;
     bool withheld = false; // the IP packet layer would have let it through
+    OutcomeKind refusal = OutcomeKind::kPermitted;
+    OutcomeKind result = OutcomeKind::kPermitted;
+    Endpoint destination; // before anyone changed it
     Endpoint redirected_to;
-    Endpoint destination; // of the packet before anyone changed it
 
-    PacketPtr packet;
-    std::vector<uint8_t> bytes;
     size_t position = 0; // in bytes
     size_t segment = 0; // bytes that are on their way
+};
+
+struct Job : JobState
+{
+    PacketPtr packet;
+    std::vector<uint8_t> bytes;
     OutcomeCallback done;
 
     Job *next = nullptr; // in a flow's queue
     Job *next_free = nullptr;
 
+    // As new, but for memory that it keeps.
     void Reset();
 };
 

@@ -47,8 +47,8 @@ class Clock
     uint64_t SystemTime() const;
     uint64_t PreciseSystemTime() const;
 
-    // Virtual clock only: lets time pass. Timers fire in the order they are due, each at its due time; deferred work runs
-    // before time goes on, on this thread or, on a machine with a worker, there.
+    // Virtual clock only: lets time pass. Timers fire in the order they are due, each at its due time; deferred work
+    // runs before time goes on, on this thread or, on a machine with a worker, there.
     void Advance(std::chrono::nanoseconds duration);
 
   private:

@@ -85,9 +85,7 @@ std::string Lines(const std::vector<std::u16string> &names)
 
 } // namespace
 
-IoState::IoState(Machine &machine) : machine_(machine), requests_(machine.options().verifier)
-{
-}
+IoState::IoState(Machine &machine) : machine_(machine), requests_(machine.options().verifier) {}
 
 IoState::~IoState()
 {
@@ -155,9 +153,8 @@ NTSTATUS IoState::UnloadDriver(Driver *driver)
 
 Driver *IoState::FindDriverLocked(const std::u16string &service_name)
 {
-    auto found = std::find_if(drivers_.begin(), drivers_.end(), [&service_name](const std::unique_ptr<Driver> &driver) {
-        return driver->service_name == service_name;
-    });
+    auto found = std::find_if(drivers_.begin(), drivers_.end(), [&service_name](const std::unique_ptr<Driver> &driver)
+                              { return driver->service_name == service_name; });
 
     return found == drivers_.end() ? nullptr : found->get();
 }
@@ -201,9 +198,8 @@ void IoState::RemoveDriver(Driver *driver, const std::string &event)
 
     std::lock_guard<std::mutex> lock(mutex_);
 
-    drivers_.erase(std::find_if(drivers_.begin(), drivers_.end(), [driver](const std::unique_ptr<Driver> &candidate) {
-        return candidate.get() == driver;
-    }));
+    drivers_.erase(std::find_if(drivers_.begin(), drivers_.end(), [driver](const std::unique_ptr<Driver> &candidate)
+                                { return candidate.get() == driver; }));
 }
 
 void IoState::CheckDevicesLeft(Driver *driver, const std::string &event)

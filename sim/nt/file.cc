@@ -18,7 +18,8 @@ namespace
 
 constexpr CSHORT kFileObjectType = 5;
 
-// How long the requests of a handle may outlive its IRP_MJ_CLEANUP. Without a worker only other threads could complete them.
+// How long the requests of a handle may outlive its IRP_MJ_CLEANUP. Without a worker only other threads could complete
+// them.
 constexpr std::chrono::seconds kCleanupLimit(30);
 constexpr std::chrono::seconds kCleanupLimitWithoutWorker(1);
 

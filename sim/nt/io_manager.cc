@@ -50,9 +50,7 @@ RequestSpec With(RequestSpec spec, IoManager::Completion completion, void *conte
 
 } // namespace
 
-IoManager::IoManager(Machine &machine) : state_(std::make_unique<IoState>(machine))
-{
-}
+IoManager::IoManager(Machine &machine) : state_(std::make_unique<IoState>(machine)) {}
 
 IoManager::~IoManager() = default;
 

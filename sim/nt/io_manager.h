@@ -1,7 +1,7 @@
 // What user mode sees of a machine: it loads drivers, opens devices, and reads, writes and controls them.
 //
-// Concurrency: everything may be called from any thread, at PASSIVE_LEVEL. Dispatch routines run on the calling thread. No
-// lock is held while the driver runs or a completion is called.
+// Concurrency: everything may be called from any thread, at PASSIVE_LEVEL. Dispatch routines run on the calling thread.
+// No lock is held while the driver runs or a completion is called.
 #pragma once
 
 #include <ntddk.h>
@@ -41,8 +41,8 @@ class IoManager
     // Calls DriverEntry; the result is its own. After a failure nothing of the driver may be left, as after an unload.
     NTSTATUS LoadDriver(PDRIVER_INITIALIZE entry, const std::u16string &service_name, PDRIVER_OBJECT *driver);
 
-    // As `sc stop`: calls DriverUnload and checks that nothing is left. With handles open no new one can be had, and the
-    // driver is unloaded when the last is closed: STATUS_PENDING. A driver without DriverUnload:
+    // As `sc stop`: calls DriverUnload and checks that nothing is left. With handles open no new one can be had, and
+    // the driver is unloaded when the last is closed: STATUS_PENDING. A driver without DriverUnload:
     // STATUS_INVALID_DEVICE_REQUEST.
     NTSTATUS UnloadDriver(PDRIVER_OBJECT driver);
 

@@ -42,9 +42,9 @@ class File : public FILE_OBJECT
 
 inline std::u16string ToString(PCUNICODE_STRING string)
 {
-    return string == nullptr ? std::u16string()
-                             : std::u16string(reinterpret_cast<const char16_t *>(string->Buffer),
-                                              string->Length / sizeof(WCHAR));
+    return string == nullptr
+               ? std::u16string()
+               : std::u16string(reinterpret_cast<const char16_t *>(string->Buffer), string->Length / sizeof(WCHAR));
 }
 
 // Points into `text`, which must stay.

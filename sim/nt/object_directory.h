@@ -1,4 +1,5 @@
-// The names of a machine's devices, and the symbolic links to them. Both cases of letters are the same. Not thread-safe.
+// The names of a machine's devices, and the symbolic links to them. Both cases of letters are the same. Not
+// thread-safe.
 #pragma once
 
 #include <cstddef>

@@ -212,9 +212,7 @@ class PoolState
     std::unordered_map<void *, LargeBlock> large_blocks_; // under mutex_
 };
 
-Pool::Pool(FaultInjection &faults, bool verifier) : state_(std::make_unique<PoolState>(faults, verifier))
-{
-}
+Pool::Pool(FaultInjection &faults, bool verifier) : state_(std::make_unique<PoolState>(faults, verifier)) {}
 
 Pool::~Pool() = default;
 

@@ -1,8 +1,8 @@
 // Pool memory of a machine: accounted by tag, checked when it is freed, and complete when the last driver is gone.
 //
-// Without the verifier an allocation is the C library's with a small header. With it, every allocation remembers its call
-// stack and is guarded behind its end; freed memory is filled with a pattern and kept for a while, so that a second free
-// and a late write are found.
+// Without the verifier an allocation is the C library's with a small header. With it, every allocation remembers its
+// call stack and is guarded behind its end; freed memory is filled with a pattern and kept for a while, so that a
+// second free and a late write are found.
 //
 // Concurrency: everything may be called from any thread.
 #pragma once
@@ -32,8 +32,9 @@ class Pool
     Pool(const Pool &) = delete;
     Pool &operator=(const Pool &) = delete;
 
-    // Content is unspecified (a pattern, with the verifier) unless zeroed. nullptr when there is no memory or a fault is injected.
-    // 16-byte aligned; page aligned from PAGE_SIZE on; from kLargePage on aligned to that and asked to be in huge pages.
+    // Content is unspecified (a pattern, with the verifier) unless zeroed. nullptr when there is no memory or a fault
+    // is injected. 16-byte aligned; page aligned from PAGE_SIZE on; from kLargePage on aligned to that and asked to be
+    // in huge pages.
     void *Allocate(size_t bytes, uint32_t tag, bool zeroed = false);
 
     // tag 0: any.

@@ -75,7 +75,8 @@ std::string PoolTags::Report() const
 {
     std::string report;
 
-    auto add = [&report](const std::string &name, const Slot &slot) {
+    auto add = [&report](const std::string &name, const Slot &slot)
+    {
         int64_t allocations = slot.allocations.load(std::memory_order_relaxed);
 
         if (allocations != 0)

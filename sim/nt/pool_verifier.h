@@ -48,8 +48,8 @@ class PoolVerifier
     struct Block
     {
         void *base;
-        size_t size;         // as asked for
-        uint64_t allocated;  // call stacks, by hash
+        size_t size;        // as asked for
+        uint64_t allocated; // call stacks, by hash
         uint64_t freed;
         uint32_t tag;
         PoolPlacement placement;

@@ -6,9 +6,7 @@
 namespace sim::nt
 {
 
-RequestPool::RequestPool(bool verifier) : resting_(verifier ? kRestingRequests : 0)
-{
-}
+RequestPool::RequestPool(bool verifier) : resting_(verifier ? kRestingRequests : 0) {}
 
 Request *RequestPool::Allocate()
 {

@@ -1,7 +1,7 @@
 // An I/O request: an IRP with everything that its way to the driver and back needs, reused when it is over.
 //
-// A request has two references to begin with: of the call of the dispatch routine, and of the driver, which gives it up by
-// IoCompleteRequest. It is reused when both are gone.
+// A request has two references to begin with: of the call of the dispatch routine, and of the driver, which gives it up
+// by IoCompleteRequest. It is reused when both are gone.
 #pragma once
 
 #include <ntddk.h>

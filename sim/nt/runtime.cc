@@ -43,8 +43,10 @@ extern "C" ULONG RtlRandomEx(PULONG Seed)
 
 extern "C" VOID HostListCorrupted(const LIST_ENTRY *Entry)
 {
-    Bugcheck("LIST_CORRUPTED", "the neighbours of list entry %p do not point back at it: it was removed twice, inserted "
-             "twice, or overwritten", static_cast<const void *>(Entry));
+    Bugcheck("LIST_CORRUPTED",
+             "the neighbours of list entry %p do not point back at it: it was removed twice, inserted "
+             "twice, or overwritten",
+             static_cast<const void *>(Entry));
 }
 
 extern "C" VOID KeBugCheckEx(ULONG BugCheckCode, ULONG_PTR BugCheckParameter1, ULONG_PTR BugCheckParameter2,

@@ -323,7 +323,8 @@ bool SchedulerState::QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2)
 bool SchedulerState::RemoveDpc(PKDPC dpc)
 {
     Lock lock(mutex_);
-    auto found = std::find_if(dispatch_.begin(), dispatch_.end(), [dpc](const Item &item) { return item.object == dpc; });
+    auto found =
+        std::find_if(dispatch_.begin(), dispatch_.end(), [dpc](const Item &item) { return item.object == dpc; });
 
     if (found == dispatch_.end())
     {
@@ -342,8 +343,9 @@ void SchedulerState::FlushDpcs()
 
     dispatch_.push_back({nullptr, [&reached] { reached.store(true); }});
     WakeLocked();
-    WaitLocked(lock, [this, &reached] { return reached.load() && running_dpcs_ == 0; }, TimerQueue::kNever, kNoGiveUp,
-               Passing::kNever);
+    WaitLocked(
+        lock, [this, &reached] { return reached.load() && running_dpcs_ == 0; }, TimerQueue::kNever, kNoGiveUp,
+        Passing::kNever);
 }
 
 bool SchedulerState::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc)
@@ -422,8 +424,8 @@ NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *ti
     }
 
     uint64_t deadline = timeout == nullptr ? TimerQueue::kNever : DueLocked(*timeout);
-    WaitEnd end = WaitLocked(lock, [this, object] { return TryAcquireLocked(object); }, deadline, kNoGiveUp,
-                             Passing::kPatient);
+    WaitEnd end =
+        WaitLocked(lock, [this, object] { return TryAcquireLocked(object); }, deadline, kNoGiveUp, Passing::kPatient);
 
     return end == WaitEnd::kDone ? STATUS_SUCCESS : STATUS_TIMEOUT;
 }
@@ -545,8 +547,9 @@ bool SchedulerState::HasReadyWorkLocked() const
 
 void SchedulerState::WaitForIdleLocked(Lock &lock)
 {
-    WaitLocked(lock, [this] { return !HasReadyWorkLocked() && running_ == waiting_forever_; }, TimerQueue::kNever,
-               kNoGiveUp, Passing::kNever);
+    WaitLocked(
+        lock, [this] { return !HasReadyWorkLocked() && running_ == waiting_forever_; }, TimerQueue::kNever, kNoGiveUp,
+        Passing::kNever);
 }
 
 void SchedulerState::Run()
@@ -582,7 +585,8 @@ std::string SchedulerState::DriverWorkLeft()
     }
     for (const Item &item : dispatch_)
     {
-        left += item.object == nullptr ? "" : "    " + DescribeDpc(static_cast<const KDPC *>(item.object)) + " queued\n";
+        left +=
+            item.object == nullptr ? "" : "    " + DescribeDpc(static_cast<const KDPC *>(item.object)) + " queued\n";
     }
     for (const Item &item : passive_)
     {
@@ -611,9 +615,7 @@ void SchedulerState::CheckFreed(const void *address, size_t bytes)
     }
 }
 
-Scheduler::Scheduler(Machine &machine) : machine_(machine), state_(std::make_unique<SchedulerState>(machine))
-{
-}
+Scheduler::Scheduler(Machine &machine) : machine_(machine), state_(std::make_unique<SchedulerState>(machine)) {}
 
 Scheduler::~Scheduler() = default;
 

@@ -1,9 +1,9 @@
-// Deferred work of a machine: DPCs, work items, timers, and what the filter engine and the network stack put off; and the
-// waits of kernel threads.
+// Deferred work of a machine: DPCs, work items, timers, and what the filter engine and the network stack put off; and
+// the waits of kernel threads.
 //
-// A machine with a worker runs all of it on one thread of its own, which sleeps until there is work or the next timer is
-// due. A machine without one runs it on the threads that call Run, Clock::Advance or a kernel wait. Work at DISPATCH_LEVEL
-// goes before work at PASSIVE_LEVEL; within a level it runs in the order it came.
+// A machine with a worker runs all of it on one thread of its own, which sleeps until there is work or the next timer
+// is due. A machine without one runs it on the threads that call Run, Clock::Advance or a kernel wait. Work at
+// DISPATCH_LEVEL goes before work at PASSIVE_LEVEL; within a level it runs in the order it came.
 //
 // Concurrency: everything may be called from any thread. No lock is held while work runs.
 #pragma once
@@ -63,13 +63,14 @@ class Scheduler
     void Sleep(const LARGE_INTEGER &interval);
 
     // Blocks until `done` holds, running deferred work meanwhile where it is this thread's to run. Whoever makes `done`
-    // true calls Wake afterwards. False: nothing that could make it true is left to run, or `limit` of real time is over.
+    // true calls Wake afterwards. False: nothing that could make it true is left to run, or `limit` of real time is
+    // over.
     static constexpr std::chrono::nanoseconds kNoLimit = std::chrono::nanoseconds::max();
     bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit = kNoLimit);
     void Wake();
 
-    // The driver's timers, DPCs and work items that are still queued, one line each; empty when there are none. Waits for
-    // those that are running.
+    // The driver's timers, DPCs and work items that are still queued, one line each; empty when there are none. Waits
+    // for those that are running.
     std::string DriverWorkLeft();
 
     // Bugchecks when a queued timer or DPC of the driver's lies in this memory, which is about to be freed.

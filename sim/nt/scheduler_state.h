@@ -64,7 +64,7 @@ class SchedulerState
     // How a waiting thread treats a virtual clock when nothing else can happen.
     enum class Passing
     {
-        kNever,  // the clock is not its business
+        kNever,   // the clock is not its business
         kPatient, // moves it on once other threads had a chance to act
         kAtOnce
     };

@@ -17,11 +17,16 @@ using Routines = std::unordered_map<std::string, void *>;
 const Routines &KnownRoutines()
 {
     static const Routines routines = {
-        ROUTINE(ExAllocatePool2),          ROUTINE(ExAllocatePoolWithTag),
-        ROUTINE(ExFreePool),               ROUTINE(ExFreePoolWithTag),
-        ROUTINE(KeQueryInterruptTime),     ROUTINE(KeQueryPerformanceCounter),
-        ROUTINE(KeQuerySystemTimePrecise), ROUTINE(KeQueryUnbiasedInterruptTime),
-        ROUTINE(PsGetCurrentProcessId),    ROUTINE(RtlRandomEx),
+        ROUTINE(ExAllocatePool2),
+        ROUTINE(ExAllocatePoolWithTag),
+        ROUTINE(ExFreePool),
+        ROUTINE(ExFreePoolWithTag),
+        ROUTINE(KeQueryInterruptTime),
+        ROUTINE(KeQueryPerformanceCounter),
+        ROUTINE(KeQuerySystemTimePrecise),
+        ROUTINE(KeQueryUnbiasedInterruptTime),
+        ROUTINE(PsGetCurrentProcessId),
+        ROUTINE(RtlRandomEx),
     };
 
     return routines;

@@ -37,11 +37,13 @@ void QueueItem(PIO_WORKITEM item, Scheduler::Work call)
         Bugcheck("WORK_ITEM_QUEUED_TWICE", "work item %p is queued while it is queued", static_cast<void *>(item));
     }
     ReferenceDevice(device);
-    Machine::Current().scheduler().QueueWorkItem(item, [item, device, call = std::move(call)] {
-        item->queued.store(false);
-        call();
-        DereferenceDevice(device);
-    });
+    Machine::Current().scheduler().QueueWorkItem(item,
+                                                 [item, device, call = std::move(call)]
+                                                 {
+                                                     item->queued.store(false);
+                                                     call();
+                                                     DereferenceDevice(device);
+                                                 });
 }
 
 } // namespace
@@ -74,7 +76,6 @@ extern "C" VOID IoQueueWorkItem(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE Wo
 extern "C" VOID IoQueueWorkItemEx(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE_EX WorkerRoutine, WORK_QUEUE_TYPE,
                                   PVOID Context)
 {
-    QueueItem(IoWorkItem, [IoWorkItem, WorkerRoutine, Context] {
-        WorkerRoutine(IoWorkItem->device, Context, IoWorkItem);
-    });
+    QueueItem(IoWorkItem,
+              [IoWorkItem, WorkerRoutine, Context] { WorkerRoutine(IoWorkItem->device, Context, IoWorkItem); });
 }

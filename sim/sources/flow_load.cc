@@ -6,8 +6,8 @@
 #include "nt/scheduler.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -58,7 +58,7 @@ class FlowLoad::Batch
         {
             while (free_.empty() && !stop_->load())
             {
-                Collect();
+                Collect((slots_.size() + 1) / 2); // in batches: waking up for each one would cost more than it does
             }
             if (!free_.empty())
             {
@@ -71,7 +71,7 @@ class FlowLoad::Batch
             {
                 Abandon();
             }
-            Collect();
+            Collect(slots_.size() - free_.size());
         }
         result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         return result_;
@@ -91,7 +91,7 @@ class FlowLoad::Batch
         std::atomic<uint8_t> state{kBegun};
         net::OutcomeKind kind = net::OutcomeKind::kPermitted;
         net::FlowId flow = 0;
-        std::chrono::steady_clock::time_point begun;
+        std::chrono::steady_clock::time_point begun; // with one flow in the air
         bool in_use = false; // of the running thread
     };
 
@@ -118,7 +118,10 @@ class FlowLoad::Batch
 
         free_.pop_back();
         slot->in_use = true;
-        slot->begun = std::chrono::steady_clock::now();
+        if (slots_.size() == 1)
+        {
+            slot->begun = std::chrono::steady_clock::now();
+        }
         slot->state.store(kBegun, std::memory_order_relaxed);
         spec_.local.port = static_cast<uint16_t>(kFirstLocalPort + number % kLocalPorts);
         SetAddress(&spec_.remote, kFirstRemoteV4 + static_cast<uint32_t>(number));
@@ -141,26 +144,31 @@ class FlowLoad::Batch
         const std::lock_guard<std::mutex> lock(mutex_);
 
         decided_.push_back(slot);
-        if (decided_.size() == 1)
+        if (decided_.size() == wanted_)
         {
             machine_.scheduler().Wake();
         }
     }
 
-    // Ends flows that were decided on other threads, and waits for one.
-    void Collect()
+    // Ends flows that were decided on other threads, of which it waits for this many.
+    void Collect(size_t wanted)
     {
         const auto ready = [this] {
             const std::lock_guard<std::mutex> lock(mutex_);
-            return !decided_.empty() || stop_->load();
+            return decided_.size() >= wanted_ || stop_->load();
         };
 
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            wanted_ = wanted;
+        }
         if (!ready())
         {
             machine_.scheduler().WaitUntil(ready, kWaitSlice);
         }
         {
             const std::lock_guard<std::mutex> lock(mutex_);
+            wanted_ = SIZE_MAX;
             collected_.swap(decided_);
         }
         for (Slot *slot : collected_)
@@ -184,7 +192,7 @@ class FlowLoad::Batch
 
     void End(Slot *slot)
     {
-        if (options_.in_flight == 1)
+        if (slots_.size() == 1)
         {
             result_.latencies.push_back(
                 std::chrono::duration<float, std::micro>(std::chrono::steady_clock::now() - slot->begun).count());
@@ -242,7 +250,8 @@ class FlowLoad::Batch
     FlowLoadResult result_;
 
     std::mutex mutex_;
-    std::vector<Slot *> decided_; // under mutex_
+    std::vector<Slot *> decided_; // under mutex_, as the next
+    size_t wanted_ = SIZE_MAX; // wake up when so many are decided
 };
 
 FlowLoad::FlowLoad(Machine &machine, const FlowLoadOptions &options) : machine_(machine), options_(options)

@@ -123,7 +123,9 @@ class Replay::Session
         bool ended = false;
         bool syn_seen = false;
         uint32_t syn_sequence = 0;
+        std::weak_ptr<ReplayConversation> past; // expires when the last of an ended conversation is over
         bool fin_seen[2] = {}; // by direction
+        bool fin_acknowledged[2] = {};
         uint32_t fin_sequence[2] = {};
     };
 
@@ -560,7 +562,7 @@ void Replay::Session::Submit(Entry *entry, Direction direction, net::PacketPtr p
     flow->Submit(job);
 }
 
-// Packets after the end are classified at the IP packet layers alone.
+// Packets after the end are classified at the IP packet layers alone, and not before those of the conversation.
 net::Flow *Replay::Session::StrayFlow(Entry *entry, const IpPacketInfo &info, Direction direction)
 {
     if (!entry->stray)
@@ -568,6 +570,10 @@ net::Flow *Replay::Session::StrayFlow(Entry *entry, const IpPacketInfo &info, Di
         net::FlowOptions options;
         std::shared_ptr<ReplayConversation> conversation;
 
+        if (!Await([entry] { return entry->past.expired(); }, SteadyClock::time_point::max()))
+        {
+            return nullptr;
+        }
         options.direction = direction;
         options.protocol = info.protocol;
         options.raw = true;
@@ -578,7 +584,7 @@ net::Flow *Replay::Session::StrayFlow(Entry *entry, const IpPacketInfo &info, Di
     return entry->stray.get();
 }
 
-// Ends a connection with its RST, or with the acknowledgment of its second FIN.
+// Ends a connection with its RST, or when both FINs are acknowledged.
 void Replay::Session::Follow(Entry *entry, const IpPacketInfo &info, Direction direction)
 {
     if (info.protocol != net::kProtocolTcp || !info.has_transport() || info.fragment || entry->ended)
@@ -599,8 +605,12 @@ void Replay::Session::Follow(Entry *entry, const IpPacketInfo &info, Direction d
         entry->fin_seen[own] = true;
         entry->fin_sequence[own] = info.sequence + info.payload_length;
     }
-    else if (entry->fin_seen[own] && entry->fin_seen[other] && (info.tcp_flags & net::kTcpAck) != 0 &&
-             info.acknowledgment == entry->fin_sequence[other] + 1)
+    if (entry->fin_seen[other] && (info.tcp_flags & net::kTcpAck) != 0 &&
+        info.acknowledgment == entry->fin_sequence[other] + 1)
+    {
+        entry->fin_acknowledged[other] = true;
+    }
+    if (entry->fin_acknowledged[0] && entry->fin_acknowledged[1])
     {
         End(entry);
     }
@@ -619,6 +629,7 @@ void Replay::Session::End(Entry *entry)
         entry->stray->CloseWhenDone();
         entry->stray = net::FlowRef();
     }
+    entry->past = entry->conversation;
     entry->conversation.reset();
 }
 

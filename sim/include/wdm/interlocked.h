@@ -1,6 +1,6 @@
-// Interlocked operations and ordered reads and writes, over the compiler's atomics. A function without a suffix is a full
-// barrier, as on Windows; the suffixes are as weak as they say, so that a host with a weak memory model, and the thread
-// sanitizer, see what the source asked for.
+// Interlocked operations and ordered reads and writes, over the compiler's atomics. A function without a suffix is a
+// full barrier, as on Windows; the suffixes are as weak as they say, so that a host with a weak memory model, and the
+// thread sanitizer, see what the source asked for.
 #pragma once
 
 #include "types.h"
@@ -124,5 +124,5 @@ FORCEINLINE VOID KeMemoryBarrier(VOID)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-#define MemoryBarrier()                KeMemoryBarrier()
-#define KeMemoryBarrierWithoutFence()  __atomic_signal_fence(__ATOMIC_SEQ_CST)
+#define MemoryBarrier()               KeMemoryBarrier()
+#define KeMemoryBarrierWithoutFence() __atomic_signal_fence(__ATOMIC_SEQ_CST)

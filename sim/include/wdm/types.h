@@ -8,15 +8,17 @@
 #include "../sal.h"
 
 #ifdef __cplusplus
-#define EXTERN_C             extern "C"
-#define EXTERN_C_START       extern "C" {
-#define EXTERN_C_END         }
-#define HOST_STATIC_ASSERT   static_assert
+#define EXTERN_C extern "C"
+#define EXTERN_C_START                                                                                                 \
+    extern "C"                                                                                                         \
+    {
+#define EXTERN_C_END       }
+#define HOST_STATIC_ASSERT static_assert
 #else
-#define EXTERN_C             extern
+#define EXTERN_C extern
 #define EXTERN_C_START
 #define EXTERN_C_END
-#define HOST_STATIC_ASSERT   _Static_assert
+#define HOST_STATIC_ASSERT _Static_assert
 #endif
 
 #define NTAPI
@@ -25,14 +27,14 @@
 #define NTHALAPI
 #define CDECL
 #define FASTCALL
-#define FORCEINLINE          static inline __attribute__((always_inline, unused))
-#define CFORCEINLINE         FORCEINLINE
-#define DECLSPEC_ALIGN(n)    __attribute__((aligned(n)))
-#define DECLSPEC_CACHEALIGN  DECLSPEC_ALIGN(64)
-#define DECLSPEC_NORETURN    __attribute__((noreturn))
-#define DECLSPEC_NOINLINE    __attribute__((noinline))
+#define FORCEINLINE         static inline __attribute__((always_inline, unused))
+#define CFORCEINLINE        FORCEINLINE
+#define DECLSPEC_ALIGN(n)   __attribute__((aligned(n)))
+#define DECLSPEC_CACHEALIGN DECLSPEC_ALIGN(64)
+#define DECLSPEC_NORETURN   __attribute__((noreturn))
+#define DECLSPEC_NOINLINE   __attribute__((noinline))
 #define UNALIGNED
-#define CONST                const
+#define CONST const
 
 #define ANYSIZE_ARRAY 1
 
@@ -161,23 +163,23 @@ typedef enum _MODE
 #define MAXUCHAR   0xFF
 #define MAXLONG64  0x7FFFFFFFFFFFFFFFLL
 #define MAXULONG64 0xFFFFFFFFFFFFFFFFULL
-#define MAXSIZE_T  ((SIZE_T)-1)
+#define MAXSIZE_T  ((SIZE_T) - 1)
 
-#define UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
-#define DBG_UNREFERENCED_PARAMETER(parameter) ((void)(parameter))
+#define UNREFERENCED_PARAMETER(parameter)         ((void)(parameter))
+#define DBG_UNREFERENCED_PARAMETER(parameter)     ((void)(parameter))
 #define DBG_UNREFERENCED_LOCAL_VARIABLE(variable) ((void)(variable))
 
-#define FIELD_OFFSET(type, field)      ((LONG)offsetof(type, field))
-#define UFIELD_OFFSET(type, field)     ((ULONG)offsetof(type, field))
-#define RTL_FIELD_SIZE(type, field)    (sizeof(((type *)0)->field))
-#define RTL_SIZEOF_THROUGH_FIELD(type, field) (offsetof(type, field) + RTL_FIELD_SIZE(type, field))
-#define RTL_NUMBER_OF(array)           (sizeof(array) / sizeof((array)[0]))
-#define ARRAYSIZE(array)               RTL_NUMBER_OF(array)
+#define FIELD_OFFSET(type, field)               ((LONG)offsetof(type, field))
+#define UFIELD_OFFSET(type, field)              ((ULONG)offsetof(type, field))
+#define RTL_FIELD_SIZE(type, field)             (sizeof(((type *)0)->field))
+#define RTL_SIZEOF_THROUGH_FIELD(type, field)   (offsetof(type, field) + RTL_FIELD_SIZE(type, field))
+#define RTL_NUMBER_OF(array)                    (sizeof(array) / sizeof((array)[0]))
+#define ARRAYSIZE(array)                        RTL_NUMBER_OF(array)
 #define CONTAINING_RECORD(address, type, field) ((type *)((PCHAR)(address) - offsetof(type, field)))
 
-#define ALIGN_DOWN_BY(length, alignment) ((ULONG_PTR)(length) & ~((ULONG_PTR)(alignment) - 1))
-#define ALIGN_UP_BY(length, alignment)   (ALIGN_DOWN_BY(((ULONG_PTR)(length) + (alignment) - 1), alignment))
-#define ALIGN_UP_POINTER_BY(address, alignment) ((PVOID)ALIGN_UP_BY(address, alignment))
+#define ALIGN_DOWN_BY(length, alignment)          ((ULONG_PTR)(length) & ~((ULONG_PTR)(alignment) - 1))
+#define ALIGN_UP_BY(length, alignment)            (ALIGN_DOWN_BY(((ULONG_PTR)(length) + (alignment) - 1), alignment))
+#define ALIGN_UP_POINTER_BY(address, alignment)   ((PVOID)ALIGN_UP_BY(address, alignment))
 #define ALIGN_DOWN_POINTER_BY(address, alignment) ((PVOID)ALIGN_DOWN_BY(address, alignment))
 
 #define MEMORY_ALLOCATION_ALIGNMENT 16

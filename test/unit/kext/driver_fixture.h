@@ -733,6 +733,23 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         return std::exchange(reauthorized_, {});
     }
 
+    // From now on the call number `n` that may fail fails, of those within classifies; `all`: every one. The packets
+    // themselves are made by the stack, whose calls do not count.
+    void FailNth(uint64_t n, bool all = false)
+    {
+        fail_nth_ = n;
+        fail_all_ = all;
+        failing_ = true;
+        failures_ = 0;
+    }
+
+    // Ends it. Returns how many calls have failed.
+    uint64_t StopFailing()
+    {
+        failing_ = false;
+        return failures_;
+    }
+
     NTSTATUS Deliver(const Injection &injection) override
     {
         Injected injected;
@@ -870,8 +887,32 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         {
             input.on_complete = [completions = answer.completions](NET_BUFFER_LIST *) { ++*completions; };
         }
+        StartFailing();
         answer.result = machine_.wfp().Classify(input);
+        CountFailures();
         return answer;
+    }
+
+    void StartFailing()
+    {
+        if (failing_ && fail_all_)
+        {
+            machine_.faults().FailAll();
+        }
+        else if (failing_)
+        {
+            machine_.faults().FailNth(fail_nth_);
+        }
+    }
+
+    void CountFailures()
+    {
+        if (failing_)
+        {
+            failures_ += machine_.faults().failures();
+            fail_nth_ = fail_nth_ >= machine_.faults().calls() ? fail_nth_ - machine_.faults().calls() : UINT64_MAX;
+            machine_.faults().Stop();
+        }
     }
 
     static uint32_t TransportHeaderLength(const Flow &flow) { return flow.protocol == PROTOCOL_TCP ? 20 : 8; }
@@ -968,6 +1009,10 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     }
 
     sim::Machine &machine_;
+    bool failing_ = false;
+    bool fail_all_ = false;
+    uint64_t fail_nth_ = 0;
+    uint64_t failures_ = 0;
     std::mutex mutex_;
     std::vector<Injected> injected_;     // under mutex_
     std::vector<uint16_t> reauthorized_; // under mutex_

@@ -207,7 +207,7 @@ TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES; });
     const size_t held = FillEventQueue();
-    EXPECT_GT(held, 10u);
+    EXPECT_GT(held, 10u) << context()->Queue.MaxBytes << " " << context()->Queue.QueuedBytes << " "<< context()->Queue.State<< " " << client_.GetStatistics().EventsLost << " " << client_.GetStatistics().EventsQueued;
     EXPECT_EQ(client_.GetStatistics().PacketsHeld, held);
 
     const Network::Answer connect = network_.Connect(Flow{});
@@ -338,15 +338,14 @@ TEST_F(HoldTest, NothingHangsOrLeaksWhicheverAllocationFails)
         Network::AleOptions reauthorize;
         reauthorize.reauthorize = true;
 
-        machine_.faults().FailNth(runs);
+        network_.FailNth(runs);
         std::vector<Network::Answer> answers;
         answers.push_back(network_.Connect(WithPort(1, PROTOCOL_TCP)));
         answers.push_back(network_.Connect(WithPort(2), &out, {}));
         answers.push_back(network_.Accept(WithPort(3), &in));
         network_.Connect(UdpV6(), &v6, reauthorize);
         network_.Outbound(std::vector<std::vector<ByteVector>>{{MakePacket(WithPort(4)), MakePacket(WithPort(5))}});
-        const uint64_t failures = machine_.faults().failures();
-        machine_.faults().Stop();
+        const uint64_t failures = network_.StopFailing();
 
         for (const Question &question : client_.ReadQuestions())
         {
@@ -373,18 +372,18 @@ TEST_F(HoldTest, WithoutAnyMemoryTheFailPolicyDecides)
 {
     const ByteVector in = MakePacket(WithPort(3), true);
 
-    machine_.faults().FailAll();
+    network_.FailNth(0, true);
     const Network::Answer connect = network_.Connect(Flow{});
     const Network::Answer accept = network_.Accept(WithPort(3), &in);
-    machine_.faults().Stop();
+    network_.StopFailing();
     EXPECT_TRUE(connect.permitted());
     EXPECT_TRUE(accept.permitted());
 
     SetOptions([](OPTIONS_WIRE *options) { options->Flags = OPTION_FLAG_FAIL_CLOSED; });
     client_.Command(CommandClearCache);
-    machine_.faults().FailAll();
+    network_.FailNth(0, true);
     EXPECT_TRUE(network_.Connect(Flow{}).blocked());
-    machine_.faults().Stop();
+    network_.StopFailing();
 }
 
 // ---- Several processors

@@ -17,7 +17,8 @@ TEST(DriverTest, EntryGetsItsRegistryPath)
     TestDriver driver;
     std::u16string path;
 
-    driver.entry = [&path](PDRIVER_OBJECT, PUNICODE_STRING registry_path) {
+    driver.entry = [&path](PDRIVER_OBJECT, PUNICODE_STRING registry_path)
+    {
         path = std::u16string(reinterpret_cast<char16_t *>(registry_path->Buffer), registry_path->Length / 2);
         return STATUS_SUCCESS;
     };
@@ -136,14 +137,16 @@ TEST(DriverTest, UnloadWaitsForARunningWorkItem)
     item = IoAllocateWorkItem(driver.device);
     IoQueueWorkItem(
         item,
-        [](PDEVICE_OBJECT, PVOID argument) {
+        [](PDEVICE_OBJECT, PVOID argument)
+        {
             Context *self = static_cast<Context *>(argument);
 
             KeSetEvent(self->started, 0, FALSE);
             self->returned->store(true);
         },
         DelayedWorkQueue, &context);
-    driver.unload = [&started, item] {
+    driver.unload = [&started, item]
+    {
         KeWaitForSingleObject(&started, Executive, KernelMode, FALSE, nullptr);
         IoFreeWorkItem(item);
     };
@@ -179,32 +182,39 @@ TEST(DriverDeathTest, PoolLeftAtUnloadIsFound)
 
 TEST(DriverDeathTest, TimerLeftAtUnloadIsFound)
 {
-    EXPECT_DEATH(UnloadAfter([](TestDriver &) {
-                     static KTIMER timer;
+    EXPECT_DEATH(UnloadAfter(
+                     [](TestDriver &)
+                     {
+                         static KTIMER timer;
 
-                     KeInitializeTimer(&timer);
-                     KeSetTimerEx(&timer, Relative(1s), 1000, nullptr);
-                 }),
+                         KeInitializeTimer(&timer);
+                         KeSetTimerEx(&timer, Relative(1s), 1000, nullptr);
+                     }),
                  "BUGCHECK DRIVER_WORK_LEFT: driver Leaky was unloaded.*\n.*timer .*period 1000 ms");
 }
 
 TEST(DriverDeathTest, DpcLeftAtUnloadIsFound)
 {
-    EXPECT_DEATH(UnloadAfter([](TestDriver &) {
-                     static KDPC dpc;
+    EXPECT_DEATH(UnloadAfter(
+                     [](TestDriver &)
+                     {
+                         static KDPC dpc;
 
-                     KeInitializeDpc(&dpc, [](PKDPC, PVOID, PVOID, PVOID) {}, nullptr);
-                     KeInsertQueueDpc(&dpc, nullptr, nullptr);
-                 }),
+                         KeInitializeDpc(&dpc, [](PKDPC, PVOID, PVOID, PVOID) {}, nullptr);
+                         KeInsertQueueDpc(&dpc, nullptr, nullptr);
+                     }),
                  "BUGCHECK DRIVER_WORK_LEFT: driver Leaky was unloaded.*\n.*DPC routine .* queued");
 }
 
 TEST(DriverDeathTest, WorkItemLeftAtUnloadIsFound)
 {
-    EXPECT_DEATH(UnloadAfter([](TestDriver &driver) {
-                     IoQueueWorkItem(IoAllocateWorkItem(driver.device), [](PDEVICE_OBJECT, PVOID) {},
-                                     DelayedWorkQueue, nullptr);
-                 }),
+    EXPECT_DEATH(UnloadAfter(
+                     [](TestDriver &driver)
+                     {
+                         IoQueueWorkItem(
+                             IoAllocateWorkItem(driver.device), [](PDEVICE_OBJECT, PVOID) {}, DelayedWorkQueue,
+                             nullptr);
+                     }),
                  "BUGCHECK DRIVER_WORK_LEFT: driver Leaky was unloaded.*\n.*work item .* queued");
 }
 
@@ -228,11 +238,13 @@ TEST(DriverDeathTest, DeviceDeletedTwiceIsFound)
 
 TEST(DriverDeathTest, UnloadThatReturnsAtDispatchIsFound)
 {
-    EXPECT_DEATH(UnloadAfter([](TestDriver &driver) {
-                     driver.deletes_link = false;
-                     driver.deletes_device = false;
-                     KfRaiseIrql(DISPATCH_LEVEL);
-                 }),
+    EXPECT_DEATH(UnloadAfter(
+                     [](TestDriver &driver)
+                     {
+                         driver.deletes_link = false;
+                         driver.deletes_device = false;
+                         KfRaiseIrql(DISPATCH_LEVEL);
+                     }),
                  "BUGCHECK IRQL_CHANGED_BY_CALL: DriverUnload");
 }
 

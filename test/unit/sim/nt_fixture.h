@@ -116,8 +116,8 @@ class TestDriver
         TestDriver *self = loading_;
 
         driver->DriverUnload = Unload;
-        for (UCHAR major : {IRP_MJ_CREATE, IRP_MJ_CLOSE, IRP_MJ_CLEANUP, IRP_MJ_READ, IRP_MJ_WRITE,
-                            IRP_MJ_DEVICE_CONTROL})
+        for (UCHAR major :
+             {IRP_MJ_CREATE, IRP_MJ_CLOSE, IRP_MJ_CLEANUP, IRP_MJ_READ, IRP_MJ_WRITE, IRP_MJ_DEVICE_CONTROL})
         {
             driver->MajorFunction[major] = DispatchAny;
         }

@@ -123,7 +123,8 @@ TEST_F(IoTest, OpenAndCloseSendCreateCleanupClose)
 
     for (UCHAR major : {IRP_MJ_CREATE, IRP_MJ_CLEANUP, IRP_MJ_CLOSE})
     {
-        driver.dispatch[major] = [&seen, major](PDEVICE_OBJECT, PIRP irp) {
+        driver.dispatch[major] = [&seen, major](PDEVICE_OBJECT, PIRP irp)
+        {
             seen.push_back(major);
             return CompleteWith(irp, STATUS_SUCCESS);
         };
@@ -137,8 +138,8 @@ TEST_F(IoTest, OpenAndCloseSendCreateCleanupClose)
 
 TEST_F(IoTest, NamesIgnoreCaseAndTheDeviceNameWorksToo)
 {
-    for (const char16_t *name : {u"\\\\.\\TEST", u"\\\\?\\test", u"\\??\\Test", u"\\Device\\test",
-                                 u"\\DosDevices\\Global\\Test"})
+    for (const char16_t *name :
+         {u"\\\\.\\TEST", u"\\\\?\\test", u"\\??\\Test", u"\\Device\\test", u"\\DosDevices\\Global\\Test"})
     {
         ASSERT_EQ(machine->io().Open(name, &file), STATUS_SUCCESS);
         machine->io().Close(file);
@@ -152,7 +153,8 @@ TEST_F(IoTest, RestOfTheNameIsTheFileName)
 {
     std::u16string name;
 
-    driver.dispatch[IRP_MJ_CREATE] = [&name](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CREATE] = [&name](PDEVICE_OBJECT, PIRP irp)
+    {
         UNICODE_STRING file_name = IoGetCurrentIrpStackLocation(irp)->FileObject->FileName;
 
         name = std::u16string(reinterpret_cast<char16_t *>(file_name.Buffer), file_name.Length / 2);
@@ -167,7 +169,8 @@ TEST_F(IoTest, RefusedCreateGivesNoHandle)
     int closes = 0;
 
     driver.dispatch[IRP_MJ_CREATE] = [](PDEVICE_OBJECT, PIRP irp) { return CompleteWith(irp, STATUS_DEVICE_BUSY); };
-    driver.dispatch[IRP_MJ_CLOSE] = [&closes](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CLOSE] = [&closes](PDEVICE_OBJECT, PIRP irp)
+    {
         closes++;
         return CompleteWith(irp, STATUS_SUCCESS);
     };
@@ -186,11 +189,13 @@ TEST_F(IoTest, FileContextIsTheDrivers)
     int mark = 0;
     PVOID seen = nullptr;
 
-    driver.dispatch[IRP_MJ_CREATE] = [&mark](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CREATE] = [&mark](PDEVICE_OBJECT, PIRP irp)
+    {
         IoGetCurrentIrpStackLocation(irp)->FileObject->FsContext = &mark;
         return CompleteWith(irp, STATUS_SUCCESS);
     };
-    driver.dispatch[IRP_MJ_CLOSE] = [&seen](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CLOSE] = [&seen](PDEVICE_OBJECT, PIRP irp)
+    {
         seen = IoGetCurrentIrpStackLocation(irp)->FileObject->FsContext;
         return CompleteWith(irp, STATUS_SUCCESS);
     };
@@ -205,7 +210,8 @@ TEST_F(IoTest, DirectReadSeesTheCallersPages)
     char buffer[10] = {};
     Outcome outcome;
 
-    driver.dispatch[IRP_MJ_READ] = [&buffer](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_READ] = [&buffer](PDEVICE_OBJECT, PIRP irp)
+    {
         EXPECT_EQ(IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length, sizeof(buffer));
         EXPECT_EQ(MmGetMdlByteCount(irp->MdlAddress), sizeof(buffer));
         EXPECT_EQ(SystemAddress(irp), buffer);
@@ -224,7 +230,8 @@ TEST_F(IoTest, DirectReadOfNothingHasNoMdl)
 {
     Outcome outcome;
 
-    driver.dispatch[IRP_MJ_READ] = [](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_READ] = [](PDEVICE_OBJECT, PIRP irp)
+    {
         EXPECT_EQ(irp->MdlAddress, nullptr);
         return CompleteWith(irp, STATUS_SUCCESS);
     };
@@ -237,7 +244,8 @@ TEST_F(IoTest, MappingTheCallersPagesMayFail)
 {
     char buffer[10];
 
-    driver.dispatch[IRP_MJ_READ] = [this](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_READ] = [this](PDEVICE_OBJECT, PIRP irp)
+    {
         machine->faults().FailAll();
 
         PVOID address = SystemAddress(irp);
@@ -255,7 +263,8 @@ TEST_F(IoTest, DirectWriteSeesTheCallersPages)
 {
     std::string seen;
 
-    driver.dispatch[IRP_MJ_WRITE] = [&seen](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_WRITE] = [&seen](PDEVICE_OBJECT, PIRP irp)
+    {
         ULONG length = IoGetCurrentIrpStackLocation(irp)->Parameters.Write.Length;
 
         seen.assign(static_cast<char *>(SystemAddress(irp)), length);
@@ -284,7 +293,8 @@ TEST_F(BufferedIoTest, ReadIsCopiedFromTheSystemBuffer)
 {
     char buffer[10] = {};
 
-    driver.dispatch[IRP_MJ_READ] = [&buffer](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_READ] = [&buffer](PDEVICE_OBJECT, PIRP irp)
+    {
         EXPECT_EQ(irp->MdlAddress, nullptr);
         EXPECT_NE(irp->AssociatedIrp.SystemBuffer, buffer);
         std::memcpy(irp->AssociatedIrp.SystemBuffer, "buffered!", 9);
@@ -299,7 +309,8 @@ TEST_F(BufferedIoTest, WriteIsCopiedIntoTheSystemBuffer)
 {
     std::string seen;
 
-    driver.dispatch[IRP_MJ_WRITE] = [&seen](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_WRITE] = [&seen](PDEVICE_OBJECT, PIRP irp)
+    {
         seen.assign(static_cast<char *>(irp->AssociatedIrp.SystemBuffer), 5);
         std::memset(irp->AssociatedIrp.SystemBuffer, 0, 5);
         return CompleteWith(irp, STATUS_SUCCESS, 5);
@@ -317,7 +328,8 @@ TEST_F(IoTest, BufferedControlSharesOneBuffer)
 {
     char out[8] = {};
 
-    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [](PDEVICE_OBJECT, PIRP irp)
+    {
         auto &parameters = IoGetCurrentIrpStackLocation(irp)->Parameters.DeviceIoControl;
         char *buffer = static_cast<char *>(irp->AssociatedIrp.SystemBuffer);
 
@@ -340,7 +352,8 @@ TEST_F(IoTest, FailedControlReturnsNoData)
 {
     char out[8] = {};
 
-    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [](PDEVICE_OBJECT, PIRP irp)
+    {
         std::memset(irp->AssociatedIrp.SystemBuffer, 'x', 8);
         return CompleteWith(irp, STATUS_INVALID_PARAMETER, 8);
     };
@@ -354,7 +367,8 @@ TEST_F(IoTest, DirectControlHasAnMdlForItsOutput)
 {
     char out[8] = {};
 
-    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&out](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&out](PDEVICE_OBJECT, PIRP irp)
+    {
         EXPECT_EQ(SystemAddress(irp), out);
         std::memcpy(SystemAddress(irp), irp->AssociatedIrp.SystemBuffer, 3);
         return CompleteWith(irp, STATUS_SUCCESS, 3);
@@ -369,7 +383,8 @@ TEST_F(IoTest, NeitherControlGivesTheCallersPointers)
     char in[4] = "in";
     char out[4] = {};
 
-    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&](PDEVICE_OBJECT, PIRP irp)
+    {
         EXPECT_EQ(IoGetCurrentIrpStackLocation(irp)->Parameters.DeviceIoControl.Type3InputBuffer, in);
         EXPECT_EQ(irp->UserBuffer, out);
         return CompleteWith(irp, STATUS_SUCCESS);
@@ -383,7 +398,8 @@ TEST_F(IoTest, OutOfMemoryForTheSystemBufferFailsTheRequestAlone)
     int calls = 0;
     char out[8];
 
-    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&calls](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_DEVICE_CONTROL] = [&calls](PDEVICE_OBJECT, PIRP irp)
+    {
         calls++;
         return CompleteWith(irp, STATUS_SUCCESS);
     };
@@ -475,7 +491,8 @@ TEST_F(PendedIoTest, CancelOfARequestWithoutRoutineMarksIt)
     PIRP pended = nullptr;
     Outcome outcome;
 
-    driver.dispatch[IRP_MJ_WRITE] = [&pended](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_WRITE] = [&pended](PDEVICE_OBJECT, PIRP irp)
+    {
         IoMarkIrpPending(irp);
         pended = irp;
         return STATUS_PENDING;
@@ -492,7 +509,8 @@ TEST_F(PendedIoTest, CloseLetsCleanupFinishTheRequests)
 {
     std::vector<Outcome> outcomes(2);
 
-    driver.dispatch[IRP_MJ_CLEANUP] = [this](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CLEANUP] = [this](PDEVICE_OBJECT, PIRP irp)
+    {
         for (PIRP read = queue.Take(); read != nullptr; read = queue.Take())
         {
             CompleteWith(read, STATUS_CANCELLED);
@@ -513,7 +531,8 @@ TEST_F(PendedIoTest, CloseWaitsForACompletionByDeferredWork)
 {
     Outcome outcome;
 
-    driver.dispatch[IRP_MJ_CLEANUP] = [this](PDEVICE_OBJECT, PIRP irp) {
+    driver.dispatch[IRP_MJ_CLEANUP] = [this](PDEVICE_OBJECT, PIRP irp)
+    {
         machine->scheduler().Queue(DISPATCH_LEVEL, [this] { CompleteWith(queue.Take(), STATUS_END_OF_FILE); });
         return CompleteWith(irp, STATUS_SUCCESS);
     };
@@ -557,15 +576,17 @@ class Repeater
 {
   public:
     Repeater(Machine &machine, std::function<void()> step)
-        : thread_([this, &machine, step] {
-              Machine::Scope scope(machine);
-
-              while (!stop_)
+        : thread_(
+              [this, &machine, step]
               {
-                  step();
-                  std::this_thread::yield();
-              }
-          })
+                  Machine::Scope scope(machine);
+
+                  while (!stop_)
+                  {
+                      step();
+                      std::this_thread::yield();
+                  }
+              })
     {
     }
 
@@ -609,12 +630,14 @@ TEST(IoStressTest, EveryRequestCompletesOnceWhileOthersCompleteAndCancel)
     driver.Load(*machine);
     machine->io().Open(u"\\\\.\\Test", &file);
     {
-        Repeater completer(*machine, [&queue] {
-            if (PIRP irp = queue.Take())
-            {
-                CompleteWith(irp, STATUS_SUCCESS, 1);
-            }
-        });
+        Repeater completer(*machine,
+                           [&queue]
+                           {
+                               if (PIRP irp = queue.Take())
+                               {
+                                   CompleteWith(irp, STATUS_SUCCESS, 1);
+                               }
+                           });
         Repeater canceller(*machine, [&] { machine->io().CancelAll(file); });
 
         for (int i = 0; i < kReads; i++)
@@ -660,16 +683,16 @@ void ReadThrough(const TestDriver::Dispatch &dispatch)
     machine->io().Close(file);
 }
 
-VOID NeverCalled(PDEVICE_OBJECT, PIRP)
-{
-}
+VOID NeverCalled(PDEVICE_OBJECT, PIRP) {}
 
 TEST(IoDeathTest, DoubleCompletionIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     CompleteWith(irp, STATUS_SUCCESS);
-                     return CompleteWith(irp, STATUS_SUCCESS);
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         CompleteWith(irp, STATUS_SUCCESS);
+                         return CompleteWith(irp, STATUS_SUCCESS);
+                     }),
                  "BUGCHECK IRP_COMPLETED_TWICE: IoCompleteRequest was called for IRP_MJ_READ");
 }
 
@@ -683,7 +706,8 @@ TEST(IoDeathTest, CompletionAfterTheRequestIsOverIsFound)
             PIRP kept = nullptr;
             char buffer[8];
 
-            driver.dispatch[IRP_MJ_READ] = [&kept](PDEVICE_OBJECT, PIRP irp) {
+            driver.dispatch[IRP_MJ_READ] = [&kept](PDEVICE_OBJECT, PIRP irp)
+            {
                 kept = irp;
                 return CompleteWith(irp, STATUS_SUCCESS);
             };
@@ -698,10 +722,12 @@ TEST(IoDeathTest, CompletionAfterTheRequestIsOverIsFound)
 
 TEST(IoDeathTest, CompletionWithACancelRoutineIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     IoSetCancelRoutine(irp, NeverCalled);
-                     return CompleteWith(irp, STATUS_SUCCESS);
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         IoSetCancelRoutine(irp, NeverCalled);
+                         return CompleteWith(irp, STATUS_SUCCESS);
+                     }),
                  "BUGCHECK IRP_COMPLETED_CANCELABLE");
 }
 
@@ -719,12 +745,14 @@ TEST(IoDeathTest, CompletionWithTooMuchInformationIsFound)
 
 TEST(IoDeathTest, CompletionWithALockHeldIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     KSPIN_LOCK lock = 0;
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         KSPIN_LOCK lock = 0;
 
-                     KeAcquireSpinLockRaiseToDpc(&lock);
-                     return CompleteWith(irp, STATUS_SUCCESS);
-                 }),
+                         KeAcquireSpinLockRaiseToDpc(&lock);
+                         return CompleteWith(irp, STATUS_SUCCESS);
+                     }),
                  "BUGCHECK LOCK_HELD_OVER_CALL: IoCompleteRequest");
 }
 
@@ -736,10 +764,12 @@ TEST(IoDeathTest, PendingWithoutMarkIsFound)
 
 TEST(IoDeathTest, MarkWithoutPendingIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     IoMarkIrpPending(irp);
-                     return CompleteWith(irp, STATUS_SUCCESS);
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         IoMarkIrpPending(irp);
+                         return CompleteWith(irp, STATUS_SUCCESS);
+                     }),
                  "BUGCHECK IRP_MARKED_NOT_PENDING");
 }
 
@@ -750,28 +780,34 @@ TEST(IoDeathTest, ReturnWithoutCompletionIsFound)
 
 TEST(IoDeathTest, ReturnOfAnotherStatusIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     CompleteWith(irp, STATUS_INVALID_PARAMETER);
-                     return STATUS_SUCCESS;
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         CompleteWith(irp, STATUS_INVALID_PARAMETER);
+                         return STATUS_SUCCESS;
+                     }),
                  "BUGCHECK IRP_STATUS_MISMATCH: .*returned 0x00000000 .*with 0xC000000D");
 }
 
 TEST(IoDeathTest, DispatchThatReturnsAtDispatchLevelIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     KfRaiseIrql(DISPATCH_LEVEL);
-                     return CompleteWith(irp, STATUS_SUCCESS);
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         KfRaiseIrql(DISPATCH_LEVEL);
+                         return CompleteWith(irp, STATUS_SUCCESS);
+                     }),
                  "BUGCHECK IRQL_CHANGED_BY_CALL: IRP_MJ_READ");
 }
 
 TEST(IoDeathTest, RequestLeftAfterCleanupIsFound)
 {
-    EXPECT_DEATH(ReadThrough([](PDEVICE_OBJECT, PIRP irp) {
-                     IoMarkIrpPending(irp);
-                     return STATUS_PENDING;
-                 }),
+    EXPECT_DEATH(ReadThrough(
+                     [](PDEVICE_OBJECT, PIRP irp)
+                     {
+                         IoMarkIrpPending(irp);
+                         return STATUS_PENDING;
+                     }),
                  "BUGCHECK IRP_LEFT_AFTER_CLEANUP: 1 request");
 }
 
@@ -784,7 +820,8 @@ TEST(IoDeathTest, CancelRoutineThatKeepsTheCancelLockIsFound)
             nt::File *file;
             char buffer[8];
 
-            driver.dispatch[IRP_MJ_READ] = [](PDEVICE_OBJECT, PIRP irp) {
+            driver.dispatch[IRP_MJ_READ] = [](PDEVICE_OBJECT, PIRP irp)
+            {
                 IoMarkIrpPending(irp);
                 IoSetCancelRoutine(irp, NeverCalled);
                 return STATUS_PENDING;

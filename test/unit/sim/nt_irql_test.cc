@@ -77,11 +77,14 @@ TEST(SpinLockTest, TryFailsWhileHeldByAnother)
 
     KeInitializeSpinLock(&lock);
     KeAcquireSpinLock(&lock, &irql);
-    std::thread([&lock, &acquired] {
-        nt::IrqlScope dispatch(DISPATCH_LEVEL);
+    std::thread(
+        [&lock, &acquired]
+        {
+            nt::IrqlScope dispatch(DISPATCH_LEVEL);
 
-        acquired = KeTryToAcquireSpinLockAtDpcLevel(&lock);
-    }).join();
+            acquired = KeTryToAcquireSpinLockAtDpcLevel(&lock);
+        })
+        .join();
     EXPECT_FALSE(acquired);
     KeReleaseSpinLock(&lock, irql);
 }
@@ -98,26 +101,28 @@ TEST(SpinLockTest, ExcludesOtherThreads)
     KeInitializeSpinLock(&lock);
     for (int i = 0; i < kThreads; i++)
     {
-        threads.emplace_back([&lock, &counter, i] {
-            for (int round = 0; round < kRounds; round++)
+        threads.emplace_back(
+            [&lock, &counter, i]
             {
-                KLOCK_QUEUE_HANDLE handle;
-                KIRQL irql;
+                for (int round = 0; round < kRounds; round++)
+                {
+                    KLOCK_QUEUE_HANDLE handle;
+                    KIRQL irql;
 
-                if (i % 2 == 0)
-                {
-                    KeAcquireSpinLock(&lock, &irql);
-                    counter++;
-                    KeReleaseSpinLock(&lock, irql);
+                    if (i % 2 == 0)
+                    {
+                        KeAcquireSpinLock(&lock, &irql);
+                        counter++;
+                        KeReleaseSpinLock(&lock, irql);
+                    }
+                    else
+                    {
+                        KeAcquireInStackQueuedSpinLock(&lock, &handle);
+                        counter++;
+                        KeReleaseInStackQueuedSpinLock(&handle);
+                    }
                 }
-                else
-                {
-                    KeAcquireInStackQueuedSpinLock(&lock, &handle);
-                    counter++;
-                    KeReleaseInStackQueuedSpinLock(&handle);
-                }
-            }
-        });
+            });
     }
     for (std::thread &thread : threads)
     {
@@ -226,11 +231,14 @@ TEST(SpinLockDeathTest, ReleaseByAnotherThreadIsFound)
             KIRQL irql;
 
             KeAcquireSpinLock(&lock, &irql);
-            std::thread([&lock] {
-                nt::IrqlScope dispatch(DISPATCH_LEVEL);
+            std::thread(
+                [&lock]
+                {
+                    nt::IrqlScope dispatch(DISPATCH_LEVEL);
 
-                KeReleaseSpinLockFromDpcLevel(&lock);
-            }).join();
+                    KeReleaseSpinLockFromDpcLevel(&lock);
+                })
+                .join();
         },
         "BUGCHECK SPIN_LOCK_NOT_OWNED: .*another thread holds it");
 }

@@ -63,8 +63,7 @@ class DataChain
 std::vector<uint8_t> DataOf(NET_BUFFER *buffer)
 {
     std::vector<uint8_t> storage(buffer->DataLength);
-    uint8_t *data =
-        static_cast<uint8_t *>(NdisGetDataBuffer(buffer, buffer->DataLength, storage.data(), 1, 0));
+    uint8_t *data = static_cast<uint8_t *>(NdisGetDataBuffer(buffer, buffer->DataLength, storage.data(), 1, 0));
 
     return data == nullptr ? std::vector<uint8_t>() : std::vector<uint8_t>(data, data + buffer->DataLength);
 }
@@ -381,8 +380,7 @@ TEST_F(NetBuffersTest, StacksOwnAllocationsDoNotFail)
 
     machine->faults().FailAll();
 
-    NET_BUFFER_LIST *list =
-        machine->net_buffers().Allocate(machine->net_buffers().stack_pool(), 0, 0, nullptr, 0, 0);
+    NET_BUFFER_LIST *list = machine->net_buffers().Allocate(machine->net_buffers().stack_pool(), 0, 0, nullptr, 0, 0);
     NET_BUFFER_LIST *packet = machine->net_buffers().AllocatePacket(0, 10, &data);
 
     machine->faults().Stop();
@@ -506,9 +504,7 @@ TEST(NetBuffersDeathTest, PoolLeftAtUnloadIsFound)
             TestMachine machine;
             TestDriver driver;
 
-            driver.unload = [&machine] {
-                machine->net_buffers().CreatePool(PoolOwner::kDriver, kTag, 0, true);
-            };
+            driver.unload = [&machine] { machine->net_buffers().CreatePool(PoolOwner::kDriver, kTag, 0, true); };
             driver.Load(*machine, u"Leaky");
             machine->io().UnloadDriver(driver.object);
         },

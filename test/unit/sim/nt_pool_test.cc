@@ -129,17 +129,19 @@ TEST_P(PoolTest, ThreadsAllocateAndFreeAtOnce)
 
     for (int i = 0; i < 3; i++)
     {
-        threads.emplace_back([this] {
-            Machine::Scope scope(*machine);
-
-            for (size_t j = 1; j < 300; j++)
+        threads.emplace_back(
+            [this]
             {
-                char *block = Allocate(j * 31 % 6000 + 1);
+                Machine::Scope scope(*machine);
 
-                *block = 1;
-                Free(block);
-            }
-        });
+                for (size_t j = 1; j < 300; j++)
+                {
+                    char *block = Allocate(j * 31 % 6000 + 1);
+
+                    *block = 1;
+                    Free(block);
+                }
+            });
     }
     for (std::thread &thread : threads)
     {

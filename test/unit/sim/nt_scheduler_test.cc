@@ -83,7 +83,8 @@ TEST(DeferredWorkTest, RunsWhatWorkQueues)
 {
     TestMachine machine;
     int depth = 0;
-    std::function<void()> work = [&] {
+    std::function<void()> work = [&]
+    {
         if (++depth < 5)
         {
             machine->scheduler().Queue(PASSIVE_LEVEL, work);
@@ -101,10 +102,12 @@ TEST(DeferredWorkTest, WorkerRunsItOnItsOwnThread)
     std::thread::id worker;
     Machine *seen = nullptr;
 
-    machine->scheduler().Queue(PASSIVE_LEVEL, [&] {
-        worker = std::this_thread::get_id();
-        seen = &Machine::Current();
-    });
+    machine->scheduler().Queue(PASSIVE_LEVEL,
+                               [&]
+                               {
+                                   worker = std::this_thread::get_id();
+                                   seen = &Machine::Current();
+                               });
     machine->Run();
     EXPECT_NE(worker, std::thread::id());
     EXPECT_NE(worker, std::this_thread::get_id());
@@ -119,12 +122,14 @@ TEST(DeferredWorkTest, ThreadsQueueAtOnce)
 
     for (int i = 0; i < 3; i++)
     {
-        threads.emplace_back([&machine, &ran, i] {
-            for (int j = 0; j < 500; j++)
+        threads.emplace_back(
+            [&machine, &ran, i]
             {
-                machine->scheduler().Queue(i == 0 ? DISPATCH_LEVEL : PASSIVE_LEVEL, [&ran] { ran++; });
-            }
-        });
+                for (int j = 0; j < 500; j++)
+                {
+                    machine->scheduler().Queue(i == 0 ? DISPATCH_LEVEL : PASSIVE_LEVEL, [&ran] { ran++; });
+                }
+            });
     }
     for (std::thread &thread : threads)
     {
@@ -170,10 +175,12 @@ TEST(TimerTest, FiresItsDpcWhenDue)
     TestMachine machine;
     TestTimer timer;
     std::vector<uint64_t> fired;
-    TestDpc dpc([&fired] {
-        EXPECT_EQ(KeGetCurrentIrql(), DISPATCH_LEVEL);
-        fired.push_back(MillisecondsSinceBoot());
-    });
+    TestDpc dpc(
+        [&fired]
+        {
+            EXPECT_EQ(KeGetCurrentIrql(), DISPATCH_LEVEL);
+            fired.push_back(MillisecondsSinceBoot());
+        });
 
     EXPECT_FALSE(KeSetTimer(&timer, Relative(100ms), &dpc.dpc));
     machine->clock().Advance(99ms);
@@ -257,10 +264,12 @@ TEST(TimerTest, FiresOnTheRealClock)
     TestEvent fired;
     uint64_t start = KeQueryInterruptTime();
     uint64_t at = 0;
-    TestDpc dpc([&] {
-        at = KeQueryInterruptTime();
-        KeSetEvent(&fired, IO_NO_INCREMENT, FALSE);
-    });
+    TestDpc dpc(
+        [&]
+        {
+            at = KeQueryInterruptTime();
+            KeSetEvent(&fired, IO_NO_INCREMENT, FALSE);
+        });
 
     KeSetTimer(&timer, Relative(2ms), &dpc.dpc);
     EXPECT_EQ(WaitFor(&fired), STATUS_SUCCESS);
@@ -305,7 +314,8 @@ TEST(DpcTest, MayQueueItselfAgain)
     int ran = 0;
     TestDpc dpc([] {});
 
-    dpc.routine = [&ran, &dpc] {
+    dpc.routine = [&ran, &dpc]
+    {
         if (++ran < 3)
         {
             EXPECT_TRUE(KeInsertQueueDpc(&dpc.dpc, nullptr, nullptr));
@@ -324,11 +334,8 @@ TEST(DpcTest, GetsItsArguments)
     int marks[2];
 
     KeInitializeDpc(
-        &dpc,
-        [](PKDPC, PVOID context, PVOID first, PVOID second) {
-            *static_cast<std::vector<PVOID> *>(context) = {first, second};
-        },
-        &seen);
+        &dpc, [](PKDPC, PVOID context, PVOID first, PVOID second)
+        { *static_cast<std::vector<PVOID> *>(context) = {first, second}; }, &seen);
     KeInsertQueueDpc(&dpc, &marks[0], &marks[1]);
     machine->Run();
     EXPECT_THAT(seen, ElementsAre(&marks[0], &marks[1]));
@@ -379,13 +386,15 @@ TEST(EventTest, SynchronizationEventLetsOneThreadThroughForEachSignal)
 
     for (int i = 0; i < 3; i++)
     {
-        threads.emplace_back([&] {
-            Machine::Scope scope(*machine);
+        threads.emplace_back(
+            [&]
+            {
+                Machine::Scope scope(*machine);
 
-            WaitFor(&event);
-            passed++;
-            KeSetEvent(&through, 0, FALSE);
-        });
+                WaitFor(&event);
+                passed++;
+                KeSetEvent(&through, 0, FALSE);
+            });
     }
     for (int i = 1; i <= 3; i++)
     {
@@ -466,11 +475,14 @@ TEST(WaitTest, WorkThatWaitsLetsOtherWorkRun)
         TestEvent event;
         bool done = false;
 
-        machine->scheduler().Queue(PASSIVE_LEVEL, [&] {
-            machine->scheduler().Queue(PASSIVE_LEVEL, [&event] { KeSetEvent(&event, 0, FALSE); });
-            WaitFor(&event);
-            done = true;
-        });
+        machine->scheduler().Queue(PASSIVE_LEVEL,
+                                   [&]
+                                   {
+                                       machine->scheduler().Queue(PASSIVE_LEVEL,
+                                                                  [&event] { KeSetEvent(&event, 0, FALSE); });
+                                       WaitFor(&event);
+                                       done = true;
+                                   });
         machine->Run();
         EXPECT_TRUE(done);
     }
@@ -484,12 +496,14 @@ TEST(WaitTest, WorkThatSleepsOnAVirtualClockWithAWorkerGoesOn)
     TestMachine machine(options);
     uint64_t woke = 0;
 
-    machine->scheduler().Queue(PASSIVE_LEVEL, [&woke] {
-        LARGE_INTEGER interval = Relative(40ms);
+    machine->scheduler().Queue(PASSIVE_LEVEL,
+                               [&woke]
+                               {
+                                   LARGE_INTEGER interval = Relative(40ms);
 
-        KeDelayExecutionThread(KernelMode, FALSE, &interval);
-        woke = MillisecondsSinceBoot();
-    });
+                                   KeDelayExecutionThread(KernelMode, FALSE, &interval);
+                                   woke = MillisecondsSinceBoot();
+                               });
     machine->Run();
     EXPECT_EQ(woke, 40u);
 }

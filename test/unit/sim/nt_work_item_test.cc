@@ -49,8 +49,7 @@ TEST_F(WorkItemTest, MayFreeItself)
 {
     PIO_WORKITEM item = IoAllocateWorkItem(driver.device);
 
-    IoQueueWorkItemEx(
-        item, [](PVOID, PVOID, PIO_WORKITEM self) { IoFreeWorkItem(self); }, DelayedWorkQueue, nullptr);
+    IoQueueWorkItemEx(item, [](PVOID, PVOID, PIO_WORKITEM self) { IoFreeWorkItem(self); }, DelayedWorkQueue, nullptr);
     machine->Run();
     EXPECT_EQ(machine->pool().Report().find("'WoIt'"), std::string::npos);
 }
@@ -62,13 +61,15 @@ TEST_F(WorkItemTest, MayBeQueuedAgainFromItsRoutine)
         PIO_WORKITEM item;
         int calls = 0;
     } again{IoAllocateWorkItem(driver.device)};
-    PIO_WORKITEM_ROUTINE routine = [](PDEVICE_OBJECT, PVOID context) {
+    PIO_WORKITEM_ROUTINE routine = [](PDEVICE_OBJECT, PVOID context)
+    {
         Again *self = static_cast<Again *>(context);
 
         if (++self->calls == 1)
         {
-            IoQueueWorkItem(self->item, [](PDEVICE_OBJECT, PVOID inner) { static_cast<Again *>(inner)->calls++; },
-                            DelayedWorkQueue, self);
+            IoQueueWorkItem(
+                self->item, [](PDEVICE_OBJECT, PVOID inner) { static_cast<Again *>(inner)->calls++; }, DelayedWorkQueue,
+                self);
         }
     };
 

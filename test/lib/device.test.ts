@@ -1,0 +1,299 @@
+import { describe, expect, it } from 'vitest';
+import { NetVerdictError, UnsupportedError } from '../../lib/errors.js';
+import type { BandwidthEntry } from '../../lib/events.js';
+import { Status } from '../../lib/status.js';
+import { Ioctl } from '../../lib/wire.js';
+import { bandwidth, bytes, connection, log, lost, replyEnd } from './support/records.js';
+import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
+
+const GET_LOGS = 5;
+const GET_BANDWIDTH = 6;
+
+const ENTRY = {
+  localAddress: '192.0.2.10',
+  localPort: 1,
+  remoteAddress: '198.51.100.1',
+  remotePort: 2,
+  transmittedBytes: 10n,
+  receivedBytes: 20n,
+};
+
+function codes(native: ScriptedNative): number[] {
+  return native.controls.map(({ code }) => code);
+}
+
+describe('a device', () => {
+  it('tells a driver with the extension its options', () => {
+    const { device, native } = scriptedDevice({}, { payloadLimit: 77 });
+    expect(codes(native)).toEqual([Ioctl.GetCapabilities, Ioctl.SetOptions, Ioctl.Version]);
+    expect(Buffer.from(native.controls[1]!.input).readUInt32LE(8)).toBe(77);
+    expect(device.capabilities()).toMatchObject({ protocolExtension: 1 });
+    expect(device.version()).toEqual({ major: 2, minor: 1, revision: 0, build: 0 });
+  });
+
+  it('leaves a driver with the base protocol alone', async () => {
+    const { device, native } = scriptedDevice({ isBase: true });
+    expect(codes(native)).toEqual([Ioctl.GetCapabilities, Ioctl.Version]);
+    expect(device.capabilities()).toBeUndefined();
+    await expect(device.getStatistics()).rejects.toBeInstanceOf(UnsupportedError);
+  });
+
+  it('sends each command by its own write', () => {
+    const { device, native } = scriptedDevice();
+    device.clearCache();
+    device.cleanEndedConnections();
+    device.printMemoryStats();
+    device.shutdown();
+    expect(native.commandsWritten).toEqual([4, 8, 7, 0]);
+  });
+
+  it('reads the statistics', async () => {
+    const { device } = scriptedDevice();
+    expect((await device.getStatistics()).eventsQueued).toBe(0n);
+  });
+
+  it('refuses everything but closing once it is closed', async () => {
+    const { device } = scriptedDevice();
+    await Promise.all([device.close(), device.close()]);
+    await device.close();
+    const closed = { code: 'ERR_NETVERDICT_CLOSED' };
+    for (const command of [
+      () => {
+        device.clearCache();
+      },
+      () => {
+        device.shutdown();
+      },
+      () => {
+        device.updateVerdict({ ...ENTRY, protocol: 6 }, 2);
+      },
+    ]) {
+      expect(command).toThrow(expect.objectContaining(closed) as NetVerdictError);
+    }
+    await expect(device.getLogs()).rejects.toMatchObject(closed);
+    await expect(device.getBandwidth()).rejects.toMatchObject(closed);
+    await expect(device.getStatistics()).rejects.toMatchObject(closed);
+  });
+
+  it('refuses commands once the driver has shut down', async () => {
+    const { device, native } = scriptedDevice();
+    native.finish('eof');
+    await device.events().next();
+    expect(() => {
+      device.clearCache();
+    }).toThrow(/driver has shut down/);
+    await expect(device.getLogs()).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_DRIVER_SHUTDOWN',
+    });
+  });
+
+  it('says why the driver failed a command', () => {
+    const { device, native } = scriptedDevice();
+    native.writeStatus = Status.InvalidParameter;
+    expect(() => {
+      device.clearCache();
+    }).toThrow(/The command clear-cache: the driver rejected a value/);
+  });
+
+  it('is closed at the end of an await using block', async () => {
+    const { native } = await (async () => {
+      const scripted = scriptedDevice();
+      await using device = scripted.device;
+      expect(device.closed).toBe(false);
+      return scripted;
+    })();
+    expect(native.isClosed).toBe(true);
+  });
+});
+
+describe('getLogs', () => {
+  it('gives the lines before the driver’s ReplyEnd, while nobody iterates', async () => {
+    const { device, native } = scriptedDevice();
+    const logs = device.getLogs();
+    expect(native.commandsWritten).toEqual([GET_LOGS]);
+    native.feed(log(3, 'one'), log(4, 'two'));
+    native.feed(replyEnd(GET_LOGS, 1n), log(5, 'three'));
+    expect((await logs).map(({ message }) => message)).toEqual(['one', 'two']);
+    expect((await device.events().next()).value).toMatchObject({ type: 'log', message: 'three' });
+  });
+
+  it('keeps the events that come before the answer for the next iterator', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 4n }));
+    const logs = device.getLogs();
+    native.feed(log(3, 'x'), replyEnd(GET_LOGS, 1n));
+    expect(await logs).toHaveLength(1);
+    expect((await device.events().next()).value).toMatchObject({ type: 'connection', id: 4n });
+  });
+
+  it('works while an application iterates, which sees no line of the answer', async () => {
+    const { device, native } = scriptedDevice();
+    const iterator = device.events();
+    const next = iterator.next();
+    await nextTurn();
+    const logs = device.getLogs();
+    native.feed(log(3, 'x'), connection({ id: 6n }), replyEnd(GET_LOGS, 1n));
+    expect(await logs).toHaveLength(1);
+    expect((await next).value).toMatchObject({ type: 'connection', id: 6n });
+  });
+
+  it('tells the answers of two calls apart', async () => {
+    const { device, native } = scriptedDevice();
+    const answers = Promise.all([device.getLogs(), device.getLogs()]);
+    native.feed(log(3, '1'), replyEnd(GET_LOGS, 1n), log(3, '2'), replyEnd(GET_LOGS, 2n));
+    const [first, second] = await answers;
+    expect(first.map(({ message }) => message)).toEqual(['1']);
+    expect(second.map(({ message }) => message)).toEqual(['2']);
+  });
+
+  it('takes a later answer’s end for its own when its own was lost', async () => {
+    const { device, native } = scriptedDevice();
+    const answers = Promise.all([device.getLogs(), device.getLogs()]);
+    native.feed(log(3, '1'), lost(1n, 1), replyEnd(GET_LOGS, 2n));
+    expect((await answers).map((lines) => lines.length)).toEqual([1, 0]);
+  });
+
+  it('does without the end of the answer when records were lost', async () => {
+    const { device, native } = scriptedDevice();
+    const logs = device.getLogs();
+    native.feed(log(3, '1'), lost(1n, 1));
+    expect(await logs).toHaveLength(1);
+  });
+
+  it('with a driver without ReplyEnd is over after a quiet time', async () => {
+    const { device, native } = scriptedDevice({ isBase: true });
+    const logs = device.getLogs();
+    native.feed(log(3, 'one'));
+    await nextTurn();
+    native.feed(log(3, 'two'));
+    expect((await logs).map(({ message }) => message)).toEqual(['one', 'two']);
+  });
+
+  it('with a driver without ReplyEnd asks again only after the first answer', async () => {
+    const { device, native } = scriptedDevice({ isBase: true });
+    const answers = [device.getLogs(), device.getLogs()];
+    expect(native.commandsWritten).toEqual([GET_LOGS]);
+    native.feed(log(3, 'one'));
+    expect(await answers[0]).toHaveLength(1);
+    expect(native.commandsWritten).toEqual([GET_LOGS, GET_LOGS]);
+    expect(await answers[1]).toEqual([]);
+  });
+
+  it('is rejected by close()', async () => {
+    const { device } = scriptedDevice();
+    const logs = device.getLogs();
+    await Promise.all([
+      expect(logs).rejects.toMatchObject({ code: 'ERR_NETVERDICT_CLOSED' }),
+      device.close(),
+    ]);
+  });
+
+  it('is rejected by the driver’s shutdown', async () => {
+    const { device, native } = scriptedDevice();
+    const logs = device.getLogs();
+    native.finish('eof');
+    await expect(logs).rejects.toMatchObject({ code: 'ERR_NETVERDICT_DRIVER_SHUTDOWN' });
+  });
+
+  it('is rejected when nobody reads the events before the answer and they are too many', async () => {
+    const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
+    const many = bytes(...Array.from({ length: 1000 }, () => connection()));
+    for (let read = 0; read < 4; read++) native.feed(many);
+    await expect(device.getLogs()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_BUSY' });
+    const { value: batch } = await device.batches().next();
+    expect(batch).toHaveLength(1000);
+  });
+
+  it('is rejected when it cannot be asked, and does not stand in the way of the next', async () => {
+    const { device, native } = scriptedDevice({ isBase: true });
+    native.writeStatus = Status.InsufficientResources;
+    await expect(device.getLogs()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_DEVICE' });
+    native.writeStatus = Status.Success;
+    native.feed(log(3, 'x'));
+    expect(await device.getLogs()).toHaveLength(1);
+  });
+});
+
+describe('getBandwidth', () => {
+  it('gathers the entries of every record of the answer', async () => {
+    const { device, native } = scriptedDevice();
+    const entries = device.getBandwidth();
+    expect(native.commandsWritten).toEqual([GET_BANDWIDTH]);
+    const v6 = { ...ENTRY, localAddress: '2001:db8::1', remoteAddress: '2001:db8::2' };
+    native.feed(bandwidth(6, [ENTRY, ENTRY]), bandwidth(17, [v6]), replyEnd(GET_BANDWIDTH, 1n));
+    expect(await entries).toMatchObject([
+      { ...ENTRY, protocol: 6, ipVersion: 4 },
+      { ...ENTRY, protocol: 6, ipVersion: 4 },
+      { ...v6, protocol: 17, ipVersion: 6 },
+    ]);
+  });
+
+  it('is told apart from getLogs', async () => {
+    const { device, native } = scriptedDevice();
+    const logs = device.getLogs();
+    const entries = device.getBandwidth();
+    native.feed(replyEnd(GET_BANDWIDTH, 1n), log(3, 'x'), replyEnd(GET_LOGS, 1n));
+    expect(await entries).toEqual([]);
+    expect(await logs).toHaveLength(1);
+  });
+
+  it('that nobody asked for is an event', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(bandwidth(6, [ENTRY]));
+    expect((await device.events().next()).value).toMatchObject({
+      type: 'bandwidth',
+      protocol: 6,
+      ipVersion: 4,
+      entries: [ENTRY],
+    });
+  });
+});
+
+describe('watchBandwidth', () => {
+  it('asks again and again, until the loop is left', async () => {
+    const { device, native } = scriptedDevice();
+    const seen: BandwidthEntry[][] = [];
+    let answered = 0n;
+    const answer = setInterval(() => {
+      if (BigInt(native.writes.length) > answered) {
+        native.feed(bandwidth(6, [ENTRY]), replyEnd(GET_BANDWIDTH, ++answered));
+      }
+    }, 1);
+    for await (const entries of device.watchBandwidth({ intervalMs: 1 })) {
+      seen.push(entries);
+      if (seen.length === 3) break;
+    }
+    clearInterval(answer);
+    expect(seen.map((entries) => entries.length)).toEqual([1, 1, 1]);
+  });
+
+  it('ends when the device is closed', async () => {
+    const { device } = scriptedDevice();
+    const next = device.watchBandwidth({ intervalMs: 1_000_000 }).next();
+    await device.close();
+    expect(await next).toEqual({ value: undefined, done: true });
+  });
+
+  it('ends when the driver shuts down', async () => {
+    const { device, native } = scriptedDevice();
+    const next = device.watchBandwidth({ intervalMs: 1_000_000 }).next();
+    native.finish('eof');
+    await device.events().next();
+    expect(await next).toEqual({ value: undefined, done: true });
+  });
+
+  it('rejects with the reason of an aborted signal', async () => {
+    const { device } = scriptedDevice();
+    const controller = new AbortController();
+    const watch = device.watchBandwidth({ intervalMs: 1_000_000, signal: controller.signal });
+    const next = watch.next();
+    const reason = new Error('enough');
+    controller.abort(reason);
+    await expect(next).rejects.toBe(reason);
+  });
+
+  it('refuses an interval that is none', () => {
+    const { device } = scriptedDevice();
+    expect(() => device.watchBandwidth({ intervalMs: 0 })).toThrow(/intervalMs/);
+  });
+});

@@ -1,0 +1,378 @@
+import { describe, expect, it, vi } from 'vitest';
+import { InvalidArgumentError, ProtocolError } from '../../lib/errors.js';
+import type { ConnectionEvent, EventType, NetVerdictEvent } from '../../lib/events.js';
+import { Status } from '../../lib/status.js';
+import {
+  bytes,
+  connection,
+  connectionEnd,
+  log,
+  lost,
+  processInfo,
+  record,
+  replyEnd,
+  timeout,
+  u32,
+  u8,
+} from './support/records.js';
+import { nextTurn, scriptedDevice } from './support/scripted_device.js';
+
+function connections(first: bigint, count: number): Uint8Array {
+  return bytes(...Array.from({ length: count }, (_, n) => connection({ id: first + BigInt(n) })));
+}
+
+function idOf(event: NetVerdictEvent | undefined): bigint {
+  return (event as ConnectionEvent).id;
+}
+
+async function take<T>(iterator: AsyncIterator<T, undefined>, count: number): Promise<T[]> {
+  const items: T[] = [];
+  while (items.length < count) {
+    const { value, done } = await iterator.next();
+    if (done === true) break;
+    items.push(value);
+  }
+  return items;
+}
+
+async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const item of iterable) items.push(item);
+  return items;
+}
+
+const CORRUPT = bytes(u8(1), u32(0x7fff_ffff));
+
+describe('an iterator over events', () => {
+  it('gives each event in order, over reads that split a record', async () => {
+    const { device, native } = scriptedDevice();
+    const stream = connections(1n, 3);
+    native.feed(stream.subarray(0, 50));
+    native.feed(stream.subarray(50, 51));
+    native.feed(stream.subarray(51));
+    const events = await take(device.events(), 3);
+    expect(events.map(idOf)).toEqual([1n, 2n, 3n]);
+  });
+
+  it('waits for what is not there yet', async () => {
+    const { device, native } = scriptedDevice();
+    const next = device.events().next();
+    await nextTurn();
+    native.feed(connections(5n, 1));
+    expect(idOf((await next).value)).toBe(5n);
+  });
+
+  it('answers several calls of next() in their order', async () => {
+    const { device, native } = scriptedDevice();
+    const iterator = device.events();
+    const pending = [iterator.next(), iterator.next(), iterator.next()];
+    await nextTurn();
+    native.feed(connections(1n, 2));
+    await nextTurn();
+    native.finish('eof');
+    const results = await Promise.all(pending);
+    expect(results.map(({ value }) => value && idOf(value))).toEqual([1n, 2n, undefined]);
+    expect(results.map(({ done }) => done)).toEqual([false, false, true]);
+  });
+
+  it('keeps to the device what only the device needs', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(processInfo(42n, 'p'), replyEnd(5, 1n), connections(1n, 1), replyEnd(1, 1n));
+    native.finish('eof');
+    expect((await all(device)).map((event) => event.type)).toEqual(['connection']);
+  });
+
+  it('gives the types that are asked for', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 1), connectionEnd(), timeout(1n), log(3, 'x'), record(99));
+    native.finish('eof');
+    const types: EventType[] = [];
+    for await (const event of device.events({ types: ['connection-end', 'unknown'] })) {
+      types.push(event.type);
+    }
+    expect(types).toEqual(['connection-end', 'unknown']);
+  });
+
+  it('warns of losses that its types leave out', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    try {
+      const { device, native } = scriptedDevice();
+      native.feed(lost(3n, 1), connections(1n, 1));
+      await take(device.events({ types: ['connection'] }), 1);
+      expect(warn).toHaveBeenCalledExactlyOnceWith(
+        expect.stringContaining('lost 3 records (event-queue-full)'),
+        { code: 'NETVERDICT_EVENTS_LOST' },
+      );
+    } finally {
+      warn.mockRestore();
+    }
+  });
+
+  it('gives losses like any event when all types are asked for', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(lost(3n, 2));
+    const [event] = await take(device.events(), 1);
+    expect(event).toMatchObject({ type: 'lost', count: 3n, reason: 'held-packet-limit' });
+  });
+
+  it('refuses types that do not exist', () => {
+    const { device } = scriptedDevice();
+    expect(() => device.events({ types: ['conection' as 'connection'] })).toThrow(
+      InvalidArgumentError,
+    );
+  });
+
+  it('goes on after a malformed record', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(record(3, new Uint8Array(2)), connections(8n, 1));
+    const [malformed, event] = await take(device.events(), 2);
+    expect(malformed).toMatchObject({ type: 'protocol-error', recordType: 3 });
+    expect((malformed as { error: unknown }).error).toBeInstanceOf(ProtocolError);
+    expect(idOf(event)).toBe(8n);
+  });
+});
+
+describe('several iterators', () => {
+  it('each see every event from where they began', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 2));
+    const first = device.events();
+    const second = device.events();
+    expect((await take(first, 1)).map(idOf)).toEqual([1n]);
+    const late = second.next();
+    native.feed(connections(3n, 2));
+    expect((await take(first, 3)).map(idOf)).toEqual([2n, 3n, 4n]);
+    expect(idOf((await late).value)).toBe(3n);
+    expect((await take(second, 1)).map(idOf)).toEqual([4n]);
+  });
+
+  it('are woken together', async () => {
+    const { device, native } = scriptedDevice();
+    const waiting = [device.events().next(), device.events().next(), device.batches().next()];
+    await nextTurn();
+    native.feed(connections(1n, 1));
+    const results = await Promise.all(waiting);
+    expect(results.every(({ done }) => done === false)).toBe(true);
+  });
+
+  it('go at the pace of the slowest, within what may be kept', async () => {
+    const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
+    for (let read = 0n; read < 10n; read++) native.feed(connections(1n + read * 500n, 500));
+    const slow = device.events();
+    const fast = device.events();
+    const slowFirst = slow.next();
+    const fastFirst = fast.next();
+    await Promise.all([slowFirst, fastFirst]);
+    const stuck = take(fast, 5000);
+    await nextTurn();
+    await nextTurn();
+    expect(native.taken).toBeLessThan(10);
+    expect((await take(slow, 4999)).map(idOf).at(-1)).toBe(5000n);
+    native.finish('eof');
+    expect(await stuck).toHaveLength(4499);
+  });
+});
+
+describe('leaving an iterator', () => {
+  it('leaves what it has not given to the next one', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 4));
+    for await (const event of device) {
+      if (idOf(event) === 2n) break;
+    }
+    expect((await take(device.events(), 2)).map(idOf)).toEqual([3n, 4n]);
+  });
+
+  it('leaves the rest of a batch to the next one too', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 4));
+    for await (const event of device) {
+      if (idOf(event) === 3n) break;
+    }
+    const [batch] = await take(device.batches(), 1);
+    expect(batch!.map(idOf)).toEqual([4n]);
+  });
+
+  it('ends it for good, with whoever waits', async () => {
+    const { device, native } = scriptedDevice();
+    const iterator = device.events();
+    const waiting = iterator.next();
+    expect(await iterator.return!()).toEqual({ value: undefined, done: true });
+    expect(await waiting).toEqual({ value: undefined, done: true });
+    native.feed(connections(1n, 1));
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+  });
+
+  it('needs no beginning', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 1));
+    const iterator = device.events();
+    await iterator.return!();
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+    expect((await take(device.events(), 1)).map(idOf)).toEqual([1n]);
+  });
+});
+
+describe('batches', () => {
+  it('are the events of one read each', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 3));
+    native.feed(connections(4n, 2));
+    native.finish('eof');
+    const batches = await all(device.batches());
+    expect(batches.map((batch) => batch.map(idOf))).toEqual([
+      [1n, 2n, 3n],
+      [4n, 5n],
+    ]);
+  });
+
+  it('are never empty', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(replyEnd(5, 1n));
+    native.feed(connections(1n, 1));
+    const [batch] = await take(device.batches(), 1);
+    expect(batch).toHaveLength(1);
+  });
+});
+
+describe('the end of the stream', () => {
+  it('by the driver’s shutdown lets out what was queued, then ends every iterator', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 2));
+    native.finish('eof');
+    expect((await all(device)).map(idOf)).toEqual([1n, 2n]);
+    expect(await all(device)).toEqual([]);
+  });
+
+  it('by close() ends iterators that wait, and those that do not yet', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 2));
+    const iterator = device.events();
+    await take(iterator, 1);
+    const other = device.events();
+    const waiting = other.next();
+    await device.close();
+    expect(await waiting).toEqual({ value: undefined, done: true });
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+    expect(await all(device)).toEqual([]);
+    expect(native.isClosed).toBe(true);
+  });
+
+  it('by a corrupt record comes after the events before it, and is the same for all', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 1), CORRUPT);
+    const iterator = device.events();
+    const other = device.events();
+    const waiting = [iterator.next(), iterator.next(), iterator.next(), other.next(), other.next()];
+    const results = await Promise.allSettled(waiting);
+    expect(results.map(({ status }) => status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ]);
+    expect(results[1]).toMatchObject({ reason: { code: 'ERR_NETVERDICT_PROTOCOL' } });
+    await expect(all(device)).rejects.toBeInstanceOf(ProtocolError);
+  });
+
+  it('by a failed read says which', async () => {
+    const { device, native } = scriptedDevice();
+    native.finish('error', Status.InsufficientResources);
+    await expect(all(device)).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_DEVICE',
+      message: expect.stringContaining('Reading events: status 0xc000009a') as string,
+    });
+  });
+});
+
+describe('an aborted signal', () => {
+  const reason = new Error('enough');
+
+  it('ends the iterator that waits with its reason, and the iterator alone', async () => {
+    const { device, native } = scriptedDevice();
+    const controller = new AbortController();
+    const iterator = device.events({ signal: controller.signal });
+    const waiting = iterator.next();
+    controller.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+    native.feed(connections(1n, 1));
+    expect((await take(device.events(), 1)).map(idOf)).toEqual([1n]);
+  });
+
+  it('ends an iterator between two events with its reason', async () => {
+    const { device, native } = scriptedDevice();
+    const controller = new AbortController();
+    native.feed(connections(1n, 3));
+    const iterator = device.batches({ signal: controller.signal });
+    await iterator.next();
+    controller.abort(reason);
+    await expect(iterator.next()).rejects.toBe(reason);
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+  });
+
+  it('from the beginning lets nothing begin', async () => {
+    const { device } = scriptedDevice();
+    await expect(device.events({ signal: AbortSignal.abort(reason) }).next()).rejects.toBe(reason);
+  });
+
+  it('given to open() closes the device and ends its iterators with its reason', async () => {
+    const controller = new AbortController();
+    const { device, native } = scriptedDevice({}, { signal: controller.signal });
+    const waiting = device.events().next();
+    const logs = device.getLogs();
+    controller.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+    await expect(logs).rejects.toBe(reason);
+    expect(device.closed).toBe(true);
+    expect(native.isClosed).toBe(true);
+    await device.close();
+  });
+
+  it('given to open() means nothing once the device is closed', async () => {
+    const controller = new AbortController();
+    const { device } = scriptedDevice({}, { signal: controller.signal });
+    await device.close();
+    controller.abort(reason);
+    expect(await all(device)).toEqual([]);
+  });
+});
+
+describe('the event loop', () => {
+  it('turns while an application always has an event at hand', async () => {
+    const { device, native } = scriptedDevice();
+    const read = connections(1n, 1600);
+    for (let n = 0; n < 40; n++) native.feed(read);
+    native.finish('eof');
+    let turned = 0;
+    const count = (): void => {
+      turned += 1;
+      timer = setImmediate(count);
+    };
+    let timer = setImmediate(count);
+    await all(device);
+    clearImmediate(timer);
+    expect(turned).toBeGreaterThan(2);
+  });
+});
+
+describe('what nobody reads', () => {
+  it('is not read ahead of need', async () => {
+    const { native } = scriptedDevice();
+    native.feed(connections(1n, 1));
+    await nextTurn();
+    expect(native.taken).toBe(0);
+  });
+
+  it('does not keep the device alive, but whoever waits does', async () => {
+    const { device, anchor } = scriptedDevice();
+    expect(anchor.isHolding).toBe(false);
+    const iterator = device.events();
+    const waiting = iterator.next();
+    expect(anchor.isHolding).toBe(true);
+    await iterator.return!();
+    await waiting;
+    expect(anchor.isHolding).toBe(false);
+  });
+});

@@ -1,0 +1,263 @@
+import { describe, expect, it } from 'vitest';
+import {
+  AlreadyDecidedError,
+  ClosedError,
+  DriverShutdownError,
+  InvalidArgumentError,
+} from '../../lib/errors.js';
+import type { ConnectionEvent } from '../../lib/events.js';
+import { Status } from '../../lib/status.js';
+import { Verdict } from '../../lib/verdicts.js';
+import { connection } from './support/records.js';
+import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
+
+/** Every verdict that was written, in order. */
+function verdictsOf(native: ScriptedNative): [id: bigint, verdict: number][] {
+  return native.writes.flatMap((write) => {
+    const commands = Buffer.from(write);
+    return Array.from({ length: write.length / 10 }, (_, index): [bigint, number] => {
+      expect(commands[10 * index]).toBe(1);
+      return [commands.readBigUInt64LE(10 * index + 1), commands[10 * index + 9]!];
+    });
+  });
+}
+
+describe('setVerdict', () => {
+  it('writes all verdicts of one tick at its end, in order', async () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdict(1n, Verdict.Accept);
+    device.setVerdict(0xffff_ffff_ffff_ffffn, Verdict.Drop);
+    expect(native.writes).toHaveLength(0);
+    await nextTurn();
+    expect(native.writes).toHaveLength(1);
+    expect(verdictsOf(native)).toEqual([
+      [1n, Verdict.Accept],
+      [0xffff_ffff_ffff_ffffn, Verdict.Drop],
+    ]);
+  });
+
+  it('writes once for a loop that decides every event it is given', async () => {
+    const { device, native } = scriptedDevice();
+    for (let read = 0n; read < 3n; read++) {
+      native.feed(connection({ id: 2n * read + 1n }), connection({ id: 2n * read + 2n }));
+    }
+    let decided = 0;
+    for await (const event of device.events({ types: ['connection'] })) {
+      event.accept();
+      if (++decided === 6) break;
+    }
+    await nextTurn();
+    expect(native.writes).toHaveLength(1);
+    expect(verdictsOf(native).map(([id]) => id)).toEqual([1n, 2n, 3n, 4n, 5n, 6n]);
+  });
+
+  it('writes again for a later tick', async () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdict(1n, Verdict.Accept);
+    await nextTurn();
+    device.setVerdict(2n, Verdict.Accept);
+    await nextTurn();
+    expect(native.writes).toHaveLength(2);
+  });
+
+  it('writes no more at once than the driver takes', async () => {
+    const { device, native } = scriptedDevice({ maxCommandsPerWrite: 4 });
+    for (let id = 1n; id <= 10n; id++) device.setVerdict(id, Verdict.Accept);
+    await nextTurn();
+    expect(native.writes.map((write) => write.length)).toEqual([40, 40, 20]);
+  });
+
+  it('writes each alone to a driver that reads one command of a write', async () => {
+    const { device, native } = scriptedDevice({ isBase: true });
+    for (let id = 1n; id <= 3n; id++) device.setVerdict(id, Verdict.Accept);
+    await nextTurn();
+    expect(native.writes.map((write) => write.length)).toEqual([10, 10, 10]);
+  });
+
+  it('keeps every one of very many in one tick', async () => {
+    const { device, native } = scriptedDevice();
+    const count = 200_000n;
+    for (let id = 1n; id <= count; id++) device.setVerdict(id, Verdict.Accept);
+    await nextTurn();
+    const ids = verdictsOf(native).map(([id]) => id);
+    expect(ids).toHaveLength(Number(count));
+    expect(ids.every((id, index) => id === BigInt(index + 1))).toBe(true);
+  });
+
+  it('comes before a command that is given after it', () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdict(1n, Verdict.Accept);
+    device.clearCache();
+    expect(native.commandsWritten).toEqual([1, 4]);
+  });
+
+  it.each([
+    ['an id that is no bigint', 1 as unknown as bigint, Verdict.Accept],
+    ['the id 0', 0n, Verdict.Accept],
+    ['an unknown verdict', 1n, 12 as Verdict],
+    ['a verdict that decides nothing', 1n, Verdict.Undecided],
+  ])('refuses %s', (_, id, verdict) => {
+    const { device } = scriptedDevice();
+    expect(() => {
+      device.setVerdict(id, verdict);
+    }).toThrow(InvalidArgumentError);
+  });
+});
+
+describe('a second verdict', () => {
+  it('is refused, with what to do instead, and not written', async () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdict(7n, Verdict.Accept);
+    expect(() => {
+      device.setVerdict(7n, Verdict.Block);
+    }).toThrow(AlreadyDecidedError);
+    expect(() => {
+      device.setVerdict(7n, Verdict.Block);
+    }).toThrow(/Connection 7 has its verdict already.*updateVerdict/);
+    await nextTurn();
+    expect(verdictsOf(native)).toEqual([[7n, Verdict.Accept]]);
+  });
+
+  it('is refused for an id whose upper half alone differs from nothing', () => {
+    const { device } = scriptedDevice();
+    device.setVerdict(7n, Verdict.Accept);
+    device.setVerdict(7n + (1n << 32n), Verdict.Accept);
+    expect(() => {
+      device.setVerdict(7n + (1n << 32n), Verdict.Accept);
+    }).toThrow(/4294967303/);
+  });
+
+  it.each([
+    ['the event, after the id', (event: ConnectionEvent) => event.id, true],
+    ['the id, after the event', (event: ConnectionEvent) => event.id, false],
+  ])('is refused by %s', async (_, idOf, idFirst) => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 9n }));
+    const { value } = await device.events({ types: ['connection'] }).next();
+    const event = value!;
+    const byId = (): void => {
+      device.setVerdict(idOf(event), Verdict.Accept);
+    };
+    const byEvent = (): void => {
+      event.block();
+    };
+    const [first, second] = idFirst ? [byId, byEvent] : [byEvent, byId];
+    first();
+    expect(second).toThrow(AlreadyDecidedError);
+  });
+
+  it('by the same event is refused however many ids come between', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 1n }));
+    const { value } = await device.events({ types: ['connection'] }).next();
+    value!.accept();
+    for (let id = 2n; id < 140_000n; id++) device.setVerdict(id, Verdict.Accept);
+    expect(() => {
+      value!.accept();
+    }).toThrow(AlreadyDecidedError);
+  });
+
+  it('is remembered for the last 131072 ids', () => {
+    const { device } = scriptedDevice();
+    for (let id = 1n; id <= 131_072n; id++) device.setVerdict(id, Verdict.Accept);
+    expect(() => {
+      device.setVerdict(1n, Verdict.Accept);
+    }).toThrow(AlreadyDecidedError);
+  });
+});
+
+describe('setVerdicts', () => {
+  it('writes many at once', () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdicts(
+      new Map<bigint, Verdict>([
+        [1n, Verdict.Accept],
+        [2n, Verdict.Block],
+      ]),
+    );
+    expect(native.writes).toHaveLength(1);
+    expect(verdictsOf(native)).toEqual([
+      [1n, Verdict.Accept],
+      [2n, Verdict.Block],
+    ]);
+  });
+
+  it('writes those before the one that is wrong', () => {
+    const { device, native } = scriptedDevice();
+    expect(() => {
+      device.setVerdicts([
+        [1n, Verdict.Accept],
+        [0n, Verdict.Accept],
+        [2n, Verdict.Accept],
+      ]);
+    }).toThrow(InvalidArgumentError);
+    expect(verdictsOf(native)).toEqual([[1n, Verdict.Accept]]);
+  });
+});
+
+describe('a verdict that comes too late', () => {
+  it('is refused once the device is closed', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection());
+    const { value } = await device.events({ types: ['connection'] }).next();
+    await device.close();
+    expect(() => {
+      device.setVerdict(2n, Verdict.Accept);
+    }).toThrow(ClosedError);
+    expect(() => {
+      value!.accept();
+    }).toThrow(ClosedError);
+  });
+
+  it('is written by close() when it was given before', async () => {
+    const { device, native } = scriptedDevice();
+    device.setVerdict(1n, Verdict.Accept);
+    await device.close();
+    expect(verdictsOf(native)).toEqual([[1n, Verdict.Accept]]);
+  });
+
+  it('does nothing once the driver has shut down', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 1n }), connection({ id: 2n }));
+    native.finish('eof');
+    for await (const event of device.events({ types: ['connection'] })) {
+      if (event.id === 2n) event.accept();
+    }
+    device.setVerdict(3n, Verdict.Accept);
+    await nextTurn();
+    expect(native.writes).toHaveLength(0);
+  });
+
+  it('does no harm when the driver has shut down and the stream does not know yet', async () => {
+    const { device, native } = scriptedDevice();
+    native.writeStatus = Status.InvalidDeviceState;
+    device.setVerdict(1n, Verdict.Accept);
+    await nextTurn();
+    native.feed(connection());
+    expect(await device.events().next()).toMatchObject({ done: false });
+  });
+
+  it('that the driver fails otherwise ends the stream with the reason', async () => {
+    const { device, native } = scriptedDevice();
+    const next = device.events().next();
+    native.writeStatus = Status.InsufficientResources;
+    device.setVerdict(1n, Verdict.Accept);
+    await expect(next).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_DEVICE',
+      message: expect.stringContaining('Writing verdicts: status 0xc000009a') as string,
+    });
+    expect(() => {
+      device.clearCache();
+    }).toThrow(DriverShutdownError);
+  });
+});
+
+describe('updateVerdict', () => {
+  it('takes an event for the connection', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ protocol: 17, remotePort: 53 }));
+    const { value } = await device.events({ types: ['connection'] }).next();
+    device.updateVerdict(value!, Verdict.PermanentBlock);
+    expect(Buffer.from(native.writes[0]!).toString('hex')).toBe('0211c000020a00c0c6336401350005');
+  });
+});
