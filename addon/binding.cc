@@ -3,7 +3,8 @@
 
 #include "js_embedded_device.h"
 
-namespace {
+namespace
+{
 
 Napi::Object Init(Napi::Env env, Napi::Object exports)
 {

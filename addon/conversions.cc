@@ -2,16 +2,18 @@
 
 #include <algorithm>
 
-namespace netverdict {
+namespace netverdict
+{
 
-namespace {
+namespace
+{
 
-void SetNumber(Napi::Object object, const char* name, uint64_t value)
+void SetNumber(Napi::Object object, const char *name, uint64_t value)
 {
     object.Set(name, Napi::Number::New(object.Env(), static_cast<double>(value)));
 }
 
-sim::net::Endpoint ToEndpoint(const Napi::Value& address, const Napi::Value& port)
+sim::net::Endpoint ToEndpoint(const Napi::Value &address, const Napi::Value &port)
 {
     const std::vector<uint8_t> bytes = ToBytes(address);
     sim::net::Endpoint endpoint;
@@ -21,7 +23,7 @@ sim::net::Endpoint ToEndpoint(const Napi::Value& address, const Napi::Value& por
     return endpoint;
 }
 
-Napi::Object FromPacketCounters(Napi::Env env, const sim::net::PacketCounters& counters)
+Napi::Object FromPacketCounters(Napi::Env env, const sim::net::PacketCounters &counters)
 {
     Napi::Object object = Napi::Object::New(env);
     SetNumber(object, "offered", counters.offered);
@@ -34,7 +36,7 @@ Napi::Object FromPacketCounters(Napi::Env env, const sim::net::PacketCounters& c
     return object;
 }
 
-const char* NameOf(sim::net::OutcomeKind kind)
+const char *NameOf(sim::net::OutcomeKind kind)
 {
     switch (kind)
     {
@@ -54,18 +56,18 @@ const char* NameOf(sim::net::OutcomeKind kind)
 
 } // namespace
 
-uint64_t ToUint64(const Napi::Value& number)
+uint64_t ToUint64(const Napi::Value &number)
 {
     return static_cast<uint64_t>(number.As<Napi::Number>().Int64Value());
 }
 
-std::vector<uint8_t> ToBytes(const Napi::Value& uint8_array)
+std::vector<uint8_t> ToBytes(const Napi::Value &uint8_array)
 {
     const auto array = uint8_array.As<Napi::Uint8Array>();
     return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
 }
 
-sim::net::FlowSpec ToFlowSpec(const Napi::Object& spec)
+sim::net::FlowSpec ToFlowSpec(const Napi::Object &spec)
 {
     sim::net::FlowSpec flow;
     flow.protocol = static_cast<uint8_t>(spec.Get("protocol").As<Napi::Number>().Uint32Value());
@@ -82,7 +84,7 @@ sim::net::FlowSpec ToFlowSpec(const Napi::Object& spec)
     return flow;
 }
 
-sim::sources::ReplayOptions ToReplayOptions(const Napi::Object& options)
+sim::sources::ReplayOptions ToReplayOptions(const Napi::Object &options)
 {
     sim::sources::ReplayOptions replay;
     replay.path = options.Get("path").As<Napi::String>().Utf8Value();
@@ -101,9 +103,9 @@ sim::sources::ReplayOptions ToReplayOptions(const Napi::Object& options)
     return replay;
 }
 
-sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object& options)
+sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object &options)
 {
-    const auto number = [&options](const char* name) { return options.Get(name).As<Napi::Number>().Uint32Value(); };
+    const auto number = [&options](const char *name) { return options.Get(name).As<Napi::Number>().Uint32Value(); };
     sim::sources::FlowLoadOptions load;
     load.connections = number("connections");
     load.in_flight = number("inFlight");
@@ -114,27 +116,27 @@ sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object& options)
     return load;
 }
 
-Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t* bytes, size_t length)
+Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t *bytes, size_t length)
 {
     Napi::Uint8Array array = Napi::Uint8Array::New(env, length);
     std::copy_n(bytes, length, array.Data());
     return array;
 }
 
-Napi::Object FromOutcome(Napi::Env env, const sim::net::Outcome& outcome)
+Napi::Object FromOutcome(Napi::Env env, const sim::net::Outcome &outcome)
 {
     Napi::Object object = Napi::Object::New(env);
     object.Set("kind", NameOf(outcome.kind));
     if (outcome.kind == sim::net::OutcomeKind::kRedirected)
     {
-        const sim::net::Endpoint& target = outcome.redirected_to;
+        const sim::net::Endpoint &target = outcome.redirected_to;
         object.Set("address", FromBytes(env, target.address.data(), target.family == 4 ? 4 : 16));
         SetNumber(object, "port", target.port);
     }
     return object;
 }
 
-Napi::Object FromCounters(Napi::Env env, const sim::net::StackCounters& counters)
+Napi::Object FromCounters(Napi::Env env, const sim::net::StackCounters &counters)
 {
     Napi::Object object = Napi::Object::New(env);
     object.Set("outbound", FromPacketCounters(env, counters.outbound));
@@ -149,7 +151,7 @@ Napi::Object FromCounters(Napi::Env env, const sim::net::StackCounters& counters
     return object;
 }
 
-Napi::Object FromProgress(Napi::Env env, const sim::sources::ReplayProgress& progress)
+Napi::Object FromProgress(Napi::Env env, const sim::sources::ReplayProgress &progress)
 {
     Napi::Object object = Napi::Object::New(env);
     SetNumber(object, "frames", progress.frames);
@@ -158,7 +160,7 @@ Napi::Object FromProgress(Napi::Env env, const sim::sources::ReplayProgress& pro
     return object;
 }
 
-Napi::Object FromReplaySummary(Napi::Env env, const sim::sources::ReplaySummary& summary)
+Napi::Object FromReplaySummary(Napi::Env env, const sim::sources::ReplaySummary &summary)
 {
     Napi::Object object = Napi::Object::New(env);
     SetNumber(object, "frames", summary.frames);
@@ -175,7 +177,7 @@ Napi::Object FromReplaySummary(Napi::Env env, const sim::sources::ReplaySummary&
     return object;
 }
 
-Napi::Object FromLoadResult(Napi::Env env, const sim::sources::FlowLoadResult& result)
+Napi::Object FromLoadResult(Napi::Env env, const sim::sources::FlowLoadResult &result)
 {
     Napi::Object object = Napi::Object::New(env);
     object.Set("seconds", result.seconds);

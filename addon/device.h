@@ -3,7 +3,8 @@
 
 #include <cstdint>
 
-namespace netverdict {
+namespace netverdict
+{
 
 struct IoResult
 {
@@ -13,19 +14,19 @@ struct IoResult
 
 class Device
 {
-public:
+  public:
     // Called once for each read, on any thread. It may be called before Read returns.
-    using Completion = void (*)(void* context, int32_t status, uint64_t information);
+    using Completion = void (*)(void *context, int32_t status, uint64_t information);
 
     virtual ~Device() = default;
 
     // The next bytes of the info stream. `buffer` must live until the completion.
-    virtual void Read(void* buffer, uint32_t length, Completion completion, void* context) = 0;
+    virtual void Read(void *buffer, uint32_t length, Completion completion, void *context) = 0;
 
     // Whole command records. Never waits for the driver.
-    virtual IoResult Write(const void* bytes, uint32_t length) = 0;
+    virtual IoResult Write(const void *bytes, uint32_t length) = 0;
 
-    virtual IoResult Control(uint32_t code, const void* input, uint32_t input_length, void* output,
+    virtual IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                              uint32_t output_length) = 0;
 
     // Completes every pending read with STATUS_CANCELLED, or with what it has.

@@ -1,14 +1,17 @@
 #include "embedded_device.h"
 
-extern "C" {
+extern "C"
+{
 #include "driver.h"
 }
 
-namespace netverdict {
+namespace netverdict
+{
 
-namespace {
+namespace
+{
 
-sim::MachineOptions MachineOptionsOf(const EmbeddedDeviceOptions& options)
+sim::MachineOptions MachineOptionsOf(const EmbeddedDeviceOptions &options)
 {
     sim::MachineOptions machine;
     machine.virtual_clock = options.virtual_clock;
@@ -18,11 +21,9 @@ sim::MachineOptions MachineOptionsOf(const EmbeddedDeviceOptions& options)
 
 } // namespace
 
-EmbeddedDevice::EmbeddedDevice(const EmbeddedDeviceOptions& options) : machine_(MachineOptionsOf(options))
-{
-}
+EmbeddedDevice::EmbeddedDevice(const EmbeddedDeviceOptions &options) : machine_(MachineOptionsOf(options)) {}
 
-NTSTATUS EmbeddedDevice::Open(const EmbeddedDeviceOptions& options, std::unique_ptr<EmbeddedDevice>* device)
+NTSTATUS EmbeddedDevice::Open(const EmbeddedDeviceOptions &options, std::unique_ptr<EmbeddedDevice> *device)
 {
     std::unique_ptr<EmbeddedDevice> opened(new EmbeddedDevice(options));
     sim::Machine::Scope scope(opened->machine_);
@@ -49,20 +50,20 @@ EmbeddedDevice::~EmbeddedDevice()
     }
 }
 
-void EmbeddedDevice::Read(void* buffer, uint32_t length, Completion completion, void* context)
+void EmbeddedDevice::Read(void *buffer, uint32_t length, Completion completion, void *context)
 {
     sim::Machine::Scope scope(machine_);
     machine_.io().Read(file_, buffer, length, completion, context);
 }
 
-IoResult EmbeddedDevice::Write(const void* bytes, uint32_t length)
+IoResult EmbeddedDevice::Write(const void *bytes, uint32_t length)
 {
     sim::Machine::Scope scope(machine_);
     const sim::nt::IoResult result = machine_.io().WriteAndWait(file_, bytes, length);
     return {result.status, result.information};
 }
 
-IoResult EmbeddedDevice::Control(uint32_t code, const void* input, uint32_t input_length, void* output,
+IoResult EmbeddedDevice::Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                                  uint32_t output_length)
 {
     sim::Machine::Scope scope(machine_);

@@ -10,7 +10,8 @@
 #include "machine.h"
 #include "nt/io_manager.h"
 
-namespace netverdict {
+namespace netverdict
+{
 
 struct EmbeddedDeviceOptions
 {
@@ -20,35 +21,32 @@ struct EmbeddedDeviceOptions
 
 class EmbeddedDevice final : public Device
 {
-public:
+  public:
     // The driver's or the I/O manager's status when the device cannot be had.
-    static NTSTATUS Open(const EmbeddedDeviceOptions& options, std::unique_ptr<EmbeddedDevice>* device);
+    static NTSTATUS Open(const EmbeddedDeviceOptions &options, std::unique_ptr<EmbeddedDevice> *device);
 
     ~EmbeddedDevice() override;
 
-    EmbeddedDevice(const EmbeddedDevice&) = delete;
-    EmbeddedDevice& operator=(const EmbeddedDevice&) = delete;
+    EmbeddedDevice(const EmbeddedDevice &) = delete;
+    EmbeddedDevice &operator=(const EmbeddedDevice &) = delete;
 
-    void Read(void* buffer, uint32_t length, Completion completion, void* context) override;
-    IoResult Write(const void* bytes, uint32_t length) override;
-    IoResult Control(uint32_t code, const void* input, uint32_t input_length, void* output,
+    void Read(void *buffer, uint32_t length, Completion completion, void *context) override;
+    IoResult Write(const void *bytes, uint32_t length) override;
+    IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                      uint32_t output_length) override;
     void CancelReads() override;
 
     // Closes the handle: the driver decides what it holds by the fail policy before this returns. Once.
     void CloseHandle();
 
-    sim::Machine& machine()
-    {
-        return machine_;
-    }
+    sim::Machine &machine() { return machine_; }
 
-private:
-    explicit EmbeddedDevice(const EmbeddedDeviceOptions& options);
+  private:
+    explicit EmbeddedDevice(const EmbeddedDeviceOptions &options);
 
     sim::Machine machine_;
     PDRIVER_OBJECT driver_ = nullptr;
-    sim::nt::File* file_ = nullptr;
+    sim::nt::File *file_ = nullptr;
 };
 
 } // namespace netverdict

@@ -2,12 +2,13 @@
 
 #include <utility>
 
-namespace netverdict {
+namespace netverdict
+{
 
-EventPump::EventPump(Device& device, const EventPumpOptions& options, std::function<void()> readable)
+EventPump::EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable)
     : device_(device), options_(options), readable_(std::move(readable)), buffers_(options.buffers)
 {
-    for (Buffer& buffer : buffers_)
+    for (Buffer &buffer : buffers_)
     {
         buffer.pump = this;
         buffer.bytes = std::make_unique<uint8_t[]>(options_.buffer_size);
@@ -25,7 +26,7 @@ std::optional<EventPump::Bytes> EventPump::Front()
     std::lock_guard<std::mutex> lock(mutex_);
     for (;;)
     {
-        Buffer& buffer = BufferOf(taken_);
+        Buffer &buffer = BufferOf(taken_);
         if (posted_ == taken_ || buffer.state != State::kFilled)
         {
             armed_ = true;
@@ -50,7 +51,7 @@ void EventPump::Pop()
     PopLocked(BufferOf(taken_));
 }
 
-void EventPump::PopLocked(Buffer& buffer)
+void EventPump::PopLocked(Buffer &buffer)
 {
     buffer.state = State::kFree;
     waiting_bytes_ -= buffer.length;
@@ -85,7 +86,7 @@ void EventPump::Stop()
     changed_.wait(lock, [this] { return outstanding_ == 0; });
 }
 
-EventPump::Buffer& EventPump::BufferOf(uint64_t sequence)
+EventPump::Buffer &EventPump::BufferOf(uint64_t sequence)
 {
     return buffers_[sequence % buffers_.size()];
 }
@@ -105,7 +106,7 @@ void EventPump::PostReads()
         {
             return;
         }
-        Buffer& buffer = BufferOf(posted_);
+        Buffer &buffer = BufferOf(posted_);
         buffer.state = State::kPosted;
         ++posted_;
         ++outstanding_;
@@ -115,10 +116,10 @@ void EventPump::PostReads()
     }
 }
 
-void EventPump::OnRead(void* context, int32_t status, uint64_t information)
+void EventPump::OnRead(void *context, int32_t status, uint64_t information)
 {
-    Buffer& buffer = *static_cast<Buffer*>(context);
-    EventPump& pump = *buffer.pump;
+    Buffer &buffer = *static_cast<Buffer *>(context);
+    EventPump &pump = *buffer.pump;
     bool tell = false;
     {
         std::lock_guard<std::mutex> lock(pump.mutex_);

@@ -1,8 +1,10 @@
-// Keeps reads in flight on a device and hands their bytes, in the order in which the reads were issued, to one consumer.
+// Keeps reads in flight on a device and hands their bytes, in the order in which the reads were issued, to one
+// consumer.
 //
-// Concurrency: completions come on any thread and tell the consumer at once. A thread of the pump's own posts reads again
-// as the consumer frees their buffers, and stops while `high_water` bytes wait: then the driver's bounded queue fills, and
-// the driver counts what is lost. Front, Pop and end are for the consumer's thread. No lock is held over a call out.
+// Concurrency: completions come on any thread and tell the consumer at once. A thread of the pump's own posts reads
+// again as the consumer frees their buffers, and stops while `high_water` bytes wait: then the driver's bounded queue
+// fills, and the driver counts what is lost. Front, Pop and end are for the consumer's thread. No lock is held over a
+// call out.
 #pragma once
 
 #include <condition_variable>
@@ -16,30 +18,31 @@
 
 #include "device.h"
 
-namespace netverdict {
+namespace netverdict
+{
 
 struct EventPumpOptions
 {
     uint32_t buffers = 4;
-    uint32_t buffer_size = 65536; // bytes
+    uint32_t buffer_size = 65536;  // bytes
     uint64_t high_water = 1 << 20; // bytes
 };
 
 class EventPump
 {
-public:
+  public:
     struct Bytes
     {
-        const uint8_t* data;
+        const uint8_t *data;
         size_t length;
     };
 
     // `readable` is called on any thread, once after each time that Front had nothing to give.
-    EventPump(Device& device, const EventPumpOptions& options, std::function<void()> readable);
+    EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable);
     ~EventPump();
 
-    EventPump(const EventPump&) = delete;
-    EventPump& operator=(const EventPump&) = delete;
+    EventPump(const EventPump &) = delete;
+    EventPump &operator=(const EventPump &) = delete;
 
     // The oldest bytes that were read, valid until Pop; nothing when there are none now or any more.
     std::optional<Bytes> Front();
@@ -51,7 +54,7 @@ public:
     // Ends all reads and waits for their completions. What was read stays to be taken.
     void Stop();
 
-private:
+  private:
     enum class State : uint8_t
     {
         kFree,
@@ -61,21 +64,21 @@ private:
 
     struct Buffer
     {
-        EventPump* pump = nullptr;
+        EventPump *pump = nullptr;
         std::unique_ptr<uint8_t[]> bytes;
         uint64_t length = 0;
         int32_t status = 0;
         State state = State::kFree;
     };
 
-    static void OnRead(void* context, int32_t status, uint64_t information);
+    static void OnRead(void *context, int32_t status, uint64_t information);
 
     void PostReads();
     bool MayPost() const;
-    Buffer& BufferOf(uint64_t sequence);
-    void PopLocked(Buffer& buffer);
+    Buffer &BufferOf(uint64_t sequence);
+    void PopLocked(Buffer &buffer);
 
-    Device& device_;
+    Device &device_;
     const EventPumpOptions options_;
     const std::function<void()> readable_;
 

@@ -6,16 +6,18 @@
 
 #include "conversions.h"
 
-namespace netverdict {
+namespace netverdict
+{
 
-namespace {
+namespace
+{
 
-uint32_t NumberOf(const Napi::Object& options, const char* name)
+uint32_t NumberOf(const Napi::Object &options, const char *name)
 {
     return options.Get(name).As<Napi::Number>().Uint32Value();
 }
 
-const char* ReasonOf(int32_t status)
+const char *ReasonOf(int32_t status)
 {
     switch (status)
     {
@@ -66,7 +68,7 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
                        });
 }
 
-JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo& info) : ObjectWrap(info), env_(info.Env())
+JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo &info) : ObjectWrap(info), env_(info.Env())
 {
     Napi::Env env = info.Env();
     const auto options = info[0].As<Napi::Object>();
@@ -89,9 +91,9 @@ JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo& info) : ObjectWrap(
     pump.buffers = NumberOf(options, "readBuffers");
     pump.buffer_size = NumberOf(options, "readBufferSize");
     pump.high_water = ToUint64(options.Get("highWaterMark"));
-    pump_ = std::make_unique<EventPump>(*device_, pump, [this] {
-        queue_->Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); });
-    });
+    pump_ = std::make_unique<EventPump>(
+        *device_, pump,
+        [this] { queue_->Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); }); });
     is_open_ = true;
     napi_add_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
 }
@@ -116,16 +118,17 @@ void JsEmbeddedDevice::Finalize(Napi::BasicEnv basic_env)
     const auto process = env.Global().Get("process").As<Napi::Object>();
     process.Get("emitWarning")
         .As<Napi::Function>()
-        .Call(process, {Napi::String::New(env, "A netverdict device was garbage-collected before it was closed, and is closed "
-                                               "now. Call close() on it, or declare it with 'await using'."),
-                        Napi::String::New(env, "NetVerdictWarning")});
+        .Call(process,
+              {Napi::String::New(env, "A netverdict device was garbage-collected before it was closed, and is closed "
+                                      "now. Call close() on it, or declare it with 'await using'."),
+               Napi::String::New(env, "NetVerdictWarning")});
     if (env.IsExceptionPending())
     {
         env.GetAndClearPendingException();
     }
 }
 
-Napi::Value JsEmbeddedDevice::Take(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::Take(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
     const std::optional<EventPump::Bytes> bytes = pump_->Front();
@@ -139,7 +142,7 @@ Napi::Value JsEmbeddedDevice::Take(const Napi::CallbackInfo& info)
     return taken;
 }
 
-Napi::Value JsEmbeddedDevice::End(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::End(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
     if (!end_)
@@ -152,7 +155,7 @@ Napi::Value JsEmbeddedDevice::End(const Napi::CallbackInfo& info)
     return end;
 }
 
-Napi::Value JsEmbeddedDevice::Write(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::Write(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
     const auto bytes = info[0].As<Napi::Uint8Array>();
@@ -167,7 +170,7 @@ Napi::Value JsEmbeddedDevice::Write(const Napi::CallbackInfo& info)
     return written;
 }
 
-Napi::Value JsEmbeddedDevice::Control(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::Control(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
     const auto input = info[1].As<Napi::Uint8Array>();
@@ -185,17 +188,17 @@ Napi::Value JsEmbeddedDevice::Control(const Napi::CallbackInfo& info)
     return controlled;
 }
 
-void JsEmbeddedDevice::RefProcess(const Napi::CallbackInfo& info)
+void JsEmbeddedDevice::RefProcess(const Napi::CallbackInfo &info)
 {
     queue_->Ref(info.Env());
 }
 
-void JsEmbeddedDevice::UnrefProcess(const Napi::CallbackInfo& info)
+void JsEmbeddedDevice::UnrefProcess(const Napi::CallbackInfo &info)
 {
     queue_->Unref(info.Env());
 }
 
-Napi::Value JsEmbeddedDevice::Close(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::Close(const Napi::CallbackInfo &info)
 {
     auto closed = Napi::Promise::Deferred::New(info.Env());
     if (is_closed_)
@@ -215,25 +218,29 @@ Napi::Value JsEmbeddedDevice::Close(const Napi::CallbackInfo& info)
 
 void JsEmbeddedDevice::StartClosing()
 {
-    closer_ = std::thread([this] {
-        network_->Stop();
-        pump_->Stop();
-        device_->CloseHandle();
-        network_->Join();
-        device_.reset();
-        queue_->Post([this](Napi::Env env) {
-            closer_.join();
-            is_closed_ = true;
-            napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-            for (const Napi::Promise::Deferred& closed : closing_)
-            {
-                closed.Resolve(env.Undefined());
-            }
-            closing_.clear();
-            queue_->Close();
-            Unref();
+    closer_ = std::thread(
+        [this]
+        {
+            network_->Stop();
+            pump_->Stop();
+            device_->CloseHandle();
+            network_->Join();
+            device_.reset();
+            queue_->Post(
+                [this](Napi::Env env)
+                {
+                    closer_.join();
+                    is_closed_ = true;
+                    napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
+                    for (const Napi::Promise::Deferred &closed : closing_)
+                    {
+                        closed.Resolve(env.Undefined());
+                    }
+                    closing_.clear();
+                    queue_->Close();
+                    Unref();
+                });
         });
-    });
 }
 
 void JsEmbeddedDevice::CloseAndWait()
@@ -251,9 +258,9 @@ void JsEmbeddedDevice::CloseAndWait()
     queue_->Close();
 }
 
-void JsEmbeddedDevice::OnEnvironmentEnd(void* self)
+void JsEmbeddedDevice::OnEnvironmentEnd(void *self)
 {
-    static_cast<JsEmbeddedDevice*>(self)->CloseAndWait();
+    static_cast<JsEmbeddedDevice *>(self)->CloseAndWait();
 }
 
 bool JsEmbeddedDevice::RequireOpen(Napi::Env env)
@@ -266,7 +273,7 @@ bool JsEmbeddedDevice::RequireOpen(Napi::Env env)
     return true;
 }
 
-template <JsEmbeddedDevice::NetworkMethod method> Napi::Value JsEmbeddedDevice::Call(const Napi::CallbackInfo& info)
+template <JsEmbeddedDevice::NetworkMethod method> Napi::Value JsEmbeddedDevice::Call(const Napi::CallbackInfo &info)
 {
     if (!RequireOpen(info.Env()))
     {
@@ -276,7 +283,7 @@ template <JsEmbeddedDevice::NetworkMethod method> Napi::Value JsEmbeddedDevice::
     return (network_.get()->*method)(info);
 }
 
-template <JsEmbeddedDevice::NetworkAction action> void JsEmbeddedDevice::Do(const Napi::CallbackInfo& info)
+template <JsEmbeddedDevice::NetworkAction action> void JsEmbeddedDevice::Do(const Napi::CallbackInfo &info)
 {
     if (RequireOpen(info.Env()))
     {
@@ -285,7 +292,7 @@ template <JsEmbeddedDevice::NetworkAction action> void JsEmbeddedDevice::Do(cons
     }
 }
 
-void JsEmbeddedDevice::Reauthorize(const Napi::CallbackInfo& info)
+void JsEmbeddedDevice::Reauthorize(const Napi::CallbackInfo &info)
 {
     if (RequireOpen(info.Env()))
     {
@@ -294,12 +301,12 @@ void JsEmbeddedDevice::Reauthorize(const Napi::CallbackInfo& info)
     }
 }
 
-Napi::Value JsEmbeddedDevice::Counters(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::Counters(const Napi::CallbackInfo &info)
 {
     return RequireOpen(info.Env()) ? network_->Counters(info.Env()) : info.Env().Undefined();
 }
 
-Napi::Value JsEmbeddedDevice::PoolBytes(const Napi::CallbackInfo& info)
+Napi::Value JsEmbeddedDevice::PoolBytes(const Napi::CallbackInfo &info)
 {
     return RequireOpen(info.Env()) ? network_->PoolBytes(info.Env()) : info.Env().Undefined();
 }

@@ -2,7 +2,8 @@
 
 #include <utility>
 
-namespace netverdict {
+namespace netverdict
+{
 
 JsQueue::JsQueue(Napi::Env env)
 {
@@ -51,11 +52,11 @@ void JsQueue::Close()
     }
 }
 
-void JsQueue::Run(napi_env env, napi_value, void* context, void*)
+void JsQueue::Run(napi_env env, napi_value, void *context, void *)
 {
     if (env != nullptr)
     {
-        static_cast<JsQueue*>(context)->RunTasks(Napi::Env(env));
+        static_cast<JsQueue *>(context)->RunTasks(Napi::Env(env));
     }
 }
 
@@ -67,15 +68,15 @@ void JsQueue::RunTasks(Napi::Env env)
         tasks.swap(tasks_);
         signalled_ = false;
     }
-    for (Task& task : tasks)
+    for (Task &task : tasks)
     {
         Napi::HandleScope scope(env);
         task(env);
     }
 }
 
-void CallIntoApplication(Napi::Env env, const Napi::FunctionReference& function,
-                         const std::initializer_list<napi_value>& arguments)
+void CallIntoApplication(Napi::Env env, const Napi::FunctionReference &function,
+                         const std::initializer_list<napi_value> &arguments)
 {
     function.Call(arguments);
     if (env.IsExceptionPending())

@@ -11,19 +11,20 @@
 #include <mutex>
 #include <vector>
 
-namespace netverdict {
+namespace netverdict
+{
 
 class JsQueue
 {
-public:
+  public:
     using Task = std::function<void(Napi::Env)>;
 
     // As long as it is referenced, it keeps the process alive; at first it is.
     explicit JsQueue(Napi::Env env);
     ~JsQueue();
 
-    JsQueue(const JsQueue&) = delete;
-    JsQueue& operator=(const JsQueue&) = delete;
+    JsQueue(const JsQueue &) = delete;
+    JsQueue &operator=(const JsQueue &) = delete;
 
     void Post(Task task);
     void Ref(Napi::Env env);
@@ -32,8 +33,8 @@ public:
     // No more tasks are taken. Those that were posted still run.
     void Close();
 
-private:
-    static void Run(napi_env env, napi_value callback, void* context, void* data);
+  private:
+    static void Run(napi_env env, napi_value callback, void *context, void *data);
 
     void RunTasks(Napi::Env env);
 
@@ -45,7 +46,7 @@ private:
 };
 
 // Calls a function of the application. What it throws becomes an uncaught exception, as from an event listener.
-void CallIntoApplication(Napi::Env env, const Napi::FunctionReference& function,
-                         const std::initializer_list<napi_value>& arguments);
+void CallIntoApplication(Napi::Env env, const Napi::FunctionReference &function,
+                         const std::initializer_list<napi_value> &arguments);
 
 } // namespace netverdict

@@ -18,41 +18,42 @@
 #include "machine.h"
 #include "net/stack.h"
 
-namespace netverdict {
+namespace netverdict
+{
 
 class Network
 {
-public:
-    Network(sim::Machine& machine, JsQueue& queue);
+  public:
+    Network(sim::Machine &machine, JsQueue &queue);
 
-    Network(const Network&) = delete;
-    Network& operator=(const Network&) = delete;
+    Network(const Network &) = delete;
+    Network &operator=(const Network &) = delete;
 
-    Napi::Value Connect(const Napi::CallbackInfo& info);
-    Napi::Value Accept(const Napi::CallbackInfo& info);
-    Napi::Value Listen(const Napi::CallbackInfo& info);
-    void CloseListener(const Napi::CallbackInfo& info);
-    void Send(const Napi::CallbackInfo& info);
-    void Receive(const Napi::CallbackInfo& info);
-    void CloseFlow(const Napi::CallbackInfo& info);
-    void Packet(const Napi::CallbackInfo& info);
+    Napi::Value Connect(const Napi::CallbackInfo &info);
+    Napi::Value Accept(const Napi::CallbackInfo &info);
+    Napi::Value Listen(const Napi::CallbackInfo &info);
+    void CloseListener(const Napi::CallbackInfo &info);
+    void Send(const Napi::CallbackInfo &info);
+    void Receive(const Napi::CallbackInfo &info);
+    void CloseFlow(const Napi::CallbackInfo &info);
+    void Packet(const Napi::CallbackInfo &info);
     void Reauthorize();
-    Napi::Value Replay(const Napi::CallbackInfo& info);
-    Napi::Value Load(const Napi::CallbackInfo& info);
-    void Advance(const Napi::CallbackInfo& info);
+    Napi::Value Replay(const Napi::CallbackInfo &info);
+    Napi::Value Load(const Napi::CallbackInfo &info);
+    void Advance(const Napi::CallbackInfo &info);
     Napi::Value Counters(Napi::Env env);
     Napi::Value PoolBytes(Napi::Env env);
-    void OnWire(const Napi::CallbackInfo& info);
+    void OnWire(const Napi::CallbackInfo &info);
 
     // Tells all replays and loads to end, and waits for them. Any thread, once each.
     void Stop();
     void Join();
 
-private:
+  private:
     // An outcome's callback is known by a number, because it may only be touched on the JavaScript thread.
-    sim::net::OutcomeCallback OutcomeOf(const Napi::Value& callback);
-    void TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome& outcome);
-    uint64_t Remember(const Napi::Value& callback);
+    sim::net::OutcomeCallback OutcomeOf(const Napi::Value &callback);
+    void TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome);
+    uint64_t Remember(const Napi::Value &callback);
     void Forget(uint64_t callback);
 
     struct Source
@@ -62,8 +63,8 @@ private:
     };
     void Start(std::shared_ptr<Source> source, std::function<void()> stop, std::function<void()> run);
 
-    sim::Machine& machine_;
-    JsQueue& queue_;
+    sim::Machine &machine_;
+    JsQueue &queue_;
     uint64_t next_callback_ = 1;
     uint64_t wire_ = 0;
     std::unordered_map<uint64_t, Napi::FunctionReference> callbacks_;

@@ -21,16 +21,20 @@ function nativeResults() {
   ]);
   const { benchmarks } = JSON.parse(readFileSync(output, 'utf8'));
   const samplesOf = (name) =>
-    benchmarks.filter((b) => b.run_type === 'iteration' && b.run_name === name).map((b) => b.real_time);
-  return JSON.parse(readFileSync(new URL('native/table.json', import.meta.url), 'utf8')).map((row) => ({
-    name: row.name,
-    unit: 'ns',
-    better: 'lower',
-    goal: row.goal,
-    samples: samplesOf(row.ours),
-    peer: row.peer,
-    peerSamples: samplesOf(row.theirs),
-  }));
+    benchmarks
+      .filter((b) => b.run_type === 'iteration' && b.run_name === name)
+      .map((b) => b.real_time);
+  return JSON.parse(readFileSync(new URL('native/table.json', import.meta.url), 'utf8')).map(
+    (row) => ({
+      name: row.name,
+      unit: 'ns',
+      better: 'lower',
+      goal: row.goal,
+      samples: samplesOf(row.ours),
+      peer: row.peer,
+      peerSamples: samplesOf(row.theirs),
+    }),
+  );
 }
 
 function javaScriptResults() {
@@ -76,11 +80,25 @@ if (missing.length > 0) {
   throw new Error(`no samples for: ${missing.map((row) => row.name).join(', ')}`);
 }
 const table = new Table({
-  head: ['benchmark', 'netverdict, median (min … max)', 'peer', 'peer, median (min … max)', 'ratio', 'goal'],
+  head: [
+    'benchmark',
+    'netverdict, median (min … max)',
+    'peer',
+    'peer, median (min … max)',
+    'ratio',
+    'goal',
+  ],
   style: { head: [], border: [] },
 });
 for (const row of results) {
-  table.push([row.name, figure(row.samples, row.unit), row.peer, figure(row.peerSamples, row.unit), ratio(row), verdictOnGoal(row)]);
+  table.push([
+    row.name,
+    figure(row.samples, row.unit),
+    row.peer,
+    figure(row.peerSamples, row.unit),
+    ratio(row),
+    verdictOnGoal(row),
+  ]);
 }
 console.log(table.toString());
 mkdirSync(join(root, 'build', 'bench'), { recursive: true });

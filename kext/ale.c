@@ -72,6 +72,7 @@ typedef struct _ALE_OPERATION
     const FWPS_INCOMING_METADATA_VALUES0 *Metadata;
     NET_BUFFER_LIST *NetBufferList; // or NULL: a TCP connect has no packet yet
     CONNECTION_KEY Key;
+    UINT32 Generation;
     UINT64 ProcessId;
     BOOLEAN Reauthorization;
     BOOLEAN New; // not known before
@@ -284,6 +285,7 @@ static ALE_DECISION Hold(const ALE_OPERATION *operation)
     question.Kind = operation->Layer->Kind;
     question.Direction = operation->Layer->Direction;
     question.Key = &operation->Key;
+    question.Generation = operation->Generation;
     question.ProcessId = operation->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = CompletionHandleOf(operation);
@@ -319,6 +321,10 @@ static ALE_DECISION Decide(ALE_OPERATION *operation)
     {
         status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId, operation->Layer->Direction,
                                        &state);
+    }
+    if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
+    {
+        operation->Generation = state.Generation;
     }
     if (NT_SUCCESS(status))
     {

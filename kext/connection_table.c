@@ -47,7 +47,8 @@ typedef struct _CONNECTION_CELL
     volatile LONG LastUse; // coarse time; written by readers too. From the end on: the time of the end
     UINT8 Verdict;
     UINT8 Flags;
-    UINT8 Padding[6];
+    UINT8 Padding[2];
+    UINT32 Generation;
 } CONNECTION_CELL;
 
 static_assert(sizeof(CONNECTION_CELL) == PLATFORM_CACHE_LINE, "one miss a packet");
@@ -194,6 +195,7 @@ static CONNECTION_STATE StateOf(const CONNECTION_CELL *cell)
     state.Direction = (cell->Flags & CELL_FLAG_INBOUND) != 0 ? DirectionInbound : DirectionOutbound;
     state.Ended = (cell->Flags & CELL_FLAG_ENDED) != 0;
     state.Reported = (cell->Flags & CELL_FLAG_REPORTED) != 0;
+    state.Generation = cell->Generation;
     return state;
 }
 
@@ -207,6 +209,7 @@ static VOID CopyConnection(const CONNECTION_CELL *cell, CONNECTION *connection)
     connection->Direction = state.Direction;
     connection->Ended = state.Ended;
     connection->Reported = state.Reported;
+    connection->Generation = state.Generation;
 }
 
 // The live connection with this key, or NULL.
@@ -449,7 +452,18 @@ typedef struct _INSERTION
     BOOLEAN GrowthFailed;
 } INSERTION;
 
-static VOID StartConnection(const CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
+static UINT32 NextGeneration(CONNECTION_TABLE *table)
+{
+    LONG generation;
+
+    do
+    {
+        generation = InterlockedIncrement(&table->LastGeneration);
+    } while (generation == 0);
+    return (UINT32)generation;
+}
+
+static VOID StartConnection(CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
                             CONNECTION_COLD *cold)
 {
     cell->Key = *insertion->Key;
@@ -457,14 +471,18 @@ static VOID StartConnection(const CONNECTION_TABLE *table, const INSERTION *inse
     cell->Hash = (UINT32)insertion->Hash;
     cell->LastUse = (LONG)CoarseTime();
     cell->Verdict = VerdictUndecided;
+    cell->Generation = NextGeneration(table);
     cell->Flags = insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0;
     cold->Key = *insertion->Key;
     cold->ProcessId = insertion->ProcessId;
     LinkToPort(table, insertion->PortPage, cold);
 }
 
-static NTSTATUS PlaceConnection(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion)
+static NTSTATUS PlaceConnection(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
+                                CONNECTION_STATE *state)
 {
+    CONNECTION_CELL *cell;
+
     if (insertion->Cold == NULL || shard->Count == CellCount(shard))
     {
         return STATUS_INSUFFICIENT_RESOURCES;
@@ -474,34 +492,37 @@ static NTSTATUS PlaceConnection(CONNECTION_TABLE *table, CONNECTION_SHARD *shard
         InterlockedDecrement64(&table->Count);
         return STATUS_QUOTA_EXCEEDED;
     }
-    StartConnection(table, insertion, FindEmptyCell(shard->Cells, shard->Mask, (UINT32)insertion->Hash),
-                    insertion->Cold);
+    cell = FindEmptyCell(shard->Cells, shard->Mask, (UINT32)insertion->Hash);
+    StartConnection(table, insertion, cell, insertion->Cold);
     insertion->Cold = NULL;
     shard->Count++;
+    *state = StateOf(cell);
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS PlaceOverExisting(const CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
-                                  CONNECTION_STATE *existing)
+static NTSTATUS PlaceOverExisting(CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
+                                  CONNECTION_STATE *state)
 {
-    if ((cell->Flags & CELL_FLAG_ENDED) == 0)
+    NTSTATUS status = STATUS_OBJECT_NAME_COLLISION;
+
+    if ((cell->Flags & CELL_FLAG_ENDED) != 0)
     {
-        *existing = StateOf(cell);
-        return STATUS_OBJECT_NAME_COLLISION;
+        StartConnection(table, insertion, cell, cell->Cold);
+        status = STATUS_SUCCESS;
     }
-    StartConnection(table, insertion, cell, cell->Cold);
-    return STATUS_SUCCESS;
+    *state = StateOf(cell);
+    return status;
 }
 
 // With the shard's lock held. STATUS_RETRY: the shard should grow first; bring memory and come again.
 static NTSTATUS TryInsert(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
-                          CONNECTION_STATE *existing)
+                          CONNECTION_STATE *state)
 {
     CONNECTION_CELL *cell = FindCell(shard, insertion->Key, insertion->Hash);
 
     if (cell != NULL)
     {
-        return PlaceOverExisting(table, insertion, cell, existing);
+        return PlaceOverExisting(table, insertion, cell, state);
     }
     if (insertion->CellCount > CellCount(shard))
     {
@@ -512,7 +533,7 @@ static NTSTATUS TryInsert(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSE
     {
         return STATUS_RETRY;
     }
-    return PlaceConnection(table, shard, insertion);
+    return PlaceConnection(table, shard, insertion, state);
 }
 
 // Without a lock. An array that cannot be had is no error yet: the shard goes on until it is really full.
@@ -526,12 +547,12 @@ static VOID PrepareGrowth(CONNECTION_TABLE *table, INSERTION *insertion, UINT32 
 }
 
 static NTSTATUS InsertIntoShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
-                                CONNECTION_STATE *existing)
+                                CONNECTION_STATE *state)
 {
     for (;;)
     {
         KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-        NTSTATUS status = TryInsert(table, shard, insertion, existing);
+        NTSTATUS status = TryInsert(table, shard, insertion, state);
         UINT32 cells = CellCount(shard);
 
         RwLockReleaseExclusive(&shard->Lock, irql);
@@ -545,7 +566,7 @@ static NTSTATUS InsertIntoShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard
 
 _Use_decl_annotations_
 NTSTATUS ConnectionTableInsert(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 processId, UINT8 direction,
-                               CONNECTION_STATE *existing)
+                               CONNECTION_STATE *state)
 {
     INSERTION insertion;
     NTSTATUS status;
@@ -562,27 +583,41 @@ NTSTATUS ConnectionTableInsert(CONNECTION_TABLE *table, const CONNECTION_KEY *ke
     }
     insertion.Cold = (CONNECTION_COLD *)MemoryAllocate(table->Memory, sizeof(CONNECTION_COLD));
 
-    status = InsertIntoShard(table, ShardOf(table, insertion.Hash), &insertion, existing);
+    status = InsertIntoShard(table, ShardOf(table, insertion.Hash), &insertion, state);
 
     MemoryFree(table->Memory, insertion.Cells);
     MemoryFree(table->Memory, insertion.Cold);
     return status;
 }
 
-_Use_decl_annotations_
-BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT8 verdict)
+// `generation` 0: whatever it is.
+static BOOLEAN SetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT8 verdict)
 {
     UINT64 hash = HashOf(table, key);
     CONNECTION_SHARD *shard = ShardOf(table, hash);
     KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
     CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
+    BOOLEAN found = cell != NULL && (generation == 0 || cell->Generation == generation);
 
-    if (cell != NULL)
+    if (found)
     {
         cell->Verdict = verdict;
     }
     RwLockReleaseExclusive(&shard->Lock, irql);
-    return cell != NULL;
+    return found;
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT8 verdict)
+{
+    return SetVerdict(table, key, 0, verdict);
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableSetVerdictOf(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
+                                    UINT8 verdict)
+{
+    return generation != 0 && SetVerdict(table, key, generation, verdict);
 }
 
 _Use_decl_annotations_
@@ -591,14 +626,16 @@ BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY
     UINT64 hash = HashOf(table, key);
     CONNECTION_SHARD *shard = ShardOf(table, hash);
     KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
+    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+    BOOLEAN inTime = FALSE;
 
     if (cell != NULL)
     {
+        inTime = (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) != CELL_FLAG_ENDED;
         cell->Flags |= CELL_FLAG_REPORTED;
     }
     RwLockReleaseExclusive(&shard->Lock, irql);
-    return cell != NULL;
+    return inTime;
 }
 
 _Use_decl_annotations_

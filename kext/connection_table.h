@@ -49,10 +49,11 @@ FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ co
 /// What a packet needs to know of its connection.
 typedef struct _CONNECTION_STATE
 {
-    UINT8 Verdict;    ///< VERDICT
-    UINT8 Direction;  ///< DIRECTION
-    BOOLEAN Ended;    ///< waits only to be cleaned, or to be replaced when the port is used again
-    BOOLEAN Reported; ///< the client was told of it
+    UINT8 Verdict;     ///< VERDICT
+    UINT8 Direction;   ///< DIRECTION
+    BOOLEAN Ended;     ///< waits only to be cleaned, or to be replaced when the port is used again
+    BOOLEAN Reported;  ///< the client was told of it
+    UINT32 Generation; ///< tells connections with the same key apart, one after the other; never 0
 } CONNECTION_STATE;
 
 /// A copy of all that is known of one connection.
@@ -64,6 +65,7 @@ typedef struct _CONNECTION
     UINT8 Direction;
     BOOLEAN Ended;
     BOOLEAN Reported;
+    UINT32 Generation;
 } CONNECTION;
 
 #define CONNECTION_TABLE_SHARD_COUNT       1024
@@ -91,6 +93,7 @@ typedef struct _CONNECTION_TABLE
     UINT64 MaxConnections;
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG64 Count;
+    volatile LONG LastGeneration;
     UINT8 Padding2[PLATFORM_CACHE_LINE];
 } CONNECTION_TABLE;
 
@@ -119,20 +122,28 @@ _Must_inspect_result_
 BOOLEAN ConnectionTableGet(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                            _Out_ CONNECTION *connection);
 
-/// Adds a connection: Undecided, not reported. An ended one with the same key is replaced: a port used again is a new
-/// connection. STATUS_OBJECT_NAME_COLLISION: there is a live one, told in `existing`. STATUS_QUOTA_EXCEEDED: the table
-/// holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory. `existing` is written on collision only.
+/// Adds a connection: Undecided, not reported; `state` gets its state. An ended one with the same key is replaced: a
+/// port used again is a new connection. STATUS_OBJECT_NAME_COLLISION: there is a live one, told in `state`.
+/// STATUS_QUOTA_EXCEEDED: the table holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory. `state` is not
+/// written then.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS ConnectionTableInsert(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
-                               _In_ UINT8 direction, _Inout_ CONNECTION_STATE *existing);
+                               _In_ UINT8 direction, _Inout_ CONNECTION_STATE *state);
 
 /// Changes the verdict of a live connection. FALSE: unknown, or ended.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT8 verdict);
 
-/// Notes that the client has been told of a live connection, so that its end is told too. FALSE: unknown, or it ended
-/// in between: then whoever ended it saw Reported FALSE and told nothing, and it is for the caller to tell the end.
+/// The same for the connection of one generation only: a verdict on an old connection does not decide a new one of the
+/// same key. FALSE: unknown, ended, or of another generation.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN ConnectionTableSetVerdictOf(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                    _In_ UINT32 generation, _In_ UINT8 verdict);
+
+/// Notes that the client has been told of a connection, so that its end is told too. FALSE: unknown, or it ended in
+/// between: then whoever ended it saw Reported FALSE and told nothing, and it is for the caller to tell the end. That
+/// is said to one caller only.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableSetReported(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key);
 

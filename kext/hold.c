@@ -35,11 +35,6 @@ static BOOLEAN IsOfPacketLayer(const HELD *held)
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
 }
 
-static BOOLEAN HasConnection(const CONNECTION_KEY *key)
-{
-    return key->Protocol == PROTOCOL_TCP || key->Protocol == PROTOCOL_UDP;
-}
-
 // The connection may have left the table while it waited: forgotten by ClearCache, or idle for too long. An operation
 // that is completed now will be looked up there, and would be asked about a second time.
 static VOID RememberForgotten(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
@@ -52,14 +47,16 @@ static VOID RememberForgotten(DRIVER_CONTEXT *context, const HELD *held, UINT8 v
     }
     if (NT_SUCCESS(ConnectionTableInsert(&context->Connections, &held->Key, held->ProcessId, held->Direction, &state)))
     {
-        (VOID) ConnectionTableSetVerdict(&context->Connections, &held->Key, verdict);
+        (VOID) ConnectionTableSetVerdictOf(&context->Connections, &held->Key, state.Generation, verdict);
         (VOID) ConnectionTableSetReported(&context->Connections, &held->Key);
     }
 }
 
+// A connection that ended, or that is another's by now, is not decided any more.
 static VOID StoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
 {
-    if (!HasConnection(&held->Key) || ConnectionTableSetVerdict(&context->Connections, &held->Key, verdict))
+    if (held->Generation == 0 ||
+        ConnectionTableSetVerdictOf(&context->Connections, &held->Key, held->Generation, verdict))
     {
         return;
     }
@@ -242,6 +239,7 @@ static HELD *MakeHeld(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Id = PacketCacheReserveId(&context->Packets);
     held->Kind = question->Kind;
     held->Key = *question->Key;
+    held->Generation = question->Generation;
     held->ProcessId = question->ProcessId;
     held->Direction = question->Direction;
     held->Packet = question->Packets;
@@ -267,7 +265,7 @@ static VOID MarkReported(DRIVER_CONTEXT *context, const CONNECTION_KEY *key)
 {
     CONNECTION connection;
 
-    if (HasConnection(key) && !ConnectionTableSetReported(&context->Connections, key) &&
+    if (!ConnectionTableSetReported(&context->Connections, key) &&
         ConnectionTableGet(&context->Connections, key, &connection) && connection.Ended)
     {
         (VOID) EventConnectionEnd(&context->Events, &connection);
@@ -294,7 +292,7 @@ static NTSTATUS Announce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question,
     }
     status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
                              question->PayloadLayer, payload, length);
-    if (NT_SUCCESS(status))
+    if (NT_SUCCESS(status) && question->Generation != 0)
     {
         MarkReported(context, question->Key);
     }

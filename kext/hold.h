@@ -44,6 +44,7 @@ typedef struct _HOLD_QUESTION
     HELD_KIND Kind;
     UINT8 Direction; ///< DIRECTION, as the record tells it
     const CONNECTION_KEY *Key;
+    UINT32 Generation; ///< of the connection in the table, or 0: it has none
     UINT64 ProcessId;
     const FWP_BYTE_BLOB *ProcessPath; ///< or NULL
     HANDLE CompletionHandle;          ///< of the operation to pend, or NULL

@@ -87,9 +87,8 @@ static PACKET_DECISION DecisionAfterEnd(UINT8 verdict, UINT8 direction)
     return verdict == VerdictPermanentAccept ? PacketPermit : PacketAbsorb;
 }
 
-static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
 {
-    CONNECTION_STATE existing;
     NTSTATUS status;
 
     if (frame->Direction == DirectionInbound)
@@ -97,14 +96,10 @@ static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *
         // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
         return PacketPermit;
     }
-    status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, &existing);
-    if (NT_SUCCESS(status))
+    status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
+    if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
     {
-        return PacketAsk;
-    }
-    if (status == STATUS_OBJECT_NAME_COLLISION)
-    {
-        return DecisionOf(existing.Verdict);
+        return DecisionOf(state->Verdict);
     }
     return DecisionOfHold(
         HoldFail(frame->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory));
@@ -117,10 +112,13 @@ static BOOLEAN IsClientsOwn(const PACKET_FRAME *frame, const CONNECTION_KEY *key
            RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress));
 }
 
-static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key)
+// PacketAsk: `generation` is the connection's, or 0 where there is none.
+static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation)
 {
+    PACKET_DECISION decision;
     CONNECTION_STATE state;
 
+    *generation = 0;
     if (!HasPorts(key->Protocol))
     {
         return PacketAsk;
@@ -131,9 +129,17 @@ static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *ke
     }
     if (!ConnectionTableLookup(&frame->Context->Connections, key, &state))
     {
-        return DecideUnknown(frame, key);
+        decision = DecideUnknown(frame, key, &state);
     }
-    return state.Ended ? DecisionAfterEnd(state.Verdict, frame->Direction) : DecisionOf(state.Verdict);
+    else
+    {
+        decision = state.Ended ? DecisionAfterEnd(state.Verdict, frame->Direction) : DecisionOf(state.Verdict);
+    }
+    if (decision == PacketAsk)
+    {
+        *generation = state.Generation;
+    }
+    return decision;
 }
 
 static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
@@ -230,11 +236,11 @@ static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET
     return InjectCopy(&frame->Context->Injector, &source, buffer, packet);
 }
 
-static UINT64 ProcessIdOf(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
+static UINT64 ProcessIdOf(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 generation)
 {
     CONNECTION connection;
 
-    if (HasPorts(key->Protocol) && ConnectionTableGet(&frame->Context->Connections, key, &connection))
+    if (generation != 0 && ConnectionTableGet(&frame->Context->Connections, key, &connection))
     {
         return connection.ProcessId;
     }
@@ -242,7 +248,7 @@ static UINT64 ProcessIdOf(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
 }
 
 static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                            const CONNECTION_KEY *key)
+                            const CONNECTION_KEY *key, UINT32 generation)
 {
     HOLD_QUESTION question;
     NTSTATUS status;
@@ -260,7 +266,8 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     question.Kind = frame->Direction == DirectionInbound ? HeldPacketInbound : HeldPacketOutbound;
     question.Direction = frame->Direction;
     question.Key = key;
-    question.ProcessId = ProcessIdOf(frame, key);
+    question.Generation = generation;
+    question.ProcessId = ProcessIdOf(frame, key, generation);
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
     return DecisionOfHold(HoldAsk(frame->Context, &question));
 }
@@ -285,6 +292,7 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
 {
     PACKET_DECISION decision;
     CONNECTION_KEY key;
+    UINT32 generation;
     IP_HEADER header;
     NTSTATUS status = Parse(frame, buffer, &header);
 
@@ -301,8 +309,8 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
         return BlockFragment(frame);
     }
     IpHeaderToKey(&header, frame->Direction, &key);
-    decision = DecideOnKey(frame, &key);
-    return decision == PacketAsk ? Hold(frame, list, buffer, &key) : decision;
+    decision = DecideOnKey(frame, &key, &generation);
+    return decision == PacketAsk ? Hold(frame, list, buffer, &key, generation) : decision;
 }
 
 static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)

@@ -33,6 +33,7 @@ typedef struct _HELD
     CONNECTION_KEY Key;
     UINT64 ProcessId;
     UINT8 Direction;               ///< DIRECTION
+    UINT32 Generation;             ///< of its connection in the table, or 0: it has none
     HANDLE CompletionContext;      ///< the pended operation, or NULL
     struct _INJECT_PACKET *Packet; ///< the deep copy, or NULL
     SIZE_T Bytes;                  ///< what it counts for against the bound by bytes

@@ -32,7 +32,8 @@ async function measure(consume) {
 function read(event, checksum) {
   if (event.type !== 'connection') return;
   checksum.events++;
-  checksum.fields += Number(event.id & 0xffn) + event.localPort + event.remotePort + event.processId;
+  checksum.fields +=
+    Number(event.id & 0xffn) + event.localPort + event.remotePort + event.processId;
 }
 
 async function throughBatches(device) {
@@ -60,7 +61,11 @@ function throughThreadSafeFunction() {
     peer.emitEvents(PeerEvents, (event) => {
       checksum.events++;
       checksum.fields +=
-        Number(event.id & 0xffn) + event.localPort + event.remotePort + event.processId + event.type;
+        Number(event.id & 0xffn) +
+        event.localPort +
+        event.remotePort +
+        event.processId +
+        event.type;
       if (checksum.events === PeerEvents) resolve(PeerEvents / (now() - start));
     });
   });

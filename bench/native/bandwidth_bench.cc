@@ -7,40 +7,37 @@
 #include "keys.h"
 #include "ordered_map_table.h"
 
-extern "C" {
+extern "C"
+{
 #include "bandwidth.h"
 }
 
-namespace bench {
-namespace {
+namespace bench
+{
+namespace
+{
 
 class NetverdictCounters
 {
-public:
-    explicit NetverdictCounters(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit NetverdictCounters(const std::vector<CONNECTION_KEY> &keys)
     {
         MemoryInitialize(&memory_);
         if (!NT_SUCCESS(BandwidthInitialize(&bandwidth_, &memory_, 2 * keys.size())))
         {
             std::abort();
         }
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             Add(key);
         }
     }
 
-    ~NetverdictCounters()
-    {
-        BandwidthUninitialize(&bandwidth_);
-    }
+    ~NetverdictCounters() { BandwidthUninitialize(&bandwidth_); }
 
-    bool Add(const CONNECTION_KEY& key)
-    {
-        return NT_SUCCESS(BandwidthAdd(&bandwidth_, &key, 1460, 0));
-    }
+    bool Add(const CONNECTION_KEY &key) { return NT_SUCCESS(BandwidthAdd(&bandwidth_, &key, 1460, 0)); }
 
-private:
+  private:
     MEMORY memory_;
     BANDWIDTH bandwidth_;
 };
@@ -52,32 +49,30 @@ struct PeerBytes
 
     PeerBytes() = default;
 
-    PeerBytes(const PeerBytes& other) : transmitted(other.transmitted.load()), received(other.received.load())
-    {
-    }
+    PeerBytes(const PeerBytes &other) : transmitted(other.transmitted.load()), received(other.received.load()) {}
 };
 
 class PeerCounters
 {
-public:
-    explicit PeerCounters(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit PeerCounters(const std::vector<CONNECTION_KEY> &keys)
     {
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             table_.Insert(key, PeerBytes());
         }
     }
 
-    bool Add(const CONNECTION_KEY& key)
+    bool Add(const CONNECTION_KEY &key)
     {
-        return table_.Find(key, [](PeerBytes& bytes) { bytes.transmitted.fetch_add(1460, std::memory_order_relaxed); });
+        return table_.Find(key, [](PeerBytes &bytes) { bytes.transmitted.fetch_add(1460, std::memory_order_relaxed); });
     }
 
-private:
+  private:
     OrderedMapTable<PeerBytes> table_;
 };
 
-template <typename Counters> void Update(benchmark::State& state)
+template <typename Counters> void Update(benchmark::State &state)
 {
     const std::vector<CONNECTION_KEY> keys = ShuffledKeys(static_cast<uint32_t>(state.range(0)), Ports::kSpread);
     auto counters = std::make_unique<Counters>(keys);

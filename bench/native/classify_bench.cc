@@ -12,14 +12,17 @@
 #include "sim/nt/io_manager.h"
 #include "sim/wfp/engine.h"
 
-extern "C" {
+extern "C"
+{
 #include "driver.h"
 #include "ip_header.h"
 #include "protocol.h"
 }
 
-namespace bench {
-namespace {
+namespace bench
+{
+namespace
+{
 
 constexpr uint16_t kOutboundIpPacketV4 = 4;
 constexpr size_t kPacketLength = 40;
@@ -32,7 +35,7 @@ void Check(NTSTATUS status)
     }
 }
 
-void StoreBigEndian16(uint8_t* bytes, uint16_t value)
+void StoreBigEndian16(uint8_t *bytes, uint16_t value)
 {
     bytes[0] = static_cast<uint8_t>(value >> 8);
     bytes[1] = static_cast<uint8_t>(value);
@@ -41,8 +44,8 @@ void StoreBigEndian16(uint8_t* bytes, uint16_t value)
 // A TCP segment without payload, as its connection sends it.
 class Packet
 {
-public:
-    explicit Packet(const CONNECTION_KEY& key) : key_(key)
+  public:
+    explicit Packet(const CONNECTION_KEY &key) : key_(key)
     {
         bytes_[0] = 0x45;
         StoreBigEndian16(bytes_ + 2, kPacketLength);
@@ -56,7 +59,7 @@ public:
         bytes_[33] = 0x10;
         mdl_ = IoAllocateMdl(bytes_, kPacketLength, FALSE, FALSE, nullptr);
         MmBuildMdlForNonPagedPool(mdl_);
-        auto& buffers = Machine().net_buffers();
+        auto &buffers = Machine().net_buffers();
         list_ = buffers.Allocate(buffers.stack_pool(), 0, 0, mdl_, 0, kPacketLength);
     }
 
@@ -66,13 +69,10 @@ public:
         IoFreeMdl(mdl_);
     }
 
-    Packet(const Packet&) = delete;
-    Packet& operator=(const Packet&) = delete;
+    Packet(const Packet &) = delete;
+    Packet &operator=(const Packet &) = delete;
 
-    const uint8_t* bytes() const
-    {
-        return bytes_;
-    }
+    const uint8_t *bytes() const { return bytes_; }
 
     // As the stack classifies it at OUTBOUND_IPPACKET.
     sim::wfp::ClassifyResult Classify()
@@ -99,30 +99,31 @@ public:
         return Machine().wfp().Classify(input);
     }
 
-private:
-    static void SetUint32(FWPS_INCOMING_VALUE0& field, const uint8_t* address)
+  private:
+    static void SetUint32(FWPS_INCOMING_VALUE0 &field, const uint8_t *address)
     {
         field.value.type = FWP_UINT32;
-        field.value.uint32 = uint32_t{address[0]} << 24 | uint32_t{address[1]} << 16 | uint32_t{address[2]} << 8 | address[3];
+        field.value.uint32 =
+            uint32_t{address[0]} << 24 | uint32_t{address[1]} << 16 | uint32_t{address[2]} << 8 | address[3];
     }
 
     CONNECTION_KEY key_;
     alignas(8) uint8_t bytes_[kPacketLength] = {};
-    MDL* mdl_ = nullptr;
-    NET_BUFFER_LIST* list_ = nullptr;
+    MDL *mdl_ = nullptr;
+    NET_BUFFER_LIST *list_ = nullptr;
 };
 
 // The driver with one client, which has accepted the connections for good.
 class NetverdictDriver
 {
-public:
-    explicit NetverdictDriver(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit NetverdictDriver(const std::vector<CONNECTION_KEY> &keys)
     {
-        sim::nt::IoManager& io = Machine().io();
+        sim::nt::IoManager &io = Machine().io();
         Check(io.LoadDriver(DriverEntry, u"NetVerdict", &driver_));
         Check(io.Open(u"\\\\.\\NetVerdict", &file_));
         uint64_t id = 0;
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             Packet first(key);
             Machine().net().Packet(sim::net::Direction::kOutbound, first.bytes(), kPacketLength, {});
@@ -141,18 +142,18 @@ public:
         Check(Machine().io().UnloadDriver(driver_));
     }
 
-private:
+  private:
     PDRIVER_OBJECT driver_ = nullptr;
-    sim::nt::File* file_ = nullptr;
+    sim::nt::File *file_ = nullptr;
 };
 
 // The usual design as a driver: one callout, which parses the packet and looks its connection up in the ordered map.
 class OrderedMapDriver
 {
-public:
-    explicit OrderedMapDriver(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit OrderedMapDriver(const std::vector<CONNECTION_KEY> &keys)
     {
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             connections_.Insert(key, VerdictPermanentAccept);
         }
@@ -160,12 +161,9 @@ public:
         Check(Machine().io().LoadDriver(&Entry, u"OrderedMap", &driver_));
     }
 
-    ~OrderedMapDriver()
-    {
-        Check(Machine().io().UnloadDriver(driver_));
-    }
+    ~OrderedMapDriver() { Check(Machine().io().UnloadDriver(driver_)); }
 
-private:
+  private:
     static NTSTATUS Entry(PDRIVER_OBJECT driver, PUNICODE_STRING)
     {
         driver->DriverUnload = &Unload;
@@ -174,7 +172,7 @@ private:
 
     static void Unload(PDRIVER_OBJECT)
     {
-        OrderedMapDriver& self = *current_;
+        OrderedMapDriver &self = *current_;
         FwpmEngineClose0(self.engine_);
         Check(FwpsCalloutUnregisterById0(self.callout_id_));
         IoDeleteDevice(self.device_);
@@ -187,18 +185,19 @@ private:
         FWPS_CALLOUT1 callout = {};
         callout.calloutKey = kCallout;
         callout.classifyFn = &ClassifyCallout;
-        callout.notifyFn = [](FWPS_CALLOUT_NOTIFY_TYPE, const GUID*, FWPS_FILTER1*) -> NTSTATUS { return STATUS_SUCCESS; };
+        callout.notifyFn = [](FWPS_CALLOUT_NOTIFY_TYPE, const GUID *, FWPS_FILTER1 *) -> NTSTATUS
+        { return STATUS_SUCCESS; };
         Check(FwpsCalloutRegister1(device_, &callout, &callout_id_));
         FWPM_SESSION0 session = {};
         session.flags = FWPM_SESSION_FLAG_DYNAMIC;
         Check(FwpmEngineOpen0(nullptr, RPC_C_AUTHN_WINNT, nullptr, &session, &engine_));
         FWPM_CALLOUT0 registered = {};
         registered.calloutKey = kCallout;
-        registered.displayData.name = const_cast<wchar_t*>(L"ordered map");
+        registered.displayData.name = const_cast<wchar_t *>(L"ordered map");
         registered.applicableLayer = FWPM_LAYER_OUTBOUND_IPPACKET_V4;
         Check(FwpmCalloutAdd0(engine_, &registered, nullptr, nullptr));
         FWPM_FILTER0 filter = {};
-        filter.displayData.name = const_cast<wchar_t*>(L"ordered map");
+        filter.displayData.name = const_cast<wchar_t *>(L"ordered map");
         filter.layerKey = FWPM_LAYER_OUTBOUND_IPPACKET_V4;
         filter.action.type = FWP_ACTION_CALLOUT_TERMINATING;
         filter.action.calloutKey = kCallout;
@@ -206,12 +205,12 @@ private:
         return FwpmFilterAdd0(engine_, &filter, nullptr, nullptr);
     }
 
-    static void ClassifyCallout(const FWPS_INCOMING_VALUES0*, const FWPS_INCOMING_METADATA_VALUES0*, void* layer_data,
-                                const void*, const FWPS_FILTER1* filter, UINT64, FWPS_CLASSIFY_OUT0* out)
+    static void ClassifyCallout(const FWPS_INCOMING_VALUES0 *, const FWPS_INCOMING_METADATA_VALUES0 *, void *layer_data,
+                                const void *, const FWPS_FILTER1 *filter, UINT64, FWPS_CLASSIFY_OUT0 *out)
     {
-        auto& self = *reinterpret_cast<OrderedMapDriver*>(static_cast<uintptr_t>(filter->context));
-        NET_BUFFER* buffer = NET_BUFFER_LIST_FIRST_NB(static_cast<NET_BUFFER_LIST*>(layer_data));
-        const auto* header = static_cast<const uint8_t*>(NdisGetDataBuffer(buffer, 24, nullptr, 1, 0));
+        auto &self = *reinterpret_cast<OrderedMapDriver *>(static_cast<uintptr_t>(filter->context));
+        NET_BUFFER *buffer = NET_BUFFER_LIST_FIRST_NB(static_cast<NET_BUFFER_LIST *>(layer_data));
+        const auto *header = static_cast<const uint8_t *>(NdisGetDataBuffer(buffer, 24, nullptr, 1, 0));
         CONNECTION_KEY key = {};
         std::memcpy(key.LocalAddress, header + 12, 4);
         std::memcpy(key.RemoteAddress, header + 16, 4);
@@ -219,16 +218,16 @@ private:
         key.RemotePort = static_cast<uint16_t>(header[22] << 8 | header[23]);
         key.Protocol = header[9];
         key.IpVersion = 4;
-        const bool found = self.connections_.Find(key, [out](uint8_t verdict) {
-            out->actionType = verdict == VerdictPermanentAccept ? FWP_ACTION_PERMIT : FWP_ACTION_BLOCK;
-        });
+        const bool found = self.connections_.Find(
+            key, [out](uint8_t verdict)
+            { out->actionType = verdict == VerdictPermanentAccept ? FWP_ACTION_PERMIT : FWP_ACTION_BLOCK; });
         if (!found)
         {
             out->actionType = FWP_ACTION_BLOCK;
         }
     }
 
-    static OrderedMapDriver* current_; // between LoadDriver and Entry, which has no context
+    static OrderedMapDriver *current_; // between LoadDriver and Entry, which has no context
 
     OrderedMapTable<uint8_t> connections_;
     PDRIVER_OBJECT driver_ = nullptr;
@@ -237,14 +236,14 @@ private:
     UINT32 callout_id_ = 0;
 };
 
-OrderedMapDriver* OrderedMapDriver::current_ = nullptr;
+OrderedMapDriver *OrderedMapDriver::current_ = nullptr;
 
-template <typename Driver> void ClassifyAccepted(benchmark::State& state)
+template <typename Driver> void ClassifyAccepted(benchmark::State &state)
 {
     const std::vector<CONNECTION_KEY> keys = ShuffledKeys(static_cast<uint32_t>(state.range(0)), Ports::kSpread);
     auto driver = std::make_unique<Driver>(keys);
     std::vector<std::unique_ptr<Packet>> packets;
-    for (const CONNECTION_KEY& key : keys)
+    for (const CONNECTION_KEY &key : keys)
     {
         packets.push_back(std::make_unique<Packet>(key));
     }

@@ -7,36 +7,35 @@
 #include "keys.h"
 #include "ordered_map_table.h"
 
-namespace bench {
-namespace {
+namespace bench
+{
+namespace
+{
 
 class NetverdictTable
 {
-public:
-    explicit NetverdictTable(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit NetverdictTable(const std::vector<CONNECTION_KEY> &keys)
     {
         MemoryInitialize(&memory_);
         Check(ConnectionTableInitialize(&table_, &memory_, keys.size()));
         CONNECTION_STATE existing;
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             Check(ConnectionTableInsert(&table_, &key, 1000, 0, &existing));
             ConnectionTableSetVerdict(&table_, &key, VerdictPermanentAccept);
         }
     }
 
-    ~NetverdictTable()
-    {
-        ConnectionTableUninitialize(&table_);
-    }
+    ~NetverdictTable() { ConnectionTableUninitialize(&table_); }
 
-    uint8_t LookupVerdict(const CONNECTION_KEY& key)
+    uint8_t LookupVerdict(const CONNECTION_KEY &key)
     {
         CONNECTION_STATE state;
         return ConnectionTableLookup(&table_, &key, &state) ? state.Verdict : 0xFF;
     }
 
-private:
+  private:
     static void Check(NTSTATUS status)
     {
         if (!NT_SUCCESS(status))
@@ -55,11 +54,9 @@ struct PeerConnection
     std::atomic<uint64_t> last_use;
     uint8_t verdict;
 
-    PeerConnection(uint64_t process, uint8_t given) : process_id(process), last_use(0), verdict(given)
-    {
-    }
+    PeerConnection(uint64_t process, uint8_t given) : process_id(process), last_use(0), verdict(given) {}
 
-    PeerConnection(const PeerConnection& other)
+    PeerConnection(const PeerConnection &other)
         : process_id(other.process_id), last_use(other.last_use.load()), verdict(other.verdict)
     {
     }
@@ -67,30 +64,32 @@ struct PeerConnection
 
 class PeerTable
 {
-public:
-    explicit PeerTable(const std::vector<CONNECTION_KEY>& keys)
+  public:
+    explicit PeerTable(const std::vector<CONNECTION_KEY> &keys)
     {
-        for (const CONNECTION_KEY& key : keys)
+        for (const CONNECTION_KEY &key : keys)
         {
             table_.Insert(key, PeerConnection(1000, VerdictPermanentAccept));
         }
     }
 
-    uint8_t LookupVerdict(const CONNECTION_KEY& key)
+    uint8_t LookupVerdict(const CONNECTION_KEY &key)
     {
         uint8_t verdict = 0xFF;
-        table_.Find(key, [&verdict](PeerConnection& connection) {
-            connection.last_use.store(KeQueryInterruptTime(), std::memory_order_relaxed);
-            verdict = connection.verdict;
-        });
+        table_.Find(key,
+                    [&verdict](PeerConnection &connection)
+                    {
+                        connection.last_use.store(KeQueryInterruptTime(), std::memory_order_relaxed);
+                        verdict = connection.verdict;
+                    });
         return verdict;
     }
 
-private:
+  private:
     OrderedMapTable<PeerConnection> table_;
 };
 
-template <typename Table, Ports kPorts> void LookupAndTouch(benchmark::State& state)
+template <typename Table, Ports kPorts> void LookupAndTouch(benchmark::State &state)
 {
     const std::vector<CONNECTION_KEY> keys = ShuffledKeys(static_cast<uint32_t>(state.range(0)), kPorts);
     auto table = std::make_unique<Table>(keys);
@@ -106,10 +105,26 @@ template <typename Table, Ports kPorts> void LookupAndTouch(benchmark::State& st
     }
 }
 
-BENCHMARK_TEMPLATE(LookupAndTouch, NetverdictTable, Ports::kSpread)->Name("lookup/netverdict/spread")->Arg(1000)->Arg(100000)->Arg(1000000);
-BENCHMARK_TEMPLATE(LookupAndTouch, NetverdictTable, Ports::kOne)->Name("lookup/netverdict/one-port")->Arg(1000)->Arg(100000)->Arg(1000000);
-BENCHMARK_TEMPLATE(LookupAndTouch, PeerTable, Ports::kSpread)->Name("lookup/ordered-map/spread")->Arg(1000)->Arg(100000)->Arg(1000000);
-BENCHMARK_TEMPLATE(LookupAndTouch, PeerTable, Ports::kOne)->Name("lookup/ordered-map/one-port")->Arg(1000)->Arg(100000)->Arg(1000000);
+BENCHMARK_TEMPLATE(LookupAndTouch, NetverdictTable, Ports::kSpread)
+    ->Name("lookup/netverdict/spread")
+    ->Arg(1000)
+    ->Arg(100000)
+    ->Arg(1000000);
+BENCHMARK_TEMPLATE(LookupAndTouch, NetverdictTable, Ports::kOne)
+    ->Name("lookup/netverdict/one-port")
+    ->Arg(1000)
+    ->Arg(100000)
+    ->Arg(1000000);
+BENCHMARK_TEMPLATE(LookupAndTouch, PeerTable, Ports::kSpread)
+    ->Name("lookup/ordered-map/spread")
+    ->Arg(1000)
+    ->Arg(100000)
+    ->Arg(1000000);
+BENCHMARK_TEMPLATE(LookupAndTouch, PeerTable, Ports::kOne)
+    ->Name("lookup/ordered-map/one-port")
+    ->Arg(1000)
+    ->Arg(100000)
+    ->Arg(1000000);
 
 } // namespace
 } // namespace bench

@@ -7,13 +7,15 @@
 #include <random>
 #include <vector>
 
-extern "C" {
+extern "C"
+{
 #include "platform.h"
 
 #include "connection_table.h"
 }
 
-namespace bench {
+namespace bench
+{
 
 enum class Ports
 {

@@ -2,9 +2,10 @@
 
 #include "sim/machine.h"
 
-namespace bench {
+namespace bench
+{
 
 // The simulated computer that the benchmarks' kernel code runs on; main() makes it current.
-sim::Machine& Machine();
+sim::Machine &Machine();
 
 } // namespace bench

@@ -3,17 +3,19 @@
 
 #include "machine_fixture.h"
 
-sim::Machine& bench::Machine()
+sim::Machine &bench::Machine()
 {
-    static sim::Machine machine([] {
-        sim::MachineOptions options;
-        options.verifier = false;
-        return options;
-    }());
+    static sim::Machine machine(
+        []
+        {
+            sim::MachineOptions options;
+            options.verifier = false;
+            return options;
+        }());
     return machine;
 }
 
-int main(int argc, char** argv)
+int main(int argc, char **argv)
 {
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv))

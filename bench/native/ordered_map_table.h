@@ -9,18 +9,20 @@
 #include <utility>
 #include <vector>
 
-extern "C" {
+extern "C"
+{
 #include "platform.h"
 
 #include "connection_table.h"
 }
 
-namespace bench {
+namespace bench
+{
 
 // Writer bit and reader count in one word, as EX_SPIN_LOCK has it.
 class ReaderWriterSpinLock
 {
-public:
+  public:
     void LockShared()
     {
         for (;;)
@@ -33,10 +35,7 @@ public:
         }
     }
 
-    void UnlockShared()
-    {
-        word_.fetch_sub(1, std::memory_order_release);
-    }
+    void UnlockShared() { word_.fetch_sub(1, std::memory_order_release); }
 
     void Lock()
     {
@@ -47,20 +46,17 @@ public:
         }
     }
 
-    void Unlock()
-    {
-        word_.store(0, std::memory_order_release);
-    }
+    void Unlock() { word_.store(0, std::memory_order_release); }
 
-private:
+  private:
     static constexpr uint32_t kWriter = 0x80000000u;
     std::atomic<uint32_t> word_{0};
 };
 
 template <typename Value> class OrderedMapTable
 {
-public:
-    void Insert(const CONNECTION_KEY& key, const Value& value)
+  public:
+    void Insert(const CONNECTION_KEY &key, const Value &value)
     {
         lock_.Lock();
         ports_[PortOf(key)].emplace_back(key, value);
@@ -68,14 +64,14 @@ public:
     }
 
     // Calls use(Value&) on the entry; false when there is none.
-    template <typename Use> bool Find(const CONNECTION_KEY& key, Use use)
+    template <typename Use> bool Find(const CONNECTION_KEY &key, Use use)
     {
         lock_.LockShared();
         bool found = false;
         auto port = ports_.find(PortOf(key));
         if (port != ports_.end())
         {
-            for (auto& [entryKey, value] : port->second)
+            for (auto &[entryKey, value] : port->second)
             {
                 if (std::memcmp(&entryKey, &key, sizeof key) == 0)
                 {
@@ -89,13 +85,10 @@ public:
         return found;
     }
 
-private:
+  private:
     using Port = std::pair<uint8_t, uint16_t>;
 
-    static Port PortOf(const CONNECTION_KEY& key)
-    {
-        return {key.Protocol, key.LocalPort};
-    }
+    static Port PortOf(const CONNECTION_KEY &key) { return {key.Protocol, key.LocalPort}; }
 
     ReaderWriterSpinLock lock_;
     std::map<Port, std::vector<std::pair<CONNECTION_KEY, Value>>> ports_;

@@ -214,12 +214,8 @@ class NetBuffersState
         pool->allocated.fetch_add(1, std::memory_order_relaxed);
     }
 
-    static void *AllocateMemory(size_t bytes)
-    {
-        void *memory = nullptr;
-
-        return posix_memalign(&memory, kDataAlignment, bytes) == 0 ? memory : nullptr;
-    }
+    // The C library of every 64-bit host aligns to 16.
+    static void *AllocateMemory(size_t bytes) { return std::malloc(bytes); }
 
     bool AddContext(NetBufferListObject *list, uint16_t size, uint16_t back_fill)
     {

@@ -12,8 +12,10 @@
 #include <utility>
 #include <vector>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 constexpr std::chrono::milliseconds kWaitSlice(50);
 
@@ -82,7 +84,7 @@ class FlowLoad::Batch
     {
         kBegun,
         kReturned, // Connect has; the outcome is open
-        kDecided // the outcome came while Connect was running
+        kDecided   // the outcome came while Connect was running
     };
 
     struct Slot
@@ -92,7 +94,7 @@ class FlowLoad::Batch
         net::OutcomeKind kind = net::OutcomeKind::kPermitted;
         net::FlowId flow = 0;
         std::chrono::steady_clock::time_point begun; // with one flow in the air
-        bool in_use = false; // of the running thread
+        bool in_use = false;                         // of the running thread
     };
 
     void SetAddress(net::Endpoint *endpoint, uint32_t number) { SetAddress(&endpoint->address, number); }
@@ -125,7 +127,8 @@ class FlowLoad::Batch
         slot->state.store(kBegun, std::memory_order_relaxed);
         spec_.local.port = static_cast<uint16_t>(kFirstLocalPort + number % kLocalPorts);
         SetAddress(&spec_.remote, kFirstRemoteV4 + static_cast<uint32_t>(number));
-        slot->flow = stack_.Connect(spec_, [slot](const net::Outcome &outcome) { slot->batch->Decided(slot, outcome); });
+        slot->flow =
+            stack_.Connect(spec_, [slot](const net::Outcome &outcome) { slot->batch->Decided(slot, outcome); });
         if (slot->state.exchange(kReturned, std::memory_order_acq_rel) == kDecided)
         {
             End(slot);
@@ -153,7 +156,8 @@ class FlowLoad::Batch
     // Ends flows that were decided on other threads, of which it waits for this many.
     void Collect(size_t wanted)
     {
-        const auto ready = [this] {
+        const auto ready = [this]
+        {
             const std::lock_guard<std::mutex> lock(mutex_);
             return decided_.size() >= wanted_ || stop_->load();
         };
@@ -251,7 +255,7 @@ class FlowLoad::Batch
 
     std::mutex mutex_;
     std::vector<Slot *> decided_; // under mutex_, as the next
-    size_t wanted_ = SIZE_MAX; // wake up when so many are decided
+    size_t wanted_ = SIZE_MAX;    // wake up when so many are decided
 };
 
 FlowLoad::FlowLoad(Machine &machine, const FlowLoadOptions &options) : machine_(machine), options_(options)

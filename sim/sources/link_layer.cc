@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 // LINKTYPE_ values.
 constexpr uint16_t kNull = 0;

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 constexpr size_t kRouterAddresses = 8;
 
@@ -55,10 +57,11 @@ void LocalHosts::Learn(const LinkFrame &frame, const net::IpPacketInfo &packet)
     const HostAddress destination(packet.family, packet.destination);
     const bool connects = packet.protocol == net::kProtocolTcp && packet.has_transport() &&
                           (packet.tcp_flags & (net::kTcpSyn | net::kTcpAck)) == net::kTcpSyn;
-    const bool begins = packet.protocol == net::kProtocolUdp && packet.has_transport() &&
-                        begun_.insert(ConversationKey(packet)).second;
+    const bool begins =
+        packet.protocol == net::kProtocolUdp && packet.has_transport() && begun_.insert(ConversationKey(packet)).second;
 
-    const auto count = [&](Host *host, bool sends) {
+    const auto count = [&](Host *host, bool sends)
+    {
         ++host->frames;
         host->connections += sends && connects ? 1 : 0;
         host->datagrams += sends && begins ? 1 : 0;
@@ -117,9 +120,8 @@ void LocalHosts::Decide()
     }
     for (const auto &station : sources_)
     {
-        const bool own = std::any_of(station.second.begin(), station.second.end(), [this](const HostAddress &address) {
-            return IsLocal(address.first, address.second);
-        });
+        const bool own = std::any_of(station.second.begin(), station.second.end(), [this](const HostAddress &address)
+                                     { return IsLocal(address.first, address.second); });
 
         if (own)
         {
@@ -156,9 +158,8 @@ template <typename Key> Key LocalHosts::Likeliest(const std::map<Key, Host> &hos
 
 bool LocalHosts::IsMoreLikely(const Host &host, const Host &than)
 {
-    const auto is_router = [](const Host &one, const Host &other) {
-        return one.addresses > kRouterAddresses && one.addresses > 4 * other.addresses;
-    };
+    const auto is_router = [](const Host &one, const Host &other)
+    { return one.addresses > kRouterAddresses && one.addresses > 4 * other.addresses; };
 
     // What only one of two sends to everybody does not count.
     if (std::min(host.frames, than.frames) * 10 < std::max(host.frames, than.frames) * 9)
@@ -222,9 +223,8 @@ bool LocalHosts::IsLocal(uint8_t family, const net::Address &address) const
         return true;
     }
     return IsHost(family, address) && !IsLocalBroadcast(family, address) &&
-           std::any_of(prefixes_.begin(), prefixes_.end(), [&](const Prefix &prefix) {
-               return prefix.family == family && SamePrefix(prefix.address, address, PrefixBits(prefix));
-           });
+           std::any_of(prefixes_.begin(), prefixes_.end(), [&](const Prefix &prefix)
+                       { return prefix.family == family && SamePrefix(prefix.address, address, PrefixBits(prefix)); });
 }
 
 // The last address of a given prefix.
@@ -236,14 +236,18 @@ bool LocalHosts::IsLocalBroadcast(uint8_t family, const net::Address &address) c
     {
         return false;
     }
-    return std::any_of(prefixes_.begin(), prefixes_.end(), [&](const Prefix &prefix) {
-        const unsigned bits = PrefixBits(prefix);
-        const uint32_t number = static_cast<uint32_t>(address[0]) << 24 | static_cast<uint32_t>(address[1]) << 16 |
-                                static_cast<uint32_t>(address[2]) << 8 | address[3];
+    return std::any_of(prefixes_.begin(), prefixes_.end(),
+                       [&](const Prefix &prefix)
+                       {
+                           const unsigned bits = PrefixBits(prefix);
+                           const uint32_t number = static_cast<uint32_t>(address[0]) << 24 |
+                                                   static_cast<uint32_t>(address[1]) << 16 |
+                                                   static_cast<uint32_t>(address[2]) << 8 | address[3];
 
-        return prefix.family == family && bits <= kSmallestNetwork && SamePrefix(prefix.address, address, bits) &&
-               static_cast<uint32_t>(~number << bits) == 0;
-    });
+                           return prefix.family == family && bits <= kSmallestNetwork &&
+                                  SamePrefix(prefix.address, address, bits) &&
+                                  static_cast<uint32_t>(~number << bits) == 0;
+                       });
 }
 
 std::vector<net::Endpoint> LocalHosts::Addresses() const

@@ -1,8 +1,9 @@
 // Which addresses of a capture are the captured host's, and which way its packets go.
 //
-// A capture seldom says whose it is. The host is the hardware address that takes part in most frames, or, where frames have
-// none, the IP address. Two that take part in about as many, as in a capture of two hosts or of a host and its router, are
-// told apart by their addresses, of which a router sends from many, and then by who begins more conversations.
+// A capture seldom says whose it is. The host is the hardware address that takes part in most frames, or, where frames
+// have none, the IP address. Two that take part in about as many, as in a capture of two hosts or of a host and its
+// router, are told apart by their addresses, of which a router sends from many, and then by who begins more
+// conversations.
 #pragma once
 
 #include "net/ip_packet.h"
@@ -16,7 +17,8 @@
 #include <utility>
 #include <vector>
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 enum class Way : uint8_t
 {
@@ -47,8 +49,8 @@ class LocalHosts
     {
         uint64_t frames = 0;
         uint64_t connections = 0; // of TCP that it began
-        uint64_t datagrams = 0; // conversations of UDP that it began
-        size_t addresses = 1; // that it sends from
+        uint64_t datagrams = 0;   // conversations of UDP that it began
+        size_t addresses = 1;     // that it sends from
     };
 
     using HostAddress = std::pair<uint8_t, net::Address>; // family first
@@ -63,8 +65,8 @@ class LocalHosts
     std::map<HardwareAddress, Host> stations_;
     std::map<HostAddress, Host> hosts_;
     std::map<HardwareAddress, std::set<HostAddress>> sources_; // what a station sends from
-    std::set<HostAddress> outgoing_; // what the capture itself calls the host's
-    std::set<std::array<uint8_t, sizeof(net::Tuple)>> begun_; // UDP conversations, both ways
+    std::set<HostAddress> outgoing_;                           // what the capture itself calls the host's
+    std::set<std::array<uint8_t, sizeof(net::Tuple)>> begun_;  // UDP conversations, both ways
     std::set<HardwareAddress> own_stations_;
     std::set<HostAddress> local_;
     std::set<HostAddress> seen_; // every address of an end of a packet

@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <cstring>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 constexpr uint32_t kMicroseconds = 0xA1B2C3D4;
 constexpr uint32_t kNanoseconds = 0xA1B23C4D;
@@ -31,7 +33,7 @@ constexpr size_t kEnhancedHeaderSize = 20;
 constexpr size_t kSimpleHeaderSize = 4;
 constexpr size_t kOldHeaderSize = 20;
 
-constexpr uint32_t kLongestFrame = 16 * 1024 * 1024; // far above what any link has: a longer one is damage
+constexpr uint32_t kLongestFrame = 16 * 1024 * 1024;            // far above what any link has: a longer one is damage
 constexpr uint32_t kLongestBlock = kLongestFrame + 1024 * 1024; // of those that are read as a whole
 
 constexpr uint64_t kNanosecondsPerSecond = 1000000000;
@@ -263,8 +265,8 @@ bool PcapFile::NextRecord(Frame *frame)
     return true;
 }
 
-// Reads the next block: what is between its header and its trailer is in record_, if it is one that matters. False at the
-// end.
+// Reads the next block: what is between its header and its trailer is in record_, if it is one that matters. False at
+// the end.
 bool PcapFile::NextBlock(Block *block)
 {
     for (;;)

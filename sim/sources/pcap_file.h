@@ -9,17 +9,18 @@
 #include <string>
 #include <vector>
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 // The message names the file, the offset, and what to do.
 class PcapError : public std::runtime_error
 {
-public:
-    PcapError(const std::string& path, uint64_t offset, const std::string& problem, const std::string& advice);
+  public:
+    PcapError(const std::string &path, uint64_t offset, const std::string &problem, const std::string &advice);
 
     uint64_t offset() const { return offset_; }
 
-private:
+  private:
     uint64_t offset_;
 };
 
@@ -27,8 +28,8 @@ struct Frame
 {
     uint64_t time_ns = 0; // since 1970; 0 where the block has none (pcapng simple packet blocks)
     uint32_t interface_id = 0;
-    uint16_t link_type = 0; // LINKTYPE_ value
-    const uint8_t* data = nullptr; // valid until the next call
+    uint16_t link_type = 0;        // LINKTYPE_ value
+    const uint8_t *data = nullptr; // valid until the next call
     uint32_t captured_length = 0;
     uint32_t original_length = 0;
     uint64_t offset = 0; // of its record in the file
@@ -36,17 +37,17 @@ struct Frame
 
 class PcapFile
 {
-public:
+  public:
     // Throws PcapError where the file cannot be opened or does not begin as a capture.
-    explicit PcapFile(const std::string& path);
+    explicit PcapFile(const std::string &path);
     ~PcapFile();
 
-    PcapFile(const PcapFile&) = delete;
-    PcapFile& operator=(const PcapFile&) = delete;
+    PcapFile(const PcapFile &) = delete;
+    PcapFile &operator=(const PcapFile &) = delete;
 
     // False at the end. A file that ends inside a record ends there: truncated() then tells where. Throws PcapError on
     // a corrupt record.
-    bool Next(Frame* frame);
+    bool Next(Frame *frame);
 
     void Rewind();
 
@@ -54,9 +55,9 @@ public:
     uint64_t position() const { return position_; } // bytes read so far
 
     // Empty, or a sentence that tells where the file breaks off and what to do.
-    const std::string& truncated() const { return truncated_; }
+    const std::string &truncated() const { return truncated_; }
 
-private:
+  private:
     struct Interface
     {
         uint16_t link_type = 0;

@@ -15,8 +15,10 @@
 #include <unordered_map>
 #include <utility>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 using net::Direction;
 using net::Endpoint;
@@ -26,7 +28,7 @@ using net::Tuple;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr uint64_t kMostOutstanding = 16 * 1024; // packets that wait for their outcome
-constexpr uint64_t kFramesBetweenLooks = 64; // at the clock
+constexpr uint64_t kFramesBetweenLooks = 64;     // at the clock
 constexpr std::chrono::milliseconds kProgressInterval(100);
 constexpr std::chrono::milliseconds kWaitSlice(50);
 constexpr uint16_t kFirstDynamicPort = 1024;
@@ -124,7 +126,7 @@ class Replay::Session
         bool syn_seen = false;
         uint32_t syn_sequence = 0;
         std::weak_ptr<ReplayConversation> past; // expires when the last of an ended conversation is over
-        bool fin_seen[2] = {}; // by direction
+        bool fin_seen[2] = {};                  // by direction
         bool fin_acknowledged[2] = {};
         uint32_t fin_sequence[2] = {};
     };
@@ -229,8 +231,7 @@ void Replay::Session::Learn(PcapFile *file)
 
     while (!stopped() && file->Next(&frame))
     {
-        const LinkFrame link =
-            DecodeLink(frame.link_type, frame.data, frame.captured_length, frame.original_length);
+        const LinkFrame link = DecodeLink(frame.link_type, frame.data, frame.captured_length, frame.original_length);
         IpPacketInfo info;
 
         if (link.kind == FrameKind::kUnknownLink)
@@ -338,9 +339,8 @@ net::PacketPtr Replay::Session::MakePacket(const LinkFrame &link, const IpPacket
 
 void Replay::Session::PlayPacket(const IpPacketInfo &info, net::PacketPtr packet, Way way)
 {
-    const bool conversation =
-        !info.fragment && info.has_transport() &&
-        (info.protocol == net::kProtocolTcp || info.protocol == net::kProtocolUdp);
+    const bool conversation = !info.fragment && info.has_transport() &&
+                              (info.protocol == net::kProtocolTcp || info.protocol == net::kProtocolUdp);
 
     ++summary_.ip_packets;
     summary_.fragments += info.fragment ? 1 : 0;
@@ -417,8 +417,7 @@ Tuple Replay::Session::KeyOf(const IpPacketInfo &info, Direction direction)
     return key;
 }
 
-Replay::Session::Entry &Replay::Session::EntryOf(const IpPacketInfo &info, Direction direction, bool looped,
-                                                 bool *made)
+Replay::Session::Entry &Replay::Session::EntryOf(const IpPacketInfo &info, Direction direction, bool looped, bool *made)
 {
     const Tuple key = KeyOf(info, direction);
     Entry &entry = entries_[key];
@@ -445,8 +444,7 @@ bool Replay::Session::IsNewConnection(const Entry &entry, const IpPacketInfo &in
     return entry.ended || !entry.syn_seen || entry.syn_sequence != info.sequence;
 }
 
-void Replay::Session::Open(Entry *entry, const IpPacketInfo &info, Direction direction, const Tuple &tuple,
-                           bool looped)
+void Replay::Session::Open(Entry *entry, const IpPacketInfo &info, Direction direction, const Tuple &tuple, bool looped)
 {
     const bool conversation = tuple.zero[0] != 0;
     net::FlowOptions options;
@@ -677,8 +675,8 @@ bool Replay::Session::Await(const std::function<bool()> &done, SteadyClock::time
 // Every packet gets its outcome, and every conversation its end.
 void Replay::Session::Finish()
 {
-    const bool done = Await([this] { return counts_->outstanding_packets.load() == 0; },
-                            SteadyClock::time_point::max());
+    const bool done =
+        Await([this] { return counts_->outstanding_packets.load() == 0; }, SteadyClock::time_point::max());
 
     for (auto &entry : entries_)
     {
@@ -711,9 +709,8 @@ void Replay::Session::Finish()
 ReplaySummary Replay::Session::summary() const
 {
     ReplaySummary summary = summary_;
-    const auto conversations = [this](net::OutcomeKind kind) {
-        return counts_->conversations[static_cast<size_t>(kind)].load();
-    };
+    const auto conversations = [this](net::OutcomeKind kind)
+    { return counts_->conversations[static_cast<size_t>(kind)].load(); };
     const auto packets = [this](net::OutcomeKind kind) { return counts_->packets[static_cast<size_t>(kind)].load(); };
 
     for (size_t family = 0; family < 2; ++family)

@@ -12,20 +12,21 @@
 
 #include "net/stack.h"
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 struct Prefix
 {
-    uint8_t family = 4; // 4 or 6
+    uint8_t family = 4;                // 4 or 6
     std::array<uint8_t, 16> address{}; // network order
-    uint8_t length = 32; // bits
+    uint8_t length = 32;               // bits
 };
 
 struct ReplayOptions
 {
     std::string path;
     std::vector<Prefix> local; // empty: inferred from the capture
-    double speed = 0; // 1: as captured, 2: twice as fast; 0: as fast as possible
+    double speed = 0;          // 1: as captured, 2: twice as fast; 0: as fast as possible
 };
 
 struct ReplayProgress
@@ -38,11 +39,11 @@ struct ReplayProgress
 struct ReplaySummary
 {
     uint64_t frames = 0;
-    uint64_t bytes = 0; // captured bytes of those frames
-    uint64_t ip_packets = 0; // offered to the packet layers
-    uint64_t fragments = 0; // of these, IP fragments
-    uint64_t non_ip_frames = 0; // ARP and the like
-    uint64_t foreign_frames = 0; // between two other hosts
+    uint64_t bytes = 0;            // captured bytes of those frames
+    uint64_t ip_packets = 0;       // offered to the packet layers
+    uint64_t fragments = 0;        // of these, IP fragments
+    uint64_t non_ip_frames = 0;    // ARP and the like
+    uint64_t foreign_frames = 0;   // between two other hosts
     uint64_t malformed_frames = 0; // too short or inconsistent to be offered
 
     uint64_t tcp_conversations = 0;
@@ -75,26 +76,26 @@ struct ReplaySummary
     std::string warning; // where the file breaks off before its end, else empty
 };
 
-using ReplayProgressCallback = std::function<void(const ReplayProgress&)>;
+using ReplayProgressCallback = std::function<void(const ReplayProgress &)>;
 
 class Replay
 {
-public:
-    Replay(Machine& machine, ReplayOptions options);
+  public:
+    Replay(Machine &machine, ReplayOptions options);
     ~Replay();
 
-    Replay(const Replay&) = delete;
-    Replay& operator=(const Replay&) = delete;
+    Replay(const Replay &) = delete;
+    Replay &operator=(const Replay &) = delete;
 
     // Once, on the calling thread; returns when every packet has its outcome. Throws PcapError where the file cannot be
     // read. Progress is told at most some ten times a second and once at the end.
-    void Run(const ReplayProgressCallback& progress);
+    void Run(const ReplayProgressCallback &progress);
 
     void Stop(); // from any thread: Run() ends the live flows and returns
 
     ReplaySummary summary() const; // after Run()
 
-private:
+  private:
     class Session;
     std::unique_ptr<Session> session_;
 };

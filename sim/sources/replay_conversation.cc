@@ -2,8 +2,10 @@
 
 #include <utility>
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 using net::Direction;
 using net::OutcomeKind;
@@ -45,8 +47,8 @@ void ReplayConversation::Arrived(net::Flow &flow, net::Packet &packet)
 
 void ReplayConversation::Ended(net::Flow &flow, const net::PacketResult &result)
 {
-    const bool goes_on = flow.identity().loopback && result.direction == Direction::kOutbound &&
-                         result.kind == OutcomeKind::kPermitted;
+    const bool goes_on =
+        flow.identity().loopback && result.direction == Direction::kOutbound && result.kind == OutcomeKind::kPermitted;
 
     redirected_ = redirected_ || result.kind == OutcomeKind::kRedirected;
     if (goes_on)
@@ -92,8 +94,7 @@ void ReplayConversation::Closing(net::Flow &flow)
     }
     if (counted_)
     {
-        const OutcomeKind kind =
-            kind_ == OutcomeKind::kPermitted && redirected_ ? OutcomeKind::kRedirected : kind_;
+        const OutcomeKind kind = kind_ == OutcomeKind::kPermitted && redirected_ ? OutcomeKind::kRedirected : kind_;
 
         net::Count(&counts_->conversations[static_cast<size_t>(kind)]);
     }
@@ -125,9 +126,8 @@ void ReplayConversation::Segment(net::Flow &flow, Direction direction, net::Pack
     }
     if ((info.tcp_flags & net::kTcpAck) != 0)
     {
-        streams_[Index(opposite)].Acknowledge(info.acknowledgment, [&](const uint8_t *bytes, size_t length) {
-            Indicate(flow, opposite, bytes, length, nullptr);
-        });
+        streams_[Index(opposite)].Acknowledge(info.acknowledgment, [&](const uint8_t *bytes, size_t length)
+                                              { Indicate(flow, opposite, bytes, length, nullptr); });
     }
     if ((info.tcp_flags & net::kTcpFin) != 0)
     {
@@ -143,8 +143,7 @@ void ReplayConversation::Segment(net::Flow &flow, Direction direction, net::Pack
 void ReplayConversation::Indicate(net::Flow &flow, Direction direction, const uint8_t *bytes, size_t length,
                                   net::Packet *packet)
 {
-    net::Count(&(direction == Direction::kOutbound ? counts_->tcp_sent : counts_->tcp_received)[family_index_],
-               length);
+    net::Count(&(direction == Direction::kOutbound ? counts_->tcp_sent : counts_->tcp_received)[family_index_], length);
     if (packet != nullptr && bytes >= packet->bytes() && bytes < packet->bytes() + packet->length())
     {
         flow.IndicatePayload(direction, *packet, static_cast<uint32_t>(bytes - packet->bytes()),

@@ -11,7 +11,8 @@
 #include <functional>
 #include <memory>
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 // Of all conversations of a replay.
 struct ReplayCounts
@@ -23,7 +24,7 @@ struct ReplayCounts
     std::atomic<uint64_t> gaps{0};
     std::atomic<uint64_t> gap_bytes{0};
     std::atomic<uint64_t> conversations[5]{}; // by OutcomeKind
-    std::atomic<uint64_t> packets[5]{}; // by OutcomeKind
+    std::atomic<uint64_t> packets[5]{};       // by OutcomeKind
     std::atomic<uint64_t> packets_withheld{0};
 
     std::atomic<uint64_t> outstanding_packets{0};
@@ -55,8 +56,7 @@ class ReplayConversation final : public net::Conversation
 
   private:
     void Segment(net::Flow &flow, net::Direction direction, net::Packet &packet);
-    void Indicate(net::Flow &flow, net::Direction direction, const uint8_t *bytes, size_t length,
-                  net::Packet *packet);
+    void Indicate(net::Flow &flow, net::Direction direction, const uint8_t *bytes, size_t length, net::Packet *packet);
 
     const std::shared_ptr<ReplayCounts> counts_;
     const size_t family_index_;

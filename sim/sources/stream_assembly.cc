@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 void StreamAssembly::Begin(uint32_t sequence)
 {

@@ -7,7 +7,8 @@
 #include <map>
 #include <vector>
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 class StreamAssembly
 {

@@ -81,17 +81,20 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
   test.each([
     ['Block', Verdict.Block],
     ['Drop', Verdict.Drop],
-  ] as const)('%s: ALE permits, and the packet layer asks for each packet', async (_name, verdict) => {
-    const simulated = await Simulated.start();
-    const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
-    simulated.device.setVerdict((await simulated.question()).id, verdict);
-    const segment = await simulated.question();
-    expect(segment.payloadLayer).toBe(3);
-    expect(simulated.network.counters().outbound.permitted).toBe(0);
-    simulated.device.setVerdict(segment.id, verdict);
-    expect(await flow.outcome).toBe('dropped');
-    expect(simulated.network.counters().outbound.permitted).toBe(0);
-  });
+  ] as const)(
+    '%s: ALE permits, and the packet layer asks for each packet',
+    async (_name, verdict) => {
+      const simulated = await Simulated.start();
+      const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
+      simulated.device.setVerdict((await simulated.question()).id, verdict);
+      const segment = await simulated.question();
+      expect(segment.payloadLayer).toBe(3);
+      expect(simulated.network.counters().outbound.permitted).toBe(0);
+      simulated.device.setVerdict(segment.id, verdict);
+      expect(await flow.outcome).toBe('dropped');
+      expect(simulated.network.counters().outbound.permitted).toBe(0);
+    },
+  );
 
   test.each([
     ['PermanentBlock', Verdict.PermanentBlock],
@@ -178,13 +181,16 @@ describe.each(families)('ALE_AUTH_RECV_ACCEPT over $family', ({ computer, strang
   test.each([
     ['PermanentBlock', Verdict.PermanentBlock, 'blocked'],
     ['PermanentDrop', Verdict.PermanentDrop, 'dropped'],
-  ] as const)('%s: the next attempt is %3$s without a question', async (_name, verdict, expected) => {
-    const simulated = await Simulated.start();
-    const first = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
-    simulated.device.setVerdict((await simulated.question()).id, verdict);
-    await first.outcome;
-    const second = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
-    expect(await second.outcome).toBe(expected);
-    expect(await simulated.untaken('connection')).toEqual([]);
-  });
+  ] as const)(
+    '%s: the next attempt is %3$s without a question',
+    async (_name, verdict, expected) => {
+      const simulated = await Simulated.start();
+      const first = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
+      simulated.device.setVerdict((await simulated.question()).id, verdict);
+      await first.outcome;
+      const second = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
+      expect(await second.outcome).toBe(expected);
+      expect(await simulated.untaken('connection')).toEqual([]);
+    },
+  );
 });

@@ -76,27 +76,30 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
     expect([await one.outcome, await other.outcome]).toEqual(['permitted', 'blocked']);
   });
 
-  test.each(['tcp', 'udp'] as const)('the payload of a %s connection is counted', async (protocol) => {
-    const simulated = await Simulated.start();
-    const flow = simulated.network.connect({ processId: 7, protocol, local, remote });
-    (await simulated.question()).accept({ permanent: true });
-    await flow.outcome;
-    await flow.send(new Uint8Array(1000));
-    await flow.send(new Uint8Array(234));
-    await flow.receive(new Uint8Array(555));
-    const entries = await simulated.device.getBandwidth();
-    expect(
-      entries.map((entry) => [
-        entry.localAddress,
-        entry.localPort,
-        entry.remoteAddress,
-        entry.remotePort,
-        entry.transmittedBytes,
-        entry.receivedBytes,
-      ]),
-    ).toEqual([[computer, 50_010, stranger, 443, 1234n, 555n]]);
-    expect(await simulated.device.getBandwidth()).toEqual([]);
-  });
+  test.each(['tcp', 'udp'] as const)(
+    'the payload of a %s connection is counted',
+    async (protocol) => {
+      const simulated = await Simulated.start();
+      const flow = simulated.network.connect({ processId: 7, protocol, local, remote });
+      (await simulated.question()).accept({ permanent: true });
+      await flow.outcome;
+      await flow.send(new Uint8Array(1000));
+      await flow.send(new Uint8Array(234));
+      await flow.receive(new Uint8Array(555));
+      const entries = await simulated.device.getBandwidth();
+      expect(
+        entries.map((entry) => [
+          entry.localAddress,
+          entry.localPort,
+          entry.remoteAddress,
+          entry.remotePort,
+          entry.transmittedBytes,
+          entry.receivedBytes,
+        ]),
+      ).toEqual([[computer, 50_010, stranger, 443, 1234n, 555n]]);
+      expect(await simulated.device.getBandwidth()).toEqual([]);
+    },
+  );
 });
 
 test('a changed verdict holds for the next packet of a live connection', async () => {

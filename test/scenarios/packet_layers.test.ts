@@ -135,11 +135,14 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
       ['PermanentDrop', Verdict.PermanentDrop, 'dropped'],
       ['Undeterminable', Verdict.Undeterminable, 'dropped'],
       ['Failed', Verdict.Failed, 'dropped'],
-    ] as const)('%s: the next packet is %3$s without a question', async (_name, verdict, expected) => {
-      const simulated = await decided(verdict);
-      expect(await simulated.network.packet(packet(), direction)).toBe(expected);
-      expect(await simulated.untaken('connection')).toEqual([]);
-    });
+    ] as const)(
+      '%s: the next packet is %3$s without a question',
+      async (_name, verdict, expected) => {
+        const simulated = await decided(verdict);
+        expect(await simulated.network.packet(packet(), direction)).toBe(expected);
+        expect(await simulated.untaken('connection')).toEqual([]);
+      },
+    );
   });
 
   test('a redirect, which this driver does not do yet, drops the packet and says so in the log', async () => {
@@ -149,7 +152,10 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
     expect(await outcome).toBe('dropped');
     const lines = await simulated.device.getLogs();
     expect(lines).toContainEqual(
-      expect.objectContaining({ severity: 'error', message: expect.stringMatching(/redirect/i) as string }),
+      expect.objectContaining({
+        severity: 'error',
+        message: expect.stringMatching(/redirect/i) as string,
+      }),
     );
   });
 });

@@ -14,7 +14,7 @@ test('with no verdict at all nothing is let through', async () => {
   const flows = Array.from({ length: 20 }, (_, index) =>
     simulated.network.connect({ processId: index, protocol: index % 2 ? 'tcp' : 'udp', remote }),
   );
-  for (const _ of flows) await simulated.question();
+  for (let asked = 0; asked < flows.length; asked++) await simulated.question();
   const counters = simulated.network.counters();
   expect([counters.outbound.permitted, counters.inbound.permitted]).toEqual([0, 0]);
   expect((await simulated.device.getStatistics()).packetsHeld).toBe(20n);
@@ -32,9 +32,10 @@ describe.each([
       network.connect({ processId: 1, protocol: 'tcp', remote }).outcome,
       network.connect({ processId: 2, protocol: 'udp', remote }).outcome,
       network.accept({ processId: 3, protocol: 'tcp', local: { port: 80 } }).outcome,
-      network.connect({ processId: 4, protocol: 'icmp', remote: { address: '198.51.100.7' } }).outcome,
+      network.connect({ processId: 4, protocol: 'icmp', remote: { address: '198.51.100.7' } })
+        .outcome,
     ];
-    for (const _ of outcomes) await simulated.question();
+    for (let asked = 0; asked < outcomes.length; asked++) await simulated.question();
     return { simulated, outcomes };
   }
 
@@ -56,7 +57,12 @@ describe.each([
   test(`over the limit of held packets, the newest is ${expected}, and the loss is told`, async () => {
     const simulated = await Simulated.start({ failPolicy, maxHeldPackets: 2 });
     const packet = (port: number): Uint8Array =>
-      ipPacket({ source: '192.0.2.10', destination: remote.address, sourcePort: port, destinationPort: 443 });
+      ipPacket({
+        source: '192.0.2.10',
+        destination: remote.address,
+        sourcePort: port,
+        destinationPort: 443,
+      });
     void simulated.network.packet(packet(1), 'outbound');
     void simulated.network.packet(packet(2), 'outbound');
     expect(settled(await simulated.network.packet(packet(3), 'outbound'))).toBe(expected);
@@ -93,7 +99,7 @@ test('a verdict for an id that nobody waits for is counted and logged, and decid
 });
 
 test('a full event queue loses no packet: each is decided by the fail policy, and the loss is counted', async () => {
-  const simulator = await createSimulator({
+  await using simulator = await createSimulator({
     failPolicy: 'closed',
     maxQueuedBytes: 64 * 1024,
     maxHeldPackets: 100_000,
@@ -101,7 +107,6 @@ test('a full event queue loses no packet: each is decided by the fail policy, an
     readBufferSize: 1024,
     highWaterMark: 1024,
   });
-  await using _ = simulator;
   const flows = Array.from({ length: 4000 }, (_unused, index) =>
     simulator.network.connect({ processId: index, protocol: 'tcp', remote }),
   );
@@ -115,7 +120,10 @@ test('a full event queue loses no packet: each is decided by the fail policy, an
 
 test('no packet of a blocked connection passes, in any order of verdict and packet', async () => {
   const step = fc.oneof(
-    fc.record({ do: fc.constant('packet' as const), direction: fc.constantFrom('outbound', 'inbound') }),
+    fc.record({
+      do: fc.constant('packet' as const),
+      direction: fc.constantFrom('outbound', 'inbound'),
+    }),
     fc.record({
       do: fc.constant('verdict' as const),
       verdict: fc.constantFrom(
@@ -158,7 +166,7 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
         for (const now of steps) {
           await new Promise((resolve) => setImmediate(resolve));
           if (now.do === 'packet') {
-            const direction = now.direction as 'outbound' | 'inbound';
+            const { direction } = now;
             outcomes.push(network.packet(packet(direction), direction));
           } else if (now.do === 'verdict') {
             const id = asked.shift();
@@ -171,7 +179,9 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
         }
         await device.close();
         await collecting;
-        expect((await Promise.all(outcomes)).filter((outcome) => outcome === 'permitted')).toEqual([]);
+        expect((await Promise.all(outcomes)).filter((outcome) => outcome === 'permitted')).toEqual(
+          [],
+        );
       } finally {
         await device.close();
       }

@@ -40,7 +40,8 @@ function protocolNumber(protocol: NonNullable<PacketSpec['protocol']>, version6:
 
 function transportSegment(spec: PacketSpec, protocol: number): Uint8Array {
   const payload = spec.payload ?? new Uint8Array(0);
-  const headerLength = protocol === 6 ? 20 : protocol === 17 || protocol === 1 || protocol === 58 ? 8 : 0;
+  const headerLength =
+    protocol === 6 ? 20 : protocol === 17 || protocol === 1 || protocol === 58 ? 8 : 0;
   const segment = new Uint8Array(headerLength + payload.length);
   const view = new DataView(segment.buffer);
   segment.set(payload, headerLength);

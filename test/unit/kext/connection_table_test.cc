@@ -164,12 +164,46 @@ TEST_F(ConnectionTableTest, OnlyLiveConnectionsCanBeChanged)
     ConnectionTableSetProcess(&table_, &key, 7);
     ASSERT_TRUE(End(key));
     EXPECT_FALSE(ConnectionTableSetVerdict(&table_, &key, VerdictAccept));
-    EXPECT_FALSE(ConnectionTableSetReported(&table_, &key));
     ConnectionTableSetProcess(&table_, &key, 8);
     ASSERT_TRUE(ConnectionTableGet(&table_, &key, &connection));
     EXPECT_EQ(connection.ProcessId, 7u);
     EXPECT_EQ(connection.Verdict, VerdictUndecided);
-    EXPECT_FALSE(connection.Reported);
+}
+
+TEST_F(ConnectionTableTest, OnlyTheFirstWhoReportsTooLateHasToTellTheEnd)
+{
+    const CONNECTION_KEY key = KeyV4(1);
+
+    ASSERT_EQ(Insert(key, 0), STATUS_SUCCESS);
+    ASSERT_TRUE(End(key));
+    EXPECT_FALSE(ConnectionTableSetReported(&table_, &key));
+    EXPECT_TRUE(ConnectionTableSetReported(&table_, &key));
+    EXPECT_TRUE(State(key).Reported);
+}
+
+TEST_F(ConnectionTableTest, GenerationsTellConnectionsOfOneKeyApart)
+{
+    const CONNECTION_KEY key = KeyV4(1);
+    CONNECTION_STATE first;
+    CONNECTION_STATE second;
+    CONNECTION_STATE existing;
+
+    ASSERT_EQ(ConnectionTableInsert(&table_, &key, 1, DirectionOutbound, &first), STATUS_SUCCESS);
+    EXPECT_EQ(ConnectionTableInsert(&table_, &key, 1, DirectionOutbound, &existing), STATUS_OBJECT_NAME_COLLISION);
+    EXPECT_EQ(existing.Generation, first.Generation);
+    ASSERT_TRUE(End(key));
+    EXPECT_FALSE(ConnectionTableSetVerdictOf(&table_, &key, first.Generation, VerdictAccept)) << "ended";
+    ASSERT_EQ(ConnectionTableInsert(&table_, &key, 1, DirectionOutbound, &second), STATUS_SUCCESS);
+    EXPECT_NE(first.Generation, 0u);
+    EXPECT_NE(second.Generation, first.Generation);
+    EXPECT_EQ(second.Verdict, VerdictUndecided);
+
+    EXPECT_FALSE(ConnectionTableSetVerdictOf(&table_, &key, first.Generation, VerdictPermanentAccept));
+    EXPECT_FALSE(ConnectionTableSetVerdictOf(&table_, &key, 0, VerdictPermanentAccept));
+    EXPECT_EQ(State(key).Verdict, VerdictUndecided);
+    EXPECT_TRUE(ConnectionTableSetVerdictOf(&table_, &key, second.Generation, VerdictDrop));
+    EXPECT_EQ(State(key).Verdict, VerdictDrop);
+    EXPECT_EQ(State(key).Generation, second.Generation);
 }
 
 TEST_F(ConnectionTableTest, EndsOnceOnly)
@@ -281,8 +315,9 @@ TEST_F(ConnectionTableTest, AgreesWithASimpleModelUnderRandomUse)
             break;
         }
         case 4:
-            ASSERT_EQ(ConnectionTableSetReported(&table_, &key), live);
-            if (live)
+            ASSERT_EQ(ConnectionTableSetReported(&table_, &key),
+                      found != model.end() && (live || found->second.reported));
+            if (found != model.end())
             {
                 found->second.reported = true;
             }

@@ -205,9 +205,9 @@ TEST_F(HoldTest, AnOperationOverTheHeldLimitOfAFailClosedClientDoesNotGetThrough
 
 TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
 {
-    SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES; });
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = 64 * 1024; });
     const size_t held = FillEventQueue();
-    EXPECT_GT(held, 10u) << context()->Queue.MaxBytes << " " << context()->Queue.QueuedBytes << " "<< context()->Queue.State<< " " << client_.GetStatistics().EventsLost << " " << client_.GetStatistics().EventsQueued;
+    EXPECT_GT(held, 10u);
     EXPECT_EQ(client_.GetStatistics().PacketsHeld, held);
 
     const Network::Answer connect = network_.Connect(Flow{});
@@ -219,7 +219,7 @@ TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
 TEST_F(HoldTest, WhatCannotBeAnnouncedOfAFailClosedClientIsBlocked)
 {
     SetOptions([](OPTIONS_WIRE *options) {
-        options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES;
+        options->MaxQueuedBytes = 64 * 1024;
         options->Flags = OPTION_FLAG_FAIL_CLOSED;
     });
     FillEventQueue();

@@ -1,0 +1,373 @@
+// The order in which the layers are indicated, over the whole life of a conversation.
+
+#include "net_fixture.h"
+
+namespace sim::net {
+namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+
+class NetOrder : public NetTest
+{
+};
+
+class NetOrderOfFamily : public NetTest, public testing::WithParamInterface<uint8_t>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, NetOrderOfFamily, testing::Values(kIpv4, kIpv6),
+                         [](const auto &info) { return info.param == kIpv4 ? "Ipv4" : "Ipv6"; });
+
+TEST_P(NetOrderOfFamily, OutboundTcp)
+{
+    std::vector<Outcome> outcomes;
+    const FlowId flow = stack().Connect(Tcp(GetParam()), Into(&outcomes));
+    const uint8_t request[] = {1, 2, 3, 4, 5};
+    const uint8_t reply[] = {6, 7, 8};
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out S", "in SA", "out A"));
+    stack().Send(flow, request, sizeof(request), Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("stream send 5", "out A 5"));
+    stack().Receive(flow, reply, sizeof(reply), Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("in A 3", "stream receive 3"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "out A", "closure",
+                                   "release"));
+    ASSERT_EQ(outcomes.size(), 3u);
+    for (const Outcome &outcome : outcomes)
+    {
+        EXPECT_EQ(outcome.kind, OutcomeKind::kPermitted);
+    }
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_P(NetOrderOfFamily, InboundTcp)
+{
+    FlowSpec spec = Tcp(GetParam());
+    std::vector<Outcome> outcomes;
+
+    spec.local.port = 8080;
+    spec.payload = {1, 2, 3, 4};
+
+    const FlowId flow = stack().Accept(spec, Into(&outcomes));
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "in S", "accept", "out SA", "in A", "in A 4", "stream receive 4"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "out A", "closure",
+                                   "closure of socket", "release"));
+    ASSERT_EQ(outcomes.size(), 1u);
+    EXPECT_EQ(outcomes[0].kind, OutcomeKind::kPermitted);
+}
+
+TEST_P(NetOrderOfFamily, OutboundUdp)
+{
+    std::vector<Outcome> outcomes;
+    const FlowId flow = stack().Connect(Udp({1, 2, 3}, GetParam()), Into(&outcomes));
+    const uint8_t bytes[] = {9, 9};
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 11", "out udp 3"));
+    stack().Send(flow, bytes, sizeof(bytes), Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("datagram send 10", "out udp 2"));
+    stack().Receive(flow, bytes, sizeof(bytes), Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("in udp 2", "datagram receive 2"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+    EXPECT_EQ(outcomes.size(), 3u);
+}
+
+TEST_P(NetOrderOfFamily, InboundUdp)
+{
+    FlowSpec spec = Udp({1, 2, 3}, GetParam());
+
+    spec.local.port = 5353;
+
+    const FlowId flow = stack().Accept(spec, nullptr);
+    const uint8_t bytes[] = {9, 9};
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "in udp 3", "accept", "datagram receive 3"));
+    stack().Send(flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 10", "out udp 2"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+}
+
+TEST_P(NetOrderOfFamily, Echo)
+{
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+    const uint8_t reply[] = {1, 2, 3, 4};
+
+    spec.protocol = GetParam() == kIpv6 ? kProtocolIcmpV6 : kProtocolIcmp;
+
+    const FlowId flow = stack().Connect(spec, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("connect", "out echo"));
+    stack().Receive(flow, reply, sizeof(reply), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in echo reply"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre());
+}
+
+TEST_P(NetOrderOfFamily, InboundEcho)
+{
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+
+    spec.protocol = GetParam() == kIpv6 ? kProtocolIcmpV6 : kProtocolIcmp;
+    stack().Accept(spec, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in echo", "accept"));
+}
+
+TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenAtTheIpPacketLayersAlone)
+{
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+
+    spec.protocol = 47;
+
+    const FlowId flow = stack().Connect(spec, nullptr);
+
+    stack().Receive(flow, spec.payload.data(), spec.payload.size(), nullptr);
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("out protocol 47", "in protocol 47"));
+}
+
+TEST_F(NetOrder, EveryNewPeerOfAUdpSocketIsAuthorizedAndTheSocketClosesOnce)
+{
+    const FlowId first = stack().Connect(Udp({1}), nullptr);
+    FlowSpec other = Udp({1, 2});
+
+    Log();
+    other.remote.address[3] = 10;
+
+    const FlowId second = stack().Connect(other, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("connect", "datagram send 10", "out udp 2"));
+    stack().Close(first);
+    EXPECT_THAT(Log(), ElementsAre());
+    stack().Close(second);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+}
+
+TEST_F(NetOrder, AListenerClosesOnceAndAfterItsConnections)
+{
+    FlowSpec spec = Tcp();
+
+    spec.local.port = 8080;
+
+    const uint64_t listener = stack().Listen(spec);
+
+    EXPECT_THAT(Log(), ElementsAre("assign"));
+
+    const FlowId flow = stack().Accept(spec, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("in S", "accept", "out SA", "in A"));
+    stack().Close(flow);
+    Log();
+    stack().CloseListener(listener);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+}
+
+TEST_F(NetOrder, ReleasesPairWithAssignmentsByEndpointHandle)
+{
+    std::vector<uint64_t> assigned;
+    std::vector<uint64_t> released;
+
+    for (int i = 0; i < 3; ++i)
+    {
+        FlowSpec tcp = Tcp();
+        FlowSpec udp = Udp({1});
+
+        tcp.local.port = static_cast<uint16_t>(50000 + i);
+        udp.local.port = static_cast<uint16_t>(51000 + i);
+
+        const FlowId flows[] = {stack().Connect(tcp, nullptr), stack().Connect(udp, nullptr)};
+
+        for (const FlowId flow : flows)
+        {
+            stack().Close(flow);
+        }
+    }
+    for (const Indication &seen : Seen())
+    {
+        if (seen.layer == LayerKind::kAssign)
+        {
+            assigned.push_back(seen.metadata.transportEndpointHandle);
+        }
+        if (seen.layer == LayerKind::kRelease)
+        {
+            released.push_back(seen.metadata.transportEndpointHandle);
+        }
+    }
+    EXPECT_EQ(assigned.size(), 6u);
+    EXPECT_THAT(released, testing::UnorderedElementsAreArray(assigned));
+}
+
+TEST_F(NetOrder, LoopbackTcpIsSeenFromBothSides)
+{
+    FlowSpec server = Tcp();
+    FlowSpec client = Tcp();
+
+    server.local = At({127, 0, 0, 1}, 8080);
+    server.process_id = 77;
+    client.local = At({127, 0, 0, 1}, 50001);
+    client.remote = server.local;
+
+    const uint64_t listener = stack().Listen(server);
+
+    Log();
+
+    const FlowId flow = stack().Connect(client, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out S", "in S", "accept", "out SA", "in SA", "out A", "in A"));
+
+    const uint8_t bytes[] = {1, 2, 3};
+
+    stack().Send(flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("stream send 3", "out A 3", "in A 3", "stream receive 3"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "stream send end",
+                                   "out FA", "closure", "in FA", "closure", "release"));
+    stack().CloseListener(listener);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_F(NetOrder, NobodyListensOnLoopback)
+{
+    FlowSpec client = Tcp();
+
+    client.local = At({127, 0, 0, 1}, 50001);
+    client.remote = At({127, 0, 0, 1}, 8080);
+    stack().Connect(client, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out S", "in S", "out RA", "in RA"));
+}
+
+TEST_F(NetOrder, LoopbackUdpIsSeenFromBothSides)
+{
+    FlowSpec server = Udp({});
+    FlowSpec client = Udp({1, 2});
+
+    server.local = At({127, 0, 0, 1}, 5353);
+    client.local = At({127, 0, 0, 1}, 50001);
+    client.remote = server.local;
+
+    const uint64_t listener = stack().Listen(server);
+
+    Log();
+
+    const FlowId flow = stack().Connect(client, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "in udp 2", "accept",
+                                   "datagram receive 2"));
+    stack().CloseListener(listener);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_F(NetOrder, MulticastAndBroadcastGoOutAndComeIn)
+{
+    FlowSpec multicast = Udp({1, 2});
+    FlowSpec broadcast = Udp({1, 2, 3});
+
+    multicast.remote = At({239, 255, 255, 250}, 1900);
+    broadcast.remote = At({255, 255, 255, 255}, 67);
+    broadcast.local.port = 68;
+    stack().Connect(multicast, nullptr);
+    stack().Connect(broadcast, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "assign", "connect",
+                                   "datagram send 11", "out udp 3"));
+
+    FlowSpec group = Udp({1, 2, 3, 4});
+
+    group.local = At({224, 0, 0, 251}, 5353);
+    group.remote.port = 5353;
+    stack().Accept(group, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("assign", "in udp 4", "accept", "datagram receive 4"));
+}
+
+TEST_F(NetOrder, PacketsFromTheWireReachListenersAndConversations)
+{
+    FlowSpec server = Tcp();
+    Endpoint any;
+    uint8_t packet[128];
+
+    any.port = 8080;
+    server.local = any;
+    stack().Listen(server);
+
+    const Endpoint here = At({10, 0, 0, 7}, 8080);
+    const Endpoint there = At({198, 51, 100, 3}, 41000);
+    const uint8_t payload[] = {1, 2};
+    const size_t syn = WriteTcpPacket(packet, there, here, {1000, 0, kTcpSyn}, nullptr, 0);
+
+    Log();
+    stack().Arrive(packet, syn, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in S", "accept", "out SA"));
+
+    const size_t ack = WriteTcpPacket(packet, there, here, {1001, 1, kTcpAck}, nullptr, 0);
+
+    stack().Arrive(packet, ack, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in A"));
+
+    const size_t data = WriteTcpPacket(packet, there, here, {1001, 1, kTcpAck}, payload, sizeof(payload));
+
+    stack().Arrive(packet, data, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in A 2", "stream receive 2"));
+
+    const size_t fin = WriteTcpPacket(packet, there, here, {1003, 1, kTcpFin | kTcpAck}, nullptr, 0);
+
+    stack().Arrive(packet, fin, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in FA", "stream receive end", "stream send end", "out FA", "closure"));
+}
+
+TEST_F(NetOrder, ASegmentForNobodyIsAnsweredByReset)
+{
+    uint8_t packet[128];
+    const size_t length =
+        WriteTcpPacket(packet, At({198, 51, 100, 3}, 41000), At({10, 0, 0, 7}, 8080), {1000, 0, kTcpSyn}, nullptr, 0);
+
+    stack().Arrive(packet, length, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in S", "out RA"));
+}
+
+TEST_F(NetOrder, RawPacketsAreSeenAtTheIpPacketLayerOfTheirDirection)
+{
+    uint8_t packet[128];
+    std::vector<Outcome> outcomes;
+    const size_t length =
+        WriteTcpPacket(packet, At({198, 51, 100, 3}, 41000), At({10, 0, 0, 7}, 8080), {1000, 0, kTcpSyn}, nullptr, 0);
+
+    stack().Packet(Direction::kInbound, packet, length, Into(&outcomes));
+    stack().Packet(Direction::kOutbound, packet, length, Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("in S", "out S"));
+    stack().Packet(Direction::kInbound, packet, 10, Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre());
+    ASSERT_EQ(outcomes.size(), 3u);
+    EXPECT_EQ(outcomes[1].kind, OutcomeKind::kPermitted);
+    EXPECT_EQ(outcomes[2].kind, OutcomeKind::kBlocked);
+}
+
+TEST_F(NetOrder, LongPayloadIsIndicatedOnceAsAChainAndSentInSegments)
+{
+    const FlowId flow = stack().Connect(Tcp(), nullptr);
+    const std::vector<uint8_t> bytes(40000, 7);
+
+    Log();
+    stack().Send(flow, bytes.data(), bytes.size(), nullptr);
+
+    const std::vector<Indication> seen = Seen();
+    size_t sent = 0;
+
+    ASSERT_EQ(seen[0].Name(), "stream send 40000");
+    EXPECT_EQ(seen[0].lists, 3u);
+    EXPECT_EQ(seen[0].data, bytes);
+    for (size_t i = 1; i < seen.size(); ++i)
+    {
+        EXPECT_LE(seen[i].packet.size(), 1500u);
+        sent += seen[i].packet.size() - 40;
+    }
+    EXPECT_EQ(sent, bytes.size());
+}
+
+} // namespace
+} // namespace sim::net
