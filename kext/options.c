@@ -5,7 +5,7 @@ VOID OptionsSetDefaults(OPTIONS *options)
 {
     RtlZeroMemory(options, sizeof(*options));
     options->PayloadLimit = OPTIONS_PAYLOAD_UNLIMITED;
-    options->TimeoutVerdict = VerdictDrop;
+    options->TimeoutVerdict = VerdictAccept;
     options->LogLevel = LogSeverityWarning;
     options->DnsPort = 53;
     options->TunnelPort = 717;
@@ -85,6 +85,7 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
 {
     OPTIONS_WIRE wire;
     UINT32 structSize;
+    SIZE_T given;
 
     if (length < sizeof(structSize))
     {
@@ -97,7 +98,12 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
     }
 
     FillWithDefaults(&wire);
-    RtlCopyMemory(&wire, request, WholeFields(structSize));
+    given = WholeFields(structSize);
+    RtlCopyMemory(&wire, request, given);
+    if (given <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && (wire.Flags & OPTION_FLAG_FAIL_CLOSED) != 0)
+    {
+        wire.TimeoutVerdict = VerdictBlock;
+    }
     if (!IsValid(&wire))
     {
         return STATUS_INVALID_PARAMETER;

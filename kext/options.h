@@ -12,7 +12,7 @@ typedef struct _OPTIONS
     BOOLEAN FailClosed;
     UINT32 PayloadLimit;     ///< bytes of payload in one connection record
     UINT32 PendingTimeoutMs; ///< 0: a held packet waits for its verdict without end
-    UINT8 TimeoutVerdict;    ///< VERDICT
+    UINT8 TimeoutVerdict;    ///< VERDICT; by default the fail policy's
     UINT8 LogLevel;          ///< LOG_SEVERITY
     UINT16 DnsPort;
     UINT16 TunnelPort;
@@ -26,7 +26,7 @@ typedef struct _OPTIONS
 #define OPTIONS_DEFAULT_MAX_HELD_PACKETS 65536u
 
 // Bounds of what a client may ask for: the limits are there to bound nonpaged pool.
-#define OPTIONS_LEAST_MAX_QUEUED_BYTES 1024u
+#define OPTIONS_LEAST_MAX_QUEUED_BYTES (64u * 1024u)
 #define OPTIONS_MOST_MAX_QUEUED_BYTES  (256u * 1024u * 1024u)
 #define OPTIONS_MOST_MAX_HELD_PACKETS  (1024u * 1024u)
 

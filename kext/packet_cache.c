@@ -1,11 +1,11 @@
 #include "packet_cache.h"
 
-#define SHARD_SHIFT 6
+#define SHARD_SHIFT 8
 
 static_assert(PACKET_CACHE_SHARD_COUNT == 1u << SHARD_SHIFT, "shards are chosen by the low bits of the id");
 
-#define LEAST_BUCKETS 16u
-#define MOST_BUCKETS  16384u
+#define LEAST_BUCKETS 4u
+#define MOST_BUCKETS  4096u
 
 // A shard gets more buckets when their lists are this long on average.
 #define BUCKET_FULL 2u
@@ -148,6 +148,12 @@ static BOOLEAN TakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
         return FALSE;
     }
     return TRUE;
+}
+
+// An insert counts before it links, so 0 means that no shard has anything.
+static BOOLEAN IsEmpty(const PACKET_CACHE *cache)
+{
+    return PacketCacheCount(cache) == 0;
 }
 
 // Deadlines mostly come in order, since all have the same timeout: then the place is at the end.
@@ -333,6 +339,10 @@ HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now)
     HELD *held = NULL;
     UINT32 i;
 
+    if (IsEmpty(cache))
+    {
+        return NULL;
+    }
     for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
     {
         held = TakeExpiredFrom(cache, &cache->Shards[i], now);
@@ -368,6 +378,10 @@ HELD *PacketCacheTakeAny(PACKET_CACHE *cache)
     HELD *held = NULL;
     UINT32 i;
 
+    if (IsEmpty(cache))
+    {
+        return NULL;
+    }
     for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
     {
         held = TakeOldestFrom(cache, &cache->Shards[(start + i) % PACKET_CACHE_SHARD_COUNT]);

@@ -31,6 +31,10 @@ Machine::~Machine()
 {
     Scope scope(*this);
 
+    if (options_.worker)
+    {
+        scheduler_->Stop();
+    }
     net_.reset();
     wfp_.reset();
     net_buffers_.reset();

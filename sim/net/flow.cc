@@ -273,7 +273,9 @@ bool Flow::Execute(Job &job)
 
 bool Flow::Begin(Job &job)
 {
-    if (closed_ && job.kind != JobKind::kClose && job.kind != JobKind::kFinish)
+    const bool ends = job.kind == JobKind::kClose || job.kind == JobKind::kPeerFinished || job.kind == JobKind::kFinish;
+
+    if (closed_ && !ends)
     {
         if (job.kind == JobKind::kPacket && conversation_ != nullptr)
         {
@@ -300,6 +302,12 @@ bool Flow::Begin(Job &job)
     case JobKind::kClose:
         BeginClose();
         return false;
+    case JobKind::kPeerFinished:
+        if (closing_ || accepted_)
+        {
+            Finish();
+        }
+        return false;
     case JobKind::kFinish:
         Finish();
         return false;
@@ -320,6 +328,9 @@ bool Flow::AfterTrip(Job &job)
         {
             return true;
         }
+        break;
+    case JobKind::kPacket:
+        PacketDone(job);
         break;
     default:
         break;
@@ -355,6 +366,10 @@ void Flow::Finish()
         IndicateClosure(core_->engine(), identity_);
     }
     core_->flows().Unindex(this);
+    if (identity_.loopback && identity_.protocol == kProtocolTcp && conversation_ == nullptr)
+    {
+        TellPeer();
+    }
     identity_.socket = nullptr;
     if (socket_ && !accepted_)
     {

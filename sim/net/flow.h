@@ -203,6 +203,8 @@ class Flow
     PacketPtr MakeControl(const Job &job) const;
     PacketPtr MakeMessage(const Job &job) const;
     void ControlDone(Job &job);
+    void PacketDone(const Job &job);
+    void TellPeer();
     void OutboundControlDone(uint8_t flags);
     void InboundControlDone(uint8_t flags);
     void Received(Job &job);

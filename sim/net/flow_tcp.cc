@@ -132,6 +132,18 @@ void Flow::ControlDone(Job &job)
     }
 }
 
+// A segment that begins or ends a connection is not sent again: without it there is no connection.
+void Flow::PacketDone(const Job &job)
+{
+    const bool passed = job.result == OutcomeKind::kPermitted || job.result == OutcomeKind::kRedirected;
+
+    if (!passed && accepted_ && identity_.protocol == kProtocolTcp && (job.tcp_flags & (kTcpSyn | kTcpFin)) != 0)
+    {
+        Fail();
+        QueueFinish();
+    }
+}
+
 void Flow::OutboundControlDone(uint8_t flags)
 {
     if ((flags & (kTcpSyn | kTcpFin)) != 0)
@@ -184,6 +196,10 @@ void Flow::Fail()
     failed_ = true;
     established_ = false;
     local_.Take(&until_established_);
+    if (closing_)
+    {
+        QueueFinish();
+    }
 }
 
 void Flow::QueueControls(std::initializer_list<Control> controls)
@@ -352,6 +368,11 @@ void Flow::SegmentArrived(Packet &packet)
     {
         return;
     }
+    if (closing_ && accepted_ && (flags & kTcpAck) != 0 && info.acknowledgment == local_sequence_)
+    {
+        QueueFinish(); // the last acknowledgment
+        return;
+    }
     if (info.payload_length != 0)
     {
         IndicatePayload(Direction::kInbound, packet, info.payload_offset(), info.payload_length);
@@ -368,29 +389,45 @@ void Flow::RemoteFinished()
 {
     IndicateDisconnect(Direction::kInbound);
     ++remote_sequence_;
-    if (!accepted_)
+    if (accepted_)
     {
-        QueueControls({{Direction::kOutbound, kTcpAck}});
+        closing_ = true;
+        QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck}});
         return;
     }
-    QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck}});
-    QueueFinish();
+    QueueControls({{Direction::kOutbound, kTcpAck}});
+    if (closing_)
+    {
+        QueueFinish();
+    }
+}
+
+// This end of a loopback connection is gone.
+void Flow::TellPeer()
+{
+    const FlowRef peer = core_->flows().Find(MakeTuple(kProtocolTcp, identity_.remote, identity_.local));
+
+    if (peer)
+    {
+        Job *job = core_->NewJob();
+
+        job->kind = JobKind::kPeerFinished;
+        peer->Submit(job);
+    }
 }
 
 void Flow::BeginClose()
 {
+    if (identity_.protocol == kProtocolTcp && established_ && identity_.loopback)
+    {
+        QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck}}); // the peer's FIN is the end
+        return;
+    }
     if (identity_.protocol == kProtocolTcp && established_)
     {
-        if (identity_.loopback)
-        {
-            QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck}});
-        }
-        else
-        {
-            QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck},
-                           {Direction::kInbound, kTcpFin | kTcpAck},
-                           {Direction::kOutbound, kTcpAck}});
-        }
+        QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck},
+                       {Direction::kInbound, kTcpFin | kTcpAck},
+                       {Direction::kOutbound, kTcpAck}});
     }
     QueueFinish();
 }

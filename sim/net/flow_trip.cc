@@ -32,6 +32,7 @@ void Flow::StartTrip(Job &job, PacketPtr packet)
     }
     job.packet->loopback = identity_.loopback;
     job.destination = job.packet->info().destination_endpoint();
+    job.tcp_flags = job.packet->info().tcp_flags;
     if (job.first != Stage::kNone)
     {
         job.stage = job.first;

@@ -19,6 +19,7 @@ enum class JobKind : uint8_t
     kMessage, // one UDP datagram, echo or raw IP payload
     kPacket, // a packet that is there
     kClose, // decides how the flow ends
+    kPeerFinished, // the other end of a loopback connection is gone
     kFinish // the end
 };
 
@@ -43,7 +44,7 @@ struct JobState
     bool authorize = false; // may begin the flow
     bool offer_always = false; // goes to the IP packet layer even when the flow is refused
     bool dispatch = false; // goes on to whatever socket it is for
-    uint8_t tcp_flags = 0; // kControl
+    uint8_t tcp_flags = 0; // of kControl, and of a TCP packet that is there
 
     // Of the packet that is on its way.
     bool retried = false; // the policy was asked once more

@@ -76,9 +76,11 @@ void FinishWaiter(void *context, NTSTATUS status, uint64_t information)
 Request *IoState::Submit(File *file, const RequestSpec &spec)
 {
     Machine::Scope scope(machine_);
-    Request *request = requests_.Allocate();
 
     RequireIrql(PASSIVE_LEVEL, "an I/O request of user mode");
+
+    Request *request = requests_.Allocate();
+
     if (!Prepare(request, file, spec))
     {
         Finish(request, STATUS_INSUFFICIENT_RESOURCES, 0);

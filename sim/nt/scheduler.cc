@@ -148,7 +148,18 @@ SchedulerState::SchedulerState(Machine &machine)
 
 SchedulerState::~SchedulerState()
 {
-    if (!has_worker_)
+    EndWorker();
+}
+
+void SchedulerState::Stop()
+{
+    Run();
+    EndWorker();
+}
+
+void SchedulerState::EndWorker()
+{
+    if (!worker_.joinable())
     {
         return;
     }
@@ -159,6 +170,10 @@ SchedulerState::~SchedulerState()
         WakeLocked();
     }
     worker_.join();
+
+    Lock lock(mutex_);
+
+    has_worker_ = false;
 }
 
 void SchedulerState::WorkerMain()
@@ -641,6 +656,13 @@ void Scheduler::Run()
 
     RequireIrql(PASSIVE_LEVEL, "Scheduler::Run");
     state_->Run();
+}
+
+void Scheduler::Stop()
+{
+    Machine::Scope scope(machine_);
+
+    state_->Stop();
 }
 
 void Scheduler::RunUntil(uint64_t interrupt_time)

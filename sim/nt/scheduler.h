@@ -33,7 +33,7 @@ class Scheduler
     using TimerId = uint64_t; // never 0
 
     explicit Scheduler(Machine &machine);
-    ~Scheduler(); // stops the worker; work that has not run is forgotten
+    ~Scheduler(); // work that has not run is forgotten
 
     Scheduler(const Scheduler &) = delete;
     Scheduler &operator=(const Scheduler &) = delete;
@@ -47,6 +47,9 @@ class Scheduler
 
     // As Machine::Run.
     void Run();
+
+    // Waits until the worker is idle and ends it. Afterwards it is as on a machine without one.
+    void Stop();
 
     // As Clock::Advance, to a point in time.
     void RunUntil(uint64_t interrupt_time);

@@ -45,6 +45,7 @@ class SchedulerState
     void Wake();
 
     void Run();
+    void Stop();
     void RunUntil(uint64_t interrupt_time);
 
     std::string DriverWorkLeft();
@@ -80,6 +81,7 @@ class SchedulerState
     class RunningItem;
 
     void WorkerMain();
+    void EndWorker();
     bool MayRunHere() const;
     bool RunOne(Lock &lock);
     void RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level);
@@ -111,9 +113,9 @@ class SchedulerState
     uint32_t waiting_ = 0;         // of these, items whose thread waits
     uint32_t waiting_forever_ = 0; // of these, without a deadline
     bool stop_ = false;
-    const bool has_worker_;
-    std::thread::id worker_id_; // written before any other thread can see the machine
-    std::thread worker_;
+    bool has_worker_;
+    std::thread::id worker_id_;
+    std::thread worker_; // of Stop and the destructor
 };
 
 } // namespace sim::nt

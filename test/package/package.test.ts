@@ -8,7 +8,7 @@ import manifest from '../../package.json' with { type: 'json' };
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const project = mkdtempSync(join(tmpdir(), 'netverdict-package-'));
-const INSTALL_TIMEOUT_MS = 300_000;
+const INSTALL_TIMEOUT_MS = 540_000;
 
 /** The README's example, as it stands there. */
 function readmeExample(): string {

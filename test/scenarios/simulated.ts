@@ -48,6 +48,13 @@ export class Simulated {
     return this.next('connection');
   }
 
+  /** The next questions, as many as these. */
+  async questions(count: number): Promise<ConnectionEvent[]> {
+    const questions: ConnectionEvent[] = [];
+    while (questions.length < count) questions.push(await this.question());
+    return questions;
+  }
+
   /** What the driver had said until now and was not yet taken. */
   async untaken<T extends EventType>(type: T): Promise<EventOf<T>[]> {
     await this.device.getLogs();

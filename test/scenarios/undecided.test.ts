@@ -14,7 +14,7 @@ test('with no verdict at all nothing is let through', async () => {
   const flows = Array.from({ length: 20 }, (_, index) =>
     simulated.network.connect({ processId: index, protocol: index % 2 ? 'tcp' : 'udp', remote }),
   );
-  for (let asked = 0; asked < flows.length; asked++) await simulated.question();
+  await simulated.questions(flows.length);
   const counters = simulated.network.counters();
   expect([counters.outbound.permitted, counters.inbound.permitted]).toEqual([0, 0]);
   expect((await simulated.device.getStatistics()).packetsHeld).toBe(20n);
@@ -35,7 +35,7 @@ describe.each([
       network.connect({ processId: 4, protocol: 'icmp', remote: { address: '198.51.100.7' } })
         .outcome,
     ];
-    for (let asked = 0; asked < outcomes.length; asked++) await simulated.question();
+    await simulated.questions(outcomes.length);
     return { simulated, outcomes };
   }
 

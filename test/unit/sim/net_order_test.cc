@@ -225,7 +225,8 @@ TEST_F(NetOrder, LoopbackTcpIsSeenFromBothSides)
     EXPECT_THAT(Log(), ElementsAre("stream send 3", "out A 3", "in A 3", "stream receive 3"));
     stack().Close(flow);
     EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "stream send end",
-                                   "out FA", "closure", "in FA", "closure", "release"));
+                                   "out FA", "in FA", "stream receive end", "out A", "in A", "closure", "closure",
+                                   "release"));
     stack().CloseListener(listener);
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
@@ -316,8 +317,25 @@ TEST_F(NetOrder, PacketsFromTheWireReachListenersAndConversations)
 
     const size_t fin = WriteTcpPacket(packet, there, here, {1003, 1, kTcpFin | kTcpAck}, nullptr, 0);
 
+    std::vector<uint8_t> sent;
+
+    stack().SetWire([&sent](Direction direction, const uint8_t *bytes, size_t length) {
+        if (direction == Direction::kOutbound)
+        {
+            sent.assign(bytes, bytes + length);
+        }
+    });
     stack().Arrive(packet, fin, nullptr);
-    EXPECT_THAT(Log(), ElementsAre("in FA", "stream receive end", "stream send end", "out FA", "closure"));
+    EXPECT_THAT(Log(), ElementsAre("in FA", "stream receive end", "stream send end", "out FA"));
+
+    IpPacketInfo last;
+
+    ASSERT_TRUE(ParseIpPacket(sent.data(), sent.size(), &last));
+
+    const size_t end = WriteTcpPacket(packet, there, here, {1004, last.sequence + 1, kTcpAck}, nullptr, 0);
+
+    stack().Arrive(packet, end, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in A", "closure"));
 }
 
 TEST_F(NetOrder, ASegmentForNobodyIsAnsweredByReset)

@@ -1,0 +1,325 @@
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { Device } from '../../lib/device.js';
+import type { ConnectionEvent } from '../../lib/events.js';
+import type { AcceptOptions, ConnectOptions, ListenOptions } from '../../lib/network_options.js';
+import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
+import { Verdict } from '../../lib/verdicts.js';
+
+const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
+const HTTPS = { processId: 42, protocol: 'tcp', remote: { address: '198.51.100.1', port: 443 } } as const;
+
+async function start(options: SimulatorOptions = {}): Promise<Simulator> {
+  const simulator = await createSimulator(options);
+  onTestFinished(() => simulator.close());
+  return simulator;
+}
+
+async function question(device: Device): Promise<ConnectionEvent> {
+  const { value } = await device.events({ types: ['connection'] }).next();
+  return value!;
+}
+
+/** Gives every connection the same verdict, until the device is closed. */
+async function decideAll(device: Device, verdict: Verdict): Promise<void> {
+  for await (const events of device.batches()) {
+    device.setVerdicts(
+      events.flatMap((event) => (event.type === 'connection' ? [[event.id, verdict] as const] : [])),
+    );
+  }
+}
+
+describe('a flow', () => {
+  it.each<[Verdict, string]>([
+    [Verdict.PermanentAccept, 'permitted'],
+    [Verdict.PermanentBlock, 'blocked'],
+    [Verdict.PermanentDrop, 'dropped'],
+  ])('with the verdict %i is %s', async (verdict, outcome) => {
+    const { device, network } = await start();
+    const flow = network.connect(HTTPS);
+    device.setVerdict((await question(device)).id, verdict);
+    expect(await flow.outcome).toBe(outcome);
+  });
+
+  it('is reported as it was asked for', async () => {
+    const { device, network } = await start();
+    network.connect({
+      processId: 0x1234_5678_9abc,
+      processPath: '\\device\\harddiskvolume1\\ä.exe',
+      protocol: 'udp',
+      local: { address: '2001:db8::7', port: 5000 },
+      remote: { address: '2001:db8:ffff::1', port: 53 },
+      payload: Uint8Array.of(1, 2, 3),
+    });
+    expect(await question(device)).toMatchObject({
+      processId: 0x1234_5678_9abc,
+      processPath: '\\device\\harddiskvolume1\\ä.exe',
+      direction: 'outbound',
+      protocolName: 'udp',
+      ipVersion: 6,
+      localAddress: '2001:db8::7',
+      localPort: 5000,
+      remoteAddress: '2001:db8:ffff::1',
+      remotePort: 53,
+    });
+  });
+
+  it('from outside is inbound', async () => {
+    const { device, network } = await start();
+    const flow = network.accept({ processId: 8, protocol: 'tcp', local: { port: 80 } });
+    const event = await question(device);
+    expect(event).toMatchObject({ direction: 'inbound', localPort: 80, processId: 8 });
+    event.accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+  });
+
+  it.each([
+    ['198.51.100.1', 'icmp'],
+    ['2001:db8::1', 'icmpv6'],
+  ])('of ICMP to %s is %s', async (address, protocolName) => {
+    const { device, network } = await start();
+    network.connect({ processId: 4, protocol: 'icmp', remote: { address } });
+    expect(await question(device)).toMatchObject({ protocolName, localPort: 0, remotePort: 0 });
+  });
+
+  it('has a free local port each time', async () => {
+    const { device, network } = await start();
+    network.connect(HTTPS);
+    network.connect(HTTPS);
+    const [first, second] = [await question(device), await question(device)];
+    expect(first.localPort).not.toBe(second.localPort);
+  });
+
+  it('sends and receives, is counted, and ends', async () => {
+    const { device, network } = await start();
+    const flow = network.connect(HTTPS);
+    (await question(device)).accept({ permanent: true });
+    await flow.outcome;
+    expect(await flow.send(new Uint8Array(100))).toBe('permitted');
+    expect(await flow.receive(new Uint8Array(3000))).toBe('permitted');
+    expect(await device.getBandwidth()).toMatchObject([
+      { protocol: 6, remotePort: 443, transmittedBytes: 100n, receivedBytes: 3000n },
+    ]);
+    flow.close();
+    flow.close();
+    const { value: end } = await device.events({ types: ['connection-end'] }).next();
+    expect(end).toMatchObject({ processId: 42, remotePort: 443 });
+  });
+
+  it('that nobody decides over times out with the computer’s own connect time', async () => {
+    const { device, network, clock } = await start({ clock: 'virtual' });
+    const flow = network.connect(HTTPS);
+    await question(device);
+    clock.advance(60_000);
+    expect(await flow.outcome).toBe('pending-timeout');
+  });
+
+  it('gets the timeout verdict, and the application is told', async () => {
+    const { device, network, clock } = await start({
+      clock: 'virtual',
+      pendingTimeoutMs: 1000,
+      timeoutVerdict: Verdict.PermanentBlock,
+    });
+    const flow = network.connect(HTTPS);
+    const { id } = await question(device);
+    clock.advance(2000);
+    expect(await flow.outcome).toBe('blocked');
+    const { value: timeout } = await device.events({ types: ['timeout'] }).next();
+    expect(timeout?.id).toBe(id);
+  });
+});
+
+describe('the network', () => {
+  it('has listeners', async () => {
+    const { device, network } = await start();
+    const listener = network.listen({ processId: 9, protocol: 'tcp', local: { port: 8080 } });
+    network.accept({ processId: 9, protocol: 'tcp', local: { port: 8080 } });
+    expect((await question(device)).processId).toBe(9);
+    listener.close();
+    listener.close();
+  });
+
+  it('shows what is let through', async () => {
+    const { device, network } = await start();
+    const packet = new Promise<[Uint8Array, string]>((resolve) => {
+      network.onWire((bytes, direction) => {
+        resolve([bytes, direction]);
+      });
+    });
+    network.connect(HTTPS);
+    (await question(device)).accept({ permanent: true });
+    const [bytes, direction] = await packet;
+    expect(direction).toBe('outbound');
+    expect([...bytes.subarray(16, 20)]).toEqual([198, 51, 100, 1]);
+    network.onWire(null);
+  });
+
+  it('counts packets of both directions, and together', async () => {
+    const { device, network } = await start();
+    const flow = network.connect(HTTPS);
+    (await question(device)).accept({ permanent: true });
+    await flow.outcome;
+    await flow.receive(Uint8Array.of(1));
+    const { permitted, outbound, inbound, flowsNow } = network.counters();
+    expect(outbound.permitted).toBeGreaterThan(0);
+    expect(inbound.permitted).toBeGreaterThan(0);
+    expect(permitted).toBe(outbound.permitted + inbound.permitted);
+    expect(flowsNow).toBe(1);
+    expect(network.poolBytes()).toBeGreaterThan(0);
+  });
+
+  it('takes raw packets', async () => {
+    const { device, network } = await start();
+    const echo = Buffer.from('4500001c0000000040010000c000020ac633640108000000000100ff', 'hex');
+    const outcome = network.packet(echo, 'outbound');
+    const event = await question(device);
+    expect(event).toMatchObject({ protocolName: 'icmp', payloadLayer: 3, payloadLength: 28 });
+    event.drop();
+    expect(await outcome).toBe('dropped');
+  });
+
+  it('makes many connections', async () => {
+    const { device, network } = await start({ verifier: false });
+    const decided = decideAll(device, Verdict.PermanentAccept);
+    const load = { connections: 500, protocol: 'udp', ipVersion: 6 } as const;
+    expect(await network.load(load)).toMatchObject({ permitted: 500, blocked: 0, dropped: 0 });
+    await device.close();
+    await decided;
+  });
+
+  it('replays a capture', async () => {
+    const { device, network } = await start({ verifier: false, payloadLimit: 0 });
+    const decided = decideAll(device, Verdict.PermanentAccept);
+    let totalBytes = 0;
+    const summary = await network.replay(CAPTURE, {
+      local: ['10.77.0.2', 'fd77::2'],
+      onProgress: (progress) => {
+        totalBytes = progress.totalBytes;
+      },
+    });
+    expect(summary.frames).toBeGreaterThan(0);
+    expect(summary.tcpConversations).toBeGreaterThan(0);
+    expect(summary.warning).toBe('');
+    expect(totalBytes).toBeGreaterThan(summary.bytes);
+    await device.close();
+    await decided;
+  });
+
+  it('stops a replay when its signal is aborted, with its reason', async () => {
+    const { network } = await start({ verifier: false });
+    const controller = new AbortController();
+    const replay = network.replay(CAPTURE, { signal: controller.signal });
+    const reason = new Error('enough');
+    controller.abort(reason);
+    await expect(replay).rejects.toBe(reason);
+    await expect(network.replay(CAPTURE, { signal: controller.signal })).rejects.toBe(reason);
+  });
+
+  it('names a capture that cannot be replayed', async () => {
+    const { network } = await start();
+    await expect(network.replay('/nowhere/none.pcap')).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_INVALID_ARGUMENT',
+      message: expect.stringContaining('/nowhere/none.pcap') as string,
+    });
+  });
+});
+
+describe('wrong options', () => {
+  it.each<[string, object, RegExp]>([
+    ['no protocol', { processId: 1, remote: HTTPS.remote }, /protocol/],
+    ['an unknown protocol', { ...HTTPS, protocol: 'sctp' }, /protocol/],
+    ['no remote port', { ...HTTPS, remote: { address: '192.0.2.1' } }, /remote port is missing/],
+    ['no address', { ...HTTPS, remote: { address: 'x', port: 1 } }, /remote.address: 'x' is not/],
+    ['two IP versions', { ...HTTPS, local: { address: '::1' } }, /not of one IP version/],
+    ['a process id that is none', { ...HTTPS, processId: -1 }, /processId/],
+    ['a payload of text', { ...HTTPS, payload: 'x' }, /payload: must be a Uint8Array/],
+    ['an unknown option', { ...HTTPS, remotePort: 1 }, /remotePort/],
+  ])('of connect(): %s', async (_, options, message) => {
+    const { network } = await start();
+    expect(() => network.connect(options as ConnectOptions)).toThrow(message);
+    expect(network.counters().flowsTotal).toBe(0);
+  });
+
+  it('of the others are named too', async () => {
+    const { network, clock } = await start();
+    const tcp = { processId: 1, protocol: 'tcp' } as const;
+    expect(() => network.accept({ ...tcp, local: {} } as AcceptOptions)).toThrow(/local port/);
+    expect(() => network.listen({ ...tcp, local: { port: 0 } } as ListenOptions)).toThrow(/port/);
+    expect(() => {
+      clock.advance(1);
+    }).toThrow(/clock: 'virtual'/);
+    await expect(network.load({ connections: 0 })).rejects.toThrow(/connections/);
+    await expect(network.replay('x', { speed: -1 })).rejects.toThrow(/speed/);
+    await expect(createSimulator({ clock: 'fast' as 'real' })).rejects.toThrow(/clock/);
+  });
+});
+
+describe('a closed simulator', () => {
+  it('may be closed again', async () => {
+    const simulator = await createSimulator();
+    await Promise.all([simulator.close(), simulator.device.close(), simulator.close()]);
+    await simulator.close();
+  });
+
+  it('refuses what is asked of its network, but for ending things', async () => {
+    const { device, network, close } = await createSimulator();
+    const flow = network.connect(HTTPS);
+    const listener = network.listen({ processId: 1, protocol: 'udp', local: { port: 53 } });
+    (await question(device)).accept({ permanent: true });
+    await flow.outcome;
+    await close();
+    flow.close();
+    listener.close();
+    const closed = { code: 'ERR_NETVERDICT_CLOSED' };
+    expect(() => network.connect(HTTPS)).toThrow(expect.objectContaining(closed) as Error);
+    expect(() => network.counters()).toThrow(expect.objectContaining(closed) as Error);
+    await expect(flow.send(Uint8Array.of(1))).rejects.toMatchObject(closed);
+  });
+
+  it('has decided over what waited, by the fail policy', async () => {
+    const simulator = await createSimulator({ failPolicy: 'closed' });
+    const flow = simulator.network.connect(HTTPS);
+    await question(simulator.device);
+    await simulator.close();
+    expect(await flow.outcome).not.toBe('permitted');
+  });
+
+  it('is what the end of an await using block leaves', async () => {
+    const device = await (async () => {
+      await using simulator = await createSimulator();
+      return simulator.device;
+    })();
+    expect(device.closed).toBe(true);
+  });
+});
+
+describe('the driver’s log', () => {
+  it('is there for getLogs, while nobody iterates and while somebody does', async () => {
+    const { device } = await start({ logLevel: 'info' });
+    device.printMemoryStats();
+    const lines = await device.getLogs();
+    expect(lines.length).toBeGreaterThan(0);
+    expect(lines[0]).toMatchObject({ severity: 'info' });
+    const decided = decideAll(device, Verdict.Accept);
+    device.printMemoryStats();
+    expect(await device.getLogs()).not.toEqual([]);
+    await device.close();
+    await decided;
+  });
+});
+
+describe('shutdown', () => {
+  it('lets the iterators end and what waits go', async () => {
+    const { device, network } = await start();
+    const flow = network.connect(HTTPS);
+    await question(device);
+    device.shutdown();
+    for await (const event of device) {
+      expect(event.type).not.toBe('connection');
+    }
+    expect(await flow.outcome).toBe('permitted');
+    await expect(device.getLogs()).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_DRIVER_SHUTDOWN',
+    });
+  });
+});

@@ -1,0 +1,82 @@
+import { describe, expect, it } from 'vitest';
+import { runProgram, type ProgramResult } from './run_program.js';
+
+/** It ended by itself with this code, and said nothing on standard error. */
+function expectEnd(result: ProgramResult, code: number, stdout: string): void {
+  expect(result).toEqual({ code, signal: null, stdout, stderr: '' });
+}
+
+describe.concurrent('a process', () => {
+  it('ends by itself once its device is closed', async () => {
+    expectEnd(await runProgram('close_in_loop'), 0, 'loop ended\nclosed\n');
+  });
+
+  it('ends by itself once the driver has shut down and the device is closed', async () => {
+    expectEnd(await runProgram('shutdown'), 0, 'connection\nloop ended\n');
+  });
+
+  it('that exits in the middle of a read neither hangs nor crashes', async () => {
+    expectEnd(await runProgram('exit_in_read'), 7, 'exiting\n');
+  });
+
+  it('that exits while connections are made and decided neither hangs nor crashes', async () => {
+    expectEnd(await runProgram('exit_under_load'), 8, 'exiting\n');
+  });
+
+  it('that exits while it closes neither hangs nor crashes', async () => {
+    expectEnd(await runProgram('exit_in_close'), 9, '');
+  });
+
+  it('that fails in the middle of a loop ends with its failure', async () => {
+    const result = await runProgram('throw_in_loop');
+    expect(result).toMatchObject({ code: 1, signal: null });
+    expect(result.stderr).toContain('the application failed');
+  });
+
+  it('is kept alive by an open device', async () => {
+    expectEnd(await runProgram('ref'), 0, 'still there\nclosed\n');
+  });
+
+  it('is not kept alive by an open device that is unref’d', async () => {
+    expectEnd(await runProgram('unref'), 0, 'unref’d\n');
+  });
+
+  it('may have many devices, each of which works', async () => {
+    expectEnd(await runProgram('many_devices'), 0, 'permitted '.repeat(8).trim() + '\n');
+  });
+
+  it('may load the package both as ESM and as CommonJS', async () => {
+    expectEnd(await runProgram('both_module_systems'), 0, 'true true\n');
+  });
+});
+
+describe.concurrent('worker threads', () => {
+  it('may open, use and close devices', async () => {
+    expectEnd(await runProgram('workers_use'), 0, 'permitted permitted permitted\n');
+  });
+
+  it('may be terminated in the middle of a read', async () => {
+    expectEnd(await runProgram('workers_terminate'), 0, 'terminated 1 1 1\n');
+  });
+
+  it('may exit in the middle of a read', async () => {
+    expectEnd(await runProgram('worker_exits'), 0, 'exited 5\n');
+  });
+});
+
+describe.concurrent('the garbage collector', () => {
+  it('closes a forgotten device, with a warning', async () => {
+    const result = await runProgram('collect_forgotten', ['--expose-gc']);
+    expect(result).toMatchObject({ code: 0, signal: null, stdout: 'warned\n' });
+  });
+
+  it('leaves a device alone that a loop waits for', async () => {
+    const result = await runProgram('collect_waiting', ['--expose-gc']);
+    expectEnd(result, 0, 'connection\npermitted\n');
+  });
+
+  it('leaves a device alone that an answer is awaited from', async () => {
+    const result = await runProgram('collect_asking', ['--expose-gc']);
+    expectEnd(result, 0, 'answered\n');
+  });
+});

@@ -1,0 +1,7 @@
+/** Collects garbage, once in each of several turns of the event loop, until `isDone` says so. */
+export async function collectUntil(isDone, turns = 200) {
+  for (let turn = 0; turn < turns && !isDone(); turn++) {
+    globalThis.gc();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -1,0 +1,6 @@
+import { createSimulator } from 'netverdict';
+
+const { device } = await createSimulator();
+device.unref();
+void device.events().next();
+console.log('unref’d');
