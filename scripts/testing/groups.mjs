@@ -116,7 +116,6 @@ export const groups = {
   docs: { run: () => checks(() => runScript('typedoc/bin/typedoc', [])) },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
-  host: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('host') },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
   mingw: {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc'],
@@ -131,5 +130,5 @@ export const groups = {
 /** Groups of one lane run one after another; the lanes run side by side. */
 export const lanes = [
   ['build', 'vitest', 'package', 'lint', 'docs'],
-  ['format', 'mingw', 'host', 'asan'],
+  ['format', 'mingw', 'asan'],
 ];

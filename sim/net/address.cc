@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-namespace sim::net {
+namespace sim::net
+{
 
 bool IsUnspecified(uint8_t, const Address &address)
 {
@@ -25,7 +26,8 @@ bool IsMulticast(uint8_t family, const Address &address)
 
 bool IsBroadcast(uint8_t family, const Address &address)
 {
-    return family == kIpv4 && std::all_of(address.begin(), address.begin() + 4, [](uint8_t byte) { return byte == 0xFF; });
+    return family == kIpv4 &&
+           std::all_of(address.begin(), address.begin() + 4, [](uint8_t byte) { return byte == 0xFF; });
 }
 
 Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote)

@@ -7,7 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sim::net {
+namespace sim::net
+{
 
 using Address = std::array<uint8_t, 16>;
 

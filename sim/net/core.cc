@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <utility>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr uint16_t kFirstDynamicPort = 49152;
 constexpr uint32_t kDynamicPorts = 65536 - kFirstDynamicPort;
@@ -34,10 +36,7 @@ PacketCounters Read(const DirectionCounts &counts)
 
 } // namespace
 
-Core::Core(Machine &machine)
-    : machine_(machine), engine_(machine.wfp()), packets_(machine), deadlines_(machine)
-{
-}
+Core::Core(Machine &machine) : machine_(machine), engine_(machine.wfp()), packets_(machine), deadlines_(machine) {}
 
 Core::~Core() = default;
 
@@ -299,12 +298,14 @@ void Core::RemoveOwner(Socket *socket)
     {
         return;
     }
-    flows_.ForEach([socket](Flow &flow) {
-        if (flow.UsesSocket(socket))
+    flows_.ForEach(
+        [socket](Flow &flow)
         {
-            flow.Close();
-        }
-    });
+            if (flow.UsesSocket(socket))
+            {
+                flow.Close();
+            }
+        });
 }
 
 uint64_t Core::AddListener(SocketRef socket)

@@ -20,7 +20,8 @@
 #include <mutex>
 #include <unordered_map>
 
-namespace sim::net {
+namespace sim::net
+{
 
 // Counts as PacketCounters does.
 struct DirectionCounts
@@ -46,7 +47,7 @@ struct FlowOptions
     Direction direction = Direction::kOutbound;
     uint8_t protocol = 0;
     bool loopback = false;
-    bool raw = false; // IP packet layers only
+    bool raw = false;      // IP packet layers only
     bool accepted = false; // by a socket, without an application's call
     Endpoint local;
     Endpoint remote;

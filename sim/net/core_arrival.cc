@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <utility>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr size_t kPointerAlignment = sizeof(void *);
 
@@ -40,9 +42,9 @@ void CopyData(NET_BUFFER *net_buffer, uint8_t *to)
 // The stack reads the header of what is sent in place.
 void CheckSentHeader(const NET_BUFFER *net_buffer)
 {
-    const auto *start = static_cast<const uint8_t *>(
-                            MmGetSystemAddressForMdlSafe(net_buffer->CurrentMdl, NormalPagePriority)) +
-                        net_buffer->CurrentMdlOffset;
+    const auto *start =
+        static_cast<const uint8_t *>(MmGetSystemAddressForMdlSafe(net_buffer->CurrentMdl, NormalPagePriority)) +
+        net_buffer->CurrentMdlOffset;
     const size_t there = MmGetMdlByteCount(net_buffer->CurrentMdl) - net_buffer->CurrentMdlOffset;
     const size_t header = *start >> 4 == kIpv6 ? kIpv6HeaderSize : static_cast<size_t>(*start & 0x0F) * 4;
 
@@ -92,8 +94,7 @@ void Core::LoopBack(PacketPtr packet)
 void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const FlowRef known =
-        flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+    const FlowRef known = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
 
     if (known)
     {
@@ -149,8 +150,7 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
 {
     const bool begins = info.protocol == kProtocolUdp ||
                         (info.protocol == kProtocolTcp && (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn);
-    SocketRef socket =
-        begins ? sockets_.Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
+    SocketRef socket = begins ? sockets_.Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
 
     if (!socket)
     {

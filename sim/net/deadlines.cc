@@ -8,11 +8,12 @@
 #include "nt/clock.h"
 #include "nt/scheduler.h"
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
-constexpr uint64_t kPatienceTicks =
-    static_cast<uint64_t>(Deadlines::kPatience.count()) * nt::Clock::kTicksPerSecond;
+constexpr uint64_t kPatienceTicks = static_cast<uint64_t>(Deadlines::kPatience.count()) * nt::Clock::kTicksPerSecond;
 constexpr uint64_t kNanosecondsPerTick = 100;
 
 } // namespace
@@ -86,13 +87,14 @@ void Deadlines::ArmLocked(const std::weak_ptr<Core> &core, uint64_t now)
 {
     const uint64_t delay = first_->deadline_ > now ? first_->deadline_ - now : 0;
 
-    timer_ = machine_.scheduler().QueueAfter(
-        std::chrono::nanoseconds(delay * kNanosecondsPerTick), PASSIVE_LEVEL, [core] {
-            if (const std::shared_ptr<Core> alive = core.lock())
-            {
-                alive->deadlines().Expire(core);
-            }
-        });
+    timer_ = machine_.scheduler().QueueAfter(std::chrono::nanoseconds(delay * kNanosecondsPerTick), PASSIVE_LEVEL,
+                                             [core]
+                                             {
+                                                 if (const std::shared_ptr<Core> alive = core.lock())
+                                                 {
+                                                     alive->deadlines().Expire(core);
+                                                 }
+                                             });
 }
 
 void Deadlines::Expire(const std::weak_ptr<Core> &core)

@@ -8,11 +8,13 @@
 #include <memory>
 #include <mutex>
 
-namespace sim {
+namespace sim
+{
 class Machine;
 }
 
-namespace sim::net {
+namespace sim::net
+{
 
 class Core;
 class Hold;

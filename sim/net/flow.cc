@@ -7,7 +7,8 @@
 #include <mutex>
 #include <utility>
 
-namespace sim::net {
+namespace sim::net
+{
 
 void Flow::JobQueue::Append(Job *job)
 {

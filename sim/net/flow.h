@@ -1,5 +1,5 @@
-// A conversation on its way through the layers. Its jobs run one after the other; while the driver holds the packet or the
-// authorization of one, the others wait.
+// A conversation on its way through the layers. Its jobs run one after the other; while the driver holds the packet or
+// the authorization of one, the others wait.
 //
 // Concurrency: whoever finds the flow idle works on it until nothing is left to do or a decision is awaited; jobs and
 // events of other threads queue up meanwhile. Everything but the queues belongs to the working thread. No lock is held
@@ -19,7 +19,8 @@
 #include <utility>
 #include <vector>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class Core;
 class Flow;
@@ -30,10 +31,10 @@ struct FlowEvent
     enum Kind : uint8_t
     {
         kCompleted, // the pended operation
-        kInjected, // a copy, as `packet`
-        kDropped, // the last copy
+        kInjected,  // a copy, as `packet`
+        kDropped,   // the last copy
         kTimeout,
-        };
+    };
 
     Kind kind = kTimeout;
     Hold *hold = nullptr; // counted while the event is queued
@@ -58,10 +59,10 @@ class Conversation
     virtual ~Conversation() = default;
 
     virtual void Authorized(Flow &flow, OutcomeKind kind) = 0; // each time that it is decided for the first time
-    virtual void Leaving(Flow &flow, Packet &packet) = 0; // authorized, before OUTBOUND_IPPACKET, once a packet
-    virtual void Arrived(Flow &flow, Packet &packet) = 0; // authorized and let in
+    virtual void Leaving(Flow &flow, Packet &packet) = 0;      // authorized, before OUTBOUND_IPPACKET, once a packet
+    virtual void Arrived(Flow &flow, Packet &packet) = 0;      // authorized and let in
     virtual void Ended(Flow &flow, const PacketResult &result) = 0; // of every packet
-    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0; // a loopback packet that has left
+    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0;      // a loopback packet that has left
     virtual void DatagramIndicated(Flow &flow, Direction direction, uint32_t payload) = 0;
     virtual void Closing(Flow &flow) = 0; // its last job; before ALE_ENDPOINT_CLOSURE
 };
@@ -82,7 +83,10 @@ class Flow
 
     Flow *next_free = nullptr; // of the table
 
-    bool UsesSocket(const Socket *socket) const { return socket_handle_.load(std::memory_order_relaxed) == socket->handle(); }
+    bool UsesSocket(const Socket *socket) const
+    {
+        return socket_handle_.load(std::memory_order_relaxed) == socket->handle();
+    }
     bool IsIndexed() const { return indexed_; }
 
     // Before the first job.
@@ -226,12 +230,12 @@ class Flow
     SocketRef socket_;
     std::atomic<uint64_t> socket_handle_{0}; // of socket_, for other threads
     std::shared_ptr<Conversation> conversation_;
-    bool raw_ = false; // IP packet layers only
+    bool raw_ = false;      // IP packet layers only
     bool accepted_ = false; // by a listener, not by an application's call
 
     SpinLock lock_;
     bool working_ = false; // under lock_, as the three below
-    bool abort_ = false; // what is waited for is given up
+    bool abort_ = false;   // what is waited for is given up
     JobQueue incoming_;
     std::vector<FlowEvent> events_;
 
@@ -242,7 +246,7 @@ class Flow
     Wait wait_;
     Authorization authorization_ = Authorization::kNone;
     OutcomeKind refusal_ = OutcomeKind::kBlocked; // while not granted
-    uint32_t epoch_ = 0; // of the policy that granted
+    uint32_t epoch_ = 0;                          // of the policy that granted
     uint32_t local_sequence_ = 0;
     uint32_t remote_sequence_ = 0;
     bool waiting_ = false;
@@ -252,7 +256,7 @@ class Flow
     bool expired_ = false;
     bool closing_ = false;
     bool closed_ = false;
-    bool opened_ = false; // the table's reference is there
+    bool opened_ = false;  // the table's reference is there
     bool indexed_ = false; // found by its tuple
 
     Flow *next_in_bucket_ = nullptr;

@@ -5,7 +5,8 @@
 
 #include <utility>
 
-namespace sim::net {
+namespace sim::net
+{
 
 Hold &Flow::FreshHold()
 {

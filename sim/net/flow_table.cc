@@ -2,7 +2,8 @@
 
 #include "net/core.h"
 
-namespace sim::net {
+namespace sim::net
+{
 
 Flow *FlowTable::Allocate()
 {

@@ -1,5 +1,5 @@
-// All flows of a stack: by id, and by what the packets of a conversation have in common. Flows lie in memory that is never
-// given back before the end, so that a stale id is found out by looking.
+// All flows of a stack: by id, and by what the packets of a conversation have in common. Flows lie in memory that is
+// never given back before the end, so that a stale id is found out by looking.
 //
 // Concurrency: everything may be called from any thread.
 #pragma once
@@ -15,7 +15,8 @@
 #include <mutex>
 #include <vector>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class FlowTable
 {

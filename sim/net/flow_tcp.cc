@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <array>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr size_t kEthernetMtu = 1500;
 constexpr size_t kStreamBuffer = 16 * 1024; // what is sent at once is indicated as a chain of buffers of this size
@@ -255,8 +257,8 @@ void Flow::NextSegment(Job &job)
     const bool last = job.position + length == job.bytes.size();
 
     job.segment = length;
-    StartTrip(job, MakeSegment(job.direction, last ? kTcpAck | kTcpPush : kTcpAck, job.bytes.data() + job.position,
-                               length));
+    StartTrip(job,
+              MakeSegment(job.direction, last ? kTcpAck | kTcpPush : kTcpAck, job.bytes.data() + job.position, length));
 }
 
 // Whether another segment is on its way.
@@ -266,8 +268,7 @@ bool Flow::SegmentDone(Job &job)
     {
         return false;
     }
-    (job.direction == Direction::kOutbound ? local_sequence_ : remote_sequence_) +=
-        static_cast<uint32_t>(job.segment);
+    (job.direction == Direction::kOutbound ? local_sequence_ : remote_sequence_) += static_cast<uint32_t>(job.segment);
     job.position += job.segment;
     if (job.position == job.bytes.size())
     {
@@ -316,8 +317,8 @@ bool Flow::IndicateBytes(Job &job)
 
 void Flow::IndicatePayload(Direction direction, Packet &packet, uint32_t offset, uint32_t length)
 {
-    const wfp::ClassifyResult result = IndicateStream(core_->engine(), identity_, direction,
-                                                      packet.Describe(offset, length), offset, length, 0);
+    const wfp::ClassifyResult result =
+        IndicateStream(core_->engine(), identity_, direction, packet.Describe(offset, length), offset, length, 0);
 
     packet.referenced = packet.referenced || result.referenced;
     Count(&core_->counts(direction).stream_bytes, length);
@@ -357,7 +358,8 @@ void Flow::SegmentArrived(Packet &packet)
     if ((flags & kTcpSyn) != 0)
     {
         remote_sequence_ = info.sequence + 1;
-        QueueControls({{Direction::kOutbound, static_cast<uint8_t>((flags & kTcpAck) != 0 ? kTcpAck : kTcpSyn | kTcpAck)}});
+        QueueControls(
+            {{Direction::kOutbound, static_cast<uint8_t>((flags & kTcpAck) != 0 ? kTcpAck : kTcpSyn | kTcpAck)}});
         return;
     }
     if ((flags & kTcpAck) != 0 && identity_.direction == Direction::kInbound)

@@ -5,14 +5,15 @@
 
 #include <utility>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 OutcomeKind KindOf(const wfp::ClassifyResult &result)
 {
     return result.absorbed ? OutcomeKind::kDropped : OutcomeKind::kBlocked;
 }
-
 
 } // namespace
 
@@ -281,8 +282,7 @@ bool Flow::IpPacket(Job &job)
     }
     job.offered = true;
 
-    const wfp::ClassifyResult result =
-        IndicateIpPacket(core_->engine(), job.direction, *job.packet, &FreshHold());
+    const wfp::ClassifyResult result = IndicateIpPacket(core_->engine(), job.direction, *job.packet, &FreshHold());
 
     if (result.action == wfp::ClassifyResult::kPermit)
     {

@@ -1,5 +1,5 @@
-// Objects that wait to be used again, linked through their `next_free` member. Threads have lists of their own as long as
-// there are no more than kShards of them.
+// Objects that wait to be used again, linked through their `next_free` member. Threads have lists of their own as long
+// as there are no more than kShards of them.
 //
 // Concurrency: everything may be called from any thread.
 #pragma once
@@ -11,7 +11,8 @@
 #include <cstddef>
 #include <mutex>
 
-namespace sim::net {
+namespace sim::net
+{
 
 inline size_t ThreadNumber()
 {

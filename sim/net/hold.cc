@@ -3,7 +3,8 @@
 #include "net/core.h"
 #include "net/flow.h"
 
-namespace sim::net {
+namespace sim::net
+{
 
 Hold::~Hold()
 {

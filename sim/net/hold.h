@@ -1,8 +1,8 @@
-// One classify whose decision is put off: the driver pended the operation, or kept a copy of the packet, or both. What it
-// does with them is posted to the flow.
+// One classify whose decision is put off: the driver pended the operation, or kept a copy of the packet, or both. What
+// it does with them is posted to the flow.
 //
-// Concurrency: counted references; the filter engine's callbacks come on any thread. A hold that is in use keeps its flow
-// and the stack's core alive.
+// Concurrency: counted references; the filter engine's callbacks come on any thread. A hold that is in use keeps its
+// flow and the stack's core alive.
 #pragma once
 
 #include "wfp/packet_origin.h"
@@ -15,7 +15,8 @@
 #include <cstdint>
 #include <memory>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class Core;
 class Deadlines;

@@ -7,8 +7,10 @@
 #include <array>
 #include <optional>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 struct Interface
 {
@@ -77,9 +79,7 @@ void SetAddress(FWP_VALUE0 *value, uint8_t family, const Address &address)
 
 void SetAddressType(FWP_VALUE0 *value, uint8_t family, const Address &address)
 {
-    Set8(value, IsMulticast(family, address)   ? kMulticast
-                : IsBroadcast(family, address) ? kBroadcast
-                                               : kUnicast);
+    Set8(value, IsMulticast(family, address) ? kMulticast : IsBroadcast(family, address) ? kBroadcast : kUnicast);
 }
 
 void SetProcessPath(FWP_VALUE0 *value, const Socket *socket)
@@ -173,8 +173,8 @@ class Metadata
 
     void SetRemoteScope(const FlowIdentity &flow)
     {
-        const bool link_local = flow.remote.family == kIpv6 && flow.remote.address[0] == 0xFE &&
-                                (flow.remote.address[1] & 0xC0) == 0x80;
+        const bool link_local =
+            flow.remote.family == kIpv6 && flow.remote.address[0] == 0xFE && (flow.remote.address[1] & 0xC0) == 0x80;
 
         Add(FWPS_METADATA_FIELD_REMOTE_SCOPE_ID);
         values_.remoteScopeId.Value = 0;
@@ -421,8 +421,7 @@ void SetAleSocket(Values<kCount> *values, const Socket *socket, uint8_t protocol
 {
     SetProcessPath((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_ALE_APP_ID], socket);
     SetAddress((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS], local.family, local.address);
-    SetAddressType((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS_TYPE], local.family,
-                   local.address);
+    SetAddressType((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS_TYPE], local.family, local.address);
     Set16((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_PORT], local.port);
     Set8((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL], protocol);
 }
@@ -470,8 +469,8 @@ uint16_t AuthorizationLayer(Direction direction, uint8_t family)
 
 bool IndicateAssignment(wfp::Engine &engine, const Socket &socket)
 {
-    const uint16_t layer = OfFamily(socket.local().family, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
-                                    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6);
+    const uint16_t layer =
+        OfFamily(socket.local().family, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6);
     if (!engine.has_filters(layer))
     {
         return true;
@@ -593,8 +592,8 @@ wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, P
     return Classify(engine, &input, &packet);
 }
 
-wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &flow, Direction direction,
-                                     Packet &packet, wfp::PacketOrigin *origin)
+wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &flow, Direction direction, Packet &packet,
+                                     wfp::PacketOrigin *origin)
 {
     const uint8_t family = flow.local.family;
     const uint16_t layer = OfFamily(family, FWPS_LAYER_DATAGRAM_DATA_V4, FWPS_LAYER_DATAGRAM_DATA_V6);

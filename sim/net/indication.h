@@ -13,7 +13,8 @@
 
 #include <cstdint>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class Socket;
 
@@ -27,7 +28,7 @@ struct FlowIdentity
     Endpoint remote;
     uint64_t flow_handle = 0;
     uint64_t endpoint_handle = 0;
-    uint64_t parent_handle = 0; // of an accepted connection's listener
+    uint64_t parent_handle = 0;     // of an accepted connection's listener
     const Socket *socket = nullptr; // nullptr where the process is not known
 };
 
@@ -69,8 +70,8 @@ wfp::ClassifyResult IndicateAuthorization(wfp::Engine &engine, AuthorizationRequ
 wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, Packet &packet,
                                      wfp::PacketOrigin *origin);
 
-wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &flow, Direction direction,
-                                     Packet &packet, wfp::PacketOrigin *origin);
+wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &flow, Direction direction, Packet &packet,
+                                     wfp::PacketOrigin *origin);
 
 // Payload of a connection: `chain` starts at its first byte, and may be null where length is 0. `flags` beside those of
 // the direction: FWPS_STREAM_FLAG_....

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr uint8_t kHopByHop = 0;
 constexpr uint8_t kRouting = 43;
@@ -186,7 +188,8 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     return true;
 }
 
-// Walks the extension headers as far as they lie within `available`. Where they do not, the transport header is not known.
+// Walks the extension headers as far as they lie within `available`. Where they do not, the transport header is not
+// known.
 void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
 {
     for (int headers = 0; headers < kMostExtensionHeaders; ++headers)
@@ -434,8 +437,7 @@ bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info)
     {
         return false;
     }
-    if (info.fragment || !info.has_transport() ||
-        (info.protocol != kProtocolTcp && info.protocol != kProtocolUdp))
+    if (info.fragment || !info.has_transport() || (info.protocol != kProtocolTcp && info.protocol != kProtocolUdp))
     {
         return true;
     }
@@ -447,9 +449,9 @@ bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info)
     {
         return info.family == kIpv4;
     }
-    return Fold(Sum(transport, length,
-                    PseudoHeaderSum(info.family, info.source.data(), info.destination.data(), info.protocol,
-                                    length))) == 0;
+    return Fold(Sum(
+               transport, length,
+               PseudoHeaderSum(info.family, info.source.data(), info.destination.data(), info.protocol, length))) == 0;
 }
 
 } // namespace sim::net

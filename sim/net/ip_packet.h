@@ -6,7 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace sim::net {
+namespace sim::net
+{
 
 constexpr uint8_t kTcpFin = 0x01;
 constexpr uint8_t kTcpSyn = 0x02;
@@ -29,15 +30,15 @@ struct IpPacketInfo
     bool first_fragment = false;
     uint16_t fragment_offset = 0; // bytes
     uint32_t fragment_identification = 0;
-    uint32_t length = 0; // of the packet, by its own header
-    uint32_t ip_header_size = 0; // up to the transport header, with IPv6 extension headers
+    uint32_t length = 0;                // of the packet, by its own header
+    uint32_t ip_header_size = 0;        // up to the transport header, with IPv6 extension headers
     uint32_t transport_header_size = 0; // 0 where it is not known or not all there
-    uint32_t payload_length = 0; // after the transport header, where that is known
+    uint32_t payload_length = 0;        // after the transport header, where that is known
     Address source{};
     Address destination{};
-    uint16_t source_port = 0; // TCP and UDP; ICMP: the type
+    uint16_t source_port = 0;      // TCP and UDP; ICMP: the type
     uint16_t destination_port = 0; // TCP and UDP; ICMP: the code
-    uint32_t sequence = 0; // TCP
+    uint32_t sequence = 0;         // TCP
     uint32_t acknowledgment = 0;
     uint8_t tcp_flags = 0;
 
@@ -48,8 +49,8 @@ struct IpPacketInfo
     bool is_echo_request() const;
 };
 
-// Reads the headers of a packet of which `captured` bytes are there. A packet may be longer by its own header than what is
-// there of it; what is read lies within both. False where the IP header is not a valid one or not all there.
+// Reads the headers of a packet of which `captured` bytes are there. A packet may be longer by its own header than what
+// is there of it; what is read lies within both. False where the IP header is not a valid one or not all there.
 bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info);
 
 struct TcpSegment

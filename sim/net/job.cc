@@ -1,7 +1,9 @@
 #include "net/job.h"
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr size_t kBytesKept = 16 * 1024;
 

@@ -9,21 +9,23 @@
 #include <cstdint>
 #include <vector>
 
-namespace sim::net {
+namespace sim::net
+{
 
 enum class JobKind : uint8_t
 {
-    kAuthorize, // the authorization alone, without a packet
-    kControl, // a TCP segment without payload, of this end or of the remote one
-    kBytes, // payload of a TCP connection
-    kMessage, // one UDP datagram, echo or raw IP payload
-    kPacket, // a packet that is there
-    kClose, // decides how the flow ends
+    kAuthorize,    // the authorization alone, without a packet
+    kControl,      // a TCP segment without payload, of this end or of the remote one
+    kBytes,        // payload of a TCP connection
+    kMessage,      // one UDP datagram, echo or raw IP payload
+    kPacket,       // a packet that is there
+    kClose,        // decides how the flow ends
     kPeerFinished, // the other end of a loopback connection is gone
-    kFinish // the end
+    kFinish        // the end
 };
 
-// Where a packet is on its way. Outbound: authorize, datagram, IP packet; inbound: IP packet, authorize, datagram, arrived.
+// Where a packet is on its way. Outbound: authorize, datagram, IP packet; inbound: IP packet, authorize, datagram,
+// arrived.
 enum class Stage : uint8_t
 {
     kNone, // the job has not begun
@@ -41,15 +43,15 @@ struct JobState
     Direction direction = Direction::kOutbound;
     Stage stage = Stage::kNone;
     Stage first = Stage::kNone; // where the packet begins; kNone: at the beginning
-    bool authorize = false; // may begin the flow
-    bool offer_always = false; // goes to the IP packet layer even when the flow is refused
-    bool dispatch = false; // goes on to whatever socket it is for
-    uint8_t tcp_flags = 0; // of kControl, and of a TCP packet that is there
+    bool authorize = false;     // may begin the flow
+    bool offer_always = false;  // goes to the IP packet layer even when the flow is refused
+    bool dispatch = false;      // goes on to whatever socket it is for
+    uint8_t tcp_flags = 0;      // of kControl, and of a TCP packet that is there
 
     // Of the packet that is on its way.
-    bool retried = false; // the policy was asked once more
-    bool offered = false; // was given to the IP packet layer
-    bool refused = false; // by the authorization: what the IP packet layer says does not help it
+    bool retried = false;  // the policy was asked once more
+    bool offered = false;  // was given to the IP packet layer
+    bool refused = false;  // by the authorization: what the IP packet layer says does not help it
     bool withheld = false; // the IP packet layer would have let it through
     OutcomeKind refusal = OutcomeKind::kPermitted;
     OutcomeKind result = OutcomeKind::kPermitted;
@@ -57,7 +59,7 @@ struct JobState
     Endpoint redirected_to;
 
     size_t position = 0; // in bytes
-    size_t segment = 0; // bytes that are on their way
+    size_t segment = 0;  // bytes that are on their way
 };
 
 struct Job : JobState

@@ -7,8 +7,10 @@
 
 #include <new>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr std::align_val_t kAlignment{16}; // of IP headers: more than a pointer's
 
@@ -32,9 +34,7 @@ void PacketRecycler::operator()(Packet *packet) const
     packet->pool_->Recycle(packet);
 }
 
-PacketPool::PacketPool(Machine &machine) : machine_(machine)
-{
-}
+PacketPool::PacketPool(Machine &machine) : machine_(machine) {}
 
 PacketPool::~PacketPool()
 {
@@ -82,8 +82,7 @@ bool PacketPool::AddNetBufferList(Packet *packet)
 {
     ndis::NetBuffers &net_buffers = machine_.net_buffers();
 
-    packet->net_buffer_list_ =
-        net_buffers.Allocate(net_buffers.stack_pool(), 0, 0, packet->mdl_, 0, packet->capacity_);
+    packet->net_buffer_list_ = net_buffers.Allocate(net_buffers.stack_pool(), 0, 0, packet->mdl_, 0, packet->capacity_);
     return packet->net_buffer_list_ != nullptr;
 }
 

@@ -14,11 +14,13 @@
 #include <cstdint>
 #include <memory>
 
-namespace sim {
+namespace sim
+{
 class Machine;
 }
 
-namespace sim::net {
+namespace sim::net
+{
 
 class PacketPool;
 
@@ -44,7 +46,7 @@ class Packet
     Packet *next_free = nullptr; // of the pool
 
     bool loopback = false;
-    bool injected = false; // the net buffer list carries an injection state
+    bool injected = false;   // the net buffer list carries an injection state
     bool referenced = false; // the driver was seen to hold a reference to it
 
   private:

@@ -5,8 +5,10 @@
 
 #include <mutex>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 bool HasPorts(uint8_t protocol)
 {
@@ -32,8 +34,8 @@ bool Socket::Bind()
 
 void Socket::Release()
 {
-    const bool last = shared_ ? core_.sockets().ReleaseReference(this)
-                              : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    const bool last =
+        shared_ ? core_.sockets().ReleaseReference(this) : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
     if (last)
     {
         Close();

@@ -1,7 +1,7 @@
 // A local endpoint: what a process has bound. It is assigned its port once, and released once.
 //
-// Concurrency: what describes the endpoint does not change after Bind; the table may be used from any thread. Layers are
-// classified with no lock held.
+// Concurrency: what describes the endpoint does not change after Bind; the table may be used from any thread. Layers
+// are classified with no lock held.
 #pragma once
 
 #include "net/address.h"
@@ -19,7 +19,8 @@
 #include <string>
 #include <vector>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class Core;
 class SocketTable;
@@ -53,6 +54,15 @@ class Socket
     // The last one closes it: ALE_ENDPOINT_CLOSURE where it is shared, ALE_RESOURCE_RELEASE.
     void Release();
 
+    // The same without indications, where the stack ends. Shared ones are the table's to delete.
+    void Abandon()
+    {
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared_)
+        {
+            delete this;
+        }
+    }
+
   private:
     friend class Core;
     friend class SocketTable;
@@ -71,9 +81,9 @@ class Socket
     std::u16string path_;
     mutable FWP_BYTE_BLOB path_blob_{};
     std::atomic<uint32_t> references_{1};
-    std::atomic<uint32_t> owners_{0}; // applications that hold it
+    std::atomic<uint32_t> owners_{0};   // applications that hold it
     std::atomic<uint32_t> accepted_{0}; // conversations that it has accepted by itself, ever
-    Socket *next_ = nullptr; // of the table
+    Socket *next_ = nullptr;            // of the table
 };
 
 // An owner of one reference.
@@ -117,7 +127,14 @@ class SocketRef
     }
 
     // Without indications, where the stack ends.
-    void Forget() { socket_ = nullptr; }
+    void Forget()
+    {
+        if (socket_ != nullptr)
+        {
+            socket_->Abandon();
+            socket_ = nullptr;
+        }
+    }
 
     Socket *get() const { return socket_; }
     Socket *operator->() const { return socket_; }

@@ -4,7 +4,8 @@
 #include <atomic>
 #include <thread>
 
-namespace sim::net {
+namespace sim::net
+{
 
 class SpinLock
 {

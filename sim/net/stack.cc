@@ -4,8 +4,10 @@
 
 #include <utility>
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr uint32_t kPortTries = 16384;
 
@@ -155,9 +157,8 @@ Core &Stack::core()
 FlowId Stack::Connect(const FlowSpec &spec, OutcomeCallback outcome)
 {
     const FlowSpec completed = Completed(spec, *core_, Direction::kOutbound);
-    SocketRef socket = spec.protocol == kProtocolUdp
-                           ? core_->OpenSharedSocket(completed, kProtocolUdp, completed.local)
-                           : core_->OpenSocket(completed, completed.local);
+    SocketRef socket = spec.protocol == kProtocolUdp ? core_->OpenSharedSocket(completed, kProtocolUdp, completed.local)
+                                                     : core_->OpenSocket(completed, completed.local);
 
     return Begin(*core_, completed, std::move(socket), std::move(outcome));
 }

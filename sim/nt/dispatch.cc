@@ -203,7 +203,10 @@ bool IoState::MakeSystemBuffer(Request *request, uint32_t length)
         return false;
     }
     request->Flags |= IRP_BUFFERED_IO | IRP_DEALLOCATE_BUFFER;
-    std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
+    if (request->spec.in_length != 0)
+    {
+        std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
+    }
     return true;
 }
 

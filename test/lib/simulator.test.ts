@@ -5,6 +5,7 @@ import type { ConnectionEvent } from '../../lib/events.js';
 import type { AcceptOptions, ConnectOptions, ListenOptions } from '../../lib/network_options.js';
 import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
 import { Verdict } from '../../lib/verdicts.js';
+import { ipPacket } from '../support/packets.js';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
 const HTTPS = { processId: 42, protocol: 'tcp', remote: { address: '198.51.100.1', port: 443 } } as const;
@@ -170,10 +171,10 @@ describe('the network', () => {
 
   it('takes raw packets', async () => {
     const { device, network } = await start();
-    const echo = Buffer.from('4500001c0000000040010000c000020ac633640108000000000100ff', 'hex');
+    const echo = ipPacket({ source: '192.0.2.10', destination: '198.51.100.1', protocol: 'icmp' });
     const outcome = network.packet(echo, 'outbound');
     const event = await question(device);
-    expect(event).toMatchObject({ protocolName: 'icmp', payloadLayer: 3, payloadLength: 28 });
+    expect(event).toMatchObject({ protocolName: 'icmp', payloadLayer: 3, payloadLength: echo.length });
     event.drop();
     expect(await outcome).toBe('dropped');
   });

@@ -1,21 +1,25 @@
 import { createSimulator } from 'netverdict';
 import { collectUntil } from './collect.mjs';
-import { connect } from './connect.mjs';
 
-/** Nobody but the loop itself refers to the device; the network does not keep it alive. */
-async function decideFirst(device) {
+const CONNECTIONS = 50;
+
+/** While it waits, nothing but the native side's callback leads to the device. */
+async function decideAll() {
+  const { device, network } = await createSimulator();
+  void network.load({ connections: CONNECTIONS, inFlight: 1 });
+  let decided = 0;
   for await (const event of device.events({ types: ['connection'] })) {
-    console.log(event.type);
     event.accept({ permanent: true });
-    return;
+    decided += 1;
+    if (decided === CONNECTIONS) break;
   }
+  await device.close();
+  return decided;
 }
 
-let { device, network } = await createSimulator();
-const decided = decideFirst(device);
-device = undefined;
-await collectUntil(() => false, 20);
-const flow = connect(network);
-await decided;
-console.log(await flow.outcome);
-process.exit(0);
+let decided = 0;
+void decideAll().then((count) => {
+  decided = count;
+});
+await collectUntil(() => decided > 0, Infinity);
+console.log(`decided ${decided}`);

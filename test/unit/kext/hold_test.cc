@@ -131,10 +131,12 @@ TEST_F(HoldTest, IdsAreNeverUsedTwiceNotEvenByTheNextClient)
 
 TEST_F(HoldTest, OverTheHeldLimitTheNewestGoesByTheFailPolicy)
 {
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->MaxHeldPackets = 2;
-        options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->MaxHeldPackets = 2;
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+        });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).permitted());
@@ -157,10 +159,12 @@ TEST_F(HoldTest, OverTheHeldLimitTheNewestGoesByTheFailPolicy)
 
 TEST_F(HoldTest, OverTheHeldLimitAFailClosedClientsPacketIsBlocked)
 {
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->MaxHeldPackets = 1;
-        options->Flags = OPTION_FLAG_FAIL_CLOSED;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->MaxHeldPackets = 1;
+            options->Flags = OPTION_FLAG_FAIL_CLOSED;
+        });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
 }
@@ -189,10 +193,12 @@ TEST_F(HoldTest, AnOperationOverTheHeldLimitOfAFailClosedClientDoesNotGetThrough
 {
     const ByteVector packet = MakePacket(WithPort(7), true);
 
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->MaxHeldPackets = 1;
-        options->Flags = OPTION_FLAG_FAIL_CLOSED;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->MaxHeldPackets = 1;
+            options->Flags = OPTION_FLAG_FAIL_CLOSED;
+        });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     const Network::Answer connect = network_.Connect(Flow{});
     const Network::Answer accept = network_.Accept(WithPort(7), &packet);
@@ -218,10 +224,12 @@ TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
 
 TEST_F(HoldTest, WhatCannotBeAnnouncedOfAFailClosedClientIsBlocked)
 {
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->MaxQueuedBytes = 64 * 1024;
-        options->Flags = OPTION_FLAG_FAIL_CLOSED;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->MaxQueuedBytes = 64 * 1024;
+            options->Flags = OPTION_FLAG_FAIL_CLOSED;
+        });
     FillEventQueue();
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9), false, Payload(1400))).blocked());
 }
@@ -252,11 +260,13 @@ TEST_F(HoldTest, WithoutATimeoutAHeldPacketWaitsWithoutEnd)
 
 TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndTold)
 {
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
-        options->PendingTimeoutMs = 2000;
-        options->TimeoutVerdict = VerdictPermanentAccept;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+            options->PendingTimeoutMs = 2000;
+            options->TimeoutVerdict = VerdictPermanentAccept;
+        });
     const Network::Answer connect = network_.Connect(Flow{});
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     const std::vector<Question> questions = client_.ReadQuestions();
@@ -280,10 +290,12 @@ TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndTold)
 
 TEST_F(HoldTest, ATimeoutMayBlock)
 {
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->PendingTimeoutMs = 500;
-        options->TimeoutVerdict = VerdictPermanentBlock;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->PendingTimeoutMs = 500;
+            options->TimeoutVerdict = VerdictPermanentBlock;
+        });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     Advance(700ms);
     EXPECT_TRUE(network_.TakeInjected().empty());
@@ -295,10 +307,12 @@ TEST_F(HoldTest, ATimedOutReauthorizationReauthorizes)
     const ByteVector packet = MakePacket(Flow{});
     Network::AleOptions ale;
 
-    SetOptions([](OPTIONS_WIRE *options) {
-        options->PendingTimeoutMs = 500;
-        options->TimeoutVerdict = VerdictPermanentAccept;
-    });
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->PendingTimeoutMs = 500;
+            options->TimeoutVerdict = VerdictPermanentAccept;
+        });
     ale.reauthorize = true;
     EXPECT_TRUE(network_.Connect(Flow{}, &packet, ale).absorbed());
     network_.TakeReauthorized();
@@ -447,11 +461,13 @@ class HoldStressTest : public DriverTest
 
     void Start(std::function<void()> body)
     {
-        threads_.emplace_back([this, body = std::move(body)] {
-            sim::Machine::Scope scope(machine_);
+        threads_.emplace_back(
+            [this, body = std::move(body)]
+            {
+                sim::Machine::Scope scope(machine_);
 
-            body();
-        });
+                body();
+            });
     }
 
     void StartNetwork(unsigned threads, unsigned rounds)
@@ -459,13 +475,15 @@ class HoldStressTest : public DriverTest
         running_ = threads;
         for (unsigned thread = 0; thread < threads; thread++)
         {
-            Start([this, thread, rounds] {
-                for (unsigned i = 0; i < rounds; i++)
+            Start(
+                [this, thread, rounds]
                 {
-                    Indicate(thread, i);
-                }
-                running_--;
-            });
+                    for (unsigned i = 0; i < rounds; i++)
+                    {
+                        Indicate(thread, i);
+                    }
+                    running_--;
+                });
         }
     }
 
@@ -501,13 +519,15 @@ TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsComeFromGuessin
     StartNetwork(2, 60);
     for (int i = 0; i < 2; i++)
     {
-        Start([this, &id] {
-            while (running_ != 0)
+        Start(
+            [this, &id]
             {
-                // Ids that are not announced yet, announced, or gone.
-                client_.Verdict(id++ % 2000, id % 2 != 0 ? VerdictPermanentAccept : VerdictDrop);
-            }
-        });
+                while (running_ != 0)
+                {
+                    // Ids that are not announced yet, announced, or gone.
+                    client_.Verdict(id++ % 2000, id % 2 != 0 ? VerdictPermanentAccept : VerdictDrop);
+                }
+            });
     }
     while (running_ != 0)
     {
@@ -550,17 +570,19 @@ TEST_F(HoldStressTest, TimeoutsVerdictsAndClearCacheMayMeet)
     options.TimeoutVerdict = VerdictAccept;
     ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
     StartNetwork(2, 60);
-    Start([this] {
-        while (running_ != 0)
+    Start(
+        [this]
         {
-            client_.Command(CommandClearCache);
-            client_.Command(CommandCleanEndedConnections);
-            client_.Command(CommandGetBandwidthStats);
-            client_.Command(CommandPrintMemoryStats);
-            client_.Command(CommandGetLogs);
-            MaintenanceQueue(context());
-        }
-    });
+            while (running_ != 0)
+            {
+                client_.Command(CommandClearCache);
+                client_.Command(CommandCleanEndedConnections);
+                client_.Command(CommandGetBandwidthStats);
+                client_.Command(CommandPrintMemoryStats);
+                client_.Command(CommandGetLogs);
+                MaintenanceQueue(context());
+            }
+        });
     while (running_ != 0)
     {
         for (const Question &question : client_.ReadQuestions())

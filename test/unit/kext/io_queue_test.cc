@@ -332,6 +332,29 @@ TEST_F(IoQueueTest, LossesAreToldEvenWhenNothingFollows)
     EXPECT_EQ(records[1].type, InfoEventsLost);
 }
 
+TEST_F(IoQueueTest, AWaitingClientIsToldOfLossesAtOnceAndABusyOneOfManyTogether)
+{
+    IoQueueSetOptions(device_->queue(), 1 << 16, TRUE);
+    ASSERT_EQ(Push(MakeRecord(1, 1)), STATUS_SUCCESS);
+    device_->ReadAll(100);
+    QueueDevice::Read *read = device_->StartRead(100);
+
+    IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
+    ASSERT_TRUE(read->done);
+    EXPECT_EQ(AllRecords(read->data())[0].body, (std::vector<uint8_t>{1, 0, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));
+
+    for (unsigned i = 0; i < 1001; i++)
+    {
+        IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
+    }
+    EXPECT_EQ(IoQueueBytes(device_->queue()), sizeof(EVENTS_LOST_WIRE)) << "nothing piles up";
+    const std::vector<Record> records = AllRecords(device_->ReadAll(100));
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[0].body, (std::vector<uint8_t>{1, 0, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));
+    EXPECT_EQ(records[1].body, (std::vector<uint8_t>{0xE8, 3, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));
+    EXPECT_EQ(device_->Statistic(StatisticEventsLost), 1002u);
+}
+
 TEST_F(IoQueueTest, ABaseClientFindsLossesInTheLog)
 {
     IoQueueSetOptions(device_->queue(), 1024, FALSE);

@@ -160,6 +160,19 @@ TEST(OptionsTest, TheTimeoutVerdictMattersOnlyWithATimeout)
     EXPECT_EQ(Parse(wire, &options), STATUS_SUCCESS);
 }
 
+TEST(OptionsTest, WithoutATimeoutVerdictTheFailPolicyDecides)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    wire.StructSize = FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict);
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictBlock);
+    wire.Flags = 0;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictAccept);
+}
+
 TEST(OptionsTest, BringsLimitsIntoTheirBounds)
 {
     OPTIONS_WIRE wire = ValidWire();

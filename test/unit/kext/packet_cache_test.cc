@@ -172,14 +172,14 @@ TEST_F(PacketCacheTest, TakesWhatExpiredAndNothingElse)
 
 TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
 {
-    // A client may shorten its timeout: every 64th id is in the same shard.
+    // A client may shorten its timeout.
     std::vector<HELD *> sameShard;
 
-    for (unsigned i = 0; i < 64 * 10; i++)
+    for (unsigned i = 0; i < PACKET_CACHE_SHARD_COUNT * 10; i++)
     {
         HELD *held = Insert(1, 10000 - i);
 
-        if (i % 64 == 0)
+        if (i % PACKET_CACHE_SHARD_COUNT == 0)
         {
             sameShard.push_back(held);
         }

@@ -55,7 +55,8 @@ class PacketTest : public DriverTest
     }
 
     // An IPv6 UDP packet behind a chain of extension headers, each of 8 * (1 + units) bytes.
-    static ByteVector WithExtensions(const Flow &flow, bool inbound, const std::vector<std::pair<uint8_t, uint8_t>> &chain)
+    static ByteVector WithExtensions(const Flow &flow, bool inbound,
+                                     const std::vector<std::pair<uint8_t, uint8_t>> &chain)
     {
         ByteVector packet = MakePacket(flow, inbound);
         ByteVector extensions;
@@ -95,8 +96,7 @@ TEST_P(PacketTableTest, APacketOfAKnownConnectionGoesByItsVerdict)
 TEST_P(PacketTableTest, ABlockIsFinalAndAPermitIsNot)
 {
     const auto &[row, flow] = GetParam();
-    const uint16_t layer =
-        flow.family() == 6 ? FWPS_LAYER_OUTBOUND_IPPACKET_V6 : FWPS_LAYER_OUTBOUND_IPPACKET_V4;
+    const uint16_t layer = flow.family() == 6 ? FWPS_LAYER_OUTBOUND_IPPACKET_V6 : FWPS_LAYER_OUTBOUND_IPPACKET_V4;
 
     Decide(flow, row.verdict);
     const uint64_t permit = machine_.wfp().AddForeignFilter(layer, 1, sim::wfp::ForeignAction::kSoftPermit);

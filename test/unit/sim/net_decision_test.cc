@@ -2,8 +2,10 @@
 
 #include "net_fixture.h"
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 using testing::ElementsAre;
 
@@ -134,7 +136,8 @@ TEST_F(NetDecision, ACompletedConnectMayBeRefused)
 {
     bool refuse = false;
 
-    policy = [&refuse](const Indication &seen) {
+    policy = [&refuse](const Indication &seen)
+    {
         if (seen.layer != LayerKind::kConnect)
         {
             return Decision::kPermit;
@@ -152,7 +155,8 @@ TEST_F(NetDecision, ACompletedConnectMayBeRefused)
 
 TEST_F(NetDecision, ADiscardedDatagramOfAPendedConnectWaitsForTheCompletionToTell)
 {
-    policy = [](const Indication &seen) {
+    policy = [](const Indication &seen)
+    {
         return seen.layer != LayerKind::kConnect ? Decision::kPermit
                : seen.reauthorizes()             ? Decision::kBlock
                                                  : Decision::kPend;
@@ -263,8 +267,8 @@ TEST_F(NetDecision, EveryPacketOfAConnectionCanBeHeld)
     AllowAll();
     EXPECT_THAT(Log(),
                 ElementsAre("assign", "connect", "out S", "out S injected", "in SA", "in SA injected", "out A",
-                            "out A injected", "stream send end", "out FA", "out FA injected", "in FA",
-                            "in FA injected", "stream receive end", "out A", "out A injected", "closure", "release"));
+                            "out A injected", "stream send end", "out FA", "out FA injected", "in FA", "in FA injected",
+                            "stream receive end", "out A", "out A injected", "closure", "release"));
     EXPECT_EQ(stack().counters().outbound.injected, 4u);
     EXPECT_EQ(stack().counters().inbound.injected, 2u);
     EXPECT_EQ(stack().counters().wrong_checksums, 0u);
@@ -307,7 +311,8 @@ TEST_F(NetDecision, ARewrittenDestinationIsARedirection)
 {
     const Endpoint target = At({198, 51, 100, 99}, 5300);
 
-    rewrite = [&target](std::vector<uint8_t> *packet) {
+    rewrite = [&target](std::vector<uint8_t> *packet)
+    {
         IpPacketInfo info;
         const std::vector<uint8_t> before = *packet;
 
@@ -330,7 +335,8 @@ TEST_F(NetDecision, ARedirectionToThisMachineReachesItsListener)
 
     listener.local = resolver;
     stack().Listen(listener);
-    rewrite = [&resolver](std::vector<uint8_t> *packet) {
+    rewrite = [&resolver](std::vector<uint8_t> *packet)
+    {
         IpPacketInfo info;
         const std::vector<uint8_t> before = *packet;
 
@@ -341,7 +347,8 @@ TEST_F(NetDecision, ARedirectionToThisMachineReachesItsListener)
         source.port = info.source_port;
         WriteUdpPacket(packet->data(), source, resolver, before.data() + info.payload_offset(), info.payload_length);
     };
-    policy = [](const Indication &seen) {
+    policy = [](const Indication &seen)
+    {
         const bool loopback = (seen.flags & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
         return seen.layer == LayerKind::kOutPacket && !loopback ? Decision::kHold : Decision::kPermit;
     };
@@ -365,9 +372,9 @@ TEST_F(NetDecision, AHeldLoopbackPacketComesInAgainByTheSendPath)
     Decide({LayerKind::kInPacket}, Decision::kHold);
     Connect(client);
     Allow(FirstHeld());
-    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "in udp 2",
-                                   "out udp 2 injected", "in udp 2 injected", "accept injected",
-                                   "datagram receive 2 injected"));
+    EXPECT_THAT(Log(),
+                ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "in udp 2", "out udp 2 injected",
+                            "in udp 2 injected", "accept injected", "datagram receive 2 injected"));
 }
 
 TEST_F(NetDecision, UndecidedConnectsTimeOut)
@@ -379,8 +386,8 @@ TEST_F(NetDecision, UndecidedConnectsTimeOut)
     machine.clock().Advance(std::chrono::milliseconds(20999));
     EXPECT_TRUE(outcomes.empty());
     machine.clock().Advance(std::chrono::milliseconds(2));
-    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPendingTimeout, OutcomeKind::kPendingTimeout,
-                                     OutcomeKind::kPendingTimeout));
+    EXPECT_THAT(Kinds(),
+                ElementsAre(OutcomeKind::kPendingTimeout, OutcomeKind::kPendingTimeout, OutcomeKind::kPendingTimeout));
     EXPECT_EQ(stack().counters().pending_timeouts, 3u);
     EXPECT_EQ(stack().counters().outbound.held_now, 0u);
     Log();
@@ -472,9 +479,8 @@ TEST_F(NetDecision, AReauthorizationCannotBePendedButItsPacketCanBeHeld)
     const FlowId flow = Connect(Tcp());
     const uint8_t byte = 1;
 
-    policy = [](const Indication &seen) {
-        return seen.layer == LayerKind::kConnect ? Decision::kHold : Decision::kPermit;
-    };
+    policy = [](const Indication &seen)
+    { return seen.layer == LayerKind::kConnect ? Decision::kHold : Decision::kPermit; };
     SwapFilters();
     Log();
     stack().Send(flow, &byte, 1, Into(&outcomes));
@@ -489,9 +495,8 @@ TEST_F(NetDecision, AWithdrawnAuthorizationHoldsUntilThePolicyChanges)
     const FlowId flow = Connect(Tcp());
     const uint8_t byte = 1;
 
-    policy = [](const Indication &seen) {
-        return seen.layer == LayerKind::kConnect ? Decision::kBlock : Decision::kPermit;
-    };
+    policy = [](const Indication &seen)
+    { return seen.layer == LayerKind::kConnect ? Decision::kBlock : Decision::kPermit; };
     SwapFilters();
     Log();
     stack().Send(flow, &byte, 1, Into(&outcomes));
@@ -508,14 +513,12 @@ TEST_F(NetDecision, AWithdrawnAuthorizationHoldsUntilThePolicyChanges)
 
 TEST_F(NetDecision, AHeldAuthorizationIsAskedAgainWhenFiltersWereSwappedForIt)
 {
-    policy = [](const Indication &seen) {
-        return seen.layer == LayerKind::kConnect ? Decision::kHold : Decision::kPermit;
-    };
+    policy = [](const Indication &seen)
+    { return seen.layer == LayerKind::kConnect ? Decision::kHold : Decision::kPermit; };
     Connect(Udp({1, 2}));
     EXPECT_THAT(Log(), ElementsAre("assign", "connect"));
-    policy = [](const Indication &seen) {
-        return seen.layer == LayerKind::kConnect ? Decision::kBlock : Decision::kPermit;
-    };
+    policy = [](const Indication &seen)
+    { return seen.layer == LayerKind::kConnect ? Decision::kBlock : Decision::kPermit; };
     SwapFilters();
     EXPECT_TRUE(outcomes.empty());
     Discard(FirstHeld());
@@ -529,18 +532,20 @@ TEST_F(NetDecision, ACallbackMayUseTheStack)
     const FlowSpec next = Udp({1, 2});
     FlowId flow = 0;
 
-    flow = stack().Connect(Tcp(), [this, &next](const Outcome &outcome) {
-        outcomes.push_back(outcome);
-        stack().Connect(next, Into(&outcomes));
-    });
+    flow = stack().Connect(Tcp(),
+                           [this, &next](const Outcome &outcome)
+                           {
+                               outcomes.push_back(outcome);
+                               stack().Connect(next, Into(&outcomes));
+                           });
     stack().Close(flow);
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted, OutcomeKind::kPermitted));
 }
 
 TEST_F(NetDecision, AnotherProductsBlockCounts)
 {
-    const uint64_t filter = machine.wfp().AddForeignFilter(FWPS_LAYER_OUTBOUND_IPPACKET_V4, 0x9000,
-                                                           wfp::ForeignAction::kHardBlock);
+    const uint64_t filter =
+        machine.wfp().AddForeignFilter(FWPS_LAYER_OUTBOUND_IPPACKET_V4, 0x9000, wfp::ForeignAction::kHardBlock);
 
     Connect(Tcp());
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked));

@@ -2,8 +2,10 @@
 
 #include "net_fixture.h"
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 constexpr uint32_t kInterface = 12;
 constexpr uint32_t kSubInterface = 3;
@@ -64,9 +66,9 @@ TEST_F(NetFields, LayersHaveTheirIdsAndValueCounts)
     };
 
     const Expected expected[] = {
-        {LayerKind::kInPacket, 0, 2, 10},  {LayerKind::kOutPacket, 4, 6, 10}, {LayerKind::kStream, 20, 22, 8},
+        {LayerKind::kInPacket, 0, 2, 10},   {LayerKind::kOutPacket, 4, 6, 10}, {LayerKind::kStream, 20, 22, 8},
         {LayerKind::kDatagram, 24, 26, 14}, {LayerKind::kAssign, 36, 38, 18},  {LayerKind::kAccept, 44, 46, 39},
-        {LayerKind::kConnect, 48, 50, 41}, {LayerKind::kRelease, 62, 63, 11}, {LayerKind::kClosure, 64, 65, 13},
+        {LayerKind::kConnect, 48, 50, 41},  {LayerKind::kRelease, 62, 63, 11}, {LayerKind::kClosure, 64, 65, 13},
     };
 
     for (const uint8_t family : {kIpv4, kIpv6})
@@ -133,8 +135,8 @@ TEST_F(NetFields, EveryLayerNamesTheSameConversation)
 TEST_F(NetFields, InterfacesAreNamedWhereLayersHaveThem)
 {
     SeeEverything(kIpv4);
-    for (const LayerKind layer : {LayerKind::kConnect, LayerKind::kAccept, LayerKind::kOutPacket,
-                                  LayerKind::kInPacket, LayerKind::kDatagram})
+    for (const LayerKind layer :
+         {LayerKind::kConnect, LayerKind::kAccept, LayerKind::kOutPacket, LayerKind::kInPacket, LayerKind::kDatagram})
     {
         EXPECT_EQ(First(layer).interface_index, kInterface);
         EXPECT_EQ(First(layer).sub_interface_index, kSubInterface);
@@ -219,7 +221,7 @@ TEST_F(NetFields, FragmentsAreMarked)
     packet[4] = 0x12;
     packet[5] = 0x34;
     packet[6] = 0x20; // more fragments
-    packet[7] = 2; // 16 bytes
+    packet[7] = 2;    // 16 bytes
     stack().Packet(Direction::kInbound, packet.data(), packet.size(), nullptr);
 
     const Indication seen_packet = LastSeen(LayerKind::kInPacket);

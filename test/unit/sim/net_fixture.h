@@ -31,7 +31,8 @@
 #include "nt/scheduler.h"
 #include "wfp/engine.h"
 
-namespace sim::net {
+namespace sim::net
+{
 
 enum class LayerKind : uint8_t
 {
@@ -65,11 +66,11 @@ struct Indication
     FWPS_INCOMING_METADATA_VALUES0 metadata{};
     std::u16string process_path;
     bool has_data = false;
-    std::vector<uint8_t> data; // from where the data starts
+    std::vector<uint8_t> data;   // from where the data starts
     std::vector<uint8_t> packet; // from the IP header, at the IP packet layers and for inbound packets
     uint32_t mdls = 0;
     uintptr_t start = 0; // address of the data
-    uint32_t lists = 0; // of a chain
+    uint32_t lists = 0;  // of a chain
     uint32_t stream_flags = 0;
     size_t stream_length = 0;
     Direction direction = Direction::kOutbound; // where the layer tells one
@@ -95,12 +96,13 @@ enum class Decision : uint8_t
 struct Held
 {
     Indication seen;
-    HANDLE operation = nullptr; // pended, and not completed
+    HANDLE operation = nullptr;      // pended, and not completed
     NET_BUFFER_LIST *copy = nullptr; // not freed and not injected
     std::vector<uint8_t> control;
 };
 
-namespace fixture {
+namespace fixture
+{
 
 inline constexpr ULONG kTag = 'tseT';
 
@@ -270,7 +272,7 @@ class NetTest : public ::testing::Test
     void Complete(Held &held);
     void Inject(Held &held);
     void Discard(Held &held); // frees the copy
-    void Forget(); // what is neither pended nor has a copy any more
+    void Forget();            // what is neither pended nor has a copy any more
     // As a driver does: completes what is pended, and injects the copy.
     void Allow(Held &held);
     // Completes what is pended, and frees the copy.
@@ -296,7 +298,7 @@ class NetTest : public ::testing::Test
     std::function<Decision(const Indication &)> policy = [](const Indication &) { return Decision::kPermit; };
     // What the driver does to the bytes of a copy before it injects it.
     std::function<void(std::vector<uint8_t> *)> rewrite;
-    bool inject_at_once = false; // what is held, still inside the classify
+    bool inject_at_once = false;  // what is held, still inside the classify
     bool injection_fails = false; // as the engine was told: the copy is freed instead
 
   private:
@@ -490,8 +492,8 @@ inline void NetTest::SwapFilters()
 }
 
 inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                             void *layer_data, const void *, const FWPS_FILTER1 *filter, UINT64,
-                             FWPS_CLASSIFY_OUT0 *out)
+                                    void *layer_data, const void *, const FWPS_FILTER1 *filter, UINT64,
+                                    FWPS_CLASSIFY_OUT0 *out)
 {
     const auto &watch = *reinterpret_cast<const Watch *>(filter->context);
     NetTest &test = *watch.test;
@@ -502,8 +504,7 @@ inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const F
         test.seen_.push_back(seen);
     }
 
-    const Decision decision =
-        seen.injection == FWPS_PACKET_NOT_INJECTED ? test.policy(seen) : Decision::kPermit;
+    const Decision decision = seen.injection == FWPS_PACKET_NOT_INJECTED ? test.policy(seen) : Decision::kPermit;
 
     if (decision == Decision::kPermit)
     {
@@ -526,7 +527,7 @@ inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const F
 }
 
 inline Indication NetTest::Read(const Watch &watch, const FWPS_INCOMING_VALUES0 &values,
-                         const FWPS_INCOMING_METADATA_VALUES0 &metadata, void *layer_data)
+                                const FWPS_INCOMING_METADATA_VALUES0 &metadata, void *layer_data)
 {
     const fixture::Fields &fields = fixture::FieldsOf(watch.layer);
     Indication seen;
@@ -575,21 +576,19 @@ inline Indication NetTest::Read(const Watch &watch, const FWPS_INCOMING_VALUES0 
         list = stream.netBufferListChain;
         seen.stream_flags = stream.flags;
         seen.stream_length = stream.dataLength;
-        seen.direction =
-            (stream.flags & FWPS_STREAM_FLAG_RECEIVE) != 0 ? Direction::kInbound : Direction::kOutbound;
+        seen.direction = (stream.flags & FWPS_STREAM_FLAG_RECEIVE) != 0 ? Direction::kInbound : Direction::kOutbound;
         break;
     }
     case LayerKind::kDatagram:
         seen.direction = fixture::Read32(values, fields.direction) == FWP_DIRECTION_INBOUND ? Direction::kInbound
-                                                                                  : Direction::kOutbound;
+                                                                                            : Direction::kOutbound;
         break;
     case LayerKind::kInPacket:
         seen.direction = Direction::kInbound;
         break;
     case LayerKind::kConnect:
     case LayerKind::kAccept:
-        seen.direction =
-            metadata.packetDirection == FWP_DIRECTION_INBOUND ? Direction::kInbound : Direction::kOutbound;
+        seen.direction = metadata.packetDirection == FWP_DIRECTION_INBOUND ? Direction::kInbound : Direction::kOutbound;
         break;
     default:
         break;
@@ -734,7 +733,8 @@ inline Indication NetTest::LastSeen(LayerKind layer)
 
 inline void NetTest::Decide(std::initializer_list<LayerKind> layers, Decision decision)
 {
-    policy = [asked = std::vector<LayerKind>(layers), decision](const Indication &seen) {
+    policy = [asked = std::vector<LayerKind>(layers), decision](const Indication &seen)
+    {
         const bool here = std::find(asked.begin(), asked.end(), seen.layer) != asked.end();
         return here && !seen.reauthorizes() ? decision : Decision::kPermit;
     };
@@ -788,14 +788,13 @@ inline void NetTest::Inject(Held &held)
     }
     else if (seen.layer == LayerKind::kInPacket)
     {
-        status = FwpsInjectNetworkReceiveAsync0(injection_[0], nullptr, 0, DEFAULT_COMPARTMENT_ID,
-                                                seen.interface_index, seen.sub_interface_index, copy, Injected, this);
+        status = FwpsInjectNetworkReceiveAsync0(injection_[0], nullptr, 0, DEFAULT_COMPARTMENT_ID, seen.interface_index,
+                                                seen.sub_interface_index, copy, Injected, this);
     }
     else if (seen.direction == Direction::kInbound)
     {
         status = FwpsInjectTransportReceiveAsync0(injection_[1], nullptr, nullptr, 0, family, DEFAULT_COMPARTMENT_ID,
-                                                  seen.interface_index, seen.sub_interface_index, copy, Injected,
-                                                  this);
+                                                  seen.interface_index, seen.sub_interface_index, copy, Injected, this);
     }
     else
     {
@@ -872,7 +871,8 @@ inline FlowSpec NetTest::Tcp(uint8_t family)
     spec.protocol = kProtocolTcp;
     spec.process_id = 4321;
     spec.process_path = u"\\device\\harddiskvolume1\\app.exe";
-    spec.local = family == kIpv6 ? At({0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7}, 50001) : At({10, 0, 0, 7}, 50001);
+    spec.local =
+        family == kIpv6 ? At({0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7}, 50001) : At({10, 0, 0, 7}, 50001);
     spec.remote =
         family == kIpv6 ? At({0x20, 1, 0xD, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9}, 443) : At({203, 0, 113, 9}, 443);
     return spec;

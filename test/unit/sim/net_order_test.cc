@@ -2,8 +2,10 @@
 
 #include "net_fixture.h"
 
-namespace sim::net {
-namespace {
+namespace sim::net
+{
+namespace
+{
 
 using testing::ElementsAre;
 using testing::ElementsAreArray;
@@ -32,8 +34,8 @@ TEST_P(NetOrderOfFamily, OutboundTcp)
     stack().Receive(flow, reply, sizeof(reply), Into(&outcomes));
     EXPECT_THAT(Log(), ElementsAre("in A 3", "stream receive 3"));
     stack().Close(flow);
-    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "out A", "closure",
-                                   "release"));
+    EXPECT_THAT(Log(),
+                ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "out A", "closure", "release"));
     ASSERT_EQ(outcomes.size(), 3u);
     for (const Outcome &outcome : outcomes)
     {
@@ -224,9 +226,9 @@ TEST_F(NetOrder, LoopbackTcpIsSeenFromBothSides)
     stack().Send(flow, bytes, sizeof(bytes), nullptr);
     EXPECT_THAT(Log(), ElementsAre("stream send 3", "out A 3", "in A 3", "stream receive 3"));
     stack().Close(flow);
-    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "stream send end",
-                                   "out FA", "in FA", "stream receive end", "out A", "in A", "closure", "closure",
-                                   "release"));
+    EXPECT_THAT(Log(),
+                ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "stream send end", "out FA",
+                            "in FA", "stream receive end", "out A", "in A", "closure", "closure", "release"));
     stack().CloseListener(listener);
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
@@ -319,12 +321,14 @@ TEST_F(NetOrder, PacketsFromTheWireReachListenersAndConversations)
 
     std::vector<uint8_t> sent;
 
-    stack().SetWire([&sent](Direction direction, const uint8_t *bytes, size_t length) {
-        if (direction == Direction::kOutbound)
+    stack().SetWire(
+        [&sent](Direction direction, const uint8_t *bytes, size_t length)
         {
-            sent.assign(bytes, bytes + length);
-        }
-    });
+            if (direction == Direction::kOutbound)
+            {
+                sent.assign(bytes, bytes + length);
+            }
+        });
     stack().Arrive(packet, fin, nullptr);
     EXPECT_THAT(Log(), ElementsAre("in FA", "stream receive end", "stream send end", "out FA"));
 
