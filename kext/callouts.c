@@ -19,6 +19,9 @@
 // larger than the path's MTU, or one whose checksum was left to the adapter, would not come through.
 #define CALLOUT_INSPECTION_FLAGS (FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC)
 
+// Another product's transaction is not waited for longer: a client's write may be waiting for ours.
+#define CALLOUT_TRANSACTION_WAIT_MS 1000
+
 typedef struct _CALLOUT_DESCRIPTION
 {
     const GUID *Layer;
@@ -314,6 +317,7 @@ static NTSTATUS OpenEngine(HANDLE *engine)
     RtlZeroMemory(&session, sizeof(session));
     session.displayData.name = (wchar_t *)L"netverdict";
     session.flags = FWPM_SESSION_FLAG_DYNAMIC;
+    session.txnWaitTimeoutInMSec = CALLOUT_TRANSACTION_WAIT_MS;
     return FwpmEngineOpen0(NULL, RPC_C_AUTHN_WINNT, NULL, &session, engine);
 }
 
@@ -399,6 +403,8 @@ VOID CalloutsReauthorize(DRIVER_CONTEXT *context)
         {
             LogError(&context->Log, "The filter engine could not be made to authorize again: status 0x%08x",
                      (unsigned)status);
+            // The maintenance work item tries again.
+            HoldRequestReauthorize(context);
         }
     } while (InterlockedExchangeAdd(requests, -served) != served);
 }

@@ -34,8 +34,8 @@ NTSTATUS CalloutsRegister(_Inout_ struct _DRIVER_CONTEXT *context);
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID CalloutsUnregister(_Inout_ struct _DRIVER_CONTEXT *context);
 
-/// Makes the filter engine authorize all flows again. A failure is logged: flows then keep their last answer at the ALE
-/// layers until something else makes them ask.
+/// Makes the filter engine authorize all flows again. A failure is logged, and tried again by the maintenance work item
+/// while a client is attached.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID CalloutsReauthorize(_Inout_ struct _DRIVER_CONTEXT *context);
 

@@ -2,6 +2,13 @@
 
 #include "driver.h"
 
+_Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
+_Dispatch_type_(IRP_MJ_CLEANUP) static DRIVER_DISPATCH DeviceCleanup;
+_Dispatch_type_(IRP_MJ_CLOSE) static DRIVER_DISPATCH DeviceClose;
+_Dispatch_type_(IRP_MJ_READ) static DRIVER_DISPATCH DeviceRead;
+_Dispatch_type_(IRP_MJ_WRITE) static DRIVER_DISPATCH DeviceWrite;
+_Dispatch_type_(IRP_MJ_DEVICE_CONTROL) static DRIVER_DISPATCH DeviceControl;
+
 static NTSTATUS Complete(PIRP irp, NTSTATUS status, ULONG_PTR information)
 {
     irp->IoStatus.Status = status;
@@ -10,6 +17,7 @@ static NTSTATUS Complete(PIRP irp, NTSTATUS status, ULONG_PTR information)
     return status;
 }
 
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 {
     PFILE_OBJECT file = IoGetCurrentIrpStackLocation(irp)->FileObject;
@@ -18,18 +26,21 @@ static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 }
 
 // For the last handle. Wine does not send it; closing does the same there.
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCleanup(PDEVICE_OBJECT device, PIRP irp)
 {
     ClientDetach(DriverContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceClose(PDEVICE_OBJECT device, PIRP irp)
 {
     ClientDetach(DriverContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceRead(PDEVICE_OBJECT device, PIRP irp)
 {
     DRIVER_CONTEXT *context = DriverContextOfDevice(device);
@@ -61,6 +72,7 @@ static NTSTATUS Write(DRIVER_CONTEXT *context, PIRP irp, SIZE_T length, SIZE_T *
     return CommandExecute(context, bytes, length, consumed);
 }
 
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 {
     DRIVER_CONTEXT *context = DriverContextOfDevice(device);
@@ -153,6 +165,7 @@ static NTSTATUS PerformControl(DEVICE_CONTROL *control, ULONG code)
     }
 }
 
+_Use_decl_annotations_
 static NTSTATUS NTAPI DeviceControl(PDEVICE_OBJECT device, PIRP irp)
 {
     DRIVER_CONTEXT *context = DriverContextOfDevice(device);

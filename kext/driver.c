@@ -9,6 +9,8 @@
 // Only the system and administrators.
 #define DRIVER_SDDL L"D:P(A;;GA;;;SY)(A;;GA;;;BA)"
 
+static DRIVER_UNLOAD DriverUnload;
+
 static const WCHAR DefaultName[] = L"NetVerdict";
 
 // {92993849-0D51-4A14-BCC1-EDE543B3A123}: under this class an administrator may set another security descriptor.
@@ -221,6 +223,7 @@ static VOID UninitializeContext(DRIVER_CONTEXT *context)
     UninitializeReporting(context);
 }
 
+_Use_decl_annotations_
 static VOID NTAPI DriverUnload(PDRIVER_OBJECT driver)
 {
     DRIVER_CONTEXT *context = DriverContextOfDevice(driver->DeviceObject);

@@ -5,6 +5,10 @@
 // The table is walked as a whole: not oftener than this, however often the timer fires.
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
 
+static KDEFERRED_ROUTINE MaintenanceDpc;
+static IO_WORKITEM_ROUTINE MaintenanceRun;
+
+_Use_decl_annotations_
 static VOID NTAPI MaintenanceDpc(PKDPC dpc, PVOID deferredContext, PVOID argument1, PVOID argument2)
 {
     UNREFERENCED_PARAMETER(dpc);
@@ -33,6 +37,7 @@ static VOID ReleaseOutstanding(MAINTENANCE *maintenance)
     }
 }
 
+_Use_decl_annotations_
 static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
 {
     DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)workContext;

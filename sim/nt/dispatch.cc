@@ -205,7 +205,10 @@ bool IoState::MakeSystemBuffer(Request *request, uint32_t length)
     request->Flags |= IRP_BUFFERED_IO | IRP_DEALLOCATE_BUFFER;
     if (request->spec.in_length != 0)
     {
+        if (request->spec.in_length != 0)
+    {
         std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
+    }
     }
     return true;
 }

@@ -8,7 +8,11 @@ import { Verdict } from '../../lib/verdicts.js';
 import { ipPacket } from '../support/packets.js';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
-const HTTPS = { processId: 42, protocol: 'tcp', remote: { address: '198.51.100.1', port: 443 } } as const;
+const HTTPS = {
+  processId: 42,
+  protocol: 'tcp',
+  remote: { address: '198.51.100.1', port: 443 },
+} as const;
 
 async function start(options: SimulatorOptions = {}): Promise<Simulator> {
   const simulator = await createSimulator(options);
@@ -25,7 +29,9 @@ async function question(device: Device): Promise<ConnectionEvent> {
 async function decideAll(device: Device, verdict: Verdict): Promise<void> {
   for await (const events of device.batches()) {
     device.setVerdicts(
-      events.flatMap((event) => (event.type === 'connection' ? [[event.id, verdict] as const] : [])),
+      events.flatMap((event) =>
+        event.type === 'connection' ? [[event.id, verdict] as const] : [],
+      ),
     );
   }
 }
@@ -174,7 +180,11 @@ describe('the network', () => {
     const echo = ipPacket({ source: '192.0.2.10', destination: '198.51.100.1', protocol: 'icmp' });
     const outcome = network.packet(echo, 'outbound');
     const event = await question(device);
-    expect(event).toMatchObject({ protocolName: 'icmp', payloadLayer: 3, payloadLength: echo.length });
+    expect(event).toMatchObject({
+      protocolName: 'icmp',
+      payloadLayer: 3,
+      payloadLength: echo.length,
+    });
     event.drop();
     expect(await outcome).toBe('dropped');
   });
@@ -244,8 +254,8 @@ describe('wrong options', () => {
   it('of the others are named too', async () => {
     const { network, clock } = await start();
     const tcp = { processId: 1, protocol: 'tcp' } as const;
-    expect(() => network.accept({ ...tcp, local: {} } as AcceptOptions)).toThrow(/local port/);
-    expect(() => network.listen({ ...tcp, local: { port: 0 } } as ListenOptions)).toThrow(/port/);
+    expect(() => network.accept({ ...tcp, local: {} })).toThrow(/local port/);
+    expect(() => network.listen({ ...tcp, local: { port: 0 } })).toThrow(/port/);
     expect(() => {
       clock.advance(1);
     }).toThrow(/clock: 'virtual'/);
