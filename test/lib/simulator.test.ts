@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Device } from '../../lib/device.js';
 import type { ConnectionEvent } from '../../lib/events.js';
-import type { AcceptOptions, ConnectOptions, ListenOptions } from '../../lib/network_options.js';
+import type { ConnectOptions } from '../../lib/network_options.js';
 import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
 import { Verdict } from '../../lib/verdicts.js';
 import { ipPacket } from '../support/packets.js';
@@ -273,12 +273,13 @@ describe('a closed simulator', () => {
   });
 
   it('refuses what is asked of its network, but for ending things', async () => {
-    const { device, network, close } = await createSimulator();
+    const simulator = await createSimulator();
+    const { device, network } = simulator;
     const flow = network.connect(HTTPS);
     const listener = network.listen({ processId: 1, protocol: 'udp', local: { port: 53 } });
     (await question(device)).accept({ permanent: true });
     await flow.outcome;
-    await close();
+    await simulator.close();
     flow.close();
     listener.close();
     const closed = { code: 'ERR_NETVERDICT_CLOSED' };
