@@ -42,6 +42,11 @@
 #define MdlMappingNoExecute 0x40000000
 #endif
 
+// For the WDK's static analysis; mingw-w64's annotations lack it.
+#ifndef _Dispatch_type_
+#define _Dispatch_type_(majorFunction)
+#endif
+
 #ifdef __MINGW32__
 // The WDK has these as inline functions; mingw-w64's DDK lacks them.
 EXTERN_C_START

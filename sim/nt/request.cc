@@ -1,36 +1,99 @@
 #include "nt/request.h"
 
 #include <cstring>
-#include <new>
+
+#include "nt/bugcheck.h"
+#include "nt/sanitizer.h"
 
 namespace sim::nt
 {
 
-RequestPool::RequestPool(bool verifier) : resting_(verifier ? kRestingRequests : 0) {}
+namespace
+{
+
+constexpr unsigned char kFreedByte = 0xDD;
+
+// What a driver may touch of a request that it has.
+template <typename Function> void ForEachDriverPart(Request *request, Function function)
+{
+    function(static_cast<void *>(static_cast<IRP *>(request)), sizeof(IRP));
+    function(static_cast<void *>(&request->stack), sizeof(request->stack));
+}
+
+bool IsFreedPattern(const void *part, size_t bytes)
+{
+    const unsigned char *first = static_cast<const unsigned char *>(part);
+
+    return *first == kFreedByte && std::memcmp(first, first + 1, bytes - 1) == 0;
+}
+
+void PutToRest(Request *request)
+{
+    ForEachDriverPart(request, [](void *part, size_t bytes) {
+        std::memset(part, kFreedByte, bytes);
+        ForbidAccess(part, bytes);
+    });
+}
+
+void WakeFromRest(Request *request)
+{
+    ForEachDriverPart(request, [request](void *part, size_t bytes) {
+        AllowAccess(part, bytes);
+        if (!IsFreedPattern(part, bytes))
+        {
+            Bugcheck("IRP_USED_AFTER_COMPLETION", "%s request %p was written after it was completed",
+                     MajorFunctionName(request->spec.major), static_cast<void *>(request));
+        }
+    });
+}
+
+} // namespace
+
+RequestPool::RequestPool(bool verifier) : verifier_(verifier) {}
+
+RequestPool::~RequestPool()
+{
+    for (Request *request : free_)
+    {
+        if (verifier_)
+        {
+            WakeFromRest(request);
+        }
+    }
+}
 
 Request *RequestPool::Allocate()
 {
-    Request *request = nullptr;
+    Request *request = TakeFree();
 
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-
-        if (free_.size() > resting_)
-        {
-            // The one freed first while requests rest; otherwise the one that is still in the cache.
-            request = resting_ != 0 ? free_.front() : free_.back();
-            resting_ != 0 ? free_.pop_front() : free_.pop_back();
-        }
-        else
-        {
-            all_.push_back(std::make_unique<Request>());
-            request = all_.back().get();
-        }
-    }
-    std::memset(static_cast<void *>(static_cast<IRP *>(request)), 0, sizeof(IRP));
-    std::memset(&request->stack, 0, sizeof(request->stack));
+    ForEachDriverPart(request, [](void *part, size_t bytes) { std::memset(part, 0, bytes); });
     request->references.store(2, std::memory_order_relaxed);
     request->state.store(Request::State::kActive, std::memory_order_release);
+    return request;
+}
+
+Request *RequestPool::TakeFree()
+{
+    std::lock_guard<std::mutex> lock(mutex_);
+    Request *request;
+
+    if (free_.size() <= (verifier_ ? kRestingRequests : 0))
+    {
+        all_.push_back(std::make_unique<Request>());
+        return all_.back().get();
+    }
+    if (verifier_)
+    {
+        request = free_.front();
+        free_.pop_front();
+        WakeFromRest(request);
+    }
+    else
+    {
+        // The one that is still in the processor's cache.
+        request = free_.back();
+        free_.pop_back();
+    }
     return request;
 }
 
@@ -41,6 +104,10 @@ void RequestPool::Release(Request *request)
         return;
     }
     request->state.store(Request::State::kFree, std::memory_order_release);
+    if (verifier_)
+    {
+        PutToRest(request);
+    }
 
     std::lock_guard<std::mutex> lock(mutex_);
 

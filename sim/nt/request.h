@@ -52,8 +52,13 @@ struct Request : IRP
 class RequestPool
 {
   public:
-    // verifier: a request is not reused for long, so that a late use of it is found.
+    // verifier: a request is filled with a pattern when it is over, and rests for a while before it is reused, so that a
+    // late use of it is found.
     explicit RequestPool(bool verifier);
+    ~RequestPool();
+
+    RequestPool(const RequestPool &) = delete;
+    RequestPool &operator=(const RequestPool &) = delete;
 
     // With two references; the IRP is zeroed.
     Request *Allocate();
@@ -62,7 +67,9 @@ class RequestPool
   private:
     static constexpr size_t kRestingRequests = 256;
 
-    const size_t resting_;
+    Request *TakeFree();
+
+    const bool verifier_;
     std::mutex mutex_; // of everything below
     std::vector<std::unique_ptr<Request>> all_;
     std::deque<Request *> free_;

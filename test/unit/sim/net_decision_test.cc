@@ -542,5 +542,15 @@ TEST_F(NetDecision, ACallbackMayUseTheStack)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted, OutcomeKind::kPermitted));
 }
 
+TEST_F(NetDecision, AnotherProductsBlockCounts)
+{
+    const uint64_t filter =
+        machine.wfp().AddForeignFilter(FWPS_LAYER_OUTBOUND_IPPACKET_V4, 0x9000, wfp::ForeignAction::kHardBlock);
+
+    Connect(Tcp());
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked));
+    machine.wfp().RemoveForeignFilter(filter);
+}
+
 } // namespace
 } // namespace sim::net

@@ -25,6 +25,9 @@ namespace sim::test
 
 constexpr ULONG kTag = 'tseT';
 
+// With the address sanitizer the access itself ends the process, before the machine sees its traces.
+#define RULE_OR_SANITIZER(rule) "BUGCHECK " rule "|AddressSanitizer"
+
 inline MachineOptions Deterministic()
 {
     MachineOptions options;

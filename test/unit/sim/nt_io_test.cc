@@ -696,28 +696,38 @@ TEST(IoDeathTest, DoubleCompletionIsFound)
                  "BUGCHECK IRP_COMPLETED_TWICE: IoCompleteRequest was called for IRP_MJ_READ");
 }
 
+// Reads, and does something with the request when it is over.
+void MisuseCompletedRequest(const std::function<void(PIRP)> &misuse)
+{
+    TestMachine machine;
+    TestDriver driver;
+    nt::File *file;
+    PIRP kept = nullptr;
+    char buffer[8];
+
+    driver.dispatch[IRP_MJ_READ] = [&kept](PDEVICE_OBJECT, PIRP irp)
+    {
+        kept = irp;
+        return CompleteWith(irp, STATUS_SUCCESS);
+    };
+    driver.Load(*machine);
+    machine->io().Open(u"\\\\.\\Test", &file);
+    machine->io().Read(file, buffer, sizeof(buffer), nullptr, nullptr);
+    misuse(kept);
+    machine->io().Close(file);
+    machine->io().UnloadDriver(driver.object);
+}
+
 TEST(IoDeathTest, CompletionAfterTheRequestIsOverIsFound)
 {
-    EXPECT_DEATH(
-        {
-            TestMachine machine;
-            TestDriver driver;
-            nt::File *file;
-            PIRP kept = nullptr;
-            char buffer[8];
+    EXPECT_DEATH(MisuseCompletedRequest([](PIRP irp) { IoCompleteRequest(irp, IO_NO_INCREMENT); }),
+                 "BUGCHECK IRP_COMPLETED_TWICE");
+}
 
-            driver.dispatch[IRP_MJ_READ] = [&kept](PDEVICE_OBJECT, PIRP irp)
-            {
-                kept = irp;
-                return CompleteWith(irp, STATUS_SUCCESS);
-            };
-            driver.Load(*machine);
-            machine->io().Open(u"\\\\.\\Test", &file);
-            machine->io().Read(file, buffer, sizeof(buffer), nullptr, nullptr);
-            machine->io().WriteAndWait(file, "x", 1);
-            CompleteWith(kept, STATUS_SUCCESS);
-        },
-        "BUGCHECK IRP_COMPLETED_TWICE");
+TEST(IoDeathTest, WritingToARequestThatIsOverIsFound)
+{
+    EXPECT_DEATH(MisuseCompletedRequest([](PIRP irp) { irp->IoStatus.Information = 1; }),
+                 RULE_OR_SANITIZER("IRP_USED_AFTER_COMPLETION"));
 }
 
 TEST(IoDeathTest, CompletionWithACancelRoutineIsFound)

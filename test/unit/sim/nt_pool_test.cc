@@ -234,9 +234,6 @@ TEST(FaultInjectionTest, FailAllFailsUntilStopped)
     Free(block);
 }
 
-// With the address sanitizer the access itself ends the process, before the pool sees its traces.
-#define POOL_RULE_OR_SANITIZER(rule) "BUGCHECK " rule "|AddressSanitizer"
-
 TEST(PoolDeathTest, LeakEndsTheMachineWithItsTag)
 {
     EXPECT_DEATH(
@@ -326,7 +323,7 @@ TEST(PoolDeathTest, OverrunIsFoundAtFree)
             WriteAt(block, 21);
             Free(block);
         },
-        POOL_RULE_OR_SANITIZER("POOL_OVERRUN"));
+        RULE_OR_SANITIZER("POOL_OVERRUN"));
     EXPECT_DEATH(
         {
             TestMachine machine;
@@ -335,7 +332,7 @@ TEST(PoolDeathTest, OverrunIsFoundAtFree)
             WriteAt(block, 8192);
             machine->pool().CheckIntegrity();
         },
-        POOL_RULE_OR_SANITIZER("POOL_OVERRUN"));
+        RULE_OR_SANITIZER("POOL_OVERRUN"));
 }
 
 TEST(PoolDeathTest, UnderrunIsFoundAtFree)
@@ -348,7 +345,7 @@ TEST(PoolDeathTest, UnderrunIsFoundAtFree)
             WriteAt(block, -1);
             Free(block);
         },
-        POOL_RULE_OR_SANITIZER("POOL_UNDERRUN"));
+        RULE_OR_SANITIZER("POOL_UNDERRUN"));
 }
 
 TEST(PoolDeathTest, WriteAfterFreeIsFound)
@@ -362,7 +359,7 @@ TEST(PoolDeathTest, WriteAfterFreeIsFound)
             WriteAt(block, 3);
             machine->pool().CheckIntegrity();
         },
-        POOL_RULE_OR_SANITIZER("POOL_USE_AFTER_FREE"));
+        RULE_OR_SANITIZER("POOL_USE_AFTER_FREE"));
     EXPECT_DEATH(
         {
             TestMachine machine;
@@ -375,7 +372,7 @@ TEST(PoolDeathTest, WriteAfterFreeIsFound)
                 Free(Allocate(16));
             }
         },
-        POOL_RULE_OR_SANITIZER("POOL_USE_AFTER_FREE"));
+        RULE_OR_SANITIZER("POOL_USE_AFTER_FREE"));
 }
 
 TEST(PoolDeathTest, ZeroBytesAndZeroTagsAreFound)
