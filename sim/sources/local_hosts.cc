@@ -9,6 +9,7 @@ namespace
 {
 
 constexpr size_t kRouterAddresses = 8;
+constexpr uint16_t kLastWellKnownPort = 1023; // RFC 6335: the system ports
 
 bool IsHost(uint8_t family, const net::Address &address)
 {
@@ -57,14 +58,17 @@ void LocalHosts::Learn(const LinkFrame &frame, const net::IpPacketInfo &packet)
     const HostAddress destination(packet.family, packet.destination);
     const bool connects = packet.protocol == net::kProtocolTcp && packet.has_transport() &&
                           (packet.tcp_flags & (net::kTcpSyn | net::kTcpAck)) == net::kTcpSyn;
-    const bool begins =
+    const bool is_new_udp =
         packet.protocol == net::kProtocolUdp && packet.has_transport() && begun_.insert(ConversationKey(packet)).second;
+    // A capture may begin with the answer.
+    const bool is_answer =
+        packet.source_endpoint().port <= kLastWellKnownPort && packet.destination_endpoint().port > kLastWellKnownPort;
 
     const auto count = [&](Host *host, bool sends)
     {
         ++host->frames;
         host->connections += sends && connects ? 1 : 0;
-        host->datagrams += sends && begins ? 1 : 0;
+        host->datagrams += is_new_udp && sends != is_answer ? 1 : 0;
     };
 
     if (IsHost(packet.family, packet.source))

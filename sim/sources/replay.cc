@@ -108,7 +108,7 @@ class Replay::Session
     Session(Machine &machine, ReplayOptions options)
         : machine_(machine), core_(machine.net().core()), options_(std::move(options)), hosts_(options_.local)
     {
-        counts_->wake = [this] { machine_.scheduler().Wake(); };
+        counts_->wake = [&machine] { machine.scheduler().Wake(); };
     }
 
     void Run(const ReplayProgressCallback &progress);
@@ -672,7 +672,7 @@ bool Replay::Session::Await(const std::function<bool()> &done, SteadyClock::time
     return is_ready && done();
 }
 
-// Every packet gets its outcome, and every conversation its end.
+// Every packet gets its outcome, and every conversation its end. A stopped replay does not wait for what is still held.
 void Replay::Session::Finish()
 {
     const bool done =
@@ -692,12 +692,10 @@ void Replay::Session::Finish()
         }
         End(&entry.second);
     }
-    counts_->awaited.store(true);
-    while (counts_->open_flows.load() != 0)
+    if (done)
     {
-        machine_.scheduler().WaitUntil([this] { return counts_->open_flows.load() == 0; }, kWaitSlice);
+        Await([this] { return counts_->open_flows.load() == 0; }, SteadyClock::time_point::max());
     }
-    counts_->awaited.store(false);
     for (const auto &listener : listeners_)
     {
         core_.CloseListener(listener.second);

@@ -508,7 +508,11 @@ inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const F
 
     if (decision == Decision::kPermit)
     {
-        out->actionType = FWP_ACTION_PERMIT;
+        // Another product's hard block stands: a callout without the right may only veto.
+        if ((out->rights & FWPS_RIGHT_ACTION_WRITE) != 0)
+        {
+            out->actionType = FWP_ACTION_PERMIT;
+        }
         return;
     }
     out->actionType = FWP_ACTION_BLOCK;
