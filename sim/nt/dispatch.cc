@@ -206,9 +206,9 @@ bool IoState::MakeSystemBuffer(Request *request, uint32_t length)
     if (request->spec.in_length != 0)
     {
         if (request->spec.in_length != 0)
-    {
-        std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
-    }
+        {
+            std::memcpy(request->AssociatedIrp.SystemBuffer, request->spec.in, request->spec.in_length);
+        }
     }
     return true;
 }

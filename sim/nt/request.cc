@@ -29,22 +29,26 @@ bool IsFreedPattern(const void *part, size_t bytes)
 
 void PutToRest(Request *request)
 {
-    ForEachDriverPart(request, [](void *part, size_t bytes) {
-        std::memset(part, kFreedByte, bytes);
-        ForbidAccess(part, bytes);
-    });
+    ForEachDriverPart(request,
+                      [](void *part, size_t bytes)
+                      {
+                          std::memset(part, kFreedByte, bytes);
+                          ForbidAccess(part, bytes);
+                      });
 }
 
 void WakeFromRest(Request *request)
 {
-    ForEachDriverPart(request, [request](void *part, size_t bytes) {
-        AllowAccess(part, bytes);
-        if (!IsFreedPattern(part, bytes))
-        {
-            Bugcheck("IRP_USED_AFTER_COMPLETION", "%s request %p was written after it was completed",
-                     MajorFunctionName(request->spec.major), static_cast<void *>(request));
-        }
-    });
+    ForEachDriverPart(request,
+                      [request](void *part, size_t bytes)
+                      {
+                          AllowAccess(part, bytes);
+                          if (!IsFreedPattern(part, bytes))
+                          {
+                              Bugcheck("IRP_USED_AFTER_COMPLETION", "%s request %p was written after it was completed",
+                                       MajorFunctionName(request->spec.major), static_cast<void *>(request));
+                          }
+                      });
 }
 
 } // namespace

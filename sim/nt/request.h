@@ -52,8 +52,8 @@ struct Request : IRP
 class RequestPool
 {
   public:
-    // verifier: a request is filled with a pattern when it is over, and rests for a while before it is reused, so that a
-    // late use of it is found.
+    // verifier: a request is filled with a pattern when it is over, and rests for a while before it is reused, so that
+    // a late use of it is found.
     explicit RequestPool(bool verifier);
     ~RequestPool();
 

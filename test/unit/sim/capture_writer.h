@@ -15,7 +15,8 @@
 
 #include "net/ip_packet.h"
 
-namespace sim::sources {
+namespace sim::sources
+{
 
 using Bytes = std::vector<uint8_t>;
 

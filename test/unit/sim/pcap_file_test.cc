@@ -6,8 +6,10 @@
 
 #include "sources/pcap_file.h"
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 using testing::AllOf;
 using testing::HasSubstr;

@@ -4,8 +4,10 @@
 
 #include "sources/link_layer.h"
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 const Bytes kPacket = UdpPacket(V4(10, 0, 0, 1, 1), V4(10, 0, 0, 2, 2), {7});
 

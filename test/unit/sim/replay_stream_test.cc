@@ -6,8 +6,10 @@
 
 #include "sources/stream_assembly.h"
 
-namespace sim::sources {
-namespace {
+namespace sim::sources
+{
+namespace
+{
 
 class ReplayStream : public testing::Test
 {
@@ -19,9 +21,8 @@ class ReplayStream : public testing::Test
 
     StreamAssembly stream;
     std::string given;
-    const StreamAssembly::Sink sink = [this](const uint8_t *bytes, size_t length) {
-        given.append(reinterpret_cast<const char *>(bytes), length);
-    };
+    const StreamAssembly::Sink sink = [this](const uint8_t *bytes, size_t length)
+    { given.append(reinterpret_cast<const char *>(bytes), length); };
 };
 
 TEST_F(ReplayStream, InOrder)
