@@ -7,10 +7,10 @@
 #include "keys.h"
 #include "machine_fixture.h"
 #include "ordered_map_table.h"
-#include "sim/ndis/net_buffers.h"
-#include "sim/net/stack.h"
-#include "sim/nt/io_manager.h"
-#include "sim/wfp/engine.h"
+#include "ndis/net_buffers.h"
+#include "net/stack.h"
+#include "nt/io_manager.h"
+#include "wfp/engine.h"
 
 extern "C"
 {
@@ -181,6 +181,7 @@ class OrderedMapDriver
     NTSTATUS Register(PDRIVER_OBJECT driver)
     {
         static const GUID kCallout = {0x1f3a7c52, 0x8d1e, 0x4b63, {0x9a, 0x10, 0x5e, 0x44, 0x27, 0xc0, 0x3b, 0x71}};
+        static const GUID kSubLayer = {0x1f3a7c53, 0x8d1e, 0x4b63, {0x9a, 0x10, 0x5e, 0x44, 0x27, 0xc0, 0x3b, 0x71}};
         Check(IoCreateDevice(driver, 0, nullptr, FILE_DEVICE_NETWORK, 0, FALSE, &device_));
         FWPS_CALLOUT1 callout = {};
         callout.calloutKey = kCallout;
@@ -196,7 +197,13 @@ class OrderedMapDriver
         registered.displayData.name = const_cast<wchar_t *>(L"ordered map");
         registered.applicableLayer = FWPM_LAYER_OUTBOUND_IPPACKET_V4;
         Check(FwpmCalloutAdd0(engine_, &registered, nullptr, nullptr));
+        FWPM_SUBLAYER0 sub_layer = {};
+        sub_layer.subLayerKey = kSubLayer;
+        sub_layer.displayData.name = const_cast<wchar_t *>(L"ordered map");
+        sub_layer.weight = 0xFFFF;
+        Check(FwpmSubLayerAdd0(engine_, &sub_layer, nullptr));
         FWPM_FILTER0 filter = {};
+        filter.subLayerKey = kSubLayer;
         filter.displayData.name = const_cast<wchar_t *>(L"ordered map");
         filter.layerKey = FWPM_LAYER_OUTBOUND_IPPACKET_V4;
         filter.action.type = FWP_ACTION_CALLOUT_TERMINATING;

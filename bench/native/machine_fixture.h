@@ -1,6 +1,6 @@
 #pragma once
 
-#include "sim/machine.h"
+#include "machine.h"
 
 namespace bench
 {
