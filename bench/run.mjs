@@ -1,9 +1,11 @@
 // Runs every benchmark, each beside its peer, and prints one table: medians with their spread, the ratio, the goal.
+// `npm run bench -- native` and `npm run bench -- js` run one half.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
+import { provideTools } from '../scripts/testing/tools.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const run = (command, args, options = {}) =>
@@ -38,7 +40,7 @@ function nativeResults() {
 }
 
 function javaScriptResults() {
-  run('npx', ['node-gyp', 'rebuild', '--directory', 'bench/peer']);
+  run('node-gyp', ['rebuild', '--directory', 'bench/peer']); // on npm's own PATH
   return ['events', 'verdicts'].flatMap((name) => {
     const module = new URL(`js/${name}.mjs`, import.meta.url).href;
     const script = `const { results } = await import(${JSON.stringify(module)}); console.log(JSON.stringify(results));`;
@@ -74,7 +76,10 @@ function ratio({ better, samples, peerSamples }) {
   return `${digits.format(better === 'lower' ? theirs / ours : ours / theirs)} ×`;
 }
 
-const results = [...nativeResults(), ...javaScriptResults()];
+if (provideTools(['cmake', 'ninja', 'g++', 'make', 'benchmark']).size > 0) process.exit(1);
+const halves = { native: nativeResults, js: javaScriptResults };
+const chosen = process.argv[2] ? [process.argv[2]] : Object.keys(halves);
+const results = chosen.flatMap((half) => halves[half]());
 const missing = results.filter((row) => row.samples.length === 0 || row.peerSamples.length === 0);
 if (missing.length > 0) {
   throw new Error(`no samples for: ${missing.map((row) => row.name).join(', ')}`);

@@ -11,6 +11,7 @@ const tools = {
   ninja: { package: 'ninja-build' },
   gtest: { package: 'libgtest-dev', file: '/usr/include/gtest/gtest.h' },
   gmock: { package: 'libgmock-dev', file: '/usr/include/gmock/gmock.h' },
+  benchmark: { package: 'libbenchmark-dev', file: '/usr/include/benchmark/benchmark.h' },
   'x86_64-w64-mingw32-gcc': { package: 'mingw-w64' },
   'clang-format-19': { package: 'clang-format-19' },
   tshark: { package: 'tshark' },

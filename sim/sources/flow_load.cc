@@ -144,12 +144,20 @@ class FlowLoad::Batch
             return;
         }
 
-        const std::lock_guard<std::mutex> lock(mutex_);
+        // Once the slot is listed, the batch may end. WaitUntil looks at the list under the scheduler's own lock, so
+        // Wake must not be called under the list's.
+        Machine &machine = machine_;
+        bool enough;
 
-        decided_.push_back(slot);
-        if (decided_.size() == wanted_)
         {
-            machine_.scheduler().Wake();
+            const std::lock_guard<std::mutex> lock(mutex_);
+
+            decided_.push_back(slot);
+            enough = decided_.size() == wanted_;
+        }
+        if (enough)
+        {
+            machine.scheduler().Wake();
         }
     }
 

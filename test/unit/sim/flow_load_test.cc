@@ -1,0 +1,94 @@
+// Load: many flows from one thread, decided on another.
+
+#include "net_fixture.h"
+
+#include "sources/flow_load.h"
+
+#include <thread>
+
+namespace sim::sources
+{
+namespace
+{
+
+using net::Decision;
+using net::LayerKind;
+
+class FlowLoadTest : public net::NetTest
+{
+  protected:
+    FlowLoadTest() : NetTest({false, true, 2, true}) { Decide({LayerKind::kConnect}, Decision::kPend); }
+
+    FlowLoadResult RunWithDecider(const FlowLoadOptions &options)
+    {
+        std::atomic<bool> done{false};
+        std::thread decider(
+            [this, &done]
+            {
+                const Machine::Scope scope(machine);
+
+                while (!done)
+                {
+                    AllowAll();
+                }
+            });
+        const FlowLoadResult result = FlowLoad(machine, options).Run();
+
+        done = true;
+        decider.join();
+        return result;
+    }
+
+    static FlowLoadOptions Options(uint64_t connections, uint32_t in_flight)
+    {
+        FlowLoadOptions options;
+
+        options.connections = connections;
+        options.in_flight = in_flight;
+        return options;
+    }
+};
+
+TEST_F(FlowLoadTest, OneFlowAtATimeEachHasItsLatency)
+{
+    const FlowLoadResult result = RunWithDecider(Options(500, 1));
+
+    EXPECT_EQ(result.permitted, 500u);
+    EXPECT_EQ(result.latencies.size(), 500u);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_F(FlowLoadTest, ManyFlowsInTheAirAllHaveTheirOutcome)
+{
+    const FlowLoadResult result = RunWithDecider(Options(2000, 64));
+
+    EXPECT_EQ(result.permitted, 2000u);
+    EXPECT_TRUE(result.latencies.empty());
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_F(FlowLoadTest, StopGivesUpWhatIsUndecided)
+{
+    FlowLoad load(machine, Options(8, 4));
+    FlowLoadResult result;
+    std::thread runner(
+        [this, &load, &result]
+        {
+            const Machine::Scope scope(machine);
+
+            result = load.Run();
+        });
+
+    while (held_count() != 4)
+    {
+        std::this_thread::yield();
+    }
+    load.Stop();
+    runner.join();
+    EXPECT_EQ(result.permitted, 0u);
+    EXPECT_EQ(result.blocked + result.dropped, 4u);
+    AllowAll();
+}
+
+} // namespace
+} // namespace sim::sources
