@@ -203,6 +203,23 @@ static NTSTATUS WINAPI Read(PDEVICE_OBJECT device, PIRP irp)
     return STATUS_PENDING;
 }
 
+// Windows' I/O manager answers for every device what kind it is. Wine asks the driver; and Node.js opens nothing whose
+// kind it cannot learn.
+static NTSTATUS WINAPI QueryVolume(PDEVICE_OBJECT device, PIRP irp)
+{
+    PIO_STACK_LOCATION stack = IoGetCurrentIrpStackLocation(irp);
+    FILE_FS_DEVICE_INFORMATION *information = (FILE_FS_DEVICE_INFORMATION *)irp->AssociatedIrp.SystemBuffer;
+
+    if (stack->Parameters.QueryVolume.FsInformationClass != FileFsDeviceInformation ||
+        stack->Parameters.QueryVolume.Length < sizeof(*information))
+    {
+        return Complete(irp, STATUS_INVALID_PARAMETER, 0);
+    }
+    information->DeviceType = device->DeviceType;
+    information->Characteristics = device->Characteristics;
+    return Complete(irp, STATUS_SUCCESS, sizeof(*information));
+}
+
 static NTSTATUS WINAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_path)
 {
     UNICODE_STRING name;
@@ -217,6 +234,7 @@ static NTSTATUS WINAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_pat
     driver->MajorFunction[IRP_MJ_CLOSE] = Close;
     driver->MajorFunction[IRP_MJ_READ] = Read;
     driver->MajorFunction[IRP_MJ_WRITE] = Write;
+    driver->MajorFunction[IRP_MJ_QUERY_VOLUME_INFORMATION] = QueryVolume;
     status = IoCreateDevice(driver, 0, &name, FILE_DEVICE_UNKNOWN, 0, FALSE, &device);
     if (!NT_SUCCESS(status))
     {
