@@ -3,6 +3,7 @@
 
 #define IoCreateDevice              WineIoCreateDevice
 #define IoCreateSymbolicLink        WineIoCreateSymbolicLink
+#define IoDeleteSymbolicLink        WineIoDeleteSymbolicLink
 #define IoReleaseCancelSpinLock     WineIoReleaseCancelSpinLock
 #define IofCompleteRequest          WineIofCompleteRequest
 #define KeAcquireSpinLockRaiseToDpc WineKeAcquireSpinLockRaiseToDpc
@@ -242,15 +243,18 @@ static NTSTATUS WINAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_pat
     }
     device->Flags |= DO_BUFFERED_IO;
     device->Flags &= ~DO_DEVICE_INITIALIZING;
+
+    // In Wine a link outlives the process that made it.
+    IoDeleteSymbolicLink(&link);
     return IoCreateSymbolicLink(&link, &name);
 }
 
-int ControlDeviceCreate(void)
+int32_t ControlDeviceCreate(void)
 {
     UNICODE_STRING name;
 
     WaitingReads.Flink = &WaitingReads;
     WaitingReads.Blink = &WaitingReads;
     RtlInitUnicodeString(&name, L"\\Driver\\NetVerdictSimulation");
-    return NT_SUCCESS(WineIoCreateDriver(&name, Entry));
+    return WineIoCreateDriver(&name, Entry);
 }

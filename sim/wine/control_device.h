@@ -9,8 +9,8 @@ extern "C"
 {
 #endif
 
-    // Creates the device. False where Wine's kernel refuses.
-    int ControlDeviceCreate(void);
+    // Creates the device: an NTSTATUS.
+    int32_t ControlDeviceCreate(void);
 
     // Events have come, or the session has ended: reads that wait for it are completed. Any thread.
     void ControlDeviceNotify(void);

@@ -30,9 +30,10 @@ Simulation *MakeSimulation()
     // This process has no stderr.
     sim::SetBugcheckOutput(std::fopen(kLogFile, "a"));
     sim::wine::KeepModule();
-    if (!ControlDeviceCreate())
+    const int32_t status = ControlDeviceCreate();
+    if (status < 0)
     {
-        sim::Bugcheck("NO_CONTROL_DEVICE", "the device of the simulation could not be created");
+        sim::Bugcheck("NO_CONTROL_DEVICE", "the device of the simulation was refused: 0x%08x", status);
     }
     return simulation;
 }
