@@ -11,7 +11,7 @@ export default defineConfig({
         test: {
           name: 'netverdict',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**'],
+          exclude: ['test/package/**', 'test/wine/**'],
           ...limits,
         },
       },

@@ -36,6 +36,7 @@ Machine::~Machine()
         scheduler_->Stop();
     }
     net_.reset();
+    former_networks_.clear();
     wfp_.reset();
     net_buffers_.reset();
     io_.reset();
@@ -49,9 +50,14 @@ void Machine::Run()
     scheduler_->Run();
 }
 
-void Machine::BugcheckNoMachine()
+void Machine::RestartNetwork()
 {
-    Bugcheck("NO_MACHINE", "a kernel function was called on a thread that has no machine");
+    Scope scope(*this);
+
+    Run();
+    net_->End();
+    former_networks_.push_back(std::move(net_));
+    net_ = std::make_unique<net::Stack>(*this);
 }
 
 } // namespace sim

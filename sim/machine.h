@@ -8,8 +8,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "nt/bugcheck.h"
 #include "nt/thread_state.h"
 
 namespace sim
@@ -54,16 +54,12 @@ class Machine
     Machine(const Machine &) = delete;
     Machine &operator=(const Machine &) = delete;
 
-    // The calling thread's machine. Bugchecks when it has none.
+    // The calling thread's machine; for a thread that has none, OfForeignThread.
     static Machine &Current()
     {
         Machine *machine = nt::thread_state.machine;
 
-        if (machine == nullptr)
-        {
-            BugcheckNoMachine();
-        }
-        return *machine;
+        return machine == nullptr ? OfForeignThread() : *machine;
     }
 
     // Makes it the calling thread's machine. Nests.
@@ -95,8 +91,14 @@ class Machine
     // worker is idle.
     void Run();
 
+    // Another network stack in place of the present one, whose flows are forgotten; the filter engine and the driver
+    // stay. For the one thread that uses the network.
+    void RestartNetwork();
+
   private:
-    [[noreturn]] static void BugcheckNoMachine();
+    // The machine that a thread of somebody else's, such as a driver's under Wine, calls the kernel of. Bugchecks where
+    // there can be several machines.
+    static Machine &OfForeignThread();
 
     const MachineOptions options_;
     std::unique_ptr<nt::FaultInjection> faults_;
@@ -108,6 +110,7 @@ class Machine
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;
     std::unique_ptr<net::Stack> net_;
+    std::vector<std::unique_ptr<net::Stack>> former_networks_; // the driver may still hold packets of theirs
 };
 
 } // namespace sim

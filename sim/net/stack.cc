@@ -146,7 +146,15 @@ Stack::Stack(Machine &machine) : core_(std::make_shared<Core>(machine))
 
 Stack::~Stack()
 {
-    core_->End();
+    End();
+}
+
+void Stack::End()
+{
+    if (!core_->ended())
+    {
+        core_->End();
+    }
 }
 
 Core &Stack::core()

@@ -99,7 +99,10 @@ class Stack
 {
   public:
     explicit Stack(Machine &machine);
-    ~Stack(); // with flows alive: they are forgotten without further indications
+    ~Stack(); // ends
+
+    // Flows that are alive are forgotten, without further indications. Ending again does nothing.
+    void End();
 
     Stack(const Stack &) = delete;
     Stack &operator=(const Stack &) = delete;

@@ -1,19 +1,26 @@
 #include "nt/call_stack.h"
 
-#include <unwind.h>
-
 #if !defined(_WIN32)
 #include <dlfcn.h>
+#include <unwind.h>
 #endif
 
 #include <cstdio>
 #include <cstring>
+
+#if defined(_WIN32)
+// Of kernel32: Windows' own headers do not go with the simulated kernel's.
+extern "C" __declspec(dllimport) unsigned short RtlCaptureStackBackTrace(unsigned long skip, unsigned long count,
+                                                                         void **frames, unsigned long *hash);
+#endif
 
 namespace sim::nt
 {
 
 namespace
 {
+
+#if !defined(_WIN32)
 
 struct Walk
 {
@@ -48,15 +55,22 @@ std::string Format(const char *name, size_t offset)
     return text;
 }
 
+#endif
+
 } // namespace
 
 __attribute__((noinline)) CallStack CallStack::Capture(size_t skip)
 {
     CallStack stack;
+
+#if defined(_WIN32)
+    stack.count_ = RtlCaptureStackBackTrace(skip + 1, kMaximumFrames, stack.frames_.data(), nullptr);
+#else
     Walk walk{stack.frames_.data(), 0, skip + 1};
 
     _Unwind_Backtrace(VisitFrame, &walk);
     stack.count_ = walk.count;
+#endif
     return stack;
 }
 

@@ -2,7 +2,11 @@
 
 #include <ntddk.h>
 
+#if defined(_WIN32)
+#include <malloc.h>
+#else
 #include <sys/mman.h>
+#endif
 
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +14,7 @@
 
 #include "nt/pool.h"
 
-#if !defined(MAP_ANONYMOUS)
+#if !defined(_WIN32) && !defined(MAP_ANONYMOUS)
 #define MAP_ANONYMOUS MAP_ANON
 #endif
 
@@ -19,6 +23,36 @@ namespace sim::nt
 
 namespace
 {
+
+#if defined(_WIN32)
+
+void *AllocateAligned(size_t bytes, size_t alignment, bool zeroed)
+{
+    void *address = _aligned_malloc(bytes, alignment);
+
+    if (address != nullptr && zeroed)
+    {
+        std::memset(address, 0, bytes);
+    }
+    return address;
+}
+
+void *MapLargePages(size_t bytes)
+{
+    return AllocateAligned(bytes, Pool::kLargePage, true);
+}
+
+void *AllocatePages(size_t bytes, bool zeroed)
+{
+    return AllocateAligned(bytes, PAGE_SIZE, zeroed);
+}
+
+void FreePages(PoolPlacement, void *address, size_t)
+{
+    _aligned_free(address);
+}
+
+#else
 
 size_t RoundToPages(size_t bytes)
 {
@@ -70,6 +104,20 @@ void *AllocatePages(size_t bytes, bool zeroed)
     return address;
 }
 
+void FreePages(PoolPlacement placement, void *address, size_t bytes)
+{
+    if (placement == PoolPlacement::kLargePages)
+    {
+        munmap(address, RoundToPages(bytes));
+    }
+    else
+    {
+        std::free(address);
+    }
+}
+
+#endif
+
 } // namespace
 
 PoolPlacement PlacementFor(size_t bytes)
@@ -97,12 +145,12 @@ void *AllocatePoolMemory(PoolPlacement placement, size_t bytes, bool zeroed)
 
 void FreePoolMemory(PoolPlacement placement, void *address, size_t bytes)
 {
-    if (placement == PoolPlacement::kLargePages)
+    if (placement == PoolPlacement::kHeap)
     {
-        munmap(address, RoundToPages(bytes));
+        std::free(address);
         return;
     }
-    std::free(address);
+    FreePages(placement, address, bytes);
 }
 
 } // namespace sim::nt

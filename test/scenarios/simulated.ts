@@ -1,16 +1,16 @@
 /** A simulated computer for one test: its time stands still, and everything that the driver says is kept. */
 
 import { onTestFinished } from 'vitest';
-import {
-  createSimulator,
-  type ConnectionEvent,
-  type Device,
-  type EventType,
-  type NetVerdictEvent,
-  type Network,
-  type Clock,
-  type SimulatorOptions,
+import type {
+  ConnectionEvent,
+  Device,
+  EventType,
+  NetVerdictEvent,
+  Network,
+  Clock,
+  SimulatorOptions,
 } from '../../lib/index.js';
+import { startComputer } from './computer.js';
 
 type EventOf<T extends EventType> = Extract<NetVerdictEvent, { readonly type: T }>;
 
@@ -29,7 +29,7 @@ export class Simulated {
   }
 
   static async start(options: SimulatorOptions = {}): Promise<Simulated> {
-    const simulator = await createSimulator({ clock: 'virtual', ...options });
+    const simulator = await startComputer({ clock: 'virtual', ...options });
     onTestFinished(() => simulator.close());
     return new Simulated(simulator.device, simulator.network, simulator.clock);
   }

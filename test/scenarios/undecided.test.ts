@@ -1,10 +1,12 @@
 /** Without a verdict nothing passes, and nothing waits for ever. */
 
 import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Verdict, createSimulator, type Outcome } from '../../lib/index.js';
+import { Verdict, type Outcome } from '../../lib/index.js';
 import { ipPacket } from '../support/packets.js';
+import { startComputer } from './computer.js';
 import { Simulated } from './simulated.js';
 
 const remote = { address: '198.51.100.7', port: 443 };
@@ -99,7 +101,7 @@ test('a verdict for an id that nobody waits for is counted and logged, and decid
 });
 
 test('a full event queue loses no packet: each is decided by the fail policy, and the loss is counted', async () => {
-  await using simulator = await createSimulator({
+  await using simulator = await startComputer({
     failPolicy: 'closed',
     maxQueuedBytes: 64 * 1024,
     maxHeldPackets: 100_000,
@@ -140,7 +142,7 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
   );
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 20 }), async (steps) => {
-      const { device, network } = await createSimulator({ clock: 'virtual', failPolicy: 'closed' });
+      const { device, network } = await startComputer({ clock: 'virtual', failPolicy: 'closed' });
       try {
         const local = { address: '192.0.2.10', port: 50_000 };
         const flow = network.connect({ processId: 1, protocol: 'tcp', local, remote });
@@ -193,9 +195,9 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
 test('the replay of a capture with nobody deciding lets no connection through, and closing ends it', async () => {
   const capture = new URL('../../captures/host-traffic.pcap', import.meta.url);
   expect((await readFile(capture)).length).toBeGreaterThan(1_000_000);
-  const simulator = await createSimulator({ failPolicy: 'closed' });
+  const simulator = await startComputer({ failPolicy: 'closed' });
   const abort = new AbortController();
-  const replay = simulator.network.replay(capture.pathname, {
+  const replay = simulator.network.replay(fileURLToPath(capture), {
     local: ['10.77.0.2', 'fd77::2'],
     signal: abort.signal,
   });

@@ -33,6 +33,7 @@
 #define DECLSPEC_CACHEALIGN DECLSPEC_ALIGN(64)
 #define DECLSPEC_NORETURN   __attribute__((noreturn))
 #define DECLSPEC_NOINLINE   __attribute__((noinline))
+#undef UNALIGNED // mingw-w64's own headers have it too
 #define UNALIGNED
 #define CONST const
 

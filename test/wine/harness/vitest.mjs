@@ -1,0 +1,58 @@
+// What the tests import as 'vitest' under Wine: its own runner and assertions, without its server and transformer, whose
+// native parts are not built for Windows here.
+import * as chai from 'chai';
+import {
+  ASYMMETRIC_MATCHERS_OBJECT,
+  JestAsymmetricMatchers,
+  JestChaiExpect,
+  JestExtend,
+} from '@vitest/expect';
+
+export {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  it,
+  onTestFinished,
+  suite,
+  test,
+} from '@vitest/runner';
+
+const POLL_LIMIT_MS = 5000;
+const POLL_INTERVAL_MS = 20;
+
+chai.use(JestExtend);
+chai.use(JestChaiExpect);
+chai.use(JestAsymmetricMatchers);
+
+export const expect = Object.assign(
+  (value, message) => chai.expect(value, message),
+  chai.expect,
+  globalThis[ASYMMETRIC_MATCHERS_OBJECT],
+  { poll },
+);
+
+/** Asserts again and again, until it holds or the time is up. */
+function poll(read) {
+  const matchers = new Proxy(
+    {},
+    {
+      get:
+        (_target, matcher) =>
+        async (...expected) => {
+          const end = performance.now() + POLL_LIMIT_MS;
+          for (;;) {
+            try {
+              return expect(await read())[matcher](...expected);
+            } catch (error) {
+              if (performance.now() > end) throw error;
+              await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+            }
+          }
+        },
+    },
+  );
+  return matchers;
+}

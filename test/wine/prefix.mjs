@@ -1,0 +1,85 @@
+// A Wine prefix of our own: a Windows with the simulation's drivers in it, that ends with us.
+import { spawn, spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+
+const WINE = '/usr/lib/wine/wine64';
+const START_LIMIT_MS = 120_000;
+
+export class WinePrefix {
+  #path;
+  #env;
+  #keepAlive;
+
+  constructor(path) {
+    this.#path = path;
+    this.#env = {
+      ...process.env,
+      WINEPREFIX: path,
+      WINEARCH: 'win64',
+      WINEDEBUG: process.env.WINEDEBUG ?? '-all',
+      WINEDLLOVERRIDES: 'ndis.sys=n',
+      NETVERDICT_COMPUTER: 'wine',
+    };
+    delete this.#env.DISPLAY;
+  }
+
+  /** A folder of the prefix, below drive C. */
+  folder(...names) {
+    return join(this.#path, 'drive_c', ...names);
+  }
+
+  /** Makes the prefix anew. */
+  create() {
+    rmSync(this.#path, { recursive: true, force: true });
+    mkdirSync(this.#path, { recursive: true });
+    this.#must(spawnSync('wineboot', ['-i'], this.#options()), 'wineboot');
+    this.#must(spawnSync(WINE, ['winecfg', '-v', 'win10'], this.#options()), 'winecfg');
+  }
+
+  copyDriver(path, name) {
+    copyFileSync(path, this.folder('windows', 'system32', 'drivers', name));
+  }
+
+  /** Wine ends drivers soon after its last program: `program` is one that stays. */
+  keepAlive(program) {
+    this.#keepAlive = spawn(WINE, [program], { ...this.#options(), stdio: 'ignore' });
+  }
+
+  /** Runs a Windows program: `{code, output}`. Its output goes through a file, as Node.js refuses pipes there. */
+  run(program, args, limitMs = 60_000) {
+    const log = join(this.#path, 'output.txt');
+    const output = openSync(log, 'w');
+    const result = spawnSync(WINE, [program, ...args], {
+      ...this.#options(limitMs),
+      stdio: ['ignore', output, output],
+    });
+    closeSync(output);
+    return {
+      code: result.status ?? `${result.signal ?? result.error}`,
+      output: readFileSync(log, 'utf8'),
+    };
+  }
+
+  /** Ends everything that runs in the prefix. */
+  end() {
+    spawnSync('wineserver', ['-k'], this.#options());
+    spawnSync('wineserver', ['-w'], this.#options(20_000));
+    this.#keepAlive?.kill();
+  }
+
+  #options(timeout = START_LIMIT_MS) {
+    return { env: this.#env, timeout, killSignal: 'SIGKILL', encoding: 'utf8' };
+  }
+
+  #must(result, what) {
+    if (result.status !== 0) {
+      throw new Error(`${what} failed: ${result.error ?? ''}${result.stdout}${result.stderr}`);
+    }
+  }
+}
+
+/** A path of this computer's as Windows programs in Wine have it. */
+export function windowsPath(path) {
+  return `Z:${path.replaceAll('/', '\\')}`;
+}

@@ -1,0 +1,66 @@
+/** The simulation under Wine by itself: the driver is loaded, and nobody has attached to it. */
+
+import { onTestFinished, expect, test } from 'vitest';
+import { Network } from '../../lib/network.js';
+import { NetworkHandle } from '../../lib/network_handle.js';
+import { RemoteNetwork } from './remote_network.js';
+
+const remote = { address: '198.51.100.7', port: 443 };
+
+function start(): { readonly network: Network; readonly remoteNetwork: RemoteNetwork } {
+  const remoteNetwork = RemoteNetwork.open();
+  onTestFinished(() => {
+    remoteNetwork.close();
+  });
+  return { network: new Network(new NetworkHandle(remoteNetwork, () => false)), remoteNetwork };
+}
+
+test('the driver filters at 18 layers', () => {
+  expect(start().remoteNetwork.engine().layers).toBe(18);
+});
+
+test('without a client everything is let through', async () => {
+  const { network } = start();
+  const flow = network.connect({ processId: 1, protocol: 'tcp', remote });
+  expect(await flow.outcome).toBe('permitted');
+  expect(await flow.send(new Uint8Array(100))).toBe('permitted');
+  expect(await flow.receive(new Uint8Array(50))).toBe('permitted');
+  const counters = network.counters();
+  expect([counters.streamBytesSent, counters.streamBytesReceived, counters.flowsNow]).toEqual([
+    100, 50, 1,
+  ]);
+  flow.close();
+});
+
+test('a new network has seen nothing', () => {
+  const counters = start().network.counters();
+  expect([counters.offered, counters.flowsTotal]).toEqual([0, 0]);
+});
+
+test('packets are shown as they leave', async () => {
+  const { network } = start();
+  const seen: [string, number][] = [];
+  network.onWire((packet, direction) => seen.push([direction, packet.length]));
+  const payload = new Uint8Array(1000);
+  await network.connect({ processId: 1, protocol: 'udp', remote, payload }).outcome;
+  await expect.poll(() => seen).toEqual([['outbound', 1028]]);
+});
+
+test('a load is carried out', async () => {
+  const { network } = start();
+  const result = await network.load({ connections: 500, inFlight: 16 });
+  expect([result.permitted, result.blocked, result.dropped]).toEqual([500, 0, 0]);
+});
+
+test('a capture that is not there is refused', async () => {
+  await expect(start().network.replay('C:\\no-such.pcap')).rejects.toThrow('no-such.pcap');
+});
+
+test('a listener takes connections that arrive', async () => {
+  const { network } = start();
+  const local = { address: '192.0.2.10', port: 8080 };
+  const listener = network.listen({ processId: 5, protocol: 'tcp', local });
+  const flow = network.accept({ processId: 5, protocol: 'tcp', local });
+  expect(await flow.outcome).toBe('permitted');
+  listener.close();
+});

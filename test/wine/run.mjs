@@ -1,0 +1,184 @@
+// Tests the driver's binary under Wine: a prefix of its own with netverdict.sys over the simulation; a plain client of the
+// base protocol; the simulation by itself; and the scenarios, whose results are compared with the host's. Needs the
+// CMake preset sim-wine to be built. The last line is `N passed, N failed, N skipped`.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { WinePrefix, windowsPath } from './prefix.mjs';
+import { buildWindowsApp, provideNode } from './windows_app.mjs';
+
+const NODE_VERSION = '22.23.3';
+const PLAIN_SERVICE = 'PlainKext';
+const SERVICE = 'NetVerdict';
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const built = join(root, 'build/sim-wine');
+const work = join(root, 'build/wine');
+const app = join(work, 'app');
+const total = { passed: 0, failed: 0, skipped: 0 };
+
+function count(results) {
+  for (const { state } of results) total[state] += 1;
+}
+
+async function stage(name, action) {
+  const start = performance.now();
+  const note = await action();
+  console.log(
+    `${name} (${((performance.now() - start) / 1000).toFixed(1)} s)${note ? `: ${note}` : ''}`,
+  );
+}
+
+function summary(results) {
+  const of = (state) => results.filter((result) => result.state === state).length;
+  return `${of('passed')} passed, ${of('failed')} failed, ${of('skipped')} skipped`;
+}
+
+function check(name, holds, detail = '') {
+  total[holds ? 'passed' : 'failed'] += 1;
+  if (!holds) console.log(`✗ ${name}\n${detail}`);
+}
+
+function startService(prefix, name) {
+  const path = 'C:\\windows\\system32\\drivers\\netverdict.sys';
+  prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', path]);
+  prefix.run('sc', ['start', name]);
+  const { output } = prefix.run('sc', ['query', name]);
+  check(`${name} starts`, output.includes('RUNNING'), output);
+}
+
+function stopService(prefix, name) {
+  prefix.run('sc', ['stop', name]);
+  const { output } = prefix.run('sc', ['query', name]);
+  check(`${name} stops`, output.includes('STOPPED'), output);
+  prefix.run('sc', ['delete', name]);
+}
+
+function runBaseClient(prefix) {
+  const { code, output } = prefix.run(join(built, 'test/wine/base_client.exe'), [PLAIN_SERVICE]);
+  const lines = output.split(/\r?\n/);
+  const results = lines.flatMap((line) =>
+    /^(not )?ok /.test(line) ? [{ state: line.startsWith('ok') ? 'passed' : 'failed' }] : [],
+  );
+  count(results);
+  if (code !== 0) check('base_client', false, output);
+  return summary(results);
+}
+
+/** Runs test files in the Windows Node.js: their results. */
+function runTests(prefix, node, files, limitMs) {
+  const report = prefix.folder('report.json');
+  const paths = files.map((file) => windowsPath(join(app, file)));
+  const { code, output } = prefix.run(
+    node,
+    [windowsPath(join(app, 'test/wine/harness/run_tests.mjs')), 'C:\\report.json', ...paths],
+    limitMs,
+  );
+  const results = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : [];
+  count(results);
+  for (const { name, file, state, error } of results) {
+    if (state === 'failed') console.log(`✗ ${file} > ${name}\n${error}`);
+  }
+  if (code !== 0 && results.every(({ state }) => state !== 'failed')) {
+    check(`the run of ${files.join(', ')}`, false, `exit code ${code}\n${output}`);
+  }
+  return results;
+}
+
+/** The same tests on this computer's own simulator: name → state. */
+function runOnHost() {
+  const path = join(work, 'host.json');
+  spawnSync(
+    process.execPath,
+    [
+      join(root, 'node_modules/vitest/vitest.mjs'),
+      'run',
+      '--project=netverdict',
+      'test/scenarios',
+      '--reporter=json',
+      `--outputFile=${path}`,
+    ],
+    { cwd: root, stdio: 'ignore' },
+  );
+  const states = new Map();
+  for (const { name: file, assertionResults } of JSON.parse(readFileSync(path, 'utf8'))
+    .testResults) {
+    for (const { ancestorTitles, title, status } of assertionResults) {
+      const name = [file.replace(/^.*\//, ''), ...ancestorTitles.filter(Boolean), title].join(
+        ' > ',
+      );
+      states.set(name, status);
+    }
+  }
+  return states;
+}
+
+/** Prints, side by side, every test whose result differs, and what was left out with the reason. */
+async function compare(results) {
+  const host = runOnHost();
+  const { notUnderWine } = await import(join(app, 'test/wine/not_under_wine.js'));
+  const wine = new Map(results.map(({ file, name, state }) => [`${file} > ${name}`, state]));
+  let same = 0;
+  for (const name of new Set([...host.keys(), ...wine.keys()])) {
+    const [there, here] = [host.get(name) ?? 'absent', wine.get(name) ?? 'absent'];
+    const excluded = notUnderWine.find((entry) => name.endsWith(` > ${entry.test}`));
+    if (there === here) same += 1;
+    else if (excluded && here === 'skipped')
+      console.log(`  host ${there}, Wine -: ${name}: ${excluded.reason}`);
+    else
+      check(`the same on the host and under Wine: ${name}`, false, `host ${there}, Wine ${here}`);
+  }
+  return `${same} of ${host.size} tests have the same result on the host and under Wine`;
+}
+
+const prefix = new WinePrefix(join(work, 'prefix'));
+process.once('SIGINT', () => {
+  prefix.end();
+  process.exit(130);
+});
+try {
+  let hasAddon = false;
+  let node = '';
+  await stage('Wine prefix', () => prefix.create());
+  await stage('Drivers', () => {
+    prefix.copyDriver(join(built, 'kext/netverdict.sys'), 'netverdict.sys');
+    for (const name of ['fwpkclnt.sys', 'ndis.sys'])
+      prefix.copyDriver(join(built, 'sim/wine', name), name);
+    prefix.keepAlive(join(built, 'test/wine/keep_alive.exe'));
+  });
+  await stage('Service by another name', () => startService(prefix, PLAIN_SERVICE));
+  await stage('Base protocol client', () => runBaseClient(prefix));
+  await stage('Service stops', () => stopService(prefix, PLAIN_SERVICE));
+  await stage('Windows Node.js and the tests for it', () => {
+    node = provideNode(NODE_VERSION, join(work, `node-${NODE_VERSION}`));
+    hasAddon = buildWindowsApp(app);
+  });
+  await stage('Service', () => startService(prefix, SERVICE));
+  await stage('Simulation by itself', () =>
+    summary(runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
+  );
+  if (hasAddon) {
+    const files = readdirSync(join(app, 'test/scenarios'))
+      .filter((name) => name.endsWith('.test.js'))
+      .map((name) => `test/scenarios/${name}`);
+    let results = [];
+    await stage('Scenarios', () => {
+      results = runTests(prefix, node, files, 240_000);
+      return summary(results);
+    });
+    await stage('Compared with the host', () => compare(results));
+  } else {
+    console.log('Scenarios are left out: there is no prebuilds/win32-x64.');
+    total.skipped += 1;
+  }
+  await stage('Service stops', () => stopService(prefix, SERVICE));
+} finally {
+  await stage('Wine ends', () => prefix.end());
+}
+const log = prefix.folder('netverdict-simulation.log');
+if (existsSync(log) && readFileSync(log).length > 0) {
+  check('the simulation found no broken rule', false, readFileSync(log, 'utf8'));
+}
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed > 0 ? 1 : 0;

