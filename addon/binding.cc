@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "js_embedded_device.h"
+#include "js_service.h"
 
 namespace
 {
@@ -9,6 +10,9 @@ namespace
 Napi::Object Init(Napi::Env env, Napi::Object exports)
 {
     exports.Set("EmbeddedDevice", netverdict::JsEmbeddedDevice::Define(env));
+#ifdef _WIN32
+    exports.Set("service", netverdict::DefineService(env));
+#endif
     return exports;
 }
 
