@@ -47,7 +47,7 @@
 #define _Dispatch_type_(majorFunction)
 #endif
 
-#ifdef __MINGW32__
+#ifdef KEXT_MINGW_DDK
 // The WDK has these as inline functions; mingw-w64's DDK lacks them.
 EXTERN_C_START
 
