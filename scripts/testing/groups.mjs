@@ -90,6 +90,22 @@ async function vitest(project) {
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
+/** Builds the drivers and runs them under Wine; the last line that is printed tells the counts. */
+async function wine() {
+  const built = await untilFailure([
+    () => run('cmake', ['--preset', 'sim-wine']),
+    () => run('cmake', ['--build', '--preset', 'sim-wine', '--parallel', jobs]),
+  ]);
+  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
+  const result = await run(process.execPath, ['test/wine/run.mjs']);
+  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
+    result.output.trimEnd().split('\n').at(-1),
+  );
+  if (counts === null) return withExitCode({ passed: 0, failed: 1, skipped: 0 }, result);
+  const [passed, failed, skipped] = counts.slice(1).map(Number);
+  return withExitCode({ passed, failed, skipped }, result);
+}
+
 const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
 
 export const groups = {
@@ -125,10 +141,14 @@ export const groups = {
         () => run('cmake', ['--build', '--preset', 'kext-mingw', '--parallel', jobs]),
       ),
   },
+  wine: {
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-g++-posix', 'wine', 'wine64'],
+    run: wine,
+  },
 };
 
 /** Groups of one lane run one after another; the lanes run side by side. */
 export const lanes = [
   ['build', 'vitest', 'package', 'lint', 'docs'],
-  ['format', 'mingw', 'asan'],
+  ['format', 'mingw', 'wine', 'asan'],
 ];

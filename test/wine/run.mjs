@@ -2,7 +2,7 @@
 // base protocol; the simulation by itself; and the scenarios, whose results are compared with the host's. Needs the
 // CMake preset sim-wine to be built. The last line is `N passed, N failed, N skipped`.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WinePrefix, windowsPath } from './prefix.mjs';
@@ -16,6 +16,7 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const built = join(root, 'build/sim-wine');
 const work = join(root, 'build/wine');
 const app = join(work, 'app');
+const comparison = join(work, 'comparison.txt');
 const total = { passed: 0, failed: 0, skipped: 0 };
 
 function count(results) {
@@ -114,22 +115,25 @@ function runOnHost() {
   return states;
 }
 
-/** Prints, side by side, every test whose result differs, and what was left out with the reason. */
+/** Prints every test whose result differs, and what was left out with the reason; all are side by side in a file. */
 async function compare(results) {
   const host = runOnHost();
   const { notUnderWine } = await import(join(app, 'test/wine/not_under_wine.js'));
   const wine = new Map(results.map(({ file, name, state }) => [`${file} > ${name}`, state]));
+  const lines = [];
   let same = 0;
   for (const name of new Set([...host.keys(), ...wine.keys()])) {
     const [there, here] = [host.get(name) ?? 'absent', wine.get(name) ?? 'absent'];
     const excluded = notUnderWine.find((entry) => name.endsWith(` > ${entry.test}`));
+    lines.push(`host ${there.padEnd(8)} Wine ${here.padEnd(8)} ${name}`);
     if (there === here) same += 1;
     else if (excluded && here === 'skipped')
       console.log(`  host ${there}, Wine -: ${name}: ${excluded.reason}`);
     else
       check(`the same on the host and under Wine: ${name}`, false, `host ${there}, Wine ${here}`);
   }
-  return `${same} of ${host.size} tests have the same result on the host and under Wine`;
+  writeFileSync(comparison, `${lines.join('\n')}\n`);
+  return `${same} of ${host.size} tests have the same result on the host and under Wine (${comparison})`;
 }
 
 const prefix = new WinePrefix(join(work, 'prefix'));
@@ -162,6 +166,9 @@ try {
     const files = readdirSync(join(app, 'test/scenarios'))
       .filter((name) => name.endsWith('.test.js'))
       .map((name) => `test/scenarios/${name}`);
+    await stage('In real time', () =>
+      summary(runTests(prefix, node, ['test/wine/real_time.test.js'], 60_000)),
+    );
     let results = [];
     await stage('Scenarios', () => {
       results = runTests(prefix, node, files, 240_000);
