@@ -14,7 +14,15 @@ function sources(folder, extension) {
     .sort();
 }
 
-const simulator = ['addon/embedded', 'sim', 'sim/nt', 'sim/ndis', 'sim/wfp', 'sim/net', 'sim/sources'];
+const simulator = [
+  'addon/embedded',
+  'sim',
+  'sim/nt',
+  'sim/ndis',
+  'sim/wfp',
+  'sim/net',
+  'sim/sources',
+];
 const files =
   process.platform === 'win32'
     ? ['addon', 'addon/win32'].flatMap((folder) => sources(folder, '.cc'))

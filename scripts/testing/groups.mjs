@@ -95,6 +95,7 @@ async function wine() {
   const built = await untilFailure([
     () => run('cmake', ['--preset', 'sim-wine']),
     () => run('cmake', ['--build', '--preset', 'sim-wine', '--parallel', jobs]),
+    () => run('npm', ['run', 'prebuild', '--', 'win32-x64']),
   ]);
   if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
   const result = await run(process.execPath, ['test/wine/run.mjs']);
@@ -113,7 +114,7 @@ export const groups = {
     needs: ['make', 'g++'],
     run: () =>
       checks(
-        () => run('npm', ['run', 'build']),
+        () => run('npm', ['run', 'compile']),
         () => run('npm', ['run', 'build:addon']),
       ),
   },
