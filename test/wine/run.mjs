@@ -6,9 +6,10 @@ import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WinePrefix, windowsPath } from './prefix.mjs';
-import { buildWindowsApp, provideNode } from './windows_app.mjs';
+import { buildWindowsApp, installPackage, provideNode } from './windows_app.mjs';
 
 const NODE_VERSION = '22.23.3';
+const OLDER_NODE_VERSION = '20.20.2';
 const PLAIN_SERVICE = 'PlainKext';
 const SERVICE = 'NetVerdict';
 
@@ -85,6 +86,28 @@ function runTests(prefix, node, files, limitMs) {
     check(`the run of ${files.join(', ')}`, false, `exit code ${code}\n${output}`);
   }
   return results;
+}
+
+/** The packed package in an application's folder, tested through its public interface. */
+function testInstalled(prefix, node) {
+  const folder = installPackage(prefix.folder('app'));
+  const { code, output } = prefix.run(
+    node,
+    ['--test-reporter=tap', windowsPath(join(folder, 'package.test.mjs'))],
+    180_000,
+    { NETVERDICT_REMOTE_NETWORK: `file:///Z:${join(app, 'test/wine/remote_network.js')}` },
+  );
+  const results = output
+    .split(/\r?\n/)
+    .flatMap((line) =>
+      /^(not )?ok \d/.test(line) ? [{ state: line.startsWith('ok') ? 'passed' : 'failed' }] : [],
+    );
+  count(results);
+  if (code !== 0) console.log(output);
+  if (code !== 0 && results.every(({ state }) => state === 'passed')) {
+    check('the installed package', false, `exit code ${code}`);
+  }
+  return summary(results);
 }
 
 /** The same tests on this computer's own simulator: name → state. */
@@ -169,6 +192,10 @@ try {
     await stage('In real time', () =>
       summary(runTests(prefix, node, ['test/wine/real_time.test.js'], 60_000)),
     );
+    for (const version of [OLDER_NODE_VERSION, NODE_VERSION]) {
+      const program = provideNode(version, join(work, `node-${version}`));
+      await stage(`Installed package, Node.js ${version}`, () => testInstalled(prefix, program));
+    }
     let results = [];
     await stage('Scenarios', () => {
       results = runTests(prefix, node, files, 240_000);
