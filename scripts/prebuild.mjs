@@ -48,6 +48,7 @@ function prebuildWindows() {
   fill('win32-x64', {
     'netverdict.node': 'build/addon-mingw/addon/netverdict.node',
     'netverdict.sys': 'build/kext-mingw/kext/netverdict.sys',
+    'netverdict.inf': 'kext/netverdict.inf',
   });
 }
 
