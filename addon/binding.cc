@@ -1,10 +1,11 @@
-// The module: its classes, made anew for each environment (main thread, worker), and no state of its own.
+// The module: its classes and functions, made anew for each environment (main thread, worker), and no state of its own.
 #include <napi.h>
 
 #ifdef NETVERDICT_EMBEDDED
 #include "embedded/js_embedded_device.h"
 #endif
 #ifdef _WIN32
+#include "win32/js_service.h"
 #include "win32/js_windows_device.h"
 #endif
 
@@ -18,6 +19,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports)
 #endif
 #ifdef _WIN32
     exports.Set("WindowsDevice", netverdict::JsWindowsDevice::Define(env));
+    exports.Set("service", netverdict::DefineService(env));
 #endif
     return exports;
 }

@@ -18,7 +18,10 @@ export type ErrorCode =
   | 'ERR_NETVERDICT_UNSUPPORTED'
   | 'ERR_NETVERDICT_DRIVER_SHUTDOWN'
   | 'ERR_NETVERDICT_INVALID_ARGUMENT'
-  | 'ERR_NETVERDICT_DEVICE';
+  | 'ERR_NETVERDICT_DEVICE'
+  | 'ERR_NETVERDICT_SERVICE_STATE'
+  | 'ERR_NETVERDICT_DRIVER_REFUSED'
+  | 'ERR_NETVERDICT_TIMEOUT';
 
 function isBranded(value: unknown): value is { readonly code: unknown } {
   return typeof value === 'object' && value !== null && BRAND in value;
@@ -134,4 +137,25 @@ export class DeviceError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DEVICE';
   override readonly code = DeviceError.code;
+}
+
+/** The driver's service is not in the state that this needs: it exists already, does not run, is about to go. */
+export class ServiceStateError extends NetVerdictError {
+  /** The code of every error of this class. */
+  static readonly code = 'ERR_NETVERDICT_SERVICE_STATE';
+  override readonly code = ServiceStateError.code;
+}
+
+/** Windows does not load the driver: for its signature, by a policy, or as it is made for another processor. */
+export class DriverRefusedError extends NetVerdictError {
+  /** The code of every error of this class. */
+  static readonly code = 'ERR_NETVERDICT_DRIVER_REFUSED';
+  override readonly code = DriverRefusedError.code;
+}
+
+/** What was waited for did not happen in time. */
+export class TimeoutError extends NetVerdictError {
+  /** The code of every error of this class. */
+  static readonly code = 'ERR_NETVERDICT_TIMEOUT';
+  override readonly code = TimeoutError.code;
 }

@@ -29,11 +29,14 @@ export {
   BusyError,
   ClosedError,
   DeviceError,
+  DriverRefusedError,
   DriverShutdownError,
   InvalidArgumentError,
   NetVerdictError,
   NotFoundError,
   ProtocolError,
+  ServiceStateError,
+  TimeoutError,
   UnsupportedError,
   type ErrorCode,
 } from './errors.js';
@@ -80,5 +83,15 @@ export type {
   ReplayOptions,
   ReplayProgress,
 } from './network_options.js';
+export {
+  service,
+  type DriverService,
+  type InstallOptions,
+  type ServiceOptions,
+  type ServiceStartType,
+  type ServiceState,
+  type ServiceStatus,
+  type WaitOptions,
+} from './service.js';
 export { createSimulator, type Clock, type Simulator, type SimulatorOptions } from './simulator.js';
 export { Verdict, type RedirectTarget, type VerdictName } from './verdicts.js';

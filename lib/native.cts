@@ -171,8 +171,42 @@ export interface NativeNetwork {
 
 export type NativeEmbeddedDevice = NativeDevice & NativeNetwork;
 
+/** How a request to the service control manager ended. */
+export interface NativeServiceResult {
+  /** A Win32 error; 0 is success. */
+  readonly code: number;
+  /** The function of Windows that gave it. */
+  readonly call: string;
+}
+
+export interface NativeServiceStatus extends NativeServiceResult {
+  readonly state: number;
+  readonly exitCode: number;
+  readonly startType: number;
+  readonly path: string;
+}
+
+export interface NativeServiceConfig {
+  readonly name: string;
+  readonly displayName: string;
+  readonly path: string;
+  readonly startType: number;
+}
+
+/** The driver's service. No promise rejects; none waits for a state. */
+export interface NativeService {
+  install(config: NativeServiceConfig): Promise<NativeServiceResult>;
+  start(name: string): Promise<NativeServiceResult>;
+  stop(name: string): Promise<NativeServiceResult>;
+  remove(name: string): Promise<NativeServiceResult>;
+  query(name: string): Promise<NativeServiceStatus>;
+  /** Undefined where Windows does not say. */
+  isTestSigningOn(): boolean | undefined;
+}
+
 /** What the addon exports depends on the platform that it was built for. Constructors throw an Error with a `status`. */
 export interface Binding {
+  readonly service?: NativeService;
   readonly EmbeddedDevice?: new (
     options: EmbeddedOptions,
     onReadable: () => void,

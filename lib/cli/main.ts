@@ -5,12 +5,15 @@ import { Command, CommanderError } from 'commander';
 import { ExitCode, exitCodeOf, messageOf } from './failure.js';
 import { endQuietlyOnBrokenPipe } from './output.js';
 import { addDecodeCommand } from './decode.js';
+import { addDriverCommand } from './driver.js';
 import { addReplayCommand } from './replay.js';
 import { packageVersion } from './package_version.js';
 
 function createProgram(): Command {
   const program = new Command('netverdict')
-    .description('Decides over network connections, with the driver core running in this process.')
+    .description(
+      'Decides over network connections, with the driver core running in this process; installs the driver on Windows.',
+    )
     .version(packageVersion(), '--version', 'print the version')
     .helpOption('--help', 'print this help')
     .helpCommand(false)
@@ -23,6 +26,7 @@ function createProgram(): Command {
     });
   addReplayCommand(program);
   addDecodeCommand(program);
+  addDriverCommand(program);
   return program;
 }
 

@@ -14,6 +14,9 @@ const classes = [
   [errors.DriverShutdownError, 'ERR_NETVERDICT_DRIVER_SHUTDOWN'],
   [errors.InvalidArgumentError, 'ERR_NETVERDICT_INVALID_ARGUMENT'],
   [errors.DeviceError, 'ERR_NETVERDICT_DEVICE'],
+  [errors.ServiceStateError, 'ERR_NETVERDICT_SERVICE_STATE'],
+  [errors.DriverRefusedError, 'ERR_NETVERDICT_DRIVER_REFUSED'],
+  [errors.TimeoutError, 'ERR_NETVERDICT_TIMEOUT'],
 ] as const;
 
 /** What an error of another realm or of another copy of the package looks like. */

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { test } from 'node:test';
+import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
   open,
@@ -13,6 +13,8 @@ import {
   AccessDeniedError,
   InvalidArgumentError,
   NetVerdictError,
+  service,
+  ServiceStateError,
   Verdict,
 } from 'netverdict';
 import { connect, fileAppears, within, withNetwork } from './computer.mjs';
@@ -35,6 +37,32 @@ async function runHere(program, file, node = process.execPath) {
   await fileAppears(file);
   return child;
 }
+
+before(async () => {
+  assert.equal((await service.status()).state, 'not-installed');
+  await assert.rejects(service.start(), { code: 'ERR_NETVERDICT_NOT_FOUND' });
+  await service.install();
+  await service.start();
+});
+
+after(async () => {
+  await service.stop();
+  assert.equal((await service.status()).state, 'stopped');
+  await service.remove();
+  assert.equal((await service.status()).state, 'not-installed');
+});
+
+test('the service runs the driver of the package', async () => {
+  const { state, path, startType } = await service.status();
+  assert.equal(state, 'running');
+  assert.match(path, /prebuilds\\win32-x64\\netverdict\.sys$/);
+  assert.equal(startType, 'demand');
+});
+
+test('a service that is there is not installed again, one that runs is not started again', async () => {
+  await assert.rejects(service.install(), (error) => error instanceof ServiceStateError);
+  await assert.rejects(service.start(), (error) => error instanceof ServiceStateError);
+});
 
 test('a device that is not there is not found, with a hint', async () => {
   await assert.rejects(open({ path: String.raw`\\.\NoSuchDriver` }), {

@@ -1,0 +1,182 @@
+#include "service.h"
+
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+
+#include <winsvc.h>
+
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+namespace netverdict
+{
+
+namespace
+{
+
+struct CloseServiceHandleOnExit
+{
+    void operator()(SC_HANDLE handle) const { CloseServiceHandle(handle); }
+};
+
+using ServiceHandle = std::unique_ptr<std::remove_pointer_t<SC_HANDLE>, CloseServiceHandleOnExit>;
+
+ServiceResult Success()
+{
+    return {};
+}
+
+ServiceResult LastError(const char *call)
+{
+    return {GetLastError(), call};
+}
+
+ServiceResult OpenManager(DWORD access, ServiceHandle *manager)
+{
+    manager->reset(OpenSCManagerW(nullptr, nullptr, access));
+    return *manager ? Success() : LastError("OpenSCManagerW");
+}
+
+ServiceResult OpenByName(const std::wstring &name, DWORD access, ServiceHandle *service)
+{
+    ServiceHandle manager;
+    const ServiceResult result = OpenManager(SC_MANAGER_CONNECT, &manager);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    service->reset(OpenServiceW(manager.get(), name.c_str(), access));
+    return *service ? Success() : LastError("OpenServiceW");
+}
+
+ServiceResult QueryState(SC_HANDLE service, ServiceStatus *status)
+{
+    SERVICE_STATUS_PROCESS process = {};
+    DWORD needed = 0;
+    if (!QueryServiceStatusEx(service, SC_STATUS_PROCESS_INFO, reinterpret_cast<BYTE *>(&process), sizeof(process),
+                              &needed))
+    {
+        return LastError("QueryServiceStatusEx");
+    }
+    status->state = process.dwCurrentState;
+    status->exit_code = process.dwWin32ExitCode;
+    return Success();
+}
+
+ServiceResult QueryConfig(SC_HANDLE service, ServiceStatus *status)
+{
+    // The most that the function returns is 8 KiB; the structure in front of its strings wants alignment.
+    std::vector<std::max_align_t> buffer(8 * 1024 / sizeof(std::max_align_t));
+    auto *config = reinterpret_cast<QUERY_SERVICE_CONFIGW *>(buffer.data());
+    DWORD needed = 0;
+    if (!QueryServiceConfigW(service, config, static_cast<DWORD>(buffer.size() * sizeof(std::max_align_t)), &needed))
+    {
+        return LastError("QueryServiceConfigW");
+    }
+    status->start_type = config->dwStartType;
+    status->path = config->lpBinaryPathName != nullptr ? config->lpBinaryPathName : L"";
+    return Success();
+}
+
+} // namespace
+
+ServiceResult ServiceInstall(const ServiceConfig &config)
+{
+    // The manager would take a path to nothing, and only the start would fail.
+    if (GetFileAttributesW(config.path.c_str()) == INVALID_FILE_ATTRIBUTES)
+    {
+        return LastError("GetFileAttributesW");
+    }
+    ServiceHandle manager;
+    const ServiceResult result = OpenManager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE, &manager);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    const ServiceHandle service(CreateServiceW(
+        manager.get(), config.name.c_str(), config.display_name.c_str(), SERVICE_QUERY_STATUS, SERVICE_KERNEL_DRIVER,
+        config.start_type, SERVICE_ERROR_NORMAL, config.path.c_str(), nullptr, nullptr, nullptr, nullptr, nullptr));
+    return service ? Success() : LastError("CreateServiceW");
+}
+
+ServiceResult ServiceStart(const std::wstring &name)
+{
+    ServiceHandle service;
+    const ServiceResult result = OpenByName(name, SERVICE_START, &service);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    return StartServiceW(service.get(), 0, nullptr) ? Success() : LastError("StartServiceW");
+}
+
+ServiceResult ServiceStop(const std::wstring &name)
+{
+    ServiceHandle service;
+    const ServiceResult result = OpenByName(name, SERVICE_STOP, &service);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    SERVICE_STATUS status = {};
+    return ControlService(service.get(), SERVICE_CONTROL_STOP, &status) ? Success() : LastError("ControlService");
+}
+
+ServiceResult ServiceRemove(const std::wstring &name)
+{
+    ServiceHandle service;
+    const ServiceResult result = OpenByName(name, DELETE, &service);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    return DeleteService(service.get()) ? Success() : LastError("DeleteService");
+}
+
+ServiceResult ServiceQuery(const std::wstring &name, ServiceStatus *status)
+{
+    ServiceHandle service;
+    ServiceResult result = OpenByName(name, SERVICE_QUERY_STATUS | SERVICE_QUERY_CONFIG, &service);
+    if (result.code == ERROR_SUCCESS)
+    {
+        result = QueryState(service.get(), status);
+    }
+    if (result.code == ERROR_SUCCESS)
+    {
+        result = QueryConfig(service.get(), status);
+    }
+    return result;
+}
+
+std::optional<bool> IsTestSigningOn()
+{
+    // As NtQuerySystemInformation's documentation has them; the SDK's headers leave them out.
+    constexpr ULONG code_integrity_information = 103;
+    constexpr ULONG option_test_sign = 0x02;
+    struct CodeIntegrityInformation
+    {
+        ULONG length;
+        ULONG options;
+    };
+    using Query = LONG(NTAPI *)(ULONG, void *, ULONG, ULONG *);
+
+    const HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
+    const FARPROC address = ntdll != nullptr ? GetProcAddress(ntdll, "NtQuerySystemInformation") : nullptr;
+    if (address == nullptr)
+    {
+        return std::nullopt;
+    }
+    const auto query = reinterpret_cast<Query>(reinterpret_cast<void *>(address));
+    CodeIntegrityInformation information = {sizeof(information), 0};
+    if (query(code_integrity_information, &information, sizeof(information), nullptr) < 0)
+    {
+        return std::nullopt;
+    }
+    return (information.options & option_test_sign) != 0;
+}
+
+} // namespace netverdict

@@ -1,0 +1,150 @@
+/** The driver's service: requests to the service control manager, and waiting for what they bring about. @internal */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { TimeoutError } from './errors.js';
+import type { NativeService, NativeServiceConfig, NativeServiceResult } from './native.cjs';
+import type { ServiceStartType, ServiceState, ServiceStatus } from './service.js';
+import { Win32, serviceError } from './service_errors.js';
+
+const POLL_INTERVAL_MS = 20;
+
+/** SERVICE_STOPPED and so on. */
+const STATES: Readonly<Record<number, ServiceState>> = {
+  1: 'stopped',
+  2: 'start-pending',
+  3: 'stop-pending',
+  4: 'running',
+  5: 'continue-pending',
+  6: 'pause-pending',
+  7: 'paused',
+};
+
+/** SERVICE_BOOT_START and so on. */
+const START_TYPES = ['boot', 'system', 'auto', 'demand', 'disabled'] as const;
+
+export interface WaitLimit {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface ServiceConfig {
+  readonly name: string;
+  readonly displayName: string;
+  readonly path: string;
+  readonly startType: ServiceStartType;
+}
+
+/** What the public functions do, on arguments that have been checked. */
+export class ServiceControl {
+  readonly #native: NativeService;
+
+  constructor(native: NativeService) {
+    this.#native = native;
+  }
+
+  async install(config: ServiceConfig): Promise<void> {
+    const native: NativeServiceConfig = {
+      ...config,
+      startType: START_TYPES.indexOf(config.startType),
+    };
+    this.#require(await this.#native.install(native), `Installing the service ${config.name}`);
+  }
+
+  async start(name: string, limit: WaitLimit): Promise<void> {
+    const what = `Starting the service ${name}`;
+    await limited(limit, `${what}: the driver does not start`, async (signal) => {
+      this.#require(await this.#native.start(name), what);
+      await this.#until(name, signal, ({ state, exitCode = Win32.Success }) => {
+        if (state === 'stopped') {
+          this.#require({ code: exitCode || Win32.ServiceNotActive, call: 'DriverEntry' }, what);
+        }
+        return state === 'running';
+      });
+    });
+  }
+
+  async stop(name: string, limit: WaitLimit): Promise<void> {
+    await this.#stop(name, limit, `Stopping the service ${name}`);
+  }
+
+  /** Stops the service where it runs. */
+  async remove(name: string, limit: WaitLimit): Promise<void> {
+    const what = `Removing the service ${name}`;
+    const { state } = await this.status(name);
+    if (state !== 'stopped' && state !== 'not-installed') {
+      await this.#stop(name, limit, what);
+    }
+    await limited(limit, `${what}: it is marked for deletion, but in use`, async (signal) => {
+      this.#require(await this.#native.remove(name), what);
+      await this.#until(name, signal, (status) => status.state === 'not-installed');
+    });
+  }
+
+  async status(name: string): Promise<ServiceStatus> {
+    const status = await this.#native.query(name);
+    if (status.code === Win32.ServiceDoesNotExist) {
+      return { name, state: 'not-installed' };
+    }
+    this.#require(status, `Asking for the service ${name}`);
+    return {
+      name,
+      state: STATES[status.state] ?? 'stopped',
+      startType: START_TYPES[status.startType] ?? 'demand',
+      path: status.path.replace(/^\\\?\?\\/, ''),
+      exitCode: status.exitCode,
+    };
+  }
+
+  async #stop(name: string, limit: WaitLimit, what: string): Promise<void> {
+    await limited(limit, `${what}: the driver does not unload`, async (signal) => {
+      this.#require(await this.#native.stop(name), what);
+      await this.#until(name, signal, ({ state }) => state === 'stopped');
+    });
+  }
+
+  async #until(
+    name: string,
+    signal: AbortSignal,
+    isReached: (status: ServiceStatus) => boolean,
+  ): Promise<void> {
+    while (!isReached(await this.status(name))) {
+      await delay(POLL_INTERVAL_MS, undefined, { signal });
+    }
+  }
+
+  #require(result: NativeServiceResult, what: string): void {
+    if (result.code !== Win32.Success) {
+      throw serviceError(result, what, () => this.#native.isTestSigningOn());
+    }
+  }
+}
+
+/** Runs `work` until it ends, its time is over, or the caller aborts it; its own signal tells it of the latter two. */
+async function limited(
+  { timeoutMs, signal }: WaitLimit,
+  problem: string,
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  signal?.throwIfAborted();
+  const controller = new AbortController();
+  const timer = setTimeout(() => {
+    const hint =
+      'Close every program that has its device open, look into the System event log, or allow more time';
+    controller.abort(new TimeoutError(`${problem} within ${timeoutMs} ms. ${hint}.`));
+  }, timeoutMs);
+  const onAbort = (): void => {
+    controller.abort(signal?.reason);
+  };
+  signal?.addEventListener('abort', onAbort);
+  const ended = new Promise<never>((_, reject) => {
+    controller.signal.addEventListener('abort', () => {
+      reject(controller.signal.reason as Error);
+    });
+  });
+  try {
+    await Promise.race([work(controller.signal), ended]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+  }
+}

@@ -1,0 +1,222 @@
+import { describe, expect, it } from 'vitest';
+import {
+  AccessDeniedError,
+  DeviceError,
+  DriverRefusedError,
+  InvalidArgumentError,
+  NotFoundError,
+  ServiceStateError,
+  TimeoutError,
+  UnsupportedError,
+} from '../../lib/errors.js';
+import { service, type InstallOptions, type WaitOptions } from '../../lib/service.js';
+import { ServiceControl } from '../../lib/service_control.js';
+import { serviceError } from '../../lib/service_errors.js';
+import { Scm, ScriptedService } from './support/scripted_service.js';
+
+const NOT_INSTALLED = 1060;
+const patient = { timeoutMs: 10_000, signal: undefined };
+const hasty = { timeoutMs: 1, signal: undefined };
+
+function explain(code: number, testSigning?: boolean) {
+  return serviceError({ code, call: 'StartServiceW' }, 'Starting X', () => testSigning);
+}
+
+describe("the service control manager's errors", () => {
+  it.each([
+    [2, NotFoundError, /file is not there.*Check the path/],
+    [3, NotFoundError, /file is not there.*Check the path/],
+    [5, AccessDeniedError, /administrator/],
+    [87, InvalidArgumentError, /Check the name and the path/],
+    [123, InvalidArgumentError, /name/],
+    [126, DriverRefusedError, /Windows 10 version 1809/],
+    [127, DriverRefusedError, /Windows 10 version 1809/],
+    [183, ServiceStateError, /another driver.*another name/],
+    [193, DriverRefusedError, /processor architecture.*win32-arm64/],
+    [216, DriverRefusedError, /processor architecture.*win32-arm64/],
+    [577, DriverRefusedError, /signature.*bcdedit \/set testsigning on/],
+    [1051, ServiceStateError, /depend on it.*Stop those first/],
+    [1052, ServiceStateError, /try again/],
+    [1053, TimeoutError, /in time.*event log/],
+    [1056, ServiceStateError, /already running/],
+    [1058, ServiceStateError, /disabled.*sc config/],
+    [1060, NotFoundError, /not installed.*netverdict driver install/],
+    [1061, ServiceStateError, /try again/],
+    [1062, ServiceStateError, /not running.*start it/],
+    [1072, ServiceStateError, /marked for deletion.*Close programs/],
+    [1073, ServiceStateError, /already installed.*remove it first/],
+    [1078, ServiceStateError, /Choose another/],
+    [1114, DriverRefusedError, /Windows 10 version 1809/],
+    [1275, DriverRefusedError, /policy.*CodeIntegrity/],
+    [1450, DeviceError, /memory/],
+    [4551, DriverRefusedError, /policy.*CodeIntegrity/],
+    [31337, DeviceError, /net helpmsg 31337/],
+  ])('%i has a class and says what to do next', (code, Class, hint) => {
+    const error = explain(code);
+    expect(error).toBeInstanceOf(Class);
+    expect(error.message).toMatch(/^Starting X: /);
+    expect(error.message).toMatch(hint);
+  });
+
+  it('tell a refused signature with test-signing off from one with it on', () => {
+    expect(explain(577, false).message).toMatch(/Test-signing is off.*bcdedit/);
+    expect(explain(577, true).message).toMatch(/Test-signing is on.*certificate/);
+  });
+
+  it('have the number and the function as their cause', () => {
+    expect(explain(1275).cause).toMatchObject({ errno: 1275, syscall: 'StartServiceW' });
+  });
+});
+
+describe('service on a system without drivers of Windows', () => {
+  it
+    .runIf(process.platform !== 'win32')
+    .each(['install', 'start', 'stop', 'remove', 'status'] as const)(
+    '%s is refused, and what to do instead is said',
+    async (name) => {
+      const refused = service[name]();
+      await expect(refused).rejects.toBeInstanceOf(UnsupportedError);
+      await expect(refused).rejects.toThrow(/createSimulator\(\)/);
+    },
+  );
+});
+
+describe('the arguments of service', () => {
+  const invalidInstalls: [string, InstallOptions, RegExp][] = [
+    ['an empty name', { name: '' }, /service\.install: name/],
+    ['a name with a backslash', { name: 'a\\b' }, /name: must have no slash/],
+    ['a name with a slash', { name: 'a/b' }, /name: must have no slash/],
+    ['a name with a line feed', { name: 'a\n' }, /name: must have no slash/],
+    ['a name of 257 characters', { name: 'a'.repeat(257) }, /name/],
+    ['an empty path', { sysPath: '' }, /sysPath/],
+    ['a path on another computer', { sysPath: '\\\\server\\share\\x.sys' }, /sysPath.*disk/],
+    ['a device path', { sysPath: '\\\\.\\C:\\x.sys' }, /sysPath.*disk/],
+    ['a verbatim path', { sysPath: '\\\\?\\C:\\x.sys' }, /sysPath.*disk/],
+    ['a quoted path', { sysPath: '"C:\\x.sys"' }, /sysPath/],
+    ['an unknown start type', { startType: 'boot' as 'auto' }, /startType/],
+    ['an unknown option', { path: 'C:\\x.sys' } as InstallOptions, /path/],
+  ];
+  it.each(invalidInstalls)('refuse %s', async (_, options, message) => {
+    const refused = service.install(options);
+    await expect(refused).rejects.toBeInstanceOf(InvalidArgumentError);
+    await expect(refused).rejects.toThrow(message);
+  });
+
+  const invalidWaits: [string, WaitOptions][] = [
+    ['no time at all', { timeoutMs: 0 }],
+    ['more time than a timer has', { timeoutMs: 2 ** 31 }],
+    ['a signal that is none', { signal: {} as AbortSignal }],
+  ];
+  it.each(invalidWaits)('refuse %s', async (_, options) => {
+    await expect(service.start(options)).rejects.toBeInstanceOf(InvalidArgumentError);
+    await expect(service.stop(options)).rejects.toBeInstanceOf(InvalidArgumentError);
+    await expect(service.remove(options)).rejects.toBeInstanceOf(InvalidArgumentError);
+  });
+});
+
+describe('a driver service', () => {
+  it('is installed as it was asked for', async () => {
+    const native = new ScriptedService();
+    const path = 'C:\\x.sys';
+    await new ServiceControl(native).install({
+      name: 'X',
+      displayName: 'An X',
+      path,
+      startType: 'system',
+    });
+    expect(native.requests).toEqual([
+      ['install', { name: 'X', displayName: 'An X', path, startType: 1 }],
+    ]);
+  });
+
+  it('is reported with its file, its start type and its exit code', async () => {
+    const states = [{ state: Scm.Running, startType: 2, exitCode: 0 }];
+    expect(await new ServiceControl(new ScriptedService({ states })).status('X')).toEqual({
+      name: 'X',
+      state: 'running',
+      startType: 'auto',
+      path: 'C:\\drivers\\netverdict.sys',
+      exitCode: 0,
+    });
+  });
+
+  it('that there is not has a state too', async () => {
+    const control = new ServiceControl(new ScriptedService({ states: [NOT_INSTALLED] }));
+    expect(await control.status('X')).toEqual({ name: 'X', state: 'not-installed' });
+  });
+
+  it('has started when it runs, not when it was asked to', async () => {
+    const native = new ScriptedService({
+      states: [{ state: Scm.StartPending }, { state: Scm.StartPending }, { state: Scm.Running }],
+    });
+    const control = new ServiceControl(native);
+    await control.start('X', patient);
+    expect(await control.status('X')).toMatchObject({ state: 'running' });
+  });
+
+  it('that stops while it starts tells why', async () => {
+    const states = [{ state: Scm.StartPending }, { state: Scm.Stopped, exitCode: 1450 }];
+    const started = new ServiceControl(new ScriptedService({ states })).start('X', patient);
+    await expect(started).rejects.toMatchObject({ cause: { errno: 1450 } });
+  });
+
+  it('has stopped when its driver is gone', async () => {
+    const states = [{ state: Scm.StopPending }, { state: Scm.Stopped }];
+    const native = new ScriptedService({ states });
+    await new ServiceControl(native).stop('X', patient);
+    expect(native.requests).toEqual([['stop', 'X']]);
+  });
+
+  it('that runs is stopped before it is removed', async () => {
+    const states = [{ state: Scm.Running }, { state: Scm.Stopped }, NOT_INSTALLED];
+    const native = new ScriptedService({ states });
+    await new ServiceControl(native).remove('X', patient);
+    expect(native.requests).toEqual([
+      ['stop', 'X'],
+      ['remove', 'X'],
+    ]);
+  });
+
+  it('is removed when its name is free', async () => {
+    const states = [
+      { state: Scm.Stopped },
+      { state: Scm.Stopped },
+      { state: Scm.Stopped },
+      NOT_INSTALLED,
+    ];
+    const control = new ServiceControl(new ScriptedService({ states }));
+    await control.remove('X', patient);
+    expect(await control.status('X')).toMatchObject({ state: 'not-installed' });
+  });
+
+  it('that is in use still is a time-out of its removal', async () => {
+    const removed = new ServiceControl(new ScriptedService()).remove('X', hasty);
+    await expect(removed).rejects.toBeInstanceOf(TimeoutError);
+    await expect(removed).rejects.toThrow(/marked for deletion.*within 1 ms/);
+  });
+
+  it('that does not start in time is a time-out, even if Windows never answers', async () => {
+    const started = new ServiceControl(new ScriptedService({ hangs: true })).start('X', hasty);
+    await expect(started).rejects.toBeInstanceOf(TimeoutError);
+  });
+
+  it('is waited for until the signal is aborted', async () => {
+    const controller = new AbortController();
+    const states = [{ state: Scm.StopPending }];
+    const stopped = new ServiceControl(new ScriptedService({ states })).stop('X', {
+      ...patient,
+      signal: controller.signal,
+    });
+    const reason = new Error('enough');
+    controller.abort(reason);
+    await expect(stopped).rejects.toBe(reason);
+  });
+
+  it('is not asked for anything with a signal that is aborted already', async () => {
+    const native = new ScriptedService();
+    const reason = new Error('no need');
+    const limit = { ...patient, signal: AbortSignal.abort(reason) };
+    await expect(new ServiceControl(native).start('X', limit)).rejects.toBe(reason);
+    expect(native.requests).toEqual([]);
+  });
+});

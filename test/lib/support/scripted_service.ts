@@ -1,0 +1,71 @@
+import type {
+  NativeService,
+  NativeServiceResult,
+  NativeServiceStatus,
+} from '../../../lib/native.cjs';
+
+export const Scm = { Stopped: 1, StartPending: 2, StopPending: 3, Running: 4 } as const;
+
+const SUCCESS: NativeServiceResult = { code: 0, call: '' };
+
+/** What the service control manager answers, as a test says it. */
+export interface ServiceScript {
+  /** The result of every request but a query. */
+  readonly result?: NativeServiceResult;
+  /** What queries find, one after another; the last one stays. A number is an error. */
+  readonly states?: readonly (Partial<NativeServiceStatus> | number)[];
+  readonly testSigning?: boolean;
+  /** Requests that never end. */
+  readonly hangs?: boolean;
+}
+
+/** The service control manager is on no other system than Windows: this one plays a script, and remembers the requests. */
+export class ScriptedService implements NativeService {
+  readonly requests: unknown[][] = [];
+  readonly #script: ServiceScript;
+  readonly #states: (Partial<NativeServiceStatus> | number)[];
+
+  constructor(script: ServiceScript = {}) {
+    this.#script = script;
+    this.#states = [...(script.states ?? [{ state: Scm.Stopped }])];
+  }
+
+  install(...args: unknown[]) {
+    return this.#request('install', args);
+  }
+
+  start(...args: unknown[]) {
+    return this.#request('start', args);
+  }
+
+  stop(...args: unknown[]) {
+    return this.#request('stop', args);
+  }
+
+  remove(...args: unknown[]) {
+    return this.#request('remove', args);
+  }
+
+  query(): Promise<NativeServiceStatus> {
+    const next = this.#states.length > 1 ? this.#states.shift()! : this.#states[0]!;
+    const found = typeof next === 'number' ? { code: next, call: 'OpenServiceW' } : next;
+    return Promise.resolve({
+      ...SUCCESS,
+      state: 0,
+      exitCode: 0,
+      startType: 3,
+      path: '\\??\\C:\\drivers\\netverdict.sys',
+      ...found,
+    });
+  }
+
+  isTestSigningOn() {
+    return this.#script.testSigning;
+  }
+
+  #request(name: string, args: unknown[]): Promise<NativeServiceResult> {
+    this.requests.push([name, ...args]);
+    if (this.#script.hangs === true) return new Promise(() => undefined);
+    return Promise.resolve(this.#script.result ?? SUCCESS);
+  }
+}
