@@ -11,13 +11,17 @@ export default defineConfig({
         test: {
           name: 'netverdict',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**', 'test/wine/**'],
+          exclude: ['test/package/**', 'test/wine/**', 'test/windows/**'],
           ...limits,
         },
       },
       {
         extends: true,
         test: { name: 'package', include: ['test/package/*.test.ts'], ...limits },
+      },
+      {
+        extends: true,
+        test: { name: 'windows', include: ['test/windows/*.test.ts'], ...limits },
       },
     ],
   },

@@ -1,16 +1,24 @@
-// The module: one class, made anew for each environment (main thread, worker), and no state of its own.
+// The module: its classes and functions, made anew for each environment (main thread, worker), and no state of its own.
 #include <napi.h>
 
-#include "js_embedded_device.h"
-#include "js_service.h"
+#ifdef NETVERDICT_EMBEDDED
+#include "embedded/js_embedded_device.h"
+#endif
+#ifdef _WIN32
+#include "win32/js_service.h"
+#include "win32/js_windows_device.h"
+#endif
 
 namespace
 {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports)
 {
+#ifdef NETVERDICT_EMBEDDED
     exports.Set("EmbeddedDevice", netverdict::JsEmbeddedDevice::Define(env));
+#endif
 #ifdef _WIN32
+    exports.Set("WindowsDevice", netverdict::JsWindowsDevice::Define(env));
     exports.Set("service", netverdict::DefineService(env));
 #endif
     return exports;

@@ -31,12 +31,12 @@
 #endif
 
 // Code that runs in DriverEntry alone: Windows frees its section afterwards.
-#if !defined(_KERNEL_MODE)
-#define PLATFORM_INIT
-#elif defined(_MSC_VER)
+#if defined(_KERNEL_MODE)
 #define PLATFORM_INIT __declspec(code_seg("INIT"))
-#else
+#elif defined(KEXT_MINGW_DDK)
 #define PLATFORM_INIT __attribute__((section("INIT")))
+#else
+#define PLATFORM_INIT
 #endif
 
 // Shared counters and locks are padded to this, so that two processors do not fight over one line.
@@ -56,7 +56,7 @@
 #define _Dispatch_type_(majorFunction)
 #endif
 
-#ifdef __MINGW32__
+#ifdef KEXT_MINGW_DDK
 // The WDK has these as inline functions; mingw-w64's DDK lacks them.
 EXTERN_C_START
 

@@ -1,8 +1,9 @@
 /** The driver's core in this process: loading it, and a device on it. @internal */
 
+import { requireBinding } from './binding.js';
 import { Device } from './device.js';
 import { UnsupportedError } from './errors.js';
-import { loadBinding, type Binding, type NativeEmbeddedDevice } from './native.cjs';
+import type { NativeEmbeddedDevice } from './native.cjs';
 import { embeddedOptions, type ResolvedOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
 
@@ -16,6 +17,12 @@ export async function openEmbedded(
   machine: { readonly virtualClock: boolean; readonly verifier: boolean },
 ): Promise<EmbeddedMachine> {
   const { EmbeddedDevice } = requireBinding();
+  if (EmbeddedDevice === undefined) {
+    throw new UnsupportedError(
+      'This build of the addon has no embedded device: it was compiled on this Windows computer. ' +
+        'Use the prebuilt addon of the package: reinstall netverdict without --build-from-source.',
+    );
+  }
   const anchor = new ReadableAnchor();
   const native = new EmbeddedDevice(embeddedOptions(options, machine), anchor.onReadable);
   try {
@@ -23,17 +30,5 @@ export async function openEmbedded(
   } catch (error) {
     await native.close();
     throw error;
-  }
-}
-
-function requireBinding(): Binding {
-  try {
-    return loadBinding();
-  } catch (cause) {
-    throw new UnsupportedError(
-      `The native part of netverdict cannot be loaded on ${process.platform}-${process.arch}. ` +
-        "Run 'npm rebuild netverdict' (it needs a C++ compiler and Python), and see the cause for the reason.",
-      { cause },
-    );
   }
 }

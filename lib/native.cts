@@ -4,12 +4,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import nodeGypBuild from 'node-gyp-build';
 
-export interface EmbeddedOptions {
-  readonly virtualClock: boolean;
-  readonly verifier: boolean;
+export interface PumpOptions {
   readonly readBuffers: number;
   readonly readBufferSize: number;
   readonly highWaterMark: number;
+}
+
+export interface EmbeddedOptions extends PumpOptions {
+  readonly virtualClock: boolean;
+  readonly verifier: boolean;
+}
+
+export interface WindowsOptions extends PumpOptions {
+  readonly path: string;
 }
 
 export interface ReadEnd {
@@ -197,13 +204,14 @@ export interface NativeService {
   isTestSigningOn(): boolean | undefined;
 }
 
+/** What the addon exports depends on the platform that it was built for. Constructors throw an Error with a `status`. */
 export interface Binding {
-  /** On Windows alone. */
   readonly service?: NativeService;
-  readonly EmbeddedDevice: new (
+  readonly EmbeddedDevice?: new (
     options: EmbeddedOptions,
     onReadable: () => void,
   ) => NativeEmbeddedDevice;
+  readonly WindowsDevice?: new (options: WindowsOptions, onReadable: () => void) => NativeDevice;
 }
 
 /**

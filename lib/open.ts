@@ -2,8 +2,8 @@
 
 import type { Device } from './device.js';
 import { openEmbedded } from './embedded.js';
-import { UnsupportedError } from './errors.js';
 import { resolveOptions, type OpenOptions } from './options.js';
+import { openWindows } from './windows.js';
 
 /**
  * Opens the driver's device and tells it the driver options.
@@ -27,10 +27,7 @@ export async function open(options: OpenOptions = {}): Promise<Device> {
   const resolved = resolveOptions(options);
   resolved.signal?.throwIfAborted();
   if (resolved.backend === 'windows') {
-    throw new UnsupportedError(
-      'This version has no Windows backend yet. ' +
-        "Open with { backend: 'embedded' }, or call createSimulator(), to run the driver's core in this process.",
-    );
+    return openWindows(resolved);
   }
   const { device } = await openEmbedded(resolved, { virtualClock: false, verifier: false });
   return device;

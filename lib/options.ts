@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
 import { severityNumber, type LogSeverity } from './events.js';
-import type { EmbeddedOptions } from './native.cjs';
+import type { EmbeddedOptions, WindowsOptions } from './native.cjs';
 import { Verdict } from './verdicts.js';
 import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from './wire.js';
 
@@ -75,6 +75,9 @@ const TIMEOUT_VERDICTS: readonly number[] = [
   Verdict.PermanentDrop,
 ];
 
+/** One name in the device namespace: no other namespace, no way out of it, no drive. */
+const DEVICE_PATH = /^\\\\\.\\[A-Za-z0-9_-]{1,128}$/;
+
 const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;
 
 const redirectPortSchema = z.int().min(1).max(0xffff);
@@ -119,7 +122,7 @@ const openSchema = z.strictObject({
   backend: z.enum(['windows', 'embedded']).optional(),
   path: z
     .string()
-    .min(1)
+    .regex(DEVICE_PATH, String.raw`must be \\.\ and the device's name: letters, digits, _ and -`)
     .default(String.raw`\\.\NetVerdict`),
   signal: signalSchema.optional(),
 });
@@ -153,6 +156,12 @@ export function embeddedOptions(
 ): EmbeddedOptions {
   const { readBuffers, readBufferSize, highWaterMark } = options;
   return { ...machine, readBuffers, readBufferSize, highWaterMark };
+}
+
+/** @internal What the addon's Windows device is told. */
+export function windowsOptions(options: ResolvedOptions): WindowsOptions {
+  const { path, readBuffers, readBufferSize, highWaterMark } = options;
+  return { path, readBuffers, readBufferSize, highWaterMark };
 }
 
 /** @internal The body of a SetOptions request. */

@@ -4,7 +4,7 @@ import { join, win32 } from 'node:path';
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
 import { UnsupportedError } from './errors.js';
-import { loadBinding } from './native.cjs';
+import { requireBinding } from './binding.js';
 import { ServiceControl } from './service_control.js';
 
 /** What a service does; `'not-installed'` where there is none of the name. */
@@ -110,7 +110,7 @@ function requireControl(): ServiceControl {
         "Call createSimulator(), or open({ backend: 'embedded' }), to run the driver's core in this process.",
     );
   }
-  const { service: native } = loadBinding();
+  const { service: native } = requireBinding();
   if (native === undefined) {
     throw new UnsupportedError(
       "The native part of netverdict is older than its library. Run 'npm rebuild netverdict'.",

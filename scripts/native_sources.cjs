@@ -1,4 +1,5 @@
-// Names the sources of the native addon: its own, the driver's core, and the simulated kernel that the core runs on.
+// Names the sources of the native addon. On Windows: its own, as Microsoft's compiler does not take the simulated kernel.
+// Elsewhere also the driver's core, and the simulated kernel that the core runs on.
 'use strict';
 
 const { readdirSync } = require('node:fs');
@@ -13,6 +14,20 @@ function sources(folder, extension) {
     .sort();
 }
 
-const folders = ['addon', 'sim', 'sim/nt', 'sim/ndis', 'sim/wfp', 'sim/net', 'sim/sources'];
-const files = [...folders.flatMap((folder) => sources(folder, '.cc')), ...sources('kext', '.c')];
+const simulator = [
+  'addon/embedded',
+  'sim',
+  'sim/nt',
+  'sim/ndis',
+  'sim/wfp',
+  'sim/net',
+  'sim/sources',
+];
+const files =
+  process.platform === 'win32'
+    ? ['addon', 'addon/win32'].flatMap((folder) => sources(folder, '.cc'))
+    : [
+        ...['addon', ...simulator].flatMap((folder) => sources(folder, '.cc')),
+        ...sources('kext', '.c'),
+      ];
 console.log(files.join('\n'));

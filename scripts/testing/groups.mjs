@@ -17,11 +17,6 @@ async function checks(...commands) {
   };
 }
 
-/** Runs commands until one fails: together they are one check. */
-async function steps(...commands) {
-  return checks(() => untilFailure(commands));
-}
-
 async function untilFailure(commands) {
   let output = '';
   for (const command of commands) {
@@ -90,6 +85,33 @@ async function vitest(project) {
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
+/** Builds the drivers and runs them under Wine; the last line that is printed tells the counts. */
+async function wine() {
+  const built = await untilFailure([
+    () => run('cmake', ['--preset', 'sim-wine']),
+    () => run('cmake', ['--build', '--preset', 'sim-wine', '--parallel', jobs]),
+    () => run('npm', ['run', 'prebuild', '--', 'win32-x64']),
+  ]);
+  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
+  const result = await run(process.execPath, ['test/wine/run.mjs']);
+  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
+    result.output.trimEnd().split('\n').at(-1),
+  );
+  if (counts === null) return withExitCode({ passed: 0, failed: 1, skipped: 0 }, result);
+  const [passed, failed, skipped] = counts.slice(1).map(Number);
+  return withExitCode({ passed, failed, skipped }, result);
+}
+
+/** Builds the driver's binary and looks at what Windows asks of it. */
+async function mingw() {
+  const built = await untilFailure([
+    () => run('cmake', ['--preset', 'kext-mingw']),
+    () => run('cmake', ['--build', '--preset', 'kext-mingw', '--parallel', jobs]),
+  ]);
+  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
+  return vitest('windows');
+}
+
 const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
 
 export const groups = {
@@ -97,7 +119,7 @@ export const groups = {
     needs: ['make', 'g++'],
     run: () =>
       checks(
-        () => run('npm', ['run', 'build']),
+        () => run('npm', ['run', 'compile']),
         () => run('npm', ['run', 'build:addon']),
       ),
   },
@@ -119,16 +141,16 @@ export const groups = {
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
   mingw: {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc'],
-    run: () =>
-      steps(
-        () => run('cmake', ['--preset', 'kext-mingw']),
-        () => run('cmake', ['--build', '--preset', 'kext-mingw', '--parallel', jobs]),
-      ),
+    run: mingw,
+  },
+  wine: {
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-g++-posix', 'wine', 'wine64'],
+    run: wine,
   },
 };
 
 /** Groups of one lane run one after another; the lanes run side by side. */
 export const lanes = [
   ['build', 'vitest', 'package', 'lint', 'docs'],
-  ['format', 'mingw', 'asan'],
+  ['format', 'mingw', 'wine', 'asan'],
 ];

@@ -57,7 +57,7 @@ FORCEINLINE bool operator!=(const GUID &Left, const GUID &Right)
 #define HOST_DEFINED_ONCE weak
 #endif
 #define DEFINE_GUID(name, l, w1, w2, b1, b2, b3, b4, b5, b6, b7, b8)                                                   \
-    EXTERN_C const GUID name __attribute__((HOST_DEFINED_ONCE));                                                                    \
+    EXTERN_C const GUID name __attribute__((HOST_DEFINED_ONCE));                                                       \
     EXTERN_C_START const GUID name = {l, w1, w2, {b1, b2, b3, b4, b5, b6, b7, b8}};                                    \
     EXTERN_C_END
 #else

@@ -24,6 +24,7 @@ NTSTATUS WINAPI WineIoCreateDriver(UNICODE_STRING *name, PDRIVER_INITIALIZE entr
 typedef struct _HANDLE_STATE
 {
     BOOLEAN GivesEvents;
+    UINT64 Session; // whose events
     UINT8 *Response;
     SIZE_T ResponseLength;
 } HANDLE_STATE;
@@ -78,6 +79,7 @@ static NTSTATUS WINAPI Write(PDEVICE_OBJECT device, PIRP irp)
     if (request[0] == kControlEvents)
     {
         state->GivesEvents = TRUE;
+        state->Session = ControlSession();
         return Complete(irp, STATUS_SUCCESS, length);
     }
     if (!ControlExecute(state, request, length, &state->Response, &state->ResponseLength))
@@ -117,8 +119,8 @@ static void WINAPI CancelRead(PDEVICE_OBJECT device, PIRP irp)
     Complete(irp, STATUS_CANCELLED, 0);
 }
 
-// The oldest waiting read, if it has not been cancelled meanwhile.
-static PIRP TakeWaitingRead(void)
+// The oldest read that need not wait any more and has not been cancelled meanwhile.
+static PIRP TakeReadableRead(void)
 {
     PIRP taken = NULL;
     KIRQL irql;
@@ -128,7 +130,7 @@ static PIRP TakeWaitingRead(void)
     {
         PIRP irp = CONTAINING_RECORD(entry, IRP, Tail.Overlay.ListEntry);
 
-        if (IoSetCancelRoutine(irp, NULL) != NULL)
+        if (ControlIsReadable(StateOf(irp)->Session) && IoSetCancelRoutine(irp, NULL) != NULL)
         {
             RemoveEntryList(entry);
             taken = irp;
@@ -160,7 +162,7 @@ static void AddWaitingRead(PIRP irp)
 
 static BOOLEAN ReadEvents(PIRP irp)
 {
-    INT64 taken = ControlTakeEvents((UINT8 *)irp->AssociatedIrp.SystemBuffer,
+    INT64 taken = ControlTakeEvents(StateOf(irp)->Session, (UINT8 *)irp->AssociatedIrp.SystemBuffer,
                                     IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length);
 
     if (taken == 0)
@@ -176,7 +178,7 @@ void ControlDeviceNotify(void)
     PIRP irp;
 
     // Another thread may have taken the events; and new ones may have come while this one had the request.
-    while (ControlIsReadable() && (irp = TakeWaitingRead()) != NULL)
+    while ((irp = TakeReadableRead()) != NULL)
     {
         if (!ReadEvents(irp))
         {

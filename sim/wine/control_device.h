@@ -21,11 +21,14 @@ extern "C"
     int ControlExecute(const void *owner, const uint8_t *request, size_t length, uint8_t **response,
                        size_t *response_length);
 
-    // Whether a read of events would give something: events, or the session's end.
-    int ControlIsReadable(void);
+    // The session that a handle which asks for events now gets those of.
+    uint64_t ControlSession(void);
+
+    // Whether a read of the session's events would give something: events, or its end.
+    int ControlIsReadable(uint64_t session);
 
     // Takes whole events, as many as fit: their bytes; 0: there are none; negative: the session has ended.
-    int64_t ControlTakeEvents(uint8_t *buffer, size_t capacity);
+    int64_t ControlTakeEvents(uint64_t session, uint8_t *buffer, size_t capacity);
 
     void ControlHandleClosed(const void *owner);
 

@@ -1,10 +1,10 @@
 // How a test drives the simulation under Wine, through the device \\.\NetVerdictSimulation.
 //
 // A request is one write to the device; the response is what the next read from the same handle gives. Each handle has
-// one request at a time. A handle that made the request kControlEvents gives events from then on: every read waits for
-// the next ones, and ends with no bytes when the session ends. A session begins with kControlBegin, which gives the
-// computer a network without any traffic (the driver stays as it is), and ends with kControlEnd, with the next
-// kControlBegin, or when the handle that began it is closed.
+// one request at a time. A handle that made the request kControlEvents gives the session's events from then on: every
+// read waits for the next ones, and ends with no bytes when the session has ended. A session begins with kControlBegin,
+// which gives the computer a network without any traffic (the driver stays as it is), and ends with kControlEnd, with
+// the next kControlBegin, or when the handle that began it is closed.
 //
 // All integers are little-endian, nothing is padded. Addresses are 16 bytes in network order, of which IPv4 uses the
 // first four. Ports are u16 numbers.

@@ -13,6 +13,14 @@ void EventQueue::Begin()
 
     events_.clear();
     ended_ = false;
+    ++session_;
+}
+
+uint64_t EventQueue::session() const
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    return session_;
 }
 
 void EventQueue::End()
@@ -46,19 +54,19 @@ void EventQueue::Push(ControlEvent kind, uint64_t tag, const Writer &body)
     ControlDeviceNotify();
 }
 
-bool EventQueue::IsReadable() const
+bool EventQueue::IsReadable(uint64_t session) const
 {
     const std::lock_guard<std::mutex> lock(mutex_);
 
-    return ended_ || !events_.empty();
+    return ended_ || session != session_ || !events_.empty();
 }
 
-int64_t EventQueue::Take(uint8_t *buffer, size_t capacity)
+int64_t EventQueue::Take(uint64_t session, uint8_t *buffer, size_t capacity)
 {
     const std::lock_guard<std::mutex> lock(mutex_);
     size_t taken = 0;
 
-    if (ended_)
+    if (ended_ || session != session_)
     {
         return -1;
     }

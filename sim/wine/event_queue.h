@@ -18,20 +18,22 @@ namespace sim::wine
 class EventQueue
 {
   public:
-    void Begin(); // a session: nothing is left of another
+    void Begin(); // another session: nothing is left of the last one
     void End();
+    uint64_t session() const;
 
     // Forgotten where there is no session.
     void Push(ControlEvent kind, uint64_t tag, const Writer &body);
 
-    // Whether a read would give something: events, or the session's end.
-    bool IsReadable() const;
+    // Whether a read of the session's events would give something: events, or its end.
+    bool IsReadable(uint64_t session) const;
 
     // Whole events, as many as fit: their bytes; 0: there are none; negative: the session has ended.
-    int64_t Take(uint8_t *buffer, size_t capacity);
+    int64_t Take(uint64_t session, uint8_t *buffer, size_t capacity);
 
   private:
     mutable std::mutex mutex_;
+    uint64_t session_ = 0;
     bool ended_ = true;
     std::deque<std::vector<uint8_t>> events_;
 };

@@ -66,14 +66,19 @@ extern "C" int ControlExecute(const void *owner, const uint8_t *request, size_t 
     return 1;
 }
 
-extern "C" int ControlIsReadable(void)
+extern "C" uint64_t ControlSession(void)
 {
-    return TheSimulation().session.events().IsReadable() ? 1 : 0;
+    return TheSimulation().session.events().session();
 }
 
-extern "C" int64_t ControlTakeEvents(uint8_t *buffer, size_t capacity)
+extern "C" int ControlIsReadable(uint64_t session)
 {
-    return TheSimulation().session.events().Take(buffer, capacity);
+    return TheSimulation().session.events().IsReadable(session) ? 1 : 0;
+}
+
+extern "C" int64_t ControlTakeEvents(uint64_t session, uint8_t *buffer, size_t capacity)
+{
+    return TheSimulation().session.events().Take(session, buffer, capacity);
 }
 
 extern "C" void ControlHandleClosed(const void *owner)

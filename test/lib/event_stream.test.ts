@@ -281,7 +281,7 @@ describe('the end of the stream', () => {
     native.finish('error', Status.InsufficientResources);
     await expect(all(device)).rejects.toMatchObject({
       code: 'ERR_NETVERDICT_DEVICE',
-      message: expect.stringContaining('Reading events: status 0xc000009a') as string,
+      message: expect.stringMatching(/^Reading events: the system is out of memory/) as string,
     });
   });
 });

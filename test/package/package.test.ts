@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -53,6 +53,7 @@ beforeAll(() => {
   npm(
     [
       'install',
+      '--build-from-source',
       `./netverdict-${manifest.version}.tgz`,
       `typescript@${typescript}`,
       `@types/node@${manifest.devDependencies['@types/node']}`,
@@ -124,6 +125,32 @@ describe('the packed package in an empty project', () => {
     const unwanted = ['bench', 'captures', 'docs', 'examples', 'lib', 'test'];
     const present = readdirSync(join(project, 'node_modules', 'netverdict'));
     expect(present.filter((name) => unwanted.includes(name))).toEqual([]);
+  });
+});
+
+describe('the packed package with a prebuilt addon', () => {
+  const target = `${process.platform}-${process.arch}`;
+  const prebuilds = join(root, 'prebuilds', target);
+  const hadPrebuilds = existsSync(prebuilds);
+  const app = mkdtempSync(join(tmpdir(), 'netverdict-prebuilt-'));
+
+  beforeAll(() => {
+    npm(['run', 'prebuild', '--', target], root);
+    npm(['pack', '--ignore-scripts', '--pack-destination', app], root);
+    writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'an-app', private: true }));
+    npm(['install', '--ignore-scripts', `./netverdict-${manifest.version}.tgz`], app);
+  }, INSTALL_TIMEOUT_MS);
+
+  afterAll(() => {
+    rmSync(app, { recursive: true, force: true });
+    if (!hadPrebuilds) rmSync(prebuilds, { recursive: true, force: true });
+  });
+
+  it("runs the README's example without a script or a compiler at installation", () => {
+    expect(existsSync(join(app, 'node_modules', 'netverdict', 'build'))).toBe(false);
+    writeFileSync(join(app, 'example.mjs'), readmeExample());
+    const output = execFileSync(process.execPath, ['example.mjs'], { cwd: app, encoding: 'utf8' });
+    expect(linesOf(output)).toEqual(expectedOutput);
   });
 });
 

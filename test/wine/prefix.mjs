@@ -47,11 +47,12 @@ export class WinePrefix {
   }
 
   /** Runs a Windows program: `{code, output}`. Its output goes through a file, as Node.js refuses pipes there. */
-  run(program, args, limitMs = 60_000) {
+  run(program, args, limitMs = 60_000, variables = {}) {
     const log = join(this.#path, 'output.txt');
     const output = openSync(log, 'w');
     const result = spawnSync(WINE, [program, ...args], {
       ...this.#options(limitMs),
+      env: { ...this.#env, ...variables },
       stdio: ['ignore', output, output],
     });
     closeSync(output);

@@ -2,13 +2,14 @@
 // base protocol; the simulation by itself; and the scenarios, whose results are compared with the host's. Needs the
 // CMake preset sim-wine to be built. The last line is `N passed, N failed, N skipped`.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WinePrefix, windowsPath } from './prefix.mjs';
-import { buildWindowsApp, provideNode } from './windows_app.mjs';
+import { buildWindowsApp, installPackage, provideNode } from './windows_app.mjs';
 
 const NODE_VERSION = '22.23.3';
+const OLDER_NODE_VERSION = '20.20.2';
 const PLAIN_SERVICE = 'PlainKext';
 const SERVICE = 'NetVerdict';
 const DRIVER = 'C:\\windows\\system32\\drivers\\netverdict.sys';
@@ -17,6 +18,7 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const built = join(root, 'build/sim-wine');
 const work = join(root, 'build/wine');
 const app = join(work, 'app');
+const comparison = join(work, 'comparison.txt');
 const total = { passed: 0, failed: 0, skipped: 0 };
 
 function count(results) {
@@ -87,6 +89,28 @@ function runTests(prefix, node, files, limitMs) {
   return results;
 }
 
+/** The packed package in an application's folder, tested through its public interface. */
+function testInstalled(prefix, node) {
+  installPackage(prefix.folder('app'));
+  const { code, output } = prefix.run(
+    node,
+    ['--test-reporter=tap', 'C:\\app\\package.test.mjs'],
+    180_000,
+    { NETVERDICT_REMOTE_NETWORK: `file:///Z:${join(app, 'test/wine/remote_network.js')}` },
+  );
+  const results = output
+    .split(/\r?\n/)
+    .flatMap((line) =>
+      /^(not )?ok \d/.test(line) ? [{ state: line.startsWith('ok') ? 'passed' : 'failed' }] : [],
+    );
+  count(results);
+  if (code !== 0) console.log(output);
+  if (code !== 0 && results.every(({ state }) => state === 'passed')) {
+    check('the installed package', false, `exit code ${code}`);
+  }
+  return summary(results);
+}
+
 /** The same tests on this computer's own simulator: name → state. */
 function runOnHost() {
   const path = join(work, 'host.json');
@@ -115,22 +139,25 @@ function runOnHost() {
   return states;
 }
 
-/** Prints, side by side, every test whose result differs, and what was left out with the reason. */
+/** Prints every test whose result differs, and what was left out with the reason; all are side by side in a file. */
 async function compare(results) {
   const host = runOnHost();
   const { notUnderWine } = await import(join(app, 'test/wine/not_under_wine.js'));
   const wine = new Map(results.map(({ file, name, state }) => [`${file} > ${name}`, state]));
+  const lines = [];
   let same = 0;
   for (const name of new Set([...host.keys(), ...wine.keys()])) {
     const [there, here] = [host.get(name) ?? 'absent', wine.get(name) ?? 'absent'];
     const excluded = notUnderWine.find((entry) => name.endsWith(` > ${entry.test}`));
+    lines.push(`host ${there.padEnd(8)} Wine ${here.padEnd(8)} ${name}`);
     if (there === here) same += 1;
     else if (excluded && here === 'skipped')
       console.log(`  host ${there}, Wine -: ${name}: ${excluded.reason}`);
     else
       check(`the same on the host and under Wine: ${name}`, false, `host ${there}, Wine ${here}`);
   }
-  return `${same} of ${host.size} tests have the same result on the host and under Wine`;
+  writeFileSync(comparison, `${lines.join('\n')}\n`);
+  return `${same} of ${host.size} tests have the same result on the host and under Wine (${comparison})`;
 }
 
 const prefix = new WinePrefix(join(work, 'prefix'));
@@ -156,6 +183,12 @@ try {
     node = provideNode(NODE_VERSION, join(work, `node-${NODE_VERSION}`));
     hasAddon = buildWindowsApp(app);
   });
+  if (hasAddon) {
+    for (const version of [OLDER_NODE_VERSION, NODE_VERSION]) {
+      const program = provideNode(version, join(work, `node-${version}`));
+      await stage(`Installed package, Node.js ${version}`, () => testInstalled(prefix, program));
+    }
+  }
   await stage('Service', () => startService(prefix, SERVICE));
   await stage('Simulation by itself', () =>
     summary(runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
@@ -164,6 +197,9 @@ try {
     const files = readdirSync(join(app, 'test/scenarios'))
       .filter((name) => name.endsWith('.test.js'))
       .map((name) => `test/scenarios/${name}`);
+    await stage('In real time', () =>
+      summary(runTests(prefix, node, ['test/wine/real_time.test.js'], 60_000)),
+    );
     let results = [];
     await stage('Scenarios', () => {
       results = runTests(prefix, node, files, 240_000);

@@ -33,6 +33,23 @@ export function buildWindowsApp(target) {
   return existsSync(addon);
 }
 
+/** The packed package, installed without any script into a folder that has the programs of test/wine/installed. */
+export function installPackage(target) {
+  rmSync(target, { recursive: true, force: true });
+  cpSync(join(root, 'test/wine/installed'), target, { recursive: true });
+  writeFile(join(target, 'package.json'), '{"name":"an-app","private":true,"type":"module"}');
+  const packed = npm(['pack', '--ignore-scripts', '--silent', '--pack-destination', target], root);
+  const archive = packed.trim().split('\n').at(-1);
+  npm(['install', '--ignore-scripts', '--os=win32', '--cpu=x64', `./${archive}`], target);
+  return target;
+}
+
+function npm(args, cwd) {
+  const { status, stdout, stderr } = spawnSync('npm', args, { cwd, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`npm ${args.join(' ')} failed: ${stderr}`);
+  return stdout;
+}
+
 /** A real node.exe of the version, from the npm package that has it; downloaded once. */
 export function provideNode(version, folder) {
   const program = join(folder, 'package/bin/node.exe');

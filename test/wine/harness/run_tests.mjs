@@ -16,6 +16,11 @@ function* testsOf(task) {
   else for (const inner of task.tasks) yield* testsOf(inner);
 }
 
+/** The test file's name as it is in the sources. */
+function fileName(file) {
+  return basename(file.filepath).replace(/\.js$/, '.ts');
+}
+
 function fullName(task) {
   const names = [];
   for (let at = task; at !== undefined && at.type !== undefined; at = at.suite) {
@@ -25,7 +30,7 @@ function fullName(task) {
 }
 
 function skipWhatWineCannotShow(file) {
-  const excluded = notUnderWine.filter((entry) => entry.file === basename(file.filepath));
+  const excluded = notUnderWine.filter((entry) => entry.file === fileName(file));
   for (const task of testsOf(file)) {
     if (excluded.some((entry) => entry.test === task.name)) task.mode = 'skip';
   }
@@ -39,7 +44,7 @@ function resultOf(task) {
   const state = { pass: 'passed', fail: 'failed' }[task.result?.state] ?? 'skipped';
   const error = task.result?.errors?.map((problem) => problem.stack ?? problem.message).join('\n');
   return {
-    file: basename(task.file.filepath),
+    file: fileName(task.file),
     name: fullName(task),
     state,
     milliseconds: Math.round(task.result?.duration ?? 0),
@@ -84,7 +89,7 @@ for (const file of ran) {
   if (errors.length > 0) {
     const error = errors.map((problem) => problem.stack ?? problem.message).join('\n');
     results.push({
-      file: basename(file.filepath),
+      file: fileName(file),
       name: '',
       state: 'failed',
       milliseconds: 0,

@@ -1,7 +1,5 @@
 #include "service.h"
 
-#ifdef _WIN32
-
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif
@@ -182,5 +180,3 @@ std::optional<bool> IsTestSigningOn()
 }
 
 } // namespace netverdict
-
-#endif

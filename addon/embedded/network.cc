@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "conversions.h"
+#include "network_values.h"
 #include "nt/clock.h"
 #include "nt/pool.h"
 #include "sources/flow_load.h"
@@ -14,7 +14,7 @@
 namespace netverdict
 {
 
-Network::Network(sim::Machine &machine, JsQueue &queue) : machine_(machine), queue_(queue) {}
+Network::Network(sim::Machine &machine) : machine_(machine) {}
 
 Napi::Value Network::Connect(const Napi::CallbackInfo &info)
 {
@@ -63,7 +63,7 @@ void Network::Packet(const Napi::CallbackInfo &info)
     machine_.net().Packet(direction, bytes.data(), bytes.size(), OutcomeOf(info[2]));
 }
 
-void Network::Reauthorize()
+void Network::Reauthorize(const Napi::CallbackInfo &)
 {
     machine_.net().Reauthorize();
 }
@@ -75,14 +75,14 @@ void Network::Advance(const Napi::CallbackInfo &info)
         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double, std::milli>(milliseconds)));
 }
 
-Napi::Value Network::Counters(Napi::Env env)
+Napi::Value Network::Counters(const Napi::CallbackInfo &info)
 {
-    return FromCounters(env, machine_.net().counters());
+    return FromCounters(info.Env(), machine_.net().counters());
 }
 
-Napi::Value Network::PoolBytes(Napi::Env env)
+Napi::Value Network::PoolBytes(const Napi::CallbackInfo &info)
 {
-    return Napi::Number::New(env, static_cast<double>(machine_.pool().bytes()));
+    return Napi::Number::New(info.Env(), static_cast<double>(machine_.pool().bytes()));
 }
 
 void Network::OnWire(const Napi::CallbackInfo &info)
@@ -97,7 +97,7 @@ void Network::OnWire(const Napi::CallbackInfo &info)
     machine_.net().SetWire(
         [this, callback = wire_](sim::net::Direction direction, const uint8_t *packet, size_t length)
         {
-            queue_.Post(
+            queue_->Post(
                 [this, callback, direction, bytes = std::vector<uint8_t>(packet, packet + length)](Napi::Env env)
                 {
                     const auto found = callbacks_.find(callback);
@@ -128,7 +128,7 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
                 replay->Run(
                     [this, progress](const sim::sources::ReplayProgress &reached)
                     {
-                        queue_.Post(
+                        queue_->Post(
                             [this, progress, reached](Napi::Env env)
                             {
                                 const auto found = callbacks_.find(progress);
@@ -143,7 +143,7 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
             {
                 failure = error.what();
             }
-            queue_.Post(
+            queue_->Post(
                 [this, replay, done, progress, failure](Napi::Env env)
                 {
                     Forget(progress);
@@ -173,7 +173,7 @@ Napi::Value Network::Load(const Napi::CallbackInfo &info)
         [this, load, done]
         {
             const sim::sources::FlowLoadResult result = load->Run();
-            queue_.Post([done, result](Napi::Env env) { done->Resolve(FromLoadResult(env, result)); });
+            queue_->Post([done, result](Napi::Env env) { done->Resolve(FromLoadResult(env, result)); });
         });
     return done->Promise();
 }
@@ -214,7 +214,7 @@ sim::net::OutcomeCallback Network::OutcomeOf(const Napi::Value &callback)
         return {};
     }
     return [this, id = Remember(callback)](const sim::net::Outcome &outcome)
-    { queue_.Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
+    { queue_->Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
 }
 
 void Network::TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome)

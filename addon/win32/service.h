@@ -4,8 +4,6 @@
 // a state: that is the caller's, who knows how long.
 #pragma once
 
-#ifdef _WIN32
-
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -56,5 +54,3 @@ ServiceResult ServiceQuery(const std::wstring &name, ServiceStatus *status);
 std::optional<bool> IsTestSigningOn();
 
 } // namespace netverdict
-
-#endif

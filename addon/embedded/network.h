@@ -14,7 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "js_queue.h"
+#include "../js_queue.h"
 #include "machine.h"
 #include "net/stack.h"
 
@@ -24,10 +24,13 @@ namespace netverdict
 class Network
 {
   public:
-    Network(sim::Machine &machine, JsQueue &queue);
+    explicit Network(sim::Machine &machine);
 
     Network(const Network &) = delete;
     Network &operator=(const Network &) = delete;
+
+    // Before anything else: outcomes reach JavaScript through it.
+    void TellThrough(JsQueue &queue) { queue_ = &queue; }
 
     Napi::Value Connect(const Napi::CallbackInfo &info);
     Napi::Value Accept(const Napi::CallbackInfo &info);
@@ -37,12 +40,12 @@ class Network
     void Receive(const Napi::CallbackInfo &info);
     void CloseFlow(const Napi::CallbackInfo &info);
     void Packet(const Napi::CallbackInfo &info);
-    void Reauthorize();
+    void Reauthorize(const Napi::CallbackInfo &info);
     Napi::Value Replay(const Napi::CallbackInfo &info);
     Napi::Value Load(const Napi::CallbackInfo &info);
     void Advance(const Napi::CallbackInfo &info);
-    Napi::Value Counters(Napi::Env env);
-    Napi::Value PoolBytes(Napi::Env env);
+    Napi::Value Counters(const Napi::CallbackInfo &info);
+    Napi::Value PoolBytes(const Napi::CallbackInfo &info);
     void OnWire(const Napi::CallbackInfo &info);
 
     // Tells all replays and loads to end, and waits for them. Any thread, once each.
@@ -64,7 +67,7 @@ class Network
     void Start(std::shared_ptr<Source> source, std::function<void()> stop, std::function<void()> run);
 
     sim::Machine &machine_;
-    JsQueue &queue_;
+    JsQueue *queue_ = nullptr;
     uint64_t next_callback_ = 1;
     uint64_t wire_ = 0;
     std::unordered_map<uint64_t, Napi::FunctionReference> callbacks_;

@@ -6,7 +6,7 @@
 
 #include <ntddk.h>
 
-#include "device.h"
+#include "../device.h"
 #include "machine.h"
 #include "nt/io_manager.h"
 

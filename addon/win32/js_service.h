@@ -1,8 +1,6 @@
 // The driver's service as JavaScript sees it: functions that return promises. Windows only.
 #pragma once
 
-#ifdef _WIN32
-
 #include <napi.h>
 
 namespace netverdict
@@ -13,5 +11,3 @@ namespace netverdict
 Napi::Object DefineService(Napi::Env env);
 
 } // namespace netverdict
-
-#endif

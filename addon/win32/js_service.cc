@@ -1,7 +1,5 @@
 #include "js_service.h"
 
-#ifdef _WIN32
-
 #include <functional>
 #include <string>
 #include <utility>
@@ -107,5 +105,3 @@ Napi::Object DefineService(Napi::Env env)
 }
 
 } // namespace netverdict
-
-#endif

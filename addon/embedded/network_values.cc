@@ -1,4 +1,4 @@
-#include "conversions.h"
+#include "network_values.h"
 
 #include <algorithm>
 
@@ -56,17 +56,6 @@ const char *NameOf(sim::net::OutcomeKind kind)
 
 } // namespace
 
-uint64_t ToUint64(const Napi::Value &number)
-{
-    return static_cast<uint64_t>(number.As<Napi::Number>().Int64Value());
-}
-
-std::vector<uint8_t> ToBytes(const Napi::Value &uint8_array)
-{
-    const auto array = uint8_array.As<Napi::Uint8Array>();
-    return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
-}
-
 sim::net::FlowSpec ToFlowSpec(const Napi::Object &spec)
 {
     sim::net::FlowSpec flow;
@@ -114,13 +103,6 @@ sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object &options)
     load.packets_per_connection = number("packetsPerConnection");
     load.payload_length = number("payloadLength");
     return load;
-}
-
-Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t *bytes, size_t length)
-{
-    Napi::Uint8Array array = Napi::Uint8Array::New(env, length);
-    std::copy_n(bytes, length, array.Data());
-    return array;
 }
 
 Napi::Object FromOutcome(Napi::Env env, const sim::net::Outcome &outcome)

@@ -1,0 +1,44 @@
+#include "js_windows_device.h"
+
+#include "../values.h"
+
+namespace netverdict
+{
+
+Napi::Function JsWindowsDevice::Define(Napi::Env env)
+{
+    using Self = JsWindowsDevice;
+    return DefineClass(env, "WindowsDevice",
+                       {
+                           InstanceMethod<&Self::OfDevice<&JsDevice::Take>>("take"),
+                           InstanceAccessor<&Self::OfDevice<&JsDevice::End>>("end"),
+                           InstanceMethod<&Self::OfDevice<&JsDevice::Write>>("write"),
+                           InstanceMethod<&Self::OfDevice<&JsDevice::Control>>("control"),
+                           InstanceMethod<&Self::DoOnDevice<&JsDevice::RefProcess>>("ref"),
+                           InstanceMethod<&Self::DoOnDevice<&JsDevice::UnrefProcess>>("unref"),
+                           InstanceMethod<&Self::OfDevice<&JsDevice::Close>>("close"),
+                       });
+}
+
+JsWindowsDevice::JsWindowsDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
+{
+    const auto options = info[0].As<Napi::Object>();
+    const int32_t status = Win32Device::Open(options.Get("path").As<Napi::String>().Utf16Value(), &device_);
+    if (status < 0)
+    {
+        ThrowStatus(info.Env(), "The device could not be opened", status);
+        return;
+    }
+    js_ =
+        std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_->CloseHandle(); });
+}
+
+void JsWindowsDevice::Finalize(Napi::BasicEnv env)
+{
+    if (js_)
+    {
+        js_->Finalize(env);
+    }
+}
+
+} // namespace netverdict

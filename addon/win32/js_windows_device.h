@@ -1,0 +1,32 @@
+// The class WindowsDevice as JavaScript sees it: the installed driver's device.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "../js_device.h"
+#include "win32_device.h"
+
+namespace netverdict
+{
+
+class JsWindowsDevice final : public Napi::ObjectWrap<JsWindowsDevice>
+{
+  public:
+    static Napi::Function Define(Napi::Env env);
+
+    // new WindowsDevice(options, onReadable); an error has the `status` of opening.
+    explicit JsWindowsDevice(const Napi::CallbackInfo &info);
+
+    void Finalize(Napi::BasicEnv env) override;
+
+  private:
+    template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info) { return (js_.get()->*method)(info); }
+    template <auto action> void DoOnDevice(const Napi::CallbackInfo &info) { (js_.get()->*action)(info); }
+
+    std::unique_ptr<Win32Device> device_;
+    std::unique_ptr<JsDevice> js_;
+};
+
+} // namespace netverdict

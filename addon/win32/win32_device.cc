@@ -1,0 +1,184 @@
+#include "win32_device.h"
+
+#include <windows.h>
+
+#include <thread>
+#include <utility>
+
+namespace netverdict
+{
+
+namespace
+{
+
+constexpr DWORD kRequestLimitMs = 30'000; // the driver answers at once; this is for one that does not
+constexpr int32_t kStatusIoTimeout = static_cast<int32_t>(0xC00000B5);
+
+int32_t FromWin32(DWORD error)
+{
+    return static_cast<int32_t>(0xC0070000U | (error & 0xFFFF));
+}
+
+// What a request ended with, as the driver told.
+IoResult ResultOf(const OVERLAPPED &overlapped)
+{
+    return {static_cast<int32_t>(overlapped.Internal), overlapped.InternalHigh};
+}
+
+struct ReadRequest
+{
+    OVERLAPPED overlapped{};
+    Device::Completion completion = nullptr;
+    void *context = nullptr;
+};
+
+} // namespace
+
+struct Win32Device::State
+{
+    HANDLE file = INVALID_HANDLE_VALUE;
+    HANDLE port = nullptr;
+    HANDLE answered = nullptr; // of the one write or control
+    std::thread completer;
+
+    ~State()
+    {
+        if (completer.joinable())
+        {
+            PostQueuedCompletionStatus(port, 0, 0, nullptr);
+            completer.join();
+        }
+        CloseFile();
+        if (port != nullptr)
+        {
+            ::CloseHandle(port);
+        }
+        if (answered != nullptr)
+        {
+            ::CloseHandle(answered);
+        }
+    }
+
+    void CloseFile()
+    {
+        if (file != INVALID_HANDLE_VALUE)
+        {
+            ::CloseHandle(std::exchange(file, INVALID_HANDLE_VALUE));
+        }
+    }
+
+    // An event with the lowest bit set keeps a request's completion away from the port.
+    OVERLAPPED MakeOverlapped() const
+    {
+        OVERLAPPED overlapped{};
+        overlapped.hEvent = reinterpret_cast<HANDLE>(reinterpret_cast<ULONG_PTR>(answered) | 1);
+        return overlapped;
+    }
+
+    IoResult Await(BOOL done, OVERLAPPED *overlapped)
+    {
+        if (!done)
+        {
+            const DWORD error = GetLastError();
+            if (error != ERROR_IO_PENDING)
+            {
+                return {FromWin32(error), 0};
+            }
+        }
+        if (WaitForSingleObject(answered, kRequestLimitMs) == WAIT_OBJECT_0)
+        {
+            return ResultOf(*overlapped);
+        }
+        // The request must be over before its memory is.
+        CancelIoEx(file, overlapped);
+        WaitForSingleObject(answered, INFINITE);
+        return {kStatusIoTimeout, 0};
+    }
+
+    void Complete()
+    {
+        for (;;)
+        {
+            DWORD bytes = 0;
+            ULONG_PTR key = 0;
+            OVERLAPPED *overlapped = nullptr;
+            GetQueuedCompletionStatus(port, &bytes, &key, &overlapped, INFINITE);
+            if (overlapped == nullptr)
+            {
+                return;
+            }
+            std::unique_ptr<ReadRequest> request(CONTAINING_RECORD(overlapped, ReadRequest, overlapped));
+            const IoResult result = ResultOf(*overlapped);
+            request->completion(request->context, result.status, result.information);
+        }
+    }
+};
+
+Win32Device::Win32Device(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Win32Device::~Win32Device() = default;
+
+int32_t Win32Device::Open(const std::u16string &path, std::unique_ptr<Win32Device> *device)
+{
+    auto state = std::make_unique<State>();
+    state->file = CreateFileW(reinterpret_cast<const wchar_t *>(path.c_str()), GENERIC_READ | GENERIC_WRITE, 0, nullptr,
+                              OPEN_EXISTING, FILE_FLAG_OVERLAPPED, nullptr);
+    if (state->file == INVALID_HANDLE_VALUE)
+    {
+        return FromWin32(GetLastError());
+    }
+    state->answered = CreateEventW(nullptr, TRUE, FALSE, nullptr);
+    state->port = CreateIoCompletionPort(state->file, nullptr, 1, 1);
+    if (state->answered == nullptr || state->port == nullptr)
+    {
+        return FromWin32(GetLastError());
+    }
+    state->completer = std::thread([raw = state.get()] { raw->Complete(); });
+    device->reset(new Win32Device(std::move(state)));
+    return 0;
+}
+
+void Win32Device::Read(void *buffer, uint32_t length, Completion completion, void *context)
+{
+    auto request = std::make_unique<ReadRequest>();
+    request->completion = completion;
+    request->context = context;
+    if (!ReadFile(state_->file, buffer, length, nullptr, &request->overlapped))
+    {
+        const DWORD error = GetLastError();
+        if (error != ERROR_IO_PENDING)
+        {
+            completion(context, FromWin32(error), 0);
+            return;
+        }
+    }
+    request.release(); // the port's, also where the read is over already
+}
+
+IoResult Win32Device::Write(const void *bytes, uint32_t length)
+{
+    OVERLAPPED overlapped = state_->MakeOverlapped();
+    const BOOL done = WriteFile(state_->file, bytes, length, nullptr, &overlapped);
+    return state_->Await(done, &overlapped);
+}
+
+IoResult Win32Device::Control(uint32_t code, const void *input, uint32_t input_length, void *output,
+                              uint32_t output_length)
+{
+    OVERLAPPED overlapped = state_->MakeOverlapped();
+    const BOOL done = DeviceIoControl(state_->file, code, const_cast<void *>(input), input_length, output,
+                                      output_length, nullptr, &overlapped);
+    return state_->Await(done, &overlapped);
+}
+
+void Win32Device::CancelReads()
+{
+    CancelIoEx(state_->file, nullptr);
+}
+
+void Win32Device::CloseHandle()
+{
+    state_->CloseFile();
+}
+
+} // namespace netverdict

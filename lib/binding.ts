@@ -1,0 +1,16 @@
+/** The native addon, or an error that says how to get it. @internal */
+
+import { UnsupportedError } from './errors.js';
+import { loadBinding, type Binding } from './native.cjs';
+
+export function requireBinding(): Binding {
+  try {
+    return loadBinding();
+  } catch (cause) {
+    throw new UnsupportedError(
+      `The native part of netverdict cannot be loaded on ${process.platform}-${process.arch}. ` +
+        "Run 'npm rebuild netverdict' (it needs a C++ compiler and Python), and see the cause for the reason.",
+      { cause },
+    );
+  }
+}

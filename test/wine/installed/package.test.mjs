@@ -1,0 +1,192 @@
+// The packed package, installed into Windows, against the driver's binary: the public API alone.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import {
+  open,
+  BusyError,
+  ClosedError,
+  AccessDeniedError,
+  InvalidArgumentError,
+  NetVerdictError,
+  service,
+  ServiceStateError,
+  Verdict,
+} from 'netverdict';
+import { connect, fileAppears, within, withNetwork } from './computer.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+/** Decides over every connection by its remote port, until the device ends. */
+async function decide(device, verdictOf) {
+  const seen = [];
+  for await (const event of device) {
+    seen.push(event);
+    if (event.type === 'connection') device.setVerdict(event.id, verdictOf(event.remotePort));
+  }
+  return seen;
+}
+
+async function runHere(program, file, node = process.execPath) {
+  rmSync(file, { force: true });
+  const child = spawn(node, [join(here, program), file], { stdio: 'ignore' });
+  await fileAppears(file);
+  return child;
+}
+
+before(async () => {
+  assert.equal((await service.status()).state, 'not-installed');
+  await assert.rejects(service.start(), { code: 'ERR_NETVERDICT_NOT_FOUND' });
+  await service.install();
+  await service.start();
+});
+
+after(async () => {
+  await service.stop();
+  assert.equal((await service.status()).state, 'stopped');
+  await service.remove();
+  assert.equal((await service.status()).state, 'not-installed');
+});
+
+test('the service runs the driver of the package', async () => {
+  const { state, path, startType } = await service.status();
+  assert.equal(state, 'running');
+  assert.match(path, /prebuilds\\win32-x64\\netverdict\.sys$/);
+  assert.equal(startType, 'demand');
+});
+
+test('a service that is there is not installed again, one that runs is not started again', async () => {
+  await assert.rejects(service.install(), (error) => error instanceof ServiceStateError);
+  await assert.rejects(service.start(), (error) => error instanceof ServiceStateError);
+});
+
+test('a device that is not there is not found, with a hint', async () => {
+  await assert.rejects(open({ path: String.raw`\\.\NoSuchDriver` }), {
+    code: 'ERR_NETVERDICT_NOT_FOUND',
+    message: /Install and start the driver/,
+  });
+});
+
+for (const path of [
+  String.raw`\\.\..\NetVerdict`,
+  String.raw`\\?\NetVerdict`,
+  String.raw`\\.\GLOBALROOT\Device\NetVerdict`,
+  String.raw`\\.\C:`,
+  'NetVerdict',
+  '',
+]) {
+  test(`${JSON.stringify(path)} is no device's name`, async () => {
+    await assert.rejects(open({ path }), (error) => error instanceof InvalidArgumentError);
+  });
+}
+
+test('connections are told and obey their verdicts', async () => {
+  await withNetwork(async (network) => {
+    const device = await open();
+    const deciding = decide(device, (port) =>
+      port === 23 ? Verdict.PermanentBlock : Verdict.PermanentAccept,
+    );
+    const telnet = connect(network, 23);
+    const web = connect(network, 443);
+    assert.equal(await telnet.outcome, 'blocked');
+    assert.equal(await web.outcome, 'permitted');
+    await device.close();
+    const told = (await deciding).filter(({ type }) => type === 'connection');
+    assert.deepEqual(told.map(({ remotePort }) => remotePort).sort(), [23, 443]);
+    assert.equal(told[0].processId, 4242);
+    assert.equal(told[0].remoteAddress, '192.0.2.1');
+  });
+});
+
+test('bandwidth and logs come from the driver', async () => {
+  await withNetwork(async (network) => {
+    const device = await open({ logLevel: 'debug' });
+    const deciding = decide(device, () => Verdict.PermanentAccept);
+    const { id, outcome } = connect(network, 8080);
+    assert.equal(await outcome, 'permitted');
+    const sent = new Promise((resolve) => {
+      network.send(id, new Uint8Array(1234), resolve);
+    });
+    await within(sent, 'the outcome of sending');
+    const entry = (await device.getBandwidth()).find(({ remotePort }) => remotePort === 8080);
+    assert.equal(entry?.transmittedBytes ?? entry?.transmitted, 1234n);
+    assert.ok((await device.getLogs()).length > 0);
+    await device.close();
+    await deciding;
+  });
+});
+
+// Windows refuses to open; Wine opens whatever the driver says, and the driver refuses every request.
+test('a second client is refused', async () => {
+  const device = await open();
+  try {
+    await assert.rejects(
+      open(),
+      (error) =>
+        error instanceof BusyError ||
+        error instanceof AccessDeniedError ||
+        error instanceof ClosedError,
+    );
+    await device.getStatistics();
+  } finally {
+    await device.close();
+  }
+});
+
+test('shutdown resolves what is held, and ends the stream', async () => {
+  await withNetwork(async (network) => {
+    const device = await open({ failPolicy: 'closed' });
+    const events = device.events({ types: ['connection'] });
+    const { outcome } = connect(network, 25);
+    await within(events.next(), 'the connection');
+    device.shutdown();
+    assert.equal(await outcome, 'blocked');
+    await assert
+      .rejects(within(events.next(), 'the end'), (error) => error instanceof NetVerdictError)
+      .catch(async () => assert.equal((await within(events.next(), 'the end')).done, true));
+    await device.close();
+  });
+});
+
+test('twenty times opened and closed, the device still answers', async () => {
+  for (let cycle = 0; cycle < 20; cycle++) {
+    const device = await open();
+    assert.equal(typeof device.version().major, 'number');
+    await device.close();
+  }
+});
+
+test('the end of a process with reads pending lets go what was held', async () => {
+  await withNetwork(async (network) => {
+    const ready = join(here, 'held.txt');
+    const child = spawn(process.execPath, [join(here, 'holding_client.mjs'), ready], {
+      stdio: 'ignore',
+    });
+    rmSync(ready, { force: true });
+    // The client may still be opening: until then connections are let through.
+    let held;
+    for (let port = 1000; held === undefined; port++) {
+      const { outcome } = connect(network, port);
+      const first = await Promise.race([outcome, fileAppears(ready).then(() => 'held')]);
+      if (first === 'held') held = outcome;
+    }
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await within(ended, "the client's end");
+    assert.equal(await held, 'permitted');
+    const device = await open();
+    await device.close();
+  });
+});
+
+test('the addon loads in a program of another name', async () => {
+  const electron = join(here, 'electron.exe');
+  const file = join(here, 'opened.txt');
+  copyFileSync(process.execPath, electron);
+  await runHere('opening_client.mjs', file, electron);
+  assert.match(readFileSync(file, 'utf8'), /^electron\.exe \d+$/);
+});
