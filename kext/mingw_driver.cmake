@@ -11,7 +11,9 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
     set(KEXT_DEF_OPTION /def:)
     set(KEXT_OUT_OPTION /out:)
     list(APPEND KEXT_EXPORTS ntoskrnl)
-    set(KEXT_PROCESSOR_OPTIONS -D_M_ARM -isystem ${CMAKE_CURRENT_SOURCE_DIR}/wdk/aarch64)
+    # The latter two keep mingw-w64's headers from defining a function in every object.
+    set(KEXT_PROCESSOR_OPTIONS -fasynchronous-unwind-tables -D_M_ARM -D__INTRINSIC_DEFINED_InterlockedBitTestAndReset
+        -D__INTRINSIC_DEFINED_InterlockedBitTestAndSet -isystem ${CMAKE_CURRENT_SOURCE_DIR}/wdk/aarch64)
     set(KEXT_HEADERS ${CMAKE_FIND_ROOT_PATH}/include)
     set(KEXT_LINK_OPTIONS -fuse-ld=lld-19 -Wl,--Xlink=/integritycheck)
 else()
