@@ -17,6 +17,7 @@ static const WCHAR DefaultName[] = L"NetVerdict";
 static const GUID DeviceClass = {0x92993849, 0x0d51, 0x4a14, {0xbc, 0xc1, 0xed, 0xe5, 0x43, 0xb3, 0xa1, 0x23}};
 
 // The last component of the service's registry path.
+PLATFORM_INIT
 static VOID GetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
 {
     USHORT length = registryPath->Length / sizeof(WCHAR);
@@ -36,6 +37,7 @@ static VOID GetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
     name->MaximumLength = name->Length;
 }
 
+PLATFORM_INIT
 static NTSTATUS JoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buffer, USHORT bufferBytes,
                          PUNICODE_STRING joined)
 {
@@ -48,6 +50,7 @@ static NTSTATUS JoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buff
     return NT_SUCCESS(status) ? RtlAppendUnicodeStringToString(joined, name) : status;
 }
 
+PLATFORM_INIT
 static NTSTATUS CreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVICE_OBJECT *device)
 {
     WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
@@ -70,6 +73,7 @@ static NTSTATUS CreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVI
     return status;
 }
 
+PLATFORM_INIT
 static NTSTATUS CreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
 {
     WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
@@ -85,6 +89,7 @@ static NTSTATUS CreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
 }
 
 // The caches, which depend on nothing but memory.
+PLATFORM_INIT
 static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
 {
     MEMORY *memory = &context->Memory;
@@ -123,6 +128,7 @@ static VOID UninitializeTables(DRIVER_CONTEXT *context)
 }
 
 // What every other part writes into.
+PLATFORM_INIT
 static NTSTATUS InitializeReporting(DRIVER_CONTEXT *context)
 {
     NTSTATUS status;
@@ -157,6 +163,7 @@ static VOID UninitializeReporting(DRIVER_CONTEXT *context)
     StatisticsUninitialize(&context->Statistics);
 }
 
+PLATFORM_INIT
 static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context)
 {
     NTSTATUS status = InitializeReporting(context);
@@ -243,6 +250,7 @@ BOOLEAN DriverMayLog(volatile LONG64 *next)
 }
 
 _Use_decl_annotations_
+PLATFORM_INIT
 NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
 {
     DRIVER_CONTEXT *context;

@@ -45,6 +45,7 @@ typedef struct _DRIVER_CONTEXT
     volatile LONG64 NextFailureLog;   ///< the same for what the fail policy decided
 } DRIVER_CONTEXT;
 
+PLATFORM_INIT
 DRIVER_INITIALIZE DriverEntry;
 
 FORCEINLINE DRIVER_CONTEXT *DriverContextOfDevice(_In_ PDEVICE_OBJECT device)

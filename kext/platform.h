@@ -30,6 +30,15 @@
 #endif
 #endif
 
+// Code that runs in DriverEntry alone: Windows frees its section afterwards.
+#if defined(_KERNEL_MODE)
+#define PLATFORM_INIT __declspec(code_seg("INIT"))
+#elif defined(KEXT_MINGW_DDK)
+#define PLATFORM_INIT __attribute__((section("INIT")))
+#else
+#define PLATFORM_INIT
+#endif
+
 // Shared counters and locks are padded to this, so that two processors do not fight over one line.
 #define PLATFORM_CACHE_LINE 64
 

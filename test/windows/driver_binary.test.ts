@@ -49,6 +49,14 @@ describe('netverdict.sys', () => {
     ).toEqual([]);
   });
 
+  it('is entered in the section that Windows frees after the start', () => {
+    const [, size, address] = /^\s+\d+ INIT\s+([0-9a-f]+)\s+([0-9a-f]+)/m.exec(objdump('-h'))!;
+    const start = Number(BigInt(`0x${address!}`) - BigInt(`0x${headerField('ImageBase')}`));
+    const entry = Number.parseInt(headerField('AddressOfEntryPoint'), 16);
+    expect(entry).toBeGreaterThanOrEqual(start);
+    expect(entry).toBeLessThan(start + Number.parseInt(size!, 16));
+  });
+
   it('is below 96 KiB', () => {
     expect(statSync(binary).size).toBeLessThan(96 * 1024);
   });

@@ -12,6 +12,7 @@ const NODE_VERSION = '22.23.3';
 const OLDER_NODE_VERSION = '20.20.2';
 const PLAIN_SERVICE = 'PlainKext';
 const SERVICE = 'NetVerdict';
+const DRIVER = 'C:\\windows\\system32\\drivers\\netverdict.sys';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const built = join(root, 'build/sim-wine');
@@ -43,8 +44,7 @@ function check(name, holds, detail = '') {
 }
 
 function startService(prefix, name) {
-  const path = 'C:\\windows\\system32\\drivers\\netverdict.sys';
-  prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', path]);
+  prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', DRIVER]);
   prefix.run('sc', ['start', name]);
   const { output } = prefix.run('sc', ['query', name]);
   check(`${name} starts`, output.includes('RUNNING'), output);
@@ -57,14 +57,15 @@ function stopService(prefix, name) {
   prefix.run('sc', ['delete', name]);
 }
 
-function runBaseClient(prefix) {
-  const { code, output } = prefix.run(join(built, 'test/wine/base_client.exe'), [PLAIN_SERVICE]);
+/** Runs a program that prints TAP. */
+function runProgram(prefix, name, args) {
+  const { code, output } = prefix.run(join(built, 'test/wine', `${name}.exe`), args);
   const lines = output.split(/\r?\n/);
   const results = lines.flatMap((line) =>
     /^(not )?ok /.test(line) ? [{ state: line.startsWith('ok') ? 'passed' : 'failed' }] : [],
   );
   count(results);
-  if (code !== 0) check('base_client', false, output);
+  if (code !== 0) check(name, false, output);
   return summary(results);
 }
 
@@ -174,8 +175,9 @@ try {
       prefix.copyDriver(join(built, 'sim/wine', name), name);
     prefix.keepAlive(join(built, 'test/wine/keep_alive.exe'));
   });
+  await stage("The addon's service control", () => runProgram(prefix, 'service_test', [DRIVER]));
   await stage('Service by another name', () => startService(prefix, PLAIN_SERVICE));
-  await stage('Base protocol client', () => runBaseClient(prefix));
+  await stage('Base protocol client', () => runProgram(prefix, 'base_client', [PLAIN_SERVICE]));
   await stage('Service stops', () => stopService(prefix, PLAIN_SERVICE));
   await stage('Windows Node.js and the tests for it', () => {
     node = provideNode(NODE_VERSION, join(work, `node-${NODE_VERSION}`));
