@@ -21,8 +21,8 @@ async function start(options: SimulatorOptions = {}): Promise<Simulator> {
 }
 
 async function question(device: Device): Promise<ConnectionEvent> {
-  const { value } = await device.events({ types: ['connection'] }).next();
-  return value!;
+  for await (const event of device.events({ types: ['connection'] })) return event;
+  throw new Error('the device was closed before a connection');
 }
 
 /** Gives every connection the same verdict, until the device is closed. */

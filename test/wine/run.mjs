@@ -69,6 +69,12 @@ function runProgram(prefix, name, args) {
   return summary(results);
 }
 
+function testFiles(folder) {
+  return readdirSync(join(app, folder))
+    .filter((name) => name.endsWith('.test.js'))
+    .map((name) => `${folder}/${name}`);
+}
+
 /** Runs test files in the Windows Node.js: their results. */
 function runTests(prefix, node, files, limitMs) {
   const report = prefix.folder('report.json');
@@ -194,15 +200,14 @@ try {
     summary(runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
   );
   if (hasAddon) {
-    const files = readdirSync(join(app, 'test/scenarios'))
-      .filter((name) => name.endsWith('.test.js'))
-      .map((name) => `test/scenarios/${name}`);
     await stage('In real time', () =>
       summary(runTests(prefix, node, ['test/wine/real_time.test.js'], 60_000)),
     );
+    const library = ['test/lib', 'test/protocol'].flatMap(testFiles);
+    await stage('Library', () => summary(runTests(prefix, node, library, 120_000)));
     let results = [];
     await stage('Scenarios', () => {
-      results = runTests(prefix, node, files, 240_000);
+      results = runTests(prefix, node, testFiles('test/scenarios'), 240_000);
       return summary(results);
     });
     await stage('Compared with the host', () => compare(results));

@@ -1,5 +1,5 @@
-// Drives the driver's service through addon/service.cc: the whole life of a service, and the errors on its way. Takes
-// the path of a driver. Prints TAP.
+// Drives the driver's service through addon/win32/service.cc: the whole life of a service, and the errors on its way.
+// Takes the path of a driver. Prints TAP.
 
 #include <windows.h>
 

@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const folders = ['lib', 'test/scenarios', 'test/support', 'test/wine'];
+const folders = ['lib', 'test/lib', 'test/protocol', 'test/scenarios', 'test/support', 'test/wine'];
 
 /** Makes the package in `target`; the addon is the prebuilt one for Windows, where there is one. */
 export function buildWindowsApp(target) {
@@ -82,6 +82,8 @@ function transpileFolder(folder, target) {
         fileName: path,
       });
       writeFile(join(target, path.replace(/ts$/, 'js')), outputText);
+    } else if (entry.name.endsWith('.txt')) {
+      writeFile(join(target, path), readFileSync(join(root, path)));
     }
   }
 }

@@ -8,6 +8,7 @@ import {
   JestExtend,
 } from '@vitest/expect';
 
+export * as vi from '@vitest/spy';
 export {
   afterAll,
   afterEach,
