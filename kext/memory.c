@@ -37,7 +37,7 @@ static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
 
 static VOID CountAllocated(MEMORY *memory, SIZE_T bytes)
 {
-    LONG64 now = InterlockedAdd64(&memory->Bytes, (LONG64)bytes);
+    LONG64 now = InterlockedExchangeAdd64(&memory->Bytes, (LONG64)bytes) + (LONG64)bytes;
     LONG64 peak = ReadNoFence64(&memory->PeakBytes);
 
     while (now > peak)
@@ -115,7 +115,7 @@ VOID MemoryFree(MEMORY *memory, PVOID address)
         return;
     }
     header = (MEMORY_HEADER *)address - 1;
-    InterlockedAdd64(&memory->Bytes, -(LONG64)header->Bytes);
+    InterlockedExchangeAdd64(&memory->Bytes, -(LONG64)header->Bytes);
     ExFreePoolWithTag(header->Block, MEMORY_TAG);
 }
 

@@ -140,7 +140,7 @@ static VOID GiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
 static BOOLEAN TakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
 {
     LONG64 count = InterlockedIncrement64(&cache->Count);
-    LONG64 total = InterlockedAdd64(&cache->Bytes, (LONG64)bytes);
+    LONG64 total = InterlockedExchangeAdd64(&cache->Bytes, (LONG64)bytes) + (LONG64)bytes;
 
     if (count > ReadNoFence64(&cache->MaxCount) || total > ReadNoFence64(&cache->MaxBytes))
     {

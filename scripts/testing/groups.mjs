@@ -140,7 +140,7 @@ export const groups = {
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
   mingw: {
-    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc'],
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc', 'clang-19', 'lld-link-19'],
     run: mingw,
   },
   wine: {

@@ -16,6 +16,8 @@ const tools = {
   'x86_64-w64-mingw32-g++-posix': { package: 'g++-mingw-w64-x86-64' },
   wine: { package: 'wine' },
   wine64: { package: 'wine64', file: '/usr/lib/wine/wine64' },
+  'clang-19': { package: 'clang-19' },
+  'lld-link-19': { package: 'lld-19' },
   'clang-format-19': { package: 'clang-format-19' },
   tshark: { package: 'tshark' },
   ip: { package: 'iproute2' },

@@ -1,6 +1,14 @@
 // A Wine prefix of our own: a Windows with the simulation's drivers in it, that ends with us.
 import { spawn, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 const WINE = '/usr/lib/wine/wine64';
@@ -60,6 +68,22 @@ export class WinePrefix {
       code: result.status ?? `${result.signal ?? result.error}`,
       output: readFileSync(log, 'utf8'),
     };
+  }
+
+  /** The command lines of what runs in the prefix. */
+  processes() {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .flatMap((id) => {
+        try {
+          const environment = readFileSync(`/proc/${id}/environ`, 'utf8').split('\0');
+          if (!environment.includes(`WINEPREFIX=${this.#path}`)) return [];
+          return [readFileSync(`/proc/${id}/cmdline`, 'utf8').replaceAll('\0', ' ')];
+        } catch {
+          return []; // ended meanwhile
+        }
+      })
+      .filter((commandLine) => commandLine !== '');
   }
 
   /** Ends everything that runs in the prefix. */

@@ -219,6 +219,7 @@ try {
 } finally {
   await stage('Wine ends', () => prefix.end());
 }
+check('no process is left behind', prefix.processes().length === 0, prefix.processes().join('\n'));
 const log = prefix.folder('netverdict-simulation.log');
 if (existsSync(log) && readFileSync(log).length > 0) {
   check('the simulation found no broken rule', false, readFileSync(log, 'utf8'));
