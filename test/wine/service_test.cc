@@ -81,16 +81,13 @@ bool IsGone(const std::wstring &name)
     return false;
 }
 
+// By its name alone: Wine unloads a driver while the close of a handle to its device is still being carried out, which
+// Windows does not.
 bool HasDevice(const std::wstring &name)
 {
-    const HANDLE device =
-        CreateFileW((L"\\\\.\\" + name).c_str(), GENERIC_READ | GENERIC_WRITE, 0, nullptr, OPEN_EXISTING, 0, nullptr);
-    if (device == INVALID_HANDLE_VALUE)
-    {
-        return false;
-    }
-    CloseHandle(device);
-    return true;
+    wchar_t target[MAX_PATH];
+
+    return QueryDosDeviceW(name.c_str(), target, MAX_PATH) != 0;
 }
 
 ServiceConfig ConfigOf(const std::wstring &name, const std::wstring &path)
