@@ -1,5 +1,8 @@
 #include "driver_fixture.h"
 
+#include <atomic>
+#include <thread>
+
 namespace kext_test
 {
 namespace
@@ -547,6 +550,44 @@ TEST_F(FragmentDriverTest, TheTableIsInTheMemoryStatistics)
     client_.Command(CommandPrintMemoryStats);
     EXPECT_THAT(client_.GetLogs(),
                 testing::Contains(testing::ContainsRegex("fragments: 1 entries, [1-9][0-9]* bytes")));
+}
+
+// ---- Several processors
+
+TEST_F(FragmentDriverTest, NoFragmentIsLostWhenAllComeAtOnce)
+{
+    constexpr uint32_t kDatagrams = 500;
+    std::atomic<size_t> passed{0};
+    std::atomic<size_t> ready{0};
+    std::vector<std::thread> threads;
+
+    Decide(UdpV6(), VerdictPermanentAccept);
+    for (size_t piece = 0; piece < kPieces; piece++)
+    {
+        threads.emplace_back(
+            [&, piece]
+            {
+                sim::Machine::Scope scope(machine_);
+
+                for (uint32_t id = 0; id < kDatagrams; id++)
+                {
+                    const ByteVector fragment = Split(UdpV6(), false, id)[piece];
+
+                    for (ready++; ready < kPieces * (id + 1);)
+                    {
+                        std::this_thread::yield();
+                    }
+                    passed += network_.Outbound(fragment).permitted() ? 1 : 0;
+                }
+            });
+    }
+    for (std::thread &thread : threads)
+    {
+        thread.join();
+    }
+    EXPECT_EQ(passed + TakeBytes().size(), kPieces * kDatagrams);
+    EXPECT_EQ(Blocked(), 0u);
+    EXPECT_EQ(Remembered(), 0u);
 }
 
 // ---- Without memory
