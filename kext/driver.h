@@ -12,6 +12,7 @@
 #include "hold.h"
 #include "inject.h"
 #include "maintenance.h"
+#include "redirect.h"
 
 EXTERN_C_START
 
@@ -36,6 +37,7 @@ typedef struct _DRIVER_CONTEXT
     CONNECTION_TABLE Connections;
     PACKET_CACHE Packets;
     FRAGMENT_TABLE Fragments;
+    REDIRECT_TABLE Redirects;
     BANDWIDTH Bandwidth;
     COMMANDS Commands;
     CLIENT Client;
