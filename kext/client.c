@@ -71,7 +71,7 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
     ApplyOptions(context, &options);
     PacketCacheOpen(&context->Packets);
     InterlockedExchange(&context->Client.Mode, ClientFiltering);
-    MaintenanceStart(context, MAINTENANCE_PERIOD_MS);
+    MaintenanceStart(context);
 }
 
 // Within a transition. After this nothing is held, and nothing of this client's decisions is left.
@@ -160,7 +160,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
     ApplyOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
-        MaintenanceStart(context, options.PendingTimeoutMs != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS);
+        MaintenanceStart(context);
     }
     else
     {
