@@ -88,6 +88,7 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     RundownWait(&client->Classifies);
     MaintenanceStop(context);
     HoldResolveAll(context);
+    InjectChain(FragmentTableClear(&context->Fragments, ReadNoFence(&client->FailClosed) == 0));
     ConnectionTableClear(&context->Connections);
     BandwidthClear(&context->Bandwidth);
 }

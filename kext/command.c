@@ -162,6 +162,8 @@ static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
             (unsigned long long)ConnectionTableBytes(&context->Connections));
     LogInfo(log, "held packets: %llu entries, %llu bytes", (unsigned long long)PacketCacheCount(&context->Packets),
             (unsigned long long)PacketCacheBytes(&context->Packets));
+    LogInfo(log, "fragments: %llu entries, %llu bytes", (unsigned long long)FragmentTableCount(&context->Fragments),
+            (unsigned long long)FragmentTableBytes(&context->Fragments));
     LogInfo(log, "bandwidth: %llu entries, %llu bytes", (unsigned long long)BandwidthCount(&context->Bandwidth),
             (unsigned long long)BandwidthBytes(&context->Bandwidth));
     LogInfo(log, "event queue: %llu bytes", (unsigned long long)IoQueueBytes(&context->Queue));

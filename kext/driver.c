@@ -104,6 +104,11 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupPackets;
     }
+    status = FragmentTableInitialize(&context->Fragments, memory, &context->Statistics, &context->Maintenance.Dpc);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupFragments;
+    }
     status = BandwidthInitialize(&context->Bandwidth, memory, DRIVER_MAX_BANDWIDTH_ENTRIES);
     if (!NT_SUCCESS(status))
     {
@@ -113,6 +118,8 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
 
 cleanupBandwidth:
     BandwidthUninitialize(&context->Bandwidth);
+cleanupFragments:
+    FragmentTableUninitialize(&context->Fragments);
 cleanupPackets:
     PacketCacheUninitialize(&context->Packets);
 cleanupConnections:
@@ -123,6 +130,7 @@ cleanupConnections:
 static VOID UninitializeTables(DRIVER_CONTEXT *context)
 {
     BandwidthUninitialize(&context->Bandwidth);
+    FragmentTableUninitialize(&context->Fragments);
     PacketCacheUninitialize(&context->Packets);
     ConnectionTableUninitialize(&context->Connections);
 }

@@ -8,6 +8,7 @@
 #include "client.h"
 #include "command.h"
 #include "event.h"
+#include "fragment_table.h"
 #include "hold.h"
 #include "inject.h"
 #include "maintenance.h"
@@ -35,6 +36,7 @@ typedef struct _DRIVER_CONTEXT
     EVENTS Events;
     CONNECTION_TABLE Connections;
     PACKET_CACHE Packets;
+    FRAGMENT_TABLE Fragments;
     BANDWIDTH Bandwidth;
     COMMANDS Commands;
     CLIENT Client;

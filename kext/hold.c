@@ -90,6 +90,11 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
     }
     StoreVerdict(context, held, verdict);
     CountResolved(context, held, permitted);
+    if (held->Datagram != 0)
+    {
+        held->Packet->Next =
+            FragmentTableDecide(&context->Fragments, held->Datagram, permitted ? FragmentPermit : FragmentAbsorb);
+    }
 
     if (held->CompletionContext != NULL)
     {
@@ -257,6 +262,7 @@ static HELD *MakeHeld(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Kind = question->Kind;
     held->Key = *question->Key;
     held->Generation = question->Generation;
+    held->Datagram = question->Datagram;
     held->ProcessId = question->ProcessId;
     held->Direction = question->Direction;
     held->Packet = question->Packets;

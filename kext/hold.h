@@ -45,6 +45,7 @@ typedef struct _HOLD_QUESTION
     UINT8 Direction; ///< DIRECTION, as the record tells it
     const CONNECTION_KEY *Key;
     UINT32 Generation; ///< of the connection in the table, or 0: it has none
+    UINT64 Datagram;   ///< in the fragment table, whose first fragment it is, or 0
     UINT64 ProcessId;
     const FWP_BYTE_BLOB *ProcessPath; ///< or NULL
     HANDLE CompletionHandle;          ///< of the operation to pend, or NULL

@@ -101,7 +101,13 @@ static NTSTATUS SetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT
     header->FragmentIdentification = identification;
     header->Fragment = more || offset != 0;
     header->FirstFragment = header->Fragment && offset == 0;
-    return offset + dataLength <= IP_MAX_DATAGRAM || !header->Fragment ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    header->FragmentLength = dataLength;
+    if (header->Fragment &&
+        (dataLength == 0 || (more && dataLength % 8u != 0) || offset + dataLength > IP_MAX_DATAGRAM))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    return STATUS_SUCCESS;
 }
 
 static NTSTATUS ParseV4(IP_VIEW *view, IP_HEADER *header)

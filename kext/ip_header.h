@@ -29,6 +29,7 @@ typedef struct _IP_HEADER
     BOOLEAN MoreFragments;        ///< others follow
     BOOLEAN SourceRouted;         ///< an IPv6 routing header names further stops: the destination is not the last one
     UINT32 FragmentOffset;        ///< bytes, a multiple of 8
+    UINT32 FragmentLength;        ///< bytes of the datagram that it carries, the rest of the IPv6 headers included
     UINT32 FragmentIdentification;
 } IP_HEADER;
 
@@ -36,8 +37,8 @@ typedef struct _IP_HEADER
 /// STATUS_BUFFER_TOO_SMALL: the headers reach beyond `available` but not beyond the packet: try again with more.
 /// STATUS_INVALID_PARAMETER: malformed, or no IP packet: a length that contradicts the packet, a chain that does not
 /// end within it, TCP or UDP without a whole fixed header (in a first fragment too: RFC 1858, RFC 7112), a fragment
-/// that reaches beyond 65535 bytes. A length field of 0, as large send offload leaves it, stands for the packet's own
-/// length.
+/// that reaches beyond 65535 bytes, is empty, or is not the last and no multiple of 8 bytes long. A length field of 0,
+/// as large send offload leaves it, stands for the packet's own length.
 _Must_inspect_result_
 NTSTATUS IpHeaderParse(_In_reads_bytes_(available) const UINT8 *packet, _In_ UINT32 available, _In_ UINT32 packetLength,
                        _Out_ IP_HEADER *header);

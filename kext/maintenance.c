@@ -52,6 +52,7 @@ static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
 
     HoldResolveFailed(context);
     HoldExpire(context, now);
+    FragmentTableExpire(&context->Fragments, now);
     HoldFinish(context);
     CleanWhenDue(context, now);
     ReleaseOutstanding(&context->Maintenance);

@@ -1,6 +1,6 @@
 // What is to be done from time to time, or soon but not here: a periodic timer whose DPC queues one work item, which
-// applies time-outs, resolves what a classify had to leave behind, carries out requested reauthorizations and removes
-// old connections.
+// applies time-outs, to fragments too, resolves what a classify had to leave behind, carries out requested
+// reauthorizations and removes old connections.
 //
 // The timer runs while a client is attached. At most one run of the work item waits; it may overlap with one that is
 // running, and everything it does allows that.

@@ -17,7 +17,7 @@ typedef enum _PACKET_DECISION
     PacketPermit,
     PacketBlock,
     PacketAbsorb,
-    PacketHeld, // absorbed too, and the client was asked
+    PacketHeld, // absorbed too, and the client was asked, or a fragment waits for its datagram's first
     PacketAsk   // not decided yet
 } PACKET_DECISION;
 
@@ -31,6 +31,7 @@ typedef struct _PACKET_FRAME
     UINT8 IpVersion;
     UINT8 Direction;
     UINT32 HiddenLength; // inbound, the data start lies behind the IP header
+    UINT64 Datagram;     // in the fragment table, while its first fragment is decided on
     BOOLEAN AnyPermitted;
     BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
     BOOLEAN AnyAbsorbed;
@@ -155,12 +156,6 @@ static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
     return PacketBlock;
 }
 
-static PACKET_DECISION BlockFragment(PACKET_FRAME *frame)
-{
-    StatisticsAdd(&frame->Context->Statistics, StatisticFragmentsBlocked, 1);
-    return PacketBlock;
-}
-
 // ---- Reading the headers. The data start is at the IP header.
 
 // For headers that neither lie in one piece nor fit into the usual length.
@@ -267,6 +262,7 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     question.Direction = frame->Direction;
     question.Key = key;
     question.Generation = generation;
+    question.Datagram = frame->Datagram;
     question.ProcessId = ProcessIdOf(frame, key, generation);
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
     return DecisionOfHold(HoldAsk(frame->Context, &question));
@@ -288,11 +284,101 @@ static VOID Advance(const PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
 }
 
-static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                      const IP_HEADER *header)
 {
     PACKET_DECISION decision;
     CONNECTION_KEY key;
     UINT32 generation;
+
+    IpHeaderToKey(header, frame->Direction, &key);
+    decision = DecideOnKey(frame, &key, &generation);
+    return decision == PacketAsk ? Hold(frame, list, buffer, &key, generation) : decision;
+}
+
+// ---- Fragments: as the first one of their datagram
+
+static VOID QueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
+{
+    *frame->LastInjection = packets;
+    while (*frame->LastInjection != NULL)
+    {
+        frame->LastInjection = &(*frame->LastInjection)->Next;
+    }
+}
+
+static FRAGMENT_ACTION ActionOf(PACKET_DECISION decision)
+{
+    switch (decision)
+    {
+    case PacketPermit:
+        return FragmentPermit;
+    case PacketBlock:
+        return FragmentBlock;
+    default:
+        return FragmentAbsorb;
+    }
+}
+
+static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                             const IP_HEADER *header, UINT64 datagram)
+{
+    PACKET_DECISION decision;
+
+    frame->Datagram = datagram;
+    decision = DecideOnPacket(frame, list, buffer, header);
+    frame->Datagram = 0;
+    // The verdict on a held one decides on the others too, and may have done so already.
+    if (decision != PacketHeld && datagram != 0)
+    {
+        QueueInjections(frame, FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision)));
+    }
+    return decision;
+}
+
+static FRAGMENT_ACTION WaitForFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                            UINT64 datagram)
+{
+    INJECT_PACKET *packet = NULL;
+
+    (VOID) Copy(frame, list, buffer, &packet);
+    return FragmentTableWait(&frame->Context->Fragments, datagram, packet);
+}
+
+static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                        const IP_HEADER *header)
+{
+    UINT64 datagram;
+    FRAGMENT_ACTION action = FragmentTableEnter(&frame->Context->Fragments, header, frame->Direction,
+                                                ClassifyCompartment(frame->Metadata), &datagram);
+
+    if (action == FragmentDecide)
+    {
+        return DecideOnFirstFragment(frame, list, buffer, header, datagram);
+    }
+    if (action == FragmentWait)
+    {
+        action = WaitForFirstFragment(frame, list, buffer, datagram);
+    }
+    switch (action)
+    {
+    case FragmentPermit:
+        return PacketPermit;
+    case FragmentBlock:
+        return PacketBlock;
+    case FragmentWait:
+        return PacketHeld;
+    case FragmentOverLimit:
+        return DecisionOfHold(HoldFail(frame->Context, LossHeldPacketLimit));
+    case FragmentNoMemory:
+        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+    default:
+        return PacketAbsorb;
+    }
+}
+
+static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+{
     IP_HEADER header;
     NTSTATUS status = Parse(frame, buffer, &header);
 
@@ -306,11 +392,9 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
     }
     if (header.Fragment)
     {
-        return BlockFragment(frame);
+        return DecideOnFragment(frame, list, buffer, &header);
     }
-    IpHeaderToKey(&header, frame->Direction, &key);
-    decision = DecideOnKey(frame, &key, &generation);
-    return decision == PacketAsk ? Hold(frame, list, buffer, &key, generation) : decision;
+    return DecideOnPacket(frame, list, buffer, &header);
 }
 
 static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)

@@ -34,6 +34,7 @@ typedef struct _HELD
     UINT64 ProcessId;
     UINT8 Direction;               ///< DIRECTION
     UINT32 Generation;             ///< of its connection in the table, or 0: it has none
+    UINT64 Datagram;               ///< in the fragment table, whose first fragment it is, or 0
     HANDLE CompletionContext;      ///< the pended operation, or NULL
     struct _INJECT_PACKET *Packet; ///< the deep copy, or NULL
     SIZE_T Bytes;                  ///< what it counts for against the bound by bytes

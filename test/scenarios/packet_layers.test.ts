@@ -199,26 +199,6 @@ describe('what is not a whole packet', () => {
     payload: new Uint8Array(64),
   });
 
-  test.each([
-    ['a first fragment', { offset: 0, more: true }],
-    ['a later fragment', { offset: 8, more: false }],
-  ] as const)('%s is blocked and counted', async (_name, fragment) => {
-    const simulated = await Simulated.start();
-    const { fragmentsBlocked } = await simulated.device.getStatistics();
-    const packet = ipPacket({
-      source: '192.0.2.10',
-      destination: '198.51.100.7',
-      protocol: 'udp',
-      sourcePort: 1,
-      destinationPort: 2,
-      payload: new Uint8Array(64),
-      fragment,
-    });
-    expect(await simulated.network.packet(packet, 'outbound')).not.toBe('permitted');
-    expect((await simulated.device.getStatistics()).fragmentsBlocked).toBe(fragmentsBlocked + 1n);
-    expect(await simulated.untaken('connection')).toEqual([]);
-  });
-
   test('a packet cut in its transport header is blocked and counted', async () => {
     const simulated = await Simulated.start();
     const { malformedPackets } = await simulated.device.getStatistics();

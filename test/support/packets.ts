@@ -14,8 +14,6 @@ export interface PacketSpec {
   readonly options?: Uint8Array;
   /** IPv6 extension headers as [next-header value, bytes], each a multiple of eight bytes long, first byte overwritten. */
   readonly extensions?: readonly (readonly [type: number, bytes: Uint8Array])[];
-  /** IPv4 fragmentation: offset in eight-byte units, and whether more follow. */
-  readonly fragment?: { readonly offset: number; readonly more: boolean };
 }
 
 const NUMBERS = { tcp: 6, udp: 17 } as const;
@@ -113,9 +111,6 @@ function ipv4Packet(
   view.setUint8(0, 0x40 | (headerLength / 4));
   view.setUint16(2, packet.length);
   view.setUint16(4, 0x1234);
-  if (spec.fragment !== undefined) {
-    view.setUint16(6, (spec.fragment.more ? 0x2000 : 0) | spec.fragment.offset);
-  }
   view.setUint8(8, 64);
   view.setUint8(9, protocol);
   packet.set(source, 12);
@@ -151,4 +146,55 @@ function ipv6Packet(
   });
   packet.set(transport, offset);
   return packet;
+}
+
+/** Cuts a packet without options or extension headers into fragments that carry `size` bytes each, a multiple of eight. */
+export function fragmentsOf(
+  packet: Uint8Array,
+  size: number,
+  identification: number,
+): Uint8Array[] {
+  const version6 = (packet[0] ?? 0) >> 4 === 6;
+  const headerLength = version6 ? 40 : 20;
+  const data = packet.subarray(headerLength);
+  const fragments: Uint8Array[] = [];
+  for (let offset = 0; offset < data.length; offset += size) {
+    const piece = data.subarray(offset, offset + size);
+    const more = offset + size < data.length;
+    const place = { offset, more, identification };
+    fragments.push(
+      version6
+        ? ipv6Fragment(packet.subarray(0, headerLength), piece, place)
+        : ipv4Fragment(packet.subarray(0, headerLength), piece, place),
+    );
+  }
+  return fragments;
+}
+
+interface Place {
+  readonly offset: number;
+  readonly more: boolean;
+  readonly identification: number;
+}
+
+function ipv4Fragment(header: Uint8Array, piece: Uint8Array, place: Place): Uint8Array {
+  const fragment = new Uint8Array([...header, ...piece]);
+  const view = new DataView(fragment.buffer);
+  view.setUint16(2, fragment.length);
+  view.setUint16(4, place.identification);
+  view.setUint16(6, (place.more ? 0x2000 : 0) | (place.offset / 8));
+  view.setUint16(10, 0);
+  view.setUint16(10, internetChecksum([fragment.subarray(0, header.length)]));
+  return fragment;
+}
+
+function ipv6Fragment(header: Uint8Array, piece: Uint8Array, place: Place): Uint8Array {
+  const fragment = new Uint8Array([...header, ...new Uint8Array(8), ...piece]);
+  const view = new DataView(fragment.buffer);
+  view.setUint16(4, fragment.length - header.length);
+  view.setUint8(header.length, view.getUint8(6));
+  view.setUint8(6, 44);
+  view.setUint16(header.length + 2, place.offset | (place.more ? 1 : 0));
+  view.setUint32(header.length + 4, place.identification);
+  return fragment;
 }

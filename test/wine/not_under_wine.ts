@@ -8,7 +8,7 @@ export interface NotUnderWine {
   readonly reason: string;
 }
 
-const VIRTUAL_CLOCK = 'it lets minutes pass, and time under Wine is real';
+const VIRTUAL_CLOCK = 'it lets time pass, and time under Wine is real';
 
 export const notUnderWine: readonly NotUnderWine[] = [
   {
@@ -19,6 +19,11 @@ export const notUnderWine: readonly NotUnderWine[] = [
   {
     file: 'connection_life.test.ts',
     test: 'a connection that was idle for ten minutes is forgotten, one in use is not',
+    reason: VIRTUAL_CLOCK,
+  },
+  {
+    file: 'fragments.test.ts',
+    test: 'without its first fragment is dropped and counted after a second',
     reason: VIRTUAL_CLOCK,
   },
   {

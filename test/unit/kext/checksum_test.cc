@@ -293,7 +293,7 @@ TEST(ChecksumTest, RefusesMalformedPackets)
 
 TEST(ChecksumTest, AFragmentGetsItsIpHeaderOnly)
 {
-    Packet packet = V4(PROTOCOL_UDP, {0, 1, 0, 2, 0x10, 0, 0x12, 0x34, 5, 6, 7, 8});
+    Packet packet = V4(PROTOCOL_UDP, {0, 1, 0, 2, 0x10, 0, 0x12, 0x34, 5, 6, 7, 8, 9, 10, 11, 12});
 
     packet[6] = 0x20; // more fragments
     ASSERT_EQ(Compute(packet), STATUS_SUCCESS);

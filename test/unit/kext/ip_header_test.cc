@@ -253,7 +253,7 @@ TEST(IpHeaderTest, KnowsV4Fragments)
 {
     IP_HEADER header;
 
-    ASSERT_EQ(Parse(V4(kUdp, Udp(1000, 53, 100), 0, 0x2000), &header), STATUS_SUCCESS);
+    ASSERT_EQ(Parse(V4(kUdp, Udp(1000, 53, 104), 0, 0x2000), &header), STATUS_SUCCESS);
     EXPECT_TRUE(header.Fragment);
     EXPECT_TRUE(header.FirstFragment);
     EXPECT_TRUE(header.MoreFragments);
@@ -281,6 +281,11 @@ TEST(IpHeaderTest, RefusesFragmentsThatCannotBe)
     EXPECT_EQ(Parse(V4(kTcp, Packet(16), 0, 0x1FFF), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V4(kTcp, Packet(7), 0, 0x1FFF), &header), STATUS_SUCCESS);
     EXPECT_EQ(Parse(V6(kFragment, FragmentHeader(kTcp, 0xFFF8, Packet(16))), &header), STATUS_INVALID_PARAMETER);
+
+    // They are empty, or end between two units of 8 bytes without being the last.
+    EXPECT_EQ(Parse(V4(kUdp, Packet(), 0, 0x0010), &header), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(Parse(V4(kUdp, Packet(12), 0, 0x2010), &header), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(Parse(V6(kFragment, FragmentHeader(kUdp, 0x0101, Packet(12))), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V6(kFragment, FragmentHeader(kTcp, 1, Packet(8))), &header), STATUS_INVALID_PARAMETER);
 }
 
@@ -357,7 +362,7 @@ TEST(IpHeaderTest, KnowsV6Fragments)
 {
     IP_HEADER header;
 
-    ASSERT_EQ(Parse(V6(kFragment, FragmentHeader(kUdp, 1, Udp(1000, 53, 100))), &header), STATUS_SUCCESS);
+    ASSERT_EQ(Parse(V6(kFragment, FragmentHeader(kUdp, 1, Udp(1000, 53, 104))), &header), STATUS_SUCCESS);
     EXPECT_TRUE(header.Fragment);
     EXPECT_TRUE(header.FirstFragment);
     EXPECT_TRUE(header.MoreFragments);
@@ -370,8 +375,19 @@ TEST(IpHeaderTest, KnowsV6Fragments)
     EXPECT_TRUE(header.Fragment);
     EXPECT_FALSE(header.FirstFragment);
     EXPECT_EQ(header.FragmentOffset, 0x100u);
+    EXPECT_EQ(header.FragmentLength, 3u);
     EXPECT_EQ(header.Protocol, kDestination);
     EXPECT_EQ(header.SourcePort, 0);
+}
+
+TEST(IpHeaderTest, AV6FragmentIsAsLongAsItIsWithTheHeadersInIt)
+{
+    IP_HEADER header;
+
+    ASSERT_EQ(Parse(V6(kFragment, FragmentHeader(kDestination, 1, Extension(kUdp, 1, Udp(1000, 53, 8)))), &header),
+              STATUS_SUCCESS);
+    EXPECT_EQ(header.FragmentLength, 16u + 8 + 8);
+    EXPECT_EQ(header.Protocol, kUdp);
 }
 
 TEST(IpHeaderTest, AnAtomicFragmentIsAWholePacket)

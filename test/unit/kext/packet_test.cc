@@ -499,25 +499,6 @@ TEST_F(PacketTest, MalformedPacketsAreBlockedAndCountedAndLoggedOnceASecond)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_F(PacketTest, FragmentsAreBlockedAndCounted)
-{
-    ByteVector first = MakePacket(UdpV4());
-    ByteVector later = first;
-    Overwrite(&first, 6, {0x20, 0x00});
-    Overwrite(&later, 6, {0x00, 0x10});
-    const ByteVector v6 = WithExtensions(UdpV6(), false, {{44, 0}});
-    ByteVector v6_first = v6;
-    v6_first[40 + 3] = 1;
-
-    Decide(UdpV4(), VerdictPermanentAccept);
-    EXPECT_TRUE(network_.Outbound(first).blocked());
-    EXPECT_TRUE(network_.Outbound(later).blocked());
-    EXPECT_TRUE(network_.Inbound(later).blocked());
-    EXPECT_TRUE(network_.Outbound(v6_first).blocked());
-    EXPECT_EQ(client_.GetStatistics().FragmentsBlocked, 4u);
-    EXPECT_TRUE(client_.ReadQuestions().empty());
-}
-
 // ---- Chains
 
 class ChainTest : public PacketTest

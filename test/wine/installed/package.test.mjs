@@ -187,6 +187,7 @@ test('the addon loads in a program of another name', async () => {
   const electron = join(here, 'electron.exe');
   const file = join(here, 'opened.txt');
   copyFileSync(process.execPath, electron);
-  await runHere('opening_client.mjs', file, electron);
+  const child = await runHere('opening_client.mjs', file, electron);
+  if (child.exitCode === null) await within(once(child, 'exit'), "the program's end");
   assert.match(readFileSync(file, 'utf8'), /^electron\.exe \d+$/);
 });

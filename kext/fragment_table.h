@@ -1,0 +1,106 @@
+// The fragment table: what is known of each IP datagram that comes in pieces, so that all of them go the way of the
+// first one, which alone has the ports.
+//
+// A datagram's first fragment is decided on like a packet; those after it follow its decision, those that come before
+// it, or while the client is asked about it, wait as copies. No two fragments of a datagram may overlap (RFC 5722, RFC
+// 8200 section 4.5), because then nobody can tell which of them the receiver believes; only an exact duplicate, which
+// networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time.
+//
+// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped and
+// memory is allocated and freed with it released. A decision that is on its way refers to its datagram by an id, which
+// is never given twice: one that comes too late finds nothing.
+
+#pragma once
+
+#include "inject.h"
+#include "ip_header.h"
+#include "siphash.h"
+
+EXTERN_C_START
+
+// How long a fragment waits for the first one, and how long a decision is remembered.
+#define FRAGMENT_EARLY_MS    1000u
+#define FRAGMENT_DECISION_MS 30000u
+
+// Copies that wait in one datagram, and fragments that it may have in all.
+#define FRAGMENT_MAX_WAITING 64u
+#define FRAGMENT_MAX_PIECES  128u
+
+#define FRAGMENT_MAX_DATAGRAMS     16384u
+#define FRAGMENT_MAX_WAITING_BYTES (16u * 1024u * 1024u)
+
+typedef enum _FRAGMENT_ACTION
+{
+    FragmentPermit,
+    FragmentBlock,
+    FragmentAbsorb,
+    FragmentDecide, ///< the first one: decide on it, then FragmentTableDecide unless that is left to a verdict
+    FragmentWait,   ///< it waits for a decision
+    FragmentOverLimit,
+    FragmentNoMemory
+} FRAGMENT_ACTION;
+
+typedef struct _FRAGMENT_TABLE
+{
+    MEMORY *Memory;
+    STATISTICS *Statistics;
+    KDPC *ExpiryDpc;
+    KTIMER ExpiryTimer; ///< runs while there is a datagram in Early
+    SIPHASH_KEY HashKey;
+    KSPIN_LOCK Lock;
+    LIST_ENTRY *Buckets;
+    LIST_ENTRY Early; ///< whose first fragment has not come, oldest first
+    LIST_ENTRY Known; ///< all others, by the time of their first fragment
+    UINT64 LastId;
+    volatile LONG64 Count;
+    volatile LONG64 WaitingBytes;
+} FRAGMENT_TABLE;
+
+/// Makes an empty table. `expiryDpc`, which may be initialized later, is queued when it is time for
+/// FragmentTableExpire. STATUS_INSUFFICIENT_RESOURCES, after which FragmentTableUninitialize is allowed and nothing
+/// else.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics,
+                                 _In_ KDPC *expiryDpc);
+
+/// Frees the table, which must be empty.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
+
+/// What is to be done with a fragment; one that is blocked is counted. `id` gets its datagram's, or 0: there is none.
+/// After FragmentWait comes exactly one FragmentTableWait. A first fragment that cannot be remembered is decided on all
+/// the same; for the others it is FragmentOverLimit or FragmentNoMemory then.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+FRAGMENT_ACTION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
+                                   _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id);
+
+/// Lets the copy of a fragment wait: FragmentWait, and the copy is the table's. Else it was dropped, and the answer
+/// goes for the fragment itself: the decision may have come meanwhile. NULL: there was no memory for a copy.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+FRAGMENT_ACTION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet);
+
+/// Sets the decision on a datagram (FragmentPermit, FragmentBlock or FragmentAbsorb), once. Returns those that waited,
+/// counted as permitted and now the caller's to inject; those that are not permitted are dropped and counted.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+_Ret_maybenull_
+INJECT_PACKET *FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision);
+
+/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID FragmentTableExpire(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
+
+/// Forgets everything. With `permit` what waited is returned, else dropped, as FragmentTableDecide does. Nobody enters
+/// a fragment any more.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+_Ret_maybenull_
+INJECT_PACKET *FragmentTableClear(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
+
+/// Datagrams in the table now, and the pool bytes of all. Any IRQL.
+UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);
+UINT64 FragmentTableBytes(_In_ const FRAGMENT_TABLE *table);
+
+EXTERN_C_END

@@ -1,0 +1,109 @@
+/** What becomes of a datagram that comes in pieces: all of them go the way of the first one. */
+
+import { describe, expect, test } from 'vitest';
+import { Verdict } from '../../lib/index.js';
+import { fragmentsOf, ipPacket } from '../support/packets.js';
+import { Simulated } from './simulated.js';
+
+const families = [
+  { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.7' },
+  { family: 'IPv6', computer: '2001:db8::10', stranger: '2001:db8:ffff::7' },
+] as const;
+
+const cases = families.flatMap((addresses) =>
+  (['outbound', 'inbound'] as const).map((direction) => ({ ...addresses, direction })),
+);
+
+type Fragments = [Uint8Array, Uint8Array, Uint8Array];
+
+describe.each(cases)('an $direction datagram over $family', ({ computer, stranger, direction }) => {
+  const outgoing = ipPacket({
+    source: computer,
+    destination: stranger,
+    protocol: 'udp',
+    sourcePort: 50_000,
+    destinationPort: 4500,
+  });
+
+  function fragments(size = 24): Fragments {
+    const [local, remote] = [
+      { address: computer, port: 50_000 },
+      { address: stranger, port: 4500 },
+    ];
+    const [from, to] = direction === 'outbound' ? [local, remote] : [remote, local];
+    const whole = ipPacket({
+      source: from.address,
+      destination: to.address,
+      protocol: 'udp',
+      sourcePort: from.port,
+      destinationPort: to.port,
+      payload: Uint8Array.from({ length: 64 }, (_, index) => index),
+    });
+    return fragmentsOf(whole, size, 7) as Fragments;
+  }
+
+  /** A computer on which the datagram's connection has the verdict already. */
+  async function decided(verdict: Verdict): Promise<Simulated> {
+    const simulated = await Simulated.start({ logLevel: 'error' });
+    const outcome = simulated.network.packet(outgoing, 'outbound');
+    simulated.device.setVerdict((await simulated.question()).id, verdict);
+    await outcome;
+    return simulated;
+  }
+
+  test.each([
+    ['PermanentAccept', Verdict.PermanentAccept, 'permitted', 0n],
+    ['PermanentBlock', Verdict.PermanentBlock, 'blocked', 3n],
+    ['PermanentDrop', Verdict.PermanentDrop, 'dropped', 3n],
+  ] as const)('of a connection with %s is %3$s', async (_name, verdict, expected, blocked) => {
+    const { network, device } = await decided(verdict);
+    for (const fragment of fragments()) {
+      expect(await network.packet(fragment, direction)).toBe(expected);
+    }
+    expect((await device.getStatistics()).fragmentsBlocked).toBe(blocked);
+  });
+
+  test.each([
+    ['Accept', Verdict.Accept, 'permitted'],
+    ['Block', Verdict.Block, 'dropped'],
+  ] as const)(
+    'is asked about once, whatever the order, and with %s it is %3$s',
+    async (_name, verdict, expected) => {
+      const simulated = await decided(Verdict.Accept);
+      const [first, second, third] = fragments();
+      const outcomes = [third, first, second].map((fragment) =>
+        simulated.network.packet(fragment, direction),
+      );
+      const question = await simulated.question();
+      expect(question).toMatchObject({ direction, localPort: 50_000, payload: first });
+      expect(await simulated.untaken('connection')).toEqual([]);
+      simulated.device.setVerdict(question.id, verdict);
+      expect(await Promise.all(outcomes)).toEqual([expected, expected, expected]);
+    },
+  );
+
+  test('without its first fragment is dropped and counted after a second', async () => {
+    const { network, device, clock } = await decided(Verdict.PermanentAccept);
+    const outcome = network.packet(fragments()[1], direction);
+    expect((await device.getStatistics()).fragmentsBlocked).toBe(0n);
+    clock.advance(1100);
+    expect(await outcome).toBe('dropped');
+    expect((await device.getStatistics()).fragmentsBlocked).toBe(1n);
+  });
+
+  test('with overlapping fragments goes no further', async () => {
+    const { network } = await decided(Verdict.PermanentAccept);
+    const [first, , third] = fragments();
+    const [, overlap] = fragments(16);
+    expect(await network.packet(first, direction)).toBe('permitted');
+    expect(await network.packet(overlap, direction)).toBe('blocked');
+    expect(await network.packet(third, direction)).toBe('blocked');
+  });
+
+  test('lets its waiting fragments go when filtering stops', async () => {
+    const { network, device } = await decided(Verdict.PermanentAccept);
+    const outcome = network.packet(fragments()[1], direction);
+    device.shutdown();
+    expect(await outcome).toBe('permitted');
+  });
+});

@@ -1,0 +1,641 @@
+#include "driver_fixture.h"
+
+#include <atomic>
+#include <thread>
+
+namespace kext_test
+{
+namespace
+{
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// The part of a whole packet's IP payload from `start` on, as a fragment of the datagram `id`.
+ByteVector Fragment(const ByteVector &packet, size_t start, size_t length, uint32_t id = 1)
+{
+    const bool v6 = packet[0] >> 4 == 6;
+    const size_t header = v6 ? 40 : 20;
+    const bool more = header + start + length < packet.size();
+    const auto end = packet.begin() + static_cast<ptrdiff_t>(std::min(header + start + length, packet.size()));
+    const auto put = [](ByteVector *bytes, size_t at, size_t value)
+    {
+        (*bytes)[at] = static_cast<uint8_t>(value >> 8);
+        (*bytes)[at + 1] = static_cast<uint8_t>(value);
+    };
+    ByteVector fragment(packet.begin(), packet.begin() + static_cast<ptrdiff_t>(header));
+
+    if (v6)
+    {
+        fragment.insert(fragment.end(), {packet[6], 0, 0, 0, 0, 0, 0, 0});
+        fragment[6] = 44;
+        put(&fragment, 42, start | (more ? 1 : 0));
+        put(&fragment, 46, id);
+    }
+    fragment.insert(fragment.end(), packet.begin() + static_cast<ptrdiff_t>(header + start), end);
+    if (v6)
+    {
+        put(&fragment, 4, fragment.size() - 40);
+        return fragment;
+    }
+    put(&fragment, 2, fragment.size());
+    put(&fragment, 4, id);
+    put(&fragment, 6, start / 8 | (more ? 0x2000 : 0));
+    put(&fragment, 10, 0);
+
+    uint32_t sum = 0;
+    for (size_t i = 0; i < 20; i += 2)
+    {
+        sum += static_cast<uint32_t>(fragment[i] << 8 | fragment[i + 1]);
+    }
+    sum = (sum & 0xFFFF) + (sum >> 16);
+    put(&fragment, 10, ~((sum & 0xFFFF) + (sum >> 16)));
+    return fragment;
+}
+
+class FragmentDriverTest : public DriverTest
+{
+  protected:
+    static constexpr size_t kPiece = 24;
+    static constexpr size_t kPieces = 4;
+
+    static ByteVector Whole(const Flow &flow, bool inbound = false)
+    {
+        const size_t transport = flow.protocol == PROTOCOL_TCP ? 20 : 8;
+
+        return MakePacket(flow, inbound, Payload(kPiece * kPieces - transport));
+    }
+
+    static std::vector<ByteVector> Split(const Flow &flow, bool inbound = false, uint32_t id = 1)
+    {
+        const ByteVector whole = Whole(flow, inbound);
+        std::vector<ByteVector> fragments;
+
+        for (size_t i = 0; i < kPieces; i++)
+        {
+            fragments.push_back(Fragment(whole, i * kPiece, kPiece, id));
+        }
+        return fragments;
+    }
+
+    std::vector<ByteVector> TakeBytes()
+    {
+        std::vector<ByteVector> bytes;
+
+        for (Injected &injected : network_.TakeInjected())
+        {
+            EXPECT_TRUE(injected.decided_permit);
+            bytes.push_back(std::move(injected.bytes));
+        }
+        return bytes;
+    }
+
+    uint64_t Blocked() { return client_.GetStatistics().FragmentsBlocked; }
+    UINT64 Remembered() { return FragmentTableCount(&context()->Fragments); }
+
+    void SetFlags(uint32_t flags)
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.Flags = flags;
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    void FailClosed() { SetFlags(OPTION_FLAG_FAIL_CLOSED); }
+
+    void Elapse(milliseconds duration)
+    {
+        for (milliseconds left = duration; left.count() > 0; left -= milliseconds(100))
+        {
+            Advance(std::min(left, milliseconds(100)));
+            machine_.Run();
+        }
+    }
+};
+
+// ---- Whatever the family, protocol and direction
+
+class FragmentEachTest : public FragmentDriverTest, public testing::WithParamInterface<std::tuple<Flow, bool>>
+{
+  protected:
+    Flow flow() const { return std::get<0>(GetParam()); }
+    bool inbound() const { return std::get<1>(GetParam()); }
+    Network::Answer Pass(const ByteVector &packet)
+    {
+        return inbound() ? network_.Inbound(packet) : network_.Outbound(packet);
+    }
+    std::vector<ByteVector> Split(uint32_t id = 1) { return FragmentDriverTest::Split(flow(), inbound(), id); }
+};
+
+INSTANTIATE_TEST_SUITE_P(EachKind, FragmentEachTest,
+                         testing::Combine(testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6()), testing::Bool()));
+
+TEST_P(FragmentEachTest, LaterFragmentsFollowAPermittedFirst)
+{
+    Decide(flow(), VerdictPermanentAccept);
+    for (const ByteVector &fragment : Split())
+    {
+        EXPECT_TRUE(Pass(fragment).permitted());
+    }
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+    EXPECT_EQ(Blocked(), 0u);
+    EXPECT_EQ(Remembered(), 0u) << "all of it has gone by";
+}
+
+TEST_P(FragmentEachTest, LaterFragmentsFollowABlockedFirst)
+{
+    Decide(flow(), VerdictPermanentBlock);
+    for (const ByteVector &fragment : Split())
+    {
+        EXPECT_TRUE(Pass(fragment).blocked());
+    }
+    EXPECT_EQ(Blocked(), kPieces);
+}
+
+TEST_P(FragmentEachTest, LaterFragmentsFollowADroppedFirst)
+{
+    Decide(flow(), VerdictPermanentDrop);
+    for (const ByteVector &fragment : Split())
+    {
+        EXPECT_TRUE(Pass(fragment).absorbed());
+    }
+    EXPECT_EQ(Blocked(), kPieces);
+    EXPECT_TRUE(TakeBytes().empty());
+}
+
+TEST_P(FragmentEachTest, EarlyFragmentsGoOnWithTheirFirst)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[3]).absorbed());
+    EXPECT_TRUE(Pass(fragments[1]).absorbed());
+    EXPECT_TRUE(TakeBytes().empty());
+    EXPECT_TRUE(Pass(fragments[0]).permitted());
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{fragments[3], fragments[1]}));
+    EXPECT_TRUE(Pass(fragments[2]).permitted());
+    EXPECT_EQ(Blocked(), 0u);
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_P(FragmentEachTest, EarlyFragmentsAreDroppedWithTheirFirst)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    Decide(flow(), VerdictPermanentBlock);
+    EXPECT_TRUE(Pass(fragments[1]).absorbed());
+    EXPECT_TRUE(Pass(fragments[0]).blocked());
+    EXPECT_TRUE(TakeBytes().empty());
+    EXPECT_EQ(Blocked(), 2u);
+}
+
+TEST_P(FragmentEachTest, TheVerdictOnAHeldFirstIsThatOnAll)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    for (uint8_t verdict : {VerdictAccept, VerdictBlock, VerdictDrop, VerdictPermanentDrop, VerdictPermanentAccept})
+    {
+        const Statistics before = client_.GetStatistics();
+        const bool accept = verdict == VerdictAccept || verdict == VerdictPermanentAccept;
+
+        Decide(flow(), VerdictAccept);
+        EXPECT_TRUE(Pass(fragments[3]).absorbed());
+        EXPECT_TRUE(Pass(fragments[0]).absorbed());
+        EXPECT_TRUE(Pass(fragments[1]).absorbed());
+        const Question question = client_.ReadQuestion();
+        EXPECT_EQ(question.payload, fragments[0]);
+        EXPECT_EQ(question.local_port, flow().local.port);
+        EXPECT_EQ(question.direction, inbound() ? DirectionInbound : DirectionOutbound);
+        client_.Verdict(question.id, verdict);
+
+        EXPECT_EQ(TakeBytes(), (accept ? std::vector<ByteVector>{fragments[0], fragments[3], fragments[1]}
+                                       : std::vector<ByteVector>{}));
+        const Network::Answer last = Pass(fragments[2]);
+        EXPECT_TRUE(accept ? last.permitted() : last.absorbed());
+
+        const Statistics after = client_.GetStatistics();
+        EXPECT_EQ(after.PacketsPermitted - before.PacketsPermitted, accept ? kPieces : 0u);
+        EXPECT_EQ(after.PacketsBlocked - before.PacketsBlocked, accept ? 0u : kPieces);
+        EXPECT_EQ(after.FragmentsBlocked - before.FragmentsBlocked, accept ? 0u : kPieces);
+        EXPECT_EQ(Remembered(), 0u);
+        client_.Command(CommandClearCache);
+        network_.TakeReauthorized();
+    }
+}
+
+TEST_P(FragmentEachTest, AnOverlapRefusesTheWholeDatagram)
+{
+    const std::vector<ByteVector> fragments = Split();
+    const ByteVector overlap = Fragment(Whole(flow(), inbound()), kPiece + 8, kPiece);
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[0]).permitted());
+    EXPECT_TRUE(Pass(fragments[1]).permitted());
+    EXPECT_TRUE(Pass(overlap).blocked());
+    EXPECT_TRUE(Pass(fragments[2]).blocked());
+    EXPECT_TRUE(Pass(fragments[3]).blocked());
+    EXPECT_EQ(Blocked(), 3u);
+}
+
+TEST_P(FragmentEachTest, AnOverlapDropsWhatWaitsAndRefusesTheFirst)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[2]).absorbed());
+    EXPECT_TRUE(Pass(Fragment(Whole(flow(), inbound()), kPiece, 2 * kPiece)).blocked());
+    EXPECT_TRUE(Pass(fragments[0]).blocked());
+    EXPECT_TRUE(TakeBytes().empty());
+    EXPECT_EQ(Blocked(), 3u);
+}
+
+TEST_P(FragmentEachTest, ADuplicateIsDroppedByItself)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[0]).permitted());
+    EXPECT_TRUE(Pass(fragments[1]).permitted());
+    EXPECT_TRUE(Pass(fragments[1]).blocked());
+    EXPECT_TRUE(Pass(fragments[0]).blocked());
+    EXPECT_TRUE(Pass(fragments[2]).permitted());
+    EXPECT_TRUE(Pass(fragments[3]).permitted());
+    EXPECT_EQ(Blocked(), 2u);
+}
+
+TEST_P(FragmentEachTest, NothingMayLieBehindTheLastFragment)
+{
+    const std::vector<ByteVector> fragments = Split();
+    ByteVector cut = Whole(flow(), inbound());
+    cut.resize(cut.size() - kPiece);
+    const ByteVector shorter = Fragment(cut, 2 * kPiece, kPiece);
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[0]).permitted());
+    EXPECT_TRUE(Pass(fragments[3]).permitted());
+    EXPECT_TRUE(Pass(shorter).blocked()) << "a second end";
+    EXPECT_TRUE(Pass(fragments[1]).blocked());
+}
+
+TEST_P(FragmentEachTest, DatagramsDoNotMix)
+{
+    const std::vector<ByteVector> one = Split(1);
+    const std::vector<ByteVector> two = Split(2);
+
+    Decide(flow(), VerdictAccept);
+    EXPECT_TRUE(Pass(one[1]).absorbed());
+    EXPECT_TRUE(Pass(two[0]).absorbed());
+    EXPECT_TRUE(Pass(one[0]).absorbed());
+    EXPECT_TRUE(Pass(two[1]).absorbed());
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), 2u);
+    client_.Verdict(questions[0].id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{two[0], two[1]}));
+    client_.Verdict(questions[1].id, VerdictBlock);
+    EXPECT_TRUE(TakeBytes().empty());
+    EXPECT_TRUE(Pass(two[2]).permitted());
+    EXPECT_TRUE(Pass(one[2]).absorbed());
+}
+
+// ---- Time
+
+TEST_F(FragmentDriverTest, AnEarlyFragmentWaitsASecondForTheFirst)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    Elapse(milliseconds(500)); // off the beat of any other timer
+    EXPECT_TRUE(network_.Outbound(fragments[1]).absorbed());
+    Elapse(milliseconds(900));
+    EXPECT_EQ(Remembered(), 1u);
+    Elapse(milliseconds(200));
+    EXPECT_EQ(Remembered(), 0u);
+    EXPECT_EQ(Blocked(), 1u);
+    EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
+    EXPECT_TRUE(TakeBytes().empty());
+}
+
+TEST_F(FragmentDriverTest, EachEarlyDatagramHasASecondOfItsOwn)
+{
+    Decide(UdpV4(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 1)[1]).absorbed());
+    Elapse(milliseconds(600));
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 2)[1]).absorbed());
+    Elapse(milliseconds(500));
+    EXPECT_EQ(Remembered(), 1u);
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 2)[0]).permitted());
+    EXPECT_EQ(TakeBytes().size(), 1u);
+    EXPECT_EQ(Blocked(), 1u);
+}
+
+TEST_F(FragmentDriverTest, FragmentsWaitForTheVerdictLongerThanForTheFirst)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    EXPECT_TRUE(network_.Outbound(fragments[0]).absorbed());
+    EXPECT_TRUE(network_.Outbound(fragments[1]).absorbed());
+    Elapse(seconds(10));
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{fragments[0], fragments[1]}));
+}
+
+TEST_F(FragmentDriverTest, ADecisionIsForgottenAfterHalfAMinute)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
+    Elapse(milliseconds(29900));
+    EXPECT_TRUE(network_.Outbound(fragments[1]).permitted());
+    Elapse(milliseconds(200));
+    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "waits for a first one";
+}
+
+TEST_F(FragmentDriverTest, AnIdentificationThatIsUsedAgainIsDecidedAnew)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+    Flow other = UdpV4();
+    other.local.port++;
+    const std::vector<ByteVector> others = Split(other);
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    Decide(other, VerdictPermanentBlock);
+    EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
+    Advance(milliseconds(30100)); // and nothing has run since
+    EXPECT_TRUE(network_.Outbound(others[0]).blocked());
+    EXPECT_TRUE(network_.Outbound(others[1]).blocked());
+}
+
+TEST_F(FragmentDriverTest, AVerdictThatComesTooLateIsForItsFirstAlone)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    EXPECT_TRUE(network_.Outbound(fragments[0]).absorbed());
+    EXPECT_TRUE(network_.Outbound(fragments[1]).absorbed());
+    const Question old = client_.ReadQuestion();
+    Elapse(milliseconds(31000));
+    EXPECT_EQ(Blocked(), 1u);
+    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "of the next datagram";
+    client_.Verdict(old.id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), std::vector<ByteVector>{fragments[0]});
+}
+
+// ---- Bounds
+
+TEST_F(FragmentDriverTest, SixtyFourFragmentsOfADatagramMayWait)
+{
+    const ByteVector whole = MakePacket(UdpV4(), false, Payload(8 * 70 - 8));
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    for (size_t i = 1; i <= FRAGMENT_MAX_WAITING; i++)
+    {
+        EXPECT_TRUE(network_.Outbound(Fragment(whole, 8 * i, 8)).absorbed());
+    }
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 8 * 65, 8)).blocked());
+    EXPECT_EQ(Blocked(), 1u);
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 0, 8)).permitted());
+    EXPECT_EQ(TakeBytes().size(), FRAGMENT_MAX_WAITING);
+}
+
+TEST_F(FragmentDriverTest, ADatagramInTooManyPiecesIsRefused)
+{
+    const ByteVector whole = MakePacket(UdpV4(), false, Payload(8 * (FRAGMENT_MAX_PIECES + 2) - 8));
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    for (size_t i = 0; i < FRAGMENT_MAX_PIECES; i++)
+    {
+        EXPECT_TRUE(network_.Outbound(Fragment(whole, 8 * i, 8)).permitted());
+    }
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 8 * FRAGMENT_MAX_PIECES, 8)).blocked());
+    EXPECT_EQ(Blocked(), 1u);
+}
+
+TEST_F(FragmentDriverTest, AFullTableLeavesTheRestToTheFailPolicy)
+{
+    const ByteVector whole = Whole(UdpV6());
+
+    Decide(UdpV6(), VerdictPermanentBlock);
+    for (uint32_t id = 0; id < FRAGMENT_MAX_DATAGRAMS; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, kPiece, kPiece, id)).absorbed());
+    }
+    EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+
+    const std::vector<ByteVector> more = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
+    EXPECT_TRUE(network_.Outbound(more[0]).blocked()) << "a first fragment has a decision of its own";
+    EXPECT_TRUE(network_.Outbound(more[1]).permitted());
+    FailClosed();
+    EXPECT_TRUE(network_.Outbound(more[2]).blocked());
+
+    Elapse(milliseconds(1100));
+    EXPECT_EQ(Remembered(), 0u);
+    EXPECT_TRUE(network_.Outbound(more[3]).absorbed());
+}
+
+TEST_F(FragmentDriverTest, WaitingCopiesAreBoundedByTheirBytes)
+{
+    const ByteVector whole = MakePacket(UdpV4(), false, Payload(65000));
+    uint32_t id = 0;
+
+    FailClosed();
+    while (id < 1000 && network_.Outbound(Fragment(whole, 64, 64000, id)).absorbed())
+    {
+        id++;
+    }
+    EXPECT_LE(id, FRAGMENT_MAX_WAITING_BYTES / 64000);
+    EXPECT_GT(id, FRAGMENT_MAX_WAITING_BYTES / 70000);
+}
+
+// ---- What is no such datagram
+
+TEST_F(FragmentDriverTest, AFirstFragmentWithoutAWholeTransportHeaderIsMalformed)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(Fragment(Whole(Flow{}), 0, 16)).blocked());
+    EXPECT_TRUE(network_.Inbound(Fragment(Whole(TcpV6(), true), 0, 16)).blocked());
+    EXPECT_EQ(client_.GetStatistics().MalformedPackets, 2u);
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, AnAtomicFragmentIsAPacket)
+{
+    Decide(UdpV6(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(Fragment(Whole(UdpV6()), 0, kPiece * kPieces)).permitted());
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, OtherProtocolsFirstFragmentsAreAskedAbout)
+{
+    Flow echo;
+    echo.protocol = PROTOCOL_ICMP;
+    const std::vector<ByteVector> fragments = Split(echo, true);
+
+    for (const ByteVector &fragment : fragments)
+    {
+        EXPECT_TRUE(network_.Inbound(fragment).absorbed());
+    }
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_EQ(TakeBytes(), fragments);
+}
+
+TEST_F(FragmentDriverTest, AnUnknownInboundDatagramIsLeftToTheAleLayer)
+{
+    for (const ByteVector &fragment : Split(UdpV4(), true))
+    {
+        EXPECT_TRUE(network_.Inbound(fragment).permitted());
+    }
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_F(FragmentDriverTest, TheDirectionsOfALoopbackDatagramAreDecidedOnApart)
+{
+    Flow flow = UdpV4();
+    flow.local = V4(127, 0, 0, 1, 5000);
+    flow.remote = V4(127, 0, 0, 1, 6000);
+    const std::vector<ByteVector> fragments = Split(flow);
+
+    Decide(flow, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
+    EXPECT_TRUE(network_.Inbound(fragments[0], true).permitted());
+    EXPECT_EQ(Blocked(), 0u);
+    EXPECT_EQ(Remembered(), 2u);
+}
+
+TEST_F(FragmentDriverTest, AChainOfFragmentsGoesOnWhereTheyMay)
+{
+    const std::vector<ByteVector> good = Split(UdpV4(), false, 1);
+    Flow other = UdpV4();
+    other.local.port++;
+    const std::vector<ByteVector> bad = Split(other, false, 2);
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    Decide(other, VerdictPermanentBlock);
+    EXPECT_TRUE(network_.Outbound({{good[1], good[0], bad[1]}, {bad[0], good[2]}}).absorbed());
+    EXPECT_THAT(TakeBytes(), testing::UnorderedElementsAre(good[0], good[1], good[2]));
+    EXPECT_EQ(Blocked(), 2u);
+}
+
+// ---- The end
+
+TEST_F(FragmentDriverTest, DetachingLetsGoWhatWaits)
+{
+    const std::vector<ByteVector> early = Split(UdpV4(), false, 1);
+    const std::vector<ByteVector> asked = Split(UdpV4(), false, 2);
+
+    EXPECT_TRUE(network_.Outbound(early[1]).absorbed());
+    EXPECT_TRUE(network_.Outbound(asked[0]).absorbed());
+    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed());
+    client_.Close();
+    EXPECT_THAT(TakeBytes(), testing::UnorderedElementsAre(early[1], asked[0], asked[1]));
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, DetachingAFailClosedClientDropsWhatWaits)
+{
+    FailClosed();
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 1)[1]).absorbed());
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 2)[0]).absorbed());
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 2)[1]).absorbed());
+    client_.Close();
+    EXPECT_TRUE(TakeBytes().empty());
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, TheTableIsInTheMemoryStatistics)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    options.LogLevel = LogSeverityInfo;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(Split(UdpV4())[1]).absorbed());
+    client_.Command(CommandPrintMemoryStats);
+    EXPECT_THAT(client_.GetLogs(),
+                testing::Contains(testing::ContainsRegex("fragments: 1 entries, [1-9][0-9]* bytes")));
+}
+
+// ---- Several processors
+
+TEST_F(FragmentDriverTest, NoFragmentIsLostWhenAllComeAtOnce)
+{
+    constexpr uint32_t kDatagrams = 500;
+    std::atomic<size_t> passed{0};
+    std::atomic<size_t> ready{0};
+    std::vector<std::thread> threads;
+
+    Decide(UdpV6(), VerdictPermanentAccept);
+    for (size_t piece = 0; piece < kPieces; piece++)
+    {
+        threads.emplace_back(
+            [&, piece]
+            {
+                sim::Machine::Scope scope(machine_);
+
+                for (uint32_t id = 0; id < kDatagrams; id++)
+                {
+                    const ByteVector fragment = Split(UdpV6(), false, id)[piece];
+
+                    for (ready++; ready < kPieces * (id + 1);)
+                    {
+                        std::this_thread::yield();
+                    }
+                    passed += network_.Outbound(fragment).permitted() ? 1 : 0;
+                }
+            });
+    }
+    for (std::thread &thread : threads)
+    {
+        thread.join();
+    }
+    EXPECT_EQ(passed + TakeBytes().size(), kPieces * kDatagrams);
+    EXPECT_EQ(Blocked(), 0u);
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+// ---- Without memory
+
+TEST_F(FragmentDriverTest, WithoutMemoryForAnEntryTheFirstIsDecidedOnAndTheRestGoesByTheFailPolicy)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    Decide(UdpV4(), VerdictPermanentBlock);
+    for (const bool closed : {false, true})
+    {
+        SetFlags(closed ? OPTION_FLAG_FAIL_CLOSED : 0);
+        network_.FailNth(0, true);
+        EXPECT_TRUE(network_.Outbound(fragments[0]).blocked());
+        EXPECT_EQ(network_.Outbound(fragments[1]).permitted(), !closed);
+        network_.StopFailing();
+    }
+    EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, EachAllocationOfEachStepMayFail)
+{
+    for (uint64_t n = 0;; n++)
+    {
+        const auto id = static_cast<uint32_t>(n + 1);
+
+        network_.FailNth(n);
+        for (const size_t i : {2u, 0u, 1u, 3u})
+        {
+            network_.Outbound(Split(UdpV4(), false, id)[i]);
+        }
+        const uint64_t failures = network_.StopFailing();
+        for (const Question &question : client_.ReadQuestions())
+        {
+            client_.Verdict(question.id, VerdictAccept);
+        }
+        network_.TakeInjected();
+        Elapse(seconds(31));
+        EXPECT_EQ(Remembered(), 0u);
+        EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
+        client_.Command(CommandClearCache);
+        if (failures == 0)
+        {
+            EXPECT_GT(n, 8u);
+            break;
+        }
+    }
+}
+
+} // namespace
+} // namespace kext_test
