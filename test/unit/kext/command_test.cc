@@ -1,5 +1,8 @@
 #include "driver_fixture.h"
 
+#include <iterator>
+#include <set>
+
 namespace kext_test
 {
 namespace
@@ -86,6 +89,35 @@ TEST_F(CommandTest, RefusesEveryTruncatedBody)
             EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER) << "length " << length;
             EXPECT_EQ(result.information, 0u);
         }
+    }
+}
+
+TEST_F(CommandTest, AStreamThatIsCutAnywhereIsCarriedOutUpToItsLastWholeCommand)
+{
+    const std::vector<ByteVector> commands = {Client::VerdictBytes(1, VerdictAccept),
+                                              {CommandClearCache},
+                                              UpdateBytes(Flow{}, VerdictAccept),
+                                              {CommandPrintMemoryStats},
+                                              {CommandGetBandwidthStats},
+                                              UpdateBytes(TcpV6(), VerdictBlock)};
+    ByteVector stream;
+    std::set<size_t> ends = {0};
+
+    for (const ByteVector &command : commands)
+    {
+        stream.insert(stream.end(), command.begin(), command.end());
+        ends.insert(stream.size());
+    }
+    ASSERT_GE(stream.size(), 64u);
+    for (size_t length = 0; length <= 64; length++)
+    {
+        const sim::nt::IoResult result =
+            client_.Write(ByteVector(stream.begin(), stream.begin() + static_cast<ptrdiff_t>(length)));
+        const size_t whole = *std::prev(ends.upper_bound(length));
+
+        EXPECT_EQ(result.information, whole) << "length " << length;
+        EXPECT_EQ(result.status, whole == length && length != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER)
+            << "length " << length;
     }
 }
 
@@ -256,16 +288,21 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     OPTIONS_WIRE options = Client::DefaultOptions();
 
     options.LogLevel = LogSeverityInfo;
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
     client_.SetOptions(options);
-    network_.Connect(Flow{});
-    client_.Read();
+    Network::AleOptions ale;
+    ale.process_path = u"\\device\\harddiskvolume1\\app.exe";
+    network_.Connect(Flow{}, nullptr, ale);
+    network_.Stream(Flow{}, false, 1);
     EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
 
     const std::vector<std::string> lines = client_.GetLogs();
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("connections: 1 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("held packets: 1 entries, [1-9][0-9]* bytes")));
-    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 0 entries, [0-9]+ bytes")));
-    EXPECT_THAT(lines, testing::Contains(testing::HasSubstr("event queue")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("fragments: 0 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("told processes: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("event queue: 2 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
 }
 
