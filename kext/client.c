@@ -90,6 +90,7 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     HoldResolveAll(context);
     InjectChain(FragmentTableClear(&context->Fragments, ReadNoFence(&client->FailClosed) == 0));
     ConnectionTableClear(&context->Connections);
+    RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);
 }
 
@@ -223,6 +224,24 @@ BOOLEAN ClientOwnsPort(const CLIENT *client, UINT16 port)
     UINT64 ports = (UINT64)ReadNoFence64(&client->OwnPorts);
 
     return port == (UINT16)ports || port == (UINT16)(ports >> 16) || port == (UINT16)(ports >> 32);
+}
+
+_Use_decl_annotations_
+UINT16 ClientRedirectPort(const CLIENT *client, UINT8 verdict)
+{
+    UINT64 ports = (UINT64)ReadNoFence64(&client->OwnPorts);
+
+    switch (verdict)
+    {
+    case VerdictRedirectNameServer:
+        return (UINT16)ports;
+    case VerdictRedirectTunnel:
+        return (UINT16)(ports >> 16);
+    case VerdictRedirectSplitTunnel:
+        return (UINT16)(ports >> 32);
+    default:
+        return 0;
+    }
 }
 
 _Use_decl_annotations_

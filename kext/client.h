@@ -88,6 +88,9 @@ VOID ClientLeaveClassify(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
 /// Whether a port is one that the client's own resolver or tunnel listens on. Any IRQL.
 BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);
 
+/// The port that a verdict redirects to, 0 for one that does not. Any IRQL.
+UINT16 ClientRedirectPort(_In_ const CLIENT *client, _In_ UINT8 verdict);
+
 /// The verdict that stands for the fail policy: one for this once, so that the next packet is asked about again.
 /// Any IRQL.
 UINT8 ClientFailVerdict(_In_ const CLIENT *client);

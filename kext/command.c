@@ -86,18 +86,8 @@ static VOID ApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wi
                (unsigned long long)wire->Id);
 }
 
-static BOOLEAN IsRedirect(UINT8 verdict)
-{
-    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
-           verdict == VerdictRedirectSplitTunnel;
-}
-
 static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 verdict)
 {
-    if (IsRedirect(verdict))
-    {
-        LogError(&context->Log, "Redirection is not supported: verdict %u drops the connection's packets", verdict);
-    }
     if (!ConnectionTableSetVerdict(&context->Connections, key, verdict))
     {
         StatisticsAdd(&context->Statistics, StatisticVerdictsUnknownId, 1);
@@ -164,6 +154,8 @@ static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
             (unsigned long long)PacketCacheBytes(&context->Packets));
     LogInfo(log, "fragments: %llu entries, %llu bytes", (unsigned long long)FragmentTableCount(&context->Fragments),
             (unsigned long long)FragmentTableBytes(&context->Fragments));
+    LogInfo(log, "redirects: %llu entries, %llu bytes", (unsigned long long)RedirectTableCount(&context->Redirects),
+            (unsigned long long)RedirectTableBytes(&context->Redirects));
     LogInfo(log, "bandwidth: %llu entries, %llu bytes", (unsigned long long)BandwidthCount(&context->Bandwidth),
             (unsigned long long)BandwidthBytes(&context->Bandwidth));
     LogInfo(log, "told processes: %llu entries, %llu bytes", (unsigned long long)EventsToldCount(&context->Events),
@@ -184,6 +176,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         break;
     case CommandClearCache:
         ConnectionTableClear(&context->Connections);
+        RedirectTableClear(&context->Redirects);
         HoldRequestReauthorize(context);
         break;
     case CommandGetLogs:
@@ -196,7 +189,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         PrintMemoryStats(context);
         break;
     default:
-        (VOID) ConnectionTableClean(&context->Connections, TRUE);
+        MaintenanceClean(context);
         break;
     }
 }

@@ -109,6 +109,11 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupFragments;
     }
+    status = RedirectTableInitialize(&context->Redirects, memory, REDIRECT_TABLE_MAX_ENTRIES);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupRedirects;
+    }
     status = BandwidthInitialize(&context->Bandwidth, memory, DRIVER_MAX_BANDWIDTH_ENTRIES);
     if (!NT_SUCCESS(status))
     {
@@ -118,6 +123,8 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
 
 cleanupBandwidth:
     BandwidthUninitialize(&context->Bandwidth);
+cleanupRedirects:
+    RedirectTableUninitialize(&context->Redirects);
 cleanupFragments:
     FragmentTableUninitialize(&context->Fragments);
 cleanupPackets:
@@ -130,6 +137,7 @@ cleanupConnections:
 static VOID UninitializeTables(DRIVER_CONTEXT *context)
 {
     BandwidthUninitialize(&context->Bandwidth);
+    RedirectTableUninitialize(&context->Redirects);
     FragmentTableUninitialize(&context->Fragments);
     PacketCacheUninitialize(&context->Packets);
     ConnectionTableUninitialize(&context->Connections);

@@ -13,6 +13,7 @@
 #include "inject.h"
 #include "maintenance.h"
 #include "power.h"
+#include "redirect.h"
 
 EXTERN_C_START
 
@@ -37,6 +38,7 @@ typedef struct _DRIVER_CONTEXT
     CONNECTION_TABLE Connections;
     PACKET_CACHE Packets;
     FRAGMENT_TABLE Fragments;
+    REDIRECT_TABLE Redirects;
     BANDWIDTH Bandwidth;
     COMMANDS Commands;
     CLIENT Client;

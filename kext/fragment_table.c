@@ -1,5 +1,7 @@
 #include "fragment_table.h"
 
+#include "redirect.h"
+
 #define BUCKET_SHIFT 12
 #define BUCKET_COUNT (1u << BUCKET_SHIFT)
 
@@ -34,6 +36,7 @@ typedef struct _FRAGMENT_DATAGRAM
     UINT64 ExpiryTime;
     FRAGMENT_KEY Key;
     FRAGMENT_ACTION Action; // FragmentWait until it is decided
+    CONNECTION_KEY Target;  // for FragmentRedirect
     UINT32 Copying;         // FragmentTableWait is still to come for so many
     UINT32 TotalLength;     // 0 until the last fragment has told it
     UINT32 HighestEnd;
@@ -357,7 +360,7 @@ static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *k
 
 _Use_decl_annotations_
 FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction,
-                                   COMPARTMENT_ID compartment, UINT64 *id)
+                                   COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target)
 {
     FRAGMENT_DATAGRAM *spare = (FRAGMENT_DATAGRAM *)MemoryAllocate(table->Memory, sizeof(*spare));
     FRAGMENT_ACTION action = spare != NULL ? FragmentOverLimit : FragmentNoMemory;
@@ -377,6 +380,7 @@ FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *heade
     {
         *id = datagram->Id;
         action = Admit(table, datagram, header, now, &refused);
+        *target = datagram->Target;
         over = RemoveIfOver(table, datagram);
     }
     KeReleaseSpinLock(&table->Lock, irql);
@@ -409,7 +413,7 @@ static FRAGMENT_ACTION Append(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram
 }
 
 _Use_decl_annotations_
-FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet)
+FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet, CONNECTION_KEY *target)
 {
     FRAGMENT_ACTION action = FragmentBlock;
     FRAGMENT_DATAGRAM *over = NULL;
@@ -422,6 +426,7 @@ FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKE
     {
         datagram->Copying--;
         action = datagram->Action;
+        *target = datagram->Target;
         if (action == FragmentWait)
         {
             action = packet != NULL ? Append(table, datagram, packet) : FragmentNoMemory;
@@ -441,11 +446,14 @@ FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKE
 // ---- Decisions
 
 _Use_decl_annotations_
-INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION decision)
+INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION decision,
+                                   const CONNECTION_KEY *target)
 {
     RELEASED released = {NULL, 0};
     FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
+    UINT8 direction = DirectionOutbound;
+    INJECT_PACKET *permitted;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
@@ -453,6 +461,11 @@ INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_AC
     if (datagram != NULL && datagram->Action == FragmentWait)
     {
         datagram->Action = decision;
+        direction = datagram->Key.Direction;
+        if (target != NULL)
+        {
+            datagram->Target = *target;
+        }
         released = TakeWaiting(table, datagram);
         over = RemoveIfOver(table, datagram);
     }
@@ -460,7 +473,8 @@ INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_AC
 
     (VOID) Forget(table, over, FALSE);
     (VOID) CountBlocked(table, decision); // the first one itself
-    return Release(table, released, decision == FragmentPermit);
+    permitted = Release(table, released, decision == FragmentPermit || decision == FragmentRedirect);
+    return target != NULL ? RedirectChain(permitted, target, direction) : permitted;
 }
 
 // ---- Time and end

@@ -34,8 +34,9 @@ typedef enum _FRAGMENT_ACTION
     FragmentPermit,
     FragmentBlock,
     FragmentAbsorb,
-    FragmentDecide, ///< the first one: decide on it, then FragmentTableDecide unless that is left to a verdict
-    FragmentWait,   ///< it waits for a decision
+    FragmentRedirect, ///< to another connection: its addresses
+    FragmentDecide,   ///< the first one: decide on it, then FragmentTableDecide unless that is left to a verdict
+    FragmentWait,     ///< it waits for a decision
     FragmentOverLimit,
     FragmentNoMemory
 } FRAGMENT_ACTION;
@@ -69,24 +70,28 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 
 /// What is to be done with a fragment; one that is blocked is counted. `id` gets its datagram's, or 0: there is none.
-/// After FragmentWait comes exactly one FragmentTableWait. A first fragment that cannot be remembered is decided on all
-/// the same; for the others it is FragmentOverLimit or FragmentNoMemory then.
+/// `target` is written for FragmentRedirect. After FragmentWait comes exactly one FragmentTableWait. A first fragment
+/// that cannot be remembered is decided on all the same; for the others it is FragmentOverLimit or FragmentNoMemory
+/// then.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 FRAGMENT_ACTION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
-                                   _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id);
+                                   _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target);
 
 /// Lets the copy of a fragment wait: FragmentWait, and the copy is the table's. Else it was dropped, and the answer
 /// goes for the fragment itself: the decision may have come meanwhile. NULL: there was no memory for a copy.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-FRAGMENT_ACTION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet);
+FRAGMENT_ACTION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
+                                  _Inout_ CONNECTION_KEY *target);
 
-/// Sets the decision on a datagram (FragmentPermit, FragmentBlock or FragmentAbsorb), once. Returns those that waited,
-/// counted as permitted and now the caller's to inject; those that are not permitted are dropped and counted.
+/// Sets the decision on a datagram (FragmentPermit, FragmentRedirect to `target`, FragmentBlock or FragmentAbsorb),
+/// once. Returns those that waited, redirected if they are to be, counted as permitted and now the caller's to inject;
+/// those that are not permitted are dropped and counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
-INJECT_PACKET *FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision);
+INJECT_PACKET *FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision,
+                                   _In_opt_ const CONNECTION_KEY *target);
 
 /// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -19,12 +19,6 @@ VOID HoldUninitialize(HOLD *hold)
 
 // ---- Resolving
 
-static BOOLEAN IsRedirect(UINT8 verdict)
-{
-    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
-           verdict == VerdictRedirectSplitTunnel;
-}
-
 static BOOLEAN IsPermit(UINT8 verdict)
 {
     return verdict == VerdictAccept || verdict == VerdictPermanentAccept;
@@ -79,22 +73,101 @@ static VOID CountResolved(DRIVER_CONTEXT *context, const HELD *held, BOOLEAN per
     }
 }
 
-static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
-{
-    BOOLEAN permitted = IsPermit(verdict);
+// ---- Resolving with a redirection
 
-    if (IsRedirect(verdict))
+// The program here is who was asked for: there is nothing to redirect.
+static BOOLEAN IsInboundConnection(DRIVER_CONTEXT *context, const HELD *held)
+{
+    CONNECTION connection;
+
+    if (held->Kind == HeldAleRecvAccept)
     {
-        LogError(&context->Log, "Redirection is not supported: verdict %u on id %llu drops the packet", verdict,
-                 (unsigned long long)held->Id);
+        return TRUE;
     }
-    StoreVerdict(context, held, verdict);
-    CountResolved(context, held, permitted);
+    return held->Kind != HeldAleConnect && ConnectionTableGet(&context->Connections, &held->Key, &connection) &&
+           connection.Direction == DirectionInbound;
+}
+
+// What was held becomes packets of `target`. Copies, because an encoder may still read the bytes of those that we have.
+static INJECT_PACKET *MakeRedirected(const HELD *held, const CONNECTION_KEY *target)
+{
+    INJECT_PACKET *copies = NULL;
+    INJECT_PACKET **last = &copies;
+    const INJECT_PACKET *packet;
+
+    for (packet = held->Packet; packet != NULL; packet = packet->Next)
+    {
+        if (NT_SUCCESS(InjectCopyToNetworkSend(packet, &held->Key, last)))
+        {
+            last = &(*last)->Next;
+        }
+        else
+        {
+            StatisticsAdd(packet->Injector->Statistics, StatisticInjectFailures, 1);
+        }
+    }
+    return RedirectChain(copies, target, DirectionOutbound);
+}
+
+static BOOLEAN MayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
+{
+    NTSTATUS status;
+
+    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound)
+    {
+        return FALSE;
+    }
+    status = RedirectStart(&context->Redirects, &context->Client, verdict, &held->Key, target);
+    if (!NT_SUCCESS(status))
+    {
+        LogError(&context->Log, "Verdict %u drops the packet of id %llu, which cannot be redirected: status 0x%08x",
+                 verdict, (unsigned long long)held->Id, (unsigned)status);
+    }
+    return NT_SUCCESS(status);
+}
+
+// Takes what is to be injected out of `held`; what is left there is dropped.
+static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+{
+    FRAGMENT_ACTION fragments = FragmentAbsorb;
+    INJECT_PACKET *packets = NULL;
+    INJECT_PACKET **last = &packets;
+    CONNECTION_KEY target;
+
+    if (IsPermit(verdict))
+    {
+        packets = held->Packet;
+        held->Packet = NULL;
+        fragments = FragmentPermit;
+    }
+    else if (MayRedirect(context, held, verdict, &target))
+    {
+        packets = MakeRedirected(held, &target);
+        fragments = FragmentRedirect;
+    }
+    while (*last != NULL)
+    {
+        last = &(*last)->Next;
+    }
     if (held->Datagram != 0)
     {
-        held->Packet->Next =
-            FragmentTableDecide(&context->Fragments, held->Datagram, permitted ? FragmentPermit : FragmentAbsorb);
+        *last = FragmentTableDecide(&context->Fragments, held->Datagram, fragments,
+                                    fragments == FragmentRedirect ? &target : NULL);
     }
+    return packets;
+}
+
+static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+{
+    INJECT_PACKET *packets;
+
+    StoreVerdict(context, held, verdict);
+    if (RedirectIsVerdict(verdict) && IsInboundConnection(context, held))
+    {
+        verdict = VerdictPermanentAccept;
+    }
+    packets = TakePermitted(context, held, verdict);
+    CountResolved(context, held, packets != NULL || IsPermit(verdict));
 
     if (held->CompletionContext != NULL)
     {
@@ -105,14 +178,8 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
         HoldRequestReauthorize(context);
     }
 
-    if (permitted)
-    {
-        InjectChain(held->Packet);
-    }
-    else
-    {
-        InjectDropChain(held->Packet);
-    }
+    InjectChain(packets);
+    InjectDropChain(held->Packet);
     MemoryFree(&context->Memory, held);
 }
 

@@ -260,25 +260,9 @@ static NTSTATUS WrapBytes(INJECT_PACKET *packet)
                                                   &packet->NetBufferList);
 }
 
-_Use_decl_annotations_
-NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
+// Of a copy whose bytes are there, if `status` says so. One that cannot be finished is freed.
+static NTSTATUS Finish(INJECT_PACKET *copy, const INJECT_SOURCE *source, NTSTATUS status, INJECT_PACKET **packet)
 {
-    UINT32 length = NET_BUFFER_DATA_LENGTH(netBuffer);
-    INJECT_PACKET *copy;
-    NTSTATUS status;
-
-    *packet = NULL;
-    if (length == 0 || length > INJECT_MAX_LENGTH)
-    {
-        return STATUS_INVALID_PARAMETER;
-    }
-    copy = AllocatePacket(injector, source, length);
-    if (copy == NULL)
-    {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-
-    status = CopyBytes(copy, netBuffer);
     if (NT_SUCCESS(status))
     {
         status = CompleteChecksums(copy, source);
@@ -294,6 +278,53 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
     }
     *packet = copy;
     return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
+{
+    UINT32 length = NET_BUFFER_DATA_LENGTH(netBuffer);
+    INJECT_PACKET *copy;
+
+    *packet = NULL;
+    if (length == 0 || length > INJECT_MAX_LENGTH)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    copy = AllocatePacket(injector, source, length);
+    if (copy == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+
+    return Finish(copy, source, CopyBytes(copy, netBuffer), packet);
+}
+
+_Use_decl_annotations_
+NTSTATUS InjectCopyToNetworkSend(const INJECT_PACKET *packet, const CONNECTION_KEY *key, INJECT_PACKET **copy)
+{
+    UINT32 headerLength = packet->Method == InjectTransportSend ? IpHeaderPlainLength(packet->IpVersion) : 0;
+    INJECT_SOURCE source;
+    INJECT_PACKET *made;
+    NTSTATUS status = STATUS_SUCCESS;
+
+    *copy = NULL;
+    RtlZeroMemory(&source, sizeof(source));
+    source.Method = InjectNetworkSend;
+    source.Checksum = InjectChecksumPacket;
+    source.IpVersion = packet->IpVersion;
+    source.Compartment = packet->Compartment;
+    made = AllocatePacket(packet->Injector, &source, headerLength + packet->Length);
+    if (made == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    RtlCopyMemory(made->Data + headerLength, packet->Data, packet->Length);
+    if (headerLength != 0)
+    {
+        status = IpHeaderWritePlain(made->Data, made->Length, key);
+    }
+    return Finish(made, &source, status, copy);
 }
 
 _Use_decl_annotations_

@@ -2,14 +2,16 @@
 //
 // A copy is deep: one block holds the packet's bytes, the control data and all that the injection functions want to
 // know, because nothing of what a classify is given outlives it. Checksums are completed when the copy is made, and its
-// bytes are never written afterwards. Copies are reference counted: whoever holds the last reference (the holder, the
-// network stack during an injection, or an encoder that still reads the bytes) frees the net buffer list and the block.
+// bytes are never written once others may read them. Copies are reference counted: whoever holds the last reference
+// (the holder, the network stack during an injection, or an encoder that still reads the bytes) frees the net buffer
+// list and the block.
 //
 // No lock at all: Outstanding counts injections, with one more for the injector itself, and InjectorUninitialize waits
 // for it to reach zero.
 
 #pragma once
 
+#include "connection_table.h"
 #include "log.h"
 #include "statistics.h"
 
@@ -111,6 +113,14 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
+
+/// A copy, with bytes of its own, of an outbound packet of the TCP or UDP connection `key`: a whole IP packet for the
+/// send path, whatever layer `packet` was taken from. One from above the network layer gets a plain IP header.
+/// STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for more bytes than an IP packet may have.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS InjectCopyToNetworkSend(_In_ const INJECT_PACKET *packet, _In_ const CONNECTION_KEY *key,
+                                 _Outptr_ INJECT_PACKET **copy);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectReference(_Inout_ INJECT_PACKET *packet);

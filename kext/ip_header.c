@@ -7,6 +7,11 @@
 
 #define IP_MAX_DATAGRAM 65535u
 
+// For packets that stay whole: their identification means nothing then (RFC 6864).
+#define IPV4_DONT_FRAGMENT 0x40u
+
+#define IP_HOP_LIMIT 128u
+
 #define IPV4_FLAG_MORE_FRAGMENTS 0x2000u
 #define IPV4_FRAGMENT_OFFSET     0x1FFFu
 #define IPV6_FLAG_MORE_FRAGMENTS 0x0001u
@@ -283,4 +288,56 @@ VOID IpHeaderToKey(const IP_HEADER *header, UINT8 direction, CONNECTION_KEY *key
     key->RemotePort = outbound ? header->DestinationPort : header->SourcePort;
     key->Protocol = header->Protocol;
     key->IpVersion = header->IpVersion;
+}
+
+_Use_decl_annotations_
+UINT32 IpHeaderPlainLength(UINT8 ipVersion)
+{
+    return ipVersion == 6 ? IPV6_FIXED_LENGTH : IPV4_FIXED_LENGTH;
+}
+
+static VOID WritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
+{
+    packet[0] = 4u << 4 | IPV4_FIXED_LENGTH / 4u;
+    packet[2] = (UINT8)(packetLength >> 8);
+    packet[3] = (UINT8)packetLength;
+    packet[6] = IPV4_DONT_FRAGMENT;
+    packet[8] = IP_HOP_LIMIT;
+    packet[9] = key->Protocol;
+    RtlCopyMemory(packet + 12, key->LocalAddress, 4);
+    RtlCopyMemory(packet + 16, key->RemoteAddress, 4);
+}
+
+static VOID WritePlainV6(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
+{
+    UINT32 payloadLength = packetLength - IPV6_FIXED_LENGTH;
+
+    packet[0] = 6u << 4;
+    packet[4] = (UINT8)(payloadLength >> 8);
+    packet[5] = (UINT8)payloadLength;
+    packet[6] = key->Protocol;
+    packet[7] = IP_HOP_LIMIT;
+    RtlCopyMemory(packet + 8, key->LocalAddress, 16);
+    RtlCopyMemory(packet + 24, key->RemoteAddress, 16);
+}
+
+_Use_decl_annotations_
+NTSTATUS IpHeaderWritePlain(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
+{
+    UINT32 headerLength = IpHeaderPlainLength(key->IpVersion);
+
+    if (packetLength < headerLength || packetLength > IP_MAX_DATAGRAM + (key->IpVersion == 6 ? headerLength : 0))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    RtlZeroMemory(packet, headerLength);
+    if (key->IpVersion == 6)
+    {
+        WritePlainV6(packet, packetLength, key);
+    }
+    else
+    {
+        WritePlainV4(packet, packetLength, key);
+    }
+    return STATUS_SUCCESS;
 }

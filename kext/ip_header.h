@@ -1,5 +1,6 @@
 // Reads the headers of an IP packet: IPv4 with options (RFC 791), IPv6 with its chain of extension headers (RFC 8200),
-// and the ports of TCP and UDP. Every read is checked against the bytes there are. Pure: no state, any IRQL.
+// and the ports of TCP and UDP; and writes plain IP headers. Every read is checked against the bytes there are. Pure:
+// no state, any IRQL.
 
 #pragma once
 
@@ -45,5 +46,14 @@ NTSTATUS IpHeaderParse(_In_reads_bytes_(available) const UINT8 *packet, _In_ UIN
 
 /// The connection that the packet belongs to, for a packet that travels in `direction` (DIRECTION).
 VOID IpHeaderToKey(_In_ const IP_HEADER *header, _In_ UINT8 direction, _Out_ CONNECTION_KEY *key);
+
+/// Bytes of the header that IpHeaderWritePlain writes.
+UINT32 IpHeaderPlainLength(_In_ UINT8 ipVersion);
+
+/// Writes an IP header without options or extensions in front of a whole transport segment that this machine sends to
+/// the other end of `key`. The IPv4 checksum is left to be computed. STATUS_INVALID_PARAMETER: too many bytes.
+_Must_inspect_result_
+NTSTATUS IpHeaderWritePlain(_Inout_updates_bytes_(packetLength) UINT8 *packet, _In_ UINT32 packetLength,
+                            _In_ const CONNECTION_KEY *key);
 
 EXTERN_C_END

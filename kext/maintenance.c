@@ -20,6 +20,13 @@ static VOID NTAPI MaintenanceDpc(PKDPC dpc, PVOID deferredContext, PVOID argumen
     MaintenanceQueue((DRIVER_CONTEXT *)deferredContext);
 }
 
+_Use_decl_annotations_
+VOID MaintenanceClean(DRIVER_CONTEXT *context)
+{
+    (VOID) ConnectionTableClean(&context->Connections, TRUE);
+    (VOID) RedirectTableClean(&context->Redirects);
+}
+
 static VOID CleanWhenDue(DRIVER_CONTEXT *context, UINT64 now)
 {
     volatile LONG64 *next = &context->Maintenance.NextClean;
@@ -29,7 +36,7 @@ static VOID CleanWhenDue(DRIVER_CONTEXT *context, UINT64 now)
     {
         return;
     }
-    (VOID) ConnectionTableClean(&context->Connections, TRUE);
+    MaintenanceClean(context);
 }
 
 static VOID ReleaseOutstanding(MAINTENANCE *maintenance)

@@ -42,6 +42,10 @@ VOID MaintenanceStart(_Inout_ struct _DRIVER_CONTEXT *context);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MaintenanceStop(_Inout_ struct _DRIVER_CONTEXT *context);
 
+/// Removes old connections, and what goes with them.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID MaintenanceClean(_Inout_ struct _DRIVER_CONTEXT *context);
+
 /// Queues a run of the work item, unless one waits already.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MaintenanceQueue(_Inout_ struct _DRIVER_CONTEXT *context);

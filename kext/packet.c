@@ -17,8 +17,10 @@ typedef enum _PACKET_DECISION
     PacketPermit,
     PacketBlock,
     PacketAbsorb,
-    PacketHeld, // absorbed too, and the client was asked, or a fragment waits for its datagram's first
-    PacketAsk   // not decided yet
+    PacketHeld,       // absorbed too, and the client was asked, or a fragment waits for its datagram's first
+    PacketRedirect,   // to another connection, which is not done yet
+    PacketRedirected, // absorbed too, and what it became is to be injected
+    PacketAsk         // not decided yet
 } PACKET_DECISION;
 
 // One classify.
@@ -59,6 +61,10 @@ static PACKET_DECISION DecisionOf(UINT8 verdict)
         return PacketAsk;
     case VerdictPermanentBlock:
         return PacketBlock;
+    case VerdictRedirectNameServer:
+    case VerdictRedirectTunnel:
+    case VerdictRedirectSplitTunnel:
+        return PacketRedirect;
     default:
         return PacketAbsorb;
     }
@@ -81,11 +87,11 @@ static PACKET_DECISION DecisionOfHold(HOLD_RESULT result)
 // received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
 static PACKET_DECISION DecisionAfterEnd(UINT8 verdict, UINT8 direction)
 {
-    if (direction == DirectionInbound || verdict == VerdictAccept)
+    if (direction == DirectionInbound || verdict == VerdictAccept || verdict == VerdictPermanentAccept)
     {
         return PacketPermit;
     }
-    return verdict == VerdictPermanentAccept ? PacketPermit : PacketAbsorb;
+    return RedirectIsVerdict(verdict) ? PacketRedirect : PacketAbsorb;
 }
 
 static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
@@ -113,11 +119,66 @@ static BOOLEAN IsClientsOwn(const PACKET_FRAME *frame, const CONNECTION_KEY *key
            RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress));
 }
 
-// PacketAsk: `generation` is the connection's, or 0 where there is none.
-static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation)
+static BOOLEAN IsLoopback(const PACKET_FRAME *frame)
+{
+    return (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
+}
+
+// Only what comes from here is believed to come from the resolver or tunnel; and of those that are not redirected any
+// more, it is for the program itself.
+static BOOLEAN IsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_KEY *original)
+{
+    CONNECTION_STATE state;
+
+    return frame->Direction == DirectionInbound && ClientOwnsPort(&frame->Context->Client, key->RemotePort) &&
+           RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress)) && IsLoopback(frame) &&
+           RedirectTableFind(&frame->Context->Redirects, key, original) &&
+           ConnectionTableLookup(&frame->Context->Connections, original, &state) && RedirectIsVerdict(state.Verdict);
+}
+
+// Of a packet that could not become what it should.
+static PACKET_DECISION FailRedirect(PACKET_FRAME *frame)
+{
+    DRIVER_CONTEXT *context = frame->Context;
+
+    StatisticsAdd(&context->Statistics, StatisticInjectFailures, 1);
+    if (DriverMayLog(&context->NextFailureLog))
+    {
+        LogWarning(&context->Log, "A packet could not be redirected and was dropped");
+    }
+    return PacketAbsorb;
+}
+
+static PACKET_DECISION DecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
+                                      CONNECTION_KEY *target)
+{
+    DRIVER_CONTEXT *context = frame->Context;
+
+    if (state->Direction == DirectionInbound)
+    {
+        // Nothing to redirect: the program here is who was asked for.
+        return PacketPermit;
+    }
+    if (frame->Direction == DirectionInbound)
+    {
+        // Of a redirected connection answers alone are let in, and those that we made come by loopback.
+        return IsLoopback(frame) ? PacketPermit : PacketAbsorb;
+    }
+    if (!NT_SUCCESS(RedirectStart(&context->Redirects, &context->Client, state->Verdict, key, target)))
+    {
+        return FailRedirect(frame);
+    }
+    return PacketRedirect;
+}
+
+// PacketAsk: `generation` is the connection's, or 0 where there is none. PacketRedirect: `target` is what the packet's
+// connection becomes.
+static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation,
+                                   CONNECTION_KEY *target)
 {
     PACKET_DECISION decision;
     CONNECTION_STATE state;
+    BOOLEAN known;
 
     *generation = 0;
     if (!HasPorts(key->Protocol))
@@ -128,7 +189,12 @@ static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *ke
     {
         return PacketPermit;
     }
-    if (!ConnectionTableLookup(&frame->Context->Connections, key, &state))
+    known = ConnectionTableLookup(&frame->Context->Connections, key, &state);
+    if ((!known || state.Ended) && IsAnswer(frame, key, target))
+    {
+        return PacketRedirect;
+    }
+    if (!known)
     {
         decision = DecideUnknown(frame, key, &state);
     }
@@ -140,7 +206,7 @@ static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *ke
     {
         *generation = state.Generation;
     }
-    return decision;
+    return decision == PacketRedirect ? DecideRedirect(frame, key, &state, target) : decision;
 }
 
 static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
@@ -216,8 +282,7 @@ static NTSTATUS Parse(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header
 static NTSTATUS Copy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer, INJECT_PACKET **packet)
 {
     BOOLEAN inbound = frame->Direction == DirectionInbound;
-    BOOLEAN loopback =
-        (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
+    BOOLEAN loopback = IsLoopback(frame);
     INJECT_SOURCE source;
 
     RtlZeroMemory(&source, sizeof(source));
@@ -284,20 +349,6 @@ static VOID Advance(const PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
 }
 
-static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                      const IP_HEADER *header)
-{
-    PACKET_DECISION decision;
-    CONNECTION_KEY key;
-    UINT32 generation;
-
-    IpHeaderToKey(header, frame->Direction, &key);
-    decision = DecideOnKey(frame, &key, &generation);
-    return decision == PacketAsk ? Hold(frame, list, buffer, &key, generation) : decision;
-}
-
-// ---- Fragments: as the first one of their datagram
-
 static VOID QueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
 {
     *frame->LastInjection = packets;
@@ -307,6 +358,43 @@ static VOID QueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
     }
 }
 
+static PACKET_DECISION Redirect(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                const CONNECTION_KEY *target)
+{
+    INJECT_PACKET *packet;
+
+    if (!NT_SUCCESS(Copy(frame, list, buffer, &packet)))
+    {
+        return FailRedirect(frame);
+    }
+    packet = RedirectChain(packet, target, frame->Direction);
+    QueueInjections(frame, packet);
+    return packet != NULL ? PacketRedirected : PacketAbsorb;
+}
+
+// PacketRedirected: `target` is what the packet's connection became.
+static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                      const IP_HEADER *header, CONNECTION_KEY *target)
+{
+    PACKET_DECISION decision;
+    CONNECTION_KEY key;
+    UINT32 generation;
+
+    IpHeaderToKey(header, frame->Direction, &key);
+    decision = DecideOnKey(frame, &key, &generation, target);
+    switch (decision)
+    {
+    case PacketAsk:
+        return Hold(frame, list, buffer, &key, generation);
+    case PacketRedirect:
+        return Redirect(frame, list, buffer, target);
+    default:
+        return decision;
+    }
+}
+
+// ---- Fragments: as the first one of their datagram
+
 static FRAGMENT_ACTION ActionOf(PACKET_DECISION decision)
 {
     switch (decision)
@@ -315,6 +403,8 @@ static FRAGMENT_ACTION ActionOf(PACKET_DECISION decision)
         return FragmentPermit;
     case PacketBlock:
         return FragmentBlock;
+    case PacketRedirected:
+        return FragmentRedirect;
     default:
         return FragmentAbsorb;
     }
@@ -324,33 +414,36 @@ static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFF
                                              const IP_HEADER *header, UINT64 datagram)
 {
     PACKET_DECISION decision;
+    CONNECTION_KEY target;
 
     frame->Datagram = datagram;
-    decision = DecideOnPacket(frame, list, buffer, header);
+    decision = DecideOnPacket(frame, list, buffer, header, &target);
     frame->Datagram = 0;
     // The verdict on a held one decides on the others too, and may have done so already.
     if (decision != PacketHeld && datagram != 0)
     {
-        QueueInjections(frame, FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision)));
+        QueueInjections(frame, FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision),
+                                                   decision == PacketRedirected ? &target : NULL));
     }
     return decision;
 }
 
 static FRAGMENT_ACTION WaitForFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                            UINT64 datagram)
+                                            UINT64 datagram, CONNECTION_KEY *target)
 {
     INJECT_PACKET *packet = NULL;
 
     (VOID) Copy(frame, list, buffer, &packet);
-    return FragmentTableWait(&frame->Context->Fragments, datagram, packet);
+    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target);
 }
 
 static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
                                         const IP_HEADER *header)
 {
+    CONNECTION_KEY target;
     UINT64 datagram;
     FRAGMENT_ACTION action = FragmentTableEnter(&frame->Context->Fragments, header, frame->Direction,
-                                                ClassifyCompartment(frame->Metadata), &datagram);
+                                                ClassifyCompartment(frame->Metadata), &datagram, &target);
 
     if (action == FragmentDecide)
     {
@@ -358,7 +451,7 @@ static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LI
     }
     if (action == FragmentWait)
     {
-        action = WaitForFirstFragment(frame, list, buffer, datagram);
+        action = WaitForFirstFragment(frame, list, buffer, datagram, &target);
     }
     switch (action)
     {
@@ -366,6 +459,8 @@ static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LI
         return PacketPermit;
     case FragmentBlock:
         return PacketBlock;
+    case FragmentRedirect:
+        return Redirect(frame, list, buffer, &target);
     case FragmentWait:
         return PacketHeld;
     case FragmentOverLimit:
@@ -379,6 +474,7 @@ static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LI
 
 static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
+    CONNECTION_KEY target;
     IP_HEADER header;
     NTSTATUS status = Parse(frame, buffer, &header);
 
@@ -394,7 +490,7 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
     {
         return DecideOnFragment(frame, list, buffer, &header);
     }
-    return DecideOnPacket(frame, list, buffer, &header);
+    return DecideOnPacket(frame, list, buffer, &header, &target);
 }
 
 static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
@@ -402,8 +498,9 @@ static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
     // What is held is counted when it is resolved.
     if (decision != PacketHeld)
     {
-        StatisticsAdd(&frame->Context->Statistics,
-                      decision == PacketPermit ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
+        BOOLEAN permitted = decision == PacketPermit || decision == PacketRedirected;
+
+        StatisticsAdd(&frame->Context->Statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
     }
 }
 

@@ -21,22 +21,6 @@ ByteVector Concatenate(std::initializer_list<ByteVector> parts)
     return all;
 }
 
-ByteVector UpdateBytes(const Flow &flow, uint8_t verdict)
-{
-    const size_t length = flow.family() == 6 ? 16 : 4;
-    ByteVector bytes = {static_cast<uint8_t>(flow.family() == 6 ? CommandUpdateV6 : CommandUpdateV4), flow.protocol};
-
-    for (const Endpoint *endpoint : {&flow.local, &flow.remote})
-    {
-        bytes.insert(bytes.end(), endpoint->address.begin(),
-                     endpoint->address.begin() + static_cast<ptrdiff_t>(length));
-        bytes.push_back(static_cast<uint8_t>(endpoint->port));
-        bytes.push_back(static_cast<uint8_t>(endpoint->port >> 8));
-    }
-    bytes.push_back(verdict);
-    return bytes;
-}
-
 TEST_F(CommandTest, CarriesOutSeveralCommandsOfOneWrite)
 {
     Flow first;
@@ -396,18 +380,6 @@ TEST_F(CommandTest, GetBandwidthStatsReportsWhatWasCounted)
     EXPECT_EQ(records[0].At<uint32_t>(1), 1u);
     EXPECT_EQ(records[0].At<uint64_t>(5 + 12), 100u);
     EXPECT_EQ(records[0].At<uint64_t>(5 + 20), 40u);
-}
-
-TEST_F(CommandTest, RedirectVerdictsAreLoggedAndDropThePacket)
-{
-    for (uint8_t verdict : {VerdictRedirectNameServer, VerdictRedirectTunnel, VerdictRedirectSplitTunnel})
-    {
-        network_.Outbound(MakePacket(UdpV4()));
-        client_.Verdict(client_.ReadQuestion().id, verdict);
-        EXPECT_TRUE(network_.TakeInjected().empty());
-        EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("Redirect")));
-        client_.Command(CommandClearCache);
-    }
 }
 
 } // namespace

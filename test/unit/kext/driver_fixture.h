@@ -415,6 +415,65 @@ inline ByteVector MakePacket(const Flow &flow, bool inbound = false, const ByteV
     return packet;
 }
 
+// The part of a whole packet's IP payload from `start` on, as a fragment of the datagram `id`.
+inline ByteVector Fragment(const ByteVector &packet, size_t start, size_t length, uint32_t id = 1)
+{
+    const bool v6 = packet[0] >> 4 == 6;
+    const size_t header = v6 ? 40 : 20;
+    const bool more = header + start + length < packet.size();
+    const auto end = packet.begin() + static_cast<ptrdiff_t>(std::min(header + start + length, packet.size()));
+    const auto put = [](ByteVector *bytes, size_t at, size_t value)
+    {
+        (*bytes)[at] = static_cast<uint8_t>(value >> 8);
+        (*bytes)[at + 1] = static_cast<uint8_t>(value);
+    };
+    ByteVector fragment(packet.begin(), packet.begin() + static_cast<ptrdiff_t>(header));
+
+    if (v6)
+    {
+        fragment.insert(fragment.end(), {packet[6], 0, 0, 0, 0, 0, 0, 0});
+        fragment[6] = 44;
+        put(&fragment, 42, start | (more ? 1 : 0));
+        put(&fragment, 46, id);
+    }
+    fragment.insert(fragment.end(), packet.begin() + static_cast<ptrdiff_t>(header + start), end);
+    if (v6)
+    {
+        put(&fragment, 4, fragment.size() - 40);
+        return fragment;
+    }
+    put(&fragment, 2, fragment.size());
+    put(&fragment, 4, id);
+    put(&fragment, 6, start / 8 | (more ? 0x2000 : 0));
+    put(&fragment, 10, 0);
+
+    uint32_t sum = 0;
+    for (size_t i = 0; i < 20; i += 2)
+    {
+        sum += static_cast<uint32_t>(fragment[i] << 8 | fragment[i + 1]);
+    }
+    sum = (sum & 0xFFFF) + (sum >> 16);
+    put(&fragment, 10, ~((sum & 0xFFFF) + (sum >> 16)));
+    return fragment;
+}
+
+// The Update command.
+inline ByteVector UpdateBytes(const Flow &flow, uint8_t verdict)
+{
+    const size_t length = flow.family() == 6 ? 16 : 4;
+    ByteVector bytes = {static_cast<uint8_t>(flow.family() == 6 ? CommandUpdateV6 : CommandUpdateV4), flow.protocol};
+
+    for (const Endpoint *endpoint : {&flow.local, &flow.remote})
+    {
+        bytes.insert(bytes.end(), endpoint->address.begin(),
+                     endpoint->address.begin() + static_cast<ptrdiff_t>(length));
+        bytes.push_back(static_cast<uint8_t>(endpoint->port));
+        bytes.push_back(static_cast<uint8_t>(endpoint->port >> 8));
+    }
+    bytes.push_back(verdict);
+    return bytes;
+}
+
 inline bool ChecksumsAreRight(const ByteVector &packet)
 {
     sim::net::IpPacketInfo info;

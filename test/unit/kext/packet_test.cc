@@ -190,7 +190,7 @@ TEST_P(PacketFlowTest, EveryOtherVerdictDropsTheHeldPacket)
 {
     for (uint8_t verdict = 0; verdict < VerdictCount; verdict++)
     {
-        if (verdict == VerdictAccept || verdict == VerdictPermanentAccept)
+        if (verdict == VerdictAccept || verdict == VerdictPermanentAccept || RedirectIsVerdict(verdict))
         {
             continue;
         }

@@ -1,0 +1,158 @@
+#include "redirect.h"
+
+#include "checksum.h"
+
+#define IPV4_CHECKSUM_OFFSET 10u
+#define IPV4_SOURCE_OFFSET   12u
+#define IPV6_SOURCE_OFFSET   8u
+#define TCP_CHECKSUM_OFFSET  16u
+#define UDP_CHECKSUM_OFFSET  6u
+#define PORTS_LENGTH         4u
+
+// Source and destination, as they lie in the packet one after the other.
+typedef struct _ENDS
+{
+    UINT8 Addresses[32];
+    UINT32 AddressesLength;
+    UINT8 Ports[PORTS_LENGTH];
+} ENDS;
+
+_Use_decl_annotations_
+BOOLEAN RedirectIsVerdict(UINT8 verdict)
+{
+    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
+           verdict == VerdictRedirectSplitTunnel;
+}
+
+static VOID SetLoopback(UINT8 ipVersion, UINT8 address[16])
+{
+    RtlZeroMemory(address, 16);
+    if (ipVersion == 4)
+    {
+        address[0] = 127;
+        address[3] = 1;
+        return;
+    }
+    address[15] = 1;
+}
+
+_Use_decl_annotations_
+NTSTATUS RedirectStart(REDIRECT_TABLE *table, const CLIENT *client, UINT8 verdict, const CONNECTION_KEY *original,
+                       CONNECTION_KEY *target)
+{
+    *target = *original;
+    if (original->Protocol != PROTOCOL_TCP && original->Protocol != PROTOCOL_UDP)
+    {
+        return STATUS_NOT_SUPPORTED;
+    }
+    if (verdict == VerdictRedirectNameServer)
+    {
+        SetLoopback(target->IpVersion, target->LocalAddress);
+    }
+    RtlCopyMemory(target->RemoteAddress, target->LocalAddress, sizeof(target->RemoteAddress));
+    target->RemotePort = ClientRedirectPort(client, verdict);
+    return RedirectTableNote(table, target, original);
+}
+
+// ---- Rewriting
+
+static VOID StorePort(UINT8 *bytes, UINT16 port)
+{
+    bytes[0] = (UINT8)(port >> 8);
+    bytes[1] = (UINT8)port;
+}
+
+static VOID EndsOf(const CONNECTION_KEY *key, UINT8 direction, ENDS *ends)
+{
+    BOOLEAN outbound = direction == DirectionOutbound;
+    UINT32 length = key->IpVersion == 6 ? 16 : 4;
+
+    RtlCopyMemory(ends->Addresses, outbound ? key->LocalAddress : key->RemoteAddress, length);
+    RtlCopyMemory(ends->Addresses + length, outbound ? key->RemoteAddress : key->LocalAddress, length);
+    ends->AddressesLength = length * 2;
+    StorePort(ends->Ports, outbound ? key->LocalPort : key->RemotePort);
+    StorePort(ends->Ports + sizeof(UINT16), outbound ? key->RemotePort : key->LocalPort);
+}
+
+static UINT16 Load(const UINT8 *bytes)
+{
+    UINT16 value;
+
+    RtlCopyMemory(&value, bytes, sizeof(value));
+    return value;
+}
+
+static VOID Store(UINT8 *bytes, UINT16 value)
+{
+    RtlCopyMemory(bytes, &value, sizeof(value));
+}
+
+static VOID RewriteTransport(UINT8 *transport, UINT8 protocol, const UINT8 *oldAddresses, const ENDS *ends)
+{
+    UINT8 *field = transport + (protocol == PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET);
+    UINT16 before = Load(field);
+    UINT16 updated = ChecksumUpdateBytes(before, oldAddresses, ends->Addresses, ends->AddressesLength);
+
+    updated = ChecksumUpdateBytes(updated, transport, ends->Ports, PORTS_LENGTH);
+    Store(field, protocol == PROTOCOL_UDP ? ChecksumUpdateUdp(before, updated) : updated);
+    RtlCopyMemory(transport, ends->Ports, PORTS_LENGTH);
+}
+
+_Use_decl_annotations_
+NTSTATUS RedirectRewrite(UINT8 *packet, UINT32 length, const CONNECTION_KEY *key, UINT8 direction)
+{
+    UINT8 *addresses;
+    IP_HEADER header;
+    ENDS ends;
+
+    if (!NT_SUCCESS(IpHeaderParse(packet, length, length, &header)) || header.IpVersion != key->IpVersion ||
+        header.SourceRouted)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    EndsOf(key, direction, &ends);
+    addresses = packet + (header.IpVersion == 6 ? IPV6_SOURCE_OFFSET : IPV4_SOURCE_OFFSET);
+
+    // Only the first fragment has the transport header.
+    if ((!header.Fragment || header.FirstFragment) &&
+        (header.Protocol == PROTOCOL_TCP || header.Protocol == PROTOCOL_UDP))
+    {
+        RewriteTransport(packet + header.HeaderLength, header.Protocol, addresses, &ends);
+    }
+    if (header.IpVersion == 4)
+    {
+        UINT8 *field = packet + IPV4_CHECKSUM_OFFSET;
+
+        Store(field, ChecksumUpdateBytes(Load(field), addresses, ends.Addresses, ends.AddressesLength));
+    }
+    RtlCopyMemory(addresses, ends.Addresses, ends.AddressesLength);
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+INJECT_PACKET *RedirectChain(INJECT_PACKET *packets, const CONNECTION_KEY *key, UINT8 direction)
+{
+    INJECT_PACKET *rewritten = NULL;
+    INJECT_PACKET **last = &rewritten;
+
+    while (packets != NULL)
+    {
+        INJECT_PACKET *packet = packets;
+        STATISTICS *statistics = packet->Injector->Statistics;
+
+        packets = packet->Next;
+        packet->Next = NULL;
+        if (NT_SUCCESS(RedirectRewrite(packet->Data, packet->Length, key, direction)))
+        {
+            StatisticsAdd(statistics, StatisticPacketsRedirected, 1);
+            *last = packet;
+            last = &packet->Next;
+        }
+        else
+        {
+            StatisticsAdd(statistics, StatisticInjectFailures, 1);
+            InjectDropChain(packet);
+        }
+    }
+    return rewritten;
+}
