@@ -65,6 +65,8 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
     OPTIONS options;
 
     OptionsSetDefaults(&options);
+    // What was refused after the client before had gone is too old by now.
+    InjectResolveRefused(&context->Injector, FALSE);
     CommandReset(&context->Commands);
     EventsReset(&context->Events);
     IoQueueAttach(&context->Queue);
@@ -78,6 +80,7 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
 static VOID StopFiltering(DRIVER_CONTEXT *context)
 {
     CLIENT *client = &context->Client;
+    BOOLEAN failOpen = AbsentMode(client) == ClientAbsentPermit;
 
     if (ReadNoFence(&client->Mode) != ClientFiltering)
     {
@@ -88,7 +91,8 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     RundownWait(&client->Classifies);
     MaintenanceStop(context);
     HoldResolveAll(context);
-    InjectChain(FragmentTableClear(&context->Fragments, ReadNoFence(&client->FailClosed) == 0));
+    InjectChain(FragmentTableClear(&context->Fragments, failOpen));
+    InjectResolveRefused(&context->Injector, failOpen);
     ConnectionTableClear(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);

@@ -57,6 +57,7 @@ static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
     // From here on another run may be queued: nothing that comes later is missed.
     InterlockedExchange(&context->Maintenance.Queued, FALSE);
 
+    InjectResolveRefused(&context->Injector, ClientFailVerdict(&context->Client) == VerdictAccept);
     HoldResolveFailed(context);
     HoldExpire(context, now);
     FragmentTableExpire(&context->Fragments, now);
