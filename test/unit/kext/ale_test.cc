@@ -237,6 +237,38 @@ TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
     }
 }
 
+TEST_P(AleFlowTest, AnInjectionMayCompleteBeforeItsCallReturns)
+{
+    const ByteVector out = MakePacket(flow());
+    const ByteVector in = MakePacket(flow(), true);
+
+    machine_.wfp().SetInjectionBehavior({sim::wfp::InjectionBehavior::kInline, STATUS_SUCCESS});
+    network_.Connect(flow(), &out, {});
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(client_.GetStatistics().PacketsInjected, 1u);
+    client_.Command(CommandClearCache);
+    network_.Accept(flow(), &in);
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(client_.GetStatistics().PacketsInjected, 2u);
+}
+
+TEST_P(AleFlowTest, EveryPacketOfAnOperationIsCopied)
+{
+    const ByteVector first = MakePacket(flow(), false, Payload(10));
+    AleOptions options;
+    options.more_packets = {MakePacket(flow(), false, Payload(20)), MakePacket(flow(), false, Payload(30))};
+
+    EXPECT_TRUE(network_.Connect(flow(), &first, options).pended());
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.payload, TransportOf(first));
+    client_.Verdict(question.id, VerdictAccept);
+    const std::vector<Injected> injected = network_.TakeInjected();
+    ASSERT_EQ(injected.size(), 3u);
+    EXPECT_EQ(injected[0].bytes, TransportOf(first));
+    EXPECT_EQ(injected[1].bytes, TransportOf(options.more_packets[0]));
+    EXPECT_EQ(injected[2].bytes, TransportOf(options.more_packets[1]));
+}
+
 TEST_P(AleFlowTest, WhatIsInjectedIsNotAskedAboutAgain)
 {
     const ByteVector packet = MakePacket(flow(), true);

@@ -1,6 +1,8 @@
 #include "driver_fixture.h"
 
+#include <algorithm>
 #include <iterator>
+#include <random>
 #include <set>
 
 namespace kext_test
@@ -103,6 +105,31 @@ TEST_F(CommandTest, AStreamThatIsCutAnywhereIsCarriedOutUpToItsLastWholeCommand)
         EXPECT_EQ(result.status, whole == length && length != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER)
             << "length " << length;
     }
+}
+
+// Any bytes: what is carried out and what is refused together are the write, and the driver lives on.
+TEST_F(CommandTest, AWriteOfAnyBytesOfAnyLengthIsRefusedOrCarriedOut)
+{
+    std::mt19937 random(1);
+
+    for (int round = 0; round < 100; round++)
+    {
+        for (size_t length = 0; length <= 64; length++)
+        {
+            ByteVector bytes(length);
+
+            // Small numbers, which are commands, as often as others.
+            std::generate(bytes.begin(), bytes.end(), [&random]
+                          { return static_cast<uint8_t>(random() % 2 != 0 ? random() : random() % CommandCount); });
+            const sim::nt::IoResult result = client_.Write(bytes);
+            EXPECT_LE(result.information, length);
+            EXPECT_EQ(result.status,
+                      length != 0 && result.information == length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER);
+        }
+        client_.Close();
+        ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
+    }
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
 }
 
 TEST_F(CommandTest, RefusesVerdictsThatDoNotExist)
@@ -255,6 +282,21 @@ TEST_F(CommandTest, GetLogsTellsTheSeverity)
     ASSERT_EQ(lines.size(), 2u);
     EXPECT_EQ(lines[0].At<uint8_t>(0), LogSeverityWarning);
     EXPECT_EQ(lines[1].At<uint8_t>(0), LogSeverityError);
+}
+
+TEST_F(CommandTest, TheLogLevelChangesAtRunTime)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    const std::pair<uint8_t, size_t> expected[] = {
+        {LogSeverityError, 0}, {LogSeverityWarning, 1}, {LogSeverityCritical, 0}};
+
+    for (const auto &[level, lines] : expected)
+    {
+        options.LogLevel = level;
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+        client_.Verdict(41, VerdictAccept);
+        EXPECT_EQ(client_.GetLogs().size(), lines) << int{level};
+    }
 }
 
 TEST_F(CommandTest, TheLogTellsWhenLinesWereOverwritten)

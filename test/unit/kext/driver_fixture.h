@@ -636,6 +636,7 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         std::optional<FWP_DIRECTION> packet_direction;
         std::u16string process_path;
         ByteVector control_data;
+        std::vector<ByteVector> more_packets; // in net buffers of the same list
     };
 
     // ALE_AUTH_CONNECT. `packet`: a whole IP packet of the flow, of which the layer shows what it does on Windows.
@@ -1039,7 +1040,9 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             metadata.currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;
         }
 
-        PacketChain chain(machine_, {{*packet}}, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
+        std::vector<ByteVector> packets = options.more_packets;
+        packets.insert(packets.begin(), *packet);
+        PacketChain chain(machine_, {packets}, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
         Answer answer = Classify(indication, chain.head(), !options.reauthorize);
 
         std::fill(control.begin(), control.end(), 0xDD);
