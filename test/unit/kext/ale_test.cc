@@ -177,6 +177,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     const ByteVector packet = MakePacket(flow());
     AleOptions options;
     options.control_data = {24, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9};
+    options.header_include = {0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7};
     const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &packet, options);
 
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
@@ -196,6 +197,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     EXPECT_EQ(injected[0].remote_scope, Network::kScope);
     EXPECT_EQ(injected[0].compartment, Network::kCompartment);
     EXPECT_EQ(injected[0].control_data, options.control_data) << "copied: the stack's own is gone";
+    EXPECT_EQ(injected[0].header_include, options.header_include);
     EXPECT_EQ(injected[0].remote_address, flow().remote.address);
 }
 
