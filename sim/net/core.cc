@@ -198,6 +198,7 @@ FlowRef Core::LooseFlow(Direction direction, const IpPacketInfo &info)
     identity.direction = direction;
     identity.local = outbound ? info.source_endpoint() : info.destination_endpoint();
     identity.remote = outbound ? info.destination_endpoint() : info.source_endpoint();
+    identity.loopback = IsLoopback(info.family, info.destination) || info.source == info.destination;
     identity.flow_handle = flow->id();
     flow->raw_ = true;
     return FlowRef(flow);

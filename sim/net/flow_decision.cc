@@ -7,6 +7,16 @@
 
 namespace sim::net
 {
+namespace
+{
+
+bool HasSameEnds(const Job &job, const IpPacketInfo &injected)
+{
+    return SameEndpoint(job.source, injected.source_endpoint()) &&
+           SameEndpoint(job.destination, injected.destination_endpoint());
+}
+
+} // namespace
 
 Hold &Flow::FreshHold()
 {
@@ -134,7 +144,14 @@ void Flow::OnInjected(Job &job, FlowEvent *event)
     switch (event->injection)
     {
     case wfp::Injection::kNetworkSend:
-        next = outbound ? Stage::kIpPacket : identity_.loopback ? Stage::kLoopedSend : Stage::kNone;
+        if (outbound)
+        {
+            next = Stage::kIpPacket;
+        }
+        else if (identity_.loopback && HasSameEnds(job, event->packet->info()))
+        {
+            next = Stage::kLoopedSend;
+        }
         break;
     case wfp::Injection::kNetworkReceive:
         next = outbound ? Stage::kNone : Stage::kIpPacket;
@@ -152,6 +169,7 @@ void Flow::OnInjected(Job &job, FlowEvent *event)
         // It went where the packet did not: what the driver made of it goes its own way.
         job.redirected_to = event->packet->info().destination_endpoint();
         End(job, OutcomeKind::kRedirected);
+        event->packet->loopback = event->packet->loopback || identity_.loopback; // it stays on this machine
         core_->InjectLoose(event->injection, std::move(event->packet));
         return;
     }

@@ -31,7 +31,8 @@ void Flow::StartTrip(Job &job, PacketPtr packet)
         job.stage = Stage::kDone;
         return;
     }
-    job.packet->loopback = identity_.loopback;
+    job.packet->loopback = job.packet->loopback || identity_.loopback;
+    job.source = job.packet->info().source_endpoint();
     job.destination = job.packet->info().destination_endpoint();
     job.tcp_flags = job.packet->info().tcp_flags;
     if (job.first != Stage::kNone)

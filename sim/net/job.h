@@ -55,7 +55,8 @@ struct JobState
     bool withheld = false; // the IP packet layer would have let it through
     OutcomeKind refusal = OutcomeKind::kPermitted;
     OutcomeKind result = OutcomeKind::kPermitted;
-    Endpoint destination; // before anyone changed it
+    Endpoint source; // of the packet, as the next, before anyone changed it
+    Endpoint destination;
     Endpoint redirected_to;
 
     size_t position = 0; // in bytes

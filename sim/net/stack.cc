@@ -234,7 +234,6 @@ void Stack::Packet(Direction direction, const uint8_t *ip_packet, size_t length,
 
     Job *job = core_->NewJob();
 
-    flow->SetLoopback(IsLoopback(packet->info().family, packet->info().destination));
     job->direction = direction;
     job->packet = std::move(packet);
     job->done = std::move(outcome);

@@ -144,20 +144,6 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
       },
     );
   });
-
-  test('a redirect, which this driver does not do yet, drops the packet and says so in the log', async () => {
-    const simulated = await Simulated.start({ logLevel: 'error' });
-    const outcome = simulated.network.packet(outgoing(), 'outbound');
-    (await simulated.question()).redirect('nameserver');
-    expect(await outcome).toBe('dropped');
-    const lines = await simulated.device.getLogs();
-    expect(lines).toContainEqual(
-      expect.objectContaining({
-        severity: 'error',
-        message: expect.stringMatching(/redirect/i) as string,
-      }),
-    );
-  });
 });
 
 describe.each(families)('other protocols over $family', ({ computer, stranger }) => {

@@ -1,0 +1,149 @@
+/** Where the packets of a redirected connection go, and how the answers from there arrive. */
+
+import { describe, expect, test, vi } from 'vitest';
+import { Verdict, type SimulatorOptions } from '../../lib/index.js';
+import { fragmentsOf, ipPacket } from '../support/packets.js';
+import { Simulated } from './simulated.js';
+
+const families = [
+  { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.7', loopback: '127.0.0.1' },
+  { family: 'IPv6', computer: '2001:db8::10', stranger: '2001:db8:ffff::7', loopback: '::1' },
+] as const;
+const protocols = ['tcp', 'udp'] as const;
+const verdicts = [
+  { name: 'RedirectNameServer', verdict: Verdict.RedirectNameServer, port: 53 },
+  { name: 'RedirectTunnel', verdict: Verdict.RedirectTunnel, port: 717 },
+  { name: 'RedirectSplitTunnel', verdict: Verdict.RedirectSplitTunnel, port: 719 },
+] as const;
+
+const cases = verdicts.flatMap((verdict) =>
+  families.flatMap((addresses) =>
+    protocols.map((protocol) => ({ ...verdict, ...addresses, protocol })),
+  ),
+);
+
+interface End {
+  readonly address: string;
+  readonly port: number;
+}
+
+describe.each(cases)('$name: $protocol over $family', (each) => {
+  const { computer, stranger, loopback, protocol, verdict, port } = each;
+  const here = verdict === Verdict.RedirectNameServer ? loopback : computer;
+  const local: End = { address: computer, port: 50_000 };
+  const remote: End = { address: stranger, port: 443 };
+  const localThere: End = { address: here, port: 50_000 };
+  const target: End = { address: here, port };
+
+  const packet = (from: End, to: End, text = 'text'): Uint8Array =>
+    ipPacket({
+      source: from.address,
+      destination: to.address,
+      protocol,
+      sourcePort: from.port,
+      destinationPort: to.port,
+      payload: new TextEncoder().encode(text),
+    });
+
+  const first = packet(local, remote, 'first');
+
+  /** A computer on which the connection is redirected by the verdict on its first packet. */
+  async function redirected(options: SimulatorOptions = {}): Promise<{
+    simulated: Simulated;
+    expectWire: (direction: 'outbound' | 'inbound', ...packets: Uint8Array[]) => Promise<void>;
+  }> {
+    const simulated = await Simulated.start(options);
+    const wire = { outbound: [] as Uint8Array[], inbound: [] as Uint8Array[] };
+    simulated.network.onWire((bytes, direction) => wire[direction].push(bytes));
+    const outcome = simulated.network.packet(first, 'outbound');
+    simulated.device.setVerdict((await simulated.question()).id, verdict);
+    await outcome;
+    return {
+      simulated,
+      expectWire: (direction, ...packets) =>
+        vi.waitFor(() => {
+          expect(wire[direction]).toEqual(expect.arrayContaining(packets));
+        }),
+    };
+  }
+
+  test('the held packet goes to the target, rewritten', async () => {
+    const { expectWire } = await redirected();
+    await expectWire('outbound', packet(localThere, target, 'first'));
+  });
+
+  test('later packets go there without a question', async () => {
+    const { simulated, expectWire } = await redirected();
+    expect(await simulated.network.packet(packet(local, remote, 'more'), 'outbound')).toEqual({
+      redirectedTo: target,
+    });
+    const sent = ['first', 'more'].map((text) => packet(localThere, target, text));
+    await expectWire('outbound', ...sent);
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
+
+  test('the answer from there arrives as from the remote end', async () => {
+    const { simulated, expectWire } = await redirected();
+    const outcome = simulated.network.packet(packet(target, localThere, 'answer'), 'inbound');
+    expect(await outcome).toEqual({ redirectedTo: local });
+    await expectWire('inbound', packet(remote, local, 'answer'));
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
+
+  test('what the remote end itself sends does not arrive', async () => {
+    const { simulated } = await redirected();
+    expect(await simulated.network.packet(packet(remote, local), 'inbound')).toBe('dropped');
+  });
+
+  test('fragments go to the target as their first one', async () => {
+    const { simulated, expectWire } = await redirected();
+    const large = 'x'.repeat(2000);
+    for (const fragment of fragmentsOf(packet(local, remote, large), 1000, 7)) {
+      expect(await simulated.network.packet(fragment, 'outbound')).toMatchObject({
+        redirectedTo: { address: here },
+      });
+    }
+    const sent = fragmentsOf(packet(localThere, target, large), 1000, 7);
+    await expectWire('outbound', packet(localThere, target, 'first'), ...sent);
+  });
+
+  test('the ports are those of the options', async () => {
+    const { simulated } = await redirected({
+      dnsPort: 5053,
+      tunnelPort: 5717,
+      splitTunnelPort: 5719,
+    });
+    expect(await simulated.network.packet(packet(local, remote), 'outbound')).toEqual({
+      redirectedTo: { address: here, port: 5000 + port },
+    });
+  });
+});
+
+test('statistics count the packets that were redirected', async () => {
+  const simulated = await Simulated.start();
+  const outcome = simulated.network.packet(
+    ipPacket({ source: '192.0.2.10', destination: '198.51.100.7', protocol: 'udp' }),
+    'outbound',
+  );
+  (await simulated.question()).redirect('nameserver');
+  await outcome;
+  const { packetsRedirected, packetsBlocked } = await simulated.device.getStatistics();
+  expect({ packetsRedirected, packetsBlocked }).toEqual({
+    packetsRedirected: 1n,
+    packetsBlocked: 0n,
+  });
+});
+
+test('a redirect of a packet without ports drops it and says so in the log', async () => {
+  const simulated = await Simulated.start({ logLevel: 'error' });
+  const echo = ipPacket({ source: '192.0.2.10', destination: '198.51.100.7', protocol: 'icmp' });
+  const outcome = simulated.network.packet(echo, 'outbound');
+  (await simulated.question()).redirect('tunnel');
+  expect(await outcome).toBe('dropped');
+  expect(await simulated.device.getLogs()).toContainEqual(
+    expect.objectContaining({
+      severity: 'error',
+      message: expect.stringMatching(/cannot be redirected/) as string,
+    }),
+  );
+});
