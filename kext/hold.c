@@ -244,6 +244,23 @@ VOID HoldResolveFailed(DRIVER_CONTEXT *context)
 }
 
 _Use_decl_annotations_
+UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    UINT64 present = PacketCacheCount(&context->Packets);
+    UINT64 resolved = 0;
+    HELD *held;
+
+    while (resolved < present && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
+    {
+        Resolve(context, held, ClientFailVerdict(&context->Client));
+        resolved++;
+    }
+    RundownLeave(&context->Hold.Resolvers, slot);
+    return resolved;
+}
+
+_Use_decl_annotations_
 VOID HoldResolveAll(DRIVER_CONTEXT *context)
 {
     UINT8 verdict = ClientFailVerdict(&context->Client);

@@ -52,6 +52,8 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     injector->Log = log;
     injector->Outstanding = 1;
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
+    KeInitializeSpinLock(&injector->RefusedLock);
+    injector->LastRefused = &injector->Refused;
 
     status = CreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -74,6 +76,7 @@ VOID InjectorUninitialize(INJECTOR *injector)
 {
     UINT32 i;
 
+    InjectResolveRefused(injector, FALSE);
     ReleaseOutstanding(injector);
     KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
 
@@ -447,22 +450,62 @@ static NTSTATUS Inject(INJECT_PACKET *packet)
     }
 }
 
-static VOID InjectOne(INJECT_PACKET *packet)
+static NTSTATUS TryInject(INJECT_PACKET *packet)
 {
     INJECTOR *injector = packet->Injector;
     NTSTATUS status;
 
     InterlockedIncrement64(&injector->Outstanding);
     status = Inject(packet);
-    if (NT_SUCCESS(status))
+    if (!NT_SUCCESS(status))
     {
-        return;
+        // The completion function is not called then.
+        ReleaseOutstanding(injector);
     }
-    // The completion function is not called then.
+    return status;
+}
+
+// FALSE: there are too many.
+static BOOLEAN KeepRefused(INJECT_PACKET *packet)
+{
+    INJECTOR *injector = packet->Injector;
+    BOOLEAN kept;
+    KIRQL irql;
+
+    packet->Next = NULL;
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    kept = injector->RefusedCount < INJECT_MAX_REFUSED;
+    if (kept)
+    {
+        *injector->LastRefused = packet;
+        injector->LastRefused = &packet->Next;
+        injector->RefusedCount++;
+    }
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return kept;
+}
+
+static INJECT_PACKET *TakeRefused(INJECTOR *injector)
+{
+    INJECT_PACKET *packets;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    packets = injector->Refused;
+    injector->Refused = NULL;
+    injector->LastRefused = &injector->Refused;
+    injector->RefusedCount = 0;
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return packets;
+}
+
+static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
+{
+    INJECTOR *injector = packet->Injector;
+
     StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
     LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
     InjectDereference(packet);
-    ReleaseOutstanding(injector);
 }
 
 _Use_decl_annotations_
@@ -471,8 +514,30 @@ VOID InjectChain(INJECT_PACKET *packets)
     while (packets != NULL)
     {
         INJECT_PACKET *next = packets->Next;
+        NTSTATUS status = TryInject(packets);
 
-        InjectOne(packets);
+        if (!NT_SUCCESS(status) && !KeepRefused(packets))
+        {
+            DropRefused(packets, status);
+        }
+        packets = next;
+    }
+}
+
+_Use_decl_annotations_
+VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
+{
+    INJECT_PACKET *packets = TakeRefused(injector);
+
+    while (packets != NULL)
+    {
+        INJECT_PACKET *next = packets->Next;
+        NTSTATUS status = permit ? TryInject(packets) : STATUS_CANCELLED;
+
+        if (!NT_SUCCESS(status))
+        {
+            DropRefused(packets, status);
+        }
         packets = next;
     }
 }
