@@ -65,19 +65,22 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
     OPTIONS options;
 
     OptionsSetDefaults(&options);
+    // What was refused after the client before had gone is too old by now.
+    InjectResolveRefused(&context->Injector, FALSE);
     CommandReset(&context->Commands);
     EventsReset(&context->Events);
     IoQueueAttach(&context->Queue);
     ApplyOptions(context, &options);
     PacketCacheOpen(&context->Packets);
     InterlockedExchange(&context->Client.Mode, ClientFiltering);
-    MaintenanceStart(context, MAINTENANCE_PERIOD_MS);
+    MaintenanceStart(context);
 }
 
 // Within a transition. After this nothing is held, and nothing of this client's decisions is left.
 static VOID StopFiltering(DRIVER_CONTEXT *context)
 {
     CLIENT *client = &context->Client;
+    BOOLEAN failOpen = AbsentMode(client) == ClientAbsentPermit;
 
     if (ReadNoFence(&client->Mode) != ClientFiltering)
     {
@@ -88,7 +91,8 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     RundownWait(&client->Classifies);
     MaintenanceStop(context);
     HoldResolveAll(context);
-    InjectChain(FragmentTableClear(&context->Fragments, ReadNoFence(&client->FailClosed) == 0));
+    InjectChain(FragmentTableClear(&context->Fragments, failOpen));
+    InjectResolveRefused(&context->Injector, failOpen);
     ConnectionTableClear(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);
@@ -162,7 +166,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
     ApplyOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
-        MaintenanceStart(context, options.PendingTimeoutMs != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS);
+        MaintenanceStart(context);
     }
     else
     {

@@ -158,7 +158,10 @@ static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
             (unsigned long long)RedirectTableBytes(&context->Redirects));
     LogInfo(log, "bandwidth: %llu entries, %llu bytes", (unsigned long long)BandwidthCount(&context->Bandwidth),
             (unsigned long long)BandwidthBytes(&context->Bandwidth));
-    LogInfo(log, "event queue: %llu bytes", (unsigned long long)IoQueueBytes(&context->Queue));
+    LogInfo(log, "told processes: %llu entries, %llu bytes", (unsigned long long)EventsToldCount(&context->Events),
+            (unsigned long long)EventsToldBytes(&context->Events));
+    LogInfo(log, "event queue: %llu entries, %llu bytes", (unsigned long long)IoQueueRecords(&context->Queue),
+            (unsigned long long)IoQueueBytes(&context->Queue));
     LogInfo(log, "pool: %llu bytes now, %llu at most", (unsigned long long)MemoryBytes(&context->Memory),
             (unsigned long long)MemoryPeakBytes(&context->Memory));
 }

@@ -218,6 +218,7 @@ static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context
     {
         goto cleanupMaintenance;
     }
+    PowerInitialize(context);
     return STATUS_SUCCESS;
 
 cleanupMaintenance:
@@ -237,6 +238,7 @@ cleanupReporting:
 // The mirror of InitializeContext. Nothing is held: the last handle was closed before.
 static VOID UninitializeContext(DRIVER_CONTEXT *context)
 {
+    PowerUninitialize(context);
     CalloutsUnregister(context);
     MaintenanceUninitialize(context);
     InjectorUninitialize(&context->Injector);

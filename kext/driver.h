@@ -12,6 +12,7 @@
 #include "hold.h"
 #include "inject.h"
 #include "maintenance.h"
+#include "power.h"
 #include "redirect.h"
 
 EXTERN_C_START
@@ -45,6 +46,7 @@ typedef struct _DRIVER_CONTEXT
     INJECTOR Injector;
     MAINTENANCE Maintenance;
     CALLOUTS Callouts;
+    POWER Power;
     volatile LONG64 NextMalformedLog; ///< KeQueryInterruptTime from which a malformed packet is logged again
     volatile LONG64 NextFailureLog;   ///< the same for what the fail policy decided
 } DRIVER_CONTEXT;

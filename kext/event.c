@@ -44,6 +44,7 @@ VOID EventsReset(EVENTS *events)
     {
         KeAcquireSpinLock(&events->ToldLock, &irql);
         RtlZeroMemory(events->Told, EVENTS_TOLD_SETS * sizeof(EVENTS_TOLD_SET));
+        WriteNoFence(&events->ToldCount, 0);
         KeReleaseSpinLock(&events->ToldLock, irql);
     }
 }
@@ -238,6 +239,7 @@ static VOID RememberTold(EVENTS *events, UINT64 processId, UINT64 pathHash)
     {
         told = &set->Ways[set->NextWay];
         set->NextWay = (set->NextWay + 1) % EVENTS_TOLD_WAYS;
+        WriteNoFence(&events->ToldCount, events->ToldCount + (told->InUse ? 0 : 1));
     }
     told->ProcessId = processId;
     told->PathHash = pathHash;
@@ -283,6 +285,18 @@ NTSTATUS EventProcessInfo(EVENTS *events, UINT64 processId, const WCHAR *path, U
         RememberTold(events, processId, pathHash);
     }
     return status;
+}
+
+_Use_decl_annotations_
+UINT64 EventsToldCount(const EVENTS *events)
+{
+    return (UINT64)ReadNoFence(&events->ToldCount);
+}
+
+_Use_decl_annotations_
+UINT64 EventsToldBytes(const EVENTS *events)
+{
+    return events->Told != NULL ? EVENTS_TOLD_SETS * sizeof(EVENTS_TOLD_SET) : 0;
 }
 
 // ---- The small ones

@@ -28,6 +28,7 @@ typedef struct _EVENTS
     volatile LONG PayloadLimit;
     KSPIN_LOCK ToldLock;
     EVENTS_TOLD_SET *Told; ///< NULL: no memory; then every connection's process is told
+    volatile LONG ToldCount;
     SIPHASH_KEY PathKey;
 } EVENTS;
 
@@ -78,5 +79,9 @@ NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 s
 /// ConnectionTimeout, for extended clients: the timeout verdict was applied to `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id);
+
+/// Processes that the client was told of and that are remembered, and the pool bytes of all. Any IRQL.
+UINT64 EventsToldCount(_In_ const EVENTS *events);
+UINT64 EventsToldBytes(_In_ const EVENTS *events);
 
 EXTERN_C_END

@@ -83,6 +83,10 @@ VOID HoldExpire(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldResolveFailed(_Inout_ struct _DRIVER_CONTEXT *context);
 
+/// Resolves, by the fail policy, as many as are held now; what comes meanwhile may stay. Returns how many.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 HoldResolvePresent(_Inout_ struct _DRIVER_CONTEXT *context);
+
 /// Resolves everything by the fail policy and waits for those who are resolving something. The cache is closed and no
 /// classify holds anything any more.
 _IRQL_requires_(PASSIVE_LEVEL)

@@ -52,6 +52,8 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     injector->Log = log;
     injector->Outstanding = 1;
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
+    KeInitializeSpinLock(&injector->RefusedLock);
+    injector->LastRefused = &injector->Refused;
 
     status = CreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -74,6 +76,7 @@ VOID InjectorUninitialize(INJECTOR *injector)
 {
     UINT32 i;
 
+    InjectResolveRefused(injector, FALSE);
     ReleaseOutstanding(injector);
     KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
 
@@ -146,6 +149,12 @@ static VOID CopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
     }
 }
 
+// A packet from above the network layer may get an IP header later.
+static UINT32 HeadroomOf(const INJECT_SOURCE *source)
+{
+    return source->Method == InjectTransportSend ? IpHeaderPlainLength(source->IpVersion) : 0;
+}
+
 // Lays the variable parts out behind the structure, the packet's bytes last, and copies the others.
 static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
@@ -165,13 +174,14 @@ static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
         RtlCopyMemory(tail, source->HeaderInclude, source->HeaderIncludeLength);
         tail += AlignUp(source->HeaderIncludeLength);
     }
-    packet->Data = tail;
+    packet->Headroom = HeadroomOf(source);
+    packet->Data = tail + packet->Headroom;
 }
 
 static INJECT_PACKET *AllocatePacket(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 length)
 {
     SIZE_T bytes = AlignUp(sizeof(INJECT_PACKET)) + AlignUp(source->ControlDataLength) +
-                   AlignUp(source->HeaderIncludeLength) + length;
+                   AlignUp(source->HeaderIncludeLength) + HeadroomOf(source) + length;
     INJECT_PACKET *packet = (INJECT_PACKET *)MemoryAllocateUninitialized(injector->Memory, bytes);
 
     if (packet == NULL)
@@ -250,14 +260,14 @@ static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *so
 
 static NTSTATUS WrapBytes(INJECT_PACKET *packet)
 {
-    packet->Mdl = IoAllocateMdl(packet->Data, packet->Length, FALSE, FALSE, NULL);
+    packet->Mdl = IoAllocateMdl(packet->Data - packet->Headroom, packet->Headroom + packet->Length, FALSE, FALSE, NULL);
     if (packet->Mdl == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     MmBuildMdlForNonPagedPool(packet->Mdl);
-    return FwpsAllocateNetBufferAndNetBufferList0(packet->Injector->Pool, 0, 0, packet->Mdl, 0, packet->Length,
-                                                  &packet->NetBufferList);
+    return FwpsAllocateNetBufferAndNetBufferList0(packet->Injector->Pool, 0, 0, packet->Mdl, packet->Headroom,
+                                                  packet->Length, &packet->NetBufferList);
 }
 
 // Of a copy whose bytes are there, if `status` says so. One that cannot be finished is freed.
@@ -300,31 +310,68 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
     return Finish(copy, source, CopyBytes(copy, netBuffer), packet);
 }
 
-_Use_decl_annotations_
-NTSTATUS InjectCopyToNetworkSend(const INJECT_PACKET *packet, const CONNECTION_KEY *key, INJECT_PACKET **copy)
+static NTSTATUS CopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
 {
-    UINT32 headerLength = packet->Method == InjectTransportSend ? IpHeaderPlainLength(packet->IpVersion) : 0;
     INJECT_SOURCE source;
     INJECT_PACKET *made;
-    NTSTATUS status = STATUS_SUCCESS;
 
-    *copy = NULL;
     RtlZeroMemory(&source, sizeof(source));
-    source.Method = InjectNetworkSend;
-    source.Checksum = InjectChecksumPacket;
+    source.Method = packet->Method;
+    source.Checksum = InjectChecksumKeep;
     source.IpVersion = packet->IpVersion;
     source.Compartment = packet->Compartment;
-    made = AllocatePacket(packet->Injector, &source, headerLength + packet->Length);
+    made = AllocatePacket(packet->Injector, &source, packet->Length);
     if (made == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    RtlCopyMemory(made->Data + headerLength, packet->Data, packet->Length);
-    if (headerLength != 0)
+    RtlCopyMemory(made->Data, packet->Data, packet->Length);
+    return Finish(made, &source, STATUS_SUCCESS, copy);
+}
+
+// From above the network layer: the IP header goes into the headroom.
+static NTSTATUS PrependHeader(INJECT_PACKET *packet, const CONNECTION_KEY *key)
+{
+    NTSTATUS status =
+        NdisRetreatNetBufferDataStart(NET_BUFFER_LIST_FIRST_NB(packet->NetBufferList), packet->Headroom, 0, NULL);
+
+    if (!NT_SUCCESS(status))
     {
-        status = IpHeaderWritePlain(made->Data, made->Length, key);
+        return status;
     }
-    return Finish(made, &source, status, copy);
+    packet->Data -= packet->Headroom;
+    packet->Length += packet->Headroom;
+    packet->Headroom = 0;
+    status = IpHeaderWritePlain(packet->Data, packet->Length, key);
+    return NT_SUCCESS(status) ? ChecksumPacket(packet->Data, packet->Length) : status;
+}
+
+_Use_decl_annotations_
+INJECT_PACKET *InjectTakeToRewrite(INJECT_PACKET *packet, const CONNECTION_KEY *key)
+{
+    INJECT_PACKET *taken = packet;
+    NTSTATUS status = STATUS_SUCCESS;
+
+    if (ReadAcquire(&packet->References) != 1)
+    {
+        status = CopyShared(packet, &taken);
+        InjectDereference(packet);
+    }
+    if (NT_SUCCESS(status) && taken->Headroom != 0)
+    {
+        status = PrependHeader(taken, key);
+        if (!NT_SUCCESS(status))
+        {
+            InjectDereference(taken);
+        }
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return NULL;
+    }
+    taken->Method = InjectNetworkSend;
+    taken->Next = NULL;
+    return taken;
 }
 
 _Use_decl_annotations_
@@ -403,22 +450,62 @@ static NTSTATUS Inject(INJECT_PACKET *packet)
     }
 }
 
-static VOID InjectOne(INJECT_PACKET *packet)
+static NTSTATUS TryInject(INJECT_PACKET *packet)
 {
     INJECTOR *injector = packet->Injector;
     NTSTATUS status;
 
     InterlockedIncrement64(&injector->Outstanding);
     status = Inject(packet);
-    if (NT_SUCCESS(status))
+    if (!NT_SUCCESS(status))
     {
-        return;
+        // The completion function is not called then.
+        ReleaseOutstanding(injector);
     }
-    // The completion function is not called then.
+    return status;
+}
+
+// FALSE: there are too many.
+static BOOLEAN KeepRefused(INJECT_PACKET *packet)
+{
+    INJECTOR *injector = packet->Injector;
+    BOOLEAN kept;
+    KIRQL irql;
+
+    packet->Next = NULL;
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    kept = injector->RefusedCount < INJECT_MAX_REFUSED;
+    if (kept)
+    {
+        *injector->LastRefused = packet;
+        injector->LastRefused = &packet->Next;
+        injector->RefusedCount++;
+    }
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return kept;
+}
+
+static INJECT_PACKET *TakeRefused(INJECTOR *injector)
+{
+    INJECT_PACKET *packets;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    packets = injector->Refused;
+    injector->Refused = NULL;
+    injector->LastRefused = &injector->Refused;
+    injector->RefusedCount = 0;
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return packets;
+}
+
+static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
+{
+    INJECTOR *injector = packet->Injector;
+
     StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
     LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
     InjectDereference(packet);
-    ReleaseOutstanding(injector);
 }
 
 _Use_decl_annotations_
@@ -427,8 +514,30 @@ VOID InjectChain(INJECT_PACKET *packets)
     while (packets != NULL)
     {
         INJECT_PACKET *next = packets->Next;
+        NTSTATUS status = TryInject(packets);
 
-        InjectOne(packets);
+        if (!NT_SUCCESS(status) && !KeepRefused(packets))
+        {
+            DropRefused(packets, status);
+        }
+        packets = next;
+    }
+}
+
+_Use_decl_annotations_
+VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
+{
+    INJECT_PACKET *packets = TakeRefused(injector);
+
+    while (packets != NULL)
+    {
+        INJECT_PACKET *next = packets->Next;
+        NTSTATUS status = permit ? TryInject(packets) : STATUS_CANCELLED;
+
+        if (!NT_SUCCESS(status))
+        {
+            DropRefused(packets, status);
+        }
         packets = next;
     }
 }

@@ -6,8 +6,8 @@
 // (the holder, the network stack during an injection, or an encoder that still reads the bytes) frees the net buffer
 // list and the block.
 //
-// No lock at all: Outstanding counts injections, with one more for the injector itself, and InjectorUninitialize waits
-// for it to reach zero.
+// Outstanding counts injections, with one more for the injector itself, and InjectorUninitialize waits for it to reach
+// zero. The one lock guards the list of packets that the stack refused; no other function is called under it.
 
 #pragma once
 
@@ -32,6 +32,9 @@ typedef enum _INJECT_CHECKSUM
     InjectChecksumTransport ///< starts at a TCP or UDP header: the checksum over it and the pseudo header
 } INJECT_CHECKSUM;
 
+// Packets that wait because the stack refused them; those beyond are dropped.
+#define INJECT_MAX_REFUSED 4096u
+
 typedef struct _INJECTOR
 {
     MEMORY *Memory;
@@ -42,6 +45,10 @@ typedef struct _INJECTOR
     NDIS_HANDLE Pool;
     volatile LONG64 Outstanding;
     KEVENT Idle;
+    KSPIN_LOCK RefusedLock;
+    struct _INJECT_PACKET *Refused; ///< oldest first
+    struct _INJECT_PACKET **LastRefused;
+    UINT32 RefusedCount;
 } INJECTOR;
 
 /// What is to be known of a packet for its injection. Pointers need to be valid during InjectCopy only.
@@ -85,6 +92,7 @@ typedef struct _INJECT_PACKET
     NET_BUFFER_LIST *NetBufferList;
     UINT8 *Data;
     UINT32 Length;
+    UINT32 Headroom; ///< bytes before Data, for an IP header
 } INJECT_PACKET;
 
 /// Makes the injection handles and the pool for net buffer lists. After a failure InjectorUninitialize is allowed and
@@ -114,13 +122,14 @@ _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
 
-/// A copy, with bytes of its own, of an outbound packet of the TCP or UDP connection `key`: a whole IP packet for the
-/// send path, whatever layer `packet` was taken from. One from above the network layer gets a plain IP header.
-/// STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for more bytes than an IP packet may have.
+/// Makes an outbound packet of the TCP or UDP connection `key` one whose bytes may be written: a whole IP packet for
+/// the send path, whatever layer it was taken from (one from above the network layer gets a plain IP header), and a
+/// copy if somebody else still reads the bytes. Takes over the reference to `packet`, but not what is chained to it.
+/// NULL: no memory, or more bytes than an IP packet may have; then it was dropped.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS InjectCopyToNetworkSend(_In_ const INJECT_PACKET *packet, _In_ const CONNECTION_KEY *key,
-                                 _Outptr_ INJECT_PACKET **copy);
+_Ret_maybenull_
+INJECT_PACKET *InjectTakeToRewrite(_Inout_ INJECT_PACKET *packet, _In_ const CONNECTION_KEY *key);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectReference(_Inout_ INJECT_PACKET *packet);
@@ -129,10 +138,16 @@ VOID InjectReference(_Inout_ INJECT_PACKET *packet);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
 
-/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses is
-/// counted and freed. TCP packets must not be injected from within a classify of a transport layer.
+/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses
+/// waits for InjectResolveRefused, up to INJECT_MAX_REFUSED of them. TCP packets must not be injected from within a
+/// classify of a transport layer.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
+
+/// Decides over the packets that the stack has refused until now: with `permit` they are tried once more. One that is
+/// refused again, or not permitted, is counted and dropped.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectResolveRefused(_Inout_ INJECTOR *injector, _In_ BOOLEAN permit);
 
 /// Drops a chain of packets: gives one reference to each back.
 _IRQL_requires_max_(DISPATCH_LEVEL)

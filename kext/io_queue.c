@@ -178,6 +178,7 @@ static UINT32 AppendLossRecords(IO_QUEUE *queue)
         AppendBytes(queue, &wire, sizeof(wire));
         records++;
     }
+    queue->QueuedRecords += records;
     ForgetLosses(queue);
     return records;
 }
@@ -389,6 +390,7 @@ static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
     queue->HeadOffset = delivery->Cursor.Offset;
     queue->SplitRemaining = delivery->SplitRemaining;
     queue->QueuedBytes -= delivery->Copied;
+    queue->QueuedRecords -= delivery->Records;
     if (queue->QueuedBytes == 0)
     {
         // Head is Tail then. The next records overwrite what is still in the processor's cache.
@@ -592,6 +594,7 @@ static VOID AppendRecord(IO_QUEUE *queue, PUSH *push)
     {
         AppendBytes(queue, push->Pieces[i].Data, push->Pieces[i].Length);
     }
+    queue->QueuedRecords++;
 }
 
 // The lock is held. STATUS_RETRY: bring MissingChunks and come again.
@@ -841,6 +844,7 @@ static IO_QUEUE_CHUNK *Discard(IO_QUEUE *queue)
     queue->TailOffset = 0;
     queue->SplitRemaining = 0;
     queue->QueuedBytes = 0;
+    queue->QueuedRecords = 0;
     ForgetLosses(queue);
     return chunks;
 }
@@ -917,4 +921,16 @@ UINT64 IoQueueBytes(IO_QUEUE *queue)
     bytes = queue->QueuedBytes;
     KeReleaseSpinLock(&queue->Lock, irql);
     return bytes;
+}
+
+_Use_decl_annotations_
+UINT64 IoQueueRecords(IO_QUEUE *queue)
+{
+    UINT64 records;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    records = queue->QueuedRecords;
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return records;
 }

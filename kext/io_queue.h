@@ -61,6 +61,7 @@ typedef struct _IO_QUEUE
     UINT32 Generation;      ///< changes with each discard
     LIST_ENTRY Reads;       ///< IRPs by Tail.Overlay.ListEntry, oldest first
     UINT64 QueuedBytes;
+    UINT64 QueuedRecords; ///< with one whose start was delivered
     UINT64 MaxBytes;
     IO_QUEUE_CHUNK *Head; ///< oldest chunk; the deliverer reads from HeadOffset on
     UINT32 HeadOffset;
@@ -117,8 +118,10 @@ VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 re
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp);
 
-/// Bytes that wait for a read now.
+/// Bytes that wait for a read now, and the records that they are of.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 IoQueueBytes(_Inout_ IO_QUEUE *queue);
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 IoQueueRecords(_Inout_ IO_QUEUE *queue);
 
 EXTERN_C_END

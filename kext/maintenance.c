@@ -2,6 +2,9 @@
 
 #include "driver.h"
 
+#define MAINTENANCE_PERIOD_MS        1000u
+#define MAINTENANCE_URGENT_PERIOD_MS 100u // while held packets can time out
+
 // The table is walked as a whole: not oftener than this, however often the timer fires.
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
 
@@ -54,6 +57,7 @@ static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
     // From here on another run may be queued: nothing that comes later is missed.
     InterlockedExchange(&context->Maintenance.Queued, FALSE);
 
+    InjectResolveRefused(&context->Injector, ClientFailVerdict(&context->Client) == VerdictAccept);
     HoldResolveFailed(context);
     HoldExpire(context, now);
     FragmentTableExpire(&context->Fragments, now);
@@ -92,8 +96,10 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
 }
 
 _Use_decl_annotations_
-VOID MaintenanceStart(DRIVER_CONTEXT *context, UINT32 periodMs)
+VOID MaintenanceStart(DRIVER_CONTEXT *context)
 {
+    UINT32 periodMs =
+        ReadNoFence(&context->Client.PendingTimeoutMs) != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS;
     LARGE_INTEGER due;
 
     due.QuadPart = -(LONG64)(periodMs * PLATFORM_TICKS_PER_MILLISECOND);

@@ -13,9 +13,6 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-#define MAINTENANCE_PERIOD_MS        1000u
-#define MAINTENANCE_URGENT_PERIOD_MS 100u ///< while held packets can time out
-
 typedef struct _MAINTENANCE
 {
     KTIMER Timer;
@@ -38,9 +35,9 @@ MaintenanceInitialize(_Inout_ struct _DRIVER_CONTEXT *context);
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID MaintenanceUninitialize(_Inout_ struct _DRIVER_CONTEXT *context);
 
-/// Starts the timer, or gives it another period.
+/// Starts the timer, or gives it the period that the client's options now ask for.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID MaintenanceStart(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT32 periodMs);
+VOID MaintenanceStart(_Inout_ struct _DRIVER_CONTEXT *context);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MaintenanceStop(_Inout_ struct _DRIVER_CONTEXT *context);

@@ -2,6 +2,7 @@
 
 #include "ndis/net_buffers.h"
 #include "net/stack.h"
+#include "nt/callback_object.h"
 #include "nt/clock.h"
 #include "nt/debug_port.h"
 #include "nt/fault_injection.h"
@@ -18,7 +19,7 @@ Machine::Machine(const MachineOptions &options)
       pool_(std::make_unique<nt::Pool>(*faults_, options.verifier)),
       clock_(std::make_unique<nt::Clock>(*this, options.virtual_clock)),
       scheduler_(std::make_unique<nt::Scheduler>(*this)), io_(std::make_unique<nt::IoManager>(*this)),
-      net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
+      power_state_(std::make_unique<nt::CallbackObject>()), net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
 {
     Scope scope(*this);
 

@@ -17,6 +17,7 @@ namespace sim
 
 namespace nt
 {
+class CallbackObject;
 class Clock;
 class DebugPort;
 class FaultInjection;
@@ -83,6 +84,7 @@ class Machine
     nt::IoManager &io() { return *io_; }
     nt::FaultInjection &faults() { return *faults_; }
     nt::DebugPort &debug() { return *debug_; }
+    nt::CallbackObject &power_state() { return *power_state_; } // \Callback\PowerState
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
     net::Stack &net() { return *net_; }
@@ -107,6 +109,7 @@ class Machine
     std::unique_ptr<nt::Clock> clock_;
     std::unique_ptr<nt::Scheduler> scheduler_;
     std::unique_ptr<nt::IoManager> io_;
+    std::unique_ptr<nt::CallbackObject> power_state_;
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;
     std::unique_ptr<net::Stack> net_;

@@ -135,7 +135,13 @@ export const groups = {
     needs: ['clang-format-19'],
     run: () => checks(() => run(process.execPath, ['scripts/format.mjs', '--check'])),
   },
-  docs: { run: () => checks(() => runScript('typedoc/bin/typedoc', [])) },
+  docs: {
+    run: () =>
+      checks(
+        () => runScript('typedoc/bin/typedoc', []),
+        () => run(process.execPath, ['scripts/check_behaviour.mjs']),
+      ),
+  },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },

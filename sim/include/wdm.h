@@ -2,6 +2,7 @@
 #pragma once
 
 #include "guiddef.h"
+#include "wdm/callback.h"
 #include "wdm/debug.h"
 #include "wdm/interlocked.h"
 #include "wdm/io.h"

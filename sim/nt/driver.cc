@@ -7,6 +7,7 @@
 #include "machine.h"
 #include "ndis/net_buffers.h"
 #include "nt/bugcheck.h"
+#include "nt/callback_object.h"
 #include "nt/driver_call.h"
 #include "nt/io_state.h"
 #include "nt/irql.h"
@@ -223,6 +224,7 @@ void IoState::CheckMachineLeft(const std::string &event)
 
         RequireNone("SYMBOLIC_LINK_NOT_DELETED", event, "symbolic links", Lines(directory_.LinkNames()));
     }
+    RequireNone("CALLBACK_LEFT", event, "a callback object", machine_.power_state().Left());
     machine_.wfp().CheckUnloaded();
     RequireNone("NET_BUFFER_POOL_LEFT", event, "net buffer list pools", machine_.net_buffers().DriverPoolsLeft());
     machine_.pool().CheckIntegrity();

@@ -78,11 +78,13 @@ struct Injection
     uint32_t compartment = 0;
     IF_INDEX interface_index = 0; // receive only
     IF_INDEX sub_interface_index = 0;
-    uint64_t endpoint_handle = 0; // transport send only, as the four below
+    uint64_t endpoint_handle = 0; // transport send only, as all below up to the list
     std::array<uint8_t, 16> remote_address{};
     SCOPE_ID remote_scope{};
     const WSACMSGHDR *control_data = nullptr;
     uint32_t control_data_length = 0;
+    const uint8_t *header_include = nullptr; // the IP header that a raw socket's owner made
+    uint32_t header_include_length = 0;
     NET_BUFFER_LIST *net_buffer_list = nullptr; // the driver's; one list, Next is null
     PacketOrigin *origin = nullptr;             // of the packet that this is a copy of, or none
 };

@@ -209,6 +209,8 @@ NTSTATUS NTAPI FwpsInjectTransportSendAsync1(HANDLE injectionHandle, HANDLE inje
         injection.remote_scope = sendArgs->remoteScopeId;
         injection.control_data = sendArgs->controlData;
         injection.control_data_length = sendArgs->controlDataLength;
+        injection.header_include = sendArgs->headerIncludeHeader;
+        injection.header_include_length = sendArgs->headerIncludeHeaderLength;
     }
     return engine.injections.Inject(injectionHandle, injectionContext, FWPS_INJECTION_TYPE_TRANSPORT, injection,
                                     netBufferList, completionFn, completionContext);

@@ -179,18 +179,15 @@ describe.each(families)('ALE_AUTH_RECV_ACCEPT over $family', ({ computer, strang
   });
 
   test.each([
-    ['PermanentBlock', Verdict.PermanentBlock, 'blocked'],
-    ['PermanentDrop', Verdict.PermanentDrop, 'dropped'],
-  ] as const)(
-    '%s: the next attempt is %3$s without a question',
-    async (_name, verdict, expected) => {
-      const simulated = await Simulated.start();
-      const first = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
-      simulated.device.setVerdict((await simulated.question()).id, verdict);
-      await first.outcome;
-      const second = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
-      expect(await second.outcome).toBe(expected);
-      expect(await simulated.untaken('connection')).toEqual([]);
-    },
-  );
+    ['PermanentBlock', 'blocked', Verdict.PermanentBlock],
+    ['PermanentDrop', 'dropped', Verdict.PermanentDrop],
+  ] as const)('%s: the next attempt is %s without a question', async (_name, expected, verdict) => {
+    const simulated = await Simulated.start();
+    const first = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
+    simulated.device.setVerdict((await simulated.question()).id, verdict);
+    await first.outcome;
+    const second = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
+    expect(await second.outcome).toBe(expected);
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
 });

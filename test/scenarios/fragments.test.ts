@@ -52,10 +52,10 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
   }
 
   test.each([
-    ['PermanentAccept', Verdict.PermanentAccept, 'permitted', 0n],
-    ['PermanentBlock', Verdict.PermanentBlock, 'blocked', 3n],
-    ['PermanentDrop', Verdict.PermanentDrop, 'dropped', 3n],
-  ] as const)('of a connection with %s is %3$s', async (_name, verdict, expected, blocked) => {
+    ['PermanentAccept', 'permitted', Verdict.PermanentAccept, 0n],
+    ['PermanentBlock', 'blocked', Verdict.PermanentBlock, 3n],
+    ['PermanentDrop', 'dropped', Verdict.PermanentDrop, 3n],
+  ] as const)('of a connection with %s is %s', async (_name, expected, verdict, blocked) => {
     const { network, device } = await decided(verdict);
     for (const fragment of fragments()) {
       expect(await network.packet(fragment, direction)).toBe(expected);
@@ -64,11 +64,11 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
   });
 
   test.each([
-    ['Accept', Verdict.Accept, 'permitted'],
-    ['Block', Verdict.Block, 'dropped'],
+    ['Accept', 'permitted', Verdict.Accept],
+    ['Block', 'dropped', Verdict.Block],
   ] as const)(
-    'is asked about once, whatever the order, and with %s it is %3$s',
-    async (_name, verdict, expected) => {
+    'is asked about once, whatever the order, and with %s it is %s',
+    async (_name, expected, verdict) => {
       const simulated = await decided(Verdict.Accept);
       const [first, second, third] = fragments();
       const outcomes = [third, first, second].map((fragment) =>

@@ -83,15 +83,15 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
   });
 
   test.each([
-    ['Accept', Verdict.Accept, 'permitted'],
-    ['PermanentAccept', Verdict.PermanentAccept, 'permitted'],
-    ['Block', Verdict.Block, 'dropped'],
-    ['PermanentBlock', Verdict.PermanentBlock, 'dropped'],
-    ['Drop', Verdict.Drop, 'dropped'],
-    ['PermanentDrop', Verdict.PermanentDrop, 'dropped'],
-    ['Undeterminable', Verdict.Undeterminable, 'dropped'],
-    ['Failed', Verdict.Failed, 'dropped'],
-  ] as const)('a held packet with the verdict %s is %s', async (_name, verdict, expected) => {
+    ['Accept', 'permitted', Verdict.Accept],
+    ['PermanentAccept', 'permitted', Verdict.PermanentAccept],
+    ['Block', 'dropped', Verdict.Block],
+    ['PermanentBlock', 'dropped', Verdict.PermanentBlock],
+    ['Drop', 'dropped', Verdict.Drop],
+    ['PermanentDrop', 'dropped', Verdict.PermanentDrop],
+    ['Undeterminable', 'dropped', Verdict.Undeterminable],
+    ['Failed', 'dropped', Verdict.Failed],
+  ] as const)('a held packet with the verdict %s is %s', async (_name, expected, verdict) => {
     const simulated = await Simulated.start();
     const outcome = simulated.network.packet(outgoing(), 'outbound');
     const question = await simulated.question();
@@ -130,14 +130,14 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
     });
 
     test.each([
-      ['PermanentAccept', Verdict.PermanentAccept, 'permitted'],
-      ['PermanentBlock', Verdict.PermanentBlock, 'blocked'],
-      ['PermanentDrop', Verdict.PermanentDrop, 'dropped'],
-      ['Undeterminable', Verdict.Undeterminable, 'dropped'],
-      ['Failed', Verdict.Failed, 'dropped'],
+      ['PermanentAccept', 'permitted', Verdict.PermanentAccept],
+      ['PermanentBlock', 'blocked', Verdict.PermanentBlock],
+      ['PermanentDrop', 'dropped', Verdict.PermanentDrop],
+      ['Undeterminable', 'dropped', Verdict.Undeterminable],
+      ['Failed', 'dropped', Verdict.Failed],
     ] as const)(
-      '%s: the next packet is %3$s without a question',
-      async (_name, verdict, expected) => {
+      '%s: the next packet is %s without a question',
+      async (_name, expected, verdict) => {
         const simulated = await decided(verdict);
         expect(await simulated.network.packet(packet(), direction)).toBe(expected);
         expect(await simulated.untaken('connection')).toEqual([]);

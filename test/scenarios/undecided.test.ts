@@ -56,6 +56,19 @@ describe.each([
     expect((await Promise.all(outcomes)).map(settled)).toEqual(outcomes.map(() => expected));
   });
 
+  test(`after the shutdown command everything new is ${expected}`, async () => {
+    const { device, network } = await Simulated.start({ failPolicy });
+    device.shutdown();
+    const packet = ipPacket({ source: '192.0.2.10', destination: remote.address });
+    const outcomes = await Promise.all([
+      network.connect({ processId: 1, protocol: 'tcp', remote }).outcome,
+      network.accept({ processId: 2, protocol: 'udp', local: { port: 53 } }).outcome,
+      network.packet(packet, 'outbound'),
+      network.packet(packet.subarray(0, 22), 'outbound'),
+    ]);
+    expect(outcomes.map(settled)).toEqual(outcomes.map(() => expected));
+  });
+
   test(`over the limit of held packets, the newest is ${expected}, and the loss is told`, async () => {
     const simulated = await Simulated.start({ failPolicy, maxHeldPackets: 2 });
     const packet = (port: number): Uint8Array =>

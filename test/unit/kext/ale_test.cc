@@ -177,6 +177,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     const ByteVector packet = MakePacket(flow());
     AleOptions options;
     options.control_data = {24, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9, 9, 9, 9, 9};
+    options.header_include = {0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7};
     const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &packet, options);
 
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
@@ -196,6 +197,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     EXPECT_EQ(injected[0].remote_scope, Network::kScope);
     EXPECT_EQ(injected[0].compartment, Network::kCompartment);
     EXPECT_EQ(injected[0].control_data, options.control_data) << "copied: the stack's own is gone";
+    EXPECT_EQ(injected[0].header_include, options.header_include);
     EXPECT_EQ(injected[0].remote_address, flow().remote.address);
 }
 
@@ -235,6 +237,38 @@ TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
         client_.Command(CommandClearCache);
         EXPECT_TRUE(network_.TakeInjected().empty()) << "verdict " << int{verdict};
     }
+}
+
+TEST_P(AleFlowTest, AnInjectionMayCompleteBeforeItsCallReturns)
+{
+    const ByteVector out = MakePacket(flow());
+    const ByteVector in = MakePacket(flow(), true);
+
+    machine_.wfp().SetInjectionBehavior({sim::wfp::InjectionBehavior::kInline, STATUS_SUCCESS});
+    network_.Connect(flow(), &out, {});
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(client_.GetStatistics().PacketsInjected, 1u);
+    client_.Command(CommandClearCache);
+    network_.Accept(flow(), &in);
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(client_.GetStatistics().PacketsInjected, 2u);
+}
+
+TEST_P(AleFlowTest, EveryPacketOfAnOperationIsCopied)
+{
+    const ByteVector first = MakePacket(flow(), false, Payload(10));
+    AleOptions options;
+    options.more_packets = {MakePacket(flow(), false, Payload(20)), MakePacket(flow(), false, Payload(30))};
+
+    EXPECT_TRUE(network_.Connect(flow(), &first, options).pended());
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.payload, TransportOf(first));
+    client_.Verdict(question.id, VerdictAccept);
+    const std::vector<Injected> injected = network_.TakeInjected();
+    ASSERT_EQ(injected.size(), 3u);
+    EXPECT_EQ(injected[0].bytes, TransportOf(first));
+    EXPECT_EQ(injected[1].bytes, TransportOf(options.more_packets[0]));
+    EXPECT_EQ(injected[2].bytes, TransportOf(options.more_packets[1]));
 }
 
 TEST_P(AleFlowTest, WhatIsInjectedIsNotAskedAboutAgain)

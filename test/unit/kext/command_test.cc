@@ -1,5 +1,10 @@
 #include "driver_fixture.h"
 
+#include <algorithm>
+#include <iterator>
+#include <random>
+#include <set>
+
 namespace kext_test
 {
 namespace
@@ -71,6 +76,60 @@ TEST_F(CommandTest, RefusesEveryTruncatedBody)
             EXPECT_EQ(result.information, 0u);
         }
     }
+}
+
+TEST_F(CommandTest, AStreamThatIsCutAnywhereIsCarriedOutUpToItsLastWholeCommand)
+{
+    const std::vector<ByteVector> commands = {Client::VerdictBytes(1, VerdictAccept),
+                                              {CommandClearCache},
+                                              UpdateBytes(Flow{}, VerdictAccept),
+                                              {CommandPrintMemoryStats},
+                                              {CommandGetBandwidthStats},
+                                              UpdateBytes(TcpV6(), VerdictBlock)};
+    ByteVector stream;
+    std::set<size_t> ends = {0};
+
+    for (const ByteVector &command : commands)
+    {
+        stream.insert(stream.end(), command.begin(), command.end());
+        ends.insert(stream.size());
+    }
+    ASSERT_GE(stream.size(), 64u);
+    for (size_t length = 0; length <= 64; length++)
+    {
+        const sim::nt::IoResult result =
+            client_.Write(ByteVector(stream.begin(), stream.begin() + static_cast<ptrdiff_t>(length)));
+        const size_t whole = *std::prev(ends.upper_bound(length));
+
+        EXPECT_EQ(result.information, whole) << "length " << length;
+        EXPECT_EQ(result.status, whole == length && length != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER)
+            << "length " << length;
+    }
+}
+
+// Any bytes: what is carried out and what is refused together are the write, and the driver lives on.
+TEST_F(CommandTest, AWriteOfAnyBytesOfAnyLengthIsRefusedOrCarriedOut)
+{
+    std::mt19937 random(1);
+
+    for (int round = 0; round < 100; round++)
+    {
+        for (size_t length = 0; length <= 64; length++)
+        {
+            ByteVector bytes(length);
+
+            // Small numbers, which are commands, as often as others.
+            std::generate(bytes.begin(), bytes.end(), [&random]
+                          { return static_cast<uint8_t>(random() % 2 != 0 ? random() : random() % CommandCount); });
+            const sim::nt::IoResult result = client_.Write(bytes);
+            EXPECT_LE(result.information, length);
+            EXPECT_EQ(result.status,
+                      length != 0 && result.information == length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER);
+        }
+        client_.Close();
+        ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
+    }
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
 }
 
 TEST_F(CommandTest, RefusesVerdictsThatDoNotExist)
@@ -225,6 +284,21 @@ TEST_F(CommandTest, GetLogsTellsTheSeverity)
     EXPECT_EQ(lines[1].At<uint8_t>(0), LogSeverityError);
 }
 
+TEST_F(CommandTest, TheLogLevelChangesAtRunTime)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    const std::pair<uint8_t, size_t> expected[] = {
+        {LogSeverityError, 0}, {LogSeverityWarning, 1}, {LogSeverityCritical, 0}};
+
+    for (const auto &[level, lines] : expected)
+    {
+        options.LogLevel = level;
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+        client_.Verdict(41, VerdictAccept);
+        EXPECT_EQ(client_.GetLogs().size(), lines) << int{level};
+    }
+}
+
 TEST_F(CommandTest, TheLogTellsWhenLinesWereOverwritten)
 {
     for (uint64_t id = 0; id < LOG_LINE_COUNT + 10; id++)
@@ -240,16 +314,21 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     OPTIONS_WIRE options = Client::DefaultOptions();
 
     options.LogLevel = LogSeverityInfo;
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
     client_.SetOptions(options);
-    network_.Connect(Flow{});
-    client_.Read();
+    Network::AleOptions ale;
+    ale.process_path = u"\\device\\harddiskvolume1\\app.exe";
+    network_.Connect(Flow{}, nullptr, ale);
+    network_.Stream(Flow{}, false, 1);
     EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
 
     const std::vector<std::string> lines = client_.GetLogs();
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("connections: 1 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("held packets: 1 entries, [1-9][0-9]* bytes")));
-    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 0 entries, [0-9]+ bytes")));
-    EXPECT_THAT(lines, testing::Contains(testing::HasSubstr("event queue")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("fragments: 0 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("told processes: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("event queue: 2 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
 }
 

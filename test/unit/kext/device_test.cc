@@ -67,6 +67,72 @@ TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
     EXPECT_EQ(read.information, sizeof(CONNECTION_V4_WIRE));
 }
 
+TEST_F(DeviceTest, APacketsRecordThatIsLargerThanTheReadersBufferComesInPiecesThatJoinUp)
+{
+    const ByteVector packet = MakePacket(UdpV4(), false, Payload(1500 - 28));
+
+    ASSERT_EQ(packet.size(), 1500u);
+    for (uint32_t size : {1u, 5u, 6u, 1024u, 65'536u})
+    {
+        ByteVector stream;
+
+        EXPECT_TRUE(network_.Outbound(packet).absorbed());
+        while (stream.size() < sizeof(CONNECTION_V4_WIRE) + packet.size())
+        {
+            ByteVector buffer(size);
+            const sim::nt::IoResult read = machine_.io().ReadAndWait(client_.file(), buffer.data(), size);
+
+            ASSERT_EQ(read.status, STATUS_SUCCESS);
+            ASSERT_GT(read.information, 0u);
+            stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(read.information));
+        }
+
+        const std::vector<Record> records = SplitRecords(stream);
+        ASSERT_EQ(records.size(), 1u) << size;
+        EXPECT_EQ(ParseQuestion(records[0]).payload, packet);
+    }
+}
+
+// Byte for byte, of a session with everything in it: nothing that only an extended client knows.
+TEST_F(DeviceTest, ABaseClientGetsExactlyTheBaseProtocol)
+{
+    const ByteVector addresses = {192, 0, 2, 1, 198, 51, 100, 7};
+    const ByteVector process = {0xD2, 0x04, 0, 0, 0, 0, 0, 0};
+    const ByteVector ports = {0x50, 0xC3, 0xBB, 0x01};
+    Network::AleOptions ale;
+    ByteVector expected;
+    const auto expect = [&expected](const ByteVector &bytes)
+    { expected.insert(expected.end(), bytes.begin(), bytes.end()); };
+
+    ale.process_path = u"\\device\\harddiskvolume1\\app.exe";
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, ale).pended());
+    expect({InfoConnectionV4, 35, 0, 0, 0});
+    expect({1, 0, 0, 0, 0, 0, 0, 0});
+    expect(process);
+    expect({DirectionOutbound, PROTOCOL_TCP});
+    expect(addresses);
+    expect(ports);
+    expect({PROTOCOL_PAYLOAD_TRANSPORT_LAYER, 0, 0, 0, 0});
+
+    client_.Verdict(1, VerdictPermanentAccept);
+    network_.Stream(Flow{}, false, 0x0102);
+    client_.Command(CommandGetBandwidthStats);
+    expect({InfoBandwidthStatsV4, 33, 0, 0, 0});
+    expect({PROTOCOL_TCP, 1, 0, 0, 0});
+    expect({192, 0, 2, 1, 0x50, 0xC3, 198, 51, 100, 7, 0xBB, 0x01});
+    expect({0x02, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+
+    network_.Close(Flow{});
+    expect({InfoConnectionEndV4, 22, 0, 0, 0});
+    expect(process);
+    expect({DirectionOutbound, PROTOCOL_TCP});
+    expect(addresses);
+    expect(ports);
+
+    client_.Command(CommandGetLogs);
+    EXPECT_EQ(client_.ReadBytes(), expected);
+}
+
 TEST_F(DeviceTest, ClosingCancelsPendingReads)
 {
     AsyncRead reads[3];

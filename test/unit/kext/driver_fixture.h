@@ -592,6 +592,7 @@ struct Injected
     std::array<uint8_t, 16> remote_address{};
     uint32_t remote_scope = 0;
     ByteVector control_data;
+    ByteVector header_include;
     bool decided_permit = false; // of the classify of the injected packet, where one was made
 };
 
@@ -636,6 +637,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         std::optional<FWP_DIRECTION> packet_direction;
         std::u16string process_path;
         ByteVector control_data;
+        ByteVector header_include;
+        std::vector<ByteVector> more_packets; // in net buffers of the same list
     };
 
     // ALE_AUTH_CONNECT. `packet`: a whole IP packet of the flow, of which the layer shows what it does on Windows.
@@ -826,6 +829,11 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             const auto *control = reinterpret_cast<const uint8_t *>(injection.control_data);
 
             injected.control_data.assign(control, control + injection.control_data_length);
+        }
+        if (injection.header_include_length != 0)
+        {
+            injected.header_include.assign(injection.header_include,
+                                           injection.header_include + injection.header_include_length);
         }
         injected.bytes = BytesOf(buffer);
         injected.decided_permit = ClassifyInjected(injection);
@@ -1025,6 +1033,13 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             metadata.controlDataLength = static_cast<UINT32>(control.size());
             metadata.currentMetadataValues |= FWPS_METADATA_FIELD_TRANSPORT_CONTROL_DATA;
         }
+        ByteVector header_include = options.header_include;
+        if (!header_include.empty())
+        {
+            metadata.headerIncludeHeader = header_include.data();
+            metadata.headerIncludeHeaderLength = static_cast<UINT32>(header_include.size());
+            metadata.currentMetadataValues |= FWPS_METADATA_FIELD_TRANSPORT_HEADER_INCLUDE_HEADER;
+        }
         if (packet == nullptr)
         {
             return Classify(indication, nullptr, !options.reauthorize);
@@ -1039,10 +1054,14 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             metadata.currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;
         }
 
-        PacketChain chain(machine_, {{*packet}}, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
+        std::vector<ByteVector> packets = options.more_packets;
+        packets.insert(packets.begin(), *packet);
+        PacketChain chain(machine_, {packets}, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
         Answer answer = Classify(indication, chain.head(), !options.reauthorize);
 
+        // The stack's own is gone with the classify.
         std::fill(control.begin(), control.end(), 0xDD);
+        std::fill(header_include.begin(), header_include.end(), 0xDD);
         return answer;
     }
 

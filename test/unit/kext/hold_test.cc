@@ -1,5 +1,6 @@
 #include "driver_fixture.h"
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <thread>
@@ -91,6 +92,84 @@ TEST_F(HoldTest, ShutdownResolvesEverythingThatIsHeldBeforeItReturns)
     EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
+
+// Everything at once, and then the end of the client in one of its ways.
+struct Ending
+{
+    bool fail_closed;
+    bool shutdown; // and only then the handle is closed
+};
+
+class EndingTest : public HoldTest, public testing::WithParamInterface<Ending>
+{
+  protected:
+    // Reads that wait, and how they end.
+    struct Read
+    {
+        ByteVector buffer = ByteVector(1024);
+        NTSTATUS status = STATUS_PENDING;
+
+        static void Complete(void *context, NTSTATUS status, uint64_t)
+        {
+            static_cast<Read *>(context)->status = status;
+        }
+    };
+
+    void StartReads()
+    {
+        client_.Read();
+        for (Read &read : reads_)
+        {
+            machine_.io().Read(client_.file(), read.buffer.data(), static_cast<uint32_t>(read.buffer.size()),
+                               Read::Complete, &read);
+        }
+    }
+
+    std::array<Read, 3> reads_;
+};
+
+TEST_P(EndingTest, LeavesNothingHeldNoReadWaitingAndNothingForTheNextClient)
+{
+    const ByteVector in = MakePacket(WithPort(2), true);
+    SetOptions([](OPTIONS_WIRE *options) { options->Flags = GetParam().fail_closed ? OPTION_FLAG_FAIL_CLOSED : 0; });
+
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9))).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    ASSERT_EQ(machine_.wfp().counters().injections_now, 1u) << "in flight during all of it";
+
+    const Network::Answer connect = network_.Connect(Flow{});
+    const Network::Answer accept = network_.Accept(WithPort(2), &in);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).absorbed());
+    StartReads();
+
+    if (GetParam().shutdown)
+    {
+        client_.Command(CommandShutdown);
+    }
+    else
+    {
+        client_.Close();
+    }
+    EXPECT_EQ(connect.completed(), 1);
+    EXPECT_EQ(accept.completed(), 1);
+    EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
+    machine_.Run();
+    for (const Read &read : reads_)
+    {
+        EXPECT_EQ(read.status, GetParam().shutdown ? STATUS_END_OF_FILE : STATUS_CANCELLED);
+    }
+    EXPECT_EQ(network_.Connect(WithPort(4, PROTOCOL_TCP)).permitted(), !GetParam().fail_closed);
+    EXPECT_EQ(network_.TakeInjected().size(), GetParam().fail_closed ? 1u : 3u);
+
+    client_.Close();
+    ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
+    EXPECT_TRUE(client_.Read().empty());
+    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "asked about anew";
+}
+
+INSTANTIATE_TEST_SUITE_P(EachWay, EndingTest,
+                         testing::Values(Ending{false, false}, Ending{false, true}, Ending{true, false},
+                                         Ending{true, true}));
 
 TEST_F(HoldTest, AVerdictAfterShutdownFindsNothing)
 {

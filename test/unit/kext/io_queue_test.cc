@@ -100,9 +100,11 @@ TEST_F(IoQueueTest, AReadFindsWhatWaits)
 
     PushAll(records);
     EXPECT_EQ(IoQueueBytes(device_->queue()), Joined(records).size());
+    EXPECT_EQ(IoQueueRecords(device_->queue()), 3u);
     QueueDevice::Read *read = device_->StartRead(1024);
     ASSERT_TRUE(read->done);
     EXPECT_EQ(read->data(), Joined(records));
+    EXPECT_EQ(IoQueueRecords(device_->queue()), 0u);
 }
 
 TEST_F(IoQueueTest, RecordsMayBeGivenInPieces)
@@ -348,6 +350,7 @@ TEST_F(IoQueueTest, AWaitingClientIsToldOfLossesAtOnceAndABusyOneOfManyTogether)
         IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
     }
     EXPECT_EQ(IoQueueBytes(device_->queue()), sizeof(EVENTS_LOST_WIRE)) << "nothing piles up";
+    EXPECT_EQ(IoQueueRecords(device_->queue()), 1u);
     const std::vector<Record> records = AllRecords(device_->ReadAll(100));
     ASSERT_EQ(records.size(), 2u);
     EXPECT_EQ(records[0].body, (std::vector<uint8_t>{1, 0, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <set>
+#include <vector>
 
 namespace
 {
@@ -79,6 +80,23 @@ TEST_F(PacketCacheTest, AReservedIdIsKept)
     EXPECT_EQ(PacketCacheTake(&cache_, id), held);
 }
 
+TEST_F(PacketCacheTest, IdsOfAnySizeAreFound)
+{
+    for (const LONG64 last : {LONG64{0xFFFFFFFE}, LONG64{0x1FFFFFFFFFFFFE}, LONG64{INT64_MAX - 1}})
+    {
+        cache_.LastId = last;
+
+        HELD *const below = Insert();
+        HELD *const above = Insert();
+        HELD *const beyond = Insert();
+        EXPECT_EQ(below->Id, static_cast<UINT64>(last) + 1);
+        EXPECT_EQ(beyond->Id, static_cast<UINT64>(last) + 3);
+        EXPECT_EQ(PacketCacheTake(&cache_, beyond->Id), beyond);
+        EXPECT_EQ(PacketCacheTake(&cache_, above->Id), above);
+        EXPECT_EQ(PacketCacheTake(&cache_, below->Id), below);
+    }
+}
+
 TEST_F(PacketCacheTest, EachIsTakenOnce)
 {
     HELD *held = Insert();
@@ -110,6 +128,26 @@ TEST_F(PacketCacheTest, IsBoundedByCount)
     EXPECT_EQ(PacketCacheCount(&cache_), 2u);
     EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
     Insert();
+}
+
+TEST_F(PacketCacheTest, HoldsAMillionPacketsAndNotOneMore)
+{
+    constexpr UINT32 kMillion = 1'000'000;
+    std::vector<HELD> many(kMillion + 1);
+
+    PacketCacheSetLimit(&cache_, kMillion, INT64_MAX);
+    for (UINT32 i = 0; i < kMillion; i++)
+    {
+        many[i].Bytes = 100;
+        ASSERT_EQ(PacketCacheInsert(&cache_, &many[i]), STATUS_SUCCESS);
+    }
+    EXPECT_EQ(PacketCacheInsert(&cache_, &many[kMillion]), STATUS_QUOTA_EXCEEDED);
+    EXPECT_EQ(PacketCacheCount(&cache_), kMillion);
+    EXPECT_EQ(PacketCacheTake(&cache_, 1), &many[0]);
+    EXPECT_EQ(PacketCacheInsert(&cache_, &many[kMillion]), STATUS_SUCCESS) << "there is room again";
+    while (PacketCacheTakeAny(&cache_) != nullptr)
+    {
+    }
 }
 
 TEST_F(PacketCacheTest, IsBoundedByBytes)

@@ -5,6 +5,7 @@ namespace kext_test
 namespace
 {
 
+using namespace std::chrono_literals;
 using Chain = std::vector<std::vector<ByteVector>>;
 
 enum class Expected
@@ -613,18 +614,106 @@ TEST_F(ChainTest, APacketThatCannotBeCopiedIsLostAndCounted)
 
 // ---- Injection that fails
 
-TEST_F(PacketTest, AnInjectionThatTheStackRefusesIsCounted)
+class RefusalTest : public DriverTest
 {
-    for (const auto mode : {sim::wfp::InjectionBehavior::kFail, sim::wfp::InjectionBehavior::kDeferred})
+  protected:
+    void SetStack(sim::wfp::InjectionBehavior::Mode mode, NTSTATUS status)
     {
-        const uint64_t before = client_.GetStatistics().InjectFailures;
+        machine_.wfp().SetInjectionBehavior({mode, status});
+    }
+    void Refuse() { SetStack(sim::wfp::InjectionBehavior::kFail, STATUS_FWP_TCPIP_NOT_READY); }
+    void TakeAgain() { SetStack(sim::wfp::InjectionBehavior::kDeferred, STATUS_SUCCESS); }
 
-        machine_.wfp().SetInjectionBehavior({mode, STATUS_FWP_TCPIP_NOT_READY});
+    void FailClosed()
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.Flags = OPTION_FLAG_FAIL_CLOSED;
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    // The client permits a packet.
+    void Permit()
+    {
         EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
         client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
-        machine_.Run();
-        EXPECT_EQ(client_.GetStatistics().InjectFailures, before + 1);
     }
+};
+
+TEST_F(RefusalTest, FailingOpenAPacketThatTheStackRefusesIsTriedOnceMore)
+{
+    Refuse();
+    Permit();
+    TakeAgain();
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    Advance(1s);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 0u);
+    Advance(1s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_F(RefusalTest, FailingClosedAPacketThatTheStackRefusesIsDroppedAndCounted)
+{
+    FailClosed();
+    Refuse();
+    Permit();
+    TakeAgain();
+    Advance(1s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("could not be injected")));
+}
+
+TEST_F(RefusalTest, APacketThatIsRefusedAgainIsDroppedAndCountedOnce)
+{
+    Refuse();
+    Permit();
+    Permit();
+    Advance(3s);
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 2u);
+    TakeAgain();
+    Advance(1s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_F(RefusalTest, RefusedPacketsAreBounded)
+{
+    const ByteVector packet = MakePacket(UdpV4());
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    options.LogLevel = LogSeverityError;
+    EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+
+    Refuse();
+    for (uint32_t i = 0; i < INJECT_MAX_REFUSED + 10; i++)
+    {
+        EXPECT_TRUE(network_.Outbound(packet).absorbed());
+    }
+    for (const Question &question : client_.ReadQuestions())
+    {
+        client_.Verdict(question.id, VerdictAccept);
+    }
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 10u);
+    TakeAgain();
+    Advance(1s);
+    EXPECT_EQ(network_.TakeInjected().size(), size_t{INJECT_MAX_REFUSED});
+}
+
+TEST_F(RefusalTest, DetachingTriesWhatWasRefusedAtOnce)
+{
+    Refuse();
+    Permit();
+    TakeAgain();
+    client_.Close();
+    EXPECT_EQ(network_.TakeInjected().size(), 1u);
+}
+
+TEST_F(RefusalTest, AnInjectionThatFailsLaterIsCounted)
+{
+    SetStack(sim::wfp::InjectionBehavior::kDeferred, STATUS_FWP_TCPIP_NOT_READY);
+    Permit();
+    machine_.Run();
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
 }
 
 TEST_F(PacketTest, AnInjectionMayCompleteBeforeItsCallReturns)

@@ -6,6 +6,7 @@
 #include "sources/pcap_file.h"
 #include "sources/replay.h"
 
+#include <atomic>
 #include <thread>
 
 namespace sim::sources
@@ -560,13 +561,20 @@ TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEve
 
     const TemporaryFile file(capture.bytes());
     Replay replay(machine, {file.path(), {}, 0});
-    std::thread player([&replay] { replay.Run(nullptr); });
+    std::atomic<bool> ended{false};
+    std::thread player(
+        [&]
+        {
+            replay.Run(nullptr);
+            ended = true;
+        });
 
-    while (held_count() == 0)
+    // What is held is counted a moment before its time begins to run.
+    while (!ended)
     {
+        machine.clock().Advance(std::chrono::seconds(held_count() == 0 ? 0 : 22));
         std::this_thread::yield();
     }
-    machine.clock().Advance(std::chrono::seconds(22));
     player.join();
     EXPECT_EQ(replay.summary().packets_pending, 8u);
     EXPECT_EQ(held_count(), 8u);

@@ -1,0 +1,158 @@
+/** What applications do with their sockets: many peers, ports used again, listeners, both ends on one computer. */
+
+import { describe, expect, test } from 'vitest';
+import { Simulated } from './simulated.js';
+
+const families = [
+  { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.', itself: '127.0.0.1' },
+  { family: 'IPv6', computer: '2001:db8::10', stranger: '2001:db8:ffff::', itself: '::1' },
+] as const;
+
+describe.each(families)('over $family', ({ family, computer, stranger, itself }) => {
+  const ipVersion = family === 'IPv4' ? 4 : 6;
+
+  test('each peer of one UDP socket is a connection of its own, and each end is told once', async () => {
+    const simulated = await Simulated.start();
+    const local = { address: computer, port: 50_020 };
+    const flows = Array.from({ length: 9 }, (_unused, index) =>
+      simulated.network.connect({
+        processId: 7,
+        protocol: 'udp',
+        local,
+        remote: { address: `${stranger}${index + 1}`, port: 6881 },
+      }),
+    );
+    const questions = await simulated.questions(flows.length);
+    expect(new Set(questions.map((question) => question.remoteAddress)).size).toBe(9);
+    for (const question of questions) {
+      if (question.remoteAddress.endsWith('3')) question.block({ permanent: true });
+      else question.accept({ permanent: true });
+    }
+    const outcomes = await Promise.all(flows.map((flow) => flow.outcome));
+    expect(outcomes.map((outcome) => outcome === 'permitted')).toEqual(
+      flows.map((_flow, index) => index !== 2),
+    );
+    for (const flow of flows) flow.close();
+    const ends = await simulated.untaken('connection-end');
+    expect(ends.map((end) => end.remoteAddress).sort()).toEqual(
+      questions.map((question) => question.remoteAddress).sort(),
+    );
+  });
+
+  test('a datagram to a listening socket is asked about with the process that listens', async () => {
+    const simulated = await Simulated.start();
+    simulated.network.listen({ processId: 53, protocol: 'udp', local: { port: 5353 }, ipVersion });
+    const flow = simulated.network.accept({
+      processId: 53,
+      protocol: 'udp',
+      local: { address: computer, port: 5353 },
+      remote: { address: `${stranger}7`, port: 40_000 },
+      payload: new TextEncoder().encode('hello'),
+    });
+    const question = await simulated.question();
+    expect([question.direction, question.processId, question.localPort]).toEqual([
+      'inbound',
+      53,
+      5353,
+    ]);
+    question.accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+  });
+
+  test('a listener that closes ends no connection that it accepted', async () => {
+    const simulated = await Simulated.start();
+    const listener = simulated.network.listen({
+      processId: 80,
+      protocol: 'tcp',
+      local: { port: 8080 },
+      ipVersion,
+    });
+    const flow = simulated.network.accept({
+      processId: 80,
+      protocol: 'tcp',
+      local: { address: computer, port: 8080 },
+      remote: { address: `${stranger}7`, port: 40_000 },
+    });
+    (await simulated.question()).accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+    listener.close();
+    expect(await flow.receive(new Uint8Array(10))).toBe('permitted');
+    expect(await simulated.untaken('connection-end')).toEqual([]);
+    flow.close();
+    expect((await simulated.next('connection-end')).processId).toBe(80);
+  });
+
+  test('a listener without connections closes without a word', async () => {
+    const simulated = await Simulated.start();
+    const listener = simulated.network.listen({
+      processId: 80,
+      protocol: 'tcp',
+      local: { port: 8080 },
+      ipVersion,
+    });
+    listener.close();
+    expect(await simulated.untaken('connection-end')).toEqual([]);
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
+
+  test('a port that is used again by another process, many times, is asked about each time', async () => {
+    const simulated = await Simulated.start();
+    const remote = { address: `${stranger}7`, port: 443 };
+    for (let processId = 1; processId <= 20; processId++) {
+      const local = { address: computer, port: 50_030 };
+      const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
+      const question = await simulated.question();
+      expect(question.processId).toBe(processId);
+      question.accept({ permanent: true });
+      expect(await flow.outcome).toBe('permitted');
+      flow.close();
+      expect((await simulated.next('connection-end')).processId).toBe(processId);
+    }
+  });
+
+  test('a TCP connection of two programs of this computer is asked about at both ends', async () => {
+    const simulated = await Simulated.start();
+    const server = { address: itself, port: 8080 };
+    simulated.network.listen({ processId: 80, protocol: 'tcp', local: server });
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'tcp',
+      local: { address: itself, port: 50_040 },
+      remote: server,
+    });
+    const atClient = await simulated.question();
+    atClient.accept({ permanent: true });
+    const atServer = await simulated.question();
+    atServer.accept({ permanent: true });
+    expect([atClient.direction, atClient.processId, atClient.localPort]).toEqual([
+      'outbound',
+      7,
+      50_040,
+    ]);
+    expect([atServer.direction, atServer.processId, atServer.localPort]).toEqual([
+      'inbound',
+      80,
+      8080,
+    ]);
+    expect(await flow.outcome).toBe('permitted');
+  });
+
+  test('a datagram to another program of this computer is asked about where it is sent, and its copy arrives', async () => {
+    const simulated = await Simulated.start();
+    const server = { address: itself, port: 5353 };
+    simulated.network.listen({ processId: 53, protocol: 'udp', local: server });
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'udp',
+      local: { address: itself, port: 50_040 },
+      remote: server,
+      payload: new TextEncoder().encode('hello'),
+    });
+    const question = await simulated.question();
+    expect([question.direction, question.processId]).toEqual(['outbound', 7]);
+    question.accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+    expect(simulated.network.counters().inbound.permitted).toBe(1);
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
+});

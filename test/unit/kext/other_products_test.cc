@@ -1,0 +1,219 @@
+#include "driver_fixture.h"
+
+#include <future>
+#include <thread>
+
+namespace kext_test
+{
+namespace
+{
+
+using namespace std::chrono_literals;
+
+// Another product's driver on the same machine, which injects a copy of every packet that is not its own.
+class OtherInjector : public sim::wfp::InjectionTarget
+{
+  public:
+    OtherInjector(sim::Machine &machine, Network &network) : machine_(machine), network_(network)
+    {
+        pool_ = machine_.net_buffers().CreatePool(sim::ndis::PoolOwner::kDriver, 'rhtO', 0, true);
+        EXPECT_EQ(FwpsInjectionHandleCreate0(AF_INET, FWPS_INJECTION_TYPE_NETWORK, &handle_), STATUS_SUCCESS);
+        machine_.wfp().SetInjectionTarget(this);
+    }
+
+    ~OtherInjector() override
+    {
+        machine_.Run();
+        machine_.wfp().SetInjectionTarget(&network_);
+        EXPECT_EQ(FwpsInjectionHandleDestroy0(handle_), STATUS_SUCCESS);
+        machine_.net_buffers().DestroyPool(pool_);
+    }
+
+    void Inject(const ByteVector &bytes)
+    {
+        auto copy = std::make_unique<Copy>(bytes);
+        NET_BUFFER_LIST *list = nullptr;
+
+        EXPECT_EQ(FwpsAllocateNetBufferAndNetBufferList0(pool_, 0, 0, copy->mdl, 0, bytes.size(), &list),
+                  STATUS_SUCCESS);
+        EXPECT_EQ(
+            FwpsInjectNetworkSendAsync0(handle_, nullptr, 0, Network::kCompartment, list, Completed, copy.release()),
+            STATUS_SUCCESS);
+    }
+
+    NTSTATUS Deliver(const sim::wfp::Injection &injection) override
+    {
+        const bool own =
+            FwpsQueryPacketInjectionState0(handle_, injection.net_buffer_list, nullptr) == FWPS_PACKET_INJECTED_BY_SELF;
+
+        rounds_++;
+        if (!network_.OutboundChain(false, injection.net_buffer_list).permitted())
+        {
+            return STATUS_SUCCESS;
+        }
+        if (own)
+        {
+            sent_++;
+        }
+        else
+        {
+            waiting_.push_back(Network::BytesOf(injection.net_buffer_list->FirstNetBuffer));
+        }
+        return STATUS_SUCCESS;
+    }
+
+    // Lets everything that is on its way come to rest.
+    void Settle()
+    {
+        machine_.Run();
+        while (!waiting_.empty() && rounds_ < 1000)
+        {
+            for (const ByteVector &bytes : std::exchange(waiting_, {}))
+            {
+                Inject(bytes);
+            }
+            machine_.Run();
+        }
+    }
+
+    size_t sent() const { return sent_; }
+    size_t rounds() const { return rounds_; }
+
+  private:
+    struct Copy
+    {
+        explicit Copy(ByteVector packet)
+            : bytes(std::move(packet)),
+              mdl(IoAllocateMdl(bytes.data(), static_cast<ULONG>(bytes.size()), FALSE, FALSE, nullptr))
+        {
+            MmBuildMdlForNonPagedPool(mdl);
+        }
+        ~Copy() { IoFreeMdl(mdl); }
+
+        ByteVector bytes;
+        PMDL mdl;
+    };
+
+    static void NTAPI Completed(void *context, NET_BUFFER_LIST *list, BOOLEAN)
+    {
+        FwpsFreeNetBufferList0(list);
+        delete static_cast<Copy *>(context);
+    }
+
+    sim::Machine &machine_;
+    Network &network_;
+    HANDLE handle_ = nullptr;
+    NDIS_HANDLE pool_ = nullptr;
+    size_t rounds_ = 0;
+    size_t sent_ = 0;
+    std::vector<ByteVector> waiting_;
+};
+
+using OtherProductsTest = DriverTest;
+
+TEST_F(OtherProductsTest, WhatAnotherProductInjectsIsAskedAboutLikeAnyPacket)
+{
+    OtherInjector other(machine_, network_);
+
+    other.Inject(MakePacket(UdpV4()));
+    other.Settle();
+    EXPECT_EQ(client_.ReadQuestion().payload, MakePacket(UdpV4()));
+    EXPECT_EQ(other.sent(), 0u);
+}
+
+TEST_F(OtherProductsTest, APermittedConnectionsPacketsAreNotInjectedAgainWhenAnotherProductDoes)
+{
+    Decide(UdpV4(), VerdictPermanentAccept);
+    OtherInjector other(machine_, network_);
+
+    other.Inject(MakePacket(UdpV4()));
+    other.Settle();
+    EXPECT_EQ(other.rounds(), 1u);
+    EXPECT_EQ(other.sent(), 1u);
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_F(OtherProductsTest, TwoThatInjectEachOthersPacketsGoRoundOnlyAsOftenAsTheClientSays)
+{
+    OtherInjector other(machine_, network_);
+
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
+    for (size_t round = 1; round <= 5; round++)
+    {
+        client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+        other.Settle();
+        EXPECT_EQ(other.rounds(), 2 * round) << "our copy, and the other's copy of it, which waits for its verdict";
+    }
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    other.Settle();
+    EXPECT_EQ(other.sent(), 1u);
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+// ---- Transactions
+
+TEST_F(OtherProductsTest, AReauthorizationWithinATransactionOfOursIsNoError)
+{
+    HANDLE engine = context()->Callouts.Engine;
+
+    ASSERT_EQ(FwpmTransactionBegin0(engine, 0), STATUS_SUCCESS);
+    CalloutsReauthorize(context());
+    EXPECT_EQ(FwpmTransactionAbort0(engine), STATUS_SUCCESS);
+    EXPECT_TRUE(client_.GetLogs().empty());
+}
+
+// Another product that changes its own filters.
+class OtherTransaction
+{
+  public:
+    OtherTransaction()
+    {
+        FWPM_SESSION0 session{};
+
+        EXPECT_EQ(FwpmEngineOpen0(nullptr, RPC_C_AUTHN_WINNT, nullptr, &session, &engine_), STATUS_SUCCESS);
+        EXPECT_EQ(FwpmTransactionBegin0(engine_, 0), STATUS_SUCCESS);
+    }
+    ~OtherTransaction() { EXPECT_EQ(FwpmEngineClose0(engine_), STATUS_SUCCESS); }
+
+    void Commit() { EXPECT_EQ(FwpmTransactionCommit0(engine_), STATUS_SUCCESS); }
+
+  private:
+    HANDLE engine_ = nullptr;
+};
+
+TEST_F(OtherProductsTest, AReauthorizationWaitsForAnotherProductsTransaction)
+{
+    OtherTransaction other;
+    std::promise<void> begins;
+    std::thread reauthorizing(
+        [&]
+        {
+            sim::Machine::Scope scope(machine_);
+
+            begins.set_value();
+            CalloutsReauthorize(context());
+        });
+
+    begins.get_future().wait();
+    other.Commit();
+    reauthorizing.join();
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+    EXPECT_TRUE(client_.GetLogs().empty());
+}
+
+TEST_F(OtherProductsTest, AReauthorizationThatWaitedTooLongIsMadeUpForLater)
+{
+    {
+        OtherTransaction other;
+
+        client_.Command(CommandClearCache);
+        EXPECT_TRUE(network_.TakeReauthorized().empty());
+        other.Commit();
+    }
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("could not be made to authorize again")));
+    Advance(1s);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
+}
+
+} // namespace
+} // namespace kext_test
