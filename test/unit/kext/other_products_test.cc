@@ -215,5 +215,17 @@ TEST_F(OtherProductsTest, AReauthorizationThatWaitedTooLongIsMadeUpForLater)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 }
 
+TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterEnginesSession)
+{
+    {
+        OtherTransaction other;
+
+        client_.Close();
+        other.Commit();
+    }
+    MaintenanceQueue(context());
+    Unload();
+}
+
 } // namespace
 } // namespace kext_test
