@@ -88,25 +88,29 @@ static BOOLEAN IsInboundConnection(DRIVER_CONTEXT *context, const HELD *held)
            connection.Direction == DirectionInbound;
 }
 
-// What was held becomes packets of `target`. Copies, because an encoder may still read the bytes of those that we have.
-static INJECT_PACKET *MakeRedirected(const HELD *held, const CONNECTION_KEY *target)
+// What was held becomes packets of `target`.
+static INJECT_PACKET *TakeRedirected(HELD *held, const CONNECTION_KEY *target)
 {
-    INJECT_PACKET *copies = NULL;
-    INJECT_PACKET **last = &copies;
-    const INJECT_PACKET *packet;
+    INJECT_PACKET *taken = NULL;
+    INJECT_PACKET **last = &taken;
 
-    for (packet = held->Packet; packet != NULL; packet = packet->Next)
+    while (held->Packet != NULL)
     {
-        if (NT_SUCCESS(InjectCopyToNetworkSend(packet, &held->Key, last)))
+        INJECT_PACKET *packet = held->Packet;
+        STATISTICS *statistics = packet->Injector->Statistics;
+
+        held->Packet = packet->Next;
+        *last = InjectTakeToRewrite(packet, &held->Key);
+        if (*last != NULL)
         {
             last = &(*last)->Next;
         }
         else
         {
-            StatisticsAdd(packet->Injector->Statistics, StatisticInjectFailures, 1);
+            StatisticsAdd(statistics, StatisticInjectFailures, 1);
         }
     }
-    return RedirectChain(copies, target, DirectionOutbound);
+    return RedirectChain(taken, target, DirectionOutbound);
 }
 
 static BOOLEAN MayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
@@ -142,7 +146,7 @@ static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 v
     }
     else if (MayRedirect(context, held, verdict, &target))
     {
-        packets = MakeRedirected(held, &target);
+        packets = TakeRedirected(held, &target);
         fragments = FragmentRedirect;
     }
     while (*last != NULL)

@@ -149,6 +149,12 @@ static VOID CopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
     }
 }
 
+// A packet from above the network layer may get an IP header later.
+static UINT32 HeadroomOf(const INJECT_SOURCE *source)
+{
+    return source->Method == InjectTransportSend ? IpHeaderPlainLength(source->IpVersion) : 0;
+}
+
 // Lays the variable parts out behind the structure, the packet's bytes last, and copies the others.
 static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
@@ -168,13 +174,14 @@ static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
         RtlCopyMemory(tail, source->HeaderInclude, source->HeaderIncludeLength);
         tail += AlignUp(source->HeaderIncludeLength);
     }
-    packet->Data = tail;
+    packet->Headroom = HeadroomOf(source);
+    packet->Data = tail + packet->Headroom;
 }
 
 static INJECT_PACKET *AllocatePacket(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 length)
 {
     SIZE_T bytes = AlignUp(sizeof(INJECT_PACKET)) + AlignUp(source->ControlDataLength) +
-                   AlignUp(source->HeaderIncludeLength) + length;
+                   AlignUp(source->HeaderIncludeLength) + HeadroomOf(source) + length;
     INJECT_PACKET *packet = (INJECT_PACKET *)MemoryAllocateUninitialized(injector->Memory, bytes);
 
     if (packet == NULL)
@@ -253,14 +260,14 @@ static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *so
 
 static NTSTATUS WrapBytes(INJECT_PACKET *packet)
 {
-    packet->Mdl = IoAllocateMdl(packet->Data, packet->Length, FALSE, FALSE, NULL);
+    packet->Mdl = IoAllocateMdl(packet->Data - packet->Headroom, packet->Headroom + packet->Length, FALSE, FALSE, NULL);
     if (packet->Mdl == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     MmBuildMdlForNonPagedPool(packet->Mdl);
-    return FwpsAllocateNetBufferAndNetBufferList0(packet->Injector->Pool, 0, 0, packet->Mdl, 0, packet->Length,
-                                                  &packet->NetBufferList);
+    return FwpsAllocateNetBufferAndNetBufferList0(packet->Injector->Pool, 0, 0, packet->Mdl, packet->Headroom,
+                                                  packet->Length, &packet->NetBufferList);
 }
 
 // Of a copy whose bytes are there, if `status` says so. One that cannot be finished is freed.
@@ -303,31 +310,68 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
     return Finish(copy, source, CopyBytes(copy, netBuffer), packet);
 }
 
-_Use_decl_annotations_
-NTSTATUS InjectCopyToNetworkSend(const INJECT_PACKET *packet, const CONNECTION_KEY *key, INJECT_PACKET **copy)
+static NTSTATUS CopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
 {
-    UINT32 headerLength = packet->Method == InjectTransportSend ? IpHeaderPlainLength(packet->IpVersion) : 0;
     INJECT_SOURCE source;
     INJECT_PACKET *made;
-    NTSTATUS status = STATUS_SUCCESS;
 
-    *copy = NULL;
     RtlZeroMemory(&source, sizeof(source));
-    source.Method = InjectNetworkSend;
-    source.Checksum = InjectChecksumPacket;
+    source.Method = packet->Method;
+    source.Checksum = InjectChecksumKeep;
     source.IpVersion = packet->IpVersion;
     source.Compartment = packet->Compartment;
-    made = AllocatePacket(packet->Injector, &source, headerLength + packet->Length);
+    made = AllocatePacket(packet->Injector, &source, packet->Length);
     if (made == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    RtlCopyMemory(made->Data + headerLength, packet->Data, packet->Length);
-    if (headerLength != 0)
+    RtlCopyMemory(made->Data, packet->Data, packet->Length);
+    return Finish(made, &source, STATUS_SUCCESS, copy);
+}
+
+// From above the network layer: the IP header goes into the headroom.
+static NTSTATUS PrependHeader(INJECT_PACKET *packet, const CONNECTION_KEY *key)
+{
+    NTSTATUS status =
+        NdisRetreatNetBufferDataStart(NET_BUFFER_LIST_FIRST_NB(packet->NetBufferList), packet->Headroom, 0, NULL);
+
+    if (!NT_SUCCESS(status))
     {
-        status = IpHeaderWritePlain(made->Data, made->Length, key);
+        return status;
     }
-    return Finish(made, &source, status, copy);
+    packet->Data -= packet->Headroom;
+    packet->Length += packet->Headroom;
+    packet->Headroom = 0;
+    status = IpHeaderWritePlain(packet->Data, packet->Length, key);
+    return NT_SUCCESS(status) ? ChecksumPacket(packet->Data, packet->Length) : status;
+}
+
+_Use_decl_annotations_
+INJECT_PACKET *InjectTakeToRewrite(INJECT_PACKET *packet, const CONNECTION_KEY *key)
+{
+    INJECT_PACKET *taken = packet;
+    NTSTATUS status = STATUS_SUCCESS;
+
+    if (ReadAcquire(&packet->References) != 1)
+    {
+        status = CopyShared(packet, &taken);
+        InjectDereference(packet);
+    }
+    if (NT_SUCCESS(status) && taken->Headroom != 0)
+    {
+        status = PrependHeader(taken, key);
+        if (!NT_SUCCESS(status))
+        {
+            InjectDereference(taken);
+        }
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return NULL;
+    }
+    taken->Method = InjectNetworkSend;
+    taken->Next = NULL;
+    return taken;
 }
 
 _Use_decl_annotations_

@@ -92,6 +92,7 @@ typedef struct _INJECT_PACKET
     NET_BUFFER_LIST *NetBufferList;
     UINT8 *Data;
     UINT32 Length;
+    UINT32 Headroom; ///< bytes before Data, for an IP header
 } INJECT_PACKET;
 
 /// Makes the injection handles and the pool for net buffer lists. After a failure InjectorUninitialize is allowed and
@@ -121,13 +122,14 @@ _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
 
-/// A copy, with bytes of its own, of an outbound packet of the TCP or UDP connection `key`: a whole IP packet for the
-/// send path, whatever layer `packet` was taken from. One from above the network layer gets a plain IP header.
-/// STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for more bytes than an IP packet may have.
+/// Makes an outbound packet of the TCP or UDP connection `key` one whose bytes may be written: a whole IP packet for
+/// the send path, whatever layer it was taken from (one from above the network layer gets a plain IP header), and a
+/// copy if somebody else still reads the bytes. Takes over the reference to `packet`, but not what is chained to it.
+/// NULL: no memory, or more bytes than an IP packet may have; then it was dropped.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS InjectCopyToNetworkSend(_In_ const INJECT_PACKET *packet, _In_ const CONNECTION_KEY *key,
-                                 _Outptr_ INJECT_PACKET **copy);
+_Ret_maybenull_
+INJECT_PACKET *InjectTakeToRewrite(_Inout_ INJECT_PACKET *packet, _In_ const CONNECTION_KEY *key);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectReference(_Inout_ INJECT_PACKET *packet);

@@ -63,6 +63,7 @@ void Flow::Clear()
     raw_ = false;
     accepted_ = false;
     wait_ = Wait();
+    redirection_ = Redirection();
     authorization_ = Authorization::kNone;
     refusal_ = OutcomeKind::kBlocked;
     epoch_ = 0;
@@ -367,7 +368,7 @@ void Flow::Finish()
         IndicateClosure(core_->engine(), identity_);
     }
     core_->flows().Unindex(this);
-    if (identity_.loopback && identity_.protocol == kProtocolTcp && conversation_ == nullptr)
+    if (IsPeerHere() && identity_.protocol == kProtocolTcp && conversation_ == nullptr)
     {
         TellPeer();
     }

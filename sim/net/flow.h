@@ -150,6 +150,14 @@ class Flow
         uint32_t epoch = 0; // of the policy that asked to wait
     };
 
+    // Where the driver has sent the flow's packets to.
+    struct Redirection
+    {
+        bool active = false;
+        Endpoint source; // as they arrive there
+        Endpoint target;
+    };
+
     struct Control
     {
         Direction direction;
@@ -175,6 +183,8 @@ class Flow
     bool LoopedSend(Job &job);
     void Arrive(Job &job);
     void Leave(Job &job);
+    void ComeFromTarget(Packet &packet) const;
+    bool IsPeerHere() const { return identity_.loopback || redirection_.active; }
     void End(Job &job, OutcomeKind kind);
     Need NeedOfAuthorization(const Job &job) const;
     Stage AfterAuthorization(const Job &job) const;
@@ -189,6 +199,7 @@ class Flow
     bool AwaitDecision(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
     void StopWaiting();
     void OnCompleted(Job &job);
+    bool ComesToThisFlow(const Job &job, const Packet &injected) const;
     void OnInjected(Job &job, FlowEvent *event);
     void OnDropped(Job &job);
     void OnTimeout(Job &job);
@@ -244,6 +255,7 @@ class Flow
     Job *current_ = nullptr;
     Hold *hold_ = nullptr; // of the next classify, or of the one that is waited for
     Wait wait_;
+    Redirection redirection_;
     Authorization authorization_ = Authorization::kNone;
     OutcomeKind refusal_ = OutcomeKind::kBlocked; // while not granted
     uint32_t epoch_ = 0;                          // of the policy that granted

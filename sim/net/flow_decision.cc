@@ -7,17 +7,6 @@
 
 namespace sim::net
 {
-namespace
-{
-
-bool HasSameEnds(const Job &job, const IpPacketInfo &injected)
-{
-    return SameEndpoint(job.source, injected.source_endpoint()) &&
-           SameEndpoint(job.destination, injected.destination_endpoint());
-}
-
-} // namespace
-
 Hold &Flow::FreshHold()
 {
     if (hold_ == nullptr)
@@ -135,6 +124,16 @@ void Flow::Reauthorize(Job &job)
     }
 }
 
+// Of an inbound packet that the driver has sent once more: whether it is still one of the flow's.
+bool Flow::ComesToThisFlow(const Job &job, const Packet &injected) const
+{
+    const IpPacketInfo &info = injected.info();
+    const Endpoint &source = redirection_.active ? identity_.remote : job.source;
+    const Endpoint &destination = redirection_.active ? identity_.local : job.destination;
+
+    return SameEndpoint(info.source_endpoint(), source) && SameEndpoint(info.destination_endpoint(), destination);
+}
+
 void Flow::OnInjected(Job &job, FlowEvent *event)
 {
     const bool outbound = job.direction == Direction::kOutbound;
@@ -148,8 +147,9 @@ void Flow::OnInjected(Job &job, FlowEvent *event)
         {
             next = Stage::kIpPacket;
         }
-        else if (identity_.loopback && HasSameEnds(job, event->packet->info()))
+        else if (IsPeerHere() && ComesToThisFlow(job, *event->packet))
         {
+            event->packet->loopback = true;
             next = Stage::kLoopedSend;
         }
         break;

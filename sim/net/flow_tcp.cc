@@ -152,7 +152,7 @@ void Flow::OutboundControlDone(uint8_t flags)
     {
         ++local_sequence_;
     }
-    if (flags == kTcpSyn && !identity_.loopback)
+    if (flags == kTcpSyn && !IsPeerHere())
     {
         QueueControls({{Direction::kInbound, kTcpSyn | kTcpAck}, {Direction::kOutbound, kTcpAck}});
     }
@@ -231,7 +231,7 @@ void Flow::QueueFinish()
 
 bool Flow::BeginBytes(Job &job)
 {
-    if (!established_ && identity_.loopback && !failed_)
+    if (!established_ && IsPeerHere() && !failed_)
     {
         until_established_.Append(&job);
         current_ = nullptr;
@@ -407,7 +407,9 @@ void Flow::RemoteFinished()
 // This end of a loopback connection is gone.
 void Flow::TellPeer()
 {
-    const FlowRef peer = core_->flows().Find(MakeTuple(kProtocolTcp, identity_.remote, identity_.local));
+    const Endpoint &there = redirection_.active ? redirection_.target : identity_.remote;
+    const Endpoint &here = redirection_.active ? redirection_.source : identity_.local;
+    const FlowRef peer = core_->flows().Find(MakeTuple(kProtocolTcp, there, here));
 
     if (peer)
     {
@@ -420,7 +422,7 @@ void Flow::TellPeer()
 
 void Flow::BeginClose()
 {
-    if (identity_.protocol == kProtocolTcp && established_ && identity_.loopback)
+    if (identity_.protocol == kProtocolTcp && established_ && IsPeerHere())
     {
         QueueControls({{Direction::kOutbound, kTcpFin | kTcpAck}}); // the peer's FIN is the end
         return;

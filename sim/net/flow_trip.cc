@@ -32,6 +32,10 @@ void Flow::StartTrip(Job &job, PacketPtr packet)
         return;
     }
     job.packet->loopback = job.packet->loopback || identity_.loopback;
+    if (job.direction == Direction::kInbound && redirection_.active && !job.packet->loopback)
+    {
+        ComeFromTarget(*job.packet);
+    }
     job.source = job.packet->info().source_endpoint();
     job.destination = job.packet->info().destination_endpoint();
     job.tcp_flags = job.packet->info().tcp_flags;
@@ -353,6 +357,10 @@ void Flow::Leave(Job &job)
     {
         job.redirected_to = destination;
     }
+    if (!raw_ && redirected != redirection_.active)
+    {
+        redirection_ = {redirected, job.packet->info().source_endpoint(), destination};
+    }
     End(job, redirected ? OutcomeKind::kRedirected : OutcomeKind::kPermitted);
     if (conversation_ != nullptr)
     {
@@ -365,6 +373,14 @@ void Flow::Leave(Job &job)
     {
         core_->LoopBack(std::move(job.packet));
     }
+}
+
+// What the remote end sends: it is at the redirection's target now.
+void Flow::ComeFromTarget(Packet &packet) const
+{
+    WriteEnds(packet.bytes(), packet.info(), redirection_.target, redirection_.source);
+    packet.Parse();
+    packet.loopback = true;
 }
 
 void Flow::Arrive(Job &job)

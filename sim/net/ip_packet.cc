@@ -1,6 +1,7 @@
 #include "net/ip_packet.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace sim::net
@@ -83,6 +84,15 @@ uint16_t Fold(uint64_t sum)
 void WriteChecksum(uint8_t *bytes, uint16_t checksum)
 {
     std::memcpy(bytes, &checksum, sizeof(checksum));
+}
+
+// After bytes that it covers have changed: the sums of their complements and of what they are now.
+void UpdateChecksum(uint8_t *checksum, uint64_t change)
+{
+    uint16_t before = 0;
+
+    std::memcpy(&before, checksum, sizeof(before));
+    WriteChecksum(checksum, Fold(static_cast<uint16_t>(~before) + change));
 }
 
 uint64_t PseudoHeaderSum(uint8_t family, const uint8_t *source, const uint8_t *destination, uint8_t protocol,
@@ -429,6 +439,44 @@ size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
 
     CopyPayload(out + ip_header, payload, length);
     return ip_header + length;
+}
+
+void WriteEnds(uint8_t *bytes, const IpPacketInfo &info, const Endpoint &source, const Endpoint &destination)
+{
+    const size_t length = AddressLength(info.family);
+    uint8_t *const addresses = bytes + (info.family == kIpv6 ? 8 : 12);
+    uint8_t *const transport = bytes + info.ip_header_size;
+    std::array<uint8_t, 2 * sizeof(Address)> new_addresses{};
+    std::array<uint8_t, 4> new_ports{};
+
+    std::copy_n(source.address.begin(), length, new_addresses.begin());
+    std::copy_n(destination.address.begin(), length, new_addresses.begin() + static_cast<ptrdiff_t>(length));
+    Write16(new_ports.data(), source.port);
+    Write16(new_ports.data() + 2, destination.port);
+
+    const uint64_t of_addresses = Fold(Sum(addresses, 2 * length, 0)) + Sum(new_addresses.data(), 2 * length, 0);
+
+    if (info.family == kIpv4)
+    {
+        UpdateChecksum(bytes + 10, of_addresses);
+    }
+    if (info.has_transport())
+    {
+        uint8_t *const checksum = transport + (info.protocol == kProtocolTcp ? 16 : 6);
+        const bool udp = info.protocol == kProtocolUdp;
+
+        if (!udp || checksum[0] != 0 || checksum[1] != 0)
+        {
+            UpdateChecksum(checksum, of_addresses + Fold(Sum(transport, new_ports.size(), 0)) +
+                                         Sum(new_ports.data(), new_ports.size(), 0));
+            if (udp && checksum[0] == 0 && checksum[1] == 0)
+            {
+                WriteChecksum(checksum, 0xFFFF); // 0 says that there is none
+            }
+        }
+        std::copy(new_ports.begin(), new_ports.end(), transport);
+    }
+    std::copy_n(new_addresses.begin(), 2 * length, addresses);
 }
 
 bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info)

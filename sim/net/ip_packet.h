@@ -81,6 +81,10 @@ size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
 size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
                      size_t transport_length);
 
+// Gives a TCP or UDP packet, or a fragment of one, other ends of the same family; its checksums are updated for them
+// (RFC 1624), so that a wrong one stays wrong.
+void WriteEnds(uint8_t *bytes, const IpPacketInfo &info, const Endpoint &source, const Endpoint &destination);
+
 // Whether the IPv4 header's and the TCP or UDP checksum are right; true for what has none. The packet is all there.
 bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info);
 

@@ -2,7 +2,7 @@
 
 import { describe, expect, test, vi } from 'vitest';
 import { Verdict, type SimulatorOptions } from '../../lib/index.js';
-import { fragmentsOf, ipPacket } from '../support/packets.js';
+import { endsOf, fragmentsOf, ipPacket } from '../support/packets.js';
 import { Simulated } from './simulated.js';
 
 const families = [
@@ -146,4 +146,56 @@ test('a redirect of a packet without ports drops it and says so in the log', asy
       message: expect.stringMatching(/cannot be redirected/) as string,
     }),
   );
+});
+
+describe.each(families)('an application over $family', ({ computer, stranger, loopback }) => {
+  test('asks a remote resolver over UDP and is answered by the one here', async () => {
+    const simulated = await Simulated.start();
+    const arrived: Uint8Array[] = [];
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'udp',
+      local: { address: computer, port: 50_000 },
+      remote: { address: stranger, port: 53 },
+      payload: new TextEncoder().encode('query'),
+    });
+    const question = await simulated.question();
+    expect(question.processId).toBe(7);
+    question.redirect('nameserver');
+    expect(await flow.outcome).toEqual({ redirectedTo: { address: loopback, port: 53 } });
+
+    simulated.network.onWire((bytes, direction) => {
+      if (direction === 'inbound') arrived.push(bytes);
+    });
+    expect(await flow.receive(new TextEncoder().encode('answer'))).toBe('permitted');
+    await vi.waitFor(() => {
+      expect(arrived).toHaveLength(1);
+    });
+    expect(endsOf(arrived[0] ?? new Uint8Array())).toEqual([stranger, 53, computer, 50_000]);
+    expect(await simulated.untaken('connection')).toEqual([]);
+  });
+
+  test('connects over TCP to the tunnel that listens here, and closes', async () => {
+    const simulated = await Simulated.start();
+    simulated.network.listen({
+      processId: 9,
+      protocol: 'tcp',
+      local: { address: computer, port: 717 },
+    });
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'tcp',
+      local: { address: computer, port: 50_000 },
+      remote: { address: stranger, port: 443 },
+    });
+    (await simulated.question()).redirect('tunnel');
+    await flow.outcome;
+    expect(await flow.send(new Uint8Array(5000))).toEqual({
+      redirectedTo: { address: computer, port: 717 },
+    });
+    expect(await flow.receive(new Uint8Array(100))).toBe('permitted');
+    flow.close();
+    const end = await simulated.next('connection-end');
+    expect([end.processId, end.remoteAddress, end.remotePort]).toEqual([7, stranger, 443]);
+  });
 });

@@ -1,7 +1,7 @@
 /** Builds raw IP packets with right lengths and checksums (RFC 791, 8200, 9293, 768, 792, 4443). */
 
 import { isIPv6 } from 'node:net';
-import { parseAddress } from '../../lib/addresses.js';
+import { formatAddress, parseAddress } from '../../lib/addresses.js';
 
 export interface PacketSpec {
   readonly source: string;
@@ -197,4 +197,14 @@ function ipv6Fragment(header: Uint8Array, piece: Uint8Array, place: Place): Uint
   view.setUint16(header.length + 2, place.offset | (place.more ? 1 : 0));
   view.setUint32(header.length + 4, place.identification);
   return fragment;
+}
+
+/** Source address and port, destination address and port of a TCP or UDP packet without options or extension headers. */
+export function endsOf(packet: Uint8Array): [string, number, string, number] {
+  const version6 = (packet[0] ?? 0) >> 4 === 6;
+  const [addresses, length, ports] = version6 ? [8, 16, 40] : [12, 4, 20];
+  const address = (offset: number): string =>
+    formatAddress(packet.subarray(offset, offset + length));
+  const port = (offset: number): number => ((packet[offset] ?? 0) << 8) | (packet[offset + 1] ?? 0);
+  return [address(addresses), port(ports), address(addresses + length), port(ports + 2)];
 }

@@ -208,6 +208,21 @@ TEST_P(EachRedirectTest, APacketThatIsHeldDuringAReauthorizationIsRedirected)
     EXPECT_TRUE(network_.Connect(flow(), nullptr, ale).permitted());
 }
 
+TEST_P(EachRedirectTest, APacketWhoseBytesAreStillReadIsCopied)
+{
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
+    const uint64_t id = client_.ReadQuestion().id;
+    HELD *const held = PacketCacheTake(&context()->Packets, id);
+    INJECT_PACKET *const packet = held->Packet;
+
+    InjectReference(packet);
+    ASSERT_EQ(PacketCacheInsert(&context()->Packets, held), STATUS_SUCCESS);
+    client_.Verdict(id, verdict());
+    EXPECT_THAT(TakeSent(), ElementsAre(MakePacket(target())));
+    EXPECT_EQ(ByteVector(packet->Data, packet->Data + packet->Length), MakePacket(flow()));
+    InjectDereference(packet);
+}
+
 TEST_P(EachRedirectTest, HeadersWithOptionsAreKept)
 {
     Decide(flow(), verdict());
