@@ -235,8 +235,8 @@ cleanupReporting:
     return status;
 }
 
-// The mirror of InitializeContext, but for maintenance: a last run of it may use the filter engine's session. Nothing is
-// held, and no classify asks for maintenance any more: the last handle was closed before.
+// The mirror of InitializeContext, but for maintenance: a last run of it may use the filter engine's session. Nothing
+// is held, and no classify asks for maintenance any more: the last handle was closed before.
 static VOID UninitializeContext(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
