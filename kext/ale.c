@@ -346,8 +346,8 @@ static ALE_DECISION Authorize(ALE_OPERATION *operation)
 {
     ALE_DECISION decision;
 
-    if (operation->NetBufferList != NULL &&
-        InjectIsOwn(&operation->Context->Injector, operation->Key.IpVersion, operation->NetBufferList))
+    if (operation->NetBufferList != NULL && InjectOriginOf(&operation->Context->Injector, operation->Key.IpVersion,
+                                                           operation->NetBufferList) == InjectOriginOwn)
     {
         return AlePermit;
     }

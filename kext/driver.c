@@ -235,12 +235,13 @@ cleanupReporting:
     return status;
 }
 
-// The mirror of InitializeContext. Nothing is held: the last handle was closed before.
+// The mirror of InitializeContext, but for maintenance: a last run of it may use the filter engine's session. Nothing
+// is held, and no classify asks for maintenance any more: the last handle was closed before.
 static VOID UninitializeContext(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
-    CalloutsUnregister(context);
     MaintenanceUninitialize(context);
+    CalloutsUnregister(context);
     InjectorUninitialize(&context->Injector);
     HoldUninitialize(&context->Hold);
     ClientUninitialize(&context->Client);

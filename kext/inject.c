@@ -54,6 +54,7 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
     KeInitializeSpinLock(&injector->RefusedLock);
     injector->LastRefused = &injector->Refused;
+    ReturnTableInitialize(&injector->Returns);
 
     status = CreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -108,12 +109,25 @@ static ADDRESS_FAMILY FamilyOf(UINT8 ipVersion)
 }
 
 _Use_decl_annotations_
-BOOLEAN InjectIsOwn(const INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_LIST *netBufferList)
+INJECT_ORIGIN InjectOriginOf(INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_LIST *netBufferList)
 {
-    FWPS_PACKET_INJECTION_STATE state =
-        FwpsQueryPacketInjectionState0(HandleOf(injector, ipVersion), netBufferList, NULL);
+    switch (FwpsQueryPacketInjectionState0(HandleOf(injector, ipVersion), netBufferList, NULL))
+    {
+    case FWPS_PACKET_INJECTED_BY_SELF:
+    case FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF:
+        return InjectOriginOwn;
+    case FWPS_PACKET_INJECTED_BY_OTHER:
+        ReturnTableEnable(&injector->Returns);
+        return InjectOriginOther;
+    default:
+        return InjectOriginStack;
+    }
+}
 
-    return state == FWPS_PACKET_INJECTED_BY_SELF || state == FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF;
+_Use_decl_annotations_
+BOOLEAN InjectHasReturned(INJECTOR *injector, const INJECT_PACKET *packet)
+{
+    return ReturnTableTake(&injector->Returns, packet->Data, packet->Length);
 }
 
 // ---- Copying
@@ -455,6 +469,10 @@ static NTSTATUS TryInject(INJECT_PACKET *packet)
     INJECTOR *injector = packet->Injector;
     NTSTATUS status;
 
+    if (packet->Method == InjectNetworkSend || packet->Method == InjectNetworkReceive)
+    {
+        ReturnTableAdd(&injector->Returns, packet->Data, packet->Length);
+    }
     InterlockedIncrement64(&injector->Outstanding);
     status = Inject(packet);
     if (!NT_SUCCESS(status))

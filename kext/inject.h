@@ -13,6 +13,7 @@
 
 #include "connection_table.h"
 #include "log.h"
+#include "return_table.h"
 #include "statistics.h"
 
 EXTERN_C_START
@@ -32,6 +33,13 @@ typedef enum _INJECT_CHECKSUM
     InjectChecksumTransport ///< starts at a TCP or UDP header: the checksum over it and the pseudo header
 } INJECT_CHECKSUM;
 
+typedef enum _INJECT_ORIGIN
+{
+    InjectOriginStack, ///< the network, or a program of this machine
+    InjectOriginOther, ///< another product injected it
+    InjectOriginOwn    ///< we injected it, now or earlier on its way
+} INJECT_ORIGIN;
+
 // Packets that wait because the stack refused them; those beyond are dropped.
 #define INJECT_MAX_REFUSED 4096u
 
@@ -49,6 +57,7 @@ typedef struct _INJECTOR
     struct _INJECT_PACKET *Refused; ///< oldest first
     struct _INJECT_PACKET **LastRefused;
     UINT32 RefusedCount;
+    RETURN_TABLE Returns;
 } INJECTOR;
 
 /// What is to be known of a packet for its injection. Pointers need to be valid during InjectCopy only.
@@ -106,9 +115,15 @@ NTSTATUS InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID InjectorUninitialize(_Inout_ INJECTOR *injector);
 
-/// Whether we injected this packet, now or earlier on its way.
+/// Who put this packet into the stack.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-BOOLEAN InjectIsOwn(_In_ const INJECTOR *injector, _In_ UINT8 ipVersion, _In_ const NET_BUFFER_LIST *netBufferList);
+INJECT_ORIGIN InjectOriginOf(_Inout_ INJECTOR *injector, _In_ UINT8 ipVersion,
+                             _In_ const NET_BUFFER_LIST *netBufferList);
+
+/// Whether a packet of another product's, of which `packet` is a copy, is one that we injected lately and that has come
+/// back: once TRUE for each.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *packet);
 
 /// How the checksums of a received packet have to be treated in its copy. Those that the adapter has verified, or that
 /// were never computed because the packet did not leave this machine, are not seen to be right by the stack any more

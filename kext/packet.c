@@ -32,8 +32,9 @@ typedef struct _PACKET_FRAME
     NET_BUFFER_LIST *Chain;
     UINT8 IpVersion;
     UINT8 Direction;
-    UINT32 HiddenLength; // inbound, the data start lies behind the IP header
-    UINT64 Datagram;     // in the fragment table, while its first fragment is decided on
+    UINT32 HiddenLength;  // inbound, the data start lies behind the IP header
+    UINT64 Datagram;      // in the fragment table, while its first fragment is decided on
+    INJECT_ORIGIN Origin; // of the list that is examined
     BOOLEAN AnyPermitted;
     BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
     BOOLEAN AnyAbsorbed;
@@ -323,6 +324,12 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     {
         return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
     }
+    // Another product's copy of what the client has decided on, which would go round for ever.
+    if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Context->Injector, question.Packets))
+    {
+        InjectDropChain(question.Packets);
+        return PacketPermit;
+    }
     question.Kind = frame->Direction == DirectionInbound ? HeldPacketInbound : HeldPacketOutbound;
     question.Direction = frame->Direction;
     question.Key = key;
@@ -555,8 +562,9 @@ static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NE
     }
 }
 
-static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer, BOOLEAN own)
+static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
+    BOOLEAN own = frame->Origin == InjectOriginOwn;
     PACKET_DECISION decision = PacketPermit;
     NTSTATUS status = Retreat(frame, buffer);
 
@@ -588,11 +596,10 @@ static VOID ExamineChain(PACKET_FRAME *frame)
 
     for (list = frame->Chain; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
-        BOOLEAN own = InjectIsOwn(&frame->Context->Injector, frame->IpVersion, list);
-
+        frame->Origin = InjectOriginOf(&frame->Context->Injector, frame->IpVersion, list);
         for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
         {
-            ExamineBuffer(frame, list, buffer, own);
+            ExamineBuffer(frame, list, buffer);
         }
     }
 }

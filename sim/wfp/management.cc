@@ -200,7 +200,8 @@ NTSTATUS Management::Begin(HANDLE handle, UINT32 flags)
 
     if (session == sessions_.end())
     {
-        return STATUS_INVALID_HANDLE;
+        // A handle that is not valid any more points to freed memory on Windows.
+        Bugcheck("WFP_INVALID_HANDLE", "FwpmTransactionBegin0: %p is no engine handle", handle);
     }
     if ((flags & ~static_cast<UINT32>(FWPM_TXN_READ_ONLY)) != 0)
     {

@@ -109,6 +109,14 @@ TEST_F(WfpManagement, AnotherSessionWaitsForTheTransactionUntilItsTimeIsOver)
     EXPECT_EQ(FwpmEngineClose0(second), STATUS_SUCCESS);
 }
 
+TEST_F(WfpManagement, ATransactionOfAClosedSessionIsADriversMistake)
+{
+    const HANDLE session = Open();
+
+    EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
+    EXPECT_DEATH((void)FwpmTransactionBegin0(session, 0), "BUGCHECK WFP_INVALID_HANDLE");
+}
+
 TEST_F(WfpManagement, ReadOnlyTransactionChangesNothing)
 {
     const HANDLE session = Open();
