@@ -1,6 +1,7 @@
 #include "hold.h"
 
 #include "driver.h"
+#include "stream.h"
 
 _Use_decl_annotations_
 NTSTATUS HoldInitialize(HOLD *hold, MEMORY *memory)
@@ -89,7 +90,7 @@ static BOOLEAN IsInboundConnection(DRIVER_CONTEXT *context, const HELD *held)
 }
 
 // What was held becomes packets of `target`.
-static INJECT_PACKET *TakeRedirected(HELD *held, const CONNECTION_KEY *target)
+static INJECT_PACKET *TakeRedirected(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_KEY *target)
 {
     INJECT_PACKET *taken = NULL;
     INJECT_PACKET **last = &taken;
@@ -98,11 +99,16 @@ static INJECT_PACKET *TakeRedirected(HELD *held, const CONNECTION_KEY *target)
     {
         INJECT_PACKET *packet = held->Packet;
         STATISTICS *statistics = packet->Injector->Statistics;
+        UINT32 length = packet->Length;
 
         held->Packet = packet->Next;
         *last = InjectTakeToRewrite(packet, &held->Key);
         if (*last != NULL)
         {
+            if (held->Kind == HeldAleConnect && held->Key.Protocol == PROTOCOL_UDP)
+            {
+                DatagramCountSent(context, &held->Key, length);
+            }
             last = &(*last)->Next;
         }
         else
@@ -146,7 +152,7 @@ static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 v
     }
     else if (MayRedirect(context, held, verdict, &target))
     {
-        packets = TakeRedirected(held, &target);
+        packets = TakeRedirected(context, held, &target);
         fragments = FragmentRedirect;
     }
     while (*last != NULL)

@@ -117,3 +117,9 @@ void NTAPI DatagramClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCO
     DatagramKey(values, &key);
     Count(DriverContextOfFilter(filter), &key, inbound, DatagramPayload((const NET_BUFFER_LIST *)layerData, inbound));
 }
+
+_Use_decl_annotations_
+VOID DatagramCountSent(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT32 length)
+{
+    Count(context, key, FALSE, length > UDP_HEADER_LENGTH ? length - UDP_HEADER_LENGTH : 0);
+}

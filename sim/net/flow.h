@@ -61,8 +61,10 @@ class Conversation
     virtual void Authorized(Flow &flow, OutcomeKind kind) = 0; // each time that it is decided for the first time
     virtual void Leaving(Flow &flow, Packet &packet) = 0;      // authorized, before OUTBOUND_IPPACKET, once a packet
     virtual void Arrived(Flow &flow, Packet &packet) = 0;      // authorized and let in
-    virtual void Ended(Flow &flow, const PacketResult &result) = 0; // of every packet
-    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0;      // a loopback packet that has left
+    virtual void Ended(Flow &flow, const PacketResult &result) = 0;       // of every packet
+    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0;            // a loopback packet that has left
+    virtual void Redirected(Flow &flow, PacketPtr packet) = 0;            // one that has left for this machine instead
+    virtual bool AnswersRedirected(Flow &flow, const Packet &packet) = 0; // an inbound one: whether it comes from there
     virtual void DatagramIndicated(Flow &flow, Direction direction, uint32_t payload) = 0;
     virtual void Closing(Flow &flow) = 0; // its last job; before ALE_ENDPOINT_CLOSURE
 };
@@ -183,6 +185,7 @@ class Flow
     bool LoopedSend(Job &job);
     void Arrive(Job &job);
     void Leave(Job &job);
+    bool IsFromTarget(const Job &job);
     void ComeFromTarget(Packet &packet) const;
     bool IsPeerHere() const { return identity_.loopback || redirection_.active; }
     void End(Job &job, OutcomeKind kind);

@@ -10,6 +10,12 @@ namespace sim::net
 namespace
 {
 
+bool HasSameEnds(const Job &job, const Packet &packet)
+{
+    return SameEndpoint(job.source, packet.info().source_endpoint()) &&
+           SameEndpoint(job.destination, packet.info().destination_endpoint());
+}
+
 OutcomeKind KindOf(const wfp::ClassifyResult &result)
 {
     return result.absorbed ? OutcomeKind::kDropped : OutcomeKind::kBlocked;
@@ -32,7 +38,10 @@ void Flow::StartTrip(Job &job, PacketPtr packet)
         return;
     }
     job.packet->loopback = job.packet->loopback || identity_.loopback;
-    if (job.direction == Direction::kInbound && redirection_.active && !job.packet->loopback)
+
+    const bool from_target = IsFromTarget(job);
+
+    if (from_target)
     {
         ComeFromTarget(*job.packet);
     }
@@ -43,9 +52,13 @@ void Flow::StartTrip(Job &job, PacketPtr packet)
     {
         job.stage = job.first;
     }
+    else if (job.direction == Direction::kOutbound)
+    {
+        job.stage = Stage::kAuthorize;
+    }
     else
     {
-        job.stage = job.direction == Direction::kOutbound ? Stage::kAuthorize : Stage::kIpPacket;
+        job.stage = from_target ? Stage::kLoopedSend : Stage::kIpPacket;
     }
 }
 
@@ -324,6 +337,10 @@ bool Flow::LoopedSend(Job &job)
 
     if (result.action == wfp::ClassifyResult::kPermit)
     {
+        if (!job.packet->injected || !HasSameEnds(job, *job.packet))
+        {
+            core_->TellWire(Direction::kOutbound, *job.packet); // another has been told when it was sent first
+        }
         job.stage = Stage::kIpPacket;
     }
     else if (result.has_copies)
@@ -365,7 +382,11 @@ void Flow::Leave(Job &job)
     End(job, redirected ? OutcomeKind::kRedirected : OutcomeKind::kPermitted);
     if (conversation_ != nullptr)
     {
-        if (identity_.loopback && !redirected)
+        if (redirected && local)
+        {
+            conversation_->Redirected(*this, std::move(job.packet));
+        }
+        else if (identity_.loopback && !redirected)
         {
             conversation_->LoopedBack(*this, std::move(job.packet));
         }
@@ -376,7 +397,13 @@ void Flow::Leave(Job &job)
     }
 }
 
-// What the remote end sends: it is at the redirection's target now.
+// Of a packet before its first layer: whether the remote end sends it, which is at the redirection's target now.
+bool Flow::IsFromTarget(const Job &job)
+{
+    return redirection_.active && job.direction == Direction::kInbound && !job.packet->loopback &&
+           (conversation_ == nullptr || conversation_->AnswersRedirected(*this, *job.packet));
+}
+
 void Flow::ComeFromTarget(Packet &packet) const
 {
     WriteEnds(packet.bytes(), packet.info(), redirection_.target, redirection_.source);

@@ -32,7 +32,7 @@ enum class Stage : uint8_t
     kAuthorize,
     kDatagram,
     kIpPacket,
-    kLoopedSend, // an inbound loopback packet that came back by the send path
+    kLoopedSend, // an inbound loopback packet that is sent first, or once more
     kArrived,
     kDone
 };

@@ -1,5 +1,6 @@
 #include "sources/replay_conversation.h"
 
+#include <optional>
 #include <utility>
 
 namespace sim::sources
@@ -13,6 +14,24 @@ using net::OutcomeKind;
 size_t Index(Direction direction)
 {
     return static_cast<size_t>(direction);
+}
+
+constexpr uint16_t kDnsPort = 53;
+
+// The id of a DNS message over UDP, which its answer has too (RFC 1035, section 4.1.1).
+std::optional<uint16_t> DnsId(const net::Flow &flow, const net::Packet &packet)
+{
+    const net::IpPacketInfo &info = packet.info();
+
+    if (info.protocol != net::kProtocolUdp || flow.identity().remote.port != kDnsPort ||
+        info.payload_length < sizeof(uint16_t))
+    {
+        return std::nullopt;
+    }
+
+    const uint8_t *id = packet.bytes() + info.payload_offset();
+
+    return static_cast<uint16_t>(id[0] << 8 | id[1]);
 }
 
 Direction Opposite(Direction direction)
@@ -74,6 +93,35 @@ void ReplayConversation::LoopedBack(net::Flow &flow, net::PacketPtr packet)
     job->authorize = job->authorize && far_end_->identity().direction == Direction::kInbound;
     job->packet = std::move(packet);
     far_end_->Submit(job);
+}
+
+// The resolver or tunnel of this machine is given it.
+void ReplayConversation::Redirected(net::Flow &flow, net::PacketPtr packet)
+{
+    const std::optional<uint16_t> id = DnsId(flow, *packet);
+    const net::FlowRef loose = flow.core().LooseFlow(Direction::kInbound, packet->info());
+
+    if (id)
+    {
+        redirected_queries_.insert(*id);
+    }
+    if (loose)
+    {
+        net::Job *job = flow.core().NewJob();
+
+        loose->SetLoopback(true);
+        job->direction = Direction::kInbound;
+        job->packet = std::move(packet);
+        loose->Submit(job);
+    }
+}
+
+// What a resolver was not asked, it does not answer.
+bool ReplayConversation::AnswersRedirected(net::Flow &flow, const net::Packet &packet)
+{
+    const std::optional<uint16_t> id = DnsId(flow, packet);
+
+    return !id || redirected_queries_.count(*id) != 0;
 }
 
 void ReplayConversation::DatagramIndicated(net::Flow &, Direction direction, uint32_t payload)

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <unordered_set>
 
 namespace sim::sources
 {
@@ -51,6 +52,8 @@ class ReplayConversation final : public net::Conversation
     void Arrived(net::Flow &flow, net::Packet &packet) override;
     void Ended(net::Flow &flow, const net::PacketResult &result) override;
     void LoopedBack(net::Flow &flow, net::PacketPtr packet) override;
+    void Redirected(net::Flow &flow, net::PacketPtr packet) override;
+    bool AnswersRedirected(net::Flow &flow, const net::Packet &packet) override;
     void DatagramIndicated(net::Flow &flow, net::Direction direction, uint32_t payload) override;
     void Closing(net::Flow &flow) override;
 
@@ -67,6 +70,7 @@ class ReplayConversation final : public net::Conversation
     net::OutcomeKind kind_ = net::OutcomeKind::kPendingTimeout;
     StreamAssembly streams_[2]; // by direction
     net::FlowRef far_end_;
+    std::unordered_set<uint16_t> redirected_queries_; // ids of DNS queries over UDP
 };
 
 } // namespace sim::sources

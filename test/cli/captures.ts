@@ -42,6 +42,26 @@ export class CaptureFolder {
   }
 }
 
+const LINKTYPE_RAW = 101;
+
+/** A pcap file of IP packets, a millisecond apart. */
+export function rawCapture(...packets: readonly Uint8Array[]): Buffer {
+  const header = Buffer.alloc(24);
+  header.writeUInt32LE(0xa1b2c3d4, 0);
+  header.writeUInt16LE(2, 4);
+  header.writeUInt16LE(4, 6);
+  header.writeUInt32LE(0xffff, 16);
+  header.writeUInt32LE(LINKTYPE_RAW, 20);
+  const records = packets.flatMap((packet, index) => {
+    const record = Buffer.alloc(16);
+    record.writeUInt32LE(index * 1000, 4);
+    record.writeUInt32LE(packet.length, 8);
+    record.writeUInt32LE(packet.length, 12);
+    return [record, packet];
+  });
+  return Buffer.concat([header, ...records]);
+}
+
 function runTool(program: string, args: readonly string[]): void {
   const result = spawnSync(program, args, { encoding: 'utf8' });
   if (result.error) throw result.error;

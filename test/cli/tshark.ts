@@ -28,6 +28,10 @@ const CHECKED = [
   'udp.check_checksum:TRUE',
 ].flatMap((preference) => ['-o', preference]);
 
+/** A display filter. */
+export const WRONG_CHECKSUM =
+  'ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad"';
+
 /** Fields of the packets that a display filter selects; a capture that breaks off gives what stands before the break. */
 export function dissect<F extends string>(
   capture: string,

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CaptureFolder } from './captures.js';
 import { conversationsOfReplay } from './conversations.js';
 import { bundledCapture, replayJson, runCli } from './run_cli.js';
-import { conversationsByTshark, dissect } from './tshark.js';
+import { WRONG_CHECKSUM, conversationsByTshark, dissect } from './tshark.js';
 
 const localAddresses = ['10.77.0.2', 'fd77::2'];
 const folder = new CaptureFolder();
@@ -15,9 +15,6 @@ afterAll(() => {
 });
 
 const ANYTHING = 'ip || ipv6';
-const WRONG_CHECKSUM =
-  'ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad"';
-
 function count(capture: string, filter = ANYTHING): number {
   return dissect(capture, filter, ['frame.number']).length;
 }

@@ -1,3 +1,6 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Device } from '../../lib/device.js';
@@ -214,6 +217,24 @@ describe('the network', () => {
     expect(totalBytes).toBeGreaterThan(summary.bytes);
     await device.close();
     await decided;
+  });
+
+  it('writes a replay to a capture while it shows it', async () => {
+    const { device, network } = await start({ verifier: false, payloadLimit: 0 });
+    const folder = mkdtempSync(join(tmpdir(), 'netverdict-replay-'));
+    onTestFinished(() => {
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const writeOut = join(folder, 'out.pcapng');
+    const decided = decideAll(device, Verdict.PermanentAccept);
+    const shown: Uint8Array[] = [];
+    network.onWire((bytes) => shown.push(bytes));
+    await network.replay(CAPTURE, { writeOut });
+    await device.close();
+    await decided;
+    const written = readFileSync(writeOut);
+    expect(shown.length).toBeGreaterThan(2000);
+    expect(shown.every((packet) => written.includes(packet))).toBe(true);
   });
 
   it('stops a replay when its signal is aborted, with its reason', async () => {

@@ -153,11 +153,3 @@ describe('the packed package with a prebuilt addon', () => {
     expect(linesOf(output)).toEqual(expectedOutput);
   });
 });
-
-describe('the example file', () => {
-  it("is the README's example", () => {
-    expect(readFileSync(join(root, 'examples', 'first-verdicts.mjs'), 'utf8')).toBe(
-      readmeExample(),
-    );
-  });
-});

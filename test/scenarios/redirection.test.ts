@@ -166,6 +166,23 @@ describe.each(families)('an application over $family', ({ computer, stranger, lo
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
+  test('has its first datagram counted, which goes past the layer that counts the others', async () => {
+    const simulated = await Simulated.start();
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'udp',
+      local: { address: computer, port: 50_000 },
+      remote: { address: stranger, port: 53 },
+      payload: new TextEncoder().encode('query'),
+    });
+    (await simulated.question()).redirect('nameserver');
+    await flow.outcome;
+    await flow.send(new TextEncoder().encode('second query'));
+    expect(await simulated.device.getBandwidth()).toEqual([
+      expect.objectContaining({ remoteAddress: stranger, remotePort: 53, transmittedBytes: 17n }),
+    ]);
+  });
+
   test('connects over TCP to the tunnel that listens here, and closes', async () => {
     const simulated = await Simulated.start();
     simulated.network.listen({
