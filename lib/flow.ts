@@ -41,7 +41,8 @@ export class Flow {
   }
 
   /**
-   * The remote end sends; resolves with what became of it.
+   * The remote end sends; resolves with what became of it. Of a redirected connection it is the resolver or tunnel that
+   * sends.
    *
    * @throws {@link InvalidArgumentError} at once. Rejects with a {@link ClosedError} when the simulator is closed.
    */

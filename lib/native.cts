@@ -64,6 +64,8 @@ export interface NativeReplayOptions {
   readonly path: string;
   readonly local: readonly { readonly address: Uint8Array; readonly prefix: number }[];
   readonly speed: number;
+  /** Empty: nothing is written. */
+  readonly writeOut: string;
 }
 
 export interface NativeReplayProgress {

@@ -175,19 +175,22 @@ export class Network {
    * Replays a capture file (pcap or pcapng) of one computer; resolves when every packet has its outcome. Somebody has to
    * decide meanwhile.
    *
-   * @throws {@link InvalidArgumentError}. Rejects with what is wrong with the file, or with the signal's reason.
+   * @throws {@link InvalidArgumentError}. Rejects with what is wrong with a file, or with the signal's reason.
    */
   async replay(path: string, options: ReplayOptions = {}): Promise<ReplaySummary> {
     const file = check(z.string().min(1), path, 'The path of replay()');
-    const { local, speed, signal, onProgress } = check(
+    const { local, speed, writeOut, signal, onProgress } = check(
       replaySchema,
       options,
       'The options of replay()',
     );
     signal?.throwIfAborted();
-    const replay = this.#handle.native.replay({ path: file, local, speed }, (progress) => {
-      onProgress?.(progress);
-    });
+    const replay = this.#handle.native.replay(
+      { path: file, local, speed, writeOut: writeOut ?? '' },
+      (progress) => {
+        onProgress?.(progress);
+      },
+    );
     return finishUnlessAborted(replay, signal);
   }
 

@@ -103,6 +103,11 @@ export interface ReplayOptions {
   readonly local?: string | readonly string[];
   /** 1: as fast as captured, 2: twice as fast; 0, the default: as fast as possible. */
   readonly speed?: number;
+  /**
+   * A pcapng file for every packet that is let through, by the computer's clock: on the interface `network` what is sent
+   * to other computers, on `loopback` what is sent to this one itself, on `delivered` what its programs are given.
+   */
+  readonly writeOut?: string;
   /** Stops the replay: it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
   /** Told a few times a second how far the replay is. */
@@ -176,6 +181,7 @@ export const listenSchema = z.strictObject({
 export const replaySchema = z.strictObject({
   local: z.union([prefixSchema.transform((prefix) => [prefix]), z.array(prefixSchema)]).default([]),
   speed: z.number().min(0).default(0),
+  writeOut: z.string().min(1).optional(),
   signal: signalSchema.optional(),
   onProgress: z
     .custom<(progress: ReplayProgress) => void>(

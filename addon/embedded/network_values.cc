@@ -78,6 +78,7 @@ sim::sources::ReplayOptions ToReplayOptions(const Napi::Object &options)
     sim::sources::ReplayOptions replay;
     replay.path = options.Get("path").As<Napi::String>().Utf8Value();
     replay.speed = options.Get("speed").As<Napi::Number>().DoubleValue();
+    replay.write_out = options.Get("writeOut").As<Napi::String>().Utf8Value();
     const auto prefixes = options.Get("local").As<Napi::Array>();
     for (uint32_t index = 0; index < prefixes.Length(); ++index)
     {

@@ -17,6 +17,7 @@ interface ReplayCommandOptions {
   readonly policy?: string;
   readonly speed?: number;
   readonly fast?: true;
+  readonly writeOut?: string;
   readonly json?: true;
   readonly payload?: true;
 }
@@ -46,6 +47,10 @@ export function addReplayCommand(program: Command): void {
         .conflicts('fast'),
     )
     .option('--fast', 'replay as fast as possible (the default)')
+    .option(
+      '--write-out <file>',
+      'write the packets that were let through to a pcapng file, on the interfaces network (sent to other computers), loopback (sent to this one itself) and delivered (given to its programs)',
+    )
     .option('--json', 'print one JSON object a line')
     .option('--payload', 'with --json: print the payload of connections too, as base64')
     .helpOption('--help', 'print this help')
@@ -76,6 +81,7 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
       .replay(file, {
         local: options.local,
         speed: options.speed ?? 0,
+        ...(options.writeOut === undefined ? {} : { writeOut: options.writeOut }),
         signal: interruption.signal,
         onProgress: (progress) => {
           report.showProgress(progress);

@@ -258,30 +258,36 @@ Endpoint Core::DefaultLocal(uint8_t family, bool loopback)
     return local;
 }
 
-void Core::SetWire(WireCallback wire)
+void Core::ObserveWire(const void *observer, WireObserver callback)
 {
-    auto shared = wire == nullptr ? nullptr : std::make_shared<const WireCallback>(std::move(wire));
     const std::lock_guard<std::mutex> lock(wire_mutex_);
+    auto observers = wire_observers_ == nullptr ? std::make_shared<WireObservers>()
+                                                : std::make_shared<WireObservers>(*wire_observers_);
 
-    has_wire_.store(shared != nullptr, std::memory_order_release);
-    wire_ = std::move(shared);
+    observers->erase(observer);
+    if (callback != nullptr)
+    {
+        observers->emplace(observer, std::move(callback));
+    }
+    is_observed_.store(!observers->empty(), std::memory_order_release);
+    wire_observers_ = std::move(observers);
 }
 
 void Core::TellWire(Direction direction, const Packet &packet)
 {
-    if (!has_wire_.load(std::memory_order_acquire))
+    if (!is_observed_.load(std::memory_order_acquire))
     {
         return;
     }
 
-    std::shared_ptr<const WireCallback> wire;
+    std::shared_ptr<const WireObservers> observers;
     {
         const std::lock_guard<std::mutex> lock(wire_mutex_);
-        wire = wire_;
+        observers = wire_observers_;
     }
-    if (wire != nullptr)
+    for (const auto &observer : *observers)
     {
-        (*wire)(direction, packet.bytes(), packet.length());
+        observer.second(direction, packet);
     }
 }
 

@@ -42,6 +42,9 @@ inline void Count(std::atomic<uint64_t> *counter, uint64_t number = 1)
     counter->fetch_add(number, std::memory_order_relaxed);
 }
 
+// Called on any thread, and a last time after it has been taken away.
+using WireObserver = std::function<void(Direction, const Packet &)>;
+
 struct FlowOptions
 {
     Direction direction = Direction::kOutbound;
@@ -107,7 +110,9 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     uint16_t NextPort();
     static Endpoint DefaultLocal(uint8_t family, bool loopback);
 
-    void SetWire(WireCallback wire);
+    // Shows the observer every packet that is let through, as it leaves or arrives; one of Packet::loopback stays on
+    // this machine. An empty callback ends it.
+    void ObserveWire(const void *observer, WireObserver callback);
     void TellWire(Direction direction, const Packet &packet);
 
     // A packet that left for this machine itself.
@@ -160,9 +165,11 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     std::atomic<uint64_t> last_handle_{0x1000};
     std::atomic<uint32_t> last_port_{0};
 
-    std::atomic<bool> has_wire_{false};
+    using WireObservers = std::unordered_map<const void *, WireObserver>;
+
+    std::atomic<bool> is_observed_{false};
     std::mutex wire_mutex_;
-    std::shared_ptr<const WireCallback> wire_;
+    std::shared_ptr<const WireObservers> wire_observers_;
 
     std::mutex listeners_mutex_;
     std::unordered_map<uint64_t, SocketRef> listeners_;

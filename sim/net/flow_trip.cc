@@ -352,6 +352,7 @@ void Flow::Leave(Job &job)
     const bool local = job.packet->loopback || IsLoopback(destination.family, destination.address) ||
                        destination.address == job.packet->info().source;
 
+    job.packet->loopback = local;
     core_->TellWire(Direction::kOutbound, *job.packet);
     if (redirected)
     {

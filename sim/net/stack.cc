@@ -259,7 +259,14 @@ void Stack::Reauthorize()
 
 void Stack::SetWire(WireCallback wire)
 {
-    core_->SetWire(std::move(wire));
+    WireObserver observer;
+
+    if (wire != nullptr)
+    {
+        observer = [wire = std::move(wire)](Direction direction, const net::Packet &packet)
+        { wire(direction, packet.bytes(), packet.length()); };
+    }
+    core_->ObserveWire(this, std::move(observer));
 }
 
 StackCounters Stack::counters() const

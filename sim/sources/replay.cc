@@ -5,6 +5,7 @@
 #include "sources/local_hosts.h"
 #include "sources/pcap_file.h"
 #include "sources/replay_conversation.h"
+#include "sources/wire_capture.h"
 
 #include "machine.h"
 #include "nt/clock.h"
@@ -12,6 +13,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -196,9 +198,15 @@ void Replay::Session::Run(const ReplayProgressCallback &progress)
 {
     const Machine::Scope scope(machine_);
     PcapFile file(options_.path);
+    std::optional<WireCapture> written;
 
     Learn(&file);
     file.Rewind();
+    if (!options_.write_out.empty())
+    {
+        WireCapture::RefuseSameFile(options_.write_out, options_.path);
+        written.emplace(core_, options_.write_out);
+    }
     summary_.local_addresses = hosts_.Addresses();
     summary_.local_inferred = hosts_.inferred();
     try
@@ -211,6 +219,10 @@ void Replay::Session::Run(const ReplayProgressCallback &progress)
         throw;
     }
     Finish();
+    if (written)
+    {
+        written->Finish();
+    }
     summary_.warning = file.truncated();
     summary_.stopped = stopped();
     if (progress != nullptr)

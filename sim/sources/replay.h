@@ -27,6 +27,7 @@ struct ReplayOptions
     std::string path;
     std::vector<Prefix> local; // empty: inferred from the capture
     double speed = 0;          // 1: as captured, 2: twice as fast; 0: as fast as possible
+    std::string write_out;     // where a WireCapture of the replay goes; empty: nowhere
 };
 
 struct ReplayProgress
@@ -88,7 +89,8 @@ class Replay
     Replay &operator=(const Replay &) = delete;
 
     // Once, on the calling thread; returns when every packet has its outcome. Throws PcapError where the file cannot be
-    // read. Progress is told at most some ten times a second and once at the end.
+    // read, std::runtime_error where the other cannot be written. Progress is told at most some ten times a second and
+    // once at the end.
     void Run(const ReplayProgressCallback &progress);
 
     void Stop(); // from any thread: Run() ends the live flows and returns

@@ -19,16 +19,27 @@ const FIELDS = [
 ] as const;
 
 type Field = (typeof FIELDS)[number];
-type Packet = Readonly<Record<Field, string>>;
+type Packet<F extends string> = Readonly<Record<F, string>>;
 
-/** Dissects a capture by tshark; a capture that breaks off gives what stands before the break. */
-function dissect(capture: string): Packet[] {
+/** Checksums are verified: tshark leaves them alone by default. */
+const CHECKED = [
+  'ip.check_checksum:TRUE',
+  'tcp.check_checksum:TRUE',
+  'udp.check_checksum:TRUE',
+].flatMap((preference) => ['-o', preference]);
+
+/** Fields of the packets that a display filter selects; a capture that breaks off gives what stands before the break. */
+export function dissect<F extends string>(
+  capture: string,
+  filter: string,
+  fields: readonly F[],
+): Packet<F>[] {
   const result = spawnSync(
     'tshark',
     [
-      ...['-n', '-r', capture, '-Y', '(tcp || udp) && !icmp && !icmpv6'],
+      ...['-n', '-r', capture, '-Y', filter, ...CHECKED],
       ...['-T', 'fields', '-E', 'occurrence=f', '-E', 'separator=,'],
-      ...FIELDS.flatMap((field) => ['-e', field]),
+      ...fields.flatMap((field) => ['-e', field]),
     ],
     { encoding: 'utf8', maxBuffer: 1 << 28 },
   );
@@ -38,7 +49,7 @@ function dissect(capture: string): Packet[] {
     .filter((line) => line !== '')
     .map((line) => {
       const values = line.split(',');
-      return Object.fromEntries(FIELDS.map((field, index) => [field, values[index]])) as Packet;
+      return Object.fromEntries(fields.map((field, index) => [field, values[index]])) as Packet<F>;
     });
 }
 
@@ -83,7 +94,7 @@ export function conversationsByTshark(
   const conversations: Conversations = new Map();
   const streams = new Set<string>();
   const tcpBytes = new Map<string, { key: string; outbound: boolean; bytes: StreamBytes }>();
-  for (const packet of dissect(capture)) {
+  for (const packet of dissect<Field>(capture, '(tcp || udp) && !icmp && !icmpv6', FIELDS)) {
     const protocol = packet['tcp.stream'] === '' ? 'udp' : 'tcp';
     const stream = `${protocol} ${packet[`${protocol}.stream`]}`;
     const source = {

@@ -17,6 +17,14 @@ describe('netverdict', () => {
     expect(result.stdout).toMatch(/^Usage: netverdict/);
   });
 
+  it('tells of every option of replay, and of the interfaces that it writes', async () => {
+    const { stdout } = await runCli('replay', '--help');
+    for (const option of ['--local', '--policy', '--speed', '--fast', '--write-out', '--json']) {
+      expect(stdout).toContain(option);
+    }
+    expect(stdout).toMatch(/network .*loopback .*delivered /s);
+  });
+
   const misuse: [string, string[], RegExp][] = [
     ['no command', [], /Usage: netverdict/],
     ['an unknown command', ['repaly', 'x.pcap'], /unknown command 'repaly'/],
@@ -35,6 +43,7 @@ describe('netverdict', () => {
       ['replay', 'x', '--speed', '2', '--fast'],
       /--fast.*--speed|--speed.*--fast/,
     ],
+    ['a capture to write without a name', ['replay', 'x', '--write-out'], /--write-out/],
     ['a payload without JSON', ['replay', 'x', '--payload'], /--payload.*--json/],
   ];
   it.each(misuse)('exits with 2 and says why on %s', async (_, args, message) => {
