@@ -403,8 +403,9 @@ VOID CalloutsReauthorize(DRIVER_CONTEXT *context)
         {
             LogError(&context->Log, "The filter engine could not be made to authorize again: status 0x%08x",
                      (unsigned)status);
-            // The maintenance work item tries again.
+            // The maintenance work item tries again, though the client may be gone.
             HoldRequestReauthorize(context);
+            MaintenanceStart(context);
         }
     } while (InterlockedExchangeAdd(requests, -served) != served);
 }

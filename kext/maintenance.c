@@ -39,6 +39,24 @@ static VOID CleanWhenDue(DRIVER_CONTEXT *context, UINT64 now)
     MaintenanceClean(context);
 }
 
+// FALSE: MaintenanceUninitialize has come to its end.
+static BOOLEAN AcquireOutstanding(MAINTENANCE *maintenance)
+{
+    LONG outstanding = ReadNoFence(&maintenance->Outstanding);
+
+    while (outstanding != 0)
+    {
+        LONG found = InterlockedCompareExchange(&maintenance->Outstanding, outstanding + 1, outstanding);
+
+        if (found == outstanding)
+        {
+            return TRUE;
+        }
+        outstanding = found;
+    }
+    return FALSE;
+}
+
 static VOID ReleaseOutstanding(MAINTENANCE *maintenance)
 {
     if (InterlockedDecrement(&maintenance->Outstanding) == 0)
@@ -85,10 +103,11 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
 {
     MAINTENANCE *maintenance = &context->Maintenance;
 
-    MaintenanceStop(context);
-    KeFlushQueuedDpcs();
     ReleaseOutstanding(maintenance);
     KeWaitForSingleObject(&maintenance->Idle, Executive, KernelMode, FALSE, NULL);
+    // Only now: the last run may have started the timer again.
+    MaintenanceStop(context);
+    KeFlushQueuedDpcs();
     if (maintenance->WorkItem != NULL)
     {
         IoFreeWorkItem(maintenance->WorkItem);
@@ -121,6 +140,8 @@ VOID MaintenanceQueue(DRIVER_CONTEXT *context)
     {
         return;
     }
-    InterlockedIncrement(&maintenance->Outstanding);
-    IoQueueWorkItem(maintenance->WorkItem, MaintenanceRun, DelayedWorkQueue, context);
+    if (AcquireOutstanding(maintenance))
+    {
+        IoQueueWorkItem(maintenance->WorkItem, MaintenanceRun, DelayedWorkQueue, context);
+    }
 }

@@ -2,8 +2,8 @@
 // applies time-outs, to fragments too, resolves what a classify had to leave behind, carries out requested
 // reauthorizations and removes old connections.
 //
-// The timer runs while a client is attached. At most one run of the work item waits; it may overlap with one that is
-// running, and everything it does allows that.
+// The timer runs while a client is attached, and after one has gone when a reauthorization is still due. At most one
+// run of the work item waits; it may overlap with one that is running, and everything it does allows that.
 
 #pragma once
 

@@ -152,7 +152,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect([question.direction, question.processId]).toEqual(['outbound', 7]);
     question.accept({ permanent: true });
     expect(await flow.outcome).toBe('permitted');
-    expect(simulated.network.counters().inbound.permitted).toBe(1);
+    await expect.poll(() => simulated.network.counters().inbound.permitted).toBe(1);
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 });

@@ -250,6 +250,19 @@ TEST_F(OtherProductsTest, AReauthorizationThatWaitedTooLongIsMadeUpForLater)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 }
 
+TEST_F(OtherProductsTest, AReauthorizationIsMadeUpForThoughTheClientIsGone)
+{
+    {
+        OtherTransaction other;
+
+        client_.Close();
+        EXPECT_TRUE(network_.TakeReauthorized().empty());
+        other.Commit();
+    }
+    Advance(1s);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "what the client blocked is not blocked any more";
+}
+
 TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterEnginesSession)
 {
     {
