@@ -56,11 +56,11 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     ['PermanentBlock', 'blocked', Verdict.PermanentBlock, 3n],
     ['PermanentDrop', 'dropped', Verdict.PermanentDrop, 3n],
   ] as const)('of a connection with %s is %s', async (_name, expected, verdict, blocked) => {
-    const { network, device } = await decided(verdict);
+    const simulated = await decided(verdict);
     for (const fragment of fragments()) {
-      expect(await network.packet(fragment, direction)).toBe(expected);
+      expect(await simulated.network.packet(fragment, direction)).toBe(expected);
     }
-    expect((await device.getStatistics()).fragmentsBlocked).toBe(blocked);
+    expect(await simulated.counted('fragmentsBlocked')).toBe(blocked);
   });
 
   test.each([
@@ -83,12 +83,12 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
   );
 
   test('without its first fragment is dropped and counted after a second', async () => {
-    const { network, device, clock } = await decided(Verdict.PermanentAccept);
-    const outcome = network.packet(fragments()[1], direction);
-    expect((await device.getStatistics()).fragmentsBlocked).toBe(0n);
-    clock.advance(1100);
+    const simulated = await decided(Verdict.PermanentAccept);
+    const outcome = simulated.network.packet(fragments()[1], direction);
+    expect(await simulated.counted('fragmentsBlocked')).toBe(0n);
+    simulated.clock.advance(1100);
     expect(await outcome).toBe('dropped');
-    expect((await device.getStatistics()).fragmentsBlocked).toBe(1n);
+    expect(await simulated.counted('fragmentsBlocked')).toBe(1n);
   });
 
   test('with overlapping fragments goes no further', async () => {

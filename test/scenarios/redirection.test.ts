@@ -1,9 +1,10 @@
 /** Where the packets of a redirected connection go, and how the answers from there arrive. */
 
-import { describe, expect, test, vi } from 'vitest';
+import { isDeepStrictEqual } from 'node:util';
+import { describe, expect, test } from 'vitest';
 import { Verdict, type SimulatorOptions } from '../../lib/index.js';
 import { endsOf, fragmentsOf, ipPacket } from '../support/packets.js';
-import { Simulated } from './simulated.js';
+import { Simulated, Wire } from './simulated.js';
 
 const families = [
   { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.7', loopback: '127.0.0.1' },
@@ -21,6 +22,11 @@ const cases = verdicts.flatMap((verdict) =>
     protocols.map((protocol) => ({ ...verdict, ...addresses, protocol })),
   ),
 );
+
+const equals =
+  (expected: Uint8Array) =>
+  (packet: Uint8Array): boolean =>
+    Buffer.compare(packet, expected) === 0;
 
 interface End {
   readonly address: string;
@@ -48,45 +54,36 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
   const first = packet(local, remote, 'first');
 
   /** A computer on which the connection is redirected by the verdict on its first packet. */
-  async function redirected(options: SimulatorOptions = {}): Promise<{
-    simulated: Simulated;
-    expectWire: (direction: 'outbound' | 'inbound', ...packets: Uint8Array[]) => Promise<void>;
-  }> {
+  async function redirected(
+    options: SimulatorOptions = {},
+  ): Promise<{ simulated: Simulated; wire: Wire }> {
     const simulated = await Simulated.start(options);
-    const wire = { outbound: [] as Uint8Array[], inbound: [] as Uint8Array[] };
-    simulated.network.onWire((bytes, direction) => wire[direction].push(bytes));
+    const wire = new Wire(simulated.network);
     const outcome = simulated.network.packet(first, 'outbound');
     simulated.device.setVerdict((await simulated.question()).id, verdict);
-    await outcome;
-    return {
-      simulated,
-      expectWire: (direction, ...packets) =>
-        vi.waitFor(() => {
-          expect(wire[direction]).toEqual(expect.arrayContaining(packets));
-        }),
-    };
+    expect(await outcome).toMatchObject({ redirectedTo: { address: here } });
+    return { simulated, wire };
   }
 
   test('the held packet goes to the target, rewritten', async () => {
-    const { expectWire } = await redirected();
-    await expectWire('outbound', packet(localThere, target, 'first'));
+    const { wire } = await redirected();
+    await wire.passes('outbound', equals(packet(localThere, target, 'first')));
   });
 
   test('later packets go there without a question', async () => {
-    const { simulated, expectWire } = await redirected();
+    const { simulated, wire } = await redirected();
     expect(await simulated.network.packet(packet(local, remote, 'more'), 'outbound')).toEqual({
       redirectedTo: target,
     });
-    const sent = ['first', 'more'].map((text) => packet(localThere, target, text));
-    await expectWire('outbound', ...sent);
+    await wire.passes('outbound', equals(packet(localThere, target, 'more')));
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
   test('the answer from there arrives as from the remote end', async () => {
-    const { simulated, expectWire } = await redirected();
+    const { simulated, wire } = await redirected();
     const outcome = simulated.network.packet(packet(target, localThere, 'answer'), 'inbound');
     expect(await outcome).toEqual({ redirectedTo: local });
-    await expectWire('inbound', packet(remote, local, 'answer'));
+    await wire.passes('inbound', equals(packet(remote, local, 'answer')));
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
@@ -96,15 +93,16 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
   });
 
   test('fragments go to the target as their first one', async () => {
-    const { simulated, expectWire } = await redirected();
+    const { simulated, wire } = await redirected();
     const large = 'x'.repeat(2000);
     for (const fragment of fragmentsOf(packet(local, remote, large), 1000, 7)) {
       expect(await simulated.network.packet(fragment, 'outbound')).toMatchObject({
         redirectedTo: { address: here },
       });
     }
-    const sent = fragmentsOf(packet(localThere, target, large), 1000, 7);
-    await expectWire('outbound', packet(localThere, target, 'first'), ...sent);
+    for (const fragment of fragmentsOf(packet(localThere, target, large), 1000, 7)) {
+      await wire.passes('outbound', equals(fragment));
+    }
   });
 
   test('the ports are those of the options', async () => {
@@ -127,11 +125,8 @@ test('statistics count the packets that were redirected', async () => {
   );
   (await simulated.question()).redirect('nameserver');
   await outcome;
-  const { packetsRedirected, packetsBlocked } = await simulated.device.getStatistics();
-  expect({ packetsRedirected, packetsBlocked }).toEqual({
-    packetsRedirected: 1n,
-    packetsBlocked: 0n,
-  });
+  expect(await simulated.counted('packetsRedirected')).toBe(1n);
+  expect(await simulated.counted('packetsBlocked')).toBe(0n);
 });
 
 test('a redirect of a packet without ports drops it and says so in the log', async () => {
@@ -151,7 +146,6 @@ test('a redirect of a packet without ports drops it and says so in the log', asy
 describe.each(families)('an application over $family', ({ computer, stranger, loopback }) => {
   test('asks a remote resolver over UDP and is answered by the one here', async () => {
     const simulated = await Simulated.start();
-    const arrived: Uint8Array[] = [];
     const flow = simulated.network.connect({
       processId: 7,
       protocol: 'udp',
@@ -164,14 +158,11 @@ describe.each(families)('an application over $family', ({ computer, stranger, lo
     question.redirect('nameserver');
     expect(await flow.outcome).toEqual({ redirectedTo: { address: loopback, port: 53 } });
 
-    simulated.network.onWire((bytes, direction) => {
-      if (direction === 'inbound') arrived.push(bytes);
-    });
+    const wire = new Wire(simulated.network);
     expect(await flow.receive(new TextEncoder().encode('answer'))).toBe('permitted');
-    await vi.waitFor(() => {
-      expect(arrived).toHaveLength(1);
-    });
-    expect(endsOf(arrived[0] ?? new Uint8Array())).toEqual([stranger, 53, computer, 50_000]);
+    await wire.passes('inbound', (arrived) =>
+      isDeepStrictEqual(endsOf(arrived), [stranger, 53, computer, 50_000]),
+    );
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 

@@ -4,11 +4,13 @@ import { onTestFinished } from 'vitest';
 import type {
   ConnectionEvent,
   Device,
+  Direction,
   EventType,
   NetVerdictEvent,
   Network,
   Clock,
   SimulatorOptions,
+  Statistics,
 } from '../../lib/index.js';
 import { startComputer } from './computer.js';
 
@@ -19,19 +21,27 @@ export class Simulated {
   readonly network: Network;
   readonly clock: Clock;
   readonly #waiting: NetVerdictEvent[] = [];
+  readonly #before: Statistics;
   #wake: () => void = () => undefined;
 
-  private constructor(device: Device, network: Network, clock: Clock) {
+  private constructor(device: Device, network: Network, clock: Clock, before: Statistics) {
     this.device = device;
     this.network = network;
     this.clock = clock;
+    this.#before = before;
     void this.#collect();
   }
 
   static async start(options: SimulatorOptions = {}): Promise<Simulated> {
     const simulator = await startComputer({ clock: 'virtual', ...options });
     onTestFinished(() => simulator.close());
-    return new Simulated(simulator.device, simulator.network, simulator.clock);
+    const { device, network, clock } = simulator;
+    return new Simulated(device, network, clock, await device.getStatistics());
+  }
+
+  /** How far a counter has come since the start: another test's driver may have counted before. */
+  async counted(counter: keyof Statistics): Promise<bigint> {
+    return (await this.device.getStatistics())[counter] - this.#before[counter];
   }
 
   /** The oldest event of the type that was not yet taken. */
@@ -66,6 +76,26 @@ export class Simulated {
     for await (const event of this.device) {
       this.#waiting.push(event);
       this.#wake();
+    }
+  }
+}
+
+/** The packets that are let through from now on. */
+export class Wire {
+  readonly #packets: Record<Direction, Uint8Array[]> = { outbound: [], inbound: [] };
+  #wake: () => void = () => undefined;
+
+  constructor(network: Network) {
+    network.onWire((packet, direction) => {
+      this.#packets[direction].push(packet);
+      this.#wake();
+    });
+  }
+
+  /** Resolves once such a packet was let through. */
+  async passes(direction: Direction, isSuch: (packet: Uint8Array) => boolean): Promise<void> {
+    while (!this.#packets[direction].some(isSuch)) {
+      await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
 }
