@@ -234,7 +234,7 @@ describe('the network', () => {
     await decided;
     const written = readFileSync(writeOut);
     expect(shown.length).toBeGreaterThan(2000);
-    expect(shown.every((packet) => written.includes(packet))).toBe(true);
+    expect(shown.every((packet) => written.includes(Buffer.from(packet)))).toBe(true);
   });
 
   it('stops a replay when its signal is aborted, with its reason', async () => {

@@ -44,7 +44,7 @@ class ReplayTest : public net::NetTest
 
     ReplaySummary PlayFile(const std::string &path, std::vector<Prefix> local = {})
     {
-        Replay replay(machine, {path, std::move(local), 0});
+        Replay replay(machine, {path, std::move(local), 0, {}});
 
         replay.Run(nullptr);
         return replay.summary();
@@ -182,7 +182,7 @@ TEST_F(ReplayTest, PacketsWaitBehindTheHeldOnesOfTheirConversation)
     Decide({LayerKind::kConnect}, Decision::kPend);
 
     const TemporaryFile file(capture.bytes());
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
     std::thread player([&replay] { replay.Run(nullptr); });
 
     while (held_count() != 2)
@@ -205,7 +205,7 @@ TEST_F(ReplayTest, StopEndsTheLiveConversations)
     Decide({LayerKind::kConnect}, Decision::kPend);
 
     const TemporaryFile file(capture.bytes());
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
     std::thread player([&replay] { replay.Run(nullptr); });
 
     while (held_count() != 1)
@@ -487,7 +487,7 @@ TEST_F(ReplayTest, ADamagedFileIsAnErrorAndNothingIsLeft)
     bytes.insert(bytes.end(), {0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0});
 
     const TemporaryFile file(bytes);
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
 
     EXPECT_THROW(replay.Run(nullptr), PcapError);
     EXPECT_EQ(stack().counters().flows_now, 0u);
@@ -496,7 +496,7 @@ TEST_F(ReplayTest, ADamagedFileIsAnErrorAndNothingIsLeft)
 TEST_F(ReplayTest, ALinkThatCannotBeReadIsAnError)
 {
     const TemporaryFile file(Capture(127).Add(Bytes(60)).bytes());
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
 
     try
     {
@@ -560,7 +560,7 @@ TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEve
     Decide({LayerKind::kOutPacket, LayerKind::kInPacket}, Decision::kHold);
 
     const TemporaryFile file(capture.bytes());
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
     std::atomic<bool> ended{false};
     std::thread player(
         [&]
@@ -588,7 +588,7 @@ TEST_F(ReplayTest, ProgressIsToldAtTheEnd)
     AddConnection(&capture);
 
     const TemporaryFile file(capture.bytes());
-    Replay replay(machine, {file.path(), {}, 0});
+    Replay replay(machine, {file.path(), {}, 0, {}});
 
     replay.Run([&last](const ReplayProgress &progress) { last = progress; });
     EXPECT_EQ(last.frames, 8u);
@@ -610,7 +610,7 @@ TEST_F(ReplayInRealTime, FollowsTheTimesOfTheCapture)
     capture.Add(Sent(UdpPacket(kLocal, kRemote, {1})), 400000);
 
     const TemporaryFile file(capture.bytes());
-    Replay replay(machine, {file.path(), {}, 10});
+    Replay replay(machine, {file.path(), {}, 10, {}});
     const auto start = std::chrono::steady_clock::now();
 
     replay.Run(nullptr);
