@@ -41,6 +41,32 @@ describe.concurrent('a process', () => {
     expectEnd(await runProgram('unref'), 0, 'unref’d\n');
   });
 
+  it('that aborts while a connection is held ends at once', async () => {
+    expect(await runProgram('abort_with_held')).toMatchObject({ signal: 'SIGABRT', stdout: '' });
+  });
+
+  it('that handles its own failure closes the device, and what was held goes by the fail policy', async () => {
+    const stdout = 'the application failed\npermitted\n';
+    expectEnd(await runProgram('uncaught_beside_device'), 0, stdout);
+  });
+
+  it('may fork, and both go on with devices of their own', async () => {
+    expectEnd(await runProgram('fork_beside_device'), 0, 'child 0, here blocked\n');
+  });
+
+  it('may open and close a thousand devices, and keeps no handle or memory of them', async () => {
+    const result = await runProgram('open_close_cycles', ['--expose-gc']);
+    expectEnd(result, 0, 'handles 0\nmemory is flat\n');
+  }, 90_000);
+
+  it('that reads nothing for half a minute is told how much was lost, and nothing stays held', async () => {
+    expectEnd(
+      await runProgram('stops_reading'),
+      0,
+      'told true, lost true: pending-timeout permitted\n',
+    );
+  });
+
   it('may have many devices, each of which works', async () => {
     expectEnd(await runProgram('many_devices'), 0, 'permitted '.repeat(8).trim() + '\n');
   });

@@ -11,7 +11,7 @@ export interface ProgramResult {
 }
 
 /** A program that has not ended by then hangs. */
-const TIMEOUT_MS = 25_000;
+const TIMEOUT_MS = 60_000;
 
 /** Runs `programs/<name>.mjs` to its end. */
 export async function runProgram(
