@@ -284,6 +284,17 @@ static NTSTATUS WrapBytes(INJECT_PACKET *packet)
                                                   packet->Length, &packet->NetBufferList);
 }
 
+// A frame may be longer than its packet: adapters fill short ones up (IEEE 802.3).
+static VOID CutBehindPacket(INJECT_PACKET *copy)
+{
+    IP_HEADER header;
+
+    if (NT_SUCCESS(IpHeaderParse(copy->Data, copy->Length, copy->Length, &header)))
+    {
+        copy->Length = header.TotalLength;
+    }
+}
+
 // Of a copy whose bytes are there, if `status` says so. One that cannot be finished is freed.
 static NTSTATUS Finish(INJECT_PACKET *copy, const INJECT_SOURCE *source, NTSTATUS status, INJECT_PACKET **packet)
 {
@@ -309,6 +320,7 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
 {
     UINT32 length = NET_BUFFER_DATA_LENGTH(netBuffer);
     INJECT_PACKET *copy;
+    NTSTATUS status;
 
     *packet = NULL;
     if (length == 0 || length > INJECT_MAX_LENGTH)
@@ -321,7 +333,12 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
         return STATUS_INSUFFICIENT_RESOURCES;
     }
 
-    return Finish(copy, source, CopyBytes(copy, netBuffer), packet);
+    status = CopyBytes(copy, netBuffer);
+    if (NT_SUCCESS(status) && source->Method != InjectTransportSend)
+    {
+        CutBehindPacket(copy);
+    }
+    return Finish(copy, source, status, packet);
 }
 
 static NTSTATUS CopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)

@@ -130,8 +130,9 @@ BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *
 /// once the packet is injected: they are computed. All others are kept, so that a damaged packet stays a damaged one.
 INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
 
-/// Copies what `netBuffer` holds from its data start on. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or
-/// STATUS_INVALID_PARAMETER for no bytes, more than 64 KiB, or bytes whose checksum cannot be found.
+/// Copies what `netBuffer` holds from its data start on, up to the end of the packet if that starts with an IP header.
+/// The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for no bytes, more than 64
+/// KiB, or bytes whose checksum cannot be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,

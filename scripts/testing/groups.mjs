@@ -144,6 +144,10 @@ export const groups = {
   },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
+  soak: {
+    needs: ['make', 'g++'],
+    run: () => checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1'])),
+  },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
   mingw: {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc', 'clang-19', 'lld-link-19'],
@@ -157,6 +161,6 @@ export const groups = {
 
 /** Groups of one lane run one after another; the lanes run side by side. */
 export const lanes = [
-  ['build', 'vitest', 'package', 'lint', 'docs'],
+  ['build', 'vitest', 'package', 'lint', 'docs', 'soak'],
   ['format', 'mingw', 'wine', 'asan'],
 ];

@@ -240,6 +240,15 @@ NTSTATUS Core::Deliver(const wfp::Injection &injection)
             break;
         }
     }
+    if (!NT_SUCCESS(status))
+    {
+        auto *hold = static_cast<Hold *>(injection.origin);
+
+        if (hold != nullptr && hold->TakeDelivery())
+        {
+            hold->flow().Post({FlowEvent::kDropped, hold});
+        }
+    }
     return status;
 }
 

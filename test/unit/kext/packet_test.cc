@@ -202,6 +202,29 @@ TEST_P(PacketFlowTest, EveryOtherVerdictDropsTheHeldPacket)
     }
 }
 
+// An adapter fills short frames up (IEEE 802.3), and not every one takes that off again.
+TEST_P(PacketFlowTest, WhatLiesBehindTheEndOfThePacketIsNeitherToldNorInjected)
+{
+    const auto padded = [](ByteVector packet)
+    {
+        packet.insert(packet.end(), 6, 0xEE);
+        return packet;
+    };
+    Decide(flow(), VerdictAccept);
+    for (bool inbound : {false, true})
+    {
+        const ByteVector packet = MakePacket(flow(), inbound);
+
+        EXPECT_TRUE((inbound ? network_.Inbound(padded(packet)) : network_.Outbound(padded(packet))).absorbed());
+        const Question question = client_.ReadQuestion();
+        EXPECT_EQ(question.payload, packet);
+        client_.Verdict(question.id, VerdictAccept);
+        const std::vector<Injected> injected = network_.TakeInjected();
+        ASSERT_EQ(injected.size(), 1u);
+        EXPECT_EQ(injected[0].bytes, packet);
+    }
+}
+
 TEST_P(PacketFlowTest, EachPacketOfAnUndecidedConnectionIsAskedAbout)
 {
     EXPECT_TRUE(network_.Outbound(MakePacket(flow(), false, Payload(1))).absorbed());

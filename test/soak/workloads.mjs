@@ -1,0 +1,98 @@
+/** What a computer does: each of these goes on until it is told to stop. Whatever becomes of it is right. */
+
+import { fileURLToPath } from 'node:url';
+
+const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
+/** Of no connection: the driver's count up from 1. */
+let unknownId = 1n << 40n;
+const REMOTE = { 4: '198.51.100.', 6: '2001:db8:ffff::' };
+const LOCAL = { 4: '192.0.2.10', 6: '2001:db8::10' };
+export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+function remoteEnd(random, ipVersion) {
+  return {
+    address: `${REMOTE[ipVersion]}${1 + random.below(250)}`,
+    port: random.oneOf([53, 80, 443, 9999, 1 + random.below(65_535)]),
+  };
+}
+
+/** Connections of all kinds, with data both ways. */
+async function flows({ network, random, stopped }) {
+  while (!stopped()) {
+    const ipVersion = random.oneOf([4, 6]);
+    const common = { processId: 100 + random.below(20), protocol: random.oneOf(['tcp', 'udp']) };
+    const flow =
+      random.below(4) === 0
+        ? network.accept({
+            ...common,
+            local: { address: LOCAL[ipVersion], port: 1 + random.below(1024) },
+          })
+        : network.connect({ ...common, remote: remoteEnd(random, ipVersion) });
+    const exchange = async () => {
+      await flow.outcome;
+      for (let i = random.below(4); i > 0 && !stopped(); i--) {
+        await flow.send(random.bytes(1 + random.below(3000)));
+        await flow.receive(random.bytes(1 + random.below(3000)));
+      }
+      flow.close();
+    };
+    void exchange().catch(() => undefined); // the simulator was closed
+    await pause(random.below(3));
+  }
+}
+
+/** Bursts from a native thread. */
+async function bursts({ network, random, stopped }) {
+  while (!stopped()) {
+    await network.load({
+      connections: 2000,
+      inFlight: 1 + random.below(512),
+      protocol: random.oneOf(['tcp', 'udp']),
+      ipVersion: random.oneOf([4, 6]),
+      packetsPerConnection: random.below(4),
+      payloadLength: random.below(1400),
+    });
+    await pause(50);
+  }
+}
+
+/** Raw packets, most of them nonsense. */
+async function packets({ network, random, stopped }) {
+  while (!stopped()) {
+    const packet = random.bytes(1 + random.below(200));
+    packet[0] = random.oneOf([0x45, 0x46, 0x4f, 0x60, packet[0]]);
+    if (packet.length > 40 && random.below(2) === 0) {
+      packet[packet[0] >> 4 === 6 ? 6 : 9] = random.oneOf([1, 6, 17, 44, 58]);
+    }
+    void network.packet(packet, random.oneOf(['inbound', 'outbound'])).catch(() => undefined);
+    await pause(random.below(4));
+  }
+}
+
+/** Real traffic. */
+async function replays({ network, stopped }) {
+  while (!stopped()) {
+    await network.replay(CAPTURE, { local: ['10.77.0.2', 'fd77::2'] });
+    await pause(200);
+  }
+}
+
+/** Every command of a client. */
+async function commands({ device, network, random, stopped }) {
+  const all = [
+    () => device.getBandwidth(),
+    () => device.getLogs(),
+    () => device.getStatistics(),
+    () => device.printMemoryStats(),
+    () => device.cleanEndedConnections(),
+    () => device.clearCache(),
+    () => network.reauthorize(),
+    () => device.setVerdict(unknownId++, 2 + random.below(10)),
+  ];
+  while (!stopped()) {
+    await random.oneOf(all)();
+    await pause(random.below(50));
+  }
+}
+
+export const WORKLOADS = { flows, bursts, packets, replays, commands };
