@@ -11,7 +11,7 @@
 // resolved, so HoldResolveAll can wait for them. Reauthorization is only requested here; whoever resolves calls
 // HoldFinish once at the end, which carries it out.
 //
-// Locks: FailedLock, a leaf, around the list operations only.
+// Locks: FailedLock, a leaf, around the list operations only. test/models/hold.pml is a model of all this.
 
 #pragma once
 

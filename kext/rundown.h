@@ -4,7 +4,7 @@
 // One padded counter per processor. Whoever enters remembers the slot and leaves by the same one, so no counter is ever
 // below the true number inside it. A waiter that has seen a slot at zero once knows that all who had entered through it
 // before the wait are gone. The rundown itself turns nobody away: who may enter is said by a flag that the owner clears
-// before it waits and that those who entered read afterwards.
+// before it waits and that those who entered read afterwards. test/models/rundown.pml is a model of it.
 
 #pragma once
 

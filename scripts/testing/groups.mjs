@@ -85,7 +85,18 @@ async function vitest(project) {
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
-/** Builds the drivers and runs them under Wine; the last line that is printed tells the counts. */
+/** A script whose last line tells the counts. */
+async function countedScript(path) {
+  const result = await run(process.execPath, [path]);
+  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
+    result.output.trimEnd().split('\n').at(-1),
+  );
+  if (counts === null) return withExitCode({ passed: 0, failed: 1, skipped: 0 }, result);
+  const [passed, failed, skipped] = counts.slice(1).map(Number);
+  return withExitCode({ passed, failed, skipped }, result);
+}
+
+/** Builds the drivers and runs them under Wine. */
 async function wine() {
   const built = await untilFailure([
     () => run('cmake', ['--preset', 'sim-wine']),
@@ -93,13 +104,7 @@ async function wine() {
     () => run('npm', ['run', 'prebuild', '--', 'win32-x64']),
   ]);
   if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
-  const result = await run(process.execPath, ['test/wine/run.mjs']);
-  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
-    result.output.trimEnd().split('\n').at(-1),
-  );
-  if (counts === null) return withExitCode({ passed: 0, failed: 1, skipped: 0 }, result);
-  const [passed, failed, skipped] = counts.slice(1).map(Number);
-  return withExitCode({ passed, failed, skipped }, result);
+  return countedScript('test/wine/run.mjs');
 }
 
 /** Builds the driver's binary and looks at what Windows asks of it. */
@@ -144,9 +149,11 @@ export const groups = {
   },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
+  models: { needs: ['spin', 'g++'], run: () => countedScript('scripts/models.mjs') },
   soak: {
     needs: ['make', 'g++'],
-    run: () => checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1'])),
+    run: () =>
+      checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1', '--seed', '1'])),
   },
   asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
   mingw: {
@@ -161,6 +168,6 @@ export const groups = {
 
 /** Groups of one lane run one after another; the lanes run side by side. */
 export const lanes = [
-  ['build', 'vitest', 'package', 'lint', 'docs', 'soak'],
+  ['build', 'vitest', 'package', 'lint', 'docs', 'models', 'soak'],
   ['format', 'mingw', 'wine', 'asan'],
 ];

@@ -20,6 +20,7 @@ const tools = {
   'lld-link-19': { package: 'lld-19' },
   'clang-format-19': { package: 'clang-format-19' },
   tshark: { package: 'tshark' },
+  spin: { package: 'spin' },
   ip: { package: 'iproute2' },
 };
 

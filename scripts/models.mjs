@@ -1,0 +1,55 @@
+// Searches every state of the concurrency models in test/models/ with spin, and shows that each can fail: a model's
+// broken variants, named in its first comment as `NAME breaks it`, must be found. Prints a table; fails if any is wrong.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Table from 'cli-table3';
+
+const MODELS = join(import.meta.dirname, '..', 'test', 'models');
+const MOST_STEPS = '1000000';
+
+/** @typedef {{ model: string, variant: string, states: number, depth: number, errors: number, ok: boolean }} Result */
+
+/** @returns {Result} */
+function search(file, variant) {
+  const folder = mkdtempSync(join(tmpdir(), 'netverdict-model-'));
+  const execute = (program, args) => execFileSync(program, args, { cwd: folder, encoding: 'utf8' });
+  try {
+    const define = variant === '' ? [] : [`-D${variant}`];
+    execute('spin', [...define, '-a', join(MODELS, file)]);
+    execute('gcc', ['-O2', '-w', '-DSAFETY', '-DCOLLAPSE', '-o', 'pan', 'pan.c']);
+    const output = execute('./pan', [`-m${MOST_STEPS}`]);
+    const number = (pattern) => Number(pattern.exec(output)?.[1] ?? NaN);
+    const errors = number(/errors: (\d+)/);
+    const isWhole = !output.includes('max search depth too small');
+    return {
+      model: file,
+      variant,
+      states: number(/(\d+) states, stored/),
+      depth: number(/depth reached (\d+)/),
+      errors,
+      ok: isWhole && (variant === '' ? errors === 0 : errors > 0),
+    };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function variantsOf(file) {
+  const [comment] = readFileSync(join(MODELS, file), 'utf8').split('*/');
+  return [...comment.matchAll(/\b([A-Z][A-Z_]+) breaks it/g)].map(([, name]) => name);
+}
+
+const files = readdirSync(MODELS).filter((name) => name.endsWith('.pml'));
+const results = files.flatMap((file) =>
+  ['', ...variantsOf(file)].map((each) => search(file, each)),
+);
+const table = new Table({ head: ['model', 'broken by', 'states', 'depth', 'errors', ''] });
+for (const { model, variant, states, depth, errors, ok } of results) {
+  table.push([model, variant, states, depth, errors, ok ? 'as expected' : 'WRONG']);
+}
+console.log(table.toString());
+const wrong = results.filter(({ ok }) => !ok).length;
+console.log(`${results.length - wrong} passed, ${wrong} failed, 0 skipped`);
+process.exitCode = wrong === 0 ? 0 : 1;
