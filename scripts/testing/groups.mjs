@@ -144,7 +144,7 @@ export const groups = {
     run: () =>
       checks(
         () => runScript('typedoc/bin/typedoc', []),
-        () => run(process.execPath, ['scripts/check_behaviour.mjs']),
+        () => run(process.execPath, ['scripts/check_named_tests.mjs']),
       ),
   },
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
