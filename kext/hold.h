@@ -11,7 +11,11 @@
 // resolved, so HoldResolveAll can wait for them. Reauthorization is only requested here; whoever resolves calls
 // HoldFinish once at the end, which carries it out.
 //
-// Locks: FailedLock, a leaf, around the list operations only. test/models/hold.pml is a model of all this.
+// test/models/hold.pml is a model of all this. In its states a HELD is `nothing` until the insert, `cached` in the
+// packet cache, `taken` by the one who got it out of there, `failed` in the list Failed, and `resolved` when its
+// operation is completed and its packets are injected or freed. Only who has it `taken` may resolve it.
+//
+// Locks: FailedLock, a leaf, around the list operations only.
 
 #pragma once
 

@@ -11,6 +11,9 @@
 //
 // Locks: the queue's lock is a leaf under the cancel spin lock's rules; no IRP is completed, no memory is allocated or
 // given back, and no line is logged with it held.
+//
+// test/models/io_queue.pml is a model of all this. Its states `detached`, `attached` and `shutting_down` are those of
+// IO_QUEUE_STATE; `delivering`, `copying`, `orphans` and `generation` are the members of IO_QUEUE with those names.
 
 #pragma once
 

@@ -13,6 +13,7 @@
 #include "ndis/net_buffer_objects.h"
 #include "nt/bugcheck.h"
 #include "nt/fault_injection.h"
+#include "nt/freed_pattern.h"
 #include "nt/pool_tags.h"
 #include "nt/sanitizer.h"
 
@@ -22,7 +23,6 @@ namespace sim::ndis
 namespace
 {
 
-constexpr unsigned char kFreedByte = 0xDD;
 constexpr uint32_t kStackTag = 'kStN';
 constexpr size_t kDataAlignment = 16;
 constexpr size_t kRestingLists = 256; // verifier: freed lists that are kept
@@ -310,8 +310,8 @@ class NetBuffersState
     {
         std::lock_guard<std::mutex> lock(mutex_);
 
-        std::memset(static_cast<void *>(static_cast<NET_BUFFER_LIST *>(list)), kFreedByte, sizeof(NET_BUFFER_LIST));
-        std::memset(static_cast<void *>(static_cast<NET_BUFFER *>(&list->first)), kFreedByte, sizeof(NET_BUFFER));
+        nt::FillFreed(static_cast<NET_BUFFER_LIST *>(list), sizeof(NET_BUFFER_LIST));
+        nt::FillFreed(static_cast<NET_BUFFER *>(&list->first), sizeof(NET_BUFFER));
         nt::ForbidAccess(static_cast<NET_BUFFER_LIST *>(list), sizeof(NET_BUFFER_LIST));
         nt::ForbidAccess(static_cast<NET_BUFFER *>(&list->first), sizeof(NET_BUFFER));
         resting_.push_back(list);
@@ -335,9 +335,7 @@ class NetBuffersState
 
     static void RequireFreedPattern(const void *address, size_t bytes, const NetBufferListObject *list)
     {
-        const unsigned char *first = static_cast<const unsigned char *>(address);
-
-        if (*first != kFreedByte || std::memcmp(first, first + 1, bytes - 1) != 0)
+        if (!nt::IsFreedPattern(address, bytes))
         {
             Bugcheck("NET_BUFFER_USE_AFTER_FREE", "net buffer list %p was written after it was freed",
                      static_cast<const void *>(list));

@@ -5,6 +5,8 @@
 #include <unwind.h>
 #endif
 
+#include "nt/thread_state.h"
+
 #include <cstdio>
 #include <cstring>
 
@@ -27,6 +29,8 @@ struct Walk
     void **frames;
     size_t count;
     size_t skip;
+    size_t most;
+    uintptr_t end; // of the stack as far as it is wanted
 };
 
 _Unwind_Reason_Code VisitFrame(_Unwind_Context *context, void *argument)
@@ -38,13 +42,19 @@ _Unwind_Reason_Code VisitFrame(_Unwind_Context *context, void *argument)
     {
         return _URC_END_OF_STACK;
     }
+    // Where this frame's part of the stack begins, the frame that it called ends.
+    if (_Unwind_GetCFA(context) > walk.end)
+    {
+        walk.count -= walk.count == 0 ? 0 : 1;
+        return _URC_END_OF_STACK;
+    }
     if (walk.skip != 0)
     {
         walk.skip--;
         return _URC_NO_REASON;
     }
     walk.frames[walk.count++] = address;
-    return walk.count == CallStack::kMaximumFrames ? _URC_END_OF_STACK : _URC_NO_REASON;
+    return walk.count == walk.most ? _URC_END_OF_STACK : _URC_NO_REASON;
 }
 
 std::string Format(const char *name, size_t offset)
@@ -61,12 +71,25 @@ std::string Format(const char *name, size_t offset)
 
 __attribute__((noinline)) CallStack CallStack::Capture(size_t skip)
 {
+    return CaptureUpTo(nullptr, skip + 1, kFrames);
+}
+
+__attribute__((noinline)) CallStack CallStack::CaptureInDriver(size_t skip)
+{
+    return CaptureUpTo(thread_state.driver_caller, skip + 1, kFramesInDriver);
+}
+
+__attribute__((noinline)) CallStack CallStack::CaptureUpTo(const void *end, size_t skip, size_t frames)
+{
     CallStack stack;
 
 #if defined(_WIN32)
-    stack.count_ = RtlCaptureStackBackTrace(skip + 1, kMaximumFrames, stack.frames_.data(), nullptr);
+    static_cast<void>(end); // it cannot be seen there where a frame lies
+    stack.count_ = RtlCaptureStackBackTrace(static_cast<unsigned long>(skip + 1), static_cast<unsigned long>(frames),
+                                            stack.frames_.data(), nullptr);
 #else
-    Walk walk{stack.frames_.data(), 0, skip + 1};
+    Walk walk{stack.frames_.data(), 0, skip + 1, frames,
+              end == nullptr ? UINTPTR_MAX : reinterpret_cast<uintptr_t>(end)};
 
     _Unwind_Backtrace(VisitFrame, &walk);
     stack.count_ = walk.count;
@@ -76,11 +99,12 @@ __attribute__((noinline)) CallStack CallStack::Capture(size_t skip)
 
 uint64_t CallStack::Hash() const
 {
+    const uintptr_t base = reinterpret_cast<uintptr_t>(&CallStack::Capture); // loaded anywhere
     uint64_t hash = 0xCBF29CE484222325;
 
     for (size_t i = 0; i < count_; i++)
     {
-        hash = (hash ^ reinterpret_cast<uintptr_t>(frames_[i])) * 0x100000001B3;
+        hash = (hash ^ (reinterpret_cast<uintptr_t>(frames_[i]) - base)) * 0x100000001B3;
         hash ^= hash >> 29;
     }
     return hash;

@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "nt/bugcheck.h"
+#include "nt/fault_injection.h"
 #include "nt/io_state.h"
 #include "nt/irql.h"
 #include "nt/pool.h"
@@ -166,16 +167,6 @@ using namespace sim::nt;
 namespace
 {
 
-IoState &CurrentIo()
-{
-    return Machine::Current().io().state();
-}
-
-} // namespace
-
-namespace
-{
-
 WCHAR system_all[] = L"D:P(A;;GA;;;SY)";
 WCHAR system_and_administrators_all[] = L"D:P(A;;GA;;;SY)(A;;GA;;;BA)";
 
@@ -189,8 +180,13 @@ extern "C" NTSTATUS IoCreateDevice(PDRIVER_OBJECT DriverObject, ULONG DeviceExte
                                    PDEVICE_OBJECT *DeviceObject)
 {
     RequireIrqlAtMost(APC_LEVEL, "IoCreateDevice");
-    return CurrentIo().CreateDevice(static_cast<Driver *>(DriverObject), DeviceExtensionSize, ToString(DeviceName),
-                                    DeviceType, DeviceCharacteristics, Exclusive != FALSE, {}, DeviceObject);
+    if (Machine::Current().faults().ShouldFail())
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    return IoState::Current().CreateDevice(static_cast<Driver *>(DriverObject), DeviceExtensionSize,
+                                           ToString(DeviceName), DeviceType, DeviceCharacteristics, Exclusive != FALSE,
+                                           {}, DeviceObject);
 }
 
 extern "C" NTSTATUS IoCreateDeviceSecure(PDRIVER_OBJECT DriverObject, ULONG DeviceExtensionSize,
@@ -199,25 +195,33 @@ extern "C" NTSTATUS IoCreateDeviceSecure(PDRIVER_OBJECT DriverObject, ULONG Devi
                                          PCUNICODE_STRING DefaultSDDLString, const GUID *, PDEVICE_OBJECT *DeviceObject)
 {
     RequireIrql(PASSIVE_LEVEL, "IoCreateDeviceSecure");
-    return CurrentIo().CreateDevice(static_cast<Driver *>(DriverObject), DeviceExtensionSize, ToString(DeviceName),
-                                    DeviceType, DeviceCharacteristics, Exclusive != FALSE, ToString(DefaultSDDLString),
-                                    DeviceObject);
+    if (Machine::Current().faults().ShouldFail())
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    return IoState::Current().CreateDevice(static_cast<Driver *>(DriverObject), DeviceExtensionSize,
+                                           ToString(DeviceName), DeviceType, DeviceCharacteristics, Exclusive != FALSE,
+                                           ToString(DefaultSDDLString), DeviceObject);
 }
 
 extern "C" VOID IoDeleteDevice(PDEVICE_OBJECT DeviceObject)
 {
     RequireIrqlAtMost(APC_LEVEL, "IoDeleteDevice");
-    CurrentIo().DeleteDevice(static_cast<Device *>(DeviceObject));
+    IoState::Current().DeleteDevice(static_cast<Device *>(DeviceObject));
 }
 
 extern "C" NTSTATUS IoCreateSymbolicLink(PUNICODE_STRING SymbolicLinkName, PUNICODE_STRING DeviceName)
 {
     RequireIrql(PASSIVE_LEVEL, "IoCreateSymbolicLink");
-    return CurrentIo().CreateLink(ToString(SymbolicLinkName), ToString(DeviceName));
+    if (Machine::Current().faults().ShouldFail())
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    return IoState::Current().CreateLink(ToString(SymbolicLinkName), ToString(DeviceName));
 }
 
 extern "C" NTSTATUS IoDeleteSymbolicLink(PUNICODE_STRING SymbolicLinkName)
 {
     RequireIrql(PASSIVE_LEVEL, "IoDeleteSymbolicLink");
-    return CurrentIo().DeleteLink(ToString(SymbolicLinkName));
+    return IoState::Current().DeleteLink(ToString(SymbolicLinkName));
 }

@@ -407,35 +407,25 @@ bool IoState::CancelOne(File *file, Request *request)
 using namespace sim;
 using namespace sim::nt;
 
-namespace
-{
-
-IoState &CurrentIo()
-{
-    return Machine::Current().io().state();
-}
-
-} // namespace
-
 extern "C" VOID IoCompleteRequest(PIRP Irp, CCHAR)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "IoCompleteRequest");
     RequireNoLocksHeld("IoCompleteRequest");
-    CurrentIo().Complete(static_cast<Request *>(Irp));
+    IoState::Current().Complete(static_cast<Request *>(Irp));
 }
 
 extern "C" BOOLEAN IoCancelIrp(PIRP Irp)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "IoCancelIrp");
-    return CurrentIo().Cancel(static_cast<Request *>(Irp));
+    return IoState::Current().Cancel(static_cast<Request *>(Irp));
 }
 
 extern "C" VOID IoAcquireCancelSpinLock(PKIRQL Irql)
 {
-    *Irql = KeAcquireSpinLockRaiseToDpc(CurrentIo().cancel_lock());
+    *Irql = KeAcquireSpinLockRaiseToDpc(IoState::Current().cancel_lock());
 }
 
 extern "C" VOID IoReleaseCancelSpinLock(KIRQL Irql)
 {
-    KeReleaseSpinLock(CurrentIo().cancel_lock(), Irql);
+    KeReleaseSpinLock(IoState::Current().cancel_lock(), Irql);
 }

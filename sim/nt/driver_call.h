@@ -1,26 +1,55 @@
-// A call into the driver: it must come back at the IRQL and with the spin locks that it was entered with.
+// A call into the driver: it must come back at the IRQL and with the spin locks that it was entered with, and must not
+// go deep into the stack. What lies above it on the stack is the driver's (CallStack::CaptureInDriver).
 #pragma once
 
+#include <cstddef>
+
+#include "sanitizer.h"
 #include "thread_state.h"
 
 namespace sim::nt
 {
 
+// Of the 24 KiB that a thread has on Windows, those that called the driver have used most. The frames of the
+// sanitizers, and of code that is not optimized, are larger than the driver's on Windows.
+#if defined(__OPTIMIZE__) && !defined(SIM_ADDRESS_SANITIZER) && !defined(__SANITIZE_THREAD__)
+constexpr ptrdiff_t kMostStackOfDriver = 4 * 1024;
+#else
+constexpr ptrdiff_t kMostStackOfDriver = 64 * 1024;
+#endif
+
+[[noreturn]] void BugcheckStackTooDeep(const char *function, ptrdiff_t bytes);
 [[noreturn]] void BugcheckCallChangedIrql(const char *routine, KIRQL before);
 [[noreturn]] void BugcheckCallKeptLocks(const char *routine, unsigned before);
+
+// For kernel functions that drivers call wherever they are.
+inline void RequireStack(const char *function)
+{
+    const char *caller = static_cast<const char *>(thread_state.driver_caller);
+    const char *here = static_cast<const char *>(__builtin_frame_address(0));
+
+    if (caller != nullptr && caller - here > kMostStackOfDriver)
+    {
+        BugcheckStackTooDeep(function, caller - here);
+    }
+}
 
 // Stands around the call, in a block of its own. `routine`: what is called, as in "DriverUnload"; it must outlive the
 // call.
 class DriverCall
 {
   public:
-    explicit DriverCall(const char *routine)
-        : routine_(routine), locks_held_(thread_state.locks_held), irql_(thread_state.irql)
+    // Inlined, so that the frame is its caller's.
+    __attribute__((always_inline)) explicit DriverCall(const char *routine)
+        : routine_(routine), caller_(thread_state.driver_caller), locks_held_(thread_state.locks_held),
+          irql_(thread_state.irql)
     {
+        thread_state.driver_caller = __builtin_frame_address(0);
     }
 
     ~DriverCall()
     {
+        thread_state.driver_caller = caller_;
         if (thread_state.locks_held != locks_held_)
         {
             BugcheckCallKeptLocks(routine_, locks_held_);
@@ -36,6 +65,7 @@ class DriverCall
 
   private:
     const char *routine_;
+    const void *caller_;
     uint16_t locks_held_;
     KIRQL irql_;
 };

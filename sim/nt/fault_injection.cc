@@ -1,9 +1,28 @@
 #include "nt/fault_injection.h"
 
-#include "nt/call_stack.h"
+#include "nt/thread_state.h"
 
 namespace sim::nt
 {
+namespace
+{
+
+// Any other call is the stack's or the test's own.
+bool IsDrivers()
+{
+    return thread_state.driver_caller != nullptr;
+}
+
+// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+uint64_t Mix(uint64_t number)
+{
+    number += 0x9e3779b97f4a7c15;
+    number = (number ^ (number >> 30)) * 0xbf58476d1ce4e5b9;
+    number = (number ^ (number >> 27)) * 0x94d049bb133111eb;
+    return number ^ (number >> 31);
+}
+
+} // namespace
 
 void FaultInjection::FailNth(uint64_t n)
 {
@@ -15,22 +34,19 @@ void FaultInjection::FailAll()
     Arm(Mode::kAll, 0);
 }
 
-void FaultInjection::FailEachCallStackOnce()
+void FaultInjection::FailOneIn(uint32_t n)
 {
-    Arm(Mode::kEachCallStackOnce, 0);
+    Arm(Mode::kOneIn, n);
 }
 
 void FaultInjection::Stop()
 {
-    mode_.store(Mode::kOff, std::memory_order_relaxed);
+    mode_.store(plan_ == nullptr ? Mode::kOff : Mode::kPlan, std::memory_order_relaxed);
 }
 
 void FaultInjection::Arm(Mode mode, uint64_t n)
 {
-    std::lock_guard<std::mutex> lock(mutex_);
-
-    seen_call_stacks_.clear();
-    nth_.store(n, std::memory_order_relaxed);
+    n_.store(n, std::memory_order_relaxed);
     calls_.store(0, std::memory_order_relaxed);
     failures_.store(0, std::memory_order_relaxed);
     mode_.store(mode, std::memory_order_relaxed);
@@ -46,25 +62,20 @@ bool FaultInjection::Decide()
     case Mode::kOff:
         break;
     case Mode::kNth:
-        fails = call == nth_.load(std::memory_order_relaxed);
+        fails = call == n_.load(std::memory_order_relaxed);
         break;
     case Mode::kAll:
         fails = true;
         break;
-    case Mode::kEachCallStackOnce:
-        fails = IsNewCallStack();
+    case Mode::kOneIn:
+        fails = IsDrivers() && Mix(call) % n_.load(std::memory_order_relaxed) == 0;
+        break;
+    case Mode::kPlan:
+        fails = IsDrivers() && plan_->Fails(CallStack::CaptureInDriver(2));
         break;
     }
     failures_.fetch_add(fails ? 1 : 0, std::memory_order_relaxed);
     return fails;
-}
-
-bool FaultInjection::IsNewCallStack()
-{
-    uint64_t hash = CallStack::Capture(2).Hash();
-    std::lock_guard<std::mutex> lock(mutex_);
-
-    return seen_call_stacks_.insert(hash).second;
 }
 
 } // namespace sim::nt

@@ -6,24 +6,40 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
-#include <unordered_set>
+
+#include "nt/call_stack.h"
 
 namespace sim::nt
 {
 
+// What decides where no test has a wish of its own: of all machines that are made while it is set.
+class FaultPlan
+{
+  public:
+    virtual ~FaultPlan() = default;
+
+    // Called by any thread, at any IRQL, with the stack of each call of the driver's that may fail: whether it does.
+    virtual bool Fails(const CallStack &stack) = 0;
+};
+
 class FaultInjection
 {
   public:
+    FaultInjection() { Stop(); }
+
+    // For the time before the first machine is made.
+    static void SetPlan(FaultPlan *plan) { plan_ = plan; }
+
     // The call number `n` from now on fails, counting from 0, and no other.
     void FailNth(uint64_t n);
 
     // Every call fails.
     void FailAll();
 
-    // Every call fails the first time that it is made from one place (call stack), and succeeds from then on.
-    void FailEachCallStackOnce();
+    // Of the driver's own calls about one in `n` fails, from 1: which ones is settled by their number alone.
+    void FailOneIn(uint32_t n);
 
+    // Back to the plan, or to none.
     void Stop();
 
     // Since the last of the calls above.
@@ -39,19 +55,18 @@ class FaultInjection
         kOff,
         kNth,
         kAll,
-        kEachCallStackOnce
+        kOneIn,
+        kPlan
     };
 
     void Arm(Mode mode, uint64_t n);
     bool Decide();
-    bool IsNewCallStack();
 
+    static inline FaultPlan *plan_ = nullptr;
     std::atomic<Mode> mode_{Mode::kOff};
-    std::atomic<uint64_t> nth_{0};
+    std::atomic<uint64_t> n_{0};
     std::atomic<uint64_t> calls_{0};
     std::atomic<uint64_t> failures_{0};
-    std::mutex mutex_;
-    std::unordered_set<uint64_t> seen_call_stacks_; // under mutex_
 };
 
 } // namespace sim::nt

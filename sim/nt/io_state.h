@@ -26,6 +26,9 @@ class IoState
     IoState(const IoState &) = delete;
     IoState &operator=(const IoState &) = delete;
 
+    // Of the machine that this thread is on.
+    static IoState &Current();
+
     // Drivers (driver.cc).
     NTSTATUS LoadDriver(PDRIVER_INITIALIZE entry, const std::u16string &service_name, PDRIVER_OBJECT *driver);
     NTSTATUS UnloadDriver(Driver *driver);

@@ -56,6 +56,12 @@ void BugcheckIrqlLoweredUp(KIRQL irql)
     Bugcheck("IRQL_LOWERED_UP", "KeLowerIrql to %s was called at %s", IrqlName(irql), IrqlName(thread_state.irql));
 }
 
+void BugcheckStackTooDeep(const char *function, ptrdiff_t bytes)
+{
+    Bugcheck("STACK_TOO_DEEP", "%s was called with %td bytes of stack in use; the driver's share is %td", function,
+             bytes, kMostStackOfDriver);
+}
+
 void BugcheckCallChangedIrql(const char *routine, KIRQL before)
 {
     Bugcheck("IRQL_CHANGED_BY_CALL", "%s was entered at %s and returned at %s", routine, IrqlName(before),

@@ -67,11 +67,12 @@ extern "C" VOID IoFreeMdl(PMDL Mdl)
 
 extern "C" VOID IoBuildPartialMdl(PMDL SourceMdl, PMDL TargetMdl, PVOID VirtualAddress, ULONG Length)
 {
+    RequireIrqlAtMost(DISPATCH_LEVEL, "IoBuildPartialMdl");
+
     PCHAR source = static_cast<PCHAR>(MmGetMdlVirtualAddress(SourceMdl));
     PCHAR start = static_cast<PCHAR>(VirtualAddress);
     SIZE_T offset = static_cast<SIZE_T>(start - source);
 
-    RequireIrqlAtMost(DISPATCH_LEVEL, "IoBuildPartialMdl");
     if (start < source || offset > SourceMdl->ByteCount || Length > SourceMdl->ByteCount - offset)
     {
         Bugcheck("MDL_PARTIAL_OUTSIDE", "IoBuildPartialMdl was called for bytes outside of MDL %p",

@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "nt/bugcheck.h"
+#include "nt/driver_call.h"
 #include "nt/fault_injection.h"
 #include "nt/irql.h"
 #include "nt/pool_memory.h"
@@ -100,6 +101,14 @@ class PoolState
         else if (!IsPageAligned(address) || !FreeLarge(address, tag))
         {
             FreeSmall(address, tag);
+        }
+    }
+
+    void SetFreshByte(uint8_t byte)
+    {
+        if (verifier_)
+        {
+            verifier_->SetFreshByte(byte);
         }
     }
 
@@ -221,6 +230,11 @@ void *Pool::Allocate(size_t bytes, uint32_t tag, bool zeroed)
     return state_->Allocate(bytes, tag, zeroed);
 }
 
+void Pool::SetFreshByte(uint8_t byte)
+{
+    state_->SetFreshByte(byte);
+}
+
 void Pool::Free(void *address, uint32_t tag)
 {
     state_->Free(address, tag);
@@ -270,6 +284,7 @@ namespace
 void *AllocateFor(const char *function, bool paged, size_t bytes, uint32_t tag, bool zeroed)
 {
     RequireIrqlAtMost(paged ? APC_LEVEL : DISPATCH_LEVEL, function);
+    RequireStack(function);
     if (bytes == 0)
     {
         Bugcheck("POOL_ZERO_BYTES", "%s was called for 0 bytes", function);

@@ -37,6 +37,9 @@ class Pool
     // in huge pages.
     void *Allocate(size_t bytes, uint32_t tag, bool zeroed = false);
 
+    // Verifier: what memory that is not zeroed is filled with from now on.
+    void SetFreshByte(uint8_t byte);
+
     // tag 0: any.
     void Free(void *address, uint32_t tag);
 

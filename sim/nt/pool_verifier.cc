@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "nt/bugcheck.h"
+#include "nt/freed_pattern.h"
 #include "nt/pool_tags.h"
 #include "nt/sanitizer.h"
 
@@ -12,18 +13,9 @@ namespace sim::nt
 namespace
 {
 
-constexpr unsigned char kNewByte = 0xCB;
 constexpr unsigned char kGuardByte = 0xFD;
-constexpr unsigned char kFreedByte = 0xDD;
 
 constexpr size_t kStackFramesOfPool = 3;
-
-bool IsFilledWith(const void *address, size_t bytes, unsigned char value)
-{
-    const unsigned char *first = static_cast<const unsigned char *>(address);
-
-    return bytes == 0 || (*first == value && std::memcmp(first, first + 1, bytes - 1) == 0);
-}
 
 char *After(const void *address, size_t bytes)
 {
@@ -71,7 +63,7 @@ void *PoolVerifier::Allocate(size_t bytes, uint32_t tag, bool zeroed)
     std::memset(address + bytes, kGuardByte, kGuardBytes);
     if (!zeroed)
     {
-        std::memset(address, kNewByte, bytes);
+        std::memset(address, fresh_byte_, bytes);
     }
     ForbidAccess(block.base, front);
     ForbidAccess(address + bytes, kGuardBytes);
@@ -203,7 +195,7 @@ void PoolVerifier::CheckGuardsLocked(const void *address, const Block &block)
 void PoolVerifier::CheckFreedLocked(const void *address, const Block &block)
 {
     AllowAccess(address, block.size);
-    if (!IsFilledWith(address, block.size, kFreedByte))
+    if (!IsFreedPattern(address, block.size))
     {
         BugcheckBlock("POOL_USE_AFTER_FREE", "was written after it was freed", address, block);
     }
@@ -212,7 +204,7 @@ void PoolVerifier::CheckFreedLocked(const void *address, const Block &block)
 
 void PoolVerifier::KeepLocked(void *address, const Block &block)
 {
-    std::memset(address, kFreedByte, block.size);
+    FillFreed(address, block.size);
     ForbidAccess(address, block.size);
     freed_.emplace(address, block);
     freed_order_.push_back(address);

@@ -27,6 +27,7 @@ class PoolVerifier
     PoolVerifier &operator=(const PoolVerifier &) = delete;
 
     void *Allocate(size_t bytes, uint32_t tag, bool zeroed);
+    void SetFreshByte(uint8_t byte) { fresh_byte_ = byte; }
 
     // The size of what is at `address`; bugchecks when it cannot be freed with this tag (0: any).
     size_t SizeForFree(const void *address, uint32_t tag);
@@ -70,6 +71,7 @@ class PoolVerifier
     [[noreturn]] void BugcheckBlock(const char *rule, const char *what, const void *address, const Block &block) const;
     std::string DescribeStack(uint64_t hash) const;
 
+    unsigned char fresh_byte_ = 0xCB;
     mutable std::mutex mutex_; // of everything below
     Blocks live_;
     Blocks freed_;

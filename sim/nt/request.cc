@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "nt/bugcheck.h"
+#include "nt/freed_pattern.h"
 #include "nt/sanitizer.h"
 
 namespace sim::nt
@@ -11,8 +12,6 @@ namespace sim::nt
 namespace
 {
 
-constexpr unsigned char kFreedByte = 0xDD;
-
 // What a driver may touch of a request that it has.
 template <typename Function> void ForEachDriverPart(Request *request, Function function)
 {
@@ -20,19 +19,12 @@ template <typename Function> void ForEachDriverPart(Request *request, Function f
     function(static_cast<void *>(&request->stack), sizeof(request->stack));
 }
 
-bool IsFreedPattern(const void *part, size_t bytes)
-{
-    const unsigned char *first = static_cast<const unsigned char *>(part);
-
-    return *first == kFreedByte && std::memcmp(first, first + 1, bytes - 1) == 0;
-}
-
 void PutToRest(Request *request)
 {
     ForEachDriverPart(request,
                       [](void *part, size_t bytes)
                       {
-                          std::memset(part, kFreedByte, bytes);
+                          FillFreed(part, bytes);
                           ForbidAccess(part, bytes);
                       });
 }

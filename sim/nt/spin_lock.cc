@@ -11,8 +11,12 @@
 
 #include <sched.h>
 
+#include <algorithm>
+
 #include "nt/bugcheck.h"
+#include "nt/driver_call.h"
 #include "nt/irql.h"
+#include "nt/lock_order.h"
 
 using namespace sim;
 using namespace sim::nt;
@@ -24,6 +28,9 @@ constexpr ULONG_PTR kQueued = 1;
 constexpr int kIrqlShift = 56;
 constexpr ULONG_PTR kOwnerMask = ((ULONG_PTR{1} << 48) - 1) & ~kQueued;
 constexpr unsigned kSpinsBeforeYield = 64;
+constexpr unsigned kOrderedLocks = 8; // of a thread; those that it takes above are not looked at
+
+SIM_THREAD_LOCAL PKSPIN_LOCK held_locks[kOrderedLocks]; // the first thread_state.locks_held
 
 ULONG_PTR OwnerToken()
 {
@@ -84,13 +91,52 @@ __attribute__((noinline)) void AcquireContended(PKSPIN_LOCK lock, ULONG_PTR word
     } while (!TryAcquire(lock, word));
 }
 
+__attribute__((noinline)) void CheckOrder(PKSPIN_LOCK lock)
+{
+    for (unsigned i = 0; i < thread_state.locks_held && i < kOrderedLocks; i++)
+    {
+        if (held_locks[i] == lock)
+        {
+            BugcheckRecursion(lock);
+        }
+        RememberLockOrder(held_locks[i], lock);
+    }
+}
+
+void RememberHeld(PKSPIN_LOCK lock)
+{
+    if (thread_state.locks_held < kOrderedLocks)
+    {
+        held_locks[thread_state.locks_held] = lock;
+    }
+    thread_state.locks_held++;
+}
+
+// In whatever order they are released.
+void ForgetHeld(PKSPIN_LOCK lock)
+{
+    const unsigned count = std::min<unsigned>(thread_state.locks_held--, kOrderedLocks);
+    PKSPIN_LOCK *const end = held_locks + count;
+    PKSPIN_LOCK *const found = std::find(held_locks, end, lock);
+
+    if (found != end)
+    {
+        std::copy(found + 1, end, found);
+    }
+}
+
 void Acquire(PKSPIN_LOCK lock, ULONG_PTR word)
 {
+    RequireStack("KeAcquireSpinLock");
+    if (thread_state.locks_held != 0)
+    {
+        CheckOrder(lock);
+    }
     if (!TryAcquire(lock, word))
     {
         AcquireContended(lock, word);
     }
-    thread_state.locks_held++;
+    RememberHeld(lock);
 }
 
 // The word that it was held with.
@@ -106,7 +152,7 @@ ULONG_PTR Release(PKSPIN_LOCK lock, ULONG_PTR queued)
     {
         BugcheckMixed(lock);
     }
-    thread_state.locks_held--;
+    ForgetHeld(lock);
     __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
     return word;
 }
@@ -126,6 +172,7 @@ void ReleaseTo(PKSPIN_LOCK lock, ULONG_PTR queued, KIRQL irql)
 
 extern "C" VOID KeInitializeSpinLock(PKSPIN_LOCK SpinLock)
 {
+    ForgetLockOrder(SpinLock);
     __atomic_store_n(SpinLock, 0, __ATOMIC_RELAXED);
 }
 
@@ -163,7 +210,7 @@ extern "C" BOOLEAN KeTryToAcquireSpinLockAtDpcLevel(PKSPIN_LOCK SpinLock)
     {
         return FALSE;
     }
-    thread_state.locks_held++;
+    RememberHeld(SpinLock);
     return TRUE;
 }
 

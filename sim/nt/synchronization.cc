@@ -141,6 +141,7 @@ extern "C" VOID KeInitializeTimer(PKTIMER Timer)
 
 extern "C" VOID KeInitializeTimerEx(PKTIMER Timer, TIMER_TYPE Type)
 {
+    RequireIrqlAtMost(DISPATCH_LEVEL, "KeInitializeTimerEx");
     *Timer = {};
     InitializeHeader(&Timer->Header, static_cast<UCHAR>(kTimerTypeBase + Type), 0);
 }

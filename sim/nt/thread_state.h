@@ -23,8 +23,9 @@ namespace sim::nt
 struct ThreadState
 {
     Machine *machine;
-    uint32_t ordinal; // counts threads from 1; 0: not numbered yet
-    uint32_t spins;   // how often it has waited for another processor
+    const void *driver_caller; // the stack frame that called the driver last; nullptr: it does not run
+    uint32_t ordinal;          // counts threads from 1; 0: not numbered yet
+    uint32_t spins;            // how often it has waited for another processor
     uint16_t locks_held;
     KIRQL irql;
 };

@@ -29,9 +29,10 @@ constexpr ULONG kWorkItemTag = 'tIoW';
 // Marks it queued and holds its device until `call` has run. The item may be freed or queued again inside.
 void QueueItem(PIO_WORKITEM item, Scheduler::Work call)
 {
+    RequireIrqlAtMost(DISPATCH_LEVEL, "IoQueueWorkItem");
+
     PDEVICE_OBJECT device = item->device;
 
-    RequireIrqlAtMost(DISPATCH_LEVEL, "IoQueueWorkItem");
     if (item->queued.exchange(true))
     {
         Bugcheck("WORK_ITEM_QUEUED_TWICE", "work item %p is queued while it is queued", static_cast<void *>(item));
@@ -70,7 +71,7 @@ extern "C" VOID IoFreeWorkItem(PIO_WORKITEM IoWorkItem)
 extern "C" VOID IoQueueWorkItem(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE WorkerRoutine, WORK_QUEUE_TYPE,
                                 PVOID Context)
 {
-    QueueItem(IoWorkItem, [device = IoWorkItem->device, WorkerRoutine, Context] { WorkerRoutine(device, Context); });
+    QueueItem(IoWorkItem, [IoWorkItem, WorkerRoutine, Context] { WorkerRoutine(IoWorkItem->device, Context); });
 }
 
 extern "C" VOID IoQueueWorkItemEx(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE_EX WorkerRoutine, WORK_QUEUE_TYPE,

@@ -3,6 +3,7 @@
 #include "engine_state.h"
 #include "machine.h"
 #include "nt/bugcheck.h"
+#include "nt/fault_injection.h"
 #include "nt/irql.h"
 #include "nt/scheduler.h"
 
@@ -19,6 +20,11 @@ EngineState::EngineState(Machine &machine_of_engine)
 EngineState &EngineState::Current()
 {
     return Machine::Current().wfp().state();
+}
+
+bool EngineState::FaultInjected()
+{
+    return machine.faults().ShouldFail();
 }
 
 void EngineState::FiltersChanged(const LayerSet &layers)

@@ -24,6 +24,9 @@ class EngineState
 
     ClassifyResult Classify(const ClassifyInput &input);
 
+    // Whether the function that asks is to fail.
+    bool FaultInjected();
+
     NTSTATUS Pend(HANDLE completion_handle, HANDLE *context);
 
     // For calls that may call out of the driver, or back into it: no lock may be held, and inside a classify the IRQL

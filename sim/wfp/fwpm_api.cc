@@ -2,7 +2,6 @@
 
 #include "engine_state.h"
 #include "machine.h"
-#include "nt/fault_injection.h"
 #include "nt/irql.h"
 
 namespace
@@ -20,11 +19,6 @@ EngineState &EnterManagement(const char *function)
     return engine;
 }
 
-bool FaultInjected(EngineState &engine)
-{
-    return engine.machine.faults().ShouldFail();
-}
-
 } // namespace
 
 NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, SEC_WINNT_AUTH_IDENTITY_W *,
@@ -40,7 +34,8 @@ NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, S
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES : engine.management.OpenSession(session, engineHandle);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.OpenSession(session, engineHandle);
 }
 
 NTSTATUS NTAPI FwpmEngineClose0(HANDLE engineHandle)
@@ -52,14 +47,14 @@ NTSTATUS NTAPI FwpmTransactionBegin0(HANDLE engineHandle, UINT32 flags)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Begin(engineHandle, flags);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Begin(engineHandle, flags);
 }
 
 NTSTATUS NTAPI FwpmTransactionCommit0(HANDLE engineHandle)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    if (FaultInjected(engine))
+    if (engine.FaultInjected())
     {
         const NTSTATUS status = engine.management.Abort(engineHandle);
         return NT_SUCCESS(status) ? STATUS_INSUFFICIENT_RESOURCES : status;
@@ -80,8 +75,8 @@ NTSTATUS NTAPI FwpmSubLayerAdd0(HANDLE engineHandle, const FWPM_SUBLAYER0 *subLa
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.management.AddSubLayer(engineHandle, subLayer);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.AddSubLayer(engineHandle, subLayer);
 }
 
 NTSTATUS NTAPI FwpmCalloutAdd0(HANDLE engineHandle, const FWPM_CALLOUT0 *callout, PSECURITY_DESCRIPTOR, UINT32 *id)
@@ -92,8 +87,8 @@ NTSTATUS NTAPI FwpmCalloutAdd0(HANDLE engineHandle, const FWPM_CALLOUT0 *callout
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.management.AddCallout(engineHandle, callout, id);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.AddCallout(engineHandle, callout, id);
 }
 
 NTSTATUS NTAPI FwpmFilterAdd0(HANDLE engineHandle, const FWPM_FILTER0 *filter, PSECURITY_DESCRIPTOR, UINT64 *id)
@@ -104,11 +99,13 @@ NTSTATUS NTAPI FwpmFilterAdd0(HANDLE engineHandle, const FWPM_FILTER0 *filter, P
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.management.AddFilter(engineHandle, filter, id);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.AddFilter(engineHandle, filter, id);
 }
 
 NTSTATUS NTAPI FwpmFilterDeleteById0(HANDLE engineHandle, UINT64 id)
 {
-    return EnterManagement(__func__).management.DeleteFilter(engineHandle, id);
+    EngineState &engine = EnterManagement(__func__);
+
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.DeleteFilter(engineHandle, id);
 }

@@ -4,7 +4,7 @@
 #include "ip_header.h"
 #include "machine.h"
 #include "nt/bugcheck.h"
-#include "nt/fault_injection.h"
+#include "nt/driver_call.h"
 #include "nt/irql.h"
 
 #include <algorithm>
@@ -22,6 +22,7 @@ using sim::wfp::LayerKind;
 EngineState &EnterAtDispatch(const char *function)
 {
     sim::nt::RequireIrqlAtMost(DISPATCH_LEVEL, function);
+    sim::nt::RequireStack(function);
     return EngineState::Current();
 }
 
@@ -41,11 +42,6 @@ EngineState &EnterPassive(const char *function)
     sim::nt::RequireIrqlAtMost(PASSIVE_LEVEL, function);
     engine.RequireNothingHeld(function);
     return engine;
-}
-
-bool FaultInjected(EngineState &engine)
-{
-    return engine.machine.faults().ShouldFail();
 }
 
 // The stack holds the connection's lock around these classifies.
@@ -81,8 +77,8 @@ NTSTATUS NTAPI FwpsCalloutRegister1(void *deviceObject, const FWPS_CALLOUT1 *cal
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.management.RegisterCallout(callout, calloutId);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.RegisterCallout(callout, calloutId);
 }
 
 NTSTATUS NTAPI FwpsCalloutUnregisterById0(const UINT32 calloutId)
@@ -104,7 +100,7 @@ NTSTATUS NTAPI FwpsPendOperation0(HANDLE completionHandle, HANDLE *completionCon
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES : engine.Pend(completionHandle, completionContext);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.Pend(completionHandle, completionContext);
 }
 
 void NTAPI FwpsCompleteOperation0(HANDLE completionContext, PNET_BUFFER_LIST netBufferList)
@@ -116,8 +112,8 @@ NTSTATUS NTAPI FwpsInjectionHandleCreate0(ADDRESS_FAMILY addressFamily, UINT32 f
 {
     EngineState &engine = EnterPassive(__func__);
 
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : engine.injections.CreateHandle(addressFamily, flags, injectionHandle);
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.injections.CreateHandle(addressFamily, flags, injectionHandle);
 }
 
 NTSTATUS NTAPI FwpsInjectionHandleDestroy0(HANDLE injectionHandle)
@@ -144,7 +140,7 @@ NTSTATUS NTAPI FwpsInjectNetworkSendAsync0(HANDLE injectionHandle, HANDLE inject
     {
         return STATUS_INVALID_PARAMETER;
     }
-    if (FaultInjected(engine))
+    if (engine.FaultInjected())
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -166,7 +162,7 @@ NTSTATUS NTAPI FwpsInjectNetworkReceiveAsync0(HANDLE injectionHandle, HANDLE inj
     {
         return STATUS_INVALID_PARAMETER;
     }
-    if (FaultInjected(engine))
+    if (engine.FaultInjected())
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -192,7 +188,7 @@ NTSTATUS NTAPI FwpsInjectTransportSendAsync1(HANDLE injectionHandle, HANDLE inje
     {
         return STATUS_INVALID_PARAMETER;
     }
-    if (FaultInjected(engine))
+    if (engine.FaultInjected())
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -230,7 +226,7 @@ NTSTATUS NTAPI FwpsInjectTransportReceiveAsync0(HANDLE injectionHandle, HANDLE i
     {
         return STATUS_INVALID_PARAMETER;
     }
-    if (FaultInjected(engine))
+    if (engine.FaultInjected())
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -301,7 +297,8 @@ NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(NET_BUFFER_LIST *netBuff
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return FaultInjected(engine) ? STATUS_INSUFFICIENT_RESOURCES
-                                 : sim::wfp::PrependIpHeader(*netBufferList->FirstNetBuffer, headerIncludeHeaderLength,
-                                                             addressFamily, sourceAddress, remoteAddress, nextProtocol);
+    return engine.FaultInjected()
+               ? STATUS_INSUFFICIENT_RESOURCES
+               : sim::wfp::PrependIpHeader(*netBufferList->FirstNetBuffer, headerIncludeHeaderLength, addressFamily,
+                                           sourceAddress, remoteAddress, nextProtocol);
 }

@@ -18,6 +18,7 @@ namespace
 using testing::ElementsAre;
 
 constexpr int32_t kCancelled = static_cast<int32_t>(0xC0000120);
+constexpr int32_t kInsufficientResources = static_cast<int32_t>(0xC000009A);
 constexpr int32_t kEndOfFile = static_cast<int32_t>(0xC0000011);
 
 // Reads pend until the test completes them, in any order.
@@ -198,6 +199,31 @@ TEST_F(EventPumpTest, EndsAfterTheBytesBeforeTheFailedRead)
     EXPECT_EQ(pump.end(), std::nullopt);
     EXPECT_THAT(TakeAll(), ElementsAre("last words"));
     EXPECT_EQ(pump.end(), kEndOfFile);
+}
+
+TEST_F(EventPumpTest, AReadThatThereIsNoMemoryForIsIssuedAgain)
+{
+    EventPump &pump = Start(2);
+    device_.AwaitIssued(2);
+    device_.Complete(0, kInsufficientResources, "");
+    device_.Complete(0, 0, "a");
+    EXPECT_THAT(TakeAll(), ElementsAre("a"));
+    device_.AwaitIssued(4);
+    device_.Complete(0, 0, "b");
+    EXPECT_THAT(TakeAll(), ElementsAre("b"));
+    EXPECT_EQ(pump.end(), std::nullopt);
+}
+
+TEST_F(EventPumpTest, EndsWhereThereIsNoMemoryForReadsForLong)
+{
+    EventPumpOptions options;
+    options.buffers = 2;
+    options.patience = std::chrono::milliseconds(0);
+    EventPump pump(device_, options, [] {});
+    device_.AwaitIssued(2);
+    device_.Complete(0, kInsufficientResources, "");
+    EXPECT_EQ(pump.Front(), std::nullopt);
+    EXPECT_EQ(pump.end(), kInsufficientResources);
 }
 
 TEST_F(EventPumpTest, IssuesNoReadAfterAFailedOne)

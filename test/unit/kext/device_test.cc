@@ -56,6 +56,7 @@ TEST_F(DeviceTest, ARefusedOpenDoesNotDisturbTheAttachedClient)
 
 TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
 {
+    client_.StopObserving();
     AsyncRead read;
 
     read.Start(machine_, client_);
@@ -69,6 +70,7 @@ TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
 
 TEST_F(DeviceTest, APacketsRecordThatIsLargerThanTheReadersBufferComesInPiecesThatJoinUp)
 {
+    client_.StopObserving();
     const ByteVector packet = MakePacket(UdpV4(), false, Payload(1500 - 28));
 
     ASSERT_EQ(packet.size(), 1500u);

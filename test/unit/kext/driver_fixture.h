@@ -12,12 +12,14 @@
 #include "nt/io_manager.h"
 #include "nt/pool.h"
 #include "nt/scheduler.h"
+#include "support/observer.h"
 #include "wfp/engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -25,6 +27,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -148,17 +151,42 @@ class Client
     Client(const Client &) = delete;
     Client &operator=(const Client &) = delete;
 
-    NTSTATUS Open(const std::u16string &name = u"\\\\.\\NetVerdict") { return io_.Open(name, &file_); }
+    NTSTATUS Open(const std::u16string &name = u"\\\\.\\NetVerdict")
+    {
+        const NTSTATUS status = io_.Open(name, &file_);
+
+        if (NT_SUCCESS(status))
+        {
+            observed_ = true;
+            observer_.Opened(Observed(GetStatistics()));
+        }
+        return status;
+    }
 
     void Close()
     {
         if (file_ != nullptr)
         {
+            observer_.OthersMayDecide();
             io_.Close(std::exchange(file_, nullptr));
         }
     }
 
     sim::nt::File *file() { return file_; }
+    netverdict_test::Observer &observer() { return observer_; }
+
+    // The test reads or writes past this client.
+    void StopObserving() { observed_ = false; }
+
+    // Whether the driver kept its invariants. Reads what is left.
+    void CheckInvariants()
+    {
+        if (file_ != nullptr && observed_)
+        {
+            ReadBytes();
+            EXPECT_THAT(observer_.Problems(Observed(GetStatistics())), testing::IsEmpty());
+        }
+    }
 
     // Everything that can be read now. `status` gets the last read's, if it completed by itself.
     ByteVector ReadBytes(NTSTATUS *status = nullptr)
@@ -167,7 +195,7 @@ class Client
 
         for (;;)
         {
-            ByteVector buffer(1 << 20);
+            ByteVector buffer(1 << 16);
             Pending read;
             sim::nt::Request *request =
                 io_.Read(file_, buffer.data(), static_cast<uint32_t>(buffer.size()), &Pending::Complete, &read);
@@ -175,7 +203,14 @@ class Client
             if (!read.done)
             {
                 io_.Cancel(file_, request);
-                EXPECT_TRUE(read.done);
+                // Another thread may be filling it at this moment.
+                while (!read.done)
+                {
+                    std::this_thread::yield();
+                }
+            }
+            if (read.status == STATUS_CANCELLED)
+            {
                 return stream;
             }
             if (!NT_SUCCESS(read.status))
@@ -186,6 +221,7 @@ class Client
                 }
                 return stream;
             }
+            observer_.Read(buffer.data(), read.information);
             stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(read.information));
         }
     }
@@ -247,6 +283,7 @@ class Client
 
     sim::nt::IoResult Write(const ByteVector &bytes)
     {
+        observer_.Writes(bytes.data(), bytes.size());
         return io_.WriteAndWait(file_, bytes.data(), static_cast<uint32_t>(bytes.size()));
     }
 
@@ -264,6 +301,10 @@ class Client
 
     sim::nt::IoResult Control(uint32_t code, const ByteVector &in, ByteVector *out)
     {
+        if (code == IOCTL_NETVERDICT_SHUTDOWN_REQUEST)
+        {
+            observer_.OthersMayDecide();
+        }
         const sim::nt::IoResult result = io_.DeviceControlAndWait(
             file_, code, in.data(), static_cast<uint32_t>(in.size()), out->data(), static_cast<uint32_t>(out->size()));
 
@@ -298,6 +339,10 @@ class Client
         const auto *bytes = reinterpret_cast<const uint8_t *>(&options);
         ByteVector out;
 
+        if (options.PendingTimeoutMs != 0)
+        {
+            observer_.OthersMayDecide();
+        }
         return Control(IOCTL_NETVERDICT_SET_OPTIONS, ByteVector(bytes, bytes + sizeof(options)), &out).status;
     }
 
@@ -313,9 +358,15 @@ class Client
     }
 
   private:
+    static netverdict_test::Observer::Counters Observed(const Statistics &statistics)
+    {
+        return {statistics.EventsQueued,    statistics.EventsDelivered,   statistics.EventsLost,
+                statistics.VerdictsApplied, statistics.VerdictsUnknownId, statistics.PacketsHeld};
+    }
+
     struct Pending
     {
-        bool done = false;
+        std::atomic<bool> done{false};
         NTSTATUS status = STATUS_PENDING;
         uint64_t information = 0;
 
@@ -331,6 +382,8 @@ class Client
 
     sim::nt::IoManager &io_;
     sim::nt::File *file_ = nullptr;
+    netverdict_test::Observer observer_;
+    bool observed_ = false;
 };
 
 // ---- Packets
@@ -617,6 +670,9 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         machine_.wfp().SetReauthorizer(nullptr);
     }
 
+    // Who is told of every packet that the driver injects at the network layer.
+    void SetObserver(netverdict_test::Observer *observer) { observer_ = observer; }
+
     // One answer of the filter engine, and what became of the operation if it was pended.
     struct Answer
     {
@@ -836,6 +892,11 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
                                            injection.header_include + injection.header_include_length);
         }
         injected.bytes = BytesOf(buffer);
+        if (observer_ != nullptr &&
+            (injection.kind == Injection::kNetworkSend || injection.kind == Injection::kNetworkReceive))
+        {
+            observer_->LetsOut(injected.bytes.data(), injected.bytes.size());
+        }
         injected.decided_permit = ClassifyInjected(injection);
 
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -1091,6 +1152,7 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     bool fail_all_ = false;
     uint64_t fail_nth_ = 0;
     uint64_t failures_ = 0;
+    netverdict_test::Observer *observer_ = nullptr;
     std::mutex mutex_;
     std::vector<Injected> injected_;     // under mutex_
     std::vector<uint16_t> reauthorized_; // under mutex_
@@ -1098,8 +1160,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
 
 // ---- The fixture
 
-// The driver is loaded and a client is attached. At the end the client is detached and the driver unloaded, which
-// checks for everything that is left.
+// The driver is loaded and a client is attached. At the end it must have kept its invariants; the client is detached
+// and the driver unloaded, which checks for everything that is left.
 class DriverTest : public testing::Test
 {
   protected:
@@ -1107,10 +1169,13 @@ class DriverTest : public testing::Test
         : machine_(options), scope_(machine_), network_(machine_), client_(machine_)
     {
         Load();
+        network_.SetObserver(&client_.observer());
         EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
         machine_.Run();
         network_.TakeReauthorized();
     }
+
+    void TearDown() override { client_.CheckInvariants(); }
 
     ~DriverTest() override
     {

@@ -11,7 +11,11 @@ class PowerTest : public DriverTest
 {
   protected:
     void Notify(uintptr_t what, uintptr_t how) { machine_.power_state().Notify(what, how); }
-    void Sleep() { Notify(PO_CB_SYSTEM_STATE_LOCK, 0); }
+    void Sleep()
+    {
+        client_.observer().OthersMayDecide();
+        Notify(PO_CB_SYSTEM_STATE_LOCK, 0);
+    }
     void Wake() { Notify(PO_CB_SYSTEM_STATE_LOCK, 1); }
 
     void FailClosed()

@@ -137,6 +137,9 @@ class QueueDevice
 
     static NTSTATUS NTAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING)
     {
+        // This driver is the test's own: a fault plan is not for it.
+        sim::nt::thread_state.driver_caller = nullptr;
+
         UNICODE_STRING name;
         UNICODE_STRING link;
         PDEVICE_OBJECT device;

@@ -213,14 +213,13 @@ TEST_P(EachRedirectTest, APacketWhoseBytesAreStillReadIsCopied)
     EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
     const uint64_t id = client_.ReadQuestion().id;
     HELD *const held = PacketCacheTake(&context()->Packets, id);
-    INJECT_PACKET *const packet = held->Packet;
+    const std::unique_ptr<INJECT_PACKET, decltype(&InjectDereference)> packet(held->Packet, &InjectDereference);
 
-    InjectReference(packet);
+    InjectReference(packet.get());
     ASSERT_EQ(PacketCacheInsert(&context()->Packets, held), STATUS_SUCCESS);
     client_.Verdict(id, verdict());
     EXPECT_THAT(TakeSent(), ElementsAre(MakePacket(target())));
     EXPECT_EQ(ByteVector(packet->Data, packet->Data + packet->Length), MakePacket(flow()));
-    InjectDereference(packet);
 }
 
 TEST_P(EachRedirectTest, HeadersWithOptionsAreKept)
@@ -335,6 +334,7 @@ TEST_P(EachRedirectTest, NothingIsLetThroughWhicheverAllocationFails)
 
 TEST_P(EachRedirectTest, AVerdictThatFindsNoMemoryDropsThePacket)
 {
+    client_.StopObserving();
     EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
     const uint64_t id = client_.ReadQuestion().id;
     const Statistics before = client_.GetStatistics();

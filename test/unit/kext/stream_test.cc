@@ -29,6 +29,72 @@ class StreamTest : public DriverTest
     }
 };
 
+// What the driver does with a flow from its beginning to its end: the answers to its indications, and all records but
+// those of bandwidth, without their ids.
+std::vector<ByteVector> LifeOf(const Flow &flow, Client &client, Network &network, bool counted)
+{
+    const ByteVector first = MakePacket(flow);
+    std::vector<ByteVector> seen;
+    const auto answer = [&seen](const Network::Answer &given)
+    { seen.push_back({given.permitted(), given.blocked(), given.absorbed(), given.pended()}); };
+    const auto count = [&]
+    {
+        if (counted && flow.protocol == PROTOCOL_TCP)
+        {
+            network.Stream(flow, false, 1000);
+            network.Stream(flow, true, 1000);
+        }
+        else if (counted)
+        {
+            network.Datagrams(flow, false, {{MakePacket(flow)}});
+            network.Datagrams(flow, true, {{MakePacket(flow, true)}});
+        }
+    };
+
+    client.Command(CommandClearCache);
+    count();
+    answer(network.Connect(flow, flow.protocol == PROTOCOL_TCP ? nullptr : &first, {}));
+    count();
+    for (const uint8_t verdict : {VerdictAccept, VerdictBlock, VerdictPermanentAccept})
+    {
+        answer(network.Outbound(first));
+        count();
+        for (Record &record : client.Read())
+        {
+            const uint64_t id = record.At<uint64_t>(0);
+
+            std::fill_n(record.body.begin(), sizeof(id), uint8_t{0});
+            seen.push_back(record.body);
+            client.Verdict(id, verdict);
+        }
+        count();
+        for (const Injected &injected : network.TakeInjected())
+        {
+            seen.push_back(injected.bytes);
+        }
+    }
+    answer(network.Outbound(first));
+    answer(network.Inbound(MakePacket(flow, true)));
+    network.Close(flow);
+    count();
+    for (const Record &record : client.Read())
+    {
+        seen.push_back(record.body);
+    }
+    return seen;
+}
+
+TEST_F(StreamTest, WithoutTheBandwidthCalloutsNothingElseChanges)
+{
+    for (const Flow &flow : {Flow{}, TcpV6(), UdpV4(), UdpV6()})
+    {
+        const std::vector<ByteVector> without = LifeOf(flow, client_, network_, false);
+
+        EXPECT_GT(without.size(), 8u);
+        EXPECT_EQ(LifeOf(flow, client_, network_, true), without);
+    }
+}
+
 TEST_F(StreamTest, CountsTcpPayloadByDirection)
 {
     for (const Flow &flow : {Flow{}, TcpV6()})

@@ -9,6 +9,8 @@ namespace
 
 using testing::ElementsAre;
 
+constexpr size_t kTcpFlagsAt = 20 + 13; // from the IPv4 header
+
 class NetDecision : public NetTest
 {
   protected:
@@ -40,6 +42,23 @@ class NetDecision : public NetTest
 
         spec.local.port = 5353;
         return spec;
+    }
+
+    struct Ends
+    {
+        FlowSpec server;
+        FlowSpec client;
+    };
+
+    // A TCP connection of this machine to itself.
+    static Ends Loopback()
+    {
+        Ends ends{Tcp(), Tcp()};
+
+        ends.server.local = At({127, 0, 0, 1}, 8080);
+        ends.client.local = At({127, 0, 0, 1}, 50001);
+        ends.client.remote = ends.server.local;
+        return ends;
     }
 
     std::vector<Outcome> outcomes;
@@ -95,6 +114,45 @@ TEST_F(NetDecision, ABlockedAcceptAnswersNothing)
     Accept(Server());
     EXPECT_THAT(Log(), ElementsAre("assign", "in S", "accept"));
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked));
+}
+
+TEST_F(NetDecision, AConnectThatNobodyAnswersTimesOut)
+{
+    const auto [server, client] = Loopback();
+    const uint8_t byte = 1;
+
+    stack().Listen(server);
+    Decide({LayerKind::kAccept}, Decision::kBlock);
+
+    const FlowId flow = Connect(client);
+
+    stack().Send(flow, &byte, 1, Into(&outcomes));
+    machine.clock().Advance(std::chrono::milliseconds(20999));
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
+    machine.clock().Advance(std::chrono::milliseconds(2));
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted, OutcomeKind::kBlocked));
+    stack().Close(flow);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_F(NetDecision, AnAnswerThatIsNotAcknowledgedTimesOut)
+{
+    const auto [server, client] = Loopback();
+
+    stack().Listen(server);
+    policy = [](const Indication &seen)
+    {
+        const bool answer = seen.layer == LayerKind::kInPacket && (seen.packet.at(kTcpFlagsAt) & kTcpAck) != 0;
+        return answer ? Decision::kBlock : Decision::kPermit;
+    };
+
+    const FlowId flow = Connect(client);
+
+    EXPECT_EQ(stack().counters().flows_now, 2u);
+    machine.clock().Advance(std::chrono::seconds(22));
+    EXPECT_EQ(stack().counters().flows_now, 1u);
+    stack().Close(flow);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
 TEST_F(NetDecision, ADatagramThatIsNotAuthorizedIsAskedForAgain)

@@ -211,6 +211,68 @@ TEST(SpinLockDeathTest, RecursionIsFound)
         "BUGCHECK SPIN_LOCK_RECURSION");
 }
 
+TEST(SpinLockDeathTest, TwoLocksInBothOrdersAreFoundWithoutADeadlock)
+{
+    EXPECT_DEATH(
+        {
+            KSPIN_LOCK first;
+            KSPIN_LOCK second;
+            nt::IrqlScope dispatch(DISPATCH_LEVEL);
+
+            KeInitializeSpinLock(&first);
+            KeInitializeSpinLock(&second);
+            KeAcquireSpinLockAtDpcLevel(&first);
+            KeAcquireSpinLockAtDpcLevel(&second);
+            KeReleaseSpinLockFromDpcLevel(&first);
+            KeReleaseSpinLockFromDpcLevel(&second);
+            KeAcquireSpinLockAtDpcLevel(&second);
+            KeAcquireSpinLockAtDpcLevel(&first);
+        },
+        "BUGCHECK SPIN_LOCK_ORDER");
+}
+
+TEST(SpinLockDeathTest, ACircleOfThreeLocksIsFound)
+{
+    EXPECT_DEATH(
+        {
+            KSPIN_LOCK locks[3];
+            nt::IrqlScope dispatch(DISPATCH_LEVEL);
+
+            for (KSPIN_LOCK &lock : locks)
+            {
+                KeInitializeSpinLock(&lock);
+            }
+            for (int i = 0; i < 3; i++)
+            {
+                KeAcquireSpinLockAtDpcLevel(&locks[i]);
+                KeAcquireSpinLockAtDpcLevel(&locks[(i + 1) % 3]);
+                KeReleaseSpinLockFromDpcLevel(&locks[(i + 1) % 3]);
+                KeReleaseSpinLockFromDpcLevel(&locks[i]);
+            }
+        },
+        "BUGCHECK SPIN_LOCK_ORDER");
+}
+
+TEST(SpinLockTest, ANewLockInTheMemoryOfAnotherHasNoOrderYet)
+{
+    KSPIN_LOCK first;
+    KSPIN_LOCK second;
+    nt::IrqlScope dispatch(DISPATCH_LEVEL);
+
+    KeInitializeSpinLock(&first);
+    KeInitializeSpinLock(&second);
+    KeAcquireSpinLockAtDpcLevel(&first);
+    KeAcquireSpinLockAtDpcLevel(&second);
+    KeReleaseSpinLockFromDpcLevel(&second);
+    KeReleaseSpinLockFromDpcLevel(&first);
+    KeInitializeSpinLock(&first);
+    KeAcquireSpinLockAtDpcLevel(&second);
+    KeAcquireSpinLockAtDpcLevel(&first);
+    KeReleaseSpinLockFromDpcLevel(&first);
+    KeReleaseSpinLockFromDpcLevel(&second);
+    EXPECT_EQ(nt::thread_state.locks_held, 0);
+}
+
 TEST(SpinLockDeathTest, ReleaseOfAFreeLockIsFound)
 {
     EXPECT_DEATH(
@@ -313,6 +375,28 @@ TEST(DriverCallDeathTest, ReturningAtAnotherIrqlIsFound)
             KfRaiseIrql(DISPATCH_LEVEL);
         },
         "BUGCHECK IRQL_CHANGED_BY_CALL: classify was entered at PASSIVE_LEVEL and returned at DISPATCH_LEVEL");
+}
+
+// Uses about this much of the stack, then calls the kernel.
+__attribute__((noinline)) void AllocateBelow(size_t bytes)
+{
+    volatile char *const frame = static_cast<volatile char *>(__builtin_alloca(bytes));
+    void *block;
+
+    frame[0] = 1;
+    block = ExAllocatePoolWithTag(NonPagedPoolNx, 16, kTag);
+    ExFreePoolWithTag(block, kTag);
+    frame[bytes - 1] = 1;
+}
+
+TEST(DriverCallDeathTest, GoingDeepIntoTheStackIsFound)
+{
+    TestMachine machine;
+    nt::DriverCall call("classify");
+
+    AllocateBelow(nt::kMostStackOfDriver / 2);
+    EXPECT_DEATH(AllocateBelow(nt::kMostStackOfDriver),
+                 "BUGCHECK STACK_TOO_DEEP: ExAllocatePoolWithTag was called with .* bytes of stack in use");
 }
 
 TEST(DriverCallDeathTest, ReturningWithALockHeldIsFound)

@@ -1,7 +1,10 @@
 #include "nt_fixture.h"
 
+#include "nt/driver_call.h"
+
 #include <cstdio>
 #include <cstring>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -183,6 +186,24 @@ TEST(PoolVerifierTest, NewMemoryIsNotZero)
     Free(block);
 }
 
+TEST(PoolVerifierTest, NewAndRecycledMemoryIsFilledWithTheByteThatWasChosen)
+{
+    TestMachine machine;
+
+    machine->pool().SetFreshByte(0x5A);
+    for (size_t size : {16, 300 * 1024}) // kept after it is freed, and not
+    {
+        for (int round = 0; round < 2; round++)
+        {
+            char *block = Allocate(size);
+
+            EXPECT_EQ(std::count(block, block + size, 0x5A), static_cast<ptrdiff_t>(size));
+            std::memset(block, 1, size);
+            Free(block);
+        }
+    }
+}
+
 TEST(PoolVerifierTest, ReportTellsWhereItWasAllocated)
 {
     TestMachine machine;
@@ -198,25 +219,56 @@ TEST(PoolVerifierTest, ReportTellsWhereItWasAllocated)
     Free(second);
 }
 
-TEST(FaultInjectionTest, EachCallStackFailsOnce)
+// Fails the first call from each place.
+class EachPlaceOnce : public nt::FaultPlan
 {
-    TestMachine machine;
-    int failures = 0;
+  public:
+    EachPlaceOnce() { nt::FaultInjection::SetPlan(this); }
+    ~EachPlaceOnce() override { nt::FaultInjection::SetPlan(nullptr); }
 
-    machine->faults().FailEachCallStackOnce();
-    for (int i = 0; i < 5; i++)
+    bool Fails(const nt::CallStack &stack) override { return places_.insert(stack.Hash()).second; }
+
+    size_t places() const { return places_.size(); }
+
+  private:
+    std::set<uint64_t> places_;
+};
+
+__attribute__((noinline)) bool AllocatesAndFrees()
+{
+    void *block = Allocate(8);
+
+    if (block == nullptr)
     {
-        void *block = Allocate(8);
-
-        failures += block == nullptr;
-        if (block != nullptr)
-        {
-            Free(block);
-        }
+        return false;
     }
-    EXPECT_EQ(failures, 1);
-    EXPECT_EQ(Allocate(8), nullptr) << "another place";
-    machine->faults().Stop();
+    Free(block);
+    return true;
+}
+
+TEST(FaultInjectionTest, APlanIsAskedOnlyOfTheDriversCalls)
+{
+    EachPlaceOnce plan;
+    TestMachine machine;
+
+    EXPECT_TRUE(AllocatesAndFrees());
+    EXPECT_EQ(plan.places(), 0u);
+}
+
+TEST(FaultInjectionTest, APlanSeesThePlacesInTheDriverWhoeverCallsIt)
+{
+    EachPlaceOnce plan;
+    TestMachine machine;
+    const auto enter = []
+    {
+        const nt::DriverCall call("a test");
+
+        return AllocatesAndFrees();
+    };
+
+    EXPECT_FALSE(enter());
+    EXPECT_TRUE(enter()) << "the same place, called from another";
+    EXPECT_EQ(plan.places(), 1u);
 }
 
 TEST(FaultInjectionTest, FailAllFailsUntilStopped)
@@ -232,6 +284,24 @@ TEST(FaultInjectionTest, FailAllFailsUntilStopped)
 
     EXPECT_NE(block, nullptr);
     Free(block);
+}
+
+TEST(FaultInjectionTest, FailOneInFailsThatShareOfTheDriversCallsAlone)
+{
+    constexpr int kCalls = 10000;
+    TestMachine machine;
+    int failed = 0;
+
+    machine->faults().FailOneIn(10);
+    EXPECT_TRUE(AllocatesAndFrees()) << "the test's own call";
+    for (int i = 0; i < kCalls; i++)
+    {
+        const nt::DriverCall call("a test");
+
+        failed += AllocatesAndFrees() ? 0 : 1;
+    }
+    EXPECT_NEAR(failed, kCalls / 10, kCalls / 50);
+    EXPECT_EQ(machine->faults().failures(), static_cast<uint64_t>(failed));
 }
 
 TEST(PoolDeathTest, LeakEndsTheMachineWithItsTag)

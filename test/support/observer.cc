@@ -1,0 +1,375 @@
+#include "support/observer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+namespace netverdict_test
+{
+
+namespace
+{
+
+constexpr uint8_t kFragmentHeader = 44;    // RFC 8200
+constexpr uint16_t kFragmentBits = 0x3FFF; // of RFC 791: more fragments, and the offset
+
+template <typename Wire> Wire WireAt(const uint8_t *bytes)
+{
+    Wire wire;
+
+    std::memcpy(&wire, bytes, sizeof(wire));
+    return wire;
+}
+
+size_t CommandLength(uint8_t command)
+{
+    switch (command)
+    {
+    case CommandVerdict:
+        return sizeof(COMMAND_VERDICT_WIRE);
+    case CommandUpdateV4:
+        return sizeof(COMMAND_UPDATE_V4_WIRE);
+    case CommandUpdateV6:
+        return sizeof(COMMAND_UPDATE_V6_WIRE);
+    default:
+        return 1;
+    }
+}
+
+// Whole, and with a verdict that there is: what comes behind another is not carried out.
+bool IsCommand(const uint8_t *bytes, size_t length)
+{
+    const size_t needed = CommandLength(bytes[0]);
+
+    return bytes[0] < CommandCount && needed <= length && (needed == 1 || bytes[needed - 1] < VerdictCount);
+}
+
+bool IsRedirect(uint8_t verdict)
+{
+    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
+           verdict == VerdictRedirectSplitTunnel;
+}
+
+bool LetsThrough(uint8_t verdict)
+{
+    return verdict == VerdictAccept || verdict == VerdictPermanentAccept || IsRedirect(verdict);
+}
+
+uint16_t NetworkShort(const uint8_t *bytes)
+{
+    return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]);
+}
+
+} // namespace
+
+bool Observer::Pair::operator<(const Pair &other) const
+{
+    return std::tie(protocol, ends[0], ends[1]) < std::tie(other.protocol, other.ends[0], other.ends[1]);
+}
+
+Observer::Pair Observer::MakePair(uint8_t protocol, const uint8_t *first, const uint8_t *second, size_t address_length,
+                                  uint16_t first_port, uint16_t second_port)
+{
+    const bool has_ports = protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
+    const auto end = [&](const uint8_t *address, uint16_t port)
+    { return std::string(address, address + address_length) + ":" + std::to_string(has_ports ? port : 0); };
+    Pair pair;
+
+    pair.protocol = protocol;
+    pair.ends[0] = end(first, first_port);
+    pair.ends[1] = end(second, second_port);
+    std::sort(std::begin(pair.ends), std::end(pair.ends));
+    return pair;
+}
+
+void Observer::Opened(const Counters &before)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    before_ = before;
+    partial_.clear();
+    records_ = 0;
+    told_losses_ = 0;
+    questions_.clear();
+    alive_.clear();
+    steps_.clear();
+}
+
+// ---- What the client reads
+
+void Observer::Read(const uint8_t *bytes, size_t length)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+    size_t at = 0;
+
+    partial_.insert(partial_.end(), bytes, bytes + length);
+    while (partial_.size() - at >= sizeof(INFO_HEADER_WIRE))
+    {
+        const auto header = WireAt<INFO_HEADER_WIRE>(partial_.data() + at);
+
+        if (partial_.size() - at - sizeof(header) < header.Length)
+        {
+            break;
+        }
+        ReadRecord(header.Type, partial_.data() + at, sizeof(header) + header.Length);
+        records_++;
+        at += sizeof(header) + header.Length;
+    }
+    partial_.erase(partial_.begin(), partial_.begin() + static_cast<ptrdiff_t>(at));
+}
+
+// `record`: with its header.
+void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
+{
+    const auto connection = [&](auto wire)
+    {
+        ReadConnection(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
+                                wire.LocalPort, wire.RemotePort),
+                       wire.Id);
+    };
+    const auto end = [&](auto wire)
+    {
+        ReadConnectionEnd(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
+                                   wire.LocalPort, wire.RemotePort));
+    };
+
+    if (type == InfoConnectionV4 && length >= sizeof(CONNECTION_V4_WIRE))
+    {
+        connection(WireAt<CONNECTION_V4_WIRE>(record));
+    }
+    else if (type == InfoConnectionV6 && length >= sizeof(CONNECTION_V6_WIRE))
+    {
+        connection(WireAt<CONNECTION_V6_WIRE>(record));
+    }
+    else if (type == InfoConnectionEndV4 && length == sizeof(CONNECTION_END_V4_WIRE))
+    {
+        end(WireAt<CONNECTION_END_V4_WIRE>(record));
+    }
+    else if (type == InfoConnectionEndV6 && length == sizeof(CONNECTION_END_V6_WIRE))
+    {
+        end(WireAt<CONNECTION_END_V6_WIRE>(record));
+    }
+    else if (type == InfoEventsLost && length == sizeof(EVENTS_LOST_WIRE))
+    {
+        told_losses_ += WireAt<EVENTS_LOST_WIRE>(record).Count;
+    }
+}
+
+void Observer::ReadConnection(const Pair &pair, uint64_t id)
+{
+    if (id == 0 || !ids_.insert(id).second)
+    {
+        Report("id " + std::to_string(id) + " came twice, or is 0");
+    }
+    questions_[id] = pair;
+    alive_.insert(pair);
+}
+
+void Observer::ReadConnectionEnd(const Pair &pair)
+{
+    if (alive_.erase(pair) == 0)
+    {
+        Report("a ConnectionEnd came without its Connection, or a second time");
+    }
+}
+
+// ---- What it writes, and what is let out
+
+template <typename Wire> Observer::Step Observer::UpdateStep(const Wire &wire)
+{
+    return {Step::kUpdate, 0, wire.Verdict,
+            MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress), wire.LocalPort,
+                     wire.RemotePort)};
+}
+
+void Observer::Writes(const uint8_t *bytes, size_t length)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+    size_t at = 0;
+
+    while (at < length && IsCommand(bytes + at, length - at))
+    {
+        const uint8_t command = bytes[at];
+
+        if (command == CommandVerdict)
+        {
+            const auto wire = WireAt<COMMAND_VERDICT_WIRE>(bytes + at);
+
+            steps_.push_back({Step::kVerdict, wire.Id, wire.Verdict, {}});
+        }
+        else if (command == CommandUpdateV4)
+        {
+            steps_.push_back(UpdateStep(WireAt<COMMAND_UPDATE_V4_WIRE>(bytes + at)));
+        }
+        else if (command == CommandUpdateV6)
+        {
+            steps_.push_back(UpdateStep(WireAt<COMMAND_UPDATE_V6_WIRE>(bytes + at)));
+        }
+        else if (command == CommandShutdown)
+        {
+            steps_.push_back({Step::kOthers, 0, 0, {}});
+        }
+        at += CommandLength(command);
+    }
+}
+
+void Observer::LetsOut(const uint8_t *packet, size_t length)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const size_t header = length == 0 ? 0 : packet[0] >> 4 == 6 ? 40 : (packet[0] & 0xF) * 4u;
+    Step step{Step::kLetOut, 0, 0, {}};
+
+    if (length < header + 4 || header < 20)
+    {
+        return;
+    }
+    if (header == 40 ? packet[6] == kFragmentHeader : (NetworkShort(packet + 6) & kFragmentBits) != 0)
+    {
+        return;
+    }
+    const uint16_t source_port = NetworkShort(packet + header);
+    const uint16_t destination_port = NetworkShort(packet + header + 2);
+
+    if (header == 40)
+    {
+        step.pair = MakePair(packet[6], packet + 8, packet + 24, 16, source_port, destination_port);
+    }
+    else
+    {
+        step.pair = MakePair(packet[9], packet + 12, packet + 16, 4, source_port, destination_port);
+    }
+    steps_.push_back(step);
+}
+
+void Observer::OthersMayDecide()
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    steps_.push_back({Step::kOthers, 0, 0, {}});
+}
+
+// ---- What must hold
+
+std::vector<std::string> Observer::Problems(const Counters &now)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    if (!partial_.empty())
+    {
+        Report("the stream ends within a record");
+    }
+    CheckCounters(now);
+    CheckVerdicts(now);
+    CheckOrder();
+    return std::exchange(problems_, {});
+}
+
+void Observer::CheckCounters(const Counters &now)
+{
+    const uint64_t queued = now.events_queued - before_.events_queued;
+    const uint64_t delivered = now.events_delivered - before_.events_delivered;
+    const uint64_t lost = now.events_lost - before_.events_lost;
+
+    if (queued != delivered || delivered != records_)
+    {
+        Report(std::to_string(queued) + " events were queued, " + std::to_string(delivered) + " delivered and " +
+               std::to_string(records_) + " read");
+    }
+    if (told_losses_ > lost)
+    {
+        Report(std::to_string(told_losses_) + " losses were told and " + std::to_string(lost) + " counted");
+    }
+    anything_lost_ = lost != 0;
+}
+
+void Observer::CheckVerdicts(const Counters &now)
+{
+    const uint64_t applied = now.verdicts_applied - before_.verdicts_applied;
+    const uint64_t unknown = now.verdicts_unknown_id - before_.verdicts_unknown_id;
+    std::set<uint64_t> decided;
+    uint64_t given = 0;
+    uint64_t updates = 0;
+
+    for (const Step &step : steps_)
+    {
+        updates += step.kind == Step::kUpdate ? 1 : 0;
+        if (step.kind == Step::kVerdict)
+        {
+            given++;
+            if (questions_.count(step.id) != 0)
+            {
+                decided.insert(step.id);
+            }
+        }
+    }
+    const uint64_t open = questions_.size() - decided.size();
+    const bool exact = !MayOthersDecide();
+
+    if (applied > decided.size() + updates || (exact && applied < decided.size()))
+    {
+        Report(std::to_string(decided.size()) + " questions were decided and " + std::to_string(applied) +
+               " verdicts applied");
+    }
+    if (applied + unknown != given + updates)
+    {
+        Report(std::to_string(given + updates) + " verdicts were given, " + std::to_string(applied) + " applied and " +
+               std::to_string(unknown) + " of unknown ids");
+    }
+    if (exact ? now.packets_held != open : now.packets_held > questions_.size())
+    {
+        Report(std::to_string(open) + " questions are open and " + std::to_string(now.packets_held) + " held");
+    }
+}
+
+void Observer::CheckOrder()
+{
+    std::set<Pair> free; // the client let it through once
+    bool redirected = false;
+
+    if (anything_lost_)
+    {
+        return;
+    }
+    for (const Step &step : steps_)
+    {
+        switch (step.kind)
+        {
+        case Step::kOthers:
+            return;
+        case Step::kVerdict:
+            if (LetsThrough(step.verdict) && questions_.count(step.id) != 0)
+            {
+                free.insert(questions_[step.id]);
+            }
+            redirected = redirected || IsRedirect(step.verdict);
+            break;
+        case Step::kUpdate:
+            if (LetsThrough(step.verdict))
+            {
+                free.insert(step.pair);
+            }
+            redirected = redirected || IsRedirect(step.verdict);
+            break;
+        case Step::kLetOut:
+            if (!redirected && free.count(step.pair) == 0)
+            {
+                Report("a packet was let out before its verdict, or by another's");
+            }
+            break;
+        }
+    }
+}
+
+bool Observer::MayOthersDecide() const
+{
+    return anything_lost_ ||
+           std::any_of(steps_.begin(), steps_.end(), [](const Step &step) { return step.kind == Step::kOthers; });
+}
+
+void Observer::Report(const std::string &problem)
+{
+    problems_.push_back(problem);
+}
+
+} // namespace netverdict_test

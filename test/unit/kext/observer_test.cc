@@ -1,0 +1,209 @@
+// Each invariant, broken by a driver that is made up.
+#include "driver_fixture.h"
+
+namespace
+{
+
+using namespace kext_test;
+using netverdict_test::Observer;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class ObserverTest : public testing::Test
+{
+  protected:
+    ObserverTest() { observer_.Opened(now_); }
+
+    template <typename Wire> void Record(uint8_t type, Wire wire)
+    {
+        wire.Header.Type = type;
+        wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
+        now_.events_queued++;
+        now_.events_delivered++;
+        observer_.Read(reinterpret_cast<const uint8_t *>(&wire), sizeof(wire));
+    }
+
+    template <typename Wire> static Wire WithAddresses(const Flow &flow)
+    {
+        Wire wire{};
+
+        wire.Protocol = flow.protocol;
+        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
+        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
+        wire.LocalPort = flow.local.port;
+        wire.RemotePort = flow.remote.port;
+        return wire;
+    }
+
+    void Question(uint64_t id, const Flow &flow)
+    {
+        now_.packets_held++;
+        if (flow.family() == 6)
+        {
+            auto wire = WithAddresses<CONNECTION_V6_WIRE>(flow);
+
+            wire.Id = id;
+            Record(InfoConnectionV6, wire);
+            return;
+        }
+        auto wire = WithAddresses<CONNECTION_V4_WIRE>(flow);
+
+        wire.Id = id;
+        Record(InfoConnectionV4, wire);
+    }
+
+    void End(const Flow &flow) { Record(InfoConnectionEndV4, WithAddresses<CONNECTION_END_V4_WIRE>(flow)); }
+
+    void Write(const ByteVector &bytes) { observer_.Writes(bytes.data(), bytes.size()); }
+
+    // Given by the client, and carried out by the driver.
+    void Verdict(uint64_t id, uint8_t verdict)
+    {
+        Write(Client::VerdictBytes(id, verdict));
+        now_.verdicts_applied++;
+        now_.packets_held--;
+    }
+
+    void LetOut(const Flow &flow)
+    {
+        const ByteVector packet = MakePacket(flow);
+
+        observer_.LetsOut(packet.data(), packet.size());
+    }
+
+    std::vector<std::string> Problems() { return observer_.Problems(now_); }
+
+    static Flow Other()
+    {
+        Flow flow;
+
+        flow.remote.port++;
+        return flow;
+    }
+
+    Observer observer_;
+    Observer::Counters now_;
+};
+
+TEST_F(ObserverTest, FindsNothingWhereNothingIsWrong)
+{
+    for (const Flow &flow : {Flow{}, UdpV4(), TcpV6()})
+    {
+        Question(flow.remote.port + flow.family(), flow);
+        Verdict(flow.remote.port + flow.family(), VerdictAccept);
+        LetOut(flow);
+    }
+    End(Flow{});
+    Question(1, Flow{});
+    End(Flow{});
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(ObserverTest, AnIdThatComesTwiceIsFound)
+{
+    Question(7, Flow{});
+    Question(7, Other());
+    now_.packets_held = 1;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("id 7 came twice")));
+}
+
+TEST_F(ObserverTest, AnIdOfTheClientBeforeIsFound)
+{
+    Question(7, Flow{});
+    now_.packets_held = 0;
+    observer_.Opened(now_);
+    Question(7, Flow{});
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("id 7 came twice")));
+}
+
+TEST_F(ObserverTest, AnIdThatTakesTwoVerdictsIsFound)
+{
+    Question(1, Flow{});
+    Question(2, Other());
+    Verdict(1, VerdictBlock);
+    Verdict(1, VerdictBlock);
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 questions were decided and 2 verdicts applied"),
+                                        HasSubstr("1 questions are open and 0 held")));
+}
+
+TEST_F(ObserverTest, AVerdictThatNobodyCountsIsFound)
+{
+    Write(Client::VerdictBytes(99, VerdictAccept));
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 verdicts were given, 0 applied and 0 of unknown ids")));
+    now_.verdicts_unknown_id = 1;
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(ObserverTest, WhatIsResolvedWithoutAVerdictIsFound)
+{
+    Question(1, Flow{});
+    now_.packets_held = 0;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 questions are open and 0 held")));
+    observer_.OthersMayDecide();
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(ObserverTest, AnEventThatIsLostWithoutAWordIsFound)
+{
+    now_.events_queued++;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 events were queued, 0 delivered and 0 read")));
+    now_.events_delivered++;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 events were queued, 1 delivered and 0 read")));
+}
+
+TEST_F(ObserverTest, ALossThatIsToldTwiceIsFound)
+{
+    EVENTS_LOST_WIRE wire{};
+
+    wire.Count = 2;
+    wire.Reason = LossQueueFull;
+    now_.events_lost = 2;
+    Record(InfoEventsLost, wire);
+    EXPECT_THAT(Problems(), IsEmpty());
+    Record(InfoEventsLost, wire);
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("4 losses were told and 2 counted")));
+}
+
+TEST_F(ObserverTest, ARecordThatIsCutIsFound)
+{
+    const uint8_t start[] = {InfoLogLine, 9, 0, 0, 0, 1};
+
+    observer_.Read(start, sizeof(start));
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("ends within a record")));
+}
+
+TEST_F(ObserverTest, APacketBeforeItsVerdictIsFound)
+{
+    Question(1, Flow{});
+    LetOut(Flow{});
+    Verdict(1, VerdictAccept);
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
+}
+
+TEST_F(ObserverTest, APacketThatIsLetOutByAnothersVerdictIsFound)
+{
+    Question(1, Flow{});
+    Question(2, Other());
+    Verdict(1, VerdictAccept);
+    Verdict(2, VerdictBlock);
+    LetOut(Other());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict, or by another's")));
+}
+
+TEST_F(ObserverTest, AnEndWithoutItsConnectionIsFound)
+{
+    Question(1, Flow{});
+    End(Other());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("ConnectionEnd came without its Connection")));
+}
+
+TEST_F(ObserverTest, ASecondEndIsFound)
+{
+    Question(1, Flow{});
+    End(Flow{});
+    End(Flow{});
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("ConnectionEnd came without its Connection, or a second time")));
+}
+
+} // namespace

@@ -1,0 +1,203 @@
+// What the client gets was all written for it. The driver does the same twice, with memory that holds another byte
+// before: a byte of a record that nobody wrote differs. Its variables on the stack hold a pattern before, by the
+// compiler, that no record has otherwise.
+#include "driver_fixture.h"
+
+#include <set>
+
+namespace
+{
+
+using namespace kext_test;
+
+#if defined(__clang__)
+constexpr uint8_t kStaleVariable = 0xAA;
+#else
+constexpr uint8_t kStaleVariable = 0xFE;
+#endif
+
+constexpr size_t kDirtyPackets = 400; // more than the event queue keeps chunks for
+
+class Session
+{
+  public:
+    explicit Session(uint8_t stale) : machine_(StandingClock()), scope_(machine_), network_(machine_), client_(machine_)
+    {
+        machine_.pool().SetFreshByte(stale);
+        EXPECT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+        SetOptions([](OPTIONS_WIRE *) {});
+        DirtyTheEventQueue(stale);
+    }
+
+    ~Session()
+    {
+        client_.Close();
+        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
+    }
+
+    ByteVector EveryRecord()
+    {
+        for (const Flow &flow : {Flow{}, TcpV6(), UdpV4(), UdpV6()})
+        {
+            AskAbout(flow);
+        }
+        TellBandwidth();
+        EndConnections();
+        LetTimePass();
+        LoseEvents();
+        WriteLog();
+        return std::move(stream_);
+    }
+
+    ByteVector EveryAnswer()
+    {
+        ByteVector answers;
+
+        for (uint32_t code :
+             {IOCTL_NETVERDICT_VERSION, IOCTL_NETVERDICT_GET_CAPABILITIES, IOCTL_NETVERDICT_GET_STATISTICS})
+        {
+            ByteVector out(sizeof(STATISTICS_WIRE));
+
+            EXPECT_EQ(client_.Control(code, {}, &out).status, STATUS_SUCCESS);
+            answers.insert(answers.end(), out.begin(), out.end());
+        }
+        return answers;
+    }
+
+  private:
+    template <typename Change> void SetOptions(const Change &change)
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+        options.LogLevel = LogSeverityTrace;
+        change(&options);
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    // The chunks that later records go to are of other memory than the pool's fresh one.
+    void DirtyTheEventQueue(uint8_t stale)
+    {
+        const ByteVector packet = MakePacket(UdpV4(), false, ByteVector(1400, stale));
+
+        for (size_t i = 0; i < kDirtyPackets; i++)
+        {
+            network_.Outbound(packet);
+        }
+        EXPECT_EQ(client_.ReadQuestions().size(), kDirtyPackets);
+        EXPECT_EQ(client_.Command(CommandClearCache).status, STATUS_SUCCESS);
+        EXPECT_EQ(client_.Command(CommandGetLogs).status, STATUS_SUCCESS);
+        client_.ReadBytes();
+    }
+
+    void Read()
+    {
+        const ByteVector bytes = client_.ReadBytes();
+
+        stream_.insert(stream_.end(), bytes.begin(), bytes.end());
+    }
+
+    void AskAbout(const Flow &flow)
+    {
+        const ByteVector packet = MakePacket(flow);
+        Network::AleOptions options;
+
+        options.process_path = u"\\device\\harddiskvolume1\\program.exe";
+        network_.Connect(flow, flow.protocol == PROTOCOL_TCP ? nullptr : &packet, options);
+        network_.Outbound(packet);
+        network_.Outbound(MakePacket({PROTOCOL_ICMP, flow.local, flow.remote, 0}));
+        Read();
+    }
+
+    void TellBandwidth()
+    {
+        for (const Flow &flow : {Flow{}, TcpV6()})
+        {
+            network_.Stream(flow, false, 1000);
+            network_.Stream(flow, true, 2000);
+        }
+        for (const Flow &flow : {UdpV4(), UdpV6()})
+        {
+            network_.Datagrams(flow, false, {{MakePacket(flow)}});
+        }
+        EXPECT_EQ(client_.Command(CommandGetBandwidthStats).status, STATUS_SUCCESS);
+        Read();
+    }
+
+    void EndConnections()
+    {
+        for (const Flow &flow : {Flow{}, TcpV6(), UdpV4(), UdpV6()})
+        {
+            network_.Close(flow);
+        }
+        Read();
+    }
+
+    void LetTimePass()
+    {
+        SetOptions(
+            [](OPTIONS_WIRE *options)
+            {
+                options->PendingTimeoutMs = 1000;
+                options->TimeoutVerdict = VerdictBlock;
+            });
+        network_.Outbound(MakePacket({PROTOCOL_ICMP, UdpV4().local, UdpV4().remote, 0}));
+        machine_.clock().Advance(std::chrono::seconds(5));
+        machine_.Run();
+        Read();
+    }
+
+    void LoseEvents()
+    {
+        SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES; });
+        for (int i = 0; i < 60; i++)
+        {
+            network_.Outbound(MakePacket({PROTOCOL_ICMP, UdpV4().local, UdpV4().remote, 0}, false, Payload(1400)));
+        }
+        Read();
+        SetOptions([](OPTIONS_WIRE *) {});
+    }
+
+    void WriteLog()
+    {
+        EXPECT_EQ(client_.Verdict(UINT64_MAX, VerdictAccept).status, STATUS_SUCCESS);
+        EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
+        EXPECT_EQ(client_.Command(CommandGetLogs).status, STATUS_SUCCESS);
+        Read();
+    }
+
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    Network network_;
+    Client client_;
+    PDRIVER_OBJECT driver_ = nullptr;
+    ByteVector stream_;
+};
+
+TEST(StaleMemoryTest, EveryByteOfEveryRecordIsWritten)
+{
+    const std::vector<Record> first = SplitRecords(Session(0xAA).EveryRecord());
+    const std::vector<Record> second = SplitRecords(Session(0x55).EveryRecord());
+    std::set<int> types;
+
+    ASSERT_EQ(first.size(), second.size());
+    for (size_t i = 0; i < first.size(); i++)
+    {
+        EXPECT_EQ(first[i].type, second[i].type) << "record " << i;
+        EXPECT_EQ(first[i].body, second[i].body) << "record " << i << " of type " << int{first[i].type};
+        EXPECT_THAT(first[i].body, testing::Not(testing::Contains(kStaleVariable)))
+            << "record " << i << " of type " << int{first[i].type};
+        types.insert(first[i].type);
+    }
+    EXPECT_EQ(types, (std::set<int>{InfoLogLine, InfoConnectionV4, InfoConnectionV6, InfoConnectionEndV4,
+                                    InfoConnectionEndV6, InfoBandwidthStatsV4, InfoBandwidthStatsV6, InfoEventsLost,
+                                    InfoReplyEnd, InfoProcessInfo, InfoConnectionTimeout}));
+}
+
+TEST(StaleMemoryTest, EveryByteOfEveryAnswerIsWritten)
+{
+    EXPECT_EQ(Session(0xAA).EveryAnswer(), Session(0x55).EveryAnswer());
+}
+
+} // namespace
