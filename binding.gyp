@@ -4,7 +4,7 @@
     "include_dirs": ["sim", "sim/include", "kext/wdk", "kext"],
     "cflags": ["-O2", "-fshort-wchar", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wno-unknown-pragmas", "-Wno-multichar"],
     "cflags_c": ["-std=c17"],
-    "cflags_cc": ["-std=c++17", "-fexceptions"],
+    "cflags_cc": ["-std=c++17", "-fexceptions", "-Wno-subobject-linkage"],
     "cflags_cc!": ["-fno-exceptions"],
     "xcode_settings": {
       "GCC_OPTIMIZATION_LEVEL": "2",

@@ -4,6 +4,27 @@
 
 namespace netverdict
 {
+namespace
+{
+
+constexpr std::chrono::milliseconds kPause{10};
+
+bool IsOutOfMemory(int32_t status)
+{
+    switch (static_cast<uint32_t>(status))
+    {
+    case 0xC000009A: // STATUS_INSUFFICIENT_RESOURCES
+    case 0xC0070008: // ERROR_NOT_ENOUGH_MEMORY
+    case 0xC00705AA: // ERROR_NO_SYSTEM_RESOURCES
+    case 0xC00705AD: // ERROR_WORKING_SET_QUOTA
+    case 0xC0070718: // ERROR_NOT_ENOUGH_QUOTA
+        return true;
+    default:
+        return false;
+    }
+}
+
+} // namespace
 
 EventPump::EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable)
     : device_(device), options_(options), readable_(std::move(readable)), buffers_(options.buffers)
@@ -96,6 +117,21 @@ bool EventPump::MayPost() const
     return posted_ - taken_ < buffers_.size() && waiting_bytes_ < options_.high_water;
 }
 
+bool EventPump::MayTryAgain(int32_t status)
+{
+    if (!IsOutOfMemory(status))
+    {
+        out_of_memory_since_.reset();
+        return false;
+    }
+
+    const Clock::time_point now = Clock::now();
+
+    pause_until_ = now + kPause;
+    out_of_memory_since_ = out_of_memory_since_.value_or(now);
+    return now - *out_of_memory_since_ < options_.patience;
+}
+
 void EventPump::PostReads()
 {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -103,6 +139,10 @@ void EventPump::PostReads()
     {
         changed_.wait(lock, [this] { return stopping_ || failed_ || MayPost(); });
         if (stopping_ || failed_)
+        {
+            return;
+        }
+        if (out_of_memory_since_ && changed_.wait_until(lock, pause_until_, [this] { return stopping_ || failed_; }))
         {
             return;
         }
@@ -123,11 +163,11 @@ void EventPump::OnRead(void *context, int32_t status, uint64_t information)
     bool tell = false;
     {
         std::lock_guard<std::mutex> lock(pump.mutex_);
-        buffer.status = status;
+        buffer.status = pump.MayTryAgain(status) ? 0 : status;
         buffer.length = status < 0 ? 0 : information;
         buffer.state = State::kFilled;
         pump.waiting_bytes_ += buffer.length;
-        if (status < 0)
+        if (buffer.status < 0)
         {
             pump.failed_ = true;
             pump.changed_.notify_all();

@@ -3,10 +3,12 @@
 //
 // Concurrency: completions come on any thread and tell the consumer at once. A thread of the pump's own posts reads
 // again as the consumer frees their buffers, and stops while `high_water` bytes wait: then the driver's bounded queue
-// fills, and the driver counts what is lost. Front, Pop and end are for the consumer's thread. No lock is held over a
+// fills, and the driver counts what is lost. A read that there is no memory for is issued again a little later: it took
+// nothing from the driver's queue. Front, Pop and end are for the consumer's thread. No lock is held over a
 // call out.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -26,6 +28,8 @@ struct EventPumpOptions
     uint32_t buffers = 4;
     uint32_t buffer_size = 65536;  // bytes
     uint64_t high_water = 1 << 20; // bytes
+    // So long reads may go without memory, all of them, before that ends the stream.
+    std::chrono::milliseconds patience{5000};
 };
 
 class EventPump
@@ -71,10 +75,13 @@ class EventPump
         State state = State::kFree;
     };
 
+    using Clock = std::chrono::steady_clock;
+
     static void OnRead(void *context, int32_t status, uint64_t information);
 
     void PostReads();
     bool MayPost() const;
+    bool MayTryAgain(int32_t status);
     Buffer &BufferOf(uint64_t sequence);
     void PopLocked(Buffer &buffer);
 
@@ -89,6 +96,8 @@ class EventPump
     uint64_t taken_ = 0;  // and of the next one to give out
     uint32_t outstanding_ = 0;
     uint64_t waiting_bytes_ = 0;
+    std::optional<Clock::time_point> out_of_memory_since_;
+    Clock::time_point pause_until_{}; // no read is posted before, while there is no memory
     bool failed_ = false;
     bool stopping_ = false;
     bool armed_ = true;

@@ -28,7 +28,7 @@ import type { NativeDevice } from './native.cjs';
 import { encodeDriverOptions, type ResolvedOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
-import { Status, isSuccess, statusError } from './status.js';
+import { Status, isOutOfMemory, isSuccess, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
 import type { Verdict } from './verdicts.js';
 import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from './wire.js';
@@ -59,6 +59,8 @@ export interface WatchBandwidthOptions {
 export type LogLine = Pick<LogEvent, 'severity' | 'message'>;
 
 const NO_INPUT = new Uint8Array(0);
+/** So long verdicts may find no memory to be written with; the addon's reads wait as long. */
+const OUT_OF_MEMORY_PATIENCE_MS = 5000;
 
 const eventsSchema = z.strictObject({
   types: z.array(z.enum(EVENT_TYPES)).optional(),
@@ -97,6 +99,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   readonly #logs: ReplyCollector<LogEvent>;
   readonly #bandwidth: ReplyCollector<BandwidthEntry>;
   readonly #ended = new AbortController();
+  #outOfMemorySince: number | undefined;
   #closing: Promise<void> | undefined;
   #stopWatchingSignal: () => void = () => undefined;
 
@@ -345,23 +348,35 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /** Verdicts given before a command reach the driver before it. */
   #write(command: Uint8Array, what: string): void {
     this.#assertUsable();
-    this.#verdicts.flush();
+    if (!this.#verdicts.flush()) {
+      throw statusError(Status.InsufficientResources, what);
+    }
     const { status } = this.#native.write(command);
     if (!isSuccess(status)) {
       throw statusError(status, what);
     }
   }
 
-  /** Nobody is there to catch what goes wrong here, but the iterators are. */
-  #writeVerdicts(commands: Uint8Array): void {
+  /**
+   * Nobody is there to catch what goes wrong here, but the iterators are. False where there was no memory, which may
+   * change: connections wait for these verdicts.
+   */
+  #writeVerdicts(commands: Uint8Array): boolean {
     const { status } = this.#native.write(commands);
-    if (isSuccess(status)) {
-      return;
+    if (isOutOfMemory(status)) {
+      this.#outOfMemorySince ??= performance.now();
+      if (performance.now() - this.#outOfMemorySince < OUT_OF_MEMORY_PATIENCE_MS) {
+        return false;
+      }
     }
-    const error = statusError(status, 'Writing verdicts');
-    if (!(error instanceof DriverShutdownError)) {
-      this.#stream.finish(error);
+    this.#outOfMemorySince = undefined;
+    if (!isSuccess(status)) {
+      const error = statusError(status, 'Writing verdicts');
+      if (!(error instanceof DriverShutdownError)) {
+        this.#stream.finish(error);
+      }
     }
+    return true;
   }
 
   #assertUsable(): void {

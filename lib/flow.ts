@@ -8,7 +8,7 @@ import type { Outcome } from './network_options.js';
 
 /** A connection, or a socket's traffic with one remote end, on a simulated computer. */
 export class Flow {
-  /** What became of its first packet; it never rejects. */
+  /** What became of its first packet; `'dropped'` where the simulator is closed before that. It never rejects. */
   readonly outcome: Promise<Outcome>;
   readonly #handle: NetworkHandle;
   readonly #id: number;

@@ -168,6 +168,8 @@ export interface NativeNetwork {
   advance(milliseconds: number): void;
   counters(): NativeCounters;
   poolBytes(): number;
+  injectFaults(oneIn: number): void;
+  injectedFaults(): number;
   onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
 }
 

@@ -69,6 +69,8 @@ export interface NetworkCounters extends PacketCounters {
   readonly datagramBytesReceived: number;
   /** Connections that nobody decided over in time. */
   readonly pendingTimeouts: number;
+  /** Calls of the driver that failed by the last {@link Network.injectFaults}. */
+  readonly injectedFaults: number;
 }
 
 const PORTLESS: readonly FlowProtocol[] = ['icmp'];
@@ -222,12 +224,22 @@ export class Network {
     const counters = this.#handle.native.counters();
     const outbound = readPackets(counters.outbound);
     const inbound = readPackets(counters.inbound);
-    return { ...counters, ...addPackets(outbound, inbound), outbound, inbound };
+    const injectedFaults = this.#handle.native.injectedFaults();
+    return { ...counters, ...addPackets(outbound, inbound), outbound, inbound, injectedFaults };
   }
 
   /** Bytes of kernel memory that the driver holds now. */
   poolBytes(): number {
     return this.#handle.native.poolBytes();
+  }
+
+  /**
+   * From now on about one in `oneIn` of the driver's calls that may fail does: memory, packets, what else Windows may
+   * refuse. To see how an application gets on with a computer short of memory. 0 ends it.
+   * @throws {@link InvalidArgumentError}
+   */
+  injectFaults(oneIn: number): void {
+    this.#handle.native.injectFaults(check(z.uint32(), oneIn, 'The oneIn of injectFaults()'));
   }
 
   #flowSpec(

@@ -82,8 +82,9 @@ export interface Redirected {
 }
 
 /**
- * What became of a flow or a packet: `'blocked'` is an error for the application, `'dropped'` is silence, and
- * `'pending-timeout'` means that nobody decided within the computer's own connect time.
+ * What became of a flow or a packet: `'blocked'` is an error for the application, `'dropped'` is silence, also of
+ * what was on its way when the simulator was closed, and `'pending-timeout'` means that nobody decided within the
+ * computer's own connect time.
  */
 export type Outcome = 'permitted' | 'blocked' | 'dropped' | 'pending-timeout' | Redirected;
 

@@ -48,19 +48,38 @@ const Win32 = {
   Busy: fromWin32(170),
   NotEnoughMemory: fromWin32(8),
   NoSystemResources: fromWin32(1450),
+  WorkingSetQuota: fromWin32(1453),
+  NotEnoughQuota: fromWin32(1816),
   OperationAborted: fromWin32(995),
   DeviceNotConnected: fromWin32(1167),
   NotSupported: fromWin32(50),
   InvalidFunction: fromWin32(1),
 } as const;
 
+const OUT_OF_MEMORY: ReadonlySet<number> = new Set([
+  Status.InsufficientResources,
+  Win32.NotEnoughMemory,
+  Win32.NoSystemResources,
+  Win32.WorkingSetQuota,
+  Win32.NotEnoughQuota,
+]);
+
 /** Success and informational codes have the sign bit clear; a status may come signed or unsigned. */
 export function isSuccess(status: number): boolean {
   return status >>> 0 < 0x8000_0000;
 }
 
+export function isOutOfMemory(status: number): boolean {
+  return OUT_OF_MEMORY.has(status >>> 0);
+}
+
 export function statusError(status: number, what: string): NetVerdictError {
   const code = status >>> 0;
+  if (OUT_OF_MEMORY.has(code)) {
+    return new DeviceError(
+      `${what}: the system is out of memory for it. Ask for less (maxQueuedBytes, readBuffers), or free memory.`,
+    );
+  }
   switch (code) {
     case Status.ObjectNameNotFound:
     case Win32.FileNotFound:
@@ -107,12 +126,6 @@ export function statusError(status: number, what: string): NetVerdictError {
     case Win32.InvalidParameter:
       return new InvalidArgumentError(
         `${what}: the driver rejected a value. Its log, by getLogs(), says which.`,
-      );
-    case Status.InsufficientResources:
-    case Win32.NotEnoughMemory:
-    case Win32.NoSystemResources:
-      return new DeviceError(
-        `${what}: the system is out of memory for it. Ask for less (maxQueuedBytes, readBuffers), or free memory.`,
       );
     case Status.IoTimeout:
       return new DeviceError(

@@ -19,6 +19,8 @@ const REMEMBERED_IDS = 131_072;
 const INITIAL_VERDICTS = 1024;
 /** A tick that decides more than this writes more than once. */
 const MAX_QUEUED_VERDICTS = 65_536;
+/** After which a write that there was no memory for is tried again. */
+const RETRY_MS = 10;
 
 /** The ids decided last: each has one place, which only an id a multiple of the size away takes over. */
 class DecidedIds {
@@ -37,7 +39,7 @@ class DecidedIds {
 }
 
 export class VerdictQueue implements VerdictSink {
-  readonly #write: (commands: Uint8Array) => void;
+  readonly #write: (commands: Uint8Array) => boolean;
   readonly #maxWrite: number;
   readonly #decided = new DecidedIds();
   readonly #scratch = new DataView(new ArrayBuffer(8));
@@ -45,6 +47,11 @@ export class VerdictQueue implements VerdictSink {
     this.#scheduled = false;
     this.flush();
   };
+  readonly #flushAgain = (): void => {
+    this.#retry = undefined;
+    this.flush();
+  };
+  #retry: NodeJS.Timeout | undefined;
   #bytes = new Uint8Array(INITIAL_VERDICTS * VERDICT_COMMAND_SIZE);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
@@ -53,10 +60,11 @@ export class VerdictQueue implements VerdictSink {
   #discarding = false;
 
   /**
-   * @param write - writes whole commands and does not keep the bytes; it reports its failures itself
+   * @param write - writes whole commands and does not keep the bytes; false: not now, but later. Any other failure it
+   *   reports itself
    * @param maxCommands - how many commands the driver takes in one write
    */
-  constructor(write: (commands: Uint8Array) => void, maxCommands: number) {
+  constructor(write: (commands: Uint8Array) => boolean, maxCommands: number) {
     this.#write = write;
     this.#maxWrite = Math.min(maxCommands, MAX_QUEUED_VERDICTS) * VERDICT_COMMAND_SIZE;
   }
@@ -85,13 +93,23 @@ export class VerdictQueue implements VerdictSink {
     }
   }
 
-  /** Writes what waits, now. */
-  flush(): void {
-    const length = this.#length;
-    this.#length = 0;
-    for (let start = 0; start < length; start += this.#maxWrite) {
-      this.#write(this.#bytes.subarray(start, Math.min(start + this.#maxWrite, length)));
+  /** Writes what waits, now. Whether all of it was; the rest is tried again a little later. */
+  flush(): boolean {
+    let written = 0;
+    while (written < this.#length) {
+      const end = Math.min(written + this.#maxWrite, this.#length);
+      if (!this.#write(this.#bytes.subarray(written, end))) {
+        this.#bytes.copyWithin(0, written, this.#length);
+        this.#length -= written;
+        if (this.#retry === undefined) {
+          this.#retry = setTimeout(this.#flushAgain, RETRY_MS).unref();
+        }
+        return false;
+      }
+      written = end;
     }
+    this.#length = 0;
+    return true;
   }
 
   /** From now on verdicts are checked and forgotten: there is nobody left who waits for them. */
@@ -100,8 +118,9 @@ export class VerdictQueue implements VerdictSink {
     this.#discarding = true;
   }
 
-  /** From now on verdicts are refused. */
+  /** From now on verdicts are refused, and those that could not be written are forgotten. */
   stop(makeError: () => Error): void {
+    this.#length = 0;
     this.#stopped = makeError;
   }
 
@@ -118,8 +137,7 @@ export class VerdictQueue implements VerdictSink {
   }
 
   #makeRoom(): void {
-    if (this.#length >= MAX_QUEUED_VERDICTS * VERDICT_COMMAND_SIZE) {
-      this.flush();
+    if (this.#length >= MAX_QUEUED_VERDICTS * VERDICT_COMMAND_SIZE && this.flush()) {
       return;
     }
     const grown = new Uint8Array(2 * this.#bytes.length);

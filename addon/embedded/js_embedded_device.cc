@@ -31,6 +31,8 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
                            InstanceMethod<&Self::DoOnNetwork<&Network::Advance>>("advance"),
                            InstanceMethod<&Self::OfNetwork<&Network::Counters>>("counters"),
                            InstanceMethod<&Self::OfNetwork<&Network::PoolBytes>>("poolBytes"),
+                           InstanceMethod<&Self::DoOnNetwork<&Network::InjectFaults>>("injectFaults"),
+                           InstanceMethod<&Self::OfNetwork<&Network::InjectedFaults>>("injectedFaults"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::OnWire>>("onWire"),
                        });
 }
@@ -55,6 +57,7 @@ JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo &info) : ObjectWrap(
                                          device_->CloseHandle();
                                          network_->Join();
                                          device_.reset();
+                                         network_->DropWhatIsAwaited();
                                      });
     network_->TellThrough(js_->queue());
 }

@@ -7,6 +7,7 @@
 
 #include "network_values.h"
 #include "nt/clock.h"
+#include "nt/fault_injection.h"
 #include "nt/pool.h"
 #include "sources/flow_load.h"
 #include "sources/replay.h"
@@ -83,6 +84,25 @@ Napi::Value Network::Counters(const Napi::CallbackInfo &info)
 Napi::Value Network::PoolBytes(const Napi::CallbackInfo &info)
 {
     return Napi::Number::New(info.Env(), static_cast<double>(machine_.pool().bytes()));
+}
+
+void Network::InjectFaults(const Napi::CallbackInfo &info)
+{
+    const uint32_t one_in = info[0].As<Napi::Number>().Uint32Value();
+
+    if (one_in == 0)
+    {
+        machine_.faults().Stop();
+    }
+    else
+    {
+        machine_.faults().FailOneIn(one_in);
+    }
+}
+
+Napi::Value Network::InjectedFaults(const Napi::CallbackInfo &info)
+{
+    return Napi::Number::New(info.Env(), static_cast<double>(machine_.faults().failures()));
 }
 
 void Network::OnWire(const Napi::CallbackInfo &info)
@@ -188,6 +208,19 @@ void Network::Start(std::shared_ptr<Source> source, std::function<void()> stop, 
             run();
         });
     sources_.push_back(std::move(source));
+}
+
+void Network::DropWhatIsAwaited()
+{
+    queue_->Post(
+        [this](Napi::Env env)
+        {
+            Forget(std::exchange(wire_, 0));
+            while (!callbacks_.empty())
+            {
+                TellOutcome(env, callbacks_.begin()->first, {sim::net::OutcomeKind::kDropped, {}});
+            }
+        });
 }
 
 void Network::Stop()

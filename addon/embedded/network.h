@@ -46,7 +46,12 @@ class Network
     void Advance(const Napi::CallbackInfo &info);
     Napi::Value Counters(const Napi::CallbackInfo &info);
     Napi::Value PoolBytes(const Napi::CallbackInfo &info);
+    void InjectFaults(const Napi::CallbackInfo &info);
+    Napi::Value InjectedFaults(const Napi::CallbackInfo &info);
     void OnWire(const Napi::CallbackInfo &info);
+
+    // The network is gone: what is still awaited of it was dropped. Any thread.
+    void DropWhatIsAwaited();
 
     // Tells all replays and loads to end, and waits for them. Any thread, once each.
     void Stop();

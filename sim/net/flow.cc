@@ -161,6 +161,7 @@ void Flow::Abandon()
         event.hold->ReleaseReference();
     }
     RetireHold();
+    StopAwaitingPeer();
     socket_.Forget();
     conversation_.reset();
 }
@@ -229,6 +230,11 @@ bool Flow::NextWork(std::vector<FlowEvent> *events, bool *abort)
 
 void Flow::Handle(FlowEvent *event)
 {
+    if (event->hold == peer_hold_)
+    {
+        OnPeerTimeout();
+        return;
+    }
     if (!waiting_ || event->hold != hold_)
     {
         if (event->packet != nullptr)
@@ -359,6 +365,7 @@ void Flow::Finish()
         return;
     }
     closed_ = true;
+    StopAwaitingPeer();
     if (conversation_ != nullptr)
     {
         conversation_->Closing(*this);

@@ -228,6 +228,9 @@ class Flow
     void Received(Job &job);
     void SegmentArrived(Packet &packet);
     void RemoteFinished();
+    void AwaitPeer();
+    void StopAwaitingPeer();
+    void OnPeerTimeout();
     void Establish();
     void Fail();
     void QueueControls(std::initializer_list<Control> controls);
@@ -256,7 +259,8 @@ class Flow
     JobQueue local_;
     JobQueue until_established_;
     Job *current_ = nullptr;
-    Hold *hold_ = nullptr; // of the next classify, or of the one that is waited for
+    Hold *hold_ = nullptr;      // of the next classify, or of the one that is waited for
+    Hold *peer_hold_ = nullptr; // while the other end on this machine has not answered the handshake
     Wait wait_;
     Redirection redirection_;
     Authorization authorization_ = Authorization::kNone;

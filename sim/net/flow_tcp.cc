@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace sim::net
 {
@@ -156,6 +157,10 @@ void Flow::OutboundControlDone(uint8_t flags)
     {
         QueueControls({{Direction::kInbound, kTcpSyn | kTcpAck}, {Direction::kOutbound, kTcpAck}});
     }
+    else if ((flags & kTcpSyn) != 0 && IsPeerHere())
+    {
+        AwaitPeer();
+    }
     else if (flags == kTcpAck && identity_.direction == Direction::kOutbound)
     {
         Establish();
@@ -182,6 +187,33 @@ void Flow::InboundControlDone(uint8_t flags)
     }
 }
 
+// To answer the handshake. The stack does not send segments again, so it waits as long as it would try.
+void Flow::AwaitPeer()
+{
+    StopAwaitingPeer();
+    peer_hold_ = new Hold(*this);
+    peer_hold_->KeepFlow();
+    core_->deadlines().Add(peer_hold_, core_->weak_from_this());
+}
+
+void Flow::StopAwaitingPeer()
+{
+    if (peer_hold_ != nullptr)
+    {
+        core_->deadlines().Remove(peer_hold_);
+        std::exchange(peer_hold_, nullptr)->ReleaseReference();
+    }
+}
+
+void Flow::OnPeerTimeout()
+{
+    Fail();
+    if (accepted_)
+    {
+        QueueFinish();
+    }
+}
+
 void Flow::Establish()
 {
     if (established_ || failed_)
@@ -189,6 +221,7 @@ void Flow::Establish()
         return;
     }
     established_ = true;
+    StopAwaitingPeer();
     until_established_.Take(&local_);
     local_.Take(&until_established_);
 }
@@ -197,6 +230,7 @@ void Flow::Fail()
 {
     failed_ = true;
     established_ = false;
+    StopAwaitingPeer();
     local_.Take(&until_established_);
     if (closing_)
     {

@@ -37,6 +37,9 @@ class Hold final : public wfp::PacketOrigin
     // The driver completed the operation.
     void Completed();
 
+    // As long as the hold is referenced.
+    void KeepFlow();
+
     // Whether the driver kept something of the classify, so that the hold cannot serve for another one.
     bool used() const { return used_; }
     void set_used() { used_ = true; }
@@ -55,7 +58,6 @@ class Hold final : public wfp::PacketOrigin
     void Release() override;
     void OnInjected() override;
     void OnDropped() override;
-    void KeepFlow();
 
     Flow &flow_;
     std::shared_ptr<Core> core_; // while in use

@@ -5,7 +5,6 @@
 #include "nt/irql.h"
 
 #include <array>
-#include <optional>
 
 namespace sim::net
 {
@@ -230,20 +229,10 @@ uint32_t LoopbackFlag(bool loopback)
 }
 
 // Receives run at DISPATCH_LEVEL.
-class ReceiveIrql
+KIRQL IrqlOf(Direction direction)
 {
-  public:
-    explicit ReceiveIrql(Direction direction)
-    {
-        if (direction == Direction::kInbound)
-        {
-            scope_.emplace(static_cast<KIRQL>(DISPATCH_LEVEL));
-        }
-    }
-
-  private:
-    std::optional<nt::IrqlScope> scope_;
-};
+    return direction == Direction::kInbound ? static_cast<KIRQL>(DISPATCH_LEVEL) : nt::CurrentIrql();
+}
 
 wfp::ClassifyResult Classify(wfp::Engine &engine, wfp::ClassifyInput *input, Packet *packet)
 {
@@ -314,7 +303,7 @@ wfp::ClassifyResult ClassifyAuthorization(wfp::Engine &engine, AuthorizationRequ
                                           FWPS_INCOMING_VALUES0 *values)
 {
     const FlowIdentity &flow = *request.flow;
-    const ReceiveIrql irql(request.packet_direction);
+    const nt::IrqlScope irql(IrqlOf(request.packet_direction));
     PacketControl control;
     Metadata metadata;
     wfp::ClassifyInput input;
@@ -560,7 +549,7 @@ wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, P
     }
 
     const Interface &interface = InterfaceOf(packet.loopback);
-    const ReceiveIrql irql(direction);
+    const nt::IrqlScope irql(IrqlOf(direction));
     Values<FWPS_FIELD_INBOUND_IPPACKET_V4_MAX> values(layer);
     Metadata metadata;
     wfp::ClassifyInput input;
@@ -605,7 +594,7 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
     const IpPacketInfo &info = packet.info();
     const Interface &interface = InterfaceOf(packet.loopback);
     const bool inbound = direction == Direction::kInbound;
-    const ReceiveIrql irql(direction);
+    const nt::IrqlScope irql(IrqlOf(direction));
     PacketControl control;
     Values<FWPS_FIELD_DATAGRAM_DATA_V4_MAX> values(layer);
     Metadata metadata;
@@ -659,7 +648,7 @@ wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow
     }
 
     const bool inbound = direction == Direction::kInbound;
-    const ReceiveIrql irql(direction);
+    const nt::IrqlScope irql(IrqlOf(direction));
     Values<FWPS_FIELD_STREAM_V4_MAX> values(layer);
     Metadata metadata;
     FWPS_STREAM_DATA0 data{};

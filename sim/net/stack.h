@@ -36,6 +36,11 @@ enum class Direction : uint8_t
     kInbound = 1
 };
 
+constexpr Direction Opposite(Direction direction)
+{
+    return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;
+}
+
 struct FlowSpec
 {
     Direction direction = Direction::kOutbound; // set by Connect and Accept themselves

@@ -17,7 +17,7 @@ namespace sim::sources
 namespace
 {
 
-constexpr std::chrono::milliseconds kWaitSlice(50);
+constexpr std::chrono::milliseconds kLongestWait(50);
 
 // Remote endpoints that differ, and local ports that are used again as late as possible.
 constexpr uint32_t kFirstRemoteV4 = 0x0B000001; // 11.0.0.1
@@ -176,7 +176,7 @@ class FlowLoad::Batch
         }
         if (!ready())
         {
-            machine_.scheduler().WaitUntil(ready, kWaitSlice);
+            machine_.scheduler().WaitUntil(ready, kLongestWait);
         }
         {
             const std::lock_guard<std::mutex> lock(mutex_);

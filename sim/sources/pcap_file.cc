@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "sources/pcapng.h"
+
 namespace sim::sources
 {
 namespace
@@ -11,17 +13,6 @@ namespace
 
 constexpr uint32_t kMicroseconds = 0xA1B2C3D4;
 constexpr uint32_t kNanoseconds = 0xA1B23C4D;
-constexpr uint32_t kSectionHeader = 0x0A0D0D0A;
-constexpr uint32_t kByteOrder = 0x1A2B3C4D;
-
-constexpr uint32_t kInterfaceBlock = 1;
-constexpr uint32_t kOldPacketBlock = 2;
-constexpr uint32_t kSimplePacketBlock = 3;
-constexpr uint32_t kEnhancedPacketBlock = 6;
-
-constexpr uint16_t kEndOfOptions = 0;
-constexpr uint16_t kTimeResolution = 9;
-constexpr uint16_t kTimeOffset = 14;
 
 constexpr size_t kClassicHeaderSize = 24;
 constexpr size_t kRecordHeaderSize = 16;
@@ -147,7 +138,7 @@ void PcapFile::ReadFileHeader()
     {
         Fail(0, size_ == 0 ? "the file is empty" : "the file is too short for a capture", kMakeCapture);
     }
-    blocks_ = BigEndian32(magic) == kSectionHeader;
+    blocks_ = BigEndian32(magic) == pcapng::kSectionHeader;
     if (blocks_)
     {
         if (!ReadSectionHeader(0, magic))
@@ -203,16 +194,16 @@ bool PcapFile::Next(Frame *frame)
     {
         switch (block.type)
         {
-        case kEnhancedPacketBlock:
+        case pcapng::kEnhancedPacket:
             ReadEnhancedPacket(block, frame);
             return true;
-        case kSimplePacketBlock:
+        case pcapng::kSimplePacket:
             ReadSimplePacket(block, frame);
             return true;
-        case kOldPacketBlock:
+        case pcapng::kOldPacket:
             ReadOldPacket(block, frame);
             return true;
-        case kInterfaceBlock:
+        case pcapng::kInterfaceDescription:
             ReadInterface(block);
             break;
         default:
@@ -284,7 +275,7 @@ bool PcapFile::NextBlock(Block *block)
             SetTruncated(block->offset);
             return false;
         }
-        if (BigEndian32(header) == kSectionHeader)
+        if (BigEndian32(header) == pcapng::kSectionHeader)
         {
             if (!ReadSectionHeader(block->offset, header))
             {
@@ -301,8 +292,8 @@ bool PcapFile::NextBlock(Block *block)
         block->type = U32(header);
 
         const uint32_t length = U32(header + 4);
-        const bool read = block->type == kInterfaceBlock || block->type == kOldPacketBlock ||
-                          block->type == kSimplePacketBlock || block->type == kEnhancedPacketBlock;
+        const bool read = block->type == pcapng::kInterfaceDescription || block->type == pcapng::kOldPacket ||
+                          block->type == pcapng::kSimplePacket || block->type == pcapng::kEnhancedPacket;
 
         if (length < kSmallestBlock || length % 4 != 0 || (read && length > kLongestBlock))
         {
@@ -349,11 +340,11 @@ bool PcapFile::ReadSectionHeader(uint64_t offset, const uint8_t *start)
     {
         return false;
     }
-    if (BigEndian32(header + 8) != kByteOrder && LittleEndian32(header + 8) != kByteOrder)
+    if (BigEndian32(header + 8) != pcapng::kByteOrder && LittleEndian32(header + 8) != pcapng::kByteOrder)
     {
         Fail(offset, "a section header has no valid byte order mark", kDamaged);
     }
-    big_endian_ = BigEndian32(header + 8) == kByteOrder;
+    big_endian_ = BigEndian32(header + 8) == pcapng::kByteOrder;
 
     const uint32_t length = U32(header + 4);
 
@@ -404,7 +395,7 @@ void PcapFile::ReadOptions(const Block &block, size_t position, Interface *inter
         const size_t padded = (static_cast<size_t>(length) + 3) & ~static_cast<size_t>(3);
 
         position += kOptionHeaderSize;
-        if (code == kEndOfOptions)
+        if (code == pcapng::kEndOfOptions)
         {
             return;
         }
@@ -412,12 +403,12 @@ void PcapFile::ReadOptions(const Block &block, size_t position, Interface *inter
         {
             Fail(block.offset, "an option is longer than its interface block", kDamaged);
         }
-        if (code == kTimeResolution && length >= 1)
+        if (code == pcapng::kTimeResolution && length >= 1)
         {
             interface->binary_resolution = (record_[position] & 0x80) != 0;
             interface->resolution = record_[position] & 0x7F;
         }
-        else if (code == kTimeOffset && length >= 8)
+        else if (code == pcapng::kTimeOffset && length >= 8)
         {
             interface->offset_seconds = static_cast<int64_t>(U64(record_.data() + position));
         }

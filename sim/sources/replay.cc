@@ -65,11 +65,6 @@ bool IsSynAck(const IpPacketInfo &info)
     return HasFlags(info, net::kTcpSyn | net::kTcpAck, net::kTcpSyn | net::kTcpAck);
 }
 
-Direction Opposite(Direction direction)
-{
-    return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;
-}
-
 // Who began a conversation of which this is the first packet in the capture.
 Direction DirectionOfConversation(const IpPacketInfo &info, Direction direction)
 {

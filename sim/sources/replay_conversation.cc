@@ -34,11 +34,6 @@ std::optional<uint16_t> DnsId(const net::Flow &flow, const net::Packet &packet)
     return static_cast<uint16_t>(id[0] << 8 | id[1]);
 }
 
-Direction Opposite(Direction direction)
-{
-    return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;
-}
-
 } // namespace
 
 void ReplayCounts::Wake() const

@@ -2,6 +2,7 @@
 
 #include "machine.h"
 #include "nt/clock.h"
+#include "sources/pcapng.h"
 
 #include <cerrno>
 #include <cstring>
@@ -19,22 +20,11 @@ namespace sim::sources
 namespace
 {
 
-constexpr uint32_t kSectionHeader = 0x0A0D0D0A;
-constexpr uint32_t kInterfaceDescription = 1;
-constexpr uint32_t kEnhancedPacket = 6;
-
-constexpr uint32_t kByteOrder = 0x1A2B3C4D;
 constexpr uint16_t kMajorVersion = 1;
 constexpr uint16_t kMinorVersion = 0;
 constexpr uint64_t kUnknownLength = ~uint64_t{0}; // of the section
 constexpr uint16_t kLinkTypeRaw = 101;
 constexpr uint32_t kNoSnapLength = 0;
-
-constexpr uint16_t kEndOfOptions = 0;
-constexpr uint16_t kInterfaceName = 2;
-constexpr uint16_t kInterfaceDescriptionText = 3;
-constexpr uint16_t kTimeResolution = 9;
-constexpr uint16_t kPacketFlags = 2;
 
 constexpr uint8_t kTenthsOfMicroseconds = 7; // the machine's: 10 to the power of minus 7 seconds
 constexpr uint32_t kInboundFlag = 1;
@@ -88,7 +78,7 @@ class Block
         AddPadded(bytes, length);
     }
 
-    void EndOptions() { AddOption(kEndOfOptions, nullptr, 0); }
+    void EndOptions() { AddOption(pcapng::kEndOfOptions, nullptr, 0); }
 
     // The whole block.
     const std::vector<uint8_t> &Finish()
@@ -132,7 +122,7 @@ class WireCapture::File
         const std::lock_guard<std::mutex> lock(mutex_);
         const uint64_t time = clock_.PreciseSystemTime() - kTicksFrom1601To1970;
         const uint32_t flags = outbound ? kOutboundFlag : kInboundFlag;
-        Block block(kEnhancedPacket);
+        Block block(pcapng::kEnhancedPacket);
 
         block.Add<uint32_t>(!outbound ? kDelivered : packet.loopback ? kLoopback : kNetwork);
         block.Add(static_cast<uint32_t>(time >> 32));
@@ -140,7 +130,7 @@ class WireCapture::File
         block.Add(packet.length()); // as captured
         block.Add(packet.length()); // as sent
         block.AddPadded(packet.bytes(), packet.length());
-        block.AddOption(kPacketFlags, &flags, sizeof(flags));
+        block.AddOption(pcapng::kPacketFlags, &flags, sizeof(flags));
         block.EndOptions();
         Write(&block);
     }
@@ -160,23 +150,24 @@ class WireCapture::File
   private:
     void WriteHeader()
     {
-        Block section(kSectionHeader);
+        Block section(pcapng::kSectionHeader);
 
-        section.Add(kByteOrder);
+        section.Add(pcapng::kByteOrder);
         section.Add(kMajorVersion);
         section.Add(kMinorVersion);
         section.Add(kUnknownLength);
         Write(&section);
         for (const Interface &interface : kInterfaces)
         {
-            Block block(kInterfaceDescription);
+            Block block(pcapng::kInterfaceDescription);
 
             block.Add(kLinkTypeRaw);
             block.Add(uint16_t{0}); // reserved
             block.Add(kNoSnapLength);
-            block.AddOption(kInterfaceName, interface.name.data(), interface.name.size());
-            block.AddOption(kInterfaceDescriptionText, interface.description.data(), interface.description.size());
-            block.AddOption(kTimeResolution, &kTenthsOfMicroseconds, sizeof(kTenthsOfMicroseconds));
+            block.AddOption(pcapng::kInterfaceName, interface.name.data(), interface.name.size());
+            block.AddOption(pcapng::kInterfaceDescriptionText, interface.description.data(),
+                            interface.description.size());
+            block.AddOption(pcapng::kTimeResolution, &kTenthsOfMicroseconds, sizeof(kTenthsOfMicroseconds));
             block.EndOptions();
             Write(&block);
         }

@@ -192,6 +192,17 @@ describe('the network', () => {
     expect(await outcome).toBe('dropped');
   });
 
+  it('blocks what there is no memory to ask about, until there is again', async () => {
+    const { device, network } = await start({ failPolicy: 'closed' });
+    network.injectFaults(1);
+    expect(await network.connect(HTTPS).outcome).toBe('blocked');
+    expect(network.counters().injectedFaults).toBeGreaterThan(0);
+    network.injectFaults(0);
+    const flow = network.connect(HTTPS);
+    (await question(device)).accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+  });
+
   it('makes many connections', async () => {
     const { device, network } = await start({ verifier: false });
     const decided = decideAll(device, Verdict.PermanentAccept);
@@ -280,6 +291,9 @@ describe('wrong options', () => {
     expect(() => {
       clock.advance(1);
     }).toThrow(/clock: 'virtual'/);
+    expect(() => {
+      network.injectFaults(-1);
+    }).toThrow(/oneIn/);
     await expect(network.load({ connections: 0 })).rejects.toThrow(/connections/);
     await expect(network.replay('x', { speed: -1 })).rejects.toThrow(/speed/);
     await expect(createSimulator({ clock: 'fast' as 'real' })).rejects.toThrow(/clock/);
@@ -287,6 +301,25 @@ describe('wrong options', () => {
 });
 
 describe('a closed simulator', () => {
+  it('has dropped what was on its way', async () => {
+    const simulator = await createSimulator();
+    const { device, network } = simulator;
+    const server = { address: '127.0.0.1', port: 8080 };
+    network.listen({ processId: 1, protocol: 'tcp', local: server });
+    const client = network.connect({ processId: 2, protocol: 'tcp', remote: server });
+    const sent = client.send(Buffer.from('waits for the connection'));
+    for await (const event of device.events({ types: ['connection'] })) {
+      if (event.localPort === server.port) {
+        event.block(); // it answers nothing
+        break;
+      }
+      event.accept();
+    }
+    await simulator.close();
+    expect(await client.outcome).toBe('permitted');
+    expect(await sent).toBe('dropped');
+  });
+
   it('may be closed again', async () => {
     const simulator = await createSimulator();
     await Promise.all([simulator.close(), simulator.device.close(), simulator.close()]);

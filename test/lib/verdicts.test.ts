@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   AlreadyDecidedError,
   ClosedError,
@@ -16,7 +16,7 @@ function verdictsOf(native: ScriptedNative): [id: bigint, verdict: number][] {
   return native.writes.flatMap((write) => {
     const commands = Buffer.from(write);
     return Array.from({ length: write.length / 10 }, (_, index): [bigint, number] => {
-      expect(commands[10 * index]).toBe(1);
+      if (commands[10 * index] !== 1) throw new Error('This is no verdict.');
       return [commands.readBigUInt64LE(10 * index + 1), commands[10 * index + 9]!];
     });
   });
@@ -240,15 +240,65 @@ describe('a verdict that comes too late', () => {
   it('that the driver fails otherwise ends the stream with the reason', async () => {
     const { device, native } = scriptedDevice();
     const next = device.events().next();
-    native.writeStatus = Status.InsufficientResources;
+    native.writeStatus = Status.IoTimeout;
     device.setVerdict(1n, Verdict.Accept);
     await expect(next).rejects.toMatchObject({
       code: 'ERR_NETVERDICT_DEVICE',
-      message: expect.stringMatching(/^Writing verdicts: the system is out of memory/) as string,
+      message: expect.stringMatching(/^Writing verdicts: the driver did not answer/) as string,
     });
     expect(() => {
       device.clearCache();
     }).toThrow(DriverShutdownError);
+  });
+
+  it('that there was no memory to write is written as soon as there is', async () => {
+    const { device, native } = scriptedDevice({ maxCommandsPerWrite: 2 });
+    native.writeStatus = Status.InsufficientResources;
+    device.setVerdicts([1n, 2n, 3n].map((id) => [id, Verdict.Accept]));
+    expect(() => {
+      device.clearCache();
+    }).toThrow(/clear-cache: the system is out of memory/);
+    expect(native.writes).toHaveLength(0);
+    native.writeStatus = Status.Success;
+    await expect.poll(() => verdictsOf(native).map(([id]) => id)).toEqual([1n, 2n, 3n]);
+    device.setVerdict(4n, Verdict.Accept);
+    await nextTurn();
+    expect(verdictsOf(native).map(([id]) => id)).toEqual([1n, 2n, 3n, 4n]);
+  });
+
+  it('that there was no memory to write is kept, however many there are', () => {
+    const { device, native } = scriptedDevice();
+    native.writeStatus = Status.InsufficientResources;
+    const ids = Array.from({ length: 70_000 }, (_, index) => BigInt(index + 1));
+    device.setVerdicts(ids.map((id) => [id, Verdict.Accept]));
+    native.writeStatus = Status.Success;
+    device.clearCache();
+    native.writes.pop();
+    expect(verdictsOf(native).map(([id]) => id)).toEqual(ids);
+  });
+
+  it('that there is no memory to write for long ends the stream with the reason', async () => {
+    const now = vi.spyOn(performance, 'now');
+    onTestFinished(() => {
+      now.mockRestore();
+    });
+    const { device, native } = scriptedDevice();
+    native.writeStatus = Status.InsufficientResources;
+    let reason: unknown;
+    device
+      .events()
+      .next()
+      .catch((error: unknown) => (reason = error));
+    device.setVerdict(1n, Verdict.Accept);
+    await nextTurn();
+    expect(reason).toBeUndefined();
+    now.mockReturnValue(performance.now() + 5000);
+    await expect
+      .poll(() => reason)
+      .toMatchObject({
+        message: expect.stringMatching(/^Writing verdicts: the system is out of memory/) as string,
+      });
+    expect(native.writes).toHaveLength(0);
   });
 });
 

@@ -154,6 +154,14 @@ export class RemoteNetwork implements NativeNetwork {
     return this.engine().poolBytes;
   }
 
+  injectFaults(): void {
+    throw new Error("Wine's own calls cannot be made to fail.");
+  }
+
+  injectedFaults(): number {
+    return 0;
+  }
+
   engine(): EngineState {
     const answer = this.#ask(request(Operation.engine));
     return {
