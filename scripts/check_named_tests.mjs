@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { root } from './testing/run.mjs';
 
-const DOCUMENTS = ['docs/behaviour.md', 'docs/threat-model.md'];
-const HEADS = ['behaviour', 'threat'];
+const DOCUMENTS = ['docs/behaviour.md', 'docs/reliability.md', 'docs/threat-model.md'];
+const HEADS = ['behaviour', 'invariant', 'rule', 'threat']; // of the tables that name tests
 const problems = [];
 
 /** Vitest's tests, each named behind its groups. */
@@ -36,11 +36,17 @@ const googleTestNames = (file) =>
 /** Whether a name ends with all of the cited one, group by group. */
 const isCited = (name, cited) => ` > ${name}`.endsWith(` > ${cited}`);
 
-/** The rows of a document's tables, without their heads. */
+/** The rows of a document's tables that name tests, without their heads. */
 function* rowsOf(name, text) {
+  let head;
   for (const [index, line] of text.split('\n').entries()) {
     const cells = line.split(/(?<!\\)\|/).map((cell) => cell.trim());
-    if (cells.length < 3 || HEADS.includes(cells[1]) || /^-+$/.test(cells[1])) continue;
+    if (cells.length < 3) {
+      head = undefined;
+      continue;
+    }
+    head ??= cells[1];
+    if (!HEADS.includes(head) || cells[1] === head || /^-+$/.test(cells[1])) continue;
     yield { where: `${name}:${index + 1}`, tests: cells.at(-2).split('<br>') };
   }
 }

@@ -1,7 +1,8 @@
-// `npm test`: every check of the project, in two lanes side by side (native code, JavaScript). Groups can be named:
+// `npm test`: every check of the project, two groups of them side by side. Groups can be named:
 // `npm test -- lint vitest`. The last line is always `N passed, N failed, N skipped`.
 import { rmSync, mkdirSync } from 'node:fs';
-import { groups, lanes } from './testing/groups.mjs';
+import pLimit from 'p-limit';
+import { groups, stages } from './testing/groups.mjs';
 import { outputDirectory } from './testing/run.mjs';
 import { provideTools } from './testing/tools.mjs';
 
@@ -44,7 +45,7 @@ async function runGroup(name, missing) {
   report(name, counts, (performance.now() - start) / 1000, log);
 }
 
-async function runLane(names, selected, missing) {
+async function runSequence(names, selected, missing) {
   for (const name of names) {
     if (selected.has(name)) await runGroup(name, missing);
   }
@@ -55,6 +56,9 @@ rmSync(outputDirectory, { recursive: true, force: true });
 mkdirSync(outputDirectory, { recursive: true });
 const needed = new Set([...selected].flatMap((name) => groups[name].needs ?? []));
 const missing = provideTools(needed);
-await Promise.all(lanes.map((lane) => runLane(lane, selected, missing)));
+const limit = pLimit(2);
+for (const sequences of stages) {
+  await limit.map(sequences, (sequence) => runSequence(sequence, selected, missing));
+}
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 ? 1 : 0;

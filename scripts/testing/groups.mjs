@@ -2,9 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { outputDirectory, run, runScript } from './run.mjs';
+import pLimit from 'p-limit';
+import { outputDirectory, root, run, runScript } from './run.mjs';
+import { sanitizedAddon } from './sanitized.mjs';
 
 const jobs = String(availableParallelism());
+/** In so many processes a test program runs: more than processors, as some tests take seconds. */
+const SHARDS = 4 * availableParallelism();
+/** Thrice what the slowest shard takes where other groups run, too. */
+const SHARD_TIMEOUT_MS = 180_000;
 
 /** Runs commands in turn, each one counted as a check; later ones run even where an earlier one failed. */
 async function checks(...commands) {
@@ -33,6 +39,15 @@ function withExitCode(counts, result) {
   return { counts: { ...counts, failed }, log: result.output };
 }
 
+function sum(results) {
+  const total = { counts: { passed: 0, failed: 0, skipped: 0 }, log: '' };
+  for (const { counts, log } of results) {
+    for (const [key, count] of Object.entries(counts)) total.counts[key] += count;
+    if (counts.failed > 0) total.log += log;
+  }
+  return total;
+}
+
 function readReport(path, parse) {
   try {
     return parse(readFileSync(path, 'utf8'));
@@ -41,11 +56,11 @@ function readReport(path, parse) {
   }
 }
 
-function parseCtestReport(text) {
-  const count = (name) => Number(new RegExp(`<testsuite[^>]*\\b${name}="(\\d+)"`).exec(text)[1]);
-  const failed = count('failures');
-  const skipped = count('skipped') + count('disabled');
-  return { passed: count('tests') - failed - skipped, failed, skipped };
+function parseGtestReport(text) {
+  const tests = JSON.parse(text).testsuites.flatMap(({ testsuite }) => testsuite);
+  const failed = tests.filter(({ failures = [] }) => failures.length > 0).length;
+  const skipped = tests.filter(({ result }) => result !== 'COMPLETED').length;
+  return { passed: tests.length - failed - skipped, failed, skipped };
 }
 
 function parseVitestReport(text) {
@@ -60,34 +75,60 @@ function parseVitestReport(text) {
   };
 }
 
-/** Configures, builds and tests one CMake preset. */
-async function ctest(preset) {
-  const built = await untilFailure([
-    () => run('cmake', ['--preset', preset]),
-    () => run('cmake', ['--build', '--preset', preset, '--parallel', jobs]),
-  ]);
-  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
-  const path = join(outputDirectory, `ctest-${preset}.xml`);
-  const args = ['--preset', preset, '--output-on-failure', '--parallel', jobs];
-  const result = await run('ctest', [...args, '--output-junit', path]);
-  return withExitCode(readReport(path, parseCtestReport), result);
+/** One of `of` equal parts of a test program's tests. */
+async function gtestShard(program, shard, of) {
+  const path = join(outputDirectory, `${program.replaceAll('/', '-')}-${shard}.json`);
+  const result = await run(
+    join(root, 'build', program),
+    [`--gtest_output=json:${path}`],
+    { GTEST_TOTAL_SHARDS: of, GTEST_SHARD_INDEX: shard },
+    SHARD_TIMEOUT_MS,
+  );
+  const passed = /^\[ RUN {6}\] .*\n\[ {7}OK \] .*\n/gm;
+  const output = result.output.replaceAll(passed, '');
+  return withExitCode(readReport(path, parseGtestReport), { ...result, output });
 }
 
-async function vitest(project) {
-  const path = join(outputDirectory, `vitest-${project}.json`);
-  const result = await runScript('vitest/vitest.mjs', [
-    'run',
-    `--project=${project}`,
-    '--reporter=dot',
-    '--reporter=json',
-    `--outputFile=${path}`,
+/**
+ * Configures and builds a CMake preset, and runs its test programs, many tests in a process: with sanitizers, a process for
+ * each test, as ctest has them, takes longer than the test.
+ */
+async function gtest(preset, programs, ...targets) {
+  const chosen = targets.flatMap((target) => ['--target', target]);
+  const built = await untilFailure([
+    () => run('cmake', ['--preset', preset]),
+    () => run('cmake', ['--build', '--preset', preset, '--parallel', jobs, ...chosen]),
   ]);
+  if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
+  const shards = programs.flatMap((program) =>
+    Array.from(
+      { length: SHARDS },
+      (_, shard) => () => gtestShard(`${preset}/test/${program}`, shard, SHARDS),
+    ),
+  );
+  const limit = pLimit(availableParallelism());
+  return sum(await Promise.all(shards.map((shard) => limit(shard))));
+}
+
+/** The tests of a project, of all its folders or of some; `environment` is added to that of this process. */
+async function vitest(project, folders = [], environment = {}) {
+  const path = join(outputDirectory, `vitest-${project}${folders.length}.json`);
+  const args = ['run', `--project=${project}`, '--reporter=dot', '--reporter=json'];
+  const result = await runScript(
+    'vitest/vitest.mjs',
+    [...args, `--outputFile=${path}`, ...folders],
+    environment,
+  );
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
+/** The scenarios, with the addon that was built with the sanitizers. */
+const sanitizedScenarios = () =>
+  vitest('netverdict', ['test/scenarios', 'test/lifecycle'], sanitizedAddon());
+
 /** A script whose last line tells the counts. */
-async function countedScript(path) {
-  const result = await run(process.execPath, [path]);
+async function countedScript(path, ...args) {
+  const result = await run(process.execPath, [path, ...args]);
   const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
     result.output.trimEnd().split('\n').at(-1),
   );
@@ -116,6 +157,9 @@ async function mingw() {
   if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
   return vitest('windows');
 }
+
+const UNIT_TEST_TARGETS = ['kext', 'sim', 'addon'].map((part) => `${part}_tests`);
+const UNIT_TESTS = UNIT_TEST_TARGETS.map((target) => `unit/${target}`);
 
 const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
 
@@ -150,12 +194,32 @@ export const groups = {
   vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
   package: { needs: ['make', 'g++'], run: () => vitest('package') },
   models: { needs: ['spin', 'g++'], run: () => countedScript('scripts/models.mjs') },
+  fuzz: {
+    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => countedScript('scripts/fuzz.mjs', '--seconds', '10'),
+  },
   soak: {
     needs: ['make', 'g++'],
     run: () =>
       checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1', '--seed', '1'])),
   },
-  asan: { needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'], run: () => ctest('asan') },
+  asan: {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: async () =>
+      sum([
+        await gtest('asan', UNIT_TESTS, ...UNIT_TEST_TARGETS, 'netverdict_addon'),
+        await sanitizedScenarios(),
+      ]),
+  },
+  tsan: {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => gtest('tsan', ['stress/stress_tests'], 'stress_tests'),
+  },
+  faults: {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    // Over the driver's tests; over the scenarios it takes minutes.
+    run: () => countedScript('scripts/faults.mjs', '--test='),
+  },
   mingw: {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc', 'clang-19', 'lld-link-19'],
     run: mingw,
@@ -166,8 +230,19 @@ export const groups = {
   },
 };
 
-/** Groups of one lane run one after another; the lanes run side by side. */
-export const lanes = [
-  ['build', 'vitest', 'package', 'lint', 'docs', 'models', 'soak'],
-  ['format', 'mingw', 'wine', 'asan'],
+/** In which they run, two sequences at a time: a group needs what those before it in its sequence have built. */
+export const stages = [
+  [['build'], ['format']],
+  [
+    ['asan', 'faults'],
+    ['mingw', 'wine'],
+    ['vitest'],
+    ['fuzz'],
+    ['package'],
+    ['lint'],
+    ['tsan'],
+    ['soak'],
+    ['models'],
+    ['docs'],
+  ],
 ];

@@ -6,19 +6,28 @@ import { fileURLToPath } from 'node:url';
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const outputDirectory = join(root, 'build', 'test');
 
-/** Resolves to `{ok, output}`; never rejects, a command that cannot be started is one that failed. */
-export function run(command, args) {
+/**
+ * Resolves to `{ok, output}`; never rejects: a command that cannot be started, or that takes longer than `timeoutMs`, is
+ * one that failed.
+ */
+export function run(command, args, environment = {}, timeoutMs = undefined) {
   return new Promise((resolve) => {
     const chunks = [`$ ${command} ${args.join(' ')}\n`];
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...environment };
+    const stdio = ['ignore', 'pipe', 'pipe'];
+    const limits = { timeout: timeoutMs, killSignal: 'SIGKILL' };
+    const child = spawn(command, args, { cwd: root, env, stdio, ...limits });
     child.stdout.on('data', (chunk) => chunks.push(chunk));
     child.stderr.on('data', (chunk) => chunks.push(chunk));
     child.on('error', (error) => chunks.push(`${error.message}\n`));
-    child.on('close', (code) => resolve({ ok: code === 0, output: chunks.join('') }));
+    child.on('close', (code, signal) => {
+      if (signal !== null) chunks.push(`ended by ${signal}\n`);
+      resolve({ ok: code === 0, output: chunks.join('') });
+    });
   });
 }
 
 /** A tool of node_modules, run by this Node.js. */
-export function runScript(path, args) {
-  return run(process.execPath, [join(root, 'node_modules', path), ...args]);
+export function runScript(path, args, environment) {
+  return run(process.execPath, [join(root, 'node_modules', path), ...args], environment);
 }

@@ -17,6 +17,7 @@ const tools = {
   wine: { package: 'wine' },
   wine64: { package: 'wine64', file: '/usr/lib/wine/wine64' },
   'clang-19': { package: 'clang-19' },
+  libFuzzer: { package: 'libclang-rt-19-dev', file: '/usr/lib/llvm-19/lib/clang/19/lib/linux' },
   'lld-link-19': { package: 'lld-19' },
   'clang-format-19': { package: 'clang-format-19' },
   tshark: { package: 'tshark' },

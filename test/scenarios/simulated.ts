@@ -1,6 +1,6 @@
-/** A simulated computer for one test: its time stands still, and everything that the driver says is kept. */
+/** A simulated computer for one test: its time stands still, and everything that the driver says is kept and checked. */
 
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import type {
   ConnectionEvent,
   Device,
@@ -13,6 +13,7 @@ import type {
   Statistics,
 } from '../../lib/index.js';
 import { startComputer } from './computer.js';
+import { StreamInvariants } from './stream_invariants.js';
 
 type EventOf<T extends EventType> = Extract<NetVerdictEvent, { readonly type: T }>;
 
@@ -21,6 +22,7 @@ export class Simulated {
   readonly network: Network;
   readonly clock: Clock;
   readonly #waiting: NetVerdictEvent[] = [];
+  readonly #invariants = new StreamInvariants();
   readonly #before: Statistics;
   #wake: () => void = () => undefined;
 
@@ -36,7 +38,11 @@ export class Simulated {
     const simulator = await startComputer({ clock: 'virtual', ...options });
     onTestFinished(() => simulator.close());
     const { device, network, clock } = simulator;
-    return new Simulated(device, network, clock, await device.getStatistics());
+    const simulated = new Simulated(device, network, clock, await device.getStatistics());
+    onTestFinished(() => {
+      expect(simulated.#invariants.problems).toEqual([]);
+    });
+    return simulated;
   }
 
   /** How far a counter has come since the start: another test's driver may have counted before. */
@@ -74,6 +80,7 @@ export class Simulated {
 
   async #collect(): Promise<void> {
     for await (const event of this.device) {
+      this.#invariants.take(event);
       this.#waiting.push(event);
       this.#wake();
     }

@@ -2,7 +2,7 @@
 
 import { ClosedError, createSimulator, Verdict } from '../../dist/index.mjs';
 import { Random } from './random.mjs';
-import { pause, WORKLOADS } from './workloads.mjs';
+import { pause, unlessOutOfMemory, WORKLOADS } from './workloads.mjs';
 
 const VERDICTS = Object.values(Verdict).filter(
   (verdict) => verdict !== Verdict.Undecided && verdict !== Verdict.Undeterminable,
@@ -38,6 +38,7 @@ async function decide({ device, random, counts }) {
 export async function live({ seed, milliseconds, counts, gauges }) {
   const random = new Random(seed);
   const { device, network, close } = await openSimulator(random);
+  network.injectFaults(random.oneOf([0, 10_000, 100]));
   let isStopped = false;
   const stopped = () => isStopped;
   const unlessClosed = (error) => {
@@ -58,6 +59,7 @@ export async function live({ seed, milliseconds, counts, gauges }) {
   await Promise.all([deciding, ...working]);
   counts.connections += counters.flowsTotal;
   counts.packets += counters.offered;
+  counts.faults += counters.injectedFaults;
   counts.lives += 1;
 }
 
@@ -73,7 +75,7 @@ function openSimulator(random) {
 
 /** After which nothing is held and the stream has ended. */
 async function shutDown(device, network, deciding) {
-  device.shutdown();
+  while (!(await unlessOutOfMemory(() => device.shutdown()))) await pause(10);
   await deciding;
   for (let waited = 0; network.counters().heldNow !== 0; waited += 10) {
     if (waited > 5000) throw new Error(`${network.counters().heldNow} packets stay held`);

@@ -1,6 +1,6 @@
 /**
- * Mixed load on all layers for some minutes: random policies, clients that come and go, one computer after the other.
- * Says what happened over time, and fails when something stays held, breaks, or grows.
+ * Mixed load on all layers for some minutes: random policies, clients that come and go, calls of the driver that fail,
+ * one computer after the other. Says what happened over time, and fails when something stays held, breaks, or grows.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ const SAMPLE_MS = 1000;
 const LIVES_AT_ONCE = 2;
 const LIFE_MS = 5000;
 /** How much more memory the last third of the time may need than the second. */
-const GROWTH_ALLOWED_MIB = 32;
+const GROWTH_ALLOWED_MIB = 16;
 
 const { minutes, seed, json } = new Command('soak')
   .description('mixed load on the simulated computer')
@@ -30,7 +30,7 @@ function positive(text) {
   return number;
 }
 
-const counts = { lives: 0, connections: 0, packets: 0, events: 0, verdicts: 0, lost: 0 };
+const counts = { lives: 0, connections: 0, packets: 0, events: 0, verdicts: 0, lost: 0, faults: 0 };
 const pools = new Map();
 const samples = [];
 const started = Date.now();

@@ -1,0 +1,105 @@
+// The computer that a fuzzer drives: the driver loaded, and a network that indicates whatever it is told to. Nothing
+// runs beside the fuzzer's own thread, and time stands still unless it is advanced: an input does the same every time.
+#pragma once
+
+#include "input.h"
+#include "unit/kext/driver_fixture.h"
+
+namespace fuzz
+{
+
+using kext_test::ByteVector;
+using kext_test::Client;
+using kext_test::Flow;
+using kext_test::Network;
+using kext_test::Question;
+using kext_test::Record;
+
+class Computer
+{
+  public:
+    Computer() : machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_), client_(machine_)
+    {
+        EXPECT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        Settle();
+    }
+
+    ~Computer()
+    {
+        client_.Close();
+        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
+    }
+
+    Computer(const Computer &) = delete;
+    Computer &operator=(const Computer &) = delete;
+
+    sim::Machine &machine() { return machine_; }
+    Network &network() { return network_; }
+    Client &client() { return client_; }
+
+    // Runs what is deferred, and forgets what was injected and authorized again.
+    void Settle()
+    {
+        network_.TakeInjected();
+        network_.TakeReauthorized();
+    }
+
+    // One of a few connections, so that an input meets the same ones again.
+    static Flow FlowOf(uint8_t choice)
+    {
+        Flow flow = (choice & 1) != 0 ? kext_test::TcpV6() : Flow{};
+
+        flow.protocol = (choice & 2) != 0 ? PROTOCOL_UDP : PROTOCOL_TCP;
+        flow.local.port = static_cast<uint16_t>(50000 + (choice >> 2) % 4);
+        flow.remote.port = (choice & 0x10) != 0 ? 53 : 443;
+        return flow;
+    }
+
+  private:
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    Network network_;
+    Client client_;
+    PDRIVER_OBJECT driver_ = nullptr;
+};
+
+// A client's life on a computer where all connections that came before are forgotten: one input's. Loading a driver
+// takes longer than most inputs do, so that some of them share one; then it is unloaded, and the machine looks for what
+// is left.
+class ClientLife
+{
+  public:
+    ClientLife()
+    {
+        if (shared_ == nullptr)
+        {
+            shared_ = std::make_unique<Computer>();
+        }
+        EXPECT_EQ(shared_->client().Open(), STATUS_SUCCESS);
+        EXPECT_EQ(shared_->client().Command(CommandClearCache).status, STATUS_SUCCESS);
+        shared_->Settle();
+    }
+
+    ~ClientLife()
+    {
+        shared_->client().Close();
+        shared_->Settle();
+        if (++lives_ % kLivesOfADriver == 0)
+        {
+            shared_.reset();
+        }
+    }
+
+    ClientLife(const ClientLife &) = delete;
+    ClientLife &operator=(const ClientLife &) = delete;
+
+    Computer &computer() { return *shared_; }
+
+  private:
+    static constexpr uint64_t kLivesOfADriver = 100;
+
+    static inline std::unique_ptr<Computer> shared_;
+    static inline uint64_t lives_ = 0;
+};
+
+} // namespace fuzz

@@ -1,0 +1,81 @@
+// The decoder of the driver's stream: any bytes, most of them nearly records, give the same records or the same error in
+// whatever pieces they come, and every field of every record can be read.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { InfoDecoder, ProtocolError } from '../../../dist/index.mjs';
+
+const MOST_BYTES = 400;
+
+const infoType = fc.oneof(
+  fc.integer({ min: 0, max: 6 }),
+  fc.integer({ min: 64, max: 67 }),
+  fc.nat(255),
+);
+
+function u32(value) {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value >>> 0);
+  return bytes;
+}
+
+const bytesOf = (maxLength) => fc.uint8Array({ maxLength });
+
+const record = fc
+  .record({
+    type: infoType,
+    body: bytesOf(MOST_BYTES),
+    length: fc.option(fc.oneof(fc.nat(2 * MOST_BYTES), fc.nat(0xffff_ffff)), { freq: 12 }),
+  })
+  .map(({ type, body, length }) =>
+    Buffer.concat([Buffer.of(type), u32(length ?? body.length), Buffer.from(body)]),
+  );
+
+/** A connection or bandwidth record, whose inner length or count may be wrong. */
+const counted = fc
+  .record({
+    type: fc.constantFrom(1, 2, 5, 6),
+    body: bytesOf(100),
+    count: fc.nat(4),
+    inner: bytesOf(160),
+  })
+  .map(({ type, body, count, inner }) => {
+    const fixed = { 1: 31, 2: 55, 5: 1, 6: 1 }[type];
+    const start = Buffer.alloc(fixed);
+    start.set(body.subarray(0, fixed));
+    const number = type <= 2 ? inner.length + (count === 4 ? 1 : 0) : count;
+    const content = Buffer.concat([start, u32(number), Buffer.from(inner)]);
+    return Buffer.concat([Buffer.of(type), u32(content.length), content]);
+  });
+
+const stream = fc
+  .array(fc.oneof(record, counted, bytesOf(30)), { maxLength: 8 })
+  .map((parts) => Uint8Array.from(Buffer.concat(parts)));
+
+function decode(pieces) {
+  const decoder = new InfoDecoder();
+  const records = [];
+  let error;
+  try {
+    for (const piece of pieces) {
+      records.push(...decoder.push(piece).map((each) => JSON.stringify(each.toJSON())));
+    }
+    decoder.end();
+  } catch (thrown) {
+    assert.ok(thrown instanceof ProtocolError, `${thrown}`);
+    error = thrown.message;
+  }
+  return { records, error };
+}
+
+function split(bytes, places) {
+  const cuts = places.map((place) => place % (bytes.length + 1)).sort((a, b) => a - b);
+  return [0, ...cuts].map((start, index) => bytes.slice(start, cuts[index] ?? bytes.length));
+}
+
+export const decoderKeepsItsPromises = fc.property(
+  stream,
+  fc.array(fc.nat(), { maxLength: 10 }),
+  (bytes, places) => {
+    assert.deepEqual(decode(split(bytes, places)), decode([bytes]));
+  },
+);

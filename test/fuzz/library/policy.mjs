@@ -1,0 +1,117 @@
+// Policies: any text or value, most of them nearly policies, is refused with an error that says why or decides over
+// every connection, by the same rule whether its addresses come as text or as bytes.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { formatAddress, InvalidArgumentError, Policy, Verdict } from '../../../dist/index.mjs';
+
+const VERDICTS = new Set(Object.values(Verdict));
+const VERDICT_NAMES = [
+  'accept',
+  'permanent-accept',
+  'block',
+  'permanent-block',
+  'drop',
+  'permanent-drop',
+  'redirect-nameserver',
+  'redirect-tunnel',
+  'redirect-split-tunnel',
+];
+
+const oneOf = (...values) => fc.constantFrom(...values);
+/** What the field should hold, or now and then anything. */
+const nearly = (arbitrary) =>
+  fc.oneof({ weight: 30, arbitrary }, { weight: 1, arbitrary: fc.jsonValue() });
+const oneOrMore = (arbitrary) =>
+  fc.oneof(arbitrary, fc.array(arbitrary, { minLength: 1, maxLength: 4 }));
+
+const address = fc.oneof(fc.ipV4(), fc.ipV6());
+const prefix = fc.oneof(
+  address,
+  fc.tuple(address, fc.nat(140)).map(([text, length]) => `${text}/${length}`),
+  fc.tuple(fc.ipV4(), fc.nat(32)).map(([text, length]) => `${text}/${length}`),
+);
+const port = fc.oneof(
+  fc.nat(65535),
+  fc.nat(65535).map(String),
+  fc.tuple(fc.nat(65535), fc.nat(66000)).map(([first, last]) => `${first}-${last}`),
+);
+
+const endpoint = fc.record(
+  { address: nearly(oneOrMore(prefix)), port: nearly(oneOrMore(port)) },
+  { requiredKeys: [] },
+);
+
+const rule = fc.record(
+  {
+    name: nearly(fc.string()),
+    direction: nearly(oneOf('outbound', 'inbound')),
+    protocol: nearly(oneOrMore(fc.oneof(oneOf('tcp', 'udp', 'icmp', 'icmpv6'), fc.nat(255)))),
+    processId: nearly(oneOrMore(fc.nat())),
+    local: nearly(endpoint),
+    remote: nearly(endpoint),
+    verdict: nearly(oneOf(...VERDICT_NAMES)),
+  },
+  { requiredKeys: ['verdict'] },
+);
+
+const policy = fc.record({
+  rules: nearly(fc.array(rule, { maxLength: 6 })),
+  default: nearly(oneOf(...VERDICT_NAMES)),
+});
+
+const source = fc.oneof(
+  { weight: 12, arbitrary: policy },
+  { weight: 6, arbitrary: policy.map((value) => JSON.stringify(value)) },
+  { weight: 1, arbitrary: fc.anything() },
+  { weight: 1, arbitrary: fc.string() },
+);
+
+const addressBytes = fc.oneof(
+  fc.uint8Array({ minLength: 4, maxLength: 4 }),
+  fc.uint8Array({ minLength: 16, maxLength: 16 }),
+);
+
+const subject = fc
+  .record({
+    direction: oneOf('outbound', 'inbound'),
+    protocol: fc.oneof(oneOf(6, 17, 1, 58), fc.nat(255)),
+    processId: fc.nat(),
+    localAddressBytes: addressBytes,
+    localPort: fc.nat(65535),
+    remoteAddressBytes: addressBytes,
+    remotePort: fc.nat(65535),
+  })
+  .map((fields) => ({
+    ...fields,
+    localAddress: formatAddress(fields.localAddressBytes),
+    remoteAddress: formatAddress(fields.remoteAddressBytes),
+  }));
+
+function parse(value) {
+  try {
+    return Policy.parse(value);
+  } catch (error) {
+    assert.ok(error instanceof InvalidArgumentError, `${error?.stack}`);
+    assert.ok(error.message.length > 0);
+    return undefined;
+  }
+}
+
+export const policyKeepsItsPromises = fc.property(
+  source,
+  fc.array(subject, { minLength: 1, maxLength: 4 }),
+  (value, subjects) => {
+    const parsed = parse(value);
+    if (parsed === undefined) return;
+    for (const each of subjects) {
+      const asText = { ...each, localAddressBytes: undefined, remoteAddressBytes: undefined };
+      const verdict = parsed.decide(each);
+      assert.ok(VERDICTS.has(verdict));
+      assert.equal(parsed.decide(asText), verdict);
+      const match = parsed.match(each);
+      assert.ok(
+        match === undefined ? verdict === parsed.defaultVerdict : match.index < parsed.ruleCount,
+      );
+    }
+  },
+);

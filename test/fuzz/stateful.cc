@@ -1,0 +1,561 @@
+// Fuzzes the order of things: connections, packets, fragments, commands of any bytes, reads of any size, cancels,
+// closed handles, time, sleep, failing memory and injections, unloads. A model is told of everything and checks what
+// must be true in every state (model.h).
+#include "computer.h"
+#include "model.h"
+
+#include "nt/callback_object.h"
+
+#include <deque>
+
+namespace
+{
+
+using fuzz::ByteVector;
+using fuzz::Flow;
+using fuzz::Network;
+
+constexpr size_t kMostReads = 6;
+constexpr size_t kMostSteps = 400;
+
+// A read that was asked for. They complete in any order; their data is in the order that they were issued.
+struct Read
+{
+    explicit Read(size_t length) : buffer(length) {}
+
+    static void Complete(void *context, NTSTATUS status, uint64_t information)
+    {
+        auto *read = static_cast<Read *>(context);
+
+        EXPECT_EQ(read->completions++, 0) << "completed twice";
+        EXPECT_LE(information, read->buffer.size());
+        read->status = status;
+        read->information = information;
+    }
+
+    ByteVector buffer;
+    sim::nt::Request *request = nullptr;
+    int completions = 0;
+    NTSTATUS status = STATUS_PENDING;
+    uint64_t information = 0;
+};
+
+class Life
+{
+  public:
+    explicit Life(fuzz::Input &input)
+        : input_(input), machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_)
+    {
+        strict_ = input_.Bool();
+        Load();
+        Open();
+    }
+
+    ~Life()
+    {
+        Close();
+        Unload();
+    }
+
+    Life(const Life &) = delete;
+    Life &operator=(const Life &) = delete;
+
+    void Step();
+
+  private:
+    void Load()
+    {
+        ASSERT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        network_.TakeReauthorized();
+        client_ = std::make_unique<fuzz::Client>(machine_);
+        network_.SetObserver(&client_->observer());
+    }
+
+    void Unload()
+    {
+        EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
+        Settle();
+        for (const std::shared_ptr<int> &completions : pended_)
+        {
+            EXPECT_EQ(*completions, 1) << "a pended operation";
+        }
+        pended_.clear();
+        model_.Reloaded();
+    }
+
+    void Open()
+    {
+        if (client_->file() != nullptr)
+        {
+            return;
+        }
+        model_.SetStrict(false);
+        ASSERT_EQ(client_->Open(), STATUS_SUCCESS);
+        model_.Attached();
+        client_->observer().OthersMayDecide(); // the model knows when
+        if (strict_)
+        {
+            SetOptions();
+            model_.SetStrict(true);
+        }
+    }
+
+    void Close()
+    {
+        if (client_->file() == nullptr)
+        {
+            return;
+        }
+        if (input_.Bool())
+        {
+            machine_.io().CancelAll(client_->file());
+            TakeReads();
+            Settle();
+            client_->CheckInvariants();
+        }
+        client_->Close();
+        TakeReads();
+        EXPECT_TRUE(reads_.empty()) << "a read outlived its handle";
+    }
+
+    void SetOptions();
+    void Write(const ByteVector &bytes);
+    void Issue(size_t length);
+    void TakeReads();
+    void Drain();
+    void Settle();
+    void Authorize();
+    void Send();
+    void SendFragment();
+    void SendRaw();
+    void Stream();
+    void CountBytes();
+    void End();
+    void Advance();
+    void Injections();
+
+    Flow ReadFlow()
+    {
+        choice_ = input_.Byte();
+
+        Flow flow = fuzz::Computer::FlowOf(choice_);
+
+        if ((choice_ & 0xC0) == 0xC0)
+        {
+            flow.protocol = PROTOCOL_TCP;
+            flow.remote = flow.local;
+            flow.remote.port = 53; // the client's own resolver
+        }
+        return flow;
+    }
+
+    // A payload that ends in a number of its own.
+    ByteVector NextPayload()
+    {
+        ByteVector payload(4 + input_.Byte() % 64, 'n');
+
+        serial_++;
+        std::memcpy(payload.data() + payload.size() - 4, &serial_, 4);
+        return payload;
+    }
+
+    fuzz::Input &input_;
+    fuzz::Model model_;
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    Network network_;
+    std::unique_ptr<fuzz::Client> client_; // of this load of the driver: another one's ids begin anew
+    PDRIVER_OBJECT driver_ = nullptr;
+    bool strict_ = false;
+    uint8_t choice_ = 0;
+    uint32_t serial_ = 0x01000000;
+    std::deque<std::unique_ptr<Read>> reads_;
+    NTSTATUS last_read_status_ = STATUS_SUCCESS;
+    std::vector<std::shared_ptr<int>> pended_;
+};
+
+void Life::SetOptions()
+{
+    OPTIONS_WIRE options = fuzz::Client::DefaultOptions();
+
+    options.Flags = input_.Byte() & 3;
+    options.PayloadLimit = input_.Byte();
+    options.MaxHeldPackets = 1u + input_.Byte();
+    options.MaxQueuedBytes = input_.Byte() * 1024u;
+    options.LogLevel = static_cast<UINT8>(1 + input_.Below(6));
+    options.PendingTimeoutMs = input_.Byte() * 10u;
+    options.TimeoutVerdict = static_cast<UINT8>(VerdictAccept + input_.Below(5));
+    if (strict_)
+    {
+        options.Flags |= OPTION_FLAG_FAIL_CLOSED;
+        options.TimeoutVerdict = VerdictDrop;
+    }
+    EXPECT_EQ(client_->SetOptions(options), STATUS_SUCCESS);
+}
+
+void Life::Write(const ByteVector &bytes)
+{
+    model_.Written(bytes);
+
+    const sim::nt::IoResult result = client_->Write(bytes);
+
+    EXPECT_LE(result.information, bytes.size());
+}
+
+void Life::Issue(size_t length)
+{
+    if (reads_.size() >= kMostReads)
+    {
+        return;
+    }
+    reads_.push_back(std::make_unique<Read>(length));
+
+    Read &read = *reads_.back();
+
+    read.request =
+        machine_.io().Read(client_->file(), read.buffer.data(), static_cast<uint32_t>(length), &Read::Complete, &read);
+    TakeReads();
+}
+
+void Life::TakeReads()
+{
+    while (!reads_.empty() && reads_.front()->completions != 0)
+    {
+        const std::unique_ptr<Read> read = std::move(reads_.front());
+
+        reads_.pop_front();
+        last_read_status_ = read->status;
+        EXPECT_TRUE(NT_SUCCESS(read->status) || read->information == 0);
+        model_.Read(read->buffer.data(), read->information);
+        client_->observer().Read(read->buffer.data(), read->information);
+    }
+}
+
+// Reads until a read waits or the stream has ended.
+void Life::Drain()
+{
+    do
+    {
+        Settle();
+        Issue(1 << 16);
+    } while (reads_.empty() && NT_SUCCESS(last_read_status_));
+}
+
+void Life::Settle()
+{
+    for (const kext_test::Injected &injected : network_.TakeInjected())
+    {
+        uint32_t serial;
+
+        if (injected.bytes.size() >= sizeof(serial))
+        {
+            std::memcpy(&serial, injected.bytes.data() + injected.bytes.size() - sizeof(serial), sizeof(serial));
+            model_.Injected(serial);
+        }
+    }
+    network_.TakeReauthorized();
+}
+
+void Life::Authorize()
+{
+    const Flow flow = ReadFlow();
+    const uint8_t how = input_.Byte();
+    const ByteVector packet = kext_test::MakePacket(flow, (how & 1) != 0, NextPayload());
+    Network::AleOptions options;
+
+    options.reauthorize = (how & 2) != 0;
+    options.loopback = (how & 4) != 0;
+    options.process_path = (how & 8) != 0 ? u"\\device\\app.exe" : u"";
+    if (options.reauthorize && (how & 16) != 0)
+    {
+        options.packet_direction = (how & 1) != 0 ? FWP_DIRECTION_INBOUND : FWP_DIRECTION_OUTBOUND;
+    }
+    if ((how & 32) != 0)
+    {
+        options.control_data = ByteVector(24, 7);
+    }
+
+    const bool packetless = (how & 64) != 0;
+    const Network::Answer answer = (how & 1) != 0 ? network_.Accept(flow, packetless ? nullptr : &packet, options)
+                                                  : network_.Connect(flow, packetless ? nullptr : &packet, options);
+
+    if (answer.pended())
+    {
+        pended_.push_back(answer.completions);
+    }
+    // The packet of an authorization that permits goes on to the packet layer.
+    if (!packetless && !answer.permitted())
+    {
+        model_.Arrived(serial_, flow, false);
+    }
+}
+
+void Life::Send()
+{
+    const Flow flow = ReadFlow();
+    const uint8_t how = input_.Byte();
+    const ByteVector packet = kext_test::MakePacket(flow, (how & 1) != 0, NextPayload());
+    const uint32_t serial = serial_;
+
+    if ((how & 1) != 0)
+    {
+        model_.Arrived(serial, flow, network_.Inbound(packet, (how & 2) != 0).permitted());
+    }
+    else
+    {
+        const bool permitted = network_.Outbound({{packet}}, (how & 4) != 0 ? 9 : 0).permitted();
+
+        if (flow.local.address != flow.remote.address)
+        {
+            model_.Sent(serial, flow, permitted);
+        }
+    }
+}
+
+void Life::SendFragment()
+{
+    const Flow flow = ReadFlow();
+    const uint8_t how = input_.Byte();
+    const bool inbound = (how & 1) != 0;
+    const ByteVector packet = kext_test::MakePacket(flow, inbound, ByteVector(96, 'f'));
+    ByteVector fragment = kext_test::Fragment(packet, input_.Byte() % 12 * 8, 8 + input_.Byte() % 12 * 8, how >> 5);
+
+    serial_++;
+    std::memcpy(fragment.data() + fragment.size() - 4, &serial_, 4);
+    if (inbound)
+    {
+        model_.Arrived(serial_, flow, network_.Inbound(fragment, (how & 2) != 0).permitted());
+        return;
+    }
+
+    const bool permitted = network_.Outbound(fragment).permitted();
+
+    if (flow.local.address != flow.remote.address)
+    {
+        model_.Sent(serial_, flow, permitted);
+    }
+}
+
+void Life::SendRaw()
+{
+    const bool inbound = input_.Bool();
+    const ByteVector packet = input_.Bytes(1 + input_.Byte());
+
+    if (packet.empty())
+    {
+        return;
+    }
+    if (!inbound)
+    {
+        network_.Outbound(packet);
+    }
+    else if (packet.size() >= Network::HeaderLength(packet))
+    {
+        network_.Inbound(packet, input_.Bool());
+    }
+}
+
+void Life::CountBytes()
+{
+    const Flow flow = ReadFlow();
+    const bool inbound = input_.Bool();
+
+    if (flow.protocol == PROTOCOL_TCP)
+    {
+        network_.Stream(flow, inbound, input_.Number<uint16_t>());
+    }
+    else
+    {
+        network_.Datagrams(flow, inbound, {{kext_test::MakePacket(flow, inbound)}});
+    }
+}
+
+void Life::End()
+{
+    const Flow flow = ReadFlow();
+    const uint8_t how = input_.Byte();
+
+    switch (how % 3)
+    {
+    case 0:
+        network_.Close(flow);
+        break;
+    case 1:
+        network_.Release(flow.protocol, flow.local);
+        break;
+    default:
+        network_.Bind(flow.protocol, flow.local, 1234);
+    }
+}
+
+// Mostly a short time: a long one is hundreds of rounds of maintenance.
+void Life::Advance()
+{
+    const uint32_t time = input_.Byte();
+
+    machine_.clock().Advance(time == 0xFF ? std::chrono::milliseconds((CONNECTION_IDLE_SECONDS + 1) * 1000)
+                                          : std::chrono::milliseconds(uint64_t{1} << time % 15));
+}
+
+void Life::Injections()
+{
+    constexpr sim::wfp::InjectionBehavior kBehaviors[] = {
+        {sim::wfp::InjectionBehavior::kDeferred, STATUS_SUCCESS},
+        {sim::wfp::InjectionBehavior::kInline, STATUS_SUCCESS},
+        {sim::wfp::InjectionBehavior::kFail, STATUS_INSUFFICIENT_RESOURCES},
+        {sim::wfp::InjectionBehavior::kDeferred, STATUS_UNSUCCESSFUL},
+    };
+
+    machine_.wfp().SetInjectionBehavior(kBehaviors[input_.Below(4)]);
+}
+
+void Life::Step()
+{
+    const uint8_t step = input_.Byte() % 24;
+    const bool attached = client_->file() != nullptr;
+
+    switch (step)
+    {
+    case 0:
+    case 1:
+        Authorize();
+        break;
+    case 2:
+    case 3:
+    case 4:
+        Send();
+        break;
+    case 5:
+        SendFragment();
+        break;
+    case 6:
+        SendRaw();
+        break;
+    case 7:
+        CountBytes();
+        break;
+    case 8:
+        End();
+        break;
+    case 9:
+        Injections();
+        break;
+    case 10:
+        machine_.wfp().SetPendFailure(input_.Bool() ? STATUS_FWP_CANNOT_PEND : STATUS_SUCCESS);
+        break;
+    case 11:
+        if (input_.Bool())
+        {
+            network_.FailNth(input_.Byte() % 16, input_.Bool());
+        }
+        else
+        {
+            network_.StopFailing();
+        }
+        break;
+    case 12:
+        Advance();
+        break;
+    case 13:
+        machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, input_.Below(2));
+        break;
+    case 14:
+        Settle();
+        break;
+    case 15:
+        if (attached)
+        {
+            Close();
+        }
+        else
+        {
+            Open();
+        }
+        break;
+    case 16:
+        if (input_.Byte() < 16)
+        {
+            Close();
+            Unload();
+            Load();
+        }
+        Open();
+        break;
+    default:
+        if (!attached)
+        {
+            Open();
+            break;
+        }
+        switch (step)
+        {
+        case 17:
+            Write(input_.Bytes(input_.Byte()));
+            break;
+        case 18:
+        case 19:
+            if (model_.ids().empty())
+            {
+                Drain();
+            }
+            if (!model_.ids().empty())
+            {
+                const std::vector<uint64_t> &ids = model_.ids();
+
+                Write(fuzz::Client::VerdictBytes(ids[ids.size() - 1 - input_.Byte() % ids.size()],
+                                                 static_cast<uint8_t>(input_.Below(VerdictCount + 1))));
+            }
+            break;
+        case 20:
+        {
+            const Flow flow = ReadFlow();
+
+            Write(kext_test::UpdateBytes(flow, static_cast<uint8_t>(input_.Below(VerdictCount))));
+            break;
+        }
+        case 21:
+            Issue(input_.Bool() ? input_.Number<uint16_t>() : 1u + input_.Byte() % 64);
+            break;
+        case 22:
+            if (!reads_.empty())
+            {
+                const size_t which = input_.Below(static_cast<uint32_t>(reads_.size()));
+
+                if (reads_[which]->completions == 0)
+                {
+                    machine_.io().Cancel(client_->file(), reads_[which]->request);
+                    EXPECT_EQ(reads_[which]->completions, 1) << "a cancelled read";
+                }
+            }
+            else
+            {
+                machine_.io().CancelAll(client_->file());
+            }
+            break;
+        default:
+            if (!strict_ && input_.Bool())
+            {
+                SetOptions();
+            }
+            else
+            {
+                Drain();
+            }
+        }
+    }
+    TakeReads();
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz::Input input(data, size);
+    Life life(input);
+
+    for (size_t steps = 0; !input.empty() && steps < kMostSteps; steps++)
+    {
+        life.Step();
+    }
+    return 0;
+}

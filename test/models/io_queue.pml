@@ -1,0 +1,430 @@
+/*
+ * kext/io_queue.c: records that wait for reads, and reads that wait for records. Every read is completed exactly once,
+ * at the latest by its cancellation, the shutdown or the detach; none waits while there is something for it. What is
+ * pushed is delivered once, in order, or counted as lost and told, or still queued; nothing is freed that is in use.
+ * Deliver runs in whoever became the deliverer, or in the DPC that goes on for it: a process of its own here. Not
+ * modelled: the want of memory, records of different lengths (a read is for one, and one that is gone makes room to tell
+ * losses) and more than one reason of loss.
+ *
+ * CANCEL_NOT_CLEARED breaks it: TakeRead takes a read without clearing its cancel routine. CANCEL_NOT_SEEN breaks it: a
+ * read is pended without looking whether it was cancelled before. PENDED_DETACHED breaks it: a read is pended whatever
+ * the state. TWO_DELIVERERS breaks it: BecomeDeliverer does not look at Delivering. LOST_WAKE_UP breaks it: the deliverer
+ * releases the lock between its last look at the queue and EndDelivering. UNCOUNTED_LOSS breaks it: a full queue drops
+ * the record and no more. UNTOLD_LOSS breaks it: a drained queue does not tell its losses. NO_GENERATION breaks it: what
+ * was copied is taken off the queue even though it was discarded in between. NO_ORPHANS breaks it: Discard frees what
+ * the deliverer copies. NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
+ */
+
+#define EVENTS 3 /* that are pushed */
+#define READS 2
+#define SLOTS 2 /* IO_QUEUE.MaxBytes, in records */
+#define GENERATIONS 3
+#define LOSS 16 /* a record of LOSS + n tells n losses; others are events, by number */
+
+#ifdef TWO_DELIVERERS
+#define DELIVERERS 2
+#else
+#define DELIVERERS 1
+#endif
+
+mtype = { detached, attached, shutting_down };
+
+/* IO_QUEUE */
+bool locked; /* held over more than one step; elsewhere `atomic` stands for the lock */
+mtype state = attached;
+byte queue[SLOTS];
+byte queued;
+byte lost; /* LostTotal */
+bool delivering;
+bool copying;
+bool orphans;
+byte generation;
+byte list[READS]; /* Reads */
+byte waiting;     /* length of the list */
+bool uninitializing;
+bool idle;
+bool gone; /* IoQueueUninitialize has returned */
+
+/* IRPs */
+bool routine[READS];
+bool cancelled[READS]; /* IRP.Cancel */
+byte completions[READS];
+
+byte users = 1 + READS; /* producer and readers that are not done */
+byte deliverers;        /* that should start: threads or DPCs */
+byte next_event = 1;
+byte last_event; /* that the client has read */
+byte pushed;     /* of this generation, and what became of it */
+byte delivered;
+byte told;
+bool freed[GENERATIONS];
+
+inline Acquire()
+{
+    atomic { !locked -> assert(!gone); locked = true }
+}
+
+inline Release()
+{
+    atomic { assert(!gone); locked = false }
+}
+
+inline Complete(read)
+{
+    completions[read]++;
+    assert(completions[read] == 1)
+}
+
+inline BecomeDeliverer()
+{
+    if
+#ifdef TWO_DELIVERERS
+    :: waiting > 0 && (queued > 0 || state == shutting_down) ->
+#else
+    :: !delivering && waiting > 0 && (queued > 0 || state == shutting_down) ->
+#endif
+        delivering = true;
+        deliverers++
+    :: else -> skip
+    fi
+}
+
+inline Append(record)
+{
+    queue[queued] = record;
+    queued++
+}
+
+/* AppendLossRecordsIfRoom */
+inline TellLosses()
+{
+    if
+    :: lost > 0 && queued < SLOTS ->
+        Append(LOSS + lost);
+        lost = 0
+    :: else -> skip
+    fi
+}
+
+inline Remove(index)
+{
+    waiting--;
+    for (i : index .. READS - 2) {
+        list[i] = list[i + 1]
+    }
+    list[READS - 1] = 0
+}
+
+/* The oldest whose cancel routine could be cleared; READS: none. */
+inline TakeRead(read)
+{
+    read = READS;
+    i = 0;
+    do
+    :: i == waiting -> break
+#ifdef CANCEL_NOT_CLEARED
+    :: i < waiting -> read = list[i]; Remove(i); break
+#else
+    :: i < waiting && routine[list[i]] -> read = list[i]; routine[read] = false; Remove(i); break
+    :: i < waiting && !routine[list[i]] -> i++
+#endif
+    od;
+    i = 0
+}
+
+/* IoQueuePush */
+proctype Producer()
+{
+    byte count;
+    bool dropped;
+
+    for (count : 1 .. EVENTS) {
+        atomic { /* PushRecord */
+            !locked;
+            assert(!gone);
+            if
+            :: state != attached -> skip
+            :: state == attached && queued == SLOTS -> dropped = true
+            :: else ->
+                Append(next_event);
+                next_event++;
+                pushed++;
+                BecomeDeliverer()
+            fi
+        }
+        if
+        :: !dropped -> skip
+        :: dropped ->
+            atomic { /* IoQueueReportLost */
+                !locked;
+                assert(!gone);
+                dropped = false;
+                if
+                :: state != attached -> skip
+                :: else ->
+                    pushed++;
+#ifndef UNCOUNTED_LOSS
+                    lost++;
+#endif
+#ifndef UNTOLD_LOSS
+                    if
+                    :: queued == 0 -> TellLosses(); BecomeDeliverer()
+                    :: else -> skip
+                    fi
+#endif
+                fi
+            }
+        fi
+    }
+    users--
+}
+
+/* IoQueueRead */
+proctype Reader(byte read)
+{
+    bool pended;
+
+    Acquire();
+    if
+#ifndef PENDED_DETACHED
+    :: state == detached -> skip
+    :: state != detached ->
+#else
+    :: true ->
+#endif
+        routine[read] = true; /* PendRead */
+#ifdef CANCEL_NOT_SEEN
+        pended = true;
+#else
+        if
+        :: !cancelled[read] -> pended = true
+        :: cancelled[read] -> atomic { pended = !routine[read]; routine[read] = false }
+        fi;
+#endif
+        atomic {
+            if
+            :: pended -> list[waiting] = read; waiting++
+            :: else -> skip
+            fi;
+            BecomeDeliverer()
+        }
+    fi;
+    Release();
+    if
+    :: !pended -> Complete(read)
+    :: pended -> skip
+    fi;
+    users--
+}
+
+/* IoCancelIrp of one read, which may come before IoQueueRead does; CancelRead. */
+proctype Cancel()
+{
+    byte i, read;
+    bool had;
+
+    select(read : 0 .. READS - 1);
+    atomic { /* a completed IRP is not cancelled any more */
+        if
+        :: completions[read] == 0 -> cancelled[read] = true
+        :: else -> skip
+        fi
+    }
+    atomic { had = cancelled[read] && routine[read]; routine[read] = routine[read] && !had }
+    if
+    :: !had -> skip
+    :: had ->
+        atomic {
+            !locked;
+            assert(!gone);
+            i = 0;
+            do
+            :: i < waiting && list[i] == read -> Remove(i); break
+            :: i < waiting && list[i] != read -> i++
+            :: i == waiting -> break
+            od;
+            i = 0
+        }
+        Complete(read)
+    fi
+}
+
+/* Deliver */
+active [DELIVERERS] proctype Deliverer()
+{
+    byte i, read, record, mine;
+
+end:
+    atomic { deliverers > 0 -> deliverers-- }
+    do
+    ::
+        Acquire();
+        atomic { /* StartDelivery */
+            read = READS;
+            record = 0;
+            if
+            :: queued > 0 || state == shutting_down -> TakeRead(read)
+            :: else -> skip
+            fi;
+            mine = generation;
+            if
+            :: read < READS && queued > 0 -> record = queue[0]; copying = true
+            :: else -> skip
+            fi
+        }
+        if
+        :: read == READS ->
+#ifdef LOST_WAKE_UP
+            Release();
+            Acquire();
+#endif
+            mine = 0;
+            delivering = false; /* EndDelivering */
+            idle = uninitializing;
+            Release();
+            break
+        :: else -> Release()
+        fi;
+        assert(record == 0 || !freed[mine]); /* FillRead */
+        atomic { /* CommitDelivery */
+            !locked;
+            assert(!gone);
+            copying = false;
+            orphans = false;
+            if
+#ifdef NO_GENERATION
+            :: record != 0 && queued > 0 ->
+#else
+            :: record != 0 && generation == mine ->
+#endif
+                assert(queued > 0);
+                queued--;
+                queue[0] = queue[1];
+                queue[1] = 0
+            :: else -> skip
+            fi;
+            if
+            :: record == 0 || generation != mine -> skip
+            :: record >= LOSS && generation == mine -> told = told + record - LOSS
+            :: else -> delivered++
+            fi;
+#ifndef UNTOLD_LOSS
+            TellLosses()
+#endif
+        }
+        atomic { /* CompleteRead */
+            if
+            :: record > 0 && record < LOSS -> assert(record > last_event); last_event = record
+            :: else -> skip
+            fi;
+            Complete(read);
+            i = 0;
+            record = 0;
+            mine = 0
+        }
+    od;
+    goto end
+}
+
+inline Detach()
+{
+    atomic { /* TakeReads, Discard */
+        !locked;
+        state = detached;
+        n = 0;
+        do
+        ::
+            TakeRead(read);
+            if
+            :: read == READS -> break
+            :: else -> taken[n] = read; n++
+            fi
+        od;
+        if
+#ifndef NO_ORPHANS
+        :: copying && !orphans -> orphans = true
+#endif
+        :: else -> freed[generation] = true
+        fi;
+        generation++;
+        queued = 0;
+        for (i : 0 .. SLOTS - 1) {
+            queue[i] = 0
+        }
+        lost = 0;
+        pushed = 0;
+        delivered = 0;
+        told = 0;
+        i = 0
+    }
+    for (i : 0 .. n - 1) {
+        Complete(taken[i])
+    }
+}
+
+/* What the device does for its clients. It may stop anywhere. */
+proctype Device()
+{
+    byte i, n, read;
+    byte taken[READS];
+
+    if
+    :: true -> atomic { !locked; state = shutting_down; BecomeDeliverer() } /* IoQueueShutdown */
+    :: true -> skip
+    fi;
+    if
+    :: true -> goto stop
+    :: true -> Detach()
+    fi;
+    if
+    :: true -> skip
+    :: true ->
+        atomic { !locked; state = attached }
+        if
+        :: true -> goto stop
+        :: true -> Detach()
+        fi
+    fi;
+
+    /* IoQueueUninitialize: nobody comes any more, and every IRP is completed. */
+    users == 0 && completions[0] == 1 && completions[1] == 1;
+    Acquire();
+    uninitializing = true;
+    n = delivering;
+    Release();
+    if
+    :: n == 1 -> idle
+    :: else -> skip
+    fi;
+#ifndef NO_LAST_LOCK
+    Acquire();
+    Release();
+#endif
+    gone = true;
+stop:
+}
+
+init
+{
+    byte n;
+    byte events;
+
+    atomic {
+        run Producer();
+        for (n : 0 .. READS - 1) {
+            run Reader(n)
+        }
+        run Cancel();
+        run Device()
+    }
+    timeout; /* nothing happens any more */
+    assert(!delivering && !locked);
+    for (n : 0 .. READS - 1) {
+        assert(completions[n] == 1 || (!cancelled[n] && state == attached && queued == 0 && lost == 0))
+    }
+    events = 0;
+    for (n : 0 .. SLOTS - 1) {
+        events = events + (queue[n] == 0 -> 0 : (queue[n] >= LOSS -> queue[n] - LOSS : 1))
+    }
+    assert(pushed == delivered + told + lost + events)
+}

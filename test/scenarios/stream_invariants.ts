@@ -1,0 +1,35 @@
+/** What the driver's event stream must keep to, whatever happens: the same as test/support/observer.h checks in C++. */
+
+import type { ConnectionEndEvent, ConnectionEvent, NetVerdictEvent } from '../../lib/index.js';
+
+export class StreamInvariants {
+  /** Which were broken until now. */
+  readonly problems: string[] = [];
+  readonly #ids = new Set<bigint>();
+  readonly #alive = new Set<string>();
+
+  take(event: NetVerdictEvent): void {
+    if (event.type === 'connection') this.#takeConnection(event);
+    if (event.type === 'connection-end') this.#takeEnd(event);
+    if (event.type === 'protocol-error') this.problems.push(String(event.error));
+  }
+
+  #takeConnection(event: ConnectionEvent): void {
+    if (event.id === 0n || this.#ids.has(event.id)) {
+      this.problems.push(`id ${event.id} came twice, or is 0`);
+    }
+    this.#ids.add(event.id);
+    this.#alive.add(keyOf(event));
+  }
+
+  #takeEnd(event: ConnectionEndEvent): void {
+    if (!this.#alive.delete(keyOf(event))) {
+      this.problems.push(`the end of ${keyOf(event)} came without its connection, or twice`);
+    }
+  }
+}
+
+function keyOf(event: ConnectionEvent | ConnectionEndEvent): string {
+  const { protocol, localAddress, localPort, remoteAddress, remotePort } = event;
+  return `${protocol} ${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
+}

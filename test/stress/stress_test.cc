@@ -1,0 +1,393 @@
+// The whole driver with everybody at work at once: applications, raw packets, a client that reads, answers, commands,
+// cancels, and comes and goes, maintenance, sleep, policy changes, and unloads under load. For ThreadSanitizer, which
+// then sees every pair of threads that meet; what must hold at the end is what always must.
+#include "driver.h"
+
+#include "machine.h"
+#include "net/ip_packet.h"
+#include "net/stack.h"
+#include "nt/callback_object.h"
+#include "nt/io_manager.h"
+#include "sources/flow_load.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+namespace stress
+{
+namespace
+{
+
+using sim::net::Direction;
+using sim::net::Endpoint;
+using sim::net::FlowSpec;
+using sim::net::Outcome;
+using sim::net::OutcomeKind;
+
+constexpr unsigned kLives = 24; // of clients
+constexpr uint64_t kQuestionsOfALife = 400;
+constexpr unsigned kLivesOfALoad = 6; // of the driver
+
+Endpoint RandomEnd(std::mt19937 &random, uint8_t family, bool local)
+{
+    Endpoint end;
+
+    end.family = family;
+    if (family == 4)
+    {
+        end.address = {static_cast<uint8_t>(local ? 192 : 198), 0, 2,
+                       static_cast<uint8_t>(1 + (local ? 0 : random() % 20))};
+    }
+    else
+    {
+        end.address = {0x20, 0x01, 0x0D, 0xB8};
+        end.address[15] = static_cast<uint8_t>(local ? 1 : 2 + random() % 20);
+    }
+    end.port = static_cast<uint16_t>(local ? 20000 + random() % 200 : 1 + random() % 1000);
+    return end;
+}
+
+FlowSpec RandomFlow(std::mt19937 &random)
+{
+    FlowSpec spec;
+    const uint8_t family = random() % 2 == 0 ? 4 : 6;
+
+    spec.protocol = random() % 2 == 0 ? 6 : 17;
+    spec.process_id = 100 + random() % 10;
+    spec.process_path = u"\\device\\harddiskvolume1\\app.exe";
+    spec.local = RandomEnd(random, family, true);
+    spec.remote = RandomEnd(random, family, false);
+    spec.payload.assign(random() % 200, 'x');
+    spec.loopback = random() % 8 == 0;
+    return spec;
+}
+
+// The client, while one is attached. Every thread of it stops before the handle is closed, but the reader: its reads
+// are cancelled by the close of others or end with the stream.
+class ClientLife
+{
+  public:
+    ClientLife(sim::Machine &machine, unsigned seed) : machine_(machine), seed_(seed)
+    {
+        EXPECT_EQ(machine_.io().Open(u"\\\\.\\NetVerdict", &file_), STATUS_SUCCESS);
+    }
+
+    // Returns the questions that were answered.
+    uint64_t Live()
+    {
+        std::thread reader([this] { Read(); });
+        std::thread writer([this] { Answer(); });
+        std::thread controller([this] { Control(); });
+
+        writer.join();
+        over_ = true;
+        controller.join();
+        if (seed_ % 2 == 0)
+        {
+            Write({CommandShutdown}); // ends the stream
+        }
+        while (!reader_done_)
+        {
+            machine_.io().CancelAll(file_);
+            std::this_thread::yield();
+        }
+        reader.join();
+        machine_.io().Close(file_);
+        return answered_;
+    }
+
+  private:
+    void Read()
+    {
+        sim::Machine::Scope scope(machine_);
+        std::mt19937 random(seed_);
+        std::vector<uint8_t> stream;
+
+        for (;;)
+        {
+            std::vector<uint8_t> buffer(64 + random() % 4096);
+            const sim::nt::IoResult result =
+                machine_.io().ReadAndWait(file_, buffer.data(), static_cast<uint32_t>(buffer.size()));
+
+            if (result.status == STATUS_CANCELLED && !over_)
+            {
+                continue;
+            }
+            if (!NT_SUCCESS(result.status))
+            {
+                break;
+            }
+            stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(result.information));
+            TakeQuestions(&stream);
+        }
+        reader_done_ = true;
+        arrived_.notify_all();
+    }
+
+    void TakeQuestions(std::vector<uint8_t> *stream)
+    {
+        size_t at = 0;
+
+        while (stream->size() - at >= sizeof(INFO_HEADER_WIRE))
+        {
+            uint32_t length;
+
+            std::memcpy(&length, stream->data() + at + 1, sizeof(length));
+            ASSERT_LE(length, PROTOCOL_MAX_RECORD_LENGTH) << "the stream is torn";
+            if (stream->size() - at - sizeof(INFO_HEADER_WIRE) < length)
+            {
+                break;
+            }
+            if ((*stream)[at] == InfoConnectionV4 || (*stream)[at] == InfoConnectionV6)
+            {
+                uint64_t id;
+
+                std::memcpy(&id, stream->data() + at + sizeof(INFO_HEADER_WIRE), sizeof(id));
+                const std::lock_guard<std::mutex> lock(mutex_);
+                EXPECT_TRUE(asked_.insert(id).second) << "the id came before";
+                questions_.push_back(id);
+                arrived_.notify_one();
+            }
+            at += sizeof(INFO_HEADER_WIRE) + length;
+        }
+        stream->erase(stream->begin(), stream->begin() + static_cast<ptrdiff_t>(at));
+    }
+
+    void Answer()
+    {
+        sim::Machine::Scope scope(machine_);
+        std::mt19937 random(seed_ + 1);
+
+        while (answered_ < kQuestionsOfALife && !reader_done_)
+        {
+            std::vector<uint8_t> commands;
+            std::unique_lock<std::mutex> lock(mutex_);
+
+            arrived_.wait_for(lock, std::chrono::milliseconds(20),
+                              [this] { return !questions_.empty() || reader_done_; });
+            while (!questions_.empty() && commands.size() < 500)
+            {
+                const COMMAND_VERDICT_WIRE wire{CommandVerdict, questions_.front(),
+                                                static_cast<UINT8>(1 + random() % (VerdictCount - 1))};
+                const auto *bytes = reinterpret_cast<const uint8_t *>(&wire);
+
+                questions_.pop_front();
+                answered_++;
+                if (random() % 16 != 0) // a few are never answered
+                {
+                    commands.insert(commands.end(), bytes, bytes + sizeof(wire));
+                }
+            }
+            lock.unlock();
+            if (random() % 8 == 0)
+            {
+                commands.push_back(
+                    static_cast<uint8_t>(CommandClearCache + random() % (CommandCount - CommandClearCache)));
+            }
+            if (!commands.empty())
+            {
+                Write(commands);
+            }
+        }
+    }
+
+    void Control()
+    {
+        sim::Machine::Scope scope(machine_);
+        std::mt19937 random(seed_ + 2);
+
+        while (!over_)
+        {
+            STATISTICS_WIRE statistics;
+            OPTIONS_WIRE options{};
+
+            machine_.io().DeviceControlAndWait(file_, IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics,
+                                               sizeof(statistics));
+            options.StructSize = sizeof(UINT32) * 5;
+            options.Flags = random() % 4;
+            options.PayloadLimit = random() % 100;
+            options.PendingTimeoutMs = random() % 3 * 20;
+            options.TimeoutVerdict = VerdictDrop;
+            machine_.io().DeviceControlAndWait(file_, IOCTL_NETVERDICT_SET_OPTIONS, &options, sizeof(options), nullptr,
+                                               0);
+            if (random() % 4 == 0)
+            {
+                machine_.io().CancelAll(file_);
+            }
+            if (random() % 16 == 0)
+            {
+                machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, 0);
+                machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, 1);
+            }
+            if (random() % 16 == 0)
+            {
+                machine_.net().Reauthorize();
+            }
+            std::this_thread::yield();
+        }
+    }
+
+    void Write(const std::vector<uint8_t> &bytes)
+    {
+        const sim::nt::IoResult result =
+            machine_.io().WriteAndWait(file_, bytes.data(), static_cast<uint32_t>(bytes.size()));
+
+        EXPECT_TRUE(result.status == STATUS_SUCCESS || result.status == STATUS_CANCELLED) << std::hex << result.status;
+    }
+
+    sim::Machine &machine_;
+    const unsigned seed_;
+    sim::nt::File *file_ = nullptr;
+    std::atomic<bool> over_{false};
+    std::atomic<bool> reader_done_{false};
+    std::mutex mutex_; // of all below
+    std::condition_variable arrived_;
+    std::deque<uint64_t> questions_;
+    std::unordered_set<uint64_t> asked_;
+    std::atomic<uint64_t> answered_{0};
+};
+
+// Traffic that goes on until it is told to stop.
+class Traffic
+{
+  public:
+    explicit Traffic(sim::Machine &machine) : machine_(machine)
+    {
+        threads_.emplace_back([this] { Flows(1); });
+        threads_.emplace_back([this] { Flows(2); });
+        threads_.emplace_back([this] { Packets(); });
+        threads_.emplace_back([this] { Bursts(); });
+    }
+
+    void Stop()
+    {
+        stop_ = true;
+        for (std::thread &thread : threads_)
+        {
+            thread.join();
+        }
+    }
+
+    uint64_t outcomes() const { return outcomes_; }
+
+  private:
+    void Flows(unsigned seed)
+    {
+        sim::Machine::Scope scope(machine_);
+        std::mt19937 random(seed);
+        std::deque<sim::net::FlowId> open;
+        const auto count = [this](const Outcome &) { outcomes_++; };
+
+        while (!stop_)
+        {
+            const FlowSpec spec = RandomFlow(random);
+            const uint8_t data[64] = {};
+
+            open.push_back(random() % 4 == 0 ? machine_.net().Accept(spec, count)
+                                             : machine_.net().Connect(spec, count));
+            machine_.net().Send(open.back(), data, sizeof(data), count);
+            machine_.net().Receive(open[random() % open.size()], data, sizeof(data), count);
+            if (open.size() > 32)
+            {
+                machine_.net().Close(open.front());
+                open.pop_front();
+            }
+            std::this_thread::yield();
+        }
+        for (const sim::net::FlowId flow : open)
+        {
+            machine_.net().Close(flow);
+        }
+    }
+
+    void Packets()
+    {
+        sim::Machine::Scope scope(machine_);
+        std::mt19937 random(3);
+
+        while (!stop_)
+        {
+            const uint8_t family = random() % 2 == 0 ? 4 : 6;
+            const std::vector<uint8_t> payload(random() % 300, 'p');
+            std::vector<uint8_t> packet(payload.size() + 100);
+
+            packet.resize(sim::net::WriteUdpPacket(packet.data(), RandomEnd(random, family, true),
+                                                   RandomEnd(random, family, false), payload.data(), payload.size()));
+            if (random() % 4 == 0)
+            {
+                packet[random() % packet.size()] = static_cast<uint8_t>(random());
+            }
+            machine_.net().Packet(random() % 2 == 0 ? Direction::kOutbound : Direction::kInbound, packet.data(),
+                                  packet.size(), [this](const Outcome &) { outcomes_++; });
+            std::this_thread::yield();
+        }
+    }
+
+    void Bursts()
+    {
+        sim::Machine::Scope scope(machine_);
+
+        for (uint8_t round = 0; !stop_; round++)
+        {
+            sim::sources::FlowLoadOptions options;
+
+            options.connections = 20;
+            options.in_flight = 10;
+            options.protocol = round % 2 == 0 ? 6 : 17;
+            options.ip_version = round % 4 < 2 ? 4 : 6;
+            options.packets_per_connection = 2;
+            options.payload_length = 100;
+            sim::sources::FlowLoad(machine_, options).Run();
+            std::this_thread::yield();
+        }
+    }
+
+    sim::Machine &machine_;
+    std::atomic<bool> stop_{false};
+    std::atomic<uint64_t> outcomes_{0};
+    std::vector<std::thread> threads_;
+};
+
+TEST(StressTest, EverybodyWorksAtOnceWhileClientsAndTheDriverComeAndGo)
+{
+    sim::MachineOptions machine_options;
+
+    machine_options.processors = 4;
+
+    sim::Machine machine(machine_options);
+    sim::Machine::Scope scope(machine);
+    uint64_t answered = 0;
+    PDRIVER_OBJECT driver = nullptr;
+    Traffic traffic(machine);
+
+    for (unsigned life = 0; life < kLives; life++)
+    {
+        if (life % kLivesOfALoad == 0)
+        {
+            ASSERT_EQ(machine.io().LoadDriver(DriverEntry, u"NetVerdict", &driver), STATUS_SUCCESS);
+        }
+        answered += ClientLife(machine, life).Live();
+        if ((life + 1) % kLivesOfALoad == 0)
+        {
+            EXPECT_EQ(machine.io().UnloadDriver(driver), STATUS_SUCCESS);
+        }
+    }
+    traffic.Stop();
+    machine.net().End();
+    EXPECT_GE(answered, kLives * kQuestionsOfALife / 2);
+    EXPECT_GT(traffic.outcomes(), 0u);
+}
+
+} // namespace
+} // namespace stress
