@@ -1,0 +1,79 @@
+// Nothing that a program, a remote end or the client chooses stands in the log as text: no line is forged, and no
+// terminal is driven, by who reads it.
+
+#include "driver_fixture.h"
+
+#include <algorithm>
+
+namespace kext_test
+{
+namespace
+{
+
+class LogInjectionTest : public DriverTest
+{
+  protected:
+    LogInjectionTest()
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.LogLevel = LogSeverityTrace;
+        EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    // What one wants to see in a log: a line's end, a line of one's own, and a sequence that clears the screen.
+    static std::string Forgery() { return "\r\nforged \x1b[2J"; }
+    static ByteVector ForgedBytes()
+    {
+        const std::string text = Forgery();
+
+        return ByteVector(text.begin(), text.end());
+    }
+
+    void ExpectOnlyOurWords()
+    {
+        const std::vector<std::string> lines = client_.GetLogs();
+
+        EXPECT_FALSE(lines.empty());
+        for (const std::string &line : lines)
+        {
+            EXPECT_THAT(line, testing::Not(testing::HasSubstr("forged")));
+            EXPECT_TRUE(std::all_of(line.begin(), line.end(), [](char c) { return c >= ' ' && c <= '~'; })) << line;
+        }
+    }
+};
+
+TEST_F(LogInjectionTest, AProgramsPathIsNotInTheLog)
+{
+    Network::AleOptions options;
+
+    options.process_path = u"\\device\\harddiskvolume1\\\r\nforged \x1b[2J.exe";
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, options).pended());
+    network_.Bind(PROTOCOL_TCP, V4(0, 0, 0, 0, 8080), 77);
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentBlock);
+    ExpectOnlyOurWords();
+}
+
+TEST_F(LogInjectionTest, APacketsPayloadIsNotInTheLog)
+{
+    ByteVector malformed = MakePacket(Flow{}, true, ForgedBytes());
+
+    malformed[2] = 0xFF;
+    EXPECT_FALSE(network_.Inbound(malformed).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{}, false, ForgedBytes())).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictDrop);
+    ExpectOnlyOurWords();
+}
+
+TEST_F(LogInjectionTest, AClientsBytesAreNotInTheLog)
+{
+    uint64_t id = 0;
+
+    std::memcpy(&id, Forgery().data(), sizeof(id));
+    client_.Write(ForgedBytes());
+    client_.Write(Client::VerdictBytes(id, VerdictAccept));
+    ExpectOnlyOurWords();
+}
+
+} // namespace
+} // namespace kext_test
