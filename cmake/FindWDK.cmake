@@ -14,6 +14,7 @@ endif()
 if(CMAKE_C_COMPILER_ARCHITECTURE_ID STREQUAL "ARM64")
     set(WDK_ARCHITECTURE arm64)
     set(WDK_DEFINITIONS _ARM64_ ARM64)
+    set(WDK_LIBRARIES arm64rt) # the compiler's helpers
 else()
     set(WDK_ARCHITECTURE x64)
     set(WDK_DEFINITIONS _AMD64_ AMD64)
@@ -42,19 +43,20 @@ function(wdk_add_driver target)
     cmake_parse_arguments(PARSE_ARGV 1 driver "" "" "LIBRARIES;SOURCES")
     set(include "${WDK_ROOT}/Include/${WDK_VERSION}")
     set(libraries "${WDK_ROOT}/Lib/${WDK_VERSION}/km/${WDK_ARCHITECTURE}")
+    list(APPEND driver_LIBRARIES BufferOverflowFastFailK ntoskrnl hal ${WDK_LIBRARIES})
     list(TRANSFORM driver_LIBRARIES REPLACE "^(.+)$" "${libraries}/\\1.lib")
 
     add_executable(${target} ${driver_SOURCES})
     set_target_properties(${target} PROPERTIES SUFFIX .sys MSVC_RUNTIME_LIBRARY "")
     target_include_directories(${target} SYSTEM BEFORE PRIVATE "${include}/km/crt" "${include}/km" "${include}/shared")
-    target_compile_definitions(${target} PRIVATE ${WDK_DEFINITIONS} _WIN64 POOL_NX_OPTIN=1 $<$<CONFIG:Debug>:DBG=1>)
+    target_compile_definitions(${target} PRIVATE ${WDK_DEFINITIONS} _WIN64 POOL_NX_OPTIN_AUTO=1 $<$<CONFIG:Debug>:DBG=1>)
     # Kernel mode; buffers, branches and speculation guarded.
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:
         /kernel /W4 /WX /GS /guard:cf /Qspectre /Gy /Gw /Zi /Zp8 /Oi /Oy- /GF /external:W0
         $<$<BOOL:${WDK_CODE_ANALYSIS}>:/analyze>>)
     target_link_options(${target} PRIVATE
         /DRIVER /KERNEL /SUBSYSTEM:NATIVE,10.00 /ENTRY:GsDriverEntry /NODEFAULTLIB /MANIFEST:NO /INCREMENTAL:NO
-        /DYNAMICBASE /NXCOMPAT /HIGHENTROPYVA /INTEGRITYCHECK /GUARD:CF /RELEASE /OPT:REF /OPT:ICF /DEBUG:FULL /WX)
-    target_link_libraries(${target} PRIVATE
-        "${libraries}/BufferOverflowFastFailK.lib" "${libraries}/ntoskrnl.lib" "${libraries}/hal.lib" ${driver_LIBRARIES})
+        /DYNAMICBASE /NXCOMPAT /HIGHENTROPYVA /INTEGRITYCHECK /GUARD:CF /RELEASE /OPT:REF /OPT:ICF /DEBUG:FULL /WX
+        /SECTION:INIT,d /IGNORE:4078) # freed after the start; the linker warns of sections whose attributes differ
+    target_link_libraries(${target} PRIVATE ${driver_LIBRARIES})
 endfunction()

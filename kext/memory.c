@@ -16,14 +16,21 @@ static const UINT64 PoolFlagNonPaged = 0x40;
 // Nothing in the kext needs a larger block; a larger request is a mistake and fails as one that the pool refuses.
 static const SIZE_T MaxAllocationBytes = 1u << 30;
 
+static ULONG_PTR FindSystemRoutine(const WCHAR *name)
+{
+    UNICODE_STRING string;
+
+    RtlInitUnicodeString(&string, name);
+    return (ULONG_PTR)MmGetSystemRoutineAddress(&string);
+}
+
+// Both by name: Windows 10 1809 has only the older one, and the newer kits declare that one deprecated.
 _Use_decl_annotations_
 VOID MemoryInitialize(MEMORY *memory)
 {
-    UNICODE_STRING name;
-
     RtlZeroMemory(memory, sizeof(*memory));
-    RtlInitUnicodeString(&name, L"ExAllocatePool2");
-    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)(ULONG_PTR)MmGetSystemRoutineAddress(&name);
+    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)FindSystemRoutine(L"ExAllocatePool2");
+    memory->AllocatePoolWithTag = (MEMORY_ALLOCATE_POOL_WITH_TAG)FindSystemRoutine(L"ExAllocatePoolWithTag");
 }
 
 static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
@@ -32,7 +39,11 @@ static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
     {
         return memory->AllocatePool2(PoolFlagNonPaged | PoolFlagUninitialized, bytes, MEMORY_TAG);
     }
-    return ExAllocatePoolWithTag(NonPagedPoolNx, bytes, MEMORY_TAG);
+    if (memory->AllocatePoolWithTag != NULL)
+    {
+        return memory->AllocatePoolWithTag(NonPagedPoolNx, bytes, MEMORY_TAG);
+    }
+    return NULL;
 }
 
 static VOID CountAllocated(MEMORY *memory, SIZE_T bytes)

@@ -13,16 +13,18 @@ EXTERN_C_START
 #define MEMORY_TAG 'dVtN'
 
 typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL2)(UINT64 flags, SIZE_T bytes, ULONG tag);
+typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL_WITH_TAG)(POOL_TYPE type, SIZE_T bytes, ULONG tag);
 
 typedef struct _MEMORY
 {
-    volatile LONG64 Bytes;               ///< taken from the pool now, our own headers included
-    volatile LONG64 PeakBytes;           ///< the most that Bytes has been
-    volatile LONG64 FailedAllocations;   ///< requests that the pool refused
-    MEMORY_ALLOCATE_POOL2 AllocatePool2; ///< ExAllocatePool2 where the system has it, else NULL
+    volatile LONG64 Bytes;                             ///< taken from the pool now, our own headers included
+    volatile LONG64 PeakBytes;                         ///< the most that Bytes has been
+    volatile LONG64 FailedAllocations;                 ///< requests that the pool refused
+    MEMORY_ALLOCATE_POOL2 AllocatePool2;               ///< ExAllocatePool2 where the system has it, else NULL
+    MEMORY_ALLOCATE_POOL_WITH_TAG AllocatePoolWithTag; ///< ExAllocatePoolWithTag, for where it has not
 } MEMORY;
 
-/// Prepares the counters and looks for the newest pool routine of this system.
+/// Prepares the counters and looks for this system's pool routines.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID MemoryInitialize(_Out_ MEMORY *memory);
 

@@ -3,7 +3,7 @@
 set(KEXT_DDK ${CMAKE_FIND_ROOT_PATH}/include/ddk)
 # None of user mode's.
 set(CMAKE_C_STANDARD_LIBRARIES "")
-set(KEXT_EXPORTS fwpkclnt ndis wdmsec)
+set(KEXT_EXPORTS fwpkclnt ndis)
 
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
     find_program(LLD_LINK NAMES lld-link-19 lld-link REQUIRED)
@@ -15,7 +15,8 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
     set(KEXT_PROCESSOR_OPTIONS -fasynchronous-unwind-tables -D_M_ARM -D__INTRINSIC_DEFINED_InterlockedBitTestAndReset
         -D__INTRINSIC_DEFINED_InterlockedBitTestAndSet -isystem ${CMAKE_CURRENT_SOURCE_DIR}/wdk/aarch64)
     set(KEXT_HEADERS ${CMAKE_FIND_ROOT_PATH}/include)
-    set(KEXT_LINK_OPTIONS -fuse-ld=lld-19 -Wl,--Xlink=/integritycheck)
+    set(KEXT_LINK_OPTIONS -fuse-ld=lld-19 -Wl,--Xlink=/integritycheck
+        "SHELL:-Xlinker --Xlink=/section:INIT,erd")
 else()
     set(KEXT_IMPORT_TOOL ${CMAKE_DLLTOOL} -m i386:x86-64)
     set(KEXT_DEF_OPTION --input-def=)
@@ -36,7 +37,7 @@ foreach(library IN LISTS KEXT_EXPORTS)
 endforeach()
 add_custom_target(kext-imports DEPENDS ${KEXT_IMPORT_LIBRARIES})
 
-add_library(netverdict SHARED ${KEXT_SOURCES} netverdict.rc)
+add_library(netverdict SHARED ${KEXT_SOURCES} wdk/wdmsec.c netverdict.rc)
 add_dependencies(netverdict kext-imports)
 set_target_properties(netverdict PROPERTIES
     C_STANDARD 17 C_STANDARD_REQUIRED ON
@@ -54,3 +55,10 @@ target_link_options(netverdict PRIVATE
     -Wl,--major-os-version,10 -Wl,--minor-os-version,0
     -Wl,--major-subsystem-version,10 -Wl,--minor-subsystem-version,0 -s ${KEXT_LINK_OPTIONS})
 target_link_libraries(netverdict PRIVATE ${KEXT_IMPORT_LIBRARIES} ${KEXT_LIBRARIES})
+if(NOT CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
+    # Discardable, so that Windows frees it after the start: in a PE image that is what GNU calls debug. The linker drops it.
+    add_custom_command(TARGET netverdict POST_BUILD
+        COMMAND ${CMAKE_OBJCOPY} --preserve-dates --strip-all
+                --set-section-flags INIT=alloc,load,readonly,code,debug $<TARGET_FILE:netverdict>
+        VERBATIM)
+endif()

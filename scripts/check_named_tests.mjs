@@ -1,6 +1,7 @@
-// Checks the documents whose tables name tests: every row names at least one, and every test that is named exists.
+// Checks the documents whose tables name tests: every row names at least one, and every test that is named exists; and the
+// changelog, where every `SuiteTest.Test` exists.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { root } from './testing/run.mjs';
 
@@ -26,7 +27,7 @@ function vitestTests(files) {
   return JSON.parse(result.stdout);
 }
 
-const googleTest = /^TEST(?:_F|_P)?\((\w+), (\w+)\)/gm;
+const googleTest = /^TEST(?:_F|_P)?\((\w+),\s+(\w+)\)/gm;
 const googleTestNames = (file) =>
   Array.from(
     readFileSync(file, 'utf8').matchAll(googleTest),
@@ -99,6 +100,25 @@ function namesOf(paths) {
   );
 }
 
+/** Returns how many tests the changelog names. */
+function checkChangelog(name) {
+  const sources = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' });
+  const existing = new Set(
+    sources
+      .filter((path) => path.endsWith('.cc'))
+      .flatMap((path) => googleTestNames(join(root, 'test', path))),
+  );
+  const named = Array.from(
+    readFileSync(join(root, name), 'utf8').matchAll(/`(\w+Test\.\w+)`/g),
+    ([, test]) => test,
+  );
+  for (const test of named) {
+    if (!existing.has(test)) problems.push(`${name}: no such test: ${test}`);
+  }
+  return named.length;
+}
+
+console.log(`CHANGELOG.md: ${checkChangelog('CHANGELOG.md')} tests`);
 for (const name of DOCUMENTS) console.log(`${name}: ${check(name)} rows`);
 for (const problem of problems) console.error(problem);
 console.log(`${problems.length} problems`);

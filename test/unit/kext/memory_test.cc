@@ -109,6 +109,26 @@ TEST_F(MemoryTest, WorksWithEitherPoolRoutineOfTheSystem)
     MemoryFree(&memory_, address);
 }
 
+TEST_F(MemoryTest, TakesTheOlderPoolRoutineWhereTheNewerOneIsMissing)
+{
+    memory_.AllocatePool2 = nullptr;
+
+    void *address = MemoryAllocate(&memory_, 100);
+
+    ASSERT_NE(address, nullptr);
+    EXPECT_TRUE(IsZero(address, 100));
+    MemoryFree(&memory_, address);
+}
+
+TEST_F(MemoryTest, FailsWithoutAnyPoolRoutine)
+{
+    memory_.AllocatePool2 = nullptr;
+    memory_.AllocatePoolWithTag = nullptr;
+
+    EXPECT_EQ(MemoryAllocate(&memory_, 100), nullptr);
+    EXPECT_EQ(memory_.FailedAllocations, 1);
+}
+
 TEST_F(MemoryTest, MayBeUsedAtDispatchLevel)
 {
     kext_test::AtDispatchLevel dispatch;

@@ -166,10 +166,10 @@ void CallAt(KIRQL irql, const std::function<void()> &call)
 // What the kernel driver imports, by the definition files that it is linked with.
 std::set<std::string> Imports()
 {
-    static const std::regex name("^    (?:Wdmlib)?([A-Za-z_0-9]+).*");
+    static const std::regex name("^    ([A-Za-z_0-9]+).*");
     std::set<std::string> imports;
 
-    for (const char *library : {"fwpkclnt", "ndis", "ntoskrnl", "wdmsec"})
+    for (const char *library : {"fwpkclnt", "ndis", "ntoskrnl"})
     {
         std::ifstream file(std::string(SOURCE_ROOT "/kext/exports/") + library + ".def");
         std::string line;

@@ -1,0 +1,28 @@
+// What the WDK's static wdmsec.lib has, for mingw-w64: a device with a security descriptor of its own, by the kernel's
+// function. By name, as nobody documents the versions of Windows that export it: an import that the kernel lacks would
+// keep the driver from loading, with no word about why.
+
+#include "platform.h"
+
+#include <wdmsec.h>
+
+typedef NTSTATUS(NTAPI *CREATE_DEVICE_SECURE)(PDRIVER_OBJECT driver, ULONG extensionBytes, PUNICODE_STRING name,
+                                              DEVICE_TYPE type, ULONG characteristics, BOOLEAN exclusive,
+                                              PCUNICODE_STRING sddl, LPCGUID deviceClass, PDEVICE_OBJECT *device);
+
+PLATFORM_INIT
+NTSTATUS WdmlibIoCreateDeviceSecure(PDRIVER_OBJECT driver, ULONG extensionBytes, PUNICODE_STRING name, DEVICE_TYPE type,
+                                    ULONG characteristics, BOOLEAN exclusive, PCUNICODE_STRING sddl,
+                                    LPCGUID deviceClass, PDEVICE_OBJECT *device)
+{
+    UNICODE_STRING routine;
+    CREATE_DEVICE_SECURE create;
+
+    RtlInitUnicodeString(&routine, L"IoCreateDeviceSecure");
+    create = (CREATE_DEVICE_SECURE)(ULONG_PTR)MmGetSystemRoutineAddress(&routine);
+    if (create == NULL)
+    {
+        return STATUS_PROCEDURE_NOT_FOUND;
+    }
+    return create(driver, extensionBytes, name, type, characteristics, exclusive, sddl, deviceClass, device);
+}
