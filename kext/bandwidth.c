@@ -1,9 +1,7 @@
 #include "bandwidth.h"
 
-#define SHARD_INDEX_SHIFT (64 - 10)
+#define SHARD_INDEX_SHIFT (64 - BANDWIDTH_SHARD_SHIFT)
 #define SHARD_LEAST_CELLS 4u
-
-static_assert(BANDWIDTH_SHARD_COUNT == 1u << (64 - SHARD_INDEX_SHIFT), "shards are chosen by the high bits");
 
 // An array grows beyond 5/8 full, as in the connection table.
 #define SHARD_FULL_NUMERATOR   5u

@@ -14,13 +14,11 @@
 #define CLEAN_BATCH_CELLS  256u
 #define PORT_WALK_BATCH    64u
 #define PORT_WALK_KEYS     8u
-#define SHARD_INDEX_SHIFT  (64 - 10)
+#define SHARD_INDEX_SHIFT  (64 - CONNECTION_TABLE_SHARD_SHIFT)
 #define PORT_PAGE_SIZE     256u
 #define CELL_FLAG_INBOUND  0x1u
 #define CELL_FLAG_ENDED    0x2u
 #define CELL_FLAG_REPORTED 0x4u
-
-static_assert(CONNECTION_TABLE_SHARD_COUNT == 1u << (64 - SHARD_INDEX_SHIFT), "shards are chosen by the high bits");
 
 // Entry of a list by port. `Previous` points to what points here, or is NULL in no list.
 typedef struct _PORT_LINK

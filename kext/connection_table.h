@@ -68,16 +68,19 @@ typedef struct _CONNECTION
     UINT32 Generation;
 } CONNECTION;
 
-#define CONNECTION_TABLE_SHARD_COUNT       1024
-#define CONNECTION_TABLE_PORT_STRIPE_COUNT 256
+#define CONNECTION_TABLE_SHARD_SHIFT       (10 - PLATFORM_TABLE_SHRINK)
+#define CONNECTION_TABLE_SHARD_COUNT       (1u << CONNECTION_TABLE_SHARD_SHIFT)
+#define CONNECTION_TABLE_PORT_STRIPE_COUNT (256u >> PLATFORM_TABLE_SHRINK)
 
 // TCP, UDP and all others, for IPv4 and IPv6: each has its own list heads by local port, in pages of 256 ports.
 #define CONNECTION_TABLE_PORT_FAMILY_COUNT 6
 #define CONNECTION_TABLE_PORT_PAGE_COUNT   256
 
 // A connection leaves the table this long after its end, or after this long without a packet.
+#ifndef CONNECTION_ENDED_SECONDS
 #define CONNECTION_ENDED_SECONDS 60
 #define CONNECTION_IDLE_SECONDS  600
+#endif
 
 typedef struct _CONNECTION_SHARD CONNECTION_SHARD;
 typedef struct _CONNECTION_PORT_PAGE CONNECTION_PORT_PAGE;

@@ -2,7 +2,7 @@
 
 #include "redirect.h"
 
-#define BUCKET_SHIFT 12
+#define BUCKET_SHIFT (12 - PLATFORM_TABLE_SHRINK)
 #define BUCKET_COUNT (1u << BUCKET_SHIFT)
 
 // Datagrams that are taken out of the table at once, under the lock.

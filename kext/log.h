@@ -12,7 +12,7 @@
 
 EXTERN_C_START
 
-#define LOG_LINE_COUNT      1024
+#define LOG_LINE_COUNT      (1024 >> PLATFORM_TABLE_SHRINK)
 #define LOG_LINE_MAX_LENGTH 500
 
 typedef struct _LOG_LINE LOG_LINE;

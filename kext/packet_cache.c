@@ -1,9 +1,5 @@
 #include "packet_cache.h"
 
-#define SHARD_SHIFT 8
-
-static_assert(PACKET_CACHE_SHARD_COUNT == 1u << SHARD_SHIFT, "shards are chosen by the low bits of the id");
-
 #define LEAST_BUCKETS 4u
 #define MOST_BUCKETS  4096u
 
@@ -32,7 +28,7 @@ static PACKET_CACHE_SHARD *ShardOf(const PACKET_CACHE *cache, UINT64 id)
 
 static LIST_ENTRY *BucketOf(const PACKET_CACHE_SHARD *shard, UINT64 id)
 {
-    return &shard->Buckets[(UINT32)(id >> SHARD_SHIFT) & shard->BucketMask];
+    return &shard->Buckets[(UINT32)(id >> PACKET_CACHE_SHARD_SHIFT) & shard->BucketMask];
 }
 
 static LIST_ENTRY *AllocateBuckets(PACKET_CACHE *cache, UINT32 count)

@@ -41,7 +41,8 @@ typedef struct _HELD
     UINT64 DeadlineTime;           ///< KeQueryInterruptTime at which it expires, or 0: never
 } HELD;
 
-#define PACKET_CACHE_SHARD_COUNT 256
+#define PACKET_CACHE_SHARD_SHIFT (8 - PLATFORM_TABLE_SHRINK)
+#define PACKET_CACHE_SHARD_COUNT (1u << PACKET_CACHE_SHARD_SHIFT)
 
 // Bounds unless PacketCacheSetLimit says otherwise: packets, and the bytes that they take together.
 #define PACKET_CACHE_DEFAULT_MAX_COUNT 65536u

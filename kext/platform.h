@@ -39,6 +39,12 @@
 #define PLATFORM_INIT
 #endif
 
+// By how many powers of two all tables are smaller than on a computer: fuzzers fill small ones sooner, and load the
+// driver faster. At most 7.
+#ifndef PLATFORM_TABLE_SHRINK
+#define PLATFORM_TABLE_SHRINK 0
+#endif
+
 // Shared counters and locks are padded to this, so that two processors do not fight over one line.
 #define PLATFORM_CACHE_LINE 64
 

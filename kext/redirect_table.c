@@ -1,6 +1,6 @@
 #include "redirect_table.h"
 
-#define BUCKET_COUNT 16384u
+#define BUCKET_COUNT (16384u >> PLATFORM_TABLE_SHRINK)
 #define STRIPE_COUNT 64u
 
 struct _REDIRECT_ENTRY

@@ -17,16 +17,25 @@ void Model::Attached()
 {
     stream_.clear();
     records_ = 0;
+    Detached();
+}
+
+void Model::Detached()
+{
+    asked_.clear();
+    told_.clear();
+    standings_.clear();
+    doubtful_.clear();
+    all_doubtful_ = false;
+    guessed_ = false;
+    OthersMayDecide();
 }
 
 void Model::Reloaded()
 {
+    Detached();
     last_id_ = 0;
     ids_.clear();
-    asked_.clear();
-    verdicts_.clear();
-    told_.clear();
-    allowed_.clear();
     packets_.clear();
 }
 
@@ -84,18 +93,19 @@ void Model::TakeQuestion(const Question &question)
 {
     const Key key = KeyOf(question.protocol, question.local_address, question.local_port, question.remote_address,
                           question.remote_port);
+    uint32_t serial = 0;
 
     EXPECT_GT(question.id, last_id_);
     last_id_ = question.id;
     ids_.push_back(question.id);
-    asked_.emplace(question.id, key);
     told_.insert(key);
-
-    const auto early = verdicts_.find(question.id);
-    if (early != verdicts_.end() && LetsPass(early->second))
+    if (question.payload.size() >= sizeof(serial))
     {
-        allowed_.insert(key);
+        std::memcpy(&serial, question.payload.data() + question.payload.size() - sizeof(serial), sizeof(serial));
     }
+    // A payload that was cut off ends in something else.
+    const auto packet = packets_.find(serial);
+    asked_.emplace(question.id, Asked{key, packet != packets_.end() && packet->second.key == key ? serial : 0});
 }
 
 void Model::TakeEnd(const Record &record)
@@ -112,7 +122,7 @@ void Model::TakeEnd(const Record &record)
         << "the end of a connection that was not told of";
 }
 
-// As the driver reads a write, up to the first command that it refuses; verdicts of a refused one count too.
+// As the driver reads a write, up to the first command that it refuses.
 void Model::Written(const ByteVector &bytes)
 {
     for (size_t at = 0; at < bytes.size();)
@@ -126,32 +136,84 @@ void Model::Written(const ByteVector &bytes)
         {
             return;
         }
-        if (*command == CommandVerdict)
+        at += kLengths[*command];
+        if (kLengths[*command] == 1)
+        {
+            Perform(*command);
+        }
+        else if (bytes[at - 1] >= VerdictCount)
+        {
+            return;
+        }
+        else if (*command == CommandVerdict)
         {
             uint64_t id;
 
             std::memcpy(&id, command + 1, sizeof(id));
             Verdict(id, command[9]);
         }
-        else if (*command == CommandUpdateV4 || *command == CommandUpdateV6)
+        else
         {
             Update(command, *command == CommandUpdateV6 ? 16 : 4);
         }
-        at += kLengths[*command];
     }
+}
+
+void Model::Perform(uint8_t command)
+{
+    if (command == CommandShutdown)
+    {
+        asked_.clear(); // the fail policy decides
+        OthersMayDecide();
+    }
+    if (command == CommandShutdown || command == CommandClearCache)
+    {
+        Forget();
+    }
+}
+
+// The driver forgets its connections. What is on its way out goes on.
+void Model::Forget()
+{
+    for (auto &[key, standing] : standings_)
+    {
+        standing.lets_pass = false;
+    }
+    all_doubtful_ = true;
 }
 
 void Model::Verdict(uint64_t id, uint8_t verdict)
 {
-    const auto asked = asked_.find(id);
+    constexpr uint64_t kMostUnread = 1 << 16;
+    const auto found = asked_.find(id);
 
-    if (asked == asked_.end())
+    if (found == asked_.end())
     {
-        verdicts_[id] = std::max(verdicts_[id], LetsPass(verdict) ? verdict : uint8_t{0});
+        guessed_ = guessed_ || (id > last_id_ && id - last_id_ < kMostUnread);
+        return;
     }
-    else if (LetsPass(verdict))
+
+    const Asked asked = found->second;
+
+    asked_.erase(found);
+    standings_[asked.key].let_go += LetsPass(verdict) ? 1 : 0;
+    Decide(asked.key, verdict);
+    if (asked.serial != 0)
     {
-        allowed_.insert(asked->second);
+        DecideOnPacket(asked.serial, verdict);
+    }
+}
+
+void Model::DecideOnPacket(uint32_t serial, uint8_t verdict)
+{
+    if (guessed_ || serial <= last_unsure_)
+    {
+        return;
+    }
+    packets_.at(serial).refused = !LetsPass(verdict);
+    if (reliable_ && (verdict == VerdictAccept || verdict == VerdictPermanentAccept))
+    {
+        owed_.insert(serial);
     }
 }
 
@@ -160,27 +222,86 @@ void Model::Update(const uint8_t *command, size_t length)
     const uint8_t *local = command + 2;
     const uint8_t *remote = local + length + 2;
 
-    if (LetsPass(remote[length + 2]))
+    Decide(KeyOf(command[1], ByteVector(local, local + length), PortAt(local + length),
+                 ByteVector(remote, remote + length), PortAt(remote + length)),
+           remote[length + 2]);
+}
+
+// A verdict on what has ended since, or is another connection by now, changes nothing.
+void Model::Decide(const Key &key, uint8_t verdict)
+{
+    Standing &standing = standings_[key];
+
+    if (LetsPass(verdict))
     {
-        allowed_.insert(KeyOf(command[1], ByteVector(local, local + length), PortAt(local + length),
-                              ByteVector(remote, remote + length), PortAt(remote + length)));
+        standing.lets_pass = true;
+        standing.ever = true;
+        standing.redirected = standing.redirected || (verdict != VerdictAccept && verdict != VerdictPermanentAccept);
+    }
+    else if (!IsDoubtful(key))
+    {
+        standing.lets_pass = false;
     }
 }
 
-void Model::Sent(uint32_t serial, const Flow &flow, bool let_pass)
+bool Model::IsDoubtful(const Key &key) const
 {
-    Add(serial, flow, let_pass);
-    EXPECT_TRUE(!let_pass || MayPass(KeyOf(flow))) << "left before a verdict";
+    return all_doubtful_ || doubtful_.count({std::get<0>(key), std::get<1>(key), std::get<2>(key)}) != 0;
 }
 
-void Model::Arrived(uint32_t serial, const Flow &flow, bool let_pass)
+void Model::Ended(uint8_t protocol, const sim::net::Endpoint &local)
 {
-    Add(serial, flow, let_pass);
+    doubtful_.insert({protocol, local.address, local.port});
 }
 
-void Model::Add(uint32_t serial, const Flow &flow, bool let_pass)
+void Model::OthersMayDecide()
 {
-    packets_.emplace(serial, Packet{KeyOf(flow), let_pass, false});
+    last_unsure_ = last_serial_;
+}
+
+void Model::SetReliable(bool reliable)
+{
+    reliable_ = reliable;
+    if (!reliable)
+    {
+        owed_.clear();
+    }
+}
+
+void Model::Sent(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
+{
+    Add(serial, flow, let_pass, fragment);
+    EXPECT_TRUE(!let_pass || MayPass(packets_.at(serial))) << "left before a verdict";
+}
+
+void Model::Arrived(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
+{
+    Add(serial, flow, let_pass, fragment);
+}
+
+void Model::Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
+{
+    packets_.emplace(serial, Packet{KeyOf(flow), let_pass, fragment});
+    last_serial_ = serial;
+}
+
+// Fragments go the way of their datagram's first one.
+bool Model::MayPass(const Packet &packet)
+{
+    const Standing &standing = standings_[packet.key];
+
+    return !strict_ || guessed_ || standing.lets_pass || (packet.fragment && standing.ever);
+}
+
+bool Model::MayBeInjected(const Packet &packet)
+{
+    Standing &standing = standings_[packet.key];
+
+    if (!strict_ || guessed_ || standing.redirected || (packet.fragment && standing.ever))
+    {
+        return true;
+    }
+    return standing.let_go != 0 && standing.let_go-- != 0;
 }
 
 void Model::Injected(uint32_t serial)
@@ -196,8 +317,16 @@ void Model::Injected(uint32_t serial)
 
     EXPECT_FALSE(packet.let_pass) << "injected although it had passed";
     EXPECT_FALSE(packet.injected) << "injected twice";
-    EXPECT_TRUE(MayPass(packet.key)) << "injected before a verdict";
+    EXPECT_FALSE(packet.refused) << "injected although it was refused";
+    EXPECT_TRUE(MayBeInjected(packet)) << "injected before a verdict";
     packet.injected = true;
+    owed_.erase(serial);
+}
+
+void Model::Settled()
+{
+    EXPECT_TRUE(owed_.empty()) << "accepted, and not injected";
+    owed_.clear();
 }
 
 Model::Key Model::KeyOf(const Flow &flow)

@@ -1,10 +1,15 @@
 // What must be true whatever happens, told of everything that the client and the network see:
 //
-// - The stream of records is whole, whatever the sizes of the reads; every record that was delivered was counted.
+// - The stream of records is whole, whatever the sizes of the reads.
 // - Ids count up and never come again.
-// - No connection ends that the client was not told of.
-// - A packet goes on its way at most once, and not at all where the driver had let it pass at once.
-// - With a fail policy of closed, no packet leaves before a verdict that lets it: a verdict for its own connection.
+// - No connection ends that this client was not told of.
+// - A packet goes on its way at most once, and not at all where the driver had let it pass at once, or where the client
+//   did not want it to.
+// - A packet that the client accepted does go on its way, unless something was told to fail.
+// - With a fail policy of closed, no packet leaves before a verdict that lets it: one verdict on an id lets one packet
+//   go, and a connection's packets pass by themselves as long as its last verdict lets them.
+//
+// Where the order of things is not to be seen from outside, either is right.
 #pragma once
 
 #include "computer.h"
@@ -22,8 +27,10 @@ class Model
   public:
     // ---- The client
 
-    // A handle was opened: another stream begins.
+    // A handle was opened: another stream begins, and nothing is decided.
     void Attached();
+    // It was closed, and what was still to be injected has been.
+    void Detached();
 
     // `strict`: from now on nothing may pass without a verdict.
     void SetStrict(bool strict) { strict_ = strict; }
@@ -37,22 +44,56 @@ class Model
     // ---- The network
 
     // A packet that ends in `serial`, on its way out by `flow`.
-    void Sent(uint32_t serial, const Flow &flow, bool let_pass);
+    void Sent(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
     // The same from the other end: the driver may let it pass to where it is asked about again.
-    void Arrived(uint32_t serial, const Flow &flow, bool let_pass);
+    void Arrived(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
     void Injected(uint32_t serial);
+
+    // Everything that was put off has run: what is to be injected is.
+    void Settled();
+
+    // ---- What happens to the driver
+
+    // Connections of this end have ended: it may be that they are decided on no more.
+    void Ended(uint8_t protocol, const sim::net::Endpoint &local);
+    // So much time has passed that connections may have been forgotten.
+    void Aged() { all_doubtful_ = true; }
+
+    // Something else than the client may decide on what is held: time, or a sleep.
+    void OthersMayDecide();
+
+    // Whether injections, and what else the driver calls, succeed.
+    void SetReliable(bool reliable);
 
     // The driver was unloaded, and loaded again: its ids begin anew.
     void Reloaded();
 
   private:
     using Key = std::tuple<uint8_t, std::array<uint8_t, 16>, uint16_t, std::array<uint8_t, 16>, uint16_t>;
+    using End = std::tuple<uint8_t, std::array<uint8_t, 16>, uint16_t>;
 
     struct Packet
     {
         Key key;
         bool let_pass;
-        bool injected;
+        bool fragment;
+        bool injected = false;
+        bool refused = false; // by the client
+    };
+
+    struct Asked
+    {
+        Key key;
+        uint32_t serial; // of the packet that is held, or 0
+    };
+
+    // What the client decided about a connection.
+    struct Standing
+    {
+        bool lets_pass = false; // by the last verdict
+        bool ever = false;
+        bool redirected = false; // once: then packets are injected that nobody was asked about
+        uint32_t let_go = 0;     // held packets, of those that have not been injected
     };
 
     static Key KeyOf(const Flow &flow);
@@ -63,21 +104,33 @@ class Model
     void Take(const Record &record);
     void TakeQuestion(const Question &question);
     void TakeEnd(const Record &record);
+    void Perform(uint8_t command);
     void Verdict(uint64_t id, uint8_t verdict);
     void Update(const uint8_t *command, size_t address_length);
-    void Add(uint32_t serial, const Flow &flow, bool let_pass);
-    bool MayPass(const Key &key) const { return !strict_ || allowed_.count(key) != 0; }
+    void Decide(const Key &key, uint8_t verdict);
+    void DecideOnPacket(uint32_t serial, uint8_t verdict);
+    void Forget();
+    void Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment);
+    bool IsDoubtful(const Key &key) const;
+    bool MayPass(const Packet &packet);
+    bool MayBeInjected(const Packet &packet);
 
     bool strict_ = false;
-    ByteVector stream_; // the part of a record that has come
+    bool reliable_ = true;
+    bool guessed_ = false; // the client decided on an id that it has not read
+    ByteVector stream_;    // the part of a record that has come
     uint64_t records_ = 0;
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;
-    std::map<uint64_t, Key> asked_;
-    std::map<uint64_t, uint8_t> verdicts_; // for ids that may be asked about yet
+    std::map<uint64_t, Asked> asked_; // and not decided
     std::set<Key> told_;
-    std::set<Key> allowed_;
+    std::map<Key, Standing> standings_;
+    std::set<End> doubtful_; // a verdict may be of no effect there
+    bool all_doubtful_ = false;
     std::map<uint32_t, Packet> packets_; // by serial
+    uint32_t last_serial_ = 0;
+    uint32_t last_unsure_ = 0; // packets up to it may be decided on by others
+    std::set<uint32_t> owed_;  // accepted: to be injected
 };
 
 } // namespace fuzz

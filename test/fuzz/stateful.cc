@@ -17,6 +17,7 @@ using fuzz::Network;
 
 constexpr size_t kMostReads = 6;
 constexpr size_t kMostSteps = 400;
+constexpr size_t kDrainLength = 4096;
 
 // A read that was asked for. They complete in any order; their data is in the order that they were issued.
 struct Read
@@ -53,7 +54,7 @@ class Life
 
     ~Life()
     {
-        Close();
+        Close(true);
         Unload();
     }
 
@@ -92,6 +93,7 @@ class Life
         model_.SetStrict(false);
         ASSERT_EQ(client_->Open(), STATUS_SUCCESS);
         model_.Attached();
+        delivered_before_ = client_->GetStatistics().EventsDelivered;
         client_->observer().OthersMayDecide(); // the model knows when
         if (strict_)
         {
@@ -100,24 +102,29 @@ class Life
         }
     }
 
-    void Close()
+    // `whole`: everything is read before, and nothing may be amiss. Otherwise the client goes as one that is killed.
+    void Close(bool whole)
     {
         if (client_->file() == nullptr)
         {
             return;
         }
-        if (input_.Bool())
+        if (whole)
         {
-            machine_.io().CancelAll(client_->file());
-            TakeReads();
-            Settle();
+            ReadToTheEnd();
             client_->CheckInvariants();
         }
+        model_.OthersMayDecide();
         client_->Close();
         TakeReads();
         EXPECT_TRUE(reads_.empty()) << "a read outlived its handle";
+        Settle();
+        model_.Detached();
     }
 
+    void TellReliability() { model_.SetReliable(!injections_fail_ && !calls_fail_); }
+
+    void ReadToTheEnd();
     void SetOptions();
     void Write(const ByteVector &bytes);
     void Issue(size_t length);
@@ -128,11 +135,11 @@ class Life
     void Send();
     void SendFragment();
     void SendRaw();
-    void Stream();
     void CountBytes();
     void End();
     void Advance();
     void Injections();
+    void Fail();
 
     Flow ReadFlow()
     {
@@ -167,10 +174,14 @@ class Life
     std::unique_ptr<fuzz::Client> client_; // of this load of the driver: another one's ids begin anew
     PDRIVER_OBJECT driver_ = nullptr;
     bool strict_ = false;
+    bool injections_fail_ = false;
+    bool calls_fail_ = false;
     uint8_t choice_ = 0;
     uint32_t serial_ = 0x01000000;
     std::deque<std::unique_ptr<Read>> reads_;
     NTSTATUS last_read_status_ = STATUS_SUCCESS;
+    uint64_t delivered_before_ = 0; // to other clients
+    std::chrono::milliseconds passed_{0};
     std::vector<std::shared_ptr<int>> pended_;
 };
 
@@ -237,8 +248,18 @@ void Life::Drain()
     do
     {
         Settle();
-        Issue(1 << 16);
+        Issue(kDrainLength);
     } while (reads_.empty() && NT_SUCCESS(last_read_status_));
+}
+
+void Life::ReadToTheEnd()
+{
+    machine_.io().CancelAll(client_->file());
+    TakeReads();
+    Drain();
+    machine_.io().CancelAll(client_->file());
+    TakeReads();
+    EXPECT_EQ(model_.records(), client_->GetStatistics().EventsDelivered - delivered_before_);
 }
 
 void Life::Settle()
@@ -253,6 +274,7 @@ void Life::Settle()
             model_.Injected(serial);
         }
     }
+    model_.Settled();
     network_.TakeReauthorized();
 }
 
@@ -324,7 +346,7 @@ void Life::SendFragment()
     std::memcpy(fragment.data() + fragment.size() - 4, &serial_, 4);
     if (inbound)
     {
-        model_.Arrived(serial_, flow, network_.Inbound(fragment, (how & 2) != 0).permitted());
+        model_.Arrived(serial_, flow, network_.Inbound(fragment, (how & 2) != 0).permitted(), true);
         return;
     }
 
@@ -332,7 +354,7 @@ void Life::SendFragment()
 
     if (flow.local.address != flow.remote.address)
     {
-        model_.Sent(serial_, flow, permitted);
+        model_.Sent(serial_, flow, permitted, true);
     }
 }
 
@@ -375,6 +397,7 @@ void Life::End()
     const Flow flow = ReadFlow();
     const uint8_t how = input_.Byte();
 
+    model_.Ended(flow.protocol, flow.local);
     switch (how % 3)
     {
     case 0:
@@ -388,13 +411,25 @@ void Life::End()
     }
 }
 
-// Mostly a short time: a long one is hundreds of rounds of maintenance.
+// Mostly a short time, and in all not too long: every second of it is a round of maintenance.
 void Life::Advance()
 {
-    const uint32_t time = input_.Byte();
+    constexpr std::chrono::seconds kMost{4 * CONNECTION_IDLE_SECONDS};
+    const uint32_t choice = input_.Byte();
+    const std::chrono::milliseconds time = choice == 0xFF ? std::chrono::seconds(CONNECTION_IDLE_SECONDS + 1)
+                                                          : std::chrono::milliseconds(uint64_t{1} << choice % 15);
 
-    machine_.clock().Advance(time == 0xFF ? std::chrono::milliseconds((CONNECTION_IDLE_SECONDS + 1) * 1000)
-                                          : std::chrono::milliseconds(uint64_t{1} << time % 15));
+    if (passed_ + time > kMost)
+    {
+        return;
+    }
+    passed_ += time;
+    if (passed_ >= std::chrono::seconds(CONNECTION_IDLE_SECONDS))
+    {
+        model_.Aged();
+    }
+    model_.OthersMayDecide();
+    machine_.clock().Advance(time);
 }
 
 void Life::Injections()
@@ -406,7 +441,25 @@ void Life::Injections()
         {sim::wfp::InjectionBehavior::kDeferred, STATUS_UNSUCCESSFUL},
     };
 
-    machine_.wfp().SetInjectionBehavior(kBehaviors[input_.Below(4)]);
+    const sim::wfp::InjectionBehavior &behavior = kBehaviors[input_.Below(4)];
+
+    injections_fail_ = !NT_SUCCESS(behavior.status);
+    TellReliability();
+    machine_.wfp().SetInjectionBehavior(behavior);
+}
+
+void Life::Fail()
+{
+    calls_fail_ = input_.Bool();
+    TellReliability();
+    if (calls_fail_)
+    {
+        network_.FailNth(input_.Byte() % 16, input_.Bool());
+    }
+    else
+    {
+        network_.StopFailing();
+    }
 }
 
 void Life::Step()
@@ -444,19 +497,13 @@ void Life::Step()
         machine_.wfp().SetPendFailure(input_.Bool() ? STATUS_FWP_CANNOT_PEND : STATUS_SUCCESS);
         break;
     case 11:
-        if (input_.Bool())
-        {
-            network_.FailNth(input_.Byte() % 16, input_.Bool());
-        }
-        else
-        {
-            network_.StopFailing();
-        }
+        Fail();
         break;
     case 12:
         Advance();
         break;
     case 13:
+        model_.OthersMayDecide();
         machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, input_.Below(2));
         break;
     case 14:
@@ -465,7 +512,7 @@ void Life::Step()
     case 15:
         if (attached)
         {
-            Close();
+            Close(!input_.Bool());
         }
         else
         {
@@ -475,7 +522,7 @@ void Life::Step()
     case 16:
         if (input_.Byte() < 16)
         {
-            Close();
+            Close(true);
             Unload();
             Load();
         }

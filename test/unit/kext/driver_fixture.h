@@ -191,11 +191,11 @@ class Client
     // Everything that can be read now. `status` gets the last read's, if it completed by itself.
     ByteVector ReadBytes(NTSTATUS *status = nullptr)
     {
+        ByteVector buffer(1 << 16);
         ByteVector stream;
 
         for (;;)
         {
-            ByteVector buffer(1 << 16);
             Pending read;
             sim::nt::Request *request =
                 io_.Read(file_, buffer.data(), static_cast<uint32_t>(buffer.size()), &Pending::Complete, &read);

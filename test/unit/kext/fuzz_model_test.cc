@@ -1,0 +1,238 @@
+// What the fuzzer's model finds wrong: for each of its checks, a driver that breaks it and one that does not.
+#include "fuzz/model.h"
+
+#include <gtest/gtest-spi.h>
+
+namespace kext_test
+{
+namespace
+{
+
+class FuzzModelTest : public testing::Test
+{
+  protected:
+    FuzzModelTest()
+    {
+        model_.Attached();
+        model_.SetStrict(true);
+    }
+
+    // The driver holds the packet that ends in `serial`, and asks about it.
+    void Hold(uint32_t serial, uint64_t id, const Flow &flow = {})
+    {
+        model_.Sent(serial, flow, false);
+        Ask(serial, id, flow);
+    }
+
+    void Ask(uint32_t serial, uint64_t id, const Flow &flow = {})
+    {
+        CONNECTION_V4_WIRE wire{};
+
+        wire.Header.Type = InfoConnectionV4;
+        wire.Header.Length = sizeof(wire) - sizeof(wire.Header) + sizeof(serial);
+        wire.Id = id;
+        wire.Protocol = flow.protocol;
+        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
+        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
+        wire.LocalPort = flow.local.port;
+        wire.RemotePort = flow.remote.port;
+        wire.PayloadLength = sizeof(serial);
+        Read(wire, serial);
+    }
+
+    void TellEnd(const Flow &flow = {})
+    {
+        CONNECTION_END_V4_WIRE wire{};
+
+        wire.Header.Type = InfoConnectionEndV4;
+        wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
+        wire.Protocol = flow.protocol;
+        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
+        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
+        wire.LocalPort = flow.local.port;
+        wire.RemotePort = flow.remote.port;
+        Read(wire);
+    }
+
+    void Verdict(uint64_t id, uint8_t verdict) { model_.Written(Client::VerdictBytes(id, verdict)); }
+
+    fuzz::Model model_;
+
+  private:
+    template <typename... Parts> void Read(const Parts &...parts)
+    {
+        (model_.Read(reinterpret_cast<const uint8_t *>(&parts), sizeof(parts)), ...);
+    }
+};
+
+constexpr uint32_t kSerial = 0x01000001;
+
+TEST_F(FuzzModelTest, AnAcceptedPacketThatIsInjectedIsRight)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictAccept);
+    model_.Injected(kSerial);
+    model_.Settled();
+}
+
+TEST_F(FuzzModelTest, FindsAnAcceptedPacketThatIsNeverInjected)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictAccept);
+    EXPECT_NONFATAL_FAILURE(model_.Settled(), "accepted, and not injected");
+}
+
+TEST_F(FuzzModelTest, AnAcceptedPacketMayGetLostWhereInjectionsFail)
+{
+    Hold(kSerial, 1);
+    model_.SetReliable(false);
+    Verdict(1, VerdictAccept);
+    model_.Settled();
+    model_.SetReliable(true);
+    Hold(kSerial + 1, 2);
+    Verdict(2, VerdictAccept);
+    model_.SetReliable(false);
+    model_.Settled();
+}
+
+TEST_F(FuzzModelTest, AnAcceptedPacketMayHaveBeenDecidedOnByTimeBefore)
+{
+    Hold(kSerial, 1);
+    model_.OthersMayDecide();
+    Verdict(1, VerdictAccept);
+    model_.Settled();
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedTwice)
+{
+    Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
+    Verdict(1, VerdictAccept);
+    Verdict(2, VerdictAccept);
+    model_.Injected(kSerial);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAfterItHadPassed)
+{
+    model_.SetStrict(false);
+    model_.Sent(kSerial, {}, true);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "had passed");
+}
+
+TEST_F(FuzzModelTest, FindsARefusedPacketThatIsInjected)
+{
+    model_.SetStrict(false);
+    Hold(kSerial, 1);
+    Verdict(1, VerdictBlock);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "refused");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedByTheVerdictOnAnother)
+{
+    Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
+    Verdict(1, VerdictAccept);
+    model_.Injected(kSerial);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial + 1), "injected before a verdict");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatIsLetGoByASecondVerdictOnAnId)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictDrop);
+    Verdict(1, VerdictAccept);
+    Hold(kSerial + 1, 2);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial + 1), "injected before a verdict");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatLeavesBeforeAVerdict)
+{
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial, {}, true), "left before a verdict");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatLeavesAfterALaterBlock)
+{
+    Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
+    Verdict(1, VerdictPermanentAccept);
+    model_.Sent(kSerial + 2, {}, true);
+    Verdict(2, VerdictPermanentBlock);
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial + 3, {}, true), "left before a verdict");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatLeavesAfterAnUpdateToBlock)
+{
+    model_.Written(UpdateBytes({}, VerdictPermanentAccept));
+    model_.Sent(kSerial, {}, true);
+    model_.Written(UpdateBytes({}, VerdictBlock));
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial + 1, {}, true), "left before a verdict");
+}
+
+TEST_F(FuzzModelTest, ABlockOfWhatHasEndedMayBeOfNoEffect)
+{
+    Hold(kSerial, 1);
+    model_.Written(UpdateBytes({}, VerdictPermanentAccept));
+    model_.Ended(PROTOCOL_TCP, Flow{}.local);
+    Verdict(1, VerdictBlock);
+    model_.Sent(kSerial + 1, {}, true);
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatLeavesByAVerdictOfTheClientBefore)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictPermanentAccept);
+    model_.Detached();
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial + 1, {}, true), "left before a verdict");
+    model_.Attached();
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial + 2, {}, true), "left before a verdict");
+}
+
+TEST_F(FuzzModelTest, FindsAPacketThatLeavesAfterTheCacheWasCleared)
+{
+    model_.Written(UpdateBytes({}, VerdictPermanentAccept));
+    model_.Written({CommandClearCache});
+    EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial, {}, true), "left before a verdict");
+}
+
+TEST_F(FuzzModelTest, NothingIsKnownAfterAVerdictOnAnIdThatWasNotReadYet)
+{
+    model_.Sent(kSerial, {}, false);
+    Verdict(1, VerdictAccept);
+    model_.Injected(kSerial);
+}
+
+TEST_F(FuzzModelTest, AVerdictThatIsNotValidIsNone)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictCount);
+    Verdict(1, VerdictAccept);
+    model_.Injected(kSerial);
+    model_.Settled();
+}
+
+TEST_F(FuzzModelTest, FindsAnEndThatTheClientBeforeWasToldTheStartOf)
+{
+    Hold(kSerial, 1);
+    TellEnd();
+    model_.Attached();
+    EXPECT_NONFATAL_FAILURE(TellEnd(), "was not told of");
+}
+
+TEST_F(FuzzModelTest, FindsAnIdThatComesAgain)
+{
+    Hold(kSerial, 1);
+    EXPECT_NONFATAL_FAILURE(Ask(kSerial, 1), "last_id_");
+}
+
+TEST_F(FuzzModelTest, CountsTheRecordsOfEachClient)
+{
+    Hold(kSerial, 1);
+    TellEnd();
+    EXPECT_EQ(model_.records(), 2u);
+    model_.Attached();
+    EXPECT_EQ(model_.records(), 0u);
+}
+
+} // namespace
+} // namespace kext_test
