@@ -29,6 +29,11 @@ export class BandwidthEntry extends EventBase {
     return formatAt(this.source.bytes, this.offset, this.addressLength);
   }
 
+  /** A copy of the 4 or 16 bytes, in network order. */
+  get localAddressBytes(): Uint8Array {
+    return this.source.bytes.slice(this.offset, this.offset + this.addressLength);
+  }
+
   /** 0 for protocols without ports. */
   get localPort(): number {
     return this.source.view.getUint16(this.offset + this.addressLength, true);
@@ -37,6 +42,12 @@ export class BandwidthEntry extends EventBase {
   /** As text; IPv6 as in RFC 5952. */
   get remoteAddress(): string {
     return formatAt(this.source.bytes, this.offset + this.addressLength + 2, this.addressLength);
+  }
+
+  /** A copy of the 4 or 16 bytes, in network order. */
+  get remoteAddressBytes(): Uint8Array {
+    const start = this.offset + this.addressLength + 2;
+    return this.source.bytes.slice(start, start + this.addressLength);
   }
 
   /** 0 for protocols without ports. */

@@ -1,5 +1,6 @@
 /** From commands to the bytes that the driver reads. */
 
+import { inspect } from 'node:util';
 import { parseAddress } from './addresses.js';
 import { InvalidArgumentError } from './errors.js';
 import { Verdict, isVerdict } from './verdicts.js';
@@ -78,6 +79,11 @@ const MAX_ID = 0xffff_ffff_ffff_ffffn;
  * ```
  */
 export function encodeCommand(command: Command): Uint8Array {
+  if (!isObject(command)) {
+    throw new InvalidArgumentError(
+      `${inspect(command)} is no command. Pass an object, such as { command: 'shutdown' }.`,
+    );
+  }
   switch (command.command) {
     case 'verdict':
       return encodeVerdict(command.id, command.verdict);
@@ -128,6 +134,11 @@ function encodeVerdict(id: bigint, verdict: Verdict): Uint8Array {
 }
 
 function encodeUpdate(connection: ConnectionIdentity, verdict: Verdict): Uint8Array {
+  if (!isObject(connection)) {
+    throw new InvalidArgumentError(
+      `${inspect(connection)} is no connection. Pass its event, or its protocol, addresses and ports.`,
+    );
+  }
   checkVerdict(verdict);
   checkRange('protocol', connection.protocol, 0xff);
   checkRange('localPort', connection.localPort, 0xffff);
@@ -150,6 +161,10 @@ function encodeUpdate(connection: ConnectionIdentity, verdict: Verdict): Uint8Ar
   view.setUint16(4 + 2 * local.length, connection.remotePort, true);
   view.setUint8(6 + 2 * local.length, verdict);
   return bytes;
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }
 
 function encodePlain(name: PlainCommandName): Uint8Array {

@@ -1,5 +1,6 @@
 /** Connections and packets that ask for a verdict, and their end. */
 
+import { inspect } from 'node:util';
 import { AlreadyDecidedError, InvalidArgumentError, UnsupportedError } from './errors.js';
 import { protocolName } from './protocols.js';
 import { EventBase, defineType, formatAt, readNumber, type RecordSource } from './record_view.js';
@@ -170,7 +171,7 @@ export class ConnectionEvent extends ConnectionRecord {
    * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
    */
   accept(options?: VerdictOptions): void {
-    this.decide(options?.permanent === true ? Verdict.PermanentAccept : Verdict.Accept);
+    this.decide(permanentOf(options) === true ? Verdict.PermanentAccept : Verdict.Accept);
   }
 
   /**
@@ -179,7 +180,7 @@ export class ConnectionEvent extends ConnectionRecord {
    * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
    */
   block(options?: VerdictOptions): void {
-    this.decide(options?.permanent === true ? Verdict.PermanentBlock : Verdict.Block);
+    this.decide(permanentOf(options) === true ? Verdict.PermanentBlock : Verdict.Block);
   }
 
   /**
@@ -188,7 +189,7 @@ export class ConnectionEvent extends ConnectionRecord {
    * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
    */
   drop(options?: VerdictOptions): void {
-    this.decide(options?.permanent === true ? Verdict.PermanentDrop : Verdict.Drop);
+    this.decide(permanentOf(options) === true ? Verdict.PermanentDrop : Verdict.Drop);
   }
 
   /**
@@ -198,11 +199,11 @@ export class ConnectionEvent extends ConnectionRecord {
    *   {@link InvalidArgumentError} when the target is none of the three, or `permanent` is false.
    */
   redirect(target: RedirectTarget, options?: RedirectOptions): void {
-    const asked: VerdictOptions | undefined = options;
-    if (!Object.hasOwn(REDIRECT_VERDICTS, target) || asked?.permanent === false) {
+    const isBrief = permanentOf(options) === false;
+    if (!Object.hasOwn(REDIRECT_VERDICTS, target) || isBrief) {
       throw new InvalidArgumentError(
         `A connection is redirected to 'nameserver', 'tunnel' or 'split-tunnel', and always as a whole. ` +
-          `Got ${JSON.stringify(target)}${asked?.permanent === false ? ' with permanent: false' : ''}.`,
+          `Got ${JSON.stringify(target)}${isBrief ? ' with permanent: false' : ''}.`,
       );
     }
     this.decide(REDIRECT_VERDICTS[target]);
@@ -252,6 +253,22 @@ export class ConnectionEndEvent extends ConnectionRecord {
   }
 }
 defineType(ConnectionEndEvent, 'connection-end');
+
+/** What the options say, or undefined when they say nothing. */
+function permanentOf(options: unknown): boolean | undefined {
+  if (options === undefined) {
+    return undefined;
+  }
+  if (typeof options === 'object' && options !== null) {
+    const { permanent } = options as { readonly permanent?: unknown };
+    if (permanent === undefined || typeof permanent === 'boolean') {
+      return permanent;
+    }
+  }
+  throw new InvalidArgumentError(
+    `A verdict takes { permanent: true }, { permanent: false } or nothing. Got ${inspect(options)}.`,
+  );
+}
 
 /** @internal */
 export function alreadyDecided(id: bigint): AlreadyDecidedError {

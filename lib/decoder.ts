@@ -42,7 +42,7 @@ export class InfoDecoder {
    * @throws {@link ProtocolError} when the stream is corrupt and there were no records before.
    */
   push(bytes: Uint8Array): InfoRecord[] {
-    return this.#decoder.push(checkBytes(bytes));
+    return this.#decoder.push(plainBytes(bytes));
   }
 
   /**
@@ -71,9 +71,10 @@ export function parseInfo(bytes: Uint8Array): InfoRecord[] {
   return records;
 }
 
-function checkBytes(bytes: Uint8Array): Uint8Array {
+/** Not a Buffer, whose slices would not be copies. */
+function plainBytes(bytes: Uint8Array): Uint8Array {
   if (!types.isUint8Array(bytes)) {
     throw new InvalidArgumentError('The bytes to decode must be a Uint8Array, such as a Buffer.');
   }
-  return bytes;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -54,7 +54,7 @@ export interface StreamOptions {
   readonly backlogLimit: number;
   /** Whether records are awaited that never reach an iterator. */
   readonly awaitsReplies: () => boolean;
-  /** The awaited records lie behind more than may be kept, and nobody iterates. */
+  /** The awaited records lie behind more than may be kept: the iterators may wait for these very records. */
   readonly onBacklogFull: () => void;
   /** Nothing comes any more, because of `failure` or because the driver has shut down. */
   readonly onEnd: (failure: unknown) => void;
@@ -115,8 +115,8 @@ export class EventStream {
         this.#awaitTurn();
         return false;
       }
-      if (this.#backlog() > this.#options.backlogLimit) {
-        this.#stalled = true;
+      this.#stalled = this.#backlog() > this.#options.backlogLimit;
+      if (this.#stalled) {
         return false;
       }
       const bytes = this.#options.native.take();
@@ -166,10 +166,11 @@ export class EventStream {
     if (this.#iterators.delete(iterator) && this.#iterators.size === 0) {
       this.#home = place;
     }
+    this.onAdvance();
     this.updateHold();
   }
 
-  /** An iterator has gone on to another batch: perhaps reading may go on too. */
+  /** An iterator has gone on to another batch, or is over: perhaps reading may go on too. */
   onAdvance(): void {
     if (this.#stalled) {
       this.#stalled = false;
@@ -218,7 +219,7 @@ export class EventStream {
     this.#drained = true;
     const { end } = this.#options.native;
     if (end !== null) {
-      this.finish(readFailure(end));
+      this.finish(readFailure(end, this.#options.decoder.pendingBytes));
     }
   }
 
@@ -226,8 +227,7 @@ export class EventStream {
     while (this.#options.awaitsReplies() && this.pull()) {
       continue;
     }
-    if (this.#stalled && this.#iterators.size === 0 && this.#options.awaitsReplies()) {
-      this.#stalled = false;
+    if (this.#stalled && this.#options.awaitsReplies()) {
       this.#options.onBacklogFull();
     }
   }
@@ -480,6 +480,18 @@ function decodeEvents(decoder: RecordDecoder, bytes: Uint8Array): readonly NetVe
   }
 }
 
-function readFailure(end: NonNullable<NativeDevice['end']>): NetVerdictError | undefined {
-  return end.reason === 'error' ? statusError(end.status, 'Reading events') : undefined;
+function readFailure(
+  end: NonNullable<NativeDevice['end']>,
+  pendingBytes: number,
+): NetVerdictError | undefined {
+  if (end.reason === 'error') {
+    return statusError(end.status, 'Reading events');
+  }
+  if (end.reason === 'eof' && pendingBytes > 0) {
+    return new ProtocolError(
+      `The driver's stream has ended within a record, ${pendingBytes} bytes after its beginning: that record is lost. ` +
+        'Close the device and open it again.',
+    );
+  }
+  return undefined;
 }

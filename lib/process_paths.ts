@@ -1,17 +1,21 @@
 /**
- * Which image path each process has, and had: an event that is looked at late still shows the path that its process id
- * stood for when it was reported, though the id may since have gone to another process. @internal
+ * Which image path each process has, and had before: an event that is looked at late still shows the path that its
+ * process id stood for when it was reported, though the id may since have gone to another process; and none at all once
+ * it has gone on to a third. @internal
  */
 
 /** Paths are forgotten oldest first beyond this many processes, so that their number is bounded whatever comes. */
 const MAX_PROCESSES = 65_536;
 
-interface Entry {
+interface Holding {
   readonly path: string;
   /** The time from which the path holds. */
   readonly since: number;
+}
+
+interface Entry extends Holding {
   /** What the id stood for before. */
-  readonly earlier: string | undefined;
+  readonly earlier: Holding | undefined;
 }
 
 export class ProcessPaths {
@@ -30,7 +34,8 @@ export class ProcessPaths {
     }
     this.#time += 1;
     this.#entries.delete(processId);
-    this.#entries.set(processId, { path, since: this.#time, earlier: known?.path });
+    const earlier = known && { path: known.path, since: known.since };
+    this.#entries.set(processId, { path, since: this.#time, earlier });
     if (this.#entries.size > MAX_PROCESSES) {
       this.#forgetOldest();
     }
@@ -38,7 +43,11 @@ export class ProcessPaths {
 
   at(processId: number, time: number): string | undefined {
     const entry = this.#entries.get(processId);
-    return entry === undefined || entry.since <= time ? entry?.path : entry.earlier;
+    if (entry === undefined || entry.since <= time) {
+      return entry?.path;
+    }
+    const { earlier } = entry;
+    return earlier !== undefined && earlier.since <= time ? earlier.path : undefined;
   }
 
   #forgetOldest(): void {

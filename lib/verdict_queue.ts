@@ -66,7 +66,8 @@ export class VerdictQueue implements VerdictSink {
    */
   constructor(write: (commands: Uint8Array) => boolean, maxCommands: number) {
     this.#write = write;
-    this.#maxWrite = Math.min(maxCommands, MAX_QUEUED_VERDICTS) * VERDICT_COMMAND_SIZE;
+    const atOnce = Math.max(1, Math.min(maxCommands, MAX_QUEUED_VERDICTS));
+    this.#maxWrite = atOnce * VERDICT_COMMAND_SIZE;
   }
 
   set(id: bigint, verdict: Verdict): void {

@@ -23,7 +23,11 @@ export function addDecodeCommand(program: Command): void {
     .option('--json', 'print one JSON object a line')
     .option('--payload', 'with --json: print the payload of connections too, as base64')
     .helpOption('--help', 'print this help')
-    .action(decode);
+    .action(async (file: string, options: DecodeOptions, command: Command) => {
+      if (options.payload && !options.json)
+        command.error("error: option '--payload' needs '--json'");
+      await decode(file, options);
+    });
 }
 
 async function decode(file: string, options: DecodeOptions): Promise<void> {

@@ -45,6 +45,7 @@ describe('netverdict', () => {
     ],
     ['a capture to write without a name', ['replay', 'x', '--write-out'], /--write-out/],
     ['a payload without JSON', ['replay', 'x', '--payload'], /--payload.*--json/],
+    ['a decoded payload without JSON', ['decode', 'x', '--payload'], /--payload.*--json/],
   ];
   it.each(misuse)('exits with 2 and says why on %s', async (_, args, message) => {
     const result = await runCli(...args);

@@ -174,6 +174,20 @@ describe('several iterators', () => {
 });
 
 describe('leaving an iterator', () => {
+  it('that was too far behind lets the others go on', async () => {
+    const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
+    for (let read = 0n; read < 10n; read++) native.feed(connections(1n + read * 500n, 500));
+    const slow = device.events();
+    const fast = device.events();
+    await Promise.all([slow.next(), fast.next()]);
+    const stuck = take(fast, 4499);
+    await nextTurn();
+    await nextTurn();
+    expect(native.taken).toBeLessThan(10);
+    await slow.return!();
+    expect((await stuck).map(idOf).at(-1)).toBe(5000n);
+  });
+
   it('leaves what it has not given to the next one', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 4));
@@ -274,6 +288,20 @@ describe('the end of the stream', () => {
     ]);
     expect(results[1]).toMatchObject({ reason: { code: 'ERR_NETVERDICT_PROTOCOL' } });
     await expect(all(device)).rejects.toBeInstanceOf(ProtocolError);
+  });
+
+  it('by a stream that breaks off within a record is an error', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connections(1n, 2).subarray(0, 70));
+    native.finish('eof');
+    const iterator = device.events();
+    expect(idOf((await iterator.next()).value)).toBe(1n);
+    await expect(iterator.next()).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_PROTOCOL',
+      message: expect.stringMatching(
+        /has ended within a record, 30 bytes after its beginning/,
+      ) as string,
+    });
   });
 
   it('by a failed read says which', async () => {

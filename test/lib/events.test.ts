@@ -1,11 +1,37 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { formatAddress } from '../../lib/addresses.js';
 import { parseInfo } from '../../lib/decoder.js';
 import { InvalidArgumentError, UnsupportedError } from '../../lib/errors.js';
-import type { ConnectionEvent, LogEvent, LostEvent } from '../../lib/events.js';
+import type {
+  BandwidthEvent,
+  ConnectionEvent,
+  InfoRecord,
+  LogEvent,
+  LostEvent,
+  UnknownEvent,
+} from '../../lib/events.js';
 import { Verdict, type RedirectTarget } from '../../lib/verdicts.js';
-import { bytes, connection, connectionEnd, log, lost, processInfo } from './support/records.js';
+import {
+  bandwidth,
+  bytes,
+  connection,
+  connectionEnd,
+  log,
+  lost,
+  processInfo,
+  record,
+} from './support/records.js';
 import { nextTurn, scriptedDevice } from './support/scripted_device.js';
+
+const ENTRY = {
+  localAddress: '192.0.2.10',
+  localPort: 1,
+  remoteAddress: '198.51.100.1',
+  remotePort: 2,
+  transmittedBytes: 10n,
+  receivedBytes: 20n,
+};
 
 function one(record: Uint8Array): ConnectionEvent {
   return parseInfo(record)[0] as ConnectionEvent;
@@ -18,6 +44,54 @@ async function eventOfDevice(): Promise<{ event: ConnectionEvent; verdict: () =>
   const { value } = await device.events({ types: ['connection'] }).next();
   return { event: value!, verdict: () => native.writes.at(-1)!.at(-1)! };
 }
+
+/** Whatever bytes of a record the application gets, it may write to them. */
+function expectOwnBytes(read: () => Uint8Array): void {
+  const before = read().slice();
+  const own = read();
+  expect(own.constructor).toBe(Uint8Array);
+  own.fill(0xee);
+  expect(read()).toEqual(before);
+}
+
+describe('bytes that were decoded from a Buffer', () => {
+  const decode = (record: Uint8Array): InfoRecord => parseInfo(Buffer.from(record))[0]!;
+
+  it.each<[string, () => Uint8Array]>([
+    ['payload', () => event.payload],
+    ['local address', () => event.localAddressBytes],
+    ['remote address', () => event.remoteAddressBytes],
+    ['local address of a bandwidth entry', () => entry.localAddressBytes],
+    ['remote address of a bandwidth entry', () => entry.remoteAddressBytes],
+  ])('are a new copy at each read: the %s', (_, read) => {
+    expectOwnBytes(read);
+  });
+  const event = decode(connection({ payload: Uint8Array.of(1, 2) })) as ConnectionEvent;
+  const entry = (decode(bandwidth(6, [ENTRY])) as BandwidthEvent).entries[0]!;
+
+  it.each<[string, Uint8Array]>([
+    ['unknown record', record(200, Uint8Array.of(7, 8))],
+    ['malformed record', record(3, Uint8Array.of(7, 8))],
+  ])('are a copy in the body of an %s', (_, bytesOfRecord) => {
+    const input = Buffer.from(bytesOfRecord);
+    const [{ body }] = parseInfo(input) as [UnknownEvent];
+    input.fill(0);
+    expect(body).toEqual(Uint8Array.of(7, 8));
+  });
+});
+
+describe('a bandwidth entry', () => {
+  it.each([
+    ['192.0.2.1', '198.51.100.7'],
+    ['2001:db8::1', '2001:db8::2'],
+  ])('has its addresses as text and as bytes: %s', (localAddress, remoteAddress) => {
+    const [event] = parseInfo(bandwidth(6, [{ ...ENTRY, localAddress, remoteAddress }]));
+    const entry = (event as BandwidthEvent).entries[0]!;
+    expect(entry).toMatchObject({ localAddress, remoteAddress });
+    expect(formatAddress(entry.localAddressBytes)).toBe(localAddress);
+    expect(formatAddress(entry.remoteAddressBytes)).toBe(remoteAddress);
+  });
+});
 
 describe('a connection event', () => {
   it('names the protocols that have a name, and numbers the others', () => {
@@ -90,6 +164,17 @@ describe('the process path', () => {
     );
     expect((before as ConnectionEvent).processPath).toBe('old');
     expect((after as ConnectionEvent).processPath).toBe('new');
+  });
+
+  it('is undefined, not another’s, once the id has gone on to a second process and a third', () => {
+    const [, first, , second] = parseInfo(
+      bytes(
+        ...[processInfo(42n, 'a'), connection(), processInfo(42n, 'b'), connection()],
+        processInfo(42n, 'c'),
+      ),
+    );
+    expect((first as ConnectionEvent).processPath).toBeUndefined();
+    expect((second as ConnectionEvent).processPath).toBe('b');
   });
 });
 

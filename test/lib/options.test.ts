@@ -24,6 +24,7 @@ describe('the options of open()', () => {
         maxQueuedBytes: 16 * 1024 * 1024,
         maxHeldPackets: 65_536,
       },
+      given: [],
     });
   });
 
@@ -57,6 +58,11 @@ describe('the options of open()', () => {
     expect(() => resolveOptions(options as OpenOptions)).toThrow(message);
     expect(() => resolveOptions(options as OpenOptions)).toThrow(InvalidArgumentError);
     expect(() => resolveOptions(options as OpenOptions)).toThrow(/^The options of open\(\): /);
+  });
+
+  it('remember which driver options were given, even with the value of the default', () => {
+    const options: object = { failPolicy: 'open', dnsPort: undefined, readBuffers: 2 };
+    expect(resolveOptions(options).given).toEqual(['failPolicy']);
   });
 
   it('take a signal of another realm', () => {

@@ -67,6 +67,10 @@ describe('a policy', () => {
     "default": "drop"
   }`);
 
+  it('may begin with a byte order mark', () => {
+    expect(Policy.parse('\uFEFF{ "default": "drop" }').defaultVerdict).toBe(Verdict.Drop);
+  });
+
   it('decides by the first rule that matches', () => {
     expect(policy.decide({ ...SUBJECT, remotePort: 23 })).toBe(Verdict.PermanentBlock);
     expect(policy.decide(SUBJECT)).toBe(Verdict.PermanentAccept);
