@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "status.h"
 #include "values.h"
 
 namespace netverdict
@@ -10,11 +11,6 @@ namespace netverdict
 
 namespace
 {
-
-// NTSTATUS values ([MS-ERREF] 2.3).
-constexpr int32_t kStatusEndOfFile = static_cast<int32_t>(0xC0000011);
-constexpr int32_t kStatusCancelled = static_cast<int32_t>(0xC0000120);
-constexpr int32_t kStatusFileClosed = static_cast<int32_t>(0xC0000128);
 
 const char *ReasonOf(int32_t status)
 {

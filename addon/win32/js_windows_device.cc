@@ -29,8 +29,7 @@ JsWindowsDevice::JsWindowsDevice(const Napi::CallbackInfo &info) : ObjectWrap(in
         ThrowStatus(info.Env(), "The device could not be opened", status);
         return;
     }
-    js_ =
-        std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_->CloseHandle(); });
+    js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_.reset(); });
 }
 
 void JsWindowsDevice::Finalize(Napi::BasicEnv env)
