@@ -19,7 +19,7 @@ EventPump::EventPump(Device &device, const EventPumpOptions &options, std::funct
     for (Buffer &buffer : buffers_)
     {
         buffer.pump = this;
-        buffer.bytes = std::make_unique<uint8_t[]>(options_.buffer_size);
+        buffer.bytes.reset(new uint8_t[options_.buffer_size]);
     }
     thread_ = std::thread([this] { PostReads(); });
 }
