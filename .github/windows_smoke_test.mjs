@@ -6,7 +6,9 @@ import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
 import { createRequire } from 'node:module';
 
-const { DriverRefusedError, Verdict, open, service } = createRequire(import.meta.url)('..');
+const { BusyError, DriverRefusedError, Verdict, open, service } = createRequire(import.meta.url)(
+  '..',
+);
 
 const [sysPath, ...flags] = process.argv.slice(2);
 const name = 'NetVerdict';
@@ -17,6 +19,7 @@ async function decideOverOwnConnection() {
   const { port } = server.address();
   const device = await open();
   console.log('driver', device.version());
+  await assert.rejects(open(), BusyError, 'a second client is told that there is one');
   let seen = false;
   const events = (async () => {
     for await (const event of device) {

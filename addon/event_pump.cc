@@ -2,27 +2,14 @@
 
 #include <utility>
 
+#include "status.h"
+
 namespace netverdict
 {
 namespace
 {
 
 constexpr std::chrono::milliseconds kPause{10};
-
-bool IsOutOfMemory(int32_t status)
-{
-    switch (static_cast<uint32_t>(status))
-    {
-    case 0xC000009A: // STATUS_INSUFFICIENT_RESOURCES
-    case 0xC0070008: // ERROR_NOT_ENOUGH_MEMORY
-    case 0xC00705AA: // ERROR_NO_SYSTEM_RESOURCES
-    case 0xC00705AD: // ERROR_WORKING_SET_QUOTA
-    case 0xC0070718: // ERROR_NOT_ENOUGH_QUOTA
-        return true;
-    default:
-        return false;
-    }
-}
 
 } // namespace
 
@@ -32,7 +19,7 @@ EventPump::EventPump(Device &device, const EventPumpOptions &options, std::funct
     for (Buffer &buffer : buffers_)
     {
         buffer.pump = this;
-        buffer.bytes = std::make_unique<uint8_t[]>(options_.buffer_size);
+        buffer.bytes.reset(new uint8_t[options_.buffer_size]);
     }
     thread_ = std::thread([this] { PostReads(); });
 }
@@ -119,7 +106,7 @@ bool EventPump::MayPost() const
 
 bool EventPump::MayTryAgain(int32_t status)
 {
-    if (!IsOutOfMemory(status))
+    if (status != kStatusInsufficientResources)
     {
         out_of_memory_since_.reset();
         return false;

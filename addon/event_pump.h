@@ -41,7 +41,8 @@ class EventPump
         size_t length;
     };
 
-    // `readable` is called on any thread, once after each time that Front had nothing to give.
+    // Throws where there is no memory or no thread. `readable` is called on any thread, once after each time that Front
+    // had nothing to give.
     EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable);
     ~EventPump();
 

@@ -1,8 +1,10 @@
 #include "js_device.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
+#include "status.h"
 #include "values.h"
 
 namespace netverdict
@@ -10,11 +12,6 @@ namespace netverdict
 
 namespace
 {
-
-// NTSTATUS values ([MS-ERREF] 2.3).
-constexpr int32_t kStatusEndOfFile = static_cast<int32_t>(0xC0000011);
-constexpr int32_t kStatusCancelled = static_cast<int32_t>(0xC0000120);
-constexpr int32_t kStatusFileClosed = static_cast<int32_t>(0xC0000128);
 
 const char *ReasonOf(int32_t status)
 {
@@ -44,7 +41,7 @@ JsDevice::JsDevice(Device &device, const Napi::Object &options, const Napi::Func
                    std::function<void()> close)
     : device_(device), env_(options.Env()), close_(std::move(close)), queue_(options.Env()),
       on_readable_(Napi::Persistent(on_readable)),
-      pump_(device, PumpOptions(options),
+      pump_(std::in_place, device, PumpOptions(options),
             [this] { queue_.Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); }); })
 {
     napi_add_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
@@ -84,14 +81,19 @@ void JsDevice::Finalize(Napi::BasicEnv basic_env)
 Napi::Value JsDevice::Take(const Napi::CallbackInfo &info)
 {
     Napi::Env env = info.Env();
-    const std::optional<EventPump::Bytes> bytes = pump_.Front();
+    if (!pump_)
+    {
+        end_ = end_.value_or(kStatusCancelled);
+        return env.Null();
+    }
+    const std::optional<EventPump::Bytes> bytes = pump_->Front();
     if (!bytes)
     {
-        end_ = pump_.end();
+        end_ = pump_->end();
         return env.Null();
     }
     Napi::Uint8Array taken = FromBytes(env, bytes->data, bytes->length);
-    pump_.Pop();
+    pump_->Pop();
     return taken;
 }
 
@@ -160,7 +162,7 @@ Napi::Value JsDevice::Close(const Napi::CallbackInfo &info)
         return closed.Promise();
     }
     closing_.push_back(closed);
-    if (!closer_.joinable())
+    if (!is_closing_)
     {
         kept_ = Napi::Persistent(info.This().As<Napi::Object>());
         queue_.Ref(info.Env());
@@ -171,26 +173,45 @@ Napi::Value JsDevice::Close(const Napi::CallbackInfo &info)
 
 void JsDevice::StartClosing()
 {
-    closer_ = std::thread(
-        [this]
+    is_closing_ = true;
+    try
+    {
+        closer_ = std::thread([this] { CloseDevice(); });
+    }
+    catch (const std::system_error &)
+    {
+        CloseDevice();
+    }
+}
+
+void JsDevice::CloseDevice()
+{
+    pump_->Stop();
+    close_();
+    queue_.Post(
+        [this](Napi::Env env)
         {
-            pump_.Stop();
-            close_();
-            queue_.Post(
-                [this](Napi::Env env)
-                {
-                    closer_.join();
-                    is_closed_ = true;
-                    napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-                    for (const Napi::Promise::Deferred &closed : closing_)
-                    {
-                        closed.Resolve(env.Undefined());
-                    }
-                    closing_.clear();
-                    queue_.Close();
-                    kept_.Reset();
-                });
+            FinishClosing();
+            napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
+            for (const Napi::Promise::Deferred &closed : closing_)
+            {
+                closed.Resolve(env.Undefined());
+            }
+            closing_.clear();
+            on_readable_.Reset();
+            kept_.Reset();
         });
+}
+
+void JsDevice::FinishClosing()
+{
+    if (closer_.joinable())
+    {
+        closer_.join();
+    }
+    is_closed_ = true;
+    pump_.reset();
+    queue_.Close();
 }
 
 void JsDevice::CloseAndWait()
@@ -199,13 +220,11 @@ void JsDevice::CloseAndWait()
     {
         return;
     }
-    if (!closer_.joinable())
+    if (!is_closing_)
     {
         StartClosing();
     }
-    closer_.join();
-    is_closed_ = true;
-    queue_.Close();
+    FinishClosing();
 }
 
 void JsDevice::OnEnvironmentEnd(void *self)

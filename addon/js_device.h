@@ -23,7 +23,7 @@ class JsDevice
 {
   public:
     // `options` has readBuffers, readBufferSize and highWaterMark. `close` closes the device once no read is left, on
-    // any thread.
+    // any thread. Throws where there is no memory or no thread.
     JsDevice(Device &device, const Napi::Object &options, const Napi::Function &on_readable,
              std::function<void()> close);
     ~JsDevice();
@@ -44,11 +44,13 @@ class JsDevice
     // The object was collected: closes the device, and warns where that was forgotten.
     void Finalize(Napi::BasicEnv env);
 
-    bool is_open() const { return !closer_.joinable() && !is_closed_; }
+    bool is_open() const { return !is_closing_; }
     JsQueue &queue() { return queue_; }
 
   private:
     void StartClosing();
+    void CloseDevice();
+    void FinishClosing();
     void CloseAndWait();
     static void OnEnvironmentEnd(void *self);
 
@@ -57,11 +59,12 @@ class JsDevice
     const std::function<void()> close_;
     JsQueue queue_;
     Napi::FunctionReference on_readable_;
-    EventPump pump_;
+    std::optional<EventPump> pump_; // until closed
     std::thread closer_;
     std::vector<Napi::Promise::Deferred> closing_;
     Napi::ObjectReference kept_;
     std::optional<int32_t> end_;
+    bool is_closing_ = false;
     bool is_closed_ = false;
 };
 

@@ -2,8 +2,23 @@
 
 #include <utility>
 
+#include "guard.h"
+
 namespace netverdict
 {
+
+namespace
+{
+
+void TellOfException(Napi::Env env)
+{
+    if (env.IsExceptionPending())
+    {
+        napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+    }
+}
+
+} // namespace
 
 JsQueue::JsQueue(Napi::Env env)
 {
@@ -34,12 +49,18 @@ void JsQueue::Post(Task task)
 
 void JsQueue::Ref(Napi::Env env)
 {
-    napi_ref_threadsafe_function(env, function_);
+    if (!closed_)
+    {
+        napi_ref_threadsafe_function(env, function_);
+    }
 }
 
 void JsQueue::Unref(Napi::Env env)
 {
-    napi_unref_threadsafe_function(env, function_);
+    if (!closed_)
+    {
+        napi_unref_threadsafe_function(env, function_);
+    }
 }
 
 void JsQueue::Close()
@@ -71,7 +92,8 @@ void JsQueue::RunTasks(Napi::Env env)
     for (Task &task : tasks)
     {
         Napi::HandleScope scope(env);
-        task(env);
+        Guard(env, [&] { task(env); });
+        TellOfException(env);
     }
 }
 
@@ -79,10 +101,7 @@ void CallIntoApplication(Napi::Env env, const Napi::FunctionReference &function,
                          const std::initializer_list<napi_value> &arguments)
 {
     function.Call(arguments);
-    if (env.IsExceptionPending())
-    {
-        napi_fatal_exception(env, env.GetAndClearPendingException().Value());
-    }
+    TellOfException(env);
 }
 
 } // namespace netverdict

@@ -27,6 +27,8 @@ class JsQueue
     JsQueue &operator=(const JsQueue &) = delete;
 
     void Post(Task task);
+
+    // Once it is closed, these do nothing.
     void Ref(Napi::Env env);
     void Unref(Napi::Env env);
 

@@ -28,13 +28,13 @@ Napi::Number FromStatus(Napi::Env env, int32_t status)
     return Napi::Number::New(env, static_cast<uint32_t>(status));
 }
 
-void ThrowStatus(Napi::Env env, const char *what, int32_t status)
+Napi::Error StatusError(Napi::Env env, const char *what, int32_t status)
 {
     char message[128];
     std::snprintf(message, sizeof message, "%s: status 0x%08X.", what, static_cast<unsigned>(status));
     Napi::Error error = Napi::Error::New(env, message);
     error.Value().Set("status", FromStatus(env, status));
-    error.ThrowAsJavaScriptException();
+    return error;
 }
 
 } // namespace netverdict

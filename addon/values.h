@@ -17,7 +17,7 @@ Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t *bytes, size_t length);
 // NTSTATUS as the library compares them: unsigned.
 Napi::Number FromStatus(Napi::Env env, int32_t status);
 
-// Throws in JavaScript an Error that has the `status`.
-void ThrowStatus(Napi::Env env, const char *what, int32_t status);
+// An Error that has the `status`.
+Napi::Error StatusError(Napi::Env env, const char *what, int32_t status);
 
 } // namespace netverdict

@@ -36,7 +36,7 @@ import type { NativeDevice } from './native.cjs';
 import { encodeDriverOptions, type ResolvedOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
-import { Status, isOutOfMemory, isSuccess, statusError } from './status.js';
+import { Status, isOutOfMemory, isSuccess, isUnknownRequest, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
 import type { Verdict } from './verdicts.js';
 import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from './wire.js';
@@ -557,11 +557,10 @@ function readCapabilities(native: NativeDevice): Capabilities | undefined {
   if (isSuccess(status)) {
     return decodeCapabilities(output);
   }
-  const error = statusError(status, 'Reading capabilities');
-  if (error instanceof UnsupportedError) {
+  if (isUnknownRequest(status)) {
     return undefined;
   }
-  throw error;
+  throw statusError(status, 'Reading capabilities');
 }
 
 function isIterable(value: unknown): boolean {

@@ -3,9 +3,10 @@
 import { requireBinding } from './binding.js';
 import { Device } from './device.js';
 import { UnsupportedError } from './errors.js';
-import type { NativeEmbeddedDevice } from './native.cjs';
+import type { Binding, EmbeddedOptions, NativeEmbeddedDevice } from './native.cjs';
 import { embeddedOptions, type ResolvedOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
+import { nativeError } from './status.js';
 
 export interface EmbeddedMachine {
   readonly device: Device;
@@ -24,11 +25,23 @@ export async function openEmbedded(
     );
   }
   const anchor = new ReadableAnchor();
-  const native = new EmbeddedDevice(embeddedOptions(options, machine), anchor.onReadable);
+  const native = newNative(EmbeddedDevice, embeddedOptions(options, machine), anchor);
   try {
     return { device: new Device(native, anchor, options), native };
   } catch (error) {
     await native.close();
     throw error;
+  }
+}
+
+function newNative(
+  EmbeddedDevice: NonNullable<Binding['EmbeddedDevice']>,
+  options: EmbeddedOptions,
+  anchor: ReadableAnchor,
+): NativeEmbeddedDevice {
+  try {
+    return new EmbeddedDevice(options, anchor.onReadable);
+  } catch (error) {
+    throw nativeError(error, "Starting the driver's core");
   }
 }

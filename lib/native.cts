@@ -1,7 +1,6 @@
 /** The native addon: what it exports, and where it is found. @internal */
 
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import nodeGypBuild from 'node-gyp-build';
 
 export interface PumpOptions {
@@ -101,8 +100,8 @@ export interface ReplaySummary {
 }
 
 export interface NativeReplay {
+  readonly id: number;
   readonly done: Promise<ReplaySummary>;
-  stop(): void;
 }
 
 export interface NativeLoadOptions {
@@ -164,6 +163,8 @@ export interface NativeNetwork {
     options: NativeReplayOptions,
     onProgress: (progress: NativeReplayProgress) => void,
   ): NativeReplay;
+  /** One that is over is left alone. */
+  stopReplay(id: number): void;
   load(options: NativeLoadOptions): Promise<LoadResult>;
   advance(milliseconds: number): void;
   counters(): NativeCounters;
@@ -224,25 +225,5 @@ export interface Binding {
  * @throws whatever node-gyp-build or the dynamic linker says.
  */
 export function loadBinding(): Binding {
-  return nodeGypBuild(packageRoot(__dirname)) as Binding;
-}
-
-/** The sources and the built output lie at different depths below the package's root. */
-function packageRoot(start: string): string {
-  const manifest = join(start, 'package.json');
-  if (existsSync(manifest) && isOwnManifest(manifest)) {
-    return start;
-  }
-  const parent = dirname(start);
-  return parent === start ? __dirname : packageRoot(parent);
-}
-
-function isOwnManifest(manifest: string): boolean {
-  const parsed: unknown = JSON.parse(readFileSync(manifest, 'utf8'));
-  return (
-    typeof parsed === 'object' &&
-    parsed !== null &&
-    'name' in parsed &&
-    parsed.name === 'netverdict'
-  );
+  return nodeGypBuild(join(__dirname, '..')) as Binding;
 }

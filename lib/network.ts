@@ -6,13 +6,7 @@ import { bytesSchema, check } from './checks.js';
 import { InvalidArgumentError } from './errors.js';
 import type { Direction } from './events.js';
 import { Flow, Listener, outcomeOf } from './flow.js';
-import type {
-  LoadResult,
-  NativeFlowSpec,
-  NativePacketCounters,
-  NativeReplay,
-  ReplaySummary,
-} from './native.cjs';
+import type { LoadResult, NativeFlowSpec, NativePacketCounters, ReplaySummary } from './native.cjs';
 import {
   acceptSchema,
   connectSchema,
@@ -30,6 +24,7 @@ import {
 } from './network_options.js';
 import type { NetworkHandle } from './network_handle.js';
 import { Protocol } from './protocols.js';
+import { nativeError } from './status.js';
 
 /** What became of the packets of one direction, or of both. */
 export interface PacketCounters {
@@ -72,6 +67,13 @@ export interface NetworkCounters extends PacketCounters {
   /** Calls of the driver that failed by the last {@link Network.injectFaults}. */
   readonly injectedFaults: number;
 }
+
+type WireCallback = (packet: Uint8Array, direction: Direction) => void;
+
+const wireCallbackSchema = z.custom<WireCallback | null>(
+  (value) => value === null || typeof value === 'function',
+  'must be a function or null',
+);
 
 const PORTLESS: readonly FlowProtocol[] = ['icmp'];
 
@@ -193,7 +195,12 @@ export class Network {
         onProgress?.(progress);
       },
     );
-    return finishUnlessAborted(replay, signal);
+    const stop = (): void => {
+      if (!this.#handle.isClosed) {
+        this.#handle.native.stopReplay(replay.id);
+      }
+    };
+    return finishUnlessAborted(replay.done, stop, signal);
   }
 
   /**
@@ -203,18 +210,24 @@ export class Network {
    */
   async load(options: LoadOptions): Promise<LoadResult> {
     const { protocol, ...input } = check(loadSchema, options, 'The options of load()');
-    return this.#handle.native.load({ ...input, protocol: Protocol[protocol] });
+    const loaded = this.#handle.native.load({ ...input, protocol: Protocol[protocol] });
+    return loaded.catch((error: unknown) => {
+      throw nativeError(error, 'load()');
+    });
   }
 
   /**
    * Shows every IP packet that is let through, as it leaves or arrives; null ends that.
+   *
+   * @throws {@link InvalidArgumentError}
    */
-  onWire(callback: ((packet: Uint8Array, direction: Direction) => void) | null): void {
+  onWire(callback: WireCallback | null): void {
+    const show = check(wireCallbackSchema, callback, 'The callback of onWire()');
     this.#handle.native.onWire(
-      callback === null
+      show === null
         ? null
         : (direction, packet) => {
-            callback(packet, direction === 0 ? 'outbound' : 'inbound');
+            show(packet, direction === 0 ? 'outbound' : 'inbound');
           },
     );
   }
@@ -268,15 +281,13 @@ export class Network {
 }
 
 async function finishUnlessAborted(
-  replay: NativeReplay,
+  done: Promise<ReplaySummary>,
+  stop: () => void,
   signal: AbortSignal | undefined,
 ): Promise<ReplaySummary> {
-  const stop = (): void => {
-    replay.stop();
-  };
   signal?.addEventListener('abort', stop, { once: true });
   try {
-    const summary = await replay.done.catch(refuseCapture);
+    const summary = await done.catch(refuseCapture);
     signal?.throwIfAborted();
     return summary;
   } finally {
@@ -286,6 +297,8 @@ async function finishUnlessAborted(
 
 /** The native side's message names the file, the place in it and what to do. */
 function refuseCapture(cause: unknown): never {
+  const error = nativeError(cause, 'replay()');
+  if (error !== cause) throw error;
   throw new InvalidArgumentError(cause instanceof Error ? cause.message : String(cause), { cause });
 }
 

@@ -119,7 +119,7 @@ export interface ReplayOptions {
 export interface LoadOptions {
   /** How many. */
   readonly connections: number;
-  /** How many wait for their outcome at once, at most; 64 by default. */
+  /** How many wait for their outcome at once, from 1 to 1048576; 64 by default. */
   readonly inFlight?: number;
   /** The protocol above IP; `'tcp'` by default. */
   readonly protocol?: 'tcp' | 'udp';
@@ -195,7 +195,7 @@ export const replaySchema = z.strictObject({
 /** @internal */
 export const loadSchema = z.strictObject({
   connections: countSchema.min(1),
-  inFlight: countSchema.min(1).default(64),
+  inFlight: countSchema.min(1).max(1_048_576).default(64),
   protocol: transportSchema.default('tcp'),
   ipVersion: ipVersionSchema.default(4),
   packetsPerConnection: countSchema.default(0),

@@ -38,9 +38,9 @@ export interface Simulator extends AsyncDisposable {
 /** The simulated computer's time. */
 export interface Clock {
   /**
-   * Lets time pass: the driver's timers that fall due run before it returns.
+   * Lets time pass, up to a week: the driver's timers that fall due run before it returns.
    *
-   * @throws {@link InvalidArgumentError} when the clock is a real one; {@link ClosedError}.
+   * @throws {@link InvalidArgumentError}, also when the clock is a real one; {@link ClosedError}.
    */
   advance(milliseconds: number): void;
 }
@@ -94,6 +94,12 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
   };
 }
 
+const WEEK_MS = 7 * 24 * 3_600_000;
+const stepSchema = z
+  .number()
+  .min(0)
+  .max(WEEK_MS, `must be at most ${WEEK_MS}, a week: every timer that falls due runs`);
+
 class SimulatedClock implements Clock {
   readonly #handle: NetworkHandle;
   readonly #isVirtual: boolean;
@@ -109,8 +115,6 @@ class SimulatedClock implements Clock {
         "This simulator's clock is real. Create it with { clock: 'virtual' } to advance the time yourself.",
       );
     }
-    this.#handle.native.advance(
-      check(z.number().min(0).max(Number.MAX_SAFE_INTEGER), milliseconds, 'advance()'),
-    );
+    this.#handle.native.advance(check(stepSchema, milliseconds, 'advance()'));
   }
 }

@@ -12,13 +12,20 @@ import {
   type NetVerdictError,
 } from './errors.js';
 
+type ErrorClass = new (message: string, options?: ErrorOptions) => NetVerdictError;
+
 export const Status = {
   Success: 0x0000_0000,
+  DeviceBusy: 0x8000_0011,
+  NotImplemented: 0xc000_0002,
+  InvalidHandle: 0xc000_0008,
   InvalidParameter: 0xc000_000d,
+  NoSuchDevice: 0xc000_000e,
   InvalidDeviceRequest: 0xc000_0010,
   EndOfFile: 0xc000_0011,
   AccessDenied: 0xc000_0022,
   BufferTooSmall: 0xc000_0023,
+  ObjectNameInvalid: 0xc000_0033,
   ObjectNameNotFound: 0xc000_0034,
   DeviceAlreadyAttached: 0xc000_0038,
   SharingViolation: 0xc000_0043,
@@ -26,43 +33,25 @@ export const Status = {
   DeviceNotConnected: 0xc000_009d,
   DeviceNotReady: 0xc000_00a3,
   IoTimeout: 0xc000_00b5,
+  NotSupported: 0xc000_00bb,
   Cancelled: 0xc000_0120,
   FileClosed: 0xc000_0128,
+  OpenFailed: 0xc000_0136,
   InvalidDeviceState: 0xc000_0184,
+  IoDeviceError: 0xc000_0185,
+  DeviceRemoved: 0xc000_02b6,
 } as const;
 
-/** Win32 error codes as they come from the addon: of facility NTWIN32. */
-const fromWin32 = (code: number): number => 0xc007_0000 + code;
-
-const Win32 = {
-  FileNotFound: fromWin32(2),
-  PathNotFound: fromWin32(3),
-  AccessDenied: fromWin32(5),
-  InvalidHandle: fromWin32(6),
-  BadDevice: fromWin32(20),
-  NotReady: fromWin32(21),
-  GeneralFailure: fromWin32(31),
-  SharingViolation: fromWin32(32),
-  EndOfFile: fromWin32(38),
-  InvalidParameter: fromWin32(87),
-  Busy: fromWin32(170),
-  NotEnoughMemory: fromWin32(8),
-  NoSystemResources: fromWin32(1450),
-  WorkingSetQuota: fromWin32(1453),
-  NotEnoughQuota: fromWin32(1816),
-  OperationAborted: fromWin32(995),
-  DeviceNotConnected: fromWin32(1167),
-  NotSupported: fromWin32(50),
-  InvalidFunction: fromWin32(1),
-} as const;
-
-const OUT_OF_MEMORY: ReadonlySet<number> = new Set([
-  Status.InsufficientResources,
-  Win32.NotEnoughMemory,
-  Win32.NoSystemResources,
-  Win32.WorkingSetQuota,
-  Win32.NotEnoughQuota,
+/** What a driver may answer to a request that it does not know. */
+const UNKNOWN_REQUEST: ReadonlySet<number> = new Set([
+  Status.NotImplemented,
+  Status.InvalidParameter,
+  Status.InvalidDeviceRequest,
+  Status.NotSupported,
 ]);
+
+/** The addon gives a Win32 error that stands for no status of the kernel as one of facility NTWIN32. */
+const WIN32_FACILITY = 0xc007_0000;
 
 /** Success and informational codes have the sign bit clear; a status may come signed or unsigned. */
 export function isSuccess(status: number): boolean {
@@ -70,70 +59,124 @@ export function isSuccess(status: number): boolean {
 }
 
 export function isOutOfMemory(status: number): boolean {
-  return OUT_OF_MEMORY.has(status >>> 0);
+  return status >>> 0 === Status.InsufficientResources;
 }
 
+export function isUnknownRequest(status: number): boolean {
+  return UNKNOWN_REQUEST.has(status >>> 0);
+}
+
+/**
+ * The error for a request that failed. Its cause has the `status`, or the Win32 error as `errno`.
+ *
+ * @param what What was tried: `Reading events`.
+ */
 export function statusError(status: number, what: string): NetVerdictError {
   const code = status >>> 0;
-  if (OUT_OF_MEMORY.has(code)) {
-    return new DeviceError(
-      `${what}: the system is out of memory for it. Ask for less (maxQueuedBytes, readBuffers), or free memory.`,
-    );
-  }
+  const [ErrorClass, explanation] = explain(code);
+  return new ErrorClass(`${what}: ${explanation}`, { cause: causeOf(code) });
+}
+
+/** What the addon threw: the error for its `status`, or itself where it has none. */
+export function nativeError(thrown: unknown, what: string): unknown {
+  const status: unknown =
+    typeof thrown === 'object' && thrown !== null && 'status' in thrown ? thrown.status : undefined;
+  return typeof status === 'number' ? statusError(status, what) : thrown;
+}
+
+function explain(code: number): readonly [ErrorClass, string] {
   switch (code) {
+    case Status.InsufficientResources:
+      return [
+        DeviceError,
+        'the system is out of memory for it. Ask for less (maxQueuedBytes, readBuffers), or free memory.',
+      ];
     case Status.ObjectNameNotFound:
-    case Win32.FileNotFound:
-    case Win32.PathNotFound:
-    case Win32.BadDevice:
-      return new NotFoundError(
-        `${what}: there is no such device. Install and start the driver, or pass the path it answers at.`,
-      );
+    case Status.NoSuchDevice:
+      return [
+        NotFoundError,
+        'there is no such device. Install and start the driver, or pass the path it answers at.',
+      ];
     case Status.AccessDenied:
-    case Win32.AccessDenied:
-      return new AccessDeniedError(
-        `${what}: access denied. Run as administrator, and close the client that may have the device open: there is one at a time.`,
-      );
+      return [
+        AccessDeniedError,
+        'access denied. Run as administrator, and close the client that may have the device open: there is one at a time.',
+      ];
     case Status.DeviceAlreadyAttached:
     case Status.SharingViolation:
-    case Win32.SharingViolation:
-    case Win32.Busy:
-      return new BusyError(
-        `${what}: another client has the device open. Close it there first; there is one client at a time.`,
-      );
+    case Status.DeviceBusy:
+      return [
+        BusyError,
+        'another client has the device open. Close it there first; there is one client at a time.',
+      ];
     case Status.EndOfFile:
     case Status.DeviceNotConnected:
     case Status.DeviceNotReady:
+    case Status.DeviceRemoved:
     case Status.InvalidDeviceState:
-    case Win32.EndOfFile:
-    case Win32.NotReady:
-    case Win32.GeneralFailure:
-    case Win32.DeviceNotConnected:
-      return new DriverShutdownError(
-        `${what}: the driver has shut down. Start it again and open a new device.`,
-      );
+      return [
+        DriverShutdownError,
+        'the driver has shut down. Start it again and open a new device.',
+      ];
     case Status.Cancelled:
     case Status.FileClosed:
-    case Win32.OperationAborted:
-    case Win32.InvalidHandle:
-      return new ClosedError(`${what}: the device was closed. Open a new one.`);
+    case Status.InvalidHandle:
+      return [ClosedError, 'the device was closed. Open a new one.'];
     case Status.InvalidDeviceRequest:
-    case Win32.InvalidFunction:
-    case Win32.NotSupported:
-      return new UnsupportedError(
-        `${what}: this driver does not know the request. Update the driver, or do without it.`,
-      );
+    case Status.NotImplemented:
+    case Status.NotSupported:
+      return [
+        UnsupportedError,
+        'this driver does not know the request. Update the driver, or do without it.',
+      ];
+    case Status.BufferTooSmall:
+      return [
+        UnsupportedError,
+        'the driver answers with more than this version of the library knows. Update the library, or take an older driver.',
+      ];
     case Status.InvalidParameter:
-    case Win32.InvalidParameter:
-      return new InvalidArgumentError(
-        `${what}: the driver rejected a value. Its log, by getLogs(), says which.`,
-      );
+      return [
+        InvalidArgumentError,
+        'the driver rejected a value. Its log, by getLogs(), says which.',
+      ];
+    case Status.ObjectNameInvalid:
+      return [
+        InvalidArgumentError,
+        'Windows takes no such name for a device. Pass the path the driver answers at.',
+      ];
     case Status.IoTimeout:
-      return new DeviceError(
-        `${what}: the driver did not answer in time. Restart the driver, and look at its log.`,
-      );
+      return [
+        DeviceError,
+        'the driver did not answer in time. Restart the driver, and look at its log.',
+      ];
+    case Status.OpenFailed:
+    case Status.IoDeviceError:
+      return [DeviceError, 'the device failed. Restart the driver, and look at its log.'];
     default:
-      return new DeviceError(
-        `${what}: status 0x${code.toString(16).padStart(8, '0')}. Look the status up among the NTSTATUS values.`,
-      );
+      return [DeviceError, explainNumber(code)];
   }
+}
+
+function explainNumber(code: number): string {
+  const error = win32Error(code);
+  return error === undefined
+    ? `status ${hexadecimal(code)}. Look the status up among the NTSTATUS values.`
+    : `Windows failed it with error ${error}. 'net helpmsg ${error}' says what that is.`;
+}
+
+function causeOf(code: number): Error {
+  const errno = win32Error(code);
+  return errno === undefined
+    ? Object.assign(new Error(`The request failed with NTSTATUS ${hexadecimal(code)}`), {
+        status: code,
+      })
+    : Object.assign(new Error(`The request failed with Win32 error ${errno}`), { errno });
+}
+
+function win32Error(code: number): number | undefined {
+  return (code & 0xffff_0000) >>> 0 === WIN32_FACILITY ? code & 0xffff : undefined;
+}
+
+function hexadecimal(code: number): string {
+  return `0x${code.toString(16).padStart(8, '0')}`;
 }

@@ -6,7 +6,7 @@ import { UnsupportedError } from './errors.js';
 import type { Binding, NativeDevice } from './native.cjs';
 import { windowsOptions, type ResolvedOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
-import { statusError } from './status.js';
+import { nativeError } from './status.js';
 
 export async function openWindows(options: ResolvedOptions): Promise<Device> {
   const { WindowsDevice } = requireBinding();
@@ -34,7 +34,6 @@ function openNative(
   try {
     return new WindowsDevice(windowsOptions(options), anchor.onReadable);
   } catch (error) {
-    const { status } = error as { readonly status?: unknown };
-    throw typeof status === 'number' ? statusError(status, `Opening ${options.path}`) : error;
+    throw nativeError(error, `Opening ${options.path}`);
   }
 }

@@ -1,7 +1,5 @@
 #include "js_embedded_device.h"
 
-#include "../values.h"
-
 namespace netverdict
 {
 
@@ -27,6 +25,7 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
                            InstanceMethod<&Self::DoOnNetwork<&Network::Packet>>("packet"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::Reauthorize>>("reauthorize"),
                            InstanceMethod<&Self::OfNetwork<&Network::Replay>>("replay"),
+                           InstanceMethod<&Self::DoOnNetwork<&Network::StopReplay>>("stopReplay"),
                            InstanceMethod<&Self::OfNetwork<&Network::Load>>("load"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::Advance>>("advance"),
                            InstanceMethod<&Self::OfNetwork<&Network::Counters>>("counters"),
@@ -39,6 +38,11 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
 
 JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
 {
+    Guard(info.Env(), [&] { Open(info); });
+}
+
+void JsEmbeddedDevice::Open(const Napi::CallbackInfo &info)
+{
     const auto options = info[0].As<Napi::Object>();
     EmbeddedDeviceOptions device;
     device.virtual_clock = options.Get("virtualClock").ToBoolean();
@@ -46,10 +50,10 @@ JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo &info) : ObjectWrap(
     const NTSTATUS status = EmbeddedDevice::Open(device, &device_);
     if (!NT_SUCCESS(status))
     {
-        ThrowStatus(info.Env(), "The driver's core could not be started", status);
+        StatusError(info.Env(), "The driver's core could not be started", status).ThrowAsJavaScriptException();
         return;
     }
-    network_ = std::make_unique<Network>(device_->machine());
+    network_ = std::make_unique<Network>(device_->machine(), [this](bool is_held) { is_held ? Ref() : Unref(); });
     js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(),
                                      [this]
                                      {
@@ -87,7 +91,7 @@ template <auto method> Napi::Value JsEmbeddedDevice::OfNetwork(const Napi::Callb
         return info.Env().Undefined();
     }
     sim::Machine::Scope scope(device_->machine());
-    return (network_.get()->*method)(info);
+    return Guard(info.Env(), [&] { return (network_.get()->*method)(info); });
 }
 
 template <auto action> void JsEmbeddedDevice::DoOnNetwork(const Napi::CallbackInfo &info)
@@ -95,7 +99,7 @@ template <auto action> void JsEmbeddedDevice::DoOnNetwork(const Napi::CallbackIn
     if (RequireOpen(info.Env()))
     {
         sim::Machine::Scope scope(device_->machine());
-        (network_.get()->*action)(info);
+        Guard(info.Env(), [&] { (network_.get()->*action)(info); });
     }
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "embedded_device.h"
+#include "../guard.h"
 #include "../js_device.h"
 #include "network.h"
 
@@ -23,10 +24,18 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
     void Finalize(Napi::BasicEnv env) override;
 
   private:
-    template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info) { return (js_.get()->*method)(info); }
-    template <auto action> void DoOnDevice(const Napi::CallbackInfo &info) { (js_.get()->*action)(info); }
+    template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info)
+    {
+        return Guard(info.Env(), [&] { return (js_.get()->*method)(info); });
+    }
+    template <auto action> void DoOnDevice(const Napi::CallbackInfo &info)
+    {
+        Guard(info.Env(), [&] { (js_.get()->*action)(info); });
+    }
     template <auto method> Napi::Value OfNetwork(const Napi::CallbackInfo &info);
     template <auto action> void DoOnNetwork(const Napi::CallbackInfo &info);
+
+    void Open(const Napi::CallbackInfo &info);
 
     // Whether the device is open; otherwise throws in JavaScript.
     bool RequireOpen(Napi::Env env);

@@ -1,10 +1,10 @@
 #include "network.h"
 
 #include <chrono>
-#include <exception>
-#include <string>
+#include <new>
 #include <utility>
 
+#include "../status.h"
 #include "network_values.h"
 #include "nt/clock.h"
 #include "nt/fault_injection.h"
@@ -15,7 +15,29 @@
 namespace netverdict
 {
 
-Network::Network(sim::Machine &machine) : machine_(machine) {}
+namespace
+{
+
+// What `failure` says, for a promise to be rejected with.
+Napi::Value FromFailure(Napi::Env env, const std::exception_ptr &failure)
+{
+    try
+    {
+        std::rethrow_exception(failure);
+    }
+    catch (const std::bad_alloc &error)
+    {
+        return StatusError(env, error.what(), kStatusInsufficientResources).Value();
+    }
+    catch (const std::exception &error)
+    {
+        return Napi::Error::New(env, error.what()).Value();
+    }
+}
+
+} // namespace
+
+Network::Network(sim::Machine &machine, std::function<void(bool)> hold) : machine_(machine), hold_(std::move(hold)) {}
 
 Napi::Value Network::Connect(const Napi::CallbackInfo &info)
 {
@@ -136,78 +158,146 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
     Napi::Env env = info.Env();
     auto replay = std::make_shared<sim::sources::Replay>(machine_, ToReplayOptions(info[0].As<Napi::Object>()));
     auto done = std::make_shared<Napi::Promise::Deferred>(env);
-    const uint64_t progress = Remember(info[1]);
-    auto source = std::make_shared<Source>();
-    Start(
-        source, [replay] { replay->Stop(); },
-        [this, replay, done, progress]
-        {
-            std::string failure;
-            try
+    const uint64_t callback = Remember(info[1]);
+    const auto tell = [this, callback](const sim::sources::ReplayProgress &reached)
+    {
+        queue_->Post(
+            [this, callback, reached](Napi::Env env)
             {
-                replay->Run(
-                    [this, progress](const sim::sources::ReplayProgress &reached)
-                    {
-                        queue_->Post(
-                            [this, progress, reached](Napi::Env env)
-                            {
-                                const auto found = callbacks_.find(progress);
-                                if (found != callbacks_.end())
-                                {
-                                    CallIntoApplication(env, found->second, {FromProgress(env, reached)});
-                                }
-                            });
-                    });
-            }
-            catch (const std::exception &error)
-            {
-                failure = error.what();
-            }
-            queue_->Post(
-                [this, replay, done, progress, failure](Napi::Env env)
+                const auto found = callbacks_.find(callback);
+                if (found != callbacks_.end())
                 {
-                    Forget(progress);
-                    if (failure.empty())
-                    {
-                        done->Resolve(FromReplaySummary(env, replay->summary()));
-                    }
-                    else
-                    {
-                        done->Reject(Napi::Error::New(env, failure).Value());
-                    }
-                });
-        });
+                    CallIntoApplication(env, found->second, {FromProgress(env, reached)});
+                }
+            });
+    };
+    const auto settle = [this, replay, done, callback](Napi::Env env, const std::exception_ptr &failure)
+    {
+        Forget(callback);
+        if (failure)
+        {
+            done->Reject(FromFailure(env, failure));
+        }
+        else
+        {
+            done->Resolve(FromReplaySummary(env, replay->summary()));
+        }
+    };
+    uint64_t source = 0;
+    try
+    {
+        source = Start([replay] { replay->Stop(); }, [replay, tell] { replay->Run(tell); }, settle);
+    }
+    catch (...)
+    {
+        Forget(callback);
+        throw;
+    }
     Napi::Object object = Napi::Object::New(env);
+    object.Set("id", Napi::Number::New(env, static_cast<double>(source)));
     object.Set("done", done->Promise());
-    object.Set("stop", Napi::Function::New(env, [replay](const Napi::CallbackInfo &) { replay->Stop(); }));
     return object;
+}
+
+void Network::StopReplay(const Napi::CallbackInfo &info)
+{
+    std::shared_ptr<Source> source;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = sources_.find(ToUint64(info[0]));
+        if (found == sources_.end())
+        {
+            return;
+        }
+        source = found->second;
+    }
+    source->stop();
 }
 
 Napi::Value Network::Load(const Napi::CallbackInfo &info)
 {
     auto load = std::make_shared<sim::sources::FlowLoad>(machine_, ToFlowLoadOptions(info[0].As<Napi::Object>()));
+    auto result = std::make_shared<sim::sources::FlowLoadResult>();
     auto done = std::make_shared<Napi::Promise::Deferred>(info.Env());
-    auto source = std::make_shared<Source>();
-    Start(
-        source, [load] { load->Stop(); },
-        [this, load, done]
-        {
-            const sim::sources::FlowLoadResult result = load->Run();
-            queue_->Post([done, result](Napi::Env env) { done->Resolve(FromLoadResult(env, result)); });
-        });
+    Start([load] { load->Stop(); }, [load, result] { *result = load->Run(); },
+          [result, done](Napi::Env env, const std::exception_ptr &failure)
+          {
+              if (failure)
+              {
+                  done->Reject(FromFailure(env, failure));
+              }
+              else
+              {
+                  done->Resolve(FromLoadResult(env, *result));
+              }
+          });
     return done->Promise();
 }
 
-void Network::Start(std::shared_ptr<Source> source, std::function<void()> stop, std::function<void()> run)
+uint64_t Network::Start(std::function<void()> stop, std::function<void()> work, Settle settle)
 {
+    const uint64_t id = next_source_++;
+    auto source = std::make_shared<Source>();
     source->stop = std::move(stop);
     source->thread = std::thread(
-        [this, run = std::move(run)]
+        [this, id, work = std::move(work), settle = std::move(settle)]
         {
-            sim::Machine::Scope scope(machine_);
-            run();
+            std::exception_ptr failure;
+            try
+            {
+                sim::Machine::Scope scope(machine_);
+                work();
+            }
+            catch (...)
+            {
+                failure = std::current_exception();
+            }
+            queue_->Post(
+                [this, id, settle, failure](Napi::Env env)
+                {
+                    Finish(id);
+                    settle(env, failure);
+                });
         });
-    sources_.push_back(std::move(source));
+    BeginAwaiting();
+    std::lock_guard<std::mutex> lock(mutex_);
+    sources_.emplace(id, std::move(source));
+    return id;
+}
+
+void Network::Finish(uint64_t source)
+{
+    std::shared_ptr<Source> finished; // nothing where the network ends, and Join has it
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        const auto found = sources_.find(source);
+        if (found != sources_.end())
+        {
+            finished = std::move(found->second);
+            sources_.erase(found);
+        }
+    }
+    if (finished)
+    {
+        finished->thread.join();
+    }
+    EndAwaiting();
+}
+
+void Network::BeginAwaiting()
+{
+    if (awaited_++ == 0)
+    {
+        hold_(true);
+    }
+}
+
+void Network::EndAwaiting()
+{
+    if (--awaited_ == 0)
+    {
+        hold_(false);
+    }
 }
 
 void Network::DropWhatIsAwaited()
@@ -225,7 +315,12 @@ void Network::DropWhatIsAwaited()
 
 void Network::Stop()
 {
-    for (const auto &source : sources_)
+    std::unordered_map<uint64_t, std::shared_ptr<Source>> sources;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        sources = sources_;
+    }
+    for (const auto &[id, source] : sources)
     {
         source->stop();
     }
@@ -233,11 +328,15 @@ void Network::Stop()
 
 void Network::Join()
 {
-    for (const auto &source : sources_)
+    std::unordered_map<uint64_t, std::shared_ptr<Source>> sources;
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        sources.swap(sources_);
+    }
+    for (const auto &[id, source] : sources)
     {
         source->thread.join();
     }
-    sources_.clear();
 }
 
 sim::net::OutcomeCallback Network::OutcomeOf(const Napi::Value &callback)
@@ -246,6 +345,7 @@ sim::net::OutcomeCallback Network::OutcomeOf(const Napi::Value &callback)
     {
         return {};
     }
+    BeginAwaiting();
     return [this, id = Remember(callback)](const sim::net::Outcome &outcome)
     { queue_->Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
 }
@@ -259,6 +359,7 @@ void Network::TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outc
     }
     const Napi::FunctionReference function = std::move(found->second);
     callbacks_.erase(found);
+    EndAwaiting();
     CallIntoApplication(env, function, {FromOutcome(env, outcome)});
 }
 

@@ -1,18 +1,18 @@
 // The simulated network for JavaScript: flows, raw packets, captures and load, with their outcomes.
 //
 // Concurrency: everything on the JavaScript thread but Stop and Join. Outcomes come on any thread and reach JavaScript
-// through the queue. Each replay and each load has a thread of its own.
+// through the queue. Each replay and each load has a thread of its own. No lock is held over a call out.
 #pragma once
 
 #include <napi.h>
 
-#include <atomic>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <unordered_map>
-#include <vector>
 
 #include "../js_queue.h"
 #include "machine.h"
@@ -24,7 +24,8 @@ namespace netverdict
 class Network
 {
   public:
-    explicit Network(sim::Machine &machine);
+    // `hold` is told when outcomes, replays or loads begin to be awaited, and when none is any more.
+    Network(sim::Machine &machine, std::function<void(bool)> hold);
 
     Network(const Network &) = delete;
     Network &operator=(const Network &) = delete;
@@ -42,6 +43,7 @@ class Network
     void Packet(const Napi::CallbackInfo &info);
     void Reauthorize(const Napi::CallbackInfo &info);
     Napi::Value Replay(const Napi::CallbackInfo &info);
+    void StopReplay(const Napi::CallbackInfo &info);
     Napi::Value Load(const Napi::CallbackInfo &info);
     void Advance(const Napi::CallbackInfo &info);
     Napi::Value Counters(const Napi::CallbackInfo &info);
@@ -69,14 +71,27 @@ class Network
         std::function<void()> stop;
         std::thread thread;
     };
-    void Start(std::shared_ptr<Source> source, std::function<void()> stop, std::function<void()> run);
+    using Settle = std::function<void(Napi::Env, const std::exception_ptr &)>;
+
+    // Does `work` on a thread of its own, then `settle` on the JavaScript thread with what was thrown, if anything was.
+    // Returns the source's number.
+    uint64_t Start(std::function<void()> stop, std::function<void()> work, Settle settle);
+    void Finish(uint64_t source);
+
+    void BeginAwaiting();
+    void EndAwaiting();
 
     sim::Machine &machine_;
+    const std::function<void(bool)> hold_;
     JsQueue *queue_ = nullptr;
     uint64_t next_callback_ = 1;
+    uint64_t next_source_ = 1;
+    uint64_t awaited_ = 0;
     uint64_t wire_ = 0;
     std::unordered_map<uint64_t, Napi::FunctionReference> callbacks_;
-    std::vector<std::shared_ptr<Source>> sources_;
+
+    std::mutex mutex_;
+    std::unordered_map<uint64_t, std::shared_ptr<Source>> sources_; // under mutex_
 };
 
 } // namespace netverdict

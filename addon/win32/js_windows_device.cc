@@ -1,7 +1,5 @@
 #include "js_windows_device.h"
 
-#include "../values.h"
-
 namespace netverdict
 {
 
@@ -22,15 +20,19 @@ Napi::Function JsWindowsDevice::Define(Napi::Env env)
 
 JsWindowsDevice::JsWindowsDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
 {
+    Guard(info.Env(), [&] { Open(info); });
+}
+
+void JsWindowsDevice::Open(const Napi::CallbackInfo &info)
+{
     const auto options = info[0].As<Napi::Object>();
     const int32_t status = Win32Device::Open(options.Get("path").As<Napi::String>().Utf16Value(), &device_);
     if (status < 0)
     {
-        ThrowStatus(info.Env(), "The device could not be opened", status);
+        StatusError(info.Env(), "The device could not be opened", status).ThrowAsJavaScriptException();
         return;
     }
-    js_ =
-        std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_->CloseHandle(); });
+    js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_.reset(); });
 }
 
 void JsWindowsDevice::Finalize(Napi::BasicEnv env)

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "../guard.h"
 #include "../js_device.h"
 #include "win32_device.h"
 
@@ -22,10 +23,18 @@ class JsWindowsDevice final : public Napi::ObjectWrap<JsWindowsDevice>
     void Finalize(Napi::BasicEnv env) override;
 
   private:
-    template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info) { return (js_.get()->*method)(info); }
-    template <auto action> void DoOnDevice(const Napi::CallbackInfo &info) { (js_.get()->*action)(info); }
+    template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info)
+    {
+        return Guard(info.Env(), [&] { return (js_.get()->*method)(info); });
+    }
+    template <auto action> void DoOnDevice(const Napi::CallbackInfo &info)
+    {
+        Guard(info.Env(), [&] { (js_.get()->*action)(info); });
+    }
 
-    std::unique_ptr<Win32Device> device_;
+    void Open(const Napi::CallbackInfo &info);
+
+    std::unique_ptr<Win32Device> device_; // until closed
     std::unique_ptr<JsDevice> js_;
 };
 

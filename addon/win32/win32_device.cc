@@ -2,8 +2,13 @@
 
 #include <windows.h>
 
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
+
+#include "../status.h"
+#include "win32_status.h"
 
 namespace netverdict
 {
@@ -12,11 +17,11 @@ namespace
 {
 
 constexpr DWORD kRequestLimitMs = 30'000; // the driver answers at once; this is for one that does not
-constexpr int32_t kStatusIoTimeout = static_cast<int32_t>(0xC00000B5);
 
-int32_t FromWin32(DWORD error)
+// Whether the request began, so that its completion comes: also where it ended at once with a warning.
+bool HasBegun(DWORD error)
 {
-    return static_cast<int32_t>(0xC0070000U | (error & 0xFFFF));
+    return error == ERROR_IO_PENDING || error == ERROR_MORE_DATA;
 }
 
 // What a request ended with, as the driver told.
@@ -48,7 +53,10 @@ struct Win32Device::State
             PostQueuedCompletionStatus(port, 0, 0, nullptr);
             completer.join();
         }
-        CloseFile();
+        if (file != INVALID_HANDLE_VALUE)
+        {
+            ::CloseHandle(file);
+        }
         if (port != nullptr)
         {
             ::CloseHandle(port);
@@ -56,14 +64,6 @@ struct Win32Device::State
         if (answered != nullptr)
         {
             ::CloseHandle(answered);
-        }
-    }
-
-    void CloseFile()
-    {
-        if (file != INVALID_HANDLE_VALUE)
-        {
-            ::CloseHandle(std::exchange(file, INVALID_HANDLE_VALUE));
         }
     }
 
@@ -80,9 +80,9 @@ struct Win32Device::State
         if (!done)
         {
             const DWORD error = GetLastError();
-            if (error != ERROR_IO_PENDING)
+            if (!HasBegun(error))
             {
-                return {FromWin32(error), 0};
+                return {StatusFromWin32(error), 0};
             }
         }
         if (WaitForSingleObject(answered, kRequestLimitMs) == WAIT_OBJECT_0)
@@ -125,30 +125,42 @@ int32_t Win32Device::Open(const std::u16string &path, std::unique_ptr<Win32Devic
                               OPEN_EXISTING, FILE_FLAG_OVERLAPPED, nullptr);
     if (state->file == INVALID_HANDLE_VALUE)
     {
-        return FromWin32(GetLastError());
+        return OpenStatusFromWin32(GetLastError());
     }
     state->answered = CreateEventW(nullptr, TRUE, FALSE, nullptr);
     state->port = CreateIoCompletionPort(state->file, nullptr, 1, 1);
     if (state->answered == nullptr || state->port == nullptr)
     {
-        return FromWin32(GetLastError());
+        return StatusFromWin32(GetLastError());
     }
-    state->completer = std::thread([raw = state.get()] { raw->Complete(); });
+    try
+    {
+        state->completer = std::thread([raw = state.get()] { raw->Complete(); });
+    }
+    catch (const std::system_error &)
+    {
+        return kStatusInsufficientResources;
+    }
     device->reset(new Win32Device(std::move(state)));
     return 0;
 }
 
 void Win32Device::Read(void *buffer, uint32_t length, Completion completion, void *context)
 {
-    auto request = std::make_unique<ReadRequest>();
+    std::unique_ptr<ReadRequest> request(new (std::nothrow) ReadRequest);
+    if (!request)
+    {
+        completion(context, kStatusInsufficientResources, 0);
+        return;
+    }
     request->completion = completion;
     request->context = context;
     if (!ReadFile(state_->file, buffer, length, nullptr, &request->overlapped))
     {
         const DWORD error = GetLastError();
-        if (error != ERROR_IO_PENDING)
+        if (!HasBegun(error))
         {
-            completion(context, FromWin32(error), 0);
+            completion(context, StatusFromWin32(error), 0);
             return;
         }
     }
@@ -174,11 +186,6 @@ IoResult Win32Device::Control(uint32_t code, const void *input, uint32_t input_l
 void Win32Device::CancelReads()
 {
     CancelIoEx(state_->file, nullptr);
-}
-
-void Win32Device::CloseHandle()
-{
-    state_->CloseFile();
 }
 
 } // namespace netverdict

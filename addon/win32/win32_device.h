@@ -13,10 +13,10 @@ namespace netverdict
 class Win32Device final : public Device
 {
   public:
-    // Opens `\\.\name` for this process alone. The status otherwise; a Win32 error code is one of facility NTWIN32
-    // (0xC007xxxx).
+    // Opens `\\.\name` for this process alone; the status otherwise.
     static int32_t Open(const std::u16string &path, std::unique_ptr<Win32Device> *device);
 
+    // Once no read is left. The driver decides what it holds by the fail policy.
     ~Win32Device() override;
 
     Win32Device(const Win32Device &) = delete;
@@ -29,9 +29,6 @@ class Win32Device final : public Device
     IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                      uint32_t output_length) override;
     void CancelReads() override;
-
-    // Once no read is left. The driver decides what it holds by the fail policy.
-    void CloseHandle();
 
   private:
     struct State; // what needs Windows' own headers

@@ -59,6 +59,22 @@ describe('a device', () => {
     await expect(device.getStatistics()).rejects.toBeInstanceOf(UnsupportedError);
   });
 
+  it.each([
+    ['STATUS_INVALID_DEVICE_REQUEST', Status.InvalidDeviceRequest],
+    ['STATUS_NOT_SUPPORTED', Status.NotSupported],
+    ['STATUS_NOT_IMPLEMENTED', Status.NotImplemented],
+    ['STATUS_INVALID_PARAMETER', Status.InvalidParameter],
+  ])('takes a driver that answers %s to an unknown request for one of those', (_, status) => {
+    const { device } = scriptedDevice({ isBase: true, unknownRequest: status });
+    expect(device.capabilities()).toBeUndefined();
+    expect(device.version().major).toBe(2);
+  });
+
+  it('cannot be had when the driver fails it for another reason', () => {
+    const open = () => scriptedDevice({ isBase: true, unknownRequest: Status.IoTimeout });
+    expect(open).toThrow(/Reading capabilities: .*in time/);
+  });
+
   it('sends each command by its own write', () => {
     const { device, native } = scriptedDevice();
     device.clearCache();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Device } from '../../lib/device.js';
+import { InvalidArgumentError } from '../../lib/errors.js';
 import type { ConnectionEvent } from '../../lib/events.js';
 import type { ConnectOptions } from '../../lib/network_options.js';
 import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
@@ -267,6 +268,20 @@ describe('the network', () => {
   });
 });
 
+describe('a virtual clock', () => {
+  it.each([-1, NaN, 604_800_001, 9.3e12, 2 ** 53, Infinity])(
+    'does not go on by %d ms',
+    async (step) => {
+      const { clock } = await start({ clock: 'virtual' });
+      const advance = () => {
+        clock.advance(step);
+      };
+      expect(advance).toThrow(InvalidArgumentError);
+      expect(advance).toThrow(/^advance\(\): /);
+    },
+  );
+});
+
 describe('wrong options', () => {
   it.each<[string, object, RegExp]>([
     ['no protocol', { processId: 1, remote: HTTPS.remote }, /protocol/],
@@ -294,7 +309,12 @@ describe('wrong options', () => {
     expect(() => {
       network.injectFaults(-1);
     }).toThrow(/oneIn/);
+    expect(() => {
+      network.onWire(undefined as unknown as null);
+    }).toThrow(/onWire\(\): must be a function or null/);
     await expect(network.load({ connections: 0 })).rejects.toThrow(/connections/);
+    const tooMany = { connections: 1, inFlight: 1_048_577 };
+    await expect(network.load(tooMany)).rejects.toThrow(/inFlight/);
     await expect(network.replay('x', { speed: -1 })).rejects.toThrow(/speed/);
     await expect(createSimulator({ clock: 'fast' as 'real' })).rejects.toThrow(/clock/);
   });

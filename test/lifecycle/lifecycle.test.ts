@@ -1,9 +1,18 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { runProgram, type ProgramResult } from './run_program.js';
+import { OVERWRITE_FREED, runProgram, type ProgramResult } from './run_program.js';
 
 /** It ended by itself with this code, and said nothing on standard error. */
 function expectEnd(result: ProgramResult, code: number, stdout: string): void {
   expect(result).toEqual({ code, signal: null, stdout, stderr: '' });
+}
+
+/** Linux may be set to promise all memory that is asked for. */
+function mayOvercommit(): boolean {
+  return (
+    process.platform !== 'linux' ||
+    readFileSync('/proc/sys/vm/overcommit_memory', 'utf8').trim() === '1'
+  );
 }
 
 describe.concurrent('a process', () => {
@@ -39,6 +48,19 @@ describe.concurrent('a process', () => {
 
   it('is not kept alive by an open device that is unref’d', async () => {
     expectEnd(await runProgram('unref'), 0, 'unref’d\n');
+  });
+
+  it('may ref and unref a device that is closed, which does nothing', async () => {
+    expectEnd(await runProgram('ref_after_close', [], OVERWRITE_FREED), 0, 'closed\n');
+  });
+
+  it('may abort a replay while its simulator closes', async () => {
+    const stdout = 'rejected with enough\nclosed\n';
+    expectEnd(await runProgram('abort_while_closing', [], OVERWRITE_FREED), 0, stdout);
+  });
+
+  it.skipIf(mayOvercommit())('that asks for more memory than there is gets an error', async () => {
+    expectEnd(await runProgram('load_without_memory'), 0, 'rejected with 0xc000009a\nclosed\n');
   });
 
   it('that aborts while a connection is held ends at once', async () => {
@@ -93,7 +115,14 @@ describe.concurrent('worker threads', () => {
 describe.concurrent('the garbage collector', () => {
   it('closes a forgotten device, with a warning', async () => {
     const result = await runProgram('collect_forgotten', ['--expose-gc']);
-    expect(result).toMatchObject({ code: 0, signal: null, stdout: 'warned\n' });
+    const stdout = 'warned\nits threads have ended\n';
+    expect(result).toMatchObject({ code: 0, signal: null, stdout });
+  });
+
+  it('leaves a simulator alone that an outcome or a load is awaited from, and closes it then', async () => {
+    const result = await runProgram('collect_awaiting', ['--expose-gc']);
+    const stdout = 'outcome permitted\nload permitted 3\nwarned twice\n';
+    expect(result).toMatchObject({ code: 0, signal: null, stdout });
   });
 
   it('leaves a device alone that a loop waits for', async () => {

@@ -13,14 +13,22 @@ export interface ProgramResult {
 /** A program that has not ended by then hangs. */
 const TIMEOUT_MS = 60_000;
 
+/** Makes the C library overwrite what is freed, so that using it afterwards crashes. */
+export const OVERWRITE_FREED = {
+  MALLOC_PERTURB_: '92',
+  GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0',
+};
+
 /** Runs `programs/<name>.mjs` to its end. */
 export async function runProgram(
   name: string,
   nodeOptions: readonly string[] = [],
+  environment: NodeJS.ProcessEnv = {},
 ): Promise<ProgramResult> {
   const path = fileURLToPath(new URL(`programs/${name}.mjs`, import.meta.url));
   const child = spawn(process.execPath, [...nodeOptions, path], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment },
     timeout: TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });

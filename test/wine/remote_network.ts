@@ -124,12 +124,11 @@ export class RemoteNetwork implements NativeNetwork {
       });
     });
     this.#ask(writeReplay(request(Operation.replay).u64(tag), options));
-    return {
-      done,
-      stop: () => {
-        if (!this.#isClosed) this.#ask(request(Operation.stopReplay).u64(tag));
-      },
-    };
+    return { id: tag, done };
+  }
+
+  stopReplay(id: number): void {
+    this.#ask(request(Operation.stopReplay).u64(id));
   }
 
   load(options: NativeLoadOptions): Promise<LoadResult> {

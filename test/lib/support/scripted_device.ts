@@ -11,6 +11,8 @@ import { bytes } from './records.js';
 export interface Script {
   /** The driver has the base protocol alone. */
   readonly isBase?: boolean;
+  /** What such a driver gives a request that it does not know. */
+  readonly unknownRequest?: number;
   readonly maxCommandsPerWrite?: number;
   readonly version?: readonly number[];
 }
@@ -68,7 +70,8 @@ export class ScriptedNative implements NativeDevice {
     this.controls.push({ code, input: input.slice() });
     const isExtension = code !== Ioctl.Version && code !== Ioctl.ShutdownRequest;
     if (this.#script.isBase === true && isExtension) {
-      return { status: Status.InvalidDeviceRequest, output: new Uint8Array(0) };
+      const status = this.#script.unknownRequest ?? Status.InvalidDeviceRequest;
+      return { status, output: new Uint8Array(0) };
     }
     const output = Buffer.alloc(length);
     if (code === Ioctl.GetCapabilities) {

@@ -1,6 +1,7 @@
 import { createSimulator } from 'netverdict';
 import { collectUntil } from './collect.mjs';
 import { connect } from './connect.mjs';
+import { countThreads } from './threads.mjs';
 
 let warning;
 process.on('warning', (given) => {
@@ -9,10 +10,14 @@ process.on('warning', (given) => {
 
 async function forget() {
   const { device, network } = await createSimulator();
-  connect(network);
-  await device.events().next();
+  const flow = connect(network);
+  const { value } = await device.events({ types: ['connection'] }).next();
+  value.accept();
+  await flow.outcome;
 }
 
+const threads = countThreads();
 await forget();
 await collectUntil(() => warning !== undefined);
 console.log(/garbage-collected before it was closed/.test(warning?.message) ? 'warned' : warning);
+console.log(countThreads() <= threads ? 'its threads have ended' : 'its threads run still');

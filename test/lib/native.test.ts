@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest';
+import { loadBinding, type NativeFlowSpec } from '../../lib/native.cjs';
+
+const FLOW: NativeFlowSpec = {
+  processId: 1,
+  processPath: 'a',
+  protocol: 6,
+  localAddress: Uint8Array.of(192, 0, 2, 10),
+  localPort: 50_000,
+  remoteAddress: Uint8Array.of(192, 0, 2, 1),
+  remotePort: 443,
+};
+
+function newDevice() {
+  const readable = { tell: (): void => undefined };
+  const { EmbeddedDevice } = loadBinding();
+  const native = new EmbeddedDevice!(
+    {
+      readBuffers: 1,
+      readBufferSize: 65_536,
+      highWaterMark: 65_536,
+      virtualClock: false,
+      verifier: true,
+    },
+    () => {
+      readable.tell();
+    },
+  );
+  const take = async (): Promise<Uint8Array> => {
+    for (;;) {
+      const told = new Promise<void>((resolve) => {
+        readable.tell = resolve;
+      });
+      const bytes = native.take();
+      if (bytes !== null) return bytes;
+      await told;
+    }
+  };
+  return { native, take };
+}
+
+describe('the addon', () => {
+  it('gives bytes that belong to JavaScript alone', async () => {
+    const { native, take } = newDevice();
+    native.connect(FLOW, () => undefined);
+    const first = await take();
+    const copy = first.slice();
+    expect(first.buffer).toBeInstanceOf(ArrayBuffer);
+    expect(first.buffer.byteLength).toBe(first.length);
+    const moved = structuredClone(first, { transfer: [first.buffer as ArrayBuffer] });
+    expect(first.length).toBe(0);
+    expect(moved).toEqual(copy);
+
+    moved.fill(0xff);
+    native.connect({ ...FLOW, localPort: 50_001 }, () => undefined);
+    const second = await take();
+    expect(second.subarray(0, 4)).toEqual(copy.subarray(0, 4));
+    expect(moved.every((byte) => byte === 0xff)).toBe(true);
+    await native.close();
+    expect(second.subarray(0, 4)).toEqual(copy.subarray(0, 4));
+  });
+
+  it('has nothing to read of a device that is closed', async () => {
+    const { native } = newDevice();
+    native.connect(FLOW, () => undefined);
+    await native.close();
+    expect(native.take()).toBeNull();
+    expect(native.end).toMatchObject({ reason: 'cancelled' });
+    expect(native.write(Uint8Array.of(0)).status).toBe(0xc000_0128);
+  });
+});

@@ -1,0 +1,16 @@
+import { fileURLToPath } from 'node:url';
+import { createSimulator } from 'netverdict';
+import { countThreads } from './threads.mjs';
+
+const capture = fileURLToPath(new URL('../../../captures/host-traffic.pcap', import.meta.url));
+const threads = countThreads();
+const { device, network } = await createSimulator();
+const controller = new AbortController();
+const replay = network.replay(capture, { signal: controller.signal });
+const closed = device.close();
+// Nothing of this is told to JavaScript meanwhile: the replay is still awaited, but its computer is gone.
+while (countThreads() > threads);
+controller.abort('enough');
+console.log(`rejected with ${await replay.catch((reason) => reason)}`);
+await closed;
+console.log('closed');

@@ -1,0 +1,35 @@
+import { createSimulator } from 'netverdict';
+import { collectUntil } from './collect.mjs';
+import { connect } from './connect.mjs';
+
+let warnings = 0;
+process.on('warning', () => {
+  warnings += 1;
+});
+
+/** Nobody reads: the driver decides after a while. Nothing leads to the simulator but what is awaited of it. */
+const impatient = { pendingTimeoutMs: 20 };
+
+async function awaitOutcome() {
+  const { network } = await createSimulator(impatient);
+  return connect(network).outcome;
+}
+
+async function awaitLoad() {
+  const { network } = await createSimulator(impatient);
+  return network.load({ connections: 3 });
+}
+
+async function collectWhile(awaited) {
+  let result;
+  void awaited.then((value) => {
+    result = value;
+  });
+  await collectUntil(() => result !== undefined, Infinity);
+  return result;
+}
+
+console.log(`outcome ${await collectWhile(awaitOutcome())}`);
+console.log(`load permitted ${(await collectWhile(awaitLoad())).permitted}`);
+await collectUntil(() => warnings === 2);
+console.log(warnings === 2 ? 'warned twice' : `${warnings} warnings`);
