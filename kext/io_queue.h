@@ -3,8 +3,9 @@
 // One spin lock guards everything but the copying to the reader: producers copy their record into the tail chunk under
 // it; at most one thread at a time, the deliverer, takes reads off the list, copies records into them and completes
 // them, with the lock released. Chunks before the tail's write position are never written again, and only the deliverer
-// frees them, so it needs no lock to copy. A deliverer that has completed a number of reads hands over to a DPC, so
-// that a producer is never kept from its packet for long.
+// frees them, so it needs no lock to copy. It runs at DISPATCH_LEVEL, because nobody delivers for it while its thread is
+// not scheduled. A deliverer that has completed a number of reads hands over to a DPC, so that a producer is never kept
+// from its packet for long.
 //
 // A pended read is completed by whoever takes it off the list under the lock: the deliverer and IoQueueDetach take only
 // reads whose cancel routine they could clear, the cancel routine takes the others.
