@@ -822,9 +822,16 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
 _Use_decl_annotations_
 VOID IoQueueAttach(IO_QUEUE *queue)
 {
+    IO_QUEUE_CHUNK *reserved =
+        (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
+    if (reserved != NULL)
+    {
+        PushChunk(&queue->Spare, reserved);
+        queue->SpareCount++;
+    }
     queue->State = IoQueueAttached;
     queue->Extended = FALSE;
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;

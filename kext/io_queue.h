@@ -88,7 +88,7 @@ _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
 
 /// A client is there: records are taken and reads are pended from now on. Starts from an empty stream and from the
-/// options of a base client.
+/// options of a base client. Reserves memory for the first records, or for telling that they were lost, if there is any.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
 

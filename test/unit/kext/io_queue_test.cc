@@ -29,6 +29,9 @@ std::vector<uint8_t> MakeRecord(uint8_t type, uint32_t bodyLength, uint8_t seed 
     return record;
 }
 
+// The first chunk is reserved: such a record needs memory.
+constexpr uint32_t kMoreThanAChunk = 70000;
+
 class IoQueueTest : public kext_test::KextTest
 {
   protected:
@@ -380,8 +383,9 @@ TEST_F(IoQueueTest, UncountedRecordsAreNotLosses)
 {
     IoQueueSetOptions(device_->queue(), 1024, TRUE);
     EXPECT_EQ(Push(MakeRecord(1, 2000), LossUncounted), STATUS_BUFFER_OVERFLOW);
+    IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
     machine_.faults().FailAll();
-    EXPECT_EQ(Push(MakeRecord(1, 20), LossUncounted), STATUS_INSUFFICIENT_RESOURCES);
+    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk), LossUncounted), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
     EXPECT_EQ(AllRecords(device_->ReadAll(2000)).size(), 1u);
@@ -391,16 +395,43 @@ TEST_F(IoQueueTest, UncountedRecordsAreNotLosses)
 TEST_F(IoQueueTest, WithoutMemoryARecordIsLostWithThatReason)
 {
     IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
+    ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
     machine_.faults().FailAll();
-    EXPECT_EQ(Push(MakeRecord(1, 20)), STATUS_INSUFFICIENT_RESOURCES);
+    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk)), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), 1u);
     ASSERT_EQ(Push(MakeRecord(2, 20)), STATUS_SUCCESS);
     const std::vector<Record> records = AllRecords(device_->ReadAll(2000));
-    ASSERT_EQ(records.size(), 2u);
+    ASSERT_EQ(records.size(), 3u);
+    EXPECT_EQ(records[1].type, InfoEventsLost);
+    EXPECT_EQ(records[1].body[8], LossOutOfMemory);
+    EXPECT_EQ(records[2].type, 2);
+}
+
+TEST_F(IoQueueTest, AWaitingClientIsToldThatTheFirstRecordFoundNoMemory)
+{
+    QueueDevice::Read *read = device_->StartRead(100);
+
+    IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
+    machine_.faults().FailAll();
+    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk)), STATUS_INSUFFICIENT_RESOURCES);
+    machine_.faults().Stop();
+    ASSERT_TRUE(read->done);
+    const std::vector<Record> records = AllRecords(read->data());
+    ASSERT_EQ(records.size(), 1u);
     EXPECT_EQ(records[0].type, InfoEventsLost);
     EXPECT_EQ(records[0].body[8], LossOutOfMemory);
-    EXPECT_EQ(records[1].type, 2);
+}
+
+TEST_F(IoQueueTest, AClientAttachesWithoutMemoryToReserve)
+{
+    IoQueueDetach(device_->queue());
+    machine_.faults().FailAll();
+    IoQueueAttach(device_->queue());
+    EXPECT_EQ(Push(MakeRecord(1, 20)), STATUS_INSUFFICIENT_RESOURCES);
+    machine_.faults().Stop();
+    ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
+    EXPECT_EQ(device_->ReadAll(100), MakeRecord(1, 20));
 }
 
 TEST_F(IoQueueTest, ALargeRecordIsQueuedWholeOrNotAtAll)
@@ -423,7 +454,7 @@ TEST_F(IoQueueTest, ALargeRecordIsQueuedWholeOrNotAtAll)
         IoQueueDetach(device_->queue());
         IoQueueAttach(device_->queue());
     } while (status != STATUS_SUCCESS);
-    EXPECT_EQ(failures, 5u) << "one chunk after the other";
+    EXPECT_EQ(failures, 4u) << "one chunk after the other; the first is reserved";
 }
 
 TEST_F(IoQueueTest, AReadThatCannotBeMappedFailsAndLosesNothing)
@@ -547,15 +578,17 @@ TEST_F(IoQueueTest, AttachForgetsTheOptionsAndLossesOfTheClientBefore)
 
 TEST_F(IoQueueTest, DetachGivesAllMemoryBack)
 {
-    const UINT64 empty = MemoryBytes(&memory_);
+    IoQueueDetach(device_->queue());
+    const UINT64 detached = MemoryBytes(&memory_);
 
+    IoQueueAttach(device_->queue());
     for (unsigned i = 0; i < 1000; i++)
     {
         ASSERT_EQ(Push(MakeRecord(1, 1000)), STATUS_SUCCESS);
     }
-    EXPECT_GT(MemoryBytes(&memory_), empty);
+    EXPECT_GT(MemoryBytes(&memory_), detached);
     IoQueueDetach(device_->queue());
-    EXPECT_EQ(MemoryBytes(&memory_), empty);
+    EXPECT_EQ(MemoryBytes(&memory_), detached);
 }
 
 TEST_F(IoQueueTest, AfterShutdownReadsGetTheRestAndThenEndOfFile)
