@@ -181,7 +181,7 @@ RUNDOWN_SLOT *ClientEnterRequest(CLIENT *client, PFILE_OBJECT file)
 {
     RUNDOWN_SLOT *slot = RundownEnter(&client->Requests);
 
-    if (client->File == file)
+    if (file != NULL && client->File == file)
     {
         return slot;
     }

@@ -62,8 +62,8 @@ static BOOLEAN IsExtended(const EVENTS *events)
 }
 
 // `wire` starts with an INFO_HEADER_WIRE, which this fills in; `tail` is what follows the fixed part.
-static NTSTATUS PushRecord(EVENTS *events, UINT8 type, VOID *wire, UINT32 wireLength, const VOID *tail,
-                           UINT32 tailLength)
+static NTSTATUS Push(EVENTS *events, UINT8 type, VOID *wire, UINT32 wireLength, const VOID *tail, UINT32 tailLength,
+                     UINT8 lossReason)
 {
     INFO_HEADER_WIRE header;
     IO_QUEUE_PIECE pieces[2];
@@ -79,7 +79,13 @@ static NTSTATUS PushRecord(EVENTS *events, UINT8 type, VOID *wire, UINT32 wireLe
     pieces[0].Length = wireLength;
     pieces[1].Data = tail;
     pieces[1].Length = tailLength;
-    return IoQueuePush(events->Queue, pieces, tailLength != 0 ? 2 : 1, LossQueueFull);
+    return IoQueuePush(events->Queue, pieces, tailLength != 0 ? 2 : 1, lossReason);
+}
+
+static NTSTATUS PushRecord(EVENTS *events, UINT8 type, VOID *wire, UINT32 wireLength, const VOID *tail,
+                           UINT32 tailLength)
+{
+    return Push(events, type, wire, wireLength, tail, tailLength, LossQueueFull);
 }
 
 // What one connection record says, whatever its IP version.
@@ -307,7 +313,7 @@ NTSTATUS EventLogLine(EVENTS *events, UINT8 severity, const CHAR *text, UINT32 l
     LOG_LINE_WIRE wire;
 
     wire.Severity = severity;
-    return PushRecord(events, InfoLogLine, &wire, sizeof(wire), text, length);
+    return Push(events, InfoLogLine, &wire, sizeof(wire), text, length, LossUncounted);
 }
 
 _Use_decl_annotations_

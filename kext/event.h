@@ -67,7 +67,7 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
                           _In_ UINT32 bytes);
 
-/// LogLine. `text`: UTF-8, not terminated.
+/// LogLine. `text`: UTF-8, not terminated. One that is not queued does not count as lost: the log keeps it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventLogLine(_Inout_ EVENTS *events, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                       _In_ UINT32 length);

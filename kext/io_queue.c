@@ -400,18 +400,18 @@ static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
     return surplus;
 }
 
+// At DISPATCH_LEVEL.
 static VOID ServeRead(IO_QUEUE *queue, DELIVERY *delivery)
 {
     IO_QUEUE_CHUNK *surplus;
     UINT32 lossRecords;
-    KIRQL irql;
 
     FillRead(delivery);
 
-    KeAcquireSpinLock(&queue->Lock, &irql);
+    KeAcquireSpinLockAtDpcLevel(&queue->Lock);
     surplus = CommitDelivery(queue, delivery);
     lossRecords = AppendLossRecordsIfRoom(queue);
-    KeReleaseSpinLock(&queue->Lock, irql);
+    KeReleaseSpinLockFromDpcLevel(&queue->Lock);
 
     FreeChunks(queue, surplus);
     StatisticsAdd(queue->Statistics, StatisticEventsQueued, lossRecords);
@@ -443,8 +443,8 @@ static VOID EndDelivering(IO_QUEUE *queue)
     }
 }
 
-// By the deliverer, with no lock held.
-static VOID Deliver(IO_QUEUE *queue)
+// At DISPATCH_LEVEL, by the deliverer, with no lock held.
+static VOID ServeReads(IO_QUEUE *queue)
 {
     UINT32 served;
 
@@ -452,15 +452,14 @@ static VOID Deliver(IO_QUEUE *queue)
     {
         DELIVERY delivery;
         BOOLEAN started;
-        KIRQL irql;
 
-        KeAcquireSpinLock(&queue->Lock, &irql);
+        KeAcquireSpinLockAtDpcLevel(&queue->Lock);
         started = StartDelivery(queue, &delivery);
         if (!started)
         {
             EndDelivering(queue);
         }
-        KeReleaseSpinLock(&queue->Lock, irql);
+        KeReleaseSpinLockFromDpcLevel(&queue->Lock);
         if (!started)
         {
             return;
@@ -471,13 +470,24 @@ static VOID Deliver(IO_QUEUE *queue)
     KeInsertQueueDpc(&queue->DeliverDpc, NULL, NULL);
 }
 
+// By the deliverer, with no lock held. Nobody else delivers meanwhile, so it is raised out of the scheduler's reach: a
+// producer may be any program's thread, one that is suspended or of idle priority too.
+static VOID Deliver(IO_QUEUE *queue)
+{
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    ServeReads(queue);
+    KeLowerIrql(irql);
+}
+
 _Use_decl_annotations_
 static VOID DeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
 {
     UNREFERENCED_PARAMETER(dpc);
     UNREFERENCED_PARAMETER(argument1);
     UNREFERENCED_PARAMETER(argument2);
-    Deliver((IO_QUEUE *)context);
+    ServeReads((IO_QUEUE *)context);
 }
 
 // ---- Losses that are reported
@@ -753,7 +763,7 @@ NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp)
     if (queue->State != IoQueueDetached)
     {
         pended = PendRead(queue, irp);
-        deliver = BecomeDeliverer(queue);
+        deliver = pended && BecomeDeliverer(queue);
         status = STATUS_PENDING;
     }
     KeReleaseSpinLock(&queue->Lock, irql);
@@ -812,9 +822,16 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
 _Use_decl_annotations_
 VOID IoQueueAttach(IO_QUEUE *queue)
 {
+    IO_QUEUE_CHUNK *reserved =
+        (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
+    if (reserved != NULL)
+    {
+        PushChunk(&queue->Spare, reserved);
+        queue->SpareCount++;
+    }
     queue->State = IoQueueAttached;
     queue->Extended = FALSE;
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;

@@ -9,7 +9,8 @@
  * CANCEL_NOT_CLEARED breaks it: TakeRead takes a read without clearing its cancel routine. CANCEL_NOT_SEEN breaks it: a
  * read is pended without looking whether it was cancelled before. PENDED_DETACHED breaks it: a read is pended whatever
  * the state. TWO_DELIVERERS breaks it: BecomeDeliverer does not look at Delivering. LOST_WAKE_UP breaks it: the deliverer
- * releases the lock between its last look at the queue and EndDelivering. UNCOUNTED_LOSS breaks it: a full queue drops
+ * releases the lock between its last look at the queue and EndDelivering. NOBODY_DELIVERS breaks it: a read that came
+ * cancelled makes its caller the deliverer, who only completes that read. UNCOUNTED_LOSS breaks it: a full queue drops
  * the record and no more. UNTOLD_LOSS breaks it: a drained queue does not tell its losses. NO_GENERATION breaks it: what
  * was copied is taken off the queue even though it was discarded in between. NO_ORPHANS breaks it: Discard frees what
  * the deliverer copies. NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
@@ -71,11 +72,11 @@ inline Release()
 
 inline Complete(read)
 {
-    completions[read]++;
-    assert(completions[read] == 1)
+    atomic { completions[read]++; assert(completions[read] == 1) }
 }
 
-inline BecomeDeliverer()
+/* `delivers`: whether the caller goes on as the deliverer if it has become it. */
+inline BecomeDeliverer(delivers)
 {
     if
 #ifdef TWO_DELIVERERS
@@ -84,7 +85,7 @@ inline BecomeDeliverer()
     :: !delivering && waiting > 0 && (queued > 0 || state == shutting_down) ->
 #endif
         delivering = true;
-        deliverers++
+        deliverers = deliverers + (delivers -> 1 : 0)
     :: else -> skip
     fi
 }
@@ -149,7 +150,7 @@ proctype Producer()
                 Append(next_event);
                 next_event++;
                 pushed++;
-                BecomeDeliverer()
+                BecomeDeliverer(true)
             fi
         }
         if
@@ -168,7 +169,7 @@ proctype Producer()
 #endif
 #ifndef UNTOLD_LOSS
                     if
-                    :: queued == 0 -> TellLosses(); BecomeDeliverer()
+                    :: queued == 0 -> TellLosses(); BecomeDeliverer(true)
                     :: else -> skip
                     fi
 #endif
@@ -203,27 +204,32 @@ proctype Reader(byte read)
 #endif
         atomic {
             if
-            :: pended -> list[waiting] = read; waiting++
-            :: else -> skip
-            fi;
-            BecomeDeliverer()
+            :: pended -> list[waiting] = read; waiting++; BecomeDeliverer(true)
+            :: else ->
+#ifdef NOBODY_DELIVERS
+                BecomeDeliverer(false)
+#else
+                skip
+#endif
+            fi
         }
     fi;
     Release();
-    if
-    :: !pended -> Complete(read)
-    :: pended -> skip
-    fi;
-    users--
+    atomic {
+        if
+        :: !pended -> Complete(read)
+        :: pended -> skip
+        fi;
+        users--
+    }
 }
 
-/* IoCancelIrp of one read, which may come before IoQueueRead does; CancelRead. */
-proctype Cancel()
+/* IoCancelIrp of a read, which may come before IoQueueRead does; CancelRead. */
+proctype Cancel(byte read)
 {
-    byte i, read;
+    byte i;
     bool had;
 
-    select(read : 0 .. READS - 1);
     atomic { /* a completed IRP is not cancelled any more */
         if
         :: completions[read] == 0 -> cancelled[read] = true
@@ -369,7 +375,7 @@ proctype Device()
     byte taken[READS];
 
     if
-    :: true -> atomic { !locked; state = shutting_down; BecomeDeliverer() } /* IoQueueShutdown */
+    :: true -> atomic { !locked; state = shutting_down; BecomeDeliverer(true) } /* IoQueueShutdown */
     :: true -> skip
     fi;
     if
@@ -412,9 +418,12 @@ init
     atomic {
         run Producer();
         for (n : 0 .. READS - 1) {
-            run Reader(n)
+            run Reader(n);
+            if
+            :: run Cancel(n)
+            :: skip
+            fi
         }
-        run Cancel();
         run Device()
     }
     timeout; /* nothing happens any more */

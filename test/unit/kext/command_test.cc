@@ -309,6 +309,28 @@ TEST_F(CommandTest, TheLogTellsWhenLinesWereOverwritten)
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("overwritten")));
 }
 
+TEST_F(CommandTest, LogLinesThatDoNotFitAreKeptAndNotLost)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.MaxQueuedBytes = OPTIONS_LEAST_MAX_QUEUED_BYTES;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4(), false, Payload(60000))).absorbed()) << "fills the queue";
+    constexpr uint64_t kLines = 200;
+    for (uint64_t id = 0; id < kLines; id++)
+    {
+        client_.Verdict(1000000 + id, VerdictAccept);
+    }
+
+    size_t told = 0;
+    for (std::vector<std::string> lines = client_.GetLogs(); !lines.empty(); lines = client_.GetLogs())
+    {
+        told += lines.size();
+    }
+    EXPECT_EQ(told, kLines);
+    EXPECT_EQ(client_.GetStatistics().EventsLost, 0u);
+}
+
 TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();

@@ -54,6 +54,13 @@ TEST_F(DeviceTest, ARefusedOpenDoesNotDisturbTheAttachedClient)
     EXPECT_EQ(client_.ReadQuestion().process_id, 1234u);
 }
 
+// A driver may send requests without a file.
+TEST_F(DeviceTest, ARequestWithoutAFileIsNobodysWhileNobodyIsAttached)
+{
+    client_.Close();
+    EXPECT_EQ(ClientEnterRequest(&context()->Client, nullptr), nullptr);
+}
+
 TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
 {
     client_.StopObserving();

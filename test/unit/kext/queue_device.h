@@ -9,6 +9,7 @@
 
 #include <deque>
 #include <memory>
+#include <utility>
 
 namespace kext_test
 {
@@ -36,7 +37,8 @@ class QueueDevice
         EXPECT_EQ(StatisticsInitialize(&statistics_, memory), STATUS_SUCCESS);
         EXPECT_EQ(LogInitialize(&log_, memory), STATUS_SUCCESS);
         EXPECT_EQ(machine_.io().LoadDriver(Entry, u"QueueTest", &driver_), STATUS_SUCCESS);
-        queue_ = static_cast<IO_QUEUE *>(driver_->DeviceObject->DeviceExtension);
+        extension_ = static_cast<Extension *>(driver_->DeviceObject->DeviceExtension);
+        queue_ = &extension_->queue;
         IoQueueInitialize(queue_, memory, &statistics_, &log_);
         EXPECT_EQ(machine_.io().Open(u"\\\\.\\QueueTest", &file_), STATUS_SUCCESS);
         IoQueueAttach(queue_);
@@ -70,6 +72,13 @@ class QueueDevice
         read->request = machine_.io().Read(file_, read->buffer.data(), length, Completed, read);
     }
 
+    // A read that is cancelled before it comes to the queue.
+    Read *StartCancelledRead(uint32_t length)
+    {
+        extension_->cancel_next = true;
+        return StartRead(length);
+    }
+
     // Reads with this buffer size until everything is there, one read after the other.
     std::vector<uint8_t> ReadAll(uint32_t length)
     {
@@ -99,6 +108,12 @@ class QueueDevice
     sim::nt::File *file() { return file_; }
 
   private:
+    struct Extension
+    {
+        IO_QUEUE queue;
+        bool cancel_next;
+    };
+
     static void Completed(void *context, NTSTATUS status, uint64_t information)
     {
         Read *read = static_cast<Read *>(context);
@@ -113,7 +128,7 @@ class QueueDevice
     {
         if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP)
         {
-            IoQueueDetach(static_cast<IO_QUEUE *>(device->DeviceExtension));
+            IoQueueDetach(&static_cast<Extension *>(device->DeviceExtension)->queue);
         }
         irp->IoStatus.Status = STATUS_SUCCESS;
         irp->IoStatus.Information = 0;
@@ -123,7 +138,13 @@ class QueueDevice
 
     static NTSTATUS NTAPI DispatchRead(PDEVICE_OBJECT device, PIRP irp)
     {
-        return IoQueueRead(static_cast<IO_QUEUE *>(device->DeviceExtension), irp);
+        auto *extension = static_cast<Extension *>(device->DeviceExtension);
+
+        if (std::exchange(extension->cancel_next, false))
+        {
+            irp->Cancel = TRUE;
+        }
+        return IoQueueRead(&extension->queue, irp);
     }
 
     static VOID NTAPI Unload(PDRIVER_OBJECT driver)
@@ -146,7 +167,7 @@ class QueueDevice
 
         RtlInitUnicodeString(&name, reinterpret_cast<PCWSTR>(u"\\Device\\QueueTest"));
         RtlInitUnicodeString(&link, reinterpret_cast<PCWSTR>(u"\\DosDevices\\QueueTest"));
-        EXPECT_EQ(IoCreateDevice(driver, sizeof(IO_QUEUE), &name, FILE_DEVICE_UNKNOWN, 0, FALSE, &device),
+        EXPECT_EQ(IoCreateDevice(driver, sizeof(Extension), &name, FILE_DEVICE_UNKNOWN, 0, FALSE, &device),
                   STATUS_SUCCESS);
         EXPECT_EQ(IoCreateSymbolicLink(&link, &name), STATUS_SUCCESS);
         driver->MajorFunction[IRP_MJ_CREATE] = Complete;
@@ -163,6 +184,7 @@ class QueueDevice
     STATISTICS statistics_;
     LOG log_;
     PDRIVER_OBJECT driver_ = nullptr;
+    Extension *extension_ = nullptr;
     IO_QUEUE *queue_ = nullptr;
     sim::nt::File *file_ = nullptr;
     std::deque<Read> reads_;
