@@ -63,7 +63,6 @@ static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
     block = bytes <= MaxAllocationBytes ? AllocatePool(memory, bytes + overhead) : NULL;
     if (block == NULL)
     {
-        InterlockedIncrement64(&memory->FailedAllocations);
         return NULL;
     }
 
