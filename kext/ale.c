@@ -60,7 +60,8 @@ typedef enum _ALE_DECISION
     AlePermit,
     AleBlock,
     AleAbsorb,
-    AleHold ///< ask, and pend the operation if it is a first authorization
+    AleHeld, ///< absorbed too, and the client was asked
+    AleHold  ///< ask, and pend the operation if it is a first authorization
 } ALE_DECISION;
 
 // One classify at an authorizing layer.
@@ -130,7 +131,6 @@ static UINT32 HiddenHeaderLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
 static VOID DescribeInbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
 {
     source->Method = InjectTransportReceive;
-    source->Checksum = InjectChecksumForInbound(operation->NetBufferList, IsLoopback(operation));
     source->InterfaceIndex = ClassifyUint32(operation->Values, operation->Layer->InterfaceIndex);
     source->SubInterfaceIndex = ClassifyUint32(operation->Values, operation->Layer->SubInterfaceIndex);
 }
@@ -184,14 +184,34 @@ static NTSTATUS CopyBuffer(const ALE_OPERATION *operation, const INJECT_SOURCE *
     return status;
 }
 
+// Appends copies of every packet of one list at `last`, and moves that on.
+static NTSTATUS CopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
+                         const NET_BUFFER_LIST *list, INJECT_PACKET ***last)
+{
+    NTSTATUS status = STATUS_SUCCESS;
+    NET_BUFFER *buffer;
+
+    for (buffer = NET_BUFFER_LIST_FIRST_NB(list); NT_SUCCESS(status) && buffer != NULL;
+         buffer = NET_BUFFER_NEXT_NB(buffer))
+    {
+        status = CopyBuffer(operation, source, hiddenLength, buffer, *last);
+        if (NT_SUCCESS(status))
+        {
+            *last = &(**last)->Next;
+        }
+    }
+    return status;
+}
+
 // Copies every packet of the operation into one chain. All or nothing.
 static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **packets, UINT32 *payloadOffset)
 {
     BOOLEAN inbound = IsPacketInbound(operation);
     UINT32 hiddenLength = inbound ? HiddenHeaderLength(operation->Metadata) : 0;
     INJECT_PACKET **last = packets;
+    NTSTATUS status = STATUS_SUCCESS;
+    const NET_BUFFER_LIST *list;
     INJECT_SOURCE source;
-    NET_BUFFER *buffer;
 
     RtlZeroMemory(&source, sizeof(source));
     source.IpVersion = operation->Key.IpVersion;
@@ -200,7 +220,7 @@ static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **pack
     {
         if (!FWPS_IS_METADATA_FIELD_PRESENT(operation->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
         {
-            return STATUS_INVALID_PARAMETER;
+            return STATUS_NOT_SUPPORTED;
         }
         DescribeInbound(operation, &source);
     }
@@ -210,20 +230,20 @@ static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **pack
     }
     *payloadOffset = inbound ? operation->Metadata->ipHeaderSize : 0;
 
-    for (buffer = NET_BUFFER_LIST_FIRST_NB(operation->NetBufferList); buffer != NULL;
-         buffer = NET_BUFFER_NEXT_NB(buffer))
+    for (list = operation->NetBufferList; NT_SUCCESS(status) && list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
-        NTSTATUS status = CopyBuffer(operation, &source, hiddenLength, buffer, last);
-
-        if (!NT_SUCCESS(status))
+        if (inbound)
         {
-            InjectDropChain(*packets);
-            *packets = NULL;
-            return status;
+            source.Checksum = InjectChecksumForInbound(list, IsLoopback(operation));
         }
-        last = &(*last)->Next;
+        status = CopyList(operation, &source, hiddenLength, list, &last);
     }
-    return STATUS_SUCCESS;
+    if (!NT_SUCCESS(status))
+    {
+        InjectDropChain(*packets);
+        *packets = NULL;
+    }
+    return status;
 }
 
 // ---- Deciding
@@ -261,7 +281,7 @@ static ALE_DECISION DecisionOfHold(HOLD_RESULT result)
     case HoldBlock:
         return AleBlock;
     default:
-        return AleAbsorb;
+        return AleHeld;
     }
 }
 
@@ -277,8 +297,21 @@ static HANDLE CompletionHandleOf(const ALE_OPERATION *operation)
     return operation->Metadata->completionHandle;
 }
 
+static ALE_DECISION BlockMalformed(const ALE_OPERATION *operation)
+{
+    DRIVER_CONTEXT *context = operation->Context;
+
+    StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
+    if (DriverMayLog(&context->NextMalformedLog))
+    {
+        LogWarning(&context->Log, "A malformed IPv%u packet was blocked at an authorization", operation->Key.IpVersion);
+    }
+    return AleBlock;
+}
+
 static ALE_DECISION Hold(const ALE_OPERATION *operation)
 {
+    NTSTATUS status = STATUS_SUCCESS;
     HOLD_QUESTION question;
 
     RtlZeroMemory(&question, sizeof(question));
@@ -289,16 +322,32 @@ static ALE_DECISION Hold(const ALE_OPERATION *operation)
     question.ProcessId = operation->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = CompletionHandleOf(operation);
-    if (FWPS_IS_METADATA_FIELD_PRESENT(operation->Metadata, FWPS_METADATA_FIELD_PROCESS_PATH))
+    if (operation->NetBufferList != NULL)
     {
-        question.ProcessPath = operation->Metadata->processPath;
+        status = CopyPackets(operation, &question.Packets, &question.PayloadOffset);
     }
-    if (operation->NetBufferList != NULL &&
-        !NT_SUCCESS(CopyPackets(operation, &question.Packets, &question.PayloadOffset)))
+    if (status == STATUS_INVALID_PARAMETER)
     {
-        return DecisionOfHold(HoldFail(operation->Context, LossOutOfMemory));
+        return BlockMalformed(operation);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return DecisionOfHold(
+            HoldFail(operation->Context, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : LossUncounted));
     }
     return DecisionOfHold(HoldAsk(operation->Context, &question));
+}
+
+// Before the connection gets the process: from then on any record may name it, and the packet layer knows no path.
+static VOID TellProcess(const ALE_OPERATION *operation)
+{
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Metadata;
+
+    if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_PATH) && metadata->processPath != NULL)
+    {
+        (VOID) EventProcessInfo(&operation->Context->Events, operation->ProcessId,
+                                (const WCHAR *)metadata->processPath->data, metadata->processPath->size);
+    }
 }
 
 // The packet layer may have seen it first, and knows no process.
@@ -355,6 +404,7 @@ static ALE_DECISION Authorize(ALE_OPERATION *operation)
     {
         return AlePermit;
     }
+    TellProcess(operation);
     decision = Decide(operation);
     return decision == AleHold ? Hold(operation) : decision;
 }
@@ -409,7 +459,12 @@ static VOID Answer(const ALE_OPERATION *operation, ALE_DECISION decision, FWPS_C
         StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
         ClassifyBlock(classifyOut);
         break;
+    case AleAbsorb:
+        StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
+        ClassifyAbsorb(classifyOut);
+        break;
     default:
+        // What is held is counted when it is resolved.
         ClassifyAbsorb(classifyOut);
         break;
     }

@@ -343,32 +343,34 @@ typedef struct _RECORD
     NTSTATUS Status; // the first failure
 } RECORD;
 
+// Entries of both IP versions have the same fields, one after the other; only the addresses differ in length.
+static UINT32 AddressLength(const CONNECTION_KEY *key)
+{
+    return key->IpVersion == 6 ? 16 : 4;
+}
+
+static UINT8 *Put(UINT8 *entry, const VOID *field, UINT32 length)
+{
+    RtlCopyMemory(entry, field, length);
+    return entry + length;
+}
+
+static const UINT8 *Get(const UINT8 *entry, VOID *field, UINT32 length)
+{
+    RtlCopyMemory(field, entry, length);
+    return entry + length;
+}
+
 static VOID EncodeEntry(const BANDWIDTH_CELL *cell, UINT8 *entry)
 {
-    if (cell->Key.IpVersion == 4)
-    {
-        BANDWIDTH_ENTRY_V4_WIRE wire;
+    const CONNECTION_KEY *key = &cell->Key;
 
-        RtlCopyMemory(wire.LocalAddress, cell->Key.LocalAddress, sizeof(wire.LocalAddress));
-        RtlCopyMemory(wire.RemoteAddress, cell->Key.RemoteAddress, sizeof(wire.RemoteAddress));
-        wire.LocalPort = cell->Key.LocalPort;
-        wire.RemotePort = cell->Key.RemotePort;
-        wire.TransmittedBytes = cell->TransmittedBytes;
-        wire.ReceivedBytes = cell->ReceivedBytes;
-        RtlCopyMemory(entry, &wire, sizeof(wire));
-    }
-    else
-    {
-        BANDWIDTH_ENTRY_V6_WIRE wire;
-
-        RtlCopyMemory(wire.LocalAddress, cell->Key.LocalAddress, sizeof(wire.LocalAddress));
-        RtlCopyMemory(wire.RemoteAddress, cell->Key.RemoteAddress, sizeof(wire.RemoteAddress));
-        wire.LocalPort = cell->Key.LocalPort;
-        wire.RemotePort = cell->Key.RemotePort;
-        wire.TransmittedBytes = cell->TransmittedBytes;
-        wire.ReceivedBytes = cell->ReceivedBytes;
-        RtlCopyMemory(entry, &wire, sizeof(wire));
-    }
+    entry = Put(entry, key->LocalAddress, AddressLength(key));
+    entry = Put(entry, &key->LocalPort, sizeof(key->LocalPort));
+    entry = Put(entry, key->RemoteAddress, AddressLength(key));
+    entry = Put(entry, &key->RemotePort, sizeof(key->RemotePort));
+    entry = Put(entry, &cell->TransmittedBytes, sizeof(cell->TransmittedBytes));
+    (VOID) Put(entry, &cell->ReceivedBytes, sizeof(cell->ReceivedBytes));
 }
 
 // Counts an encoded entry again, for the next report.
@@ -381,30 +383,12 @@ static VOID AddBack(const RECORD *record, const UINT8 *entry)
     RtlZeroMemory(&key, sizeof(key));
     key.Protocol = record->Family->Protocol;
     key.IpVersion = record->Family->IpVersion;
-    if (key.IpVersion == 4)
-    {
-        BANDWIDTH_ENTRY_V4_WIRE wire;
-
-        RtlCopyMemory(&wire, entry, sizeof(wire));
-        RtlCopyMemory(key.LocalAddress, wire.LocalAddress, sizeof(wire.LocalAddress));
-        RtlCopyMemory(key.RemoteAddress, wire.RemoteAddress, sizeof(wire.RemoteAddress));
-        key.LocalPort = wire.LocalPort;
-        key.RemotePort = wire.RemotePort;
-        transmittedBytes = wire.TransmittedBytes;
-        receivedBytes = wire.ReceivedBytes;
-    }
-    else
-    {
-        BANDWIDTH_ENTRY_V6_WIRE wire;
-
-        RtlCopyMemory(&wire, entry, sizeof(wire));
-        RtlCopyMemory(key.LocalAddress, wire.LocalAddress, sizeof(wire.LocalAddress));
-        RtlCopyMemory(key.RemoteAddress, wire.RemoteAddress, sizeof(wire.RemoteAddress));
-        key.LocalPort = wire.LocalPort;
-        key.RemotePort = wire.RemotePort;
-        transmittedBytes = wire.TransmittedBytes;
-        receivedBytes = wire.ReceivedBytes;
-    }
+    entry = Get(entry, key.LocalAddress, AddressLength(&key));
+    entry = Get(entry, &key.LocalPort, sizeof(key.LocalPort));
+    entry = Get(entry, key.RemoteAddress, AddressLength(&key));
+    entry = Get(entry, &key.RemotePort, sizeof(key.RemotePort));
+    entry = Get(entry, &transmittedBytes, sizeof(transmittedBytes));
+    (VOID) Get(entry, &receivedBytes, sizeof(receivedBytes));
     // Without memory these bytes are not counted, as those of a new connection would not be.
     (VOID) BandwidthAdd(record->Bandwidth, &key, transmittedBytes, receivedBytes);
 }

@@ -68,8 +68,9 @@ UINT16 ChecksumFinish(UINT64 sum)
     return (UINT16)~Fold(sum);
 }
 
-// IPv4: RFC 793 and RFC 768; IPv6: RFC 8200, section 8.1. The sums of both layouts are the same.
-static UINT64 AddPseudoHeader(const IP_HEADER *header, UINT32 transportLength)
+// IPv4: RFC 793 and RFC 768; IPv6: RFC 8200, section 8.1. The sums of both layouts are the same, and zeros behind an
+// IPv4 address add nothing.
+static UINT64 AddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination, UINT32 transportLength)
 {
     const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
                            (UINT8)(transportLength >> 16),
@@ -78,11 +79,11 @@ static UINT64 AddPseudoHeader(const IP_HEADER *header, UINT32 transportLength)
                            0,
                            0,
                            0,
-                           header->Protocol};
+                           protocol};
     UINT64 sum;
 
-    sum = ChecksumAdd(0, header->SourceAddress, sizeof(header->SourceAddress));
-    sum = ChecksumAdd(sum, header->DestinationAddress, sizeof(header->DestinationAddress));
+    sum = ChecksumAdd(0, source, 16);
+    sum = ChecksumAdd(sum, destination, 16);
     return ChecksumAdd(sum, tail, sizeof(tail));
 }
 
@@ -92,25 +93,36 @@ static VOID StoreSum(UINT64 sum, UINT8 *transport, UINT32 length, UINT32 fieldOf
     StoreField(transport + fieldOffset, ChecksumFinish(ChecksumAdd(sum, transport, length)));
 }
 
+_Use_decl_annotations_
+UINT32 ChecksumTransportOffset(UINT8 protocol)
+{
+    return protocol == PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET;
+}
+
+_Use_decl_annotations_
+NTSTATUS ChecksumTransport(UINT8 protocol, const UINT8 *source, const UINT8 *destination, UINT8 *transport,
+                           UINT32 length)
+{
+    UINT32 offset = ChecksumTransportOffset(protocol);
+
+    if (length < offset + CHECKSUM_FIELD_LENGTH)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    StoreSum(AddPseudoHeader(protocol, source, destination, length), transport, length, offset);
+    if (protocol == PROTOCOL_UDP && LoadField(transport + offset) == 0)
+    {
+        StoreField(transport + offset, CHECKSUM_COMPUTED_ZERO);
+    }
+    return STATUS_SUCCESS;
+}
+
 // What the UDP header says, which may be less than there is. 0 stands for all (RFC 2675, and large send offload).
 static UINT32 UdpLength(const UINT8 *udp, UINT32 available)
 {
     UINT32 length = (UINT32)udp[UDP_LENGTH_OFFSET] << 8 | udp[UDP_LENGTH_OFFSET + 1];
 
     return length != 0 ? length : available;
-}
-
-static VOID StoreUdp(const IP_HEADER *header, UINT8 *udp, UINT32 length)
-{
-    if (header->IpVersion == 4 && LoadField(udp + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED)
-    {
-        return;
-    }
-    StoreSum(AddPseudoHeader(header, length), udp, length, UDP_CHECKSUM_OFFSET);
-    if (LoadField(udp + UDP_CHECKSUM_OFFSET) == 0)
-    {
-        StoreField(udp + UDP_CHECKSUM_OFFSET, CHECKSUM_COMPUTED_ZERO);
-    }
 }
 
 static BOOLEAN IsIcmp(const IP_HEADER *header)
@@ -134,20 +146,36 @@ static NTSTATUS CheckTransport(const IP_HEADER *header, const UINT8 *transport, 
     return STATUS_SUCCESS;
 }
 
+static VOID StoreIcmp(const IP_HEADER *header, UINT8 *icmp, UINT32 length)
+{
+    UINT64 sum = 0;
+
+    // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
+    if (header->IpVersion == 6)
+    {
+        sum = AddPseudoHeader(header->Protocol, header->SourceAddress, header->DestinationAddress, length);
+    }
+    StoreSum(sum, icmp, length, ICMP_CHECKSUM_OFFSET);
+}
+
+static BOOLEAN IsUncomputedUdp(const IP_HEADER *header, const UINT8 *transport)
+{
+    return header->Protocol == PROTOCOL_UDP && header->IpVersion == 4 &&
+           LoadField(transport + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED;
+}
+
+// Of a length that CheckTransport has found right.
 static VOID StoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 length)
 {
-    if (header->Protocol == PROTOCOL_TCP)
+    if (IsIcmp(header))
     {
-        StoreSum(AddPseudoHeader(header, length), transport, length, TCP_CHECKSUM_OFFSET);
+        StoreIcmp(header, transport, length);
     }
-    else if (header->Protocol == PROTOCOL_UDP)
+    else if ((header->Protocol == PROTOCOL_TCP || header->Protocol == PROTOCOL_UDP) &&
+             !IsUncomputedUdp(header, transport))
     {
-        StoreUdp(header, transport, UdpLength(transport, length));
-    }
-    else if (IsIcmp(header))
-    {
-        // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
-        StoreSum(header->IpVersion == 6 ? AddPseudoHeader(header, length) : 0, transport, length, ICMP_CHECKSUM_OFFSET);
+        (VOID) ChecksumTransport(header->Protocol, header->SourceAddress, header->DestinationAddress, transport,
+                                 header->Protocol == PROTOCOL_UDP ? UdpLength(transport, length) : length);
     }
 }
 
@@ -181,14 +209,6 @@ NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
         StoreSum(0, packet, header.HeaderLength, IPV4_CHECKSUM_OFFSET);
     }
     return STATUS_SUCCESS;
-}
-
-_Use_decl_annotations_
-UINT16 ChecksumUpdate16(UINT16 checksum, UINT16 oldValue, UINT16 newValue)
-{
-    UINT64 sum = (UINT64)(UINT16)~checksum + (UINT16)~oldValue + newValue;
-
-    return ChecksumFinish(sum);
 }
 
 _Use_decl_annotations_

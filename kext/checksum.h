@@ -22,8 +22,15 @@ UINT16 ChecksumFinish(_In_ UINT64 sum);
 _Must_inspect_result_
 NTSTATUS ChecksumPacket(_Inout_updates_bytes_(length) UINT8 *packet, _In_ UINT32 length);
 
-/// The checksum after a 16-bit field that it covers changed.
-UINT16 ChecksumUpdate16(_In_ UINT16 checksum, _In_ UINT16 oldValue, _In_ UINT16 newValue);
+/// Computes the checksum of a TCP or UDP header and what follows it, over the pseudo header too. The addresses are 16
+/// bytes, IPv4 ones filled up with zeros. STATUS_INVALID_PARAMETER: too short for its checksum.
+_Must_inspect_result_
+NTSTATUS ChecksumTransport(_In_ UINT8 protocol, _In_reads_(16) const UINT8 *source,
+                           _In_reads_(16) const UINT8 *destination, _Inout_updates_bytes_(length) UINT8 *transport,
+                           _In_ UINT32 length);
+
+/// Where TCP and UDP have their checksum in the header.
+UINT32 ChecksumTransportOffset(_In_ UINT8 protocol);
 
 /// The checksum after `length` bytes (even), at an even offset, changed: an address, for instance.
 UINT16 ChecksumUpdateBytes(_In_ UINT16 checksum, _In_reads_bytes_(length) const UINT8 *oldBytes,

@@ -153,6 +153,7 @@ _Use_decl_annotations_
 NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T length)
 {
     CLIENT *client = &context->Client;
+    BOOLEAN wasExtended;
     OPTIONS options;
     NTSTATUS status;
 
@@ -163,6 +164,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
         return status;
     }
     BeginTransition(client);
+    wasExtended = ReadNoFence(&client->Extended) != 0;
     ApplyOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
@@ -173,6 +175,11 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
         InterlockedExchange(&client->Mode, AbsentMode(client));
     }
     EndTransition(client);
+    if (options.ExtendedRecords && !wasExtended)
+    {
+        // Connections that came before are authorized again, with their process: now the client wants to know it.
+        CalloutsReauthorize(context);
+    }
     return STATUS_SUCCESS;
 }
 

@@ -98,33 +98,31 @@ static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UI
     HoldRequestReauthorize(context);
 }
 
-static VOID UpdateV4(DRIVER_CONTEXT *context, const COMMAND_UPDATE_V4_WIRE *wire)
+// Both IP versions have the same fields, one after the other.
+static VOID Update(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
 {
+    UINT32 addressLength = ipVersion == 6 ? 16 : 4;
+    const UINT8 *local = wire + FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress);
+    const UINT8 *remote = local + addressLength + sizeof(UINT16);
     CONNECTION_KEY key;
 
     RtlZeroMemory(&key, sizeof(key));
-    key.IpVersion = 4;
-    key.Protocol = wire->Protocol;
-    RtlCopyMemory(key.LocalAddress, wire->LocalAddress, sizeof(wire->LocalAddress));
-    RtlCopyMemory(key.RemoteAddress, wire->RemoteAddress, sizeof(wire->RemoteAddress));
-    key.LocalPort = wire->LocalPort;
-    key.RemotePort = wire->RemotePort;
-    UpdateVerdict(context, &key, wire->Verdict);
+    key.IpVersion = ipVersion;
+    key.Protocol = wire[FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Protocol)];
+    RtlCopyMemory(key.LocalAddress, local, addressLength);
+    RtlCopyMemory(&key.LocalPort, local + addressLength, sizeof(key.LocalPort));
+    RtlCopyMemory(key.RemoteAddress, remote, addressLength);
+    RtlCopyMemory(&key.RemotePort, remote + addressLength, sizeof(key.RemotePort));
+    UpdateVerdict(context, &key, remote[addressLength + sizeof(UINT16)]);
 }
 
-static VOID UpdateV6(DRIVER_CONTEXT *context, const COMMAND_UPDATE_V6_WIRE *wire)
-{
-    CONNECTION_KEY key;
-
-    RtlZeroMemory(&key, sizeof(key));
-    key.IpVersion = 6;
-    key.Protocol = wire->Protocol;
-    RtlCopyMemory(key.LocalAddress, wire->LocalAddress, sizeof(wire->LocalAddress));
-    RtlCopyMemory(key.RemoteAddress, wire->RemoteAddress, sizeof(wire->RemoteAddress));
-    key.LocalPort = wire->LocalPort;
-    key.RemotePort = wire->RemotePort;
-    UpdateVerdict(context, &key, wire->Verdict);
-}
+static_assert(FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) ==
+                      FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, LocalAddress) &&
+                  FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Verdict) ==
+                      FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) + 2 * (4 + sizeof(UINT16)) &&
+                  FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, Verdict) ==
+                      FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, LocalAddress) + 2 * (16 + sizeof(UINT16)),
+              "one code for both IP versions");
 
 static BOOLEAN QueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
 {
@@ -143,27 +141,43 @@ static VOID GetLogs(DRIVER_CONTEXT *context)
     }
 }
 
+// The client has asked for these lines: they are kept whatever the log's level.
+static VOID PrintCache(LOG *log, const char *name, UINT64 entries, UINT64 bytes)
+{
+    LogWrite(log, LogSeverityInfo, __FILE__, __LINE__, "%s: %llu entries, %llu bytes", name,
+             (unsigned long long)entries, (unsigned long long)bytes);
+}
+
 static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
 {
     LOG *log = &context->Log;
+    UINT64 refusedCount;
+    UINT64 refusedBytes;
 
-    LogInfo(log, "connections: %llu entries, %llu bytes",
-            (unsigned long long)ConnectionTableCount(&context->Connections),
-            (unsigned long long)ConnectionTableBytes(&context->Connections));
-    LogInfo(log, "held packets: %llu entries, %llu bytes", (unsigned long long)PacketCacheCount(&context->Packets),
-            (unsigned long long)PacketCacheBytes(&context->Packets));
-    LogInfo(log, "fragments: %llu entries, %llu bytes", (unsigned long long)FragmentTableCount(&context->Fragments),
-            (unsigned long long)FragmentTableBytes(&context->Fragments));
-    LogInfo(log, "redirects: %llu entries, %llu bytes", (unsigned long long)RedirectTableCount(&context->Redirects),
-            (unsigned long long)RedirectTableBytes(&context->Redirects));
-    LogInfo(log, "bandwidth: %llu entries, %llu bytes", (unsigned long long)BandwidthCount(&context->Bandwidth),
-            (unsigned long long)BandwidthBytes(&context->Bandwidth));
-    LogInfo(log, "told processes: %llu entries, %llu bytes", (unsigned long long)EventsToldCount(&context->Events),
-            (unsigned long long)EventsToldBytes(&context->Events));
-    LogInfo(log, "event queue: %llu entries, %llu bytes", (unsigned long long)IoQueueRecords(&context->Queue),
-            (unsigned long long)IoQueueBytes(&context->Queue));
-    LogInfo(log, "pool: %llu bytes now, %llu at most", (unsigned long long)MemoryBytes(&context->Memory),
-            (unsigned long long)MemoryPeakBytes(&context->Memory));
+    InjectCountRefused(&context->Injector, &refusedCount, &refusedBytes);
+    PrintCache(log, "connections", ConnectionTableCount(&context->Connections),
+               ConnectionTableBytes(&context->Connections));
+    PrintCache(log, "held packets", PacketCacheCount(&context->Packets), PacketCacheBytes(&context->Packets));
+    PrintCache(log, "fragments", FragmentTableCount(&context->Fragments), FragmentTableBytes(&context->Fragments));
+    PrintCache(log, "redirects", RedirectTableCount(&context->Redirects), RedirectTableBytes(&context->Redirects));
+    PrintCache(log, "refused injections", refusedCount, refusedBytes);
+    PrintCache(log, "returning injections", ReturnTableCount(&context->Injector.Returns),
+               ReturnTableBytes(&context->Injector.Returns));
+    PrintCache(log, "bandwidth", BandwidthCount(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
+    PrintCache(log, "told processes", EventsToldCount(&context->Events), EventsToldBytes(&context->Events));
+    PrintCache(log, "event queue", IoQueueRecords(&context->Queue), IoQueueBytes(&context->Queue));
+    LogWrite(log, LogSeverityInfo, __FILE__, __LINE__, "pool: %llu bytes now, %llu at most",
+             (unsigned long long)MemoryBytes(&context->Memory), (unsigned long long)MemoryPeakBytes(&context->Memory));
+}
+
+static VOID GetBandwidthStats(DRIVER_CONTEXT *context)
+{
+    NTSTATUS status = BandwidthReport(&context->Bandwidth, &context->Events);
+
+    if (!NT_SUCCESS(status) && DriverMayLog(&context->NextBandwidthLog))
+    {
+        LogWarning(&context->Log, "A bandwidth report was left for the next one: status 0x%08x", (unsigned)status);
+    }
 }
 
 // Of the commands without a body.
@@ -183,7 +197,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         GetLogs(context);
         break;
     case CommandGetBandwidthStats:
-        (VOID) BandwidthReport(&context->Bandwidth, &context->Events);
+        GetBandwidthStats(context);
         break;
     case CommandPrintMemoryStats:
         PrintMemoryStats(context);
@@ -204,10 +218,10 @@ static VOID Execute(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
         ApplyVerdict(context, &wire->Verdict);
         return;
     case CommandUpdateV4:
-        UpdateV4(context, &wire->UpdateV4);
+        Update(context, 4, (const UINT8 *)&wire->UpdateV4);
         return;
     case CommandUpdateV6:
-        UpdateV6(context, &wire->UpdateV6);
+        Update(context, 6, (const UINT8 *)&wire->UpdateV6);
         return;
     default:
         Perform(context, wire->Command);

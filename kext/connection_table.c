@@ -42,7 +42,7 @@ typedef struct _CONNECTION_CELL
     CONNECTION_KEY Key;
     CONNECTION_COLD *Cold;
     UINT32 Hash;           // low bits; they also choose the cell
-    volatile LONG LastUse; // coarse time; written by readers too. From the end on: the time of the end
+    volatile LONG LastUse; // PlatformSeconds; written by readers too. From the end on: the time of the end
     UINT8 Verdict;
     UINT8 Flags;
     UINT8 Padding[2];
@@ -72,12 +72,6 @@ struct _CONNECTION_PORT_STRIPE
     KSPIN_LOCK Lock;
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK)];
 };
-
-// Seconds, which is fine enough for a minute's limits; differences are right across a wrap-around.
-static UINT32 CoarseTime(VOID)
-{
-    return (UINT32)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
-}
 
 static UINT64 HashOf(const CONNECTION_TABLE *table, const CONNECTION_KEY *key)
 {
@@ -395,7 +389,7 @@ VOID ConnectionTableUninitialize(CONNECTION_TABLE *table)
 // Most packets of a second find the time already written, and leave the line clean for the other processors.
 static VOID Touch(CONNECTION_CELL *cell)
 {
-    LONG now = (LONG)CoarseTime();
+    LONG now = (LONG)PlatformSeconds();
 
     if ((cell->Flags & CELL_FLAG_ENDED) == 0 && ReadNoFence(&cell->LastUse) != now)
     {
@@ -467,7 +461,7 @@ static VOID StartConnection(CONNECTION_TABLE *table, const INSERTION *insertion,
     cell->Key = *insertion->Key;
     cell->Cold = cold;
     cell->Hash = (UINT32)insertion->Hash;
-    cell->LastUse = (LONG)CoarseTime();
+    cell->LastUse = (LONG)PlatformSeconds();
     cell->Verdict = VerdictUndecided;
     cell->Generation = NextGeneration(table);
     cell->Flags = insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0;
@@ -662,7 +656,7 @@ BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, C
     if (cell != NULL)
     {
         cell->Flags |= CELL_FLAG_ENDED;
-        cell->LastUse = (LONG)CoarseTime();
+        cell->LastUse = (LONG)PlatformSeconds();
         UnlinkFromPort(table, cell->Cold);
         CopyConnection(cell, ended);
     }
@@ -803,7 +797,7 @@ static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT3
                          CONNECTION_COLD **garbage)
 {
     UINT32 cells = CellCount(shard);
-    UINT32 now = CoarseTime();
+    UINT32 now = PlatformSeconds();
     UINT32 steps;
 
     for (steps = 0; steps < CLEAN_BATCH_CELLS && index < cells; steps++)

@@ -49,6 +49,7 @@ typedef struct _DRIVER_CONTEXT
     POWER Power;
     volatile LONG64 NextMalformedLog; ///< KeQueryInterruptTime from which a malformed packet is logged again
     volatile LONG64 NextFailureLog;   ///< the same for what the fail policy decided
+    volatile LONG64 NextBandwidthLog; ///< and for bytes that could not be counted
 } DRIVER_CONTEXT;
 
 PLATFORM_INIT

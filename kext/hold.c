@@ -119,11 +119,18 @@ static INJECT_PACKET *TakeRedirected(DRIVER_CONTEXT *context, HELD *held, const 
     return RedirectChain(taken, target, DirectionOutbound);
 }
 
+// A reauthorization of an outbound connection may carry a packet that the remote end has sent, which is neither for the
+// resolver or tunnel nor, since it did not come from there, for the program.
+static BOOLEAN IsReceived(const INJECT_PACKET *packet)
+{
+    return packet != NULL && (packet->Method == InjectNetworkReceive || packet->Method == InjectTransportReceive);
+}
+
 static BOOLEAN MayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
 {
     NTSTATUS status;
 
-    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound)
+    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound || IsReceived(held->Packet))
     {
         return FALSE;
     }
@@ -167,6 +174,15 @@ static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 v
     return packets;
 }
 
+// Where a connection is accepted the filter engine goes on with the packet that is injected next; it wants to see which
+// (WDK page "FwpsInjectTransportReceiveAsync0"). A connect goes on by itself.
+static VOID CompleteOperation(const HELD *held, const INJECT_PACKET *packets)
+{
+    BOOLEAN shows = held->Kind == HeldAleRecvAccept && packets != NULL;
+
+    FwpsCompleteOperation0(held->CompletionContext, shows ? packets->NetBufferList : NULL);
+}
+
 static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 {
     INJECT_PACKET *packets;
@@ -181,7 +197,7 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 
     if (held->CompletionContext != NULL)
     {
-        FwpsCompleteOperation0(held->CompletionContext, NULL);
+        CompleteOperation(held, packets);
     }
     else if (!IsOfPacketLayer(held))
     {
@@ -212,9 +228,10 @@ VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
 {
     RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
     UINT8 verdict = (UINT8)ReadNoFence(&context->Client.TimeoutVerdict);
+    UINT32 place = 0;
     HELD *held;
 
-    while ((held = PacketCacheTakeExpired(&context->Packets, now)) != NULL)
+    while ((held = PacketCacheTakeExpired(&context->Packets, now, &place)) != NULL)
     {
         (VOID) EventConnectionTimeout(&context->Events, held->Id);
         Resolve(context, held, verdict);
@@ -384,11 +401,6 @@ static NTSTATUS Announce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question,
     {
         payload = packet->Data + offset;
         length = packet->Length - offset;
-    }
-    if (question->ProcessPath != NULL)
-    {
-        (VOID) EventProcessInfo(&context->Events, question->ProcessId, (const WCHAR *)question->ProcessPath->data,
-                                question->ProcessPath->size);
     }
     status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
                              question->PayloadLayer, payload, length);

@@ -51,11 +51,10 @@ typedef struct _HOLD_QUESTION
     UINT32 Generation; ///< of the connection in the table, or 0: it has none
     UINT64 Datagram;   ///< in the fragment table, whose first fragment it is, or 0
     UINT64 ProcessId;
-    const FWP_BYTE_BLOB *ProcessPath; ///< or NULL
-    HANDLE CompletionHandle;          ///< of the operation to pend, or NULL
-    INJECT_PACKET *Packets;           ///< copies, or NULL; HoldAsk takes them over
-    UINT8 PayloadLayer;               ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER
-    UINT32 PayloadOffset;             ///< where that layer starts in the first copy
+    HANDLE CompletionHandle; ///< of the operation to pend, or NULL
+    INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over
+    UINT8 PayloadLayer;      ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER
+    UINT32 PayloadOffset;    ///< where that layer starts in the first copy
 } HOLD_QUESTION;
 
 /// STATUS_INSUFFICIENT_RESOURCES, after which HoldUninitialize is allowed and nothing else.

@@ -1,12 +1,10 @@
 #include "inject.h"
 
 #include "checksum.h"
+#include "driver.h"
 
 // The largest IPv6 packet that is no jumbogram: header and 65535 bytes (RFC 8200).
 #define INJECT_MAX_LENGTH (40u + 65535u)
-
-#define TCP_CHECKSUM_OFFSET 16u
-#define UDP_CHECKSUM_OFFSET 6u
 
 static NTSTATUS CreateHandles(INJECTOR *injector)
 {
@@ -54,7 +52,7 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
     KeInitializeSpinLock(&injector->RefusedLock);
     injector->LastRefused = &injector->Refused;
-    ReturnTableInitialize(&injector->Returns);
+    ReturnTableInitialize(&injector->Returns, memory);
 
     status = CreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -77,9 +75,11 @@ VOID InjectorUninitialize(INJECTOR *injector)
 {
     UINT32 i;
 
-    InjectResolveRefused(injector, FALSE);
     ReleaseOutstanding(injector);
     KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
+    // Only now: the last injections may have failed.
+    InjectResolveRefused(injector, FALSE);
+    ReturnTableUninitialize(&injector->Returns);
 
     for (i = 0; i < RTL_NUMBER_OF(injector->Handles); i++)
     {
@@ -226,39 +226,6 @@ static NTSTATUS CopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
     return STATUS_SUCCESS;
 }
 
-// RFC 793 and 768, with the pseudo header of RFC 791 or RFC 8200 section 8.1: the sums of both are the same.
-static NTSTATUS ChecksumTransport(INJECT_PACKET *packet, const INJECT_SOURCE *source)
-{
-    UINT32 offset = source->Protocol == PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET;
-    UINT32 addressLength = source->IpVersion == 6 ? 16 : 4;
-    UINT8 tail[8] = {0};
-    UINT16 checksum;
-    UINT64 sum;
-
-    if (packet->Length < offset + sizeof(UINT16))
-    {
-        return STATUS_INVALID_PARAMETER;
-    }
-    tail[1] = (UINT8)(packet->Length >> 16);
-    tail[2] = (UINT8)(packet->Length >> 8);
-    tail[3] = (UINT8)packet->Length;
-    tail[7] = source->Protocol;
-
-    packet->Data[offset] = 0;
-    packet->Data[offset + 1] = 0;
-    sum = ChecksumAdd(0, source->LocalAddress, addressLength);
-    sum = ChecksumAdd(sum, source->RemoteAddress, addressLength);
-    sum = ChecksumAdd(sum, tail, sizeof(tail));
-    sum = ChecksumAdd(sum, packet->Data, packet->Length);
-    checksum = ChecksumFinish(sum);
-    if (checksum == 0 && source->Protocol == PROTOCOL_UDP)
-    {
-        checksum = 0xFFFF;
-    }
-    RtlCopyMemory(packet->Data + offset, &checksum, sizeof(checksum));
-    return STATUS_SUCCESS;
-}
-
 static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
     switch (source->Checksum)
@@ -266,7 +233,8 @@ static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *so
     case InjectChecksumPacket:
         return ChecksumPacket(packet->Data, packet->Length);
     case InjectChecksumTransport:
-        return ChecksumTransport(packet, source);
+        return ChecksumTransport(source->Protocol, source->LocalAddress, source->RemoteAddress, packet->Data,
+                                 packet->Length);
     default:
         return STATUS_SUCCESS;
     }
@@ -429,18 +397,100 @@ VOID InjectDereference(INJECT_PACKET *packet)
     MemoryFree(packet->Injector->Memory, packet);
 }
 
+// ---- Packets that could not be injected
+
+static SIZE_T BytesOf(const INJECT_PACKET *packet)
+{
+    return sizeof(*packet) + packet->ControlDataLength + packet->HeaderIncludeLength + packet->Length;
+}
+
+// FALSE: there are too many.
+static BOOLEAN KeepRefused(INJECT_PACKET *packet)
+{
+    INJECTOR *injector = packet->Injector;
+    BOOLEAN kept;
+    KIRQL irql;
+
+    packet->Next = NULL;
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    kept = injector->RefusedCount < INJECT_MAX_REFUSED;
+    if (kept)
+    {
+        *injector->LastRefused = packet;
+        injector->LastRefused = &packet->Next;
+        injector->RefusedCount++;
+        injector->RefusedBytes += (LONG64)BytesOf(packet);
+    }
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return kept;
+}
+
+static INJECT_PACKET *TakeRefused(INJECTOR *injector)
+{
+    INJECT_PACKET *packets;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    packets = injector->Refused;
+    injector->Refused = NULL;
+    injector->LastRefused = &injector->Refused;
+    injector->RefusedCount = 0;
+    injector->RefusedBytes = 0;
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    return packets;
+}
+
+_Use_decl_annotations_
+VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
+{
+    KIRQL irql;
+
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    *count = injector->RefusedCount;
+    *bytes = injector->RefusedBytes;
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+}
+
+static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
+{
+    INJECTOR *injector = packet->Injector;
+
+    StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
+    if (DriverMayLog(&injector->NextFailureLog))
+    {
+        LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
+    }
+    InjectDereference(packet);
+}
+
+// For a packet that did not get into the stack: the fail policy decides over it, but not a second time.
+static VOID Refuse(INJECT_PACKET *packet, NTSTATUS status)
+{
+    if (packet->Retried || !KeepRefused(packet))
+    {
+        DropRefused(packet, status);
+    }
+}
+
 // ---- Injection
 
 static VOID NTAPI InjectComplete(void *context, NET_BUFFER_LIST *netBufferList, BOOLEAN dispatchLevel)
 {
     INJECT_PACKET *packet = (INJECT_PACKET *)context;
+    NTSTATUS status = NET_BUFFER_LIST_STATUS(netBufferList);
     INJECTOR *injector = packet->Injector;
 
     UNREFERENCED_PARAMETER(dispatchLevel);
-    StatisticsAdd(
-        injector->Statistics,
-        NT_SUCCESS(NET_BUFFER_LIST_STATUS(netBufferList)) ? StatisticPacketsInjected : StatisticInjectFailures, 1);
-    InjectDereference(packet);
+    if (NT_SUCCESS(status))
+    {
+        StatisticsAdd(injector->Statistics, StatisticPacketsInjected, 1);
+        InjectDereference(packet);
+    }
+    else
+    {
+        NET_BUFFER_LIST_STATUS(netBufferList) = STATUS_SUCCESS;
+        Refuse(packet, status);
+    }
     ReleaseOutstanding(injector);
 }
 
@@ -500,49 +550,6 @@ static NTSTATUS TryInject(INJECT_PACKET *packet)
     return status;
 }
 
-// FALSE: there are too many.
-static BOOLEAN KeepRefused(INJECT_PACKET *packet)
-{
-    INJECTOR *injector = packet->Injector;
-    BOOLEAN kept;
-    KIRQL irql;
-
-    packet->Next = NULL;
-    KeAcquireSpinLock(&injector->RefusedLock, &irql);
-    kept = injector->RefusedCount < INJECT_MAX_REFUSED;
-    if (kept)
-    {
-        *injector->LastRefused = packet;
-        injector->LastRefused = &packet->Next;
-        injector->RefusedCount++;
-    }
-    KeReleaseSpinLock(&injector->RefusedLock, irql);
-    return kept;
-}
-
-static INJECT_PACKET *TakeRefused(INJECTOR *injector)
-{
-    INJECT_PACKET *packets;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&injector->RefusedLock, &irql);
-    packets = injector->Refused;
-    injector->Refused = NULL;
-    injector->LastRefused = &injector->Refused;
-    injector->RefusedCount = 0;
-    KeReleaseSpinLock(&injector->RefusedLock, irql);
-    return packets;
-}
-
-static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
-{
-    INJECTOR *injector = packet->Injector;
-
-    StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
-    LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
-    InjectDereference(packet);
-}
-
 _Use_decl_annotations_
 VOID InjectChain(INJECT_PACKET *packets)
 {
@@ -551,9 +558,9 @@ VOID InjectChain(INJECT_PACKET *packets)
         INJECT_PACKET *next = packets->Next;
         NTSTATUS status = TryInject(packets);
 
-        if (!NT_SUCCESS(status) && !KeepRefused(packets))
+        if (!NT_SUCCESS(status))
         {
-            DropRefused(packets, status);
+            Refuse(packets, status);
         }
         packets = next;
     }
@@ -567,8 +574,10 @@ VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
     while (packets != NULL)
     {
         INJECT_PACKET *next = packets->Next;
-        NTSTATUS status = permit ? TryInject(packets) : STATUS_CANCELLED;
+        NTSTATUS status;
 
+        packets->Retried = TRUE;
+        status = permit ? TryInject(packets) : STATUS_CANCELLED;
         if (!NT_SUCCESS(status))
         {
             DropRefused(packets, status);
@@ -596,7 +605,7 @@ SIZE_T InjectChainBytes(const INJECT_PACKET *packets)
 
     for (; packets != NULL; packets = packets->Next)
     {
-        bytes += sizeof(*packets) + packets->ControlDataLength + packets->HeaderIncludeLength + packets->Length;
+        bytes += BytesOf(packets);
     }
     return bytes;
 }

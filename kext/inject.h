@@ -43,6 +43,7 @@ typedef enum _INJECT_ORIGIN
 // Packets that wait because the stack refused them; those beyond are dropped.
 #define INJECT_MAX_REFUSED 4096u
 
+// Every packet reads the first part; every injection writes the second.
 typedef struct _INJECTOR
 {
     MEMORY *Memory;
@@ -51,14 +52,21 @@ typedef struct _INJECTOR
     HANDLE Handles[2]; ///< IPv4, IPv6
     PNDIS_GENERIC_OBJECT NdisObject;
     NDIS_HANDLE Pool;
+    RETURN_TABLE Returns;
+    UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG64 Outstanding;
     KEVENT Idle;
     KSPIN_LOCK RefusedLock;
     struct _INJECT_PACKET *Refused; ///< oldest first
     struct _INJECT_PACKET **LastRefused;
-    UINT32 RefusedCount;
-    RETURN_TABLE Returns;
+    UINT64 RefusedCount;
+    UINT64 RefusedBytes;
+    volatile LONG64 NextFailureLog; ///< KeQueryInterruptTime from which a dropped packet is logged again
+    UINT8 Padding2[PLATFORM_CACHE_LINE];
 } INJECTOR;
+
+static_assert(FIELD_OFFSET(INJECTOR, Outstanding) - FIELD_OFFSET(INJECTOR, Padding1) >= PLATFORM_CACHE_LINE,
+              "the handles must not share a line with what is written");
 
 /// What is to be known of a packet for its injection. Pointers need to be valid during InjectCopy only.
 typedef struct _INJECT_SOURCE
@@ -102,6 +110,7 @@ typedef struct _INJECT_PACKET
     UINT8 *Data;
     UINT32 Length;
     UINT32 Headroom; ///< bytes before Data, for an IP header
+    BOOLEAN Retried; ///< its injection has failed before
 } INJECT_PACKET;
 
 /// Makes the injection handles and the pool for net buffer lists. After a failure InjectorUninitialize is allowed and
@@ -154,9 +163,9 @@ VOID InjectReference(_Inout_ INJECT_PACKET *packet);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
 
-/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses
-/// waits for InjectResolveRefused, up to INJECT_MAX_REFUSED of them. TCP packets must not be injected from within a
-/// classify of a transport layer.
+/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses,
+/// at once or when it completes, waits for InjectResolveRefused, up to INJECT_MAX_REFUSED of them. TCP packets must not
+/// be injected from within a classify of a transport layer.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
 
@@ -164,6 +173,10 @@ VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
 /// refused again, or not permitted, is counted and dropped.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectResolveRefused(_Inout_ INJECTOR *injector, _In_ BOOLEAN permit);
+
+/// Packets that wait for InjectResolveRefused now, and their pool bytes.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID InjectCountRefused(_Inout_ INJECTOR *injector, _Out_ UINT64 *count, _Out_ UINT64 *bytes);
 
 /// Drops a chain of packets: gives one reference to each back.
 _IRQL_requires_max_(DISPATCH_LEVEL)

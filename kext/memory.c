@@ -74,7 +74,6 @@ static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
     block = bytes <= MaxAllocationBytes ? AllocatePool(memory, bytes + overhead) : NULL;
     if (block == NULL)
     {
-        InterlockedIncrement64(&memory->FailedAllocations);
         return NULL;
     }
 

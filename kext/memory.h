@@ -15,14 +15,20 @@ EXTERN_C_START
 typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL2)(UINT64 flags, SIZE_T bytes, ULONG tag);
 typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL_WITH_TAG)(POOL_TYPE type, SIZE_T bytes, ULONG tag);
 
+// Every allocation writes the counters, which therefore share a line with nothing before or behind the structure.
 typedef struct _MEMORY
 {
-    volatile LONG64 Bytes;                             ///< taken from the pool now, our own headers included
-    volatile LONG64 PeakBytes;                         ///< the most that Bytes has been
-    volatile LONG64 FailedAllocations;                 ///< requests that the pool refused
     MEMORY_ALLOCATE_POOL2 AllocatePool2;               ///< ExAllocatePool2 where the system has it, else NULL
     MEMORY_ALLOCATE_POOL_WITH_TAG AllocatePoolWithTag; ///< ExAllocatePoolWithTag, for where it has not
+    UINT8 Padding1[PLATFORM_CACHE_LINE];
+    volatile LONG64 Bytes;     ///< taken from the pool now, our own headers included
+    volatile LONG64 PeakBytes; ///< the most that Bytes has been
+    UINT8 Padding2[PLATFORM_CACHE_LINE];
 } MEMORY;
+
+static_assert(FIELD_OFFSET(MEMORY, Bytes) >= PLATFORM_CACHE_LINE + sizeof(PVOID) &&
+                  sizeof(MEMORY) - FIELD_OFFSET(MEMORY, PeakBytes) >= PLATFORM_CACHE_LINE + sizeof(LONG64),
+              "the counters share a line with nothing");
 
 /// Prepares the counters and looks for this system's pool routines.
 _IRQL_requires_(PASSIVE_LEVEL)

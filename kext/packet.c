@@ -511,6 +511,12 @@ static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
     }
 }
 
+// A permitted packet that has to go on as a copy, and cannot.
+static VOID CountUncopied(PACKET_FRAME *frame)
+{
+    StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+}
+
 static VOID QueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
     if (NT_SUCCESS(Copy(frame, list, buffer, frame->LastInjection)))
@@ -518,7 +524,7 @@ static VOID QueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFF
         frame->LastInjection = &(*frame->LastInjection)->Next;
         return;
     }
-    StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+    CountUncopied(frame);
 }
 
 // The first refusal in a chain: all packets before it were permitted, and must now go on by themselves.
@@ -535,11 +541,13 @@ static VOID QueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
             {
                 return;
             }
-            if (NT_SUCCESS(Retreat(frame, buffer)))
+            if (!NT_SUCCESS(Retreat(frame, buffer)))
             {
-                QueueCopy(frame, list, buffer);
-                Advance(frame, buffer);
+                CountUncopied(frame);
+                continue;
             }
+            QueueCopy(frame, list, buffer);
+            Advance(frame, buffer);
         }
     }
 }
@@ -562,19 +570,33 @@ static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NE
     }
 }
 
+// Of a packet whose headers are out of reach.
+static VOID ExamineUnreadable(PACKET_FRAME *frame, const NET_BUFFER *buffer)
+{
+    PACKET_DECISION decision = PacketPermit;
+
+    if (frame->Origin != InjectOriginOwn)
+    {
+        decision = DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+        CountDecision(frame, decision);
+    }
+    if (decision == PacketPermit && frame->AnyRefused)
+    {
+        CountUncopied(frame);
+    }
+    NoteDecision(frame, decision, buffer);
+}
+
 static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    BOOLEAN own = frame->Origin == InjectOriginOwn;
     PACKET_DECISION decision = PacketPermit;
-    NTSTATUS status = Retreat(frame, buffer);
 
-    if (!NT_SUCCESS(status))
+    if (!NT_SUCCESS(Retreat(frame, buffer)))
     {
-        decision = own ? PacketPermit : DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
-        NoteDecision(frame, decision, buffer);
+        ExamineUnreadable(frame, buffer);
         return;
     }
-    if (!own)
+    if (frame->Origin != InjectOriginOwn)
     {
         decision = DecideOnBuffer(frame, list, buffer);
         CountDecision(frame, decision);

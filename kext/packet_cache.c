@@ -124,7 +124,13 @@ VOID PacketCacheSetLimit(PACKET_CACHE *cache, UINT32 maxPackets, UINT64 maxBytes
 _Use_decl_annotations_
 UINT64 PacketCacheReserveId(PACKET_CACHE *cache)
 {
-    return (UINT64)InterlockedIncrement64(&cache->LastId);
+    LONG64 id;
+
+    do
+    {
+        id = InterlockedIncrement64(&cache->LastId);
+    } while (id == 0);
+    return (UINT64)id;
 }
 
 static VOID GiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
@@ -235,10 +241,6 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
     {
         return STATUS_QUOTA_EXCEEDED;
     }
-    if (held->Id == 0)
-    {
-        held->Id = PacketCacheReserveId(cache);
-    }
 
     shard = ShardOf(cache, held->Id);
     KeAcquireSpinLock(&shard->Lock, &irql);
@@ -330,18 +332,14 @@ static HELD *TakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UIN
 }
 
 _Use_decl_annotations_
-HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now)
+HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now, UINT32 *place)
 {
     HELD *held = NULL;
-    UINT32 i;
 
-    if (IsEmpty(cache))
+    while (held == NULL && *place < PACKET_CACHE_SHARD_COUNT && !IsEmpty(cache))
     {
-        return NULL;
-    }
-    for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
-    {
-        held = TakeExpiredFrom(cache, &cache->Shards[i], now);
+        held = TakeExpiredFrom(cache, &cache->Shards[*place], now);
+        *place += held == NULL ? 1 : 0;
     }
     return held;
 }

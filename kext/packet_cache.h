@@ -21,14 +21,13 @@ typedef enum _HELD_KIND
 
 struct _INJECT_PACKET;
 
-/// One held packet or pended operation. The caller allocates it and fills in all but the links and,
-/// unless it was reserved, the Id.
+/// One held packet or pended operation. The caller allocates it and fills in all but the links.
 typedef struct _HELD
 {
     LIST_ENTRY Link;         ///< the cache's own; the owner's again once it is taken
     LIST_ENTRY AgeLink;      ///< the cache's own
     LIST_ENTRY DeadlineLink; ///< the cache's own
-    UINT64 Id;
+    UINT64 Id;               ///< from PacketCacheReserveId
     HELD_KIND Kind;
     CONNECTION_KEY Key;
     UINT64 ProcessId;
@@ -83,12 +82,12 @@ VOID PacketCacheClose(_Inout_ PACKET_CACHE *cache);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID PacketCacheSetLimit(_Inout_ PACKET_CACHE *cache, _In_ UINT32 maxPackets, _In_ UINT64 maxBytes);
 
-/// The next id, never 0, never given twice: for a caller that must know the id before the insert. Any IRQL.
+/// The next id: never 0, never given twice. Any IRQL.
 UINT64 PacketCacheReserveId(_Inout_ PACKET_CACHE *cache);
 
-/// Puts `held` into the cache, under its Id if that is one of PacketCacheReserveId, else (Id 0) under a new one. After
-/// success it belongs to the cache and may be taken, resolved and freed by another thread before this call has
-/// returned: a caller that needs the id or the packet afterwards reserves the id and references the packet before.
+/// Puts `held` into the cache. After success it belongs to the cache and may be taken, resolved and freed by another
+/// thread before this call has returned: a caller that needs the id or the packet afterwards copies the one and
+/// references the other before.
 /// STATUS_QUOTA_EXCEEDED: over the bound by count or bytes. STATUS_DEVICE_NOT_READY: closed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -100,11 +99,12 @@ _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTake(_Inout_ PACKET_CACHE *cache, _In_ UINT64 id);
 
-/// Takes one whose DeadlineTime is not after `now` (KeQueryInterruptTime); NULL: there is none.
+/// Takes one whose DeadlineTime is not after `now` (KeQueryInterruptTime). `place`: 0 at the start of a round; the next
+/// call goes on there. NULL: the round is over. What is inserted before `place` meanwhile is of the next round.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
-HELD *PacketCacheTakeExpired(_Inout_ PACKET_CACHE *cache, _In_ UINT64 now);
+HELD *PacketCacheTakeExpired(_Inout_ PACKET_CACHE *cache, _In_ UINT64 now, _Inout_ UINT32 *place);
 
 /// Takes any one, roughly oldest first; NULL: the cache is empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)

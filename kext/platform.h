@@ -62,6 +62,12 @@
 #define _Dispatch_type_(majorFunction)
 #endif
 
+// In seconds, which is fine enough for limits of a minute. Differences are right across a wrap-around.
+FORCEINLINE UINT32 PlatformSeconds(VOID)
+{
+    return (UINT32)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
+}
+
 #ifdef KEXT_MINGW_DDK
 // The WDK has these as inline functions; mingw-w64's DDK lacks them.
 EXTERN_C_START

@@ -5,8 +5,6 @@
 #define IPV4_CHECKSUM_OFFSET 10u
 #define IPV4_SOURCE_OFFSET   12u
 #define IPV6_SOURCE_OFFSET   8u
-#define TCP_CHECKSUM_OFFSET  16u
-#define UDP_CHECKSUM_OFFSET  6u
 #define PORTS_LENGTH         4u
 
 // Source and destination, as they lie in the packet one after the other.
@@ -89,7 +87,7 @@ static VOID Store(UINT8 *bytes, UINT16 value)
 
 static VOID RewriteTransport(UINT8 *transport, UINT8 protocol, const UINT8 *oldAddresses, const ENDS *ends)
 {
-    UINT8 *field = transport + (protocol == PROTOCOL_TCP ? TCP_CHECKSUM_OFFSET : UDP_CHECKSUM_OFFSET);
+    UINT8 *field = transport + ChecksumTransportOffset(protocol);
     UINT16 before = Load(field);
     UINT16 updated = ChecksumUpdateBytes(before, oldAddresses, ends->Addresses, ends->AddressesLength);
 

@@ -8,7 +8,7 @@ struct _REDIRECT_ENTRY
     REDIRECT_ENTRY *Next;
     CONNECTION_KEY Target;
     CONNECTION_KEY Original;
-    volatile LONG LastUse; // seconds; written by readers too
+    volatile LONG LastUse; // PlatformSeconds; written by readers too
 };
 
 struct _REDIRECT_STRIPE
@@ -16,12 +16,6 @@ struct _REDIRECT_STRIPE
     RW_LOCK Lock;
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(RW_LOCK)];
 };
-
-// Differences are right across a wrap-around.
-static LONG CoarseTime(VOID)
-{
-    return (LONG)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
-}
 
 static UINT32 BucketOf(const REDIRECT_TABLE *table, const CONNECTION_KEY *target)
 {
@@ -71,7 +65,7 @@ VOID RedirectTableUninitialize(REDIRECT_TABLE *table)
 // Under the bucket's lock. Marks the entry as used now.
 static REDIRECT_ENTRY *Find(const REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY *target)
 {
-    LONG now = CoarseTime();
+    LONG now = (LONG)PlatformSeconds();
     REDIRECT_ENTRY *entry;
 
     for (entry = table->Buckets[bucket]; entry != NULL; entry = entry->Next)
@@ -127,7 +121,7 @@ static NTSTATUS Store(REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY
         entry = *spare;
         *spare = NULL;
         entry->Target = *target;
-        entry->LastUse = CoarseTime();
+        entry->LastUse = (LONG)PlatformSeconds();
         entry->Next = table->Buckets[bucket];
         table->Buckets[bucket] = entry;
     }
@@ -199,14 +193,14 @@ static REDIRECT_ENTRY *Take(REDIRECT_TABLE *table, UINT32 bucket, BOOLEAN all)
 {
     KIRQL irql = RwLockAcquireExclusive(LockOf(table, bucket));
     REDIRECT_ENTRY **place = &table->Buckets[bucket];
-    LONG now = CoarseTime();
+    UINT32 now = PlatformSeconds();
     REDIRECT_ENTRY *taken = NULL;
 
     while (*place != NULL)
     {
         REDIRECT_ENTRY *entry = *place;
 
-        if (all || now - entry->LastUse > CONNECTION_IDLE_SECONDS)
+        if (all || now - (UINT32)entry->LastUse > CONNECTION_IDLE_SECONDS)
         {
             *place = entry->Next;
             entry->Next = taken;

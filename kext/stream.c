@@ -16,6 +16,16 @@ static_assert((UINT32)FWPS_FIELD_DATAGRAM_DATA_V4_IP_LOCAL_ADDRESS ==
 static_assert((UINT32)FWPS_FIELD_DATAGRAM_DATA_V4_DIRECTION == (UINT32)FWPS_FIELD_DATAGRAM_DATA_V6_DIRECTION,
               "one code for both IP versions");
 
+static VOID Add(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
+{
+    NTSTATUS status = BandwidthAdd(&context->Bandwidth, key, inbound ? 0 : bytes, inbound ? bytes : 0);
+
+    if (!NT_SUCCESS(status) && DriverMayLog(&context->NextBandwidthLog))
+    {
+        LogWarning(&context->Log, "A connection's bytes could not be counted: status 0x%08x", (unsigned)status);
+    }
+}
+
 static VOID Count(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
 {
     CLIENT_MODE mode;
@@ -30,7 +40,7 @@ static VOID Count(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN in
     {
         return;
     }
-    (VOID) BandwidthAdd(&context->Bandwidth, key, inbound ? 0 : bytes, inbound ? bytes : 0);
+    Add(context, key, inbound, bytes);
     ClientLeaveClassify(&context->Client, slot);
 }
 

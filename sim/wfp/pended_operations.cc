@@ -1,10 +1,27 @@
 #include "pended_operations.h"
 
 #include "handles.h"
+#include "list_state.h"
 #include "nt/bugcheck.h"
 
 namespace sim::wfp
 {
+namespace
+{
+
+// The engine goes on with the packet that the driver injects next.
+void RequireInjectableNext(const NET_BUFFER_LIST *list)
+{
+    const uint32_t flags = StateOf(list).flags;
+
+    if ((flags & kListOfDriver) == 0 || (flags & kListInjected) != 0)
+    {
+        Bugcheck("WFP_COMPLETED_WITH_WRONG_LIST", "%p is no list that the driver can inject after the completion",
+                 static_cast<const void *>(list));
+    }
+}
+
+} // namespace
 
 std::shared_ptr<PendedOperation> PendedOperations::Add(OperationCompletion on_complete)
 {
@@ -22,6 +39,10 @@ void PendedOperations::Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list
     const uint64_t id = HandleNumber(HandleKind::kOperation, context);
     std::shared_ptr<PendedOperation> operation;
 
+    if (net_buffer_list != nullptr)
+    {
+        RequireInjectableNext(net_buffer_list);
+    }
     {
         const std::lock_guard<std::mutex> lock(mutex_);
         const auto found = operations_.find(id);

@@ -28,7 +28,8 @@ class PendedOperations
   public:
     std::shared_ptr<PendedOperation> Add(OperationCompletion on_complete);
 
-    // FwpsCompleteOperation0. Bugchecks on a context that is unknown or was completed before.
+    // FwpsCompleteOperation0. Bugchecks on a context that is unknown or was completed before, and on a list that the
+    // driver cannot inject next.
     void Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list);
 
     // The classify has returned. Whether the operation was completed meanwhile: then the caller must see to it that

@@ -64,6 +64,27 @@ test('each process is told with its path, and anew when the path changes', async
   ]);
 });
 
+test('a process that a connection gets after its first packet is told before the next', async () => {
+  const simulated = await Simulated.start();
+  const outcome = simulated.network.packet(packetOf(100), 'outbound');
+  const first = await simulated.question();
+  expect([first.processId, first.processPath]).toEqual([0, undefined]);
+  first.accept();
+  await outcome;
+
+  const processPath = '\\device\\harddiskvolume1\\late.exe';
+  simulated.network.connect({
+    processId: 7,
+    processPath,
+    protocol: 'tcp',
+    local: { address: computer, port: 50_000 },
+    remote,
+  });
+  const second = await simulated.question();
+  expect([second.payloadLayer, second.processId, second.processPath]).toEqual([3, 7, processPath]);
+  second.accept({ permanent: true });
+});
+
 test('the statistics count what was asked, decided, injected and let through', async () => {
   const simulated = await Simulated.start();
   const before = await simulated.device.getStatistics();
@@ -139,6 +160,8 @@ describe('the log', () => {
       'connections: 1 entries',
       'held packets: 1 entries',
       'fragments: 0 entries',
+      'refused injections: 0 entries',
+      'returning injections: 0 entries',
       'bandwidth: 0 entries',
       'told processes: 0 entries',
       'event queue: 0 entries',

@@ -90,6 +90,16 @@ TEST_P(AleTableTest, AnInboundConnectionGoesByItsVerdict)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
+TEST_P(AleTableTest, WhatAVerdictRefusesIsCountedAsBlocked)
+{
+    const auto &[row, flow] = GetParam();
+
+    Decide(flow, row.verdict);
+    const uint64_t before = client_.GetStatistics().PacketsBlocked;
+    network_.Connect(flow);
+    EXPECT_EQ(client_.GetStatistics().PacketsBlocked - before, row.outbound == Expected::kPermit ? 0u : 1u);
+}
+
 TEST_P(AleTableTest, ABlockIsFinalAndAPermitIsNot)
 {
     const auto &[row, flow] = GetParam();
@@ -182,6 +192,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
 
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
     EXPECT_EQ(connect.completed(), 1);
+    EXPECT_TRUE(connect.completed_with->empty());
     EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).permitted());
 
     const std::vector<Injected> injected = network_.TakeInjected();
@@ -210,6 +221,7 @@ TEST_P(AleFlowTest, AnAcceptedInboundOperationIsCompletedAndItsPacketReceived)
     EXPECT_EQ(accept.completed(), 1);
 
     const std::vector<Injected> injected = network_.TakeInjected();
+    EXPECT_EQ(*accept.completed_with, packet) << "the filter engine is shown what will be injected";
     ASSERT_EQ(injected.size(), 1u);
     EXPECT_EQ(injected[0].kind, Injection::kTransportReceive);
     EXPECT_EQ(injected[0].bytes, packet) << "from the IP header on";
@@ -234,6 +246,7 @@ TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
         const Network::Answer accept = network_.Accept(flow(), &in);
         client_.Verdict(client_.ReadQuestion().id, verdict);
         EXPECT_EQ(accept.completed(), 1);
+        EXPECT_TRUE(accept.completed_with->empty()) << "nothing follows";
         client_.Command(CommandClearCache);
         EXPECT_TRUE(network_.TakeInjected().empty()) << "verdict " << int{verdict};
     }
@@ -269,6 +282,34 @@ TEST_P(AleFlowTest, EveryPacketOfAnOperationIsCopied)
     EXPECT_EQ(injected[0].bytes, TransportOf(first));
     EXPECT_EQ(injected[1].bytes, TransportOf(options.more_packets[0]));
     EXPECT_EQ(injected[2].bytes, TransportOf(options.more_packets[1]));
+}
+
+TEST_P(AleFlowTest, EveryListOfAnOperationsChainIsCopied)
+{
+    for (const bool inbound : {false, true})
+    {
+        const ByteVector first = MakePacket(flow(), inbound, Payload(10));
+        std::vector<ByteVector> expected = {first};
+        AleOptions options;
+
+        options.more_lists = {{MakePacket(flow(), inbound, Payload(20)), MakePacket(flow(), inbound, Payload(30))},
+                              {MakePacket(flow(), inbound, Payload(40))}};
+        for (const std::vector<ByteVector> &list : options.more_lists)
+        {
+            expected.insert(expected.end(), list.begin(), list.end());
+        }
+        EXPECT_TRUE(
+            (inbound ? network_.Accept(flow(), &first, options) : network_.Connect(flow(), &first, options)).pended());
+        client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+        client_.Command(CommandClearCache);
+
+        const std::vector<Injected> injected = network_.TakeInjected();
+        ASSERT_EQ(injected.size(), expected.size());
+        for (size_t i = 0; i < expected.size(); i++)
+        {
+            EXPECT_EQ(injected[i].bytes, inbound ? expected[i] : TransportOf(expected[i]));
+        }
+    }
 }
 
 TEST_P(AleFlowTest, WhatIsInjectedIsNotAskedAboutAgain)
@@ -377,6 +418,26 @@ TEST_F(AleTest, AnOperationThatCannotBePendedIsHeldAsACopy)
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
 
+TEST_F(AleTest, AnOperationIsNotCountedAsBlockedWhileItIsHeld)
+{
+    network_.Connect(Flow{});
+    EXPECT_EQ(client_.GetStatistics().PacketsBlocked, 0u);
+}
+
+TEST_F(AleTest, APacketThatIsCutOffBeforeItsChecksumIsBlockedAsMalformed)
+{
+    ByteVector packet = MakePacket(UdpV4());
+
+    packet.resize(Network::HeaderLength(packet) + 4);
+    EXPECT_TRUE(network_.Connect(UdpV4(), &packet, {}).blocked());
+    EXPECT_TRUE(network_.Connect(UdpV4(), &packet, {}).blocked());
+    EXPECT_EQ(client_.GetStatistics().MalformedPackets, 2u);
+    EXPECT_EQ(client_.GetStatistics().PacketsBlocked, 2u);
+    EXPECT_EQ(client_.GetStatistics().EventsLost, 0u) << "it is not for want of memory";
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("malformed"))) << "once a second";
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
 TEST_F(AleTest, AConnectThatCannotBePendedGoesByTheFailPolicy)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
@@ -404,6 +465,91 @@ TEST_F(AleTest, AConnectionFirstSeenAtThePacketLayerGetsItsProcessLater)
     EXPECT_TRUE(network_.Connect(Flow{}, nullptr, Reauthorize()).permitted());
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
     EXPECT_EQ(client_.ReadQuestion().process_id, 1234u);
+}
+
+class AleProcessTest : public DriverTest
+{
+  protected:
+    void SetExtended(bool extended)
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.Flags = extended ? OPTION_FLAG_EXTENDED_RECORDS : 0;
+        ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    }
+
+    static AleOptions WithPath(bool reauthorize)
+    {
+        AleOptions options;
+
+        options.reauthorize = reauthorize;
+        options.process_path = u"app.exe";
+        return options;
+    }
+
+    // The types of the records that have come.
+    std::vector<uint8_t> ReadTypes()
+    {
+        std::vector<uint8_t> types;
+
+        for (const Record &record : client_.Read())
+        {
+            types.push_back(record.type);
+        }
+        return types;
+    }
+};
+
+TEST_F(AleProcessTest, AProcessIsToldBeforeItsFirstConnectionRecordAndOnceOnly)
+{
+    SetExtended(true);
+    network_.Connect(Flow{}, nullptr, WithPath(false));
+    network_.Connect(UdpV4(), nullptr, WithPath(false));
+    EXPECT_THAT(ReadTypes(), testing::ElementsAre(InfoProcessInfo, InfoConnectionV4, InfoConnectionV4));
+}
+
+TEST_F(AleProcessTest, AProcessThatAPermittedConnectionGetsIsToldBeforeThePacketLayerNamesIt)
+{
+    SetExtended(true);
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, WithPath(true)).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    const std::vector<Record> records = client_.Read();
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[0].type, InfoProcessInfo);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 1234u);
+    EXPECT_EQ(ParseQuestion(records[1]).process_id, 1234u);
+}
+
+TEST_F(AleProcessTest, AProcessThatConnectedBeforeTheClientAskedForProcessesIsToldThen)
+{
+    network_.Connect(Flow{}, nullptr, WithPath(false));
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    network_.TakeReauthorized();
+
+    SetExtended(true);
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "every flow tells its process anew";
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, WithPath(true)).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+    EXPECT_THAT(ReadTypes(), testing::ElementsAre(InfoProcessInfo, InfoConnectionV4));
+
+    SetExtended(true);
+    EXPECT_TRUE(network_.TakeReauthorized().empty()) << "it was extended before";
+}
+
+TEST_F(AleProcessTest, AToldProcessTakesNoMemoryAndNoRecord)
+{
+    SetExtended(true);
+    network_.Connect(Flow{}, nullptr, WithPath(false));
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+
+    machine_.faults().FailNth(1000000);
+    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, WithPath(true)).permitted());
+    EXPECT_EQ(machine_.faults().calls(), 0u);
+    machine_.faults().Stop();
+    EXPECT_TRUE(client_.Read().empty());
 }
 
 TEST_F(AleTest, TheClientsOwnPermittedConnectionsCannotBeBlockedByOthers)

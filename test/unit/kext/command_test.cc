@@ -354,6 +354,34 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
 }
 
+TEST_F(CommandTest, PrintMemoryStatsOfABaseClientAreInTheLogThoughItsLevelIsWarning)
+{
+    EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
+    EXPECT_EQ(client_.Command(CommandGetLogs).status, STATUS_SUCCESS);
+
+    const std::vector<Record> lines = client_.ReadType(InfoLogLine);
+    ASSERT_FALSE(lines.empty());
+    for (const Record &line : lines)
+    {
+        EXPECT_EQ(line.At<uint8_t>(0), LogSeverityInfo);
+    }
+}
+
+TEST_F(CommandTest, PrintMemoryStatsTellWhatTheStackRefused)
+{
+    machine_.wfp().SetInjectionBehavior({sim::wfp::InjectionBehavior::kFail, STATUS_FWP_TCPIP_NOT_READY});
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    client_.Command(CommandPrintMemoryStats);
+    EXPECT_THAT(client_.GetLogs(),
+                testing::Contains(testing::ContainsRegex("refused injections: 1 entries, [1-9][0-9]* bytes")));
+
+    machine_.wfp().SetInjectionBehavior({sim::wfp::InjectionBehavior::kDeferred, STATUS_SUCCESS});
+    Advance(std::chrono::seconds(1));
+    client_.Command(CommandPrintMemoryStats);
+    EXPECT_THAT(client_.GetLogs(), testing::Contains(testing::HasSubstr("refused injections: 0 entries, 0 bytes")));
+}
+
 TEST_F(CommandTest, CleanEndedConnectionsRemovesThemAMinuteAfterTheirEnd)
 {
     Decide(Flow{}, VerdictPermanentAccept);

@@ -678,6 +678,7 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     {
         ClassifyResult result;
         std::shared_ptr<int> completions = std::make_shared<int>(0);
+        std::shared_ptr<ByteVector> completed_with = std::make_shared<ByteVector>(); // the packet; empty: none
 
         bool permitted() const { return result.action == ClassifyResult::kPermit; }
         bool blocked() const { return result.action == ClassifyResult::kBlock && !result.absorbed; }
@@ -694,7 +695,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         std::u16string process_path;
         ByteVector control_data;
         ByteVector header_include;
-        std::vector<ByteVector> more_packets; // in net buffers of the same list
+        std::vector<ByteVector> more_packets;            // in net buffers of the same list
+        std::vector<std::vector<ByteVector>> more_lists; // in the same chain
     };
 
     // ALE_AUTH_CONNECT. `packet`: a whole IP packet of the flow, of which the layer shows what it does on Windows.
@@ -1013,7 +1015,11 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         input.can_pend = can_pend;
         if (can_pend)
         {
-            input.on_complete = [completions = answer.completions](NET_BUFFER_LIST *) { ++*completions; };
+            input.on_complete = [completions = answer.completions, with = answer.completed_with](NET_BUFFER_LIST *list)
+            {
+                ++*completions;
+                *with = list != nullptr ? BytesOf(list->FirstNetBuffer) : ByteVector();
+            };
         }
         StartFailing();
         answer.result = machine_.wfp().Classify(input);
@@ -1117,7 +1123,9 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
 
         std::vector<ByteVector> packets = options.more_packets;
         packets.insert(packets.begin(), *packet);
-        PacketChain chain(machine_, {packets}, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
+        std::vector<std::vector<ByteVector>> lists = options.more_lists;
+        lists.insert(lists.begin(), packets);
+        PacketChain chain(machine_, lists, header + (packet_inbound ? TransportHeaderLength(flow) : 0));
         Answer answer = Classify(indication, chain.head(), !options.reauthorize);
 
         // The stack's own is gone with the classify.

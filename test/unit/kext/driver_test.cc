@@ -174,5 +174,36 @@ TEST_F(DriverLoadTest, UnloadsOnlyWhenEveryInjectionHasCompleted)
     }
 }
 
+// A driver cannot be unloaded under an open handle: it goes when the handle does.
+TEST_F(DriverLoadTest, UnloadingWithPendedConnectionsWaitsForTheClientsDetachWhichResolvesThem)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    Network network(machine_);
+    Client client(machine_);
+    std::vector<Network::Answer> connects;
+
+    ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+    for (uint16_t port = 1; port <= 100; port++)
+    {
+        Flow flow;
+
+        flow.local.port = port;
+        connects.push_back(network.Connect(flow));
+        EXPECT_TRUE(connects.back().pended());
+    }
+    EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_PENDING);
+    machine_.Run();
+    EXPECT_EQ(machine_.wfp().counters().pended_now, 100u) << "the client may still decide";
+    EXPECT_EQ(client.GetStatistics().PacketsHeld, 100u);
+
+    client.Close();
+    for (const Network::Answer &connect : connects)
+    {
+        EXPECT_EQ(connect.completed(), 1);
+    }
+    EXPECT_FALSE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4)) << "unloaded";
+    EXPECT_TRUE(machine_.io().DeviceNames().empty());
+}
+
 } // namespace
 } // namespace kext_test

@@ -36,25 +36,46 @@ class LoadTest : public DriverTest
         return flow;
     }
 
-    // Reads a batch of records, all of the one type, without taking each apart: returns their bytes.
-    template <typename Wire> ByteVector ReadBatch(uint8_t type)
+    // Probes of every port, from one address after the other.
+    static Flow Probe(uint32_t number)
+    {
+        Flow flow;
+
+        flow.local.port = static_cast<uint16_t>(1 + number % 65'535);
+        flow.remote = V4(203, 0, 113, static_cast<uint8_t>(number / 65'535), 40'000);
+        return flow;
+    }
+
+    static ByteVector Syn(const Flow &flow)
+    {
+        ByteVector packet(40);
+
+        EXPECT_EQ(
+            sim::net::WriteTcpPacket(packet.data(), flow.remote, flow.local, {1, 0, sim::net::kTcpSyn}, nullptr, 0),
+            packet.size());
+        return packet;
+    }
+
+    // Reads a batch of records, all of the one type and length, without taking each apart: returns their bytes.
+    ByteVector ReadBatch(uint8_t type, size_t length)
     {
         const ByteVector stream = client_.ReadBytes();
 
-        EXPECT_EQ(stream.size(), kBatch * sizeof(Wire));
-        for (size_t at = 0; at < stream.size(); at += sizeof(Wire))
+        EXPECT_EQ(stream.size(), kBatch * length);
+        for (size_t at = 0; at < stream.size(); at += length)
         {
             EXPECT_EQ(stream[at], type);
         }
         return stream;
     }
 
-    void Answer(uint8_t verdict)
+    void Answer(uint8_t verdict, size_t payload)
     {
-        const ByteVector questions = ReadBatch<CONNECTION_V4_WIRE>(InfoConnectionV4);
+        const size_t length = sizeof(CONNECTION_V4_WIRE) + payload;
+        const ByteVector questions = ReadBatch(InfoConnectionV4, length);
         ByteVector verdicts;
 
-        for (size_t at = 0; at < questions.size(); at += sizeof(CONNECTION_V4_WIRE))
+        for (size_t at = 0; at < questions.size(); at += length)
         {
             COMMAND_VERDICT_WIRE wire{CommandVerdict, 0, verdict};
             const auto *bytes = reinterpret_cast<const uint8_t *>(&wire);
@@ -69,15 +90,15 @@ class LoadTest : public DriverTest
         Write(&verdicts);
     }
 
-    // `each` makes one connection.
-    template <typename Each> void Run(uint8_t verdict, const Each &each)
+    // `each` makes the connection of a number, whose record has `payload` bytes of payload.
+    template <typename Each> void Run(uint8_t verdict, size_t payload, const Each &each)
     {
         for (uint32_t number = 0; number < kSeconds * kPerSecond; number++)
         {
-            each(Numbered(number));
+            each(number);
             if ((number + 1) % kBatch == 0)
             {
-                Answer(verdict);
+                Answer(verdict, payload);
             }
             if ((number + 1) % kPerSecond == 0)
             {
@@ -116,14 +137,15 @@ TEST_F(LoadTest, ATorrentsConnectionsAreAllAskedAboutAndForgottenAfterTheirEnds)
 {
     const uint64_t before = client_.GetStatistics().PoolBytes;
 
-    Run(VerdictPermanentAccept, [this](const Flow &flow) { EXPECT_TRUE(network_.Connect(flow).pended()); });
+    Run(VerdictPermanentAccept, 0,
+        [this](uint32_t number) { EXPECT_TRUE(network_.Connect(Numbered(number)).pended()); });
     EXPECT_EQ(client_.GetStatistics().Connections, uint64_t{kSeconds} * kPerSecond);
     for (uint32_t number = 0; number < kSeconds * kPerSecond; number++)
     {
         network_.Close(Numbered(number));
         if ((number + 1) % kBatch == 0)
         {
-            ReadBatch<CONNECTION_END_V4_WIRE>(InfoConnectionEndV4); // each told once
+            ReadBatch(InfoConnectionEndV4, sizeof(CONNECTION_END_V4_WIRE)); // each told once
         }
     }
     ExpectQuiet(before);
@@ -133,9 +155,47 @@ TEST_F(LoadTest, APortScansConnectionsAreAllBlockedAndForgotten)
 {
     const uint64_t before = client_.GetStatistics().PoolBytes;
 
-    Run(VerdictPermanentBlock, [this](const Flow &flow) { EXPECT_TRUE(network_.Accept(flow, nullptr).pended()); });
-    EXPECT_TRUE(network_.Accept(Numbered(kPerSecond), nullptr).blocked());
+    const auto probe = [this](uint32_t number)
+    {
+        const Flow flow = Probe(number);
+        const ByteVector syn = Syn(flow);
+
+        return network_.Accept(flow, &syn);
+    };
+
+    Run(VerdictPermanentBlock, 20, [&](uint32_t number) { EXPECT_TRUE(probe(number).pended()); });
+    EXPECT_TRUE(probe(kPerSecond).blocked());
+    EXPECT_TRUE(network_.TakeInjected().empty());
     ExpectQuiet(before);
+}
+
+TEST_F(LoadTest, AMillionOperationsAreHeldAndNotOneMore)
+{
+    constexpr uint32_t kMillion = 1'000'000;
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.MaxHeldPackets = kMillion;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    for (uint32_t number = 0; number < kMillion; number++)
+    {
+        ASSERT_TRUE(network_.Connect(Numbered(number)).pended());
+        if ((number + 1) % kBatch == 0)
+        {
+            ReadBatch(InfoConnectionV4, sizeof(CONNECTION_V4_WIRE));
+        }
+    }
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMillion);
+
+    const Network::Answer one_more = network_.Connect(Numbered(kMillion));
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+    machine_.Run();
+    EXPECT_EQ(one_more.completed(), 1) << "by the fail policy";
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMillion);
+    EXPECT_EQ(client_.GetStatistics().EventsLost, 1u);
+
+    client_.Close();
+    EXPECT_EQ(machine_.wfp().counters().pended_now, 0u);
+    EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
 }
 
 } // namespace

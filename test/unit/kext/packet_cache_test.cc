@@ -34,6 +34,7 @@ class PacketCacheTest : public kext_test::KextTest
         held_.emplace_back();
         HELD *held = &held_.back();
         memset(held, 0, sizeof(*held));
+        held->Id = PacketCacheReserveId(&cache_);
         held->Bytes = bytes;
         held->DeadlineTime = deadline;
         return held;
@@ -45,6 +46,14 @@ class PacketCacheTest : public kext_test::KextTest
 
         EXPECT_EQ(PacketCacheInsert(&cache_, held), STATUS_SUCCESS);
         return held;
+    }
+
+    // One that expired, in a round of its own.
+    HELD *TakeExpired(UINT64 now)
+    {
+        UINT32 place = 0;
+
+        return PacketCacheTakeExpired(&cache_, now, &place);
     }
 
     PACKET_CACHE cache_;
@@ -68,16 +77,30 @@ TEST_F(PacketCacheTest, IdsAreNotUsedAgain)
     EXPECT_EQ(Insert()->Id, 2u);
 }
 
-TEST_F(PacketCacheTest, AReservedIdIsKept)
+TEST_F(PacketCacheTest, AnIdMayBeReservedLongBeforeItsInsert)
 {
-    const UINT64 id = PacketCacheReserveId(&cache_);
     HELD *held = Make();
+    const UINT64 id = held->Id;
 
     EXPECT_EQ(Insert()->Id, id + 1);
-    held->Id = id;
     ASSERT_EQ(PacketCacheInsert(&cache_, held), STATUS_SUCCESS);
     EXPECT_EQ(held->Id, id);
     EXPECT_EQ(PacketCacheTake(&cache_, id), held);
+}
+
+TEST_F(PacketCacheTest, NoIdIsEverZero)
+{
+    cache_.LastId = -3;
+
+    HELD *const before = Insert();
+    HELD *const last = Insert();
+    HELD *const wrapped = Insert();
+    EXPECT_EQ(before->Id, ~0ull - 1);
+    EXPECT_EQ(last->Id, ~0ull);
+    EXPECT_EQ(wrapped->Id, 1u);
+    EXPECT_EQ(PacketCacheTake(&cache_, 0), nullptr);
+    EXPECT_EQ(PacketCacheTake(&cache_, ~0ull), last);
+    EXPECT_EQ(PacketCacheTake(&cache_, 1), wrapped);
 }
 
 TEST_F(PacketCacheTest, IdsOfAnySizeAreFound)
@@ -138,9 +161,11 @@ TEST_F(PacketCacheTest, HoldsAMillionPacketsAndNotOneMore)
     PacketCacheSetLimit(&cache_, kMillion, INT64_MAX);
     for (UINT32 i = 0; i < kMillion; i++)
     {
+        many[i].Id = PacketCacheReserveId(&cache_);
         many[i].Bytes = 100;
         ASSERT_EQ(PacketCacheInsert(&cache_, &many[i]), STATUS_SUCCESS);
     }
+    many[kMillion].Id = PacketCacheReserveId(&cache_);
     EXPECT_EQ(PacketCacheInsert(&cache_, &many[kMillion]), STATUS_QUOTA_EXCEEDED);
     EXPECT_EQ(PacketCacheCount(&cache_), kMillion);
     EXPECT_EQ(PacketCacheTake(&cache_, 1), &many[0]);
@@ -199,13 +224,42 @@ TEST_F(PacketCacheTest, TakesWhatExpiredAndNothingElse)
     HELD *early = Insert(100, 1000);
     HELD *middle = Insert(100, 2000);
 
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 999), nullptr);
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 1000), early);
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 1999), nullptr);
-    std::set<HELD *> taken = {PacketCacheTakeExpired(&cache_, 9999), PacketCacheTakeExpired(&cache_, 9999)};
+    EXPECT_EQ(TakeExpired(999), nullptr);
+    EXPECT_EQ(TakeExpired(1000), early);
+    EXPECT_EQ(TakeExpired(1999), nullptr);
+    std::set<HELD *> taken = {TakeExpired(9999), TakeExpired(9999)};
     EXPECT_EQ(taken, (std::set<HELD *>{late, middle}));
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, ~0ull), nullptr);
+    EXPECT_EQ(TakeExpired(~0ull), nullptr);
     EXPECT_EQ(PacketCacheTake(&cache_, never->Id), never);
+}
+
+TEST_F(PacketCacheTest, ARoundOfExpiryGoesOverEachPlaceOnce)
+{
+    UINT32 place = 0;
+    std::set<HELD *> expected;
+    std::set<HELD *> taken;
+
+    for (unsigned i = 0; i < PACKET_CACHE_SHARD_COUNT * 3; i++)
+    {
+        expected.insert(Insert(1, 1000));
+    }
+    for (unsigned i = 0; i < PACKET_CACHE_SHARD_COUNT * 2; i++)
+    {
+        taken.insert(PacketCacheTakeExpired(&cache_, 1000, &place));
+    }
+    const UINT32 reached = place;
+    HELD *behind;
+    do
+    {
+        behind = Insert(1, 1000);
+    } while (behind->Id % PACKET_CACHE_SHARD_COUNT >= reached && PacketCacheTake(&cache_, behind->Id) == behind);
+    while (HELD *held = PacketCacheTakeExpired(&cache_, 1000, &place))
+    {
+        taken.insert(held);
+    }
+    EXPECT_GT(reached, 0u);
+    EXPECT_EQ(taken, expected);
+    EXPECT_EQ(TakeExpired(1000), behind) << "in the next round";
 }
 
 TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
@@ -228,7 +282,7 @@ TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
 
         do
         {
-            held = PacketCacheTakeExpired(&cache_, (*it)->DeadlineTime);
+            held = TakeExpired((*it)->DeadlineTime);
             ASSERT_NE(held, nullptr);
             EXPECT_LE(held->DeadlineTime, (*it)->DeadlineTime);
         } while (held != *it);
@@ -240,7 +294,7 @@ TEST_F(PacketCacheTest, WhatWasTakenByIdDoesNotExpire)
     HELD *held = Insert(100, 1000);
 
     EXPECT_EQ(PacketCacheTake(&cache_, held->Id), held);
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 5000), nullptr);
+    EXPECT_EQ(TakeExpired(5000), nullptr);
 }
 
 TEST_F(PacketCacheTest, TakeAnyGoesFromOldToNewAndEmptiesTheCache)
@@ -312,7 +366,7 @@ TEST_F(PacketCacheTest, WorksAtDispatchLevel)
     kext_test::AtDispatchLevel dispatch;
     HELD *held = Insert(1, 10);
 
-    EXPECT_EQ(PacketCacheTakeExpired(&cache_, 10), held);
+    EXPECT_EQ(TakeExpired(10), held);
     PacketCacheClose(&cache_);
     PacketCacheOpen(&cache_);
 }
@@ -341,6 +395,7 @@ TEST_F(PacketCacheTest, EachIsResolvedExactlyOnceWhoeverRaces)
                        for (HELD &one : held[thread])
                        {
                            memset(&one, 0, sizeof(one));
+                           one.Id = PacketCacheReserveId(&cache_);
                            one.Bytes = 10;
                            one.DeadlineTime = thread == 0 ? 100 : 0;
                            ASSERT_EQ(PacketCacheInsert(&cache_, &one), STATUS_SUCCESS);
@@ -350,7 +405,7 @@ TEST_F(PacketCacheTest, EachIsResolvedExactlyOnceWhoeverRaces)
                    }
                    for (UINT64 id = 1; inserting > 0 || taken < 2 * kPerThread; id = id % (2 * kPerThread) + 1)
                    {
-                       resolve(thread == 2 ? PacketCacheTake(&cache_, id) : PacketCacheTakeExpired(&cache_, 1000));
+                       resolve(thread == 2 ? PacketCacheTake(&cache_, id) : TakeExpired(1000));
                        if (thread == 3)
                        {
                            resolve(PacketCacheTakeAny(&cache_));
@@ -378,6 +433,7 @@ TEST_F(PacketCacheTest, AfterCloseNothingSlipsIn)
                            for (HELD &one : held)
                            {
                                memset(&one, 0, sizeof(one));
+                               one.Id = PacketCacheReserveId(&cache_);
                                if (PacketCacheInsert(&cache_, &one) != STATUS_SUCCESS)
                                {
                                    break;

@@ -635,6 +635,29 @@ TEST_F(ChainTest, APacketThatCannotBeCopiedIsLostAndCounted)
     EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
 }
 
+TEST_F(ChainTest, APermittedPacketWhoseHeadersAreOutOfReachIsLostAndCounted)
+{
+    for (const bool refused_first : {true, false})
+    {
+        PacketChain refused(machine_, {{In(bad_)}}, 20);
+        PacketChain out_of_reach(machine_, {{In(good_)}}, 0);
+        PacketChain &first = refused_first ? refused : out_of_reach;
+        PacketChain &second = refused_first ? out_of_reach : refused;
+        const Statistics before = client_.GetStatistics();
+
+        first.head()->Next = second.head();
+        network_.FailNth(0, true);
+        EXPECT_TRUE(network_.InboundChain(false, first.head(), 20, false).absorbed());
+        network_.StopFailing();
+
+        const Statistics after = client_.GetStatistics();
+        EXPECT_EQ(after.PacketsBlocked - before.PacketsBlocked, 1u);
+        EXPECT_EQ(after.PacketsPermitted - before.PacketsPermitted, 1u) << "the fail policy is open";
+        EXPECT_EQ(after.InjectFailures - before.InjectFailures, 1u) << "but it cannot go on by itself";
+        EXPECT_TRUE(network_.TakeInjected().empty());
+    }
+}
+
 // ---- Injection that fails
 
 class RefusalTest : public DriverTest
@@ -645,6 +668,7 @@ class RefusalTest : public DriverTest
         machine_.wfp().SetInjectionBehavior({mode, status});
     }
     void Refuse() { SetStack(sim::wfp::InjectionBehavior::kFail, STATUS_FWP_TCPIP_NOT_READY); }
+    void FailLater() { SetStack(sim::wfp::InjectionBehavior::kDeferred, STATUS_FWP_TCPIP_NOT_READY); }
     void TakeAgain() { SetStack(sim::wfp::InjectionBehavior::kDeferred, STATUS_SUCCESS); }
 
     void FailClosed()
@@ -731,12 +755,78 @@ TEST_F(RefusalTest, DetachingTriesWhatWasRefusedAtOnce)
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
 
-TEST_F(RefusalTest, AnInjectionThatFailsLaterIsCounted)
+TEST_F(RefusalTest, FailingOpenAnInjectionThatFailsLaterIsTriedOnceMore)
 {
-    SetStack(sim::wfp::InjectionBehavior::kDeferred, STATUS_FWP_TCPIP_NOT_READY);
+    FailLater();
     Permit();
     machine_.Run();
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 0u) << "not lost yet";
+    TakeAgain();
+    network_.TakeInjected();
+    Advance(1s);
+    ASSERT_EQ(network_.TakeInjected().size(), 1u);
+    EXPECT_EQ(client_.GetStatistics().PacketsInjected, 1u);
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 0u);
+}
+
+TEST_F(RefusalTest, FailingClosedAnInjectionThatFailsLaterIsDroppedAndCounted)
+{
+    FailClosed();
+    FailLater();
+    Permit();
+    machine_.Run();
+    TakeAgain();
+    network_.TakeInjected();
+    Advance(1s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
     EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
+}
+
+TEST_F(RefusalTest, AnInjectionThatFailsLaterIsCounted)
+{
+    FailLater();
+    Permit();
+    Advance(5s);
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
+    TakeAgain();
+    network_.TakeInjected();
+    Advance(1s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_F(RefusalTest, ARefusedPacketThatFailsLaterIsNotTriedAThirdTime)
+{
+    Refuse();
+    Permit();
+    FailLater();
+    Advance(1s);
+    machine_.Run();
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 1u);
+    TakeAgain();
+    network_.TakeInjected();
+    Advance(2s);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
+{
+    FailLater();
+    Permit();
+    client_.Close();
+    Unload(); // checks for everything that is left
+}
+
+TEST_F(RefusalTest, ManyDroppedPacketsAreLoggedOnceASecond)
+{
+    FailClosed();
+    Refuse();
+    for (int i = 0; i < 100; i++)
+    {
+        Permit();
+    }
+    Advance(1s);
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 100u);
+    EXPECT_EQ(client_.GetLogs().size(), 1u);
 }
 
 TEST_F(PacketTest, AnInjectionMayCompleteBeforeItsCallReturns)

@@ -208,6 +208,22 @@ TEST_P(EachRedirectTest, APacketThatIsHeldDuringAReauthorizationIsRedirected)
     EXPECT_TRUE(network_.Connect(flow(), nullptr, ale).permitted());
 }
 
+TEST_P(EachRedirectTest, AReceivedPacketThatIsHeldDuringAReauthorizationIsDroppedAndNotSentToTheTarget)
+{
+    const ByteVector packet = MakePacket(flow(), true);
+    Network::AleOptions ale;
+
+    ale.reauthorize = true;
+    ale.packet_direction = FWP_DIRECTION_INBOUND;
+    EXPECT_TRUE(network_.Connect(flow(), &packet, ale).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, verdict());
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_EQ(client_.GetStatistics().PacketsRedirected, 0u);
+
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
+    EXPECT_THAT(TakeSent(), ElementsAre(MakePacket(target()))) << "what is sent goes there";
+}
+
 TEST_P(EachRedirectTest, APacketWhoseBytesAreStillReadIsCopied)
 {
     EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
@@ -757,6 +773,23 @@ TEST_F(RedirectTableTest, AKnownTargetTakesNoMemory)
     EXPECT_EQ(RedirectTableNote(&table_, &other, &original), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     EXPECT_EQ(RedirectTableCount(&table_), 1u);
+}
+
+TEST_F(RedirectTableTest, TimeMayWrapAround)
+{
+    const CONNECTION_KEY target = Key(1);
+    const CONNECTION_KEY original = Key(2);
+
+    // Seconds are kept in 32 bits: signed ones end half way.
+    for (const uint64_t end : {uint64_t{1} << 31, uint64_t{1} << 32})
+    {
+        machine_.clock().Advance(seconds(end - 5) - std::chrono::nanoseconds(100 * KeQueryInterruptTime()));
+        ASSERT_EQ(RedirectTableNote(&table_, &target, &original), STATUS_SUCCESS);
+        machine_.clock().Advance(seconds(600));
+        EXPECT_EQ(RedirectTableClean(&table_), 0u);
+        machine_.clock().Advance(seconds(2));
+        EXPECT_EQ(RedirectTableClean(&table_), 1u);
+    }
 }
 
 TEST_F(RedirectTableTest, ManyProcessorsMayUseItAtOnce)

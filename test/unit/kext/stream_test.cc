@@ -159,5 +159,20 @@ TEST_F(StreamTest, CountsOnlyForTheClientThatIsAttached)
     EXPECT_TRUE(second.Read().empty());
 }
 
+TEST_F(StreamTest, BytesThatCannotBeCountedAreLoggedOnceASecond)
+{
+    network_.FailNth(0, true);
+    for (uint16_t port = 1; port <= 100; port++)
+    {
+        Flow flow;
+
+        flow.local.port = port;
+        network_.Stream(flow, false, 10);
+    }
+    network_.StopFailing();
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("could not be counted")));
+    EXPECT_EQ(client_.GetStatistics().BandwidthEntries, 0u);
+}
+
 } // namespace
 } // namespace kext_test

@@ -132,6 +132,33 @@ TEST_F(WfpInjection, IsDeliveredAndCompletedBySchedulerAtDispatch)
     EXPECT_EQ(engine().counters().injections_total, 1u);
 }
 
+TEST_F(WfpInjection, APendedOperationMayBeCompletedWithTheListThatIsInjectedNext)
+{
+    Completion completion;
+    NET_BUFFER_LIST *const list = Allocate();
+    NET_BUFFER_LIST *shown = nullptr;
+    HANDLE pended = nullptr;
+    TestCallout callout;
+    Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4});
+    AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4, callout);
+    callout.classify = [&](const ClassifyCall &call)
+    {
+        EXPECT_EQ(FwpsPendOperation0(call.metadata->completionHandle, &pended), STATUS_SUCCESS);
+        call.Absorb();
+    };
+    ClassifyInput input = Input(FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4);
+
+    input.can_pend = true;
+    input.on_complete = [&shown](NET_BUFFER_LIST *given) { shown = given; };
+    EXPECT_TRUE(engine().Classify(input).pended);
+    FwpsCompleteOperation0(pended, list);
+    EXPECT_EQ(shown, list);
+    EXPECT_EQ(Send(list, &completion), STATUS_SUCCESS);
+    machine.Run();
+    EXPECT_EQ(completion.calls, 1);
+    StopDriver(driver);
+}
+
 TEST_F(WfpInjection, StatusOfTheDeliveryIsTheListsStatus)
 {
     Completion completion;

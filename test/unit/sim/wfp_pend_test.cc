@@ -192,6 +192,18 @@ TEST_F(WfpPendDeathTest, CompletedTwice)
     EXPECT_DEATH(FwpsCompleteOperation0(context, nullptr), "BUGCHECK WFP_OPERATION_COMPLETED_TWICE");
 }
 
+TEST_F(WfpPendDeathTest, CompletedWithAListThatTheDriverCannotInject)
+{
+    PacketBytes packet(std::vector<uint8_t>(40));
+    ndis::NetBuffers &buffers = machine.net_buffers();
+    NET_BUFFER_LIST *list = buffers.Allocate(buffers.stack_pool(), 0, 0, packet.mdl(), 0, packet.length());
+
+    engine().Classify(PendableInput());
+    EXPECT_DEATH(FwpsCompleteOperation0(context, list), "BUGCHECK WFP_COMPLETED_WITH_WRONG_LIST");
+    FwpsCompleteOperation0(context, nullptr);
+    buffers.Free(list);
+}
+
 TEST_F(WfpPendDeathTest, NeverCompletedByUnload)
 {
     engine().Classify(PendableInput());
