@@ -520,12 +520,19 @@ void NTAPI AleClassifyClosure(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
     DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
     CONNECTION connection;
     CONNECTION_KEY key;
+    RUNDOWN_SLOT *slot;
+    CLIENT_MODE mode;
 
     UNREFERENCED_PARAMETER(metadata);
     UNREFERENCED_PARAMETER(layerData);
     UNREFERENCED_PARAMETER(classifyContext);
     UNREFERENCED_PARAMETER(flowContext);
     ClassifyContinue(classifyOut);
+    slot = ClientEnterClassify(&context->Client, &mode);
+    if (slot == NULL)
+    {
+        return;
+    }
 
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = IpVersionOf(values->layerId);
@@ -538,6 +545,7 @@ void NTAPI AleClassifyClosure(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
     {
         TellEnd(context, &connection);
     }
+    ClientLeaveClassify(&context->Client, slot);
 }
 
 _Use_decl_annotations_
@@ -562,17 +570,30 @@ void NTAPI AleClassifyRelease(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
                               UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
-    UINT8 ipVersion = IpVersionOf(values->layerId);
-    UINT8 localAddress[16];
+    CONNECTION_RELEASE release;
+    RUNDOWN_SLOT *slot;
+    CLIENT_MODE mode;
 
-    UNREFERENCED_PARAMETER(metadata);
     UNREFERENCED_PARAMETER(layerData);
     UNREFERENCED_PARAMETER(classifyContext);
     UNREFERENCED_PARAMETER(flowContext);
     ClassifyContinue(classifyOut);
+    slot = ClientEnterClassify(&context->Client, &mode);
+    if (slot == NULL)
+    {
+        return;
+    }
 
-    ClassifyAddress(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, ipVersion, localAddress);
-    ConnectionTableEndByPort(
-        &context->Connections, ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL), ipVersion,
-        localAddress, ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT), TellEnd, context);
+    RtlZeroMemory(&release, sizeof(release));
+    release.IpVersion = IpVersionOf(values->layerId);
+    release.Protocol = ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL);
+    release.LocalPort = ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT);
+    ClassifyAddress(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, release.IpVersion,
+                    release.LocalAddress);
+    // Others may have bound the same port.
+    release.ProcessId = ProcessIdOf(metadata);
+    // What a listener has accepted lives on without it, and has a closure of its own.
+    release.OutboundOnly = release.Protocol == PROTOCOL_TCP;
+    ConnectionTableEndByPort(&context->Connections, &release, TellEnd, context);
+    ClientLeaveClassify(&context->Client, slot);
 }

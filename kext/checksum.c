@@ -226,9 +226,9 @@ UINT16 ChecksumUpdateBytes(UINT16 checksum, const UINT8 *oldBytes, const UINT8 *
 }
 
 _Use_decl_annotations_
-UINT16 ChecksumUpdateUdp(UINT16 before, UINT16 updated)
+UINT16 ChecksumUpdateUdp(UINT8 ipVersion, UINT16 before, UINT16 updated)
 {
-    if (before == CHECKSUM_NOT_COMPUTED)
+    if (ipVersion == 4 && before == CHECKSUM_NOT_COMPUTED)
     {
         return CHECKSUM_NOT_COMPUTED;
     }

@@ -37,6 +37,6 @@ UINT16 ChecksumUpdateBytes(_In_ UINT16 checksum, _In_reads_bytes_(length) const 
                            _In_reads_bytes_(length) const UINT8 *newBytes, _In_ SIZE_T length);
 
 /// What an updated UDP checksum is stored as: `before` 0 stays 0 (none was computed), and 0 becomes 0xFFFF.
-UINT16 ChecksumUpdateUdp(_In_ UINT16 before, _In_ UINT16 updated);
+UINT16 ChecksumUpdateUdp(_In_ UINT8 ipVersion, _In_ UINT16 before, _In_ UINT16 updated);
 
 EXTERN_C_END

@@ -645,15 +645,25 @@ VOID ConnectionTableSetProcess(CONNECTION_TABLE *table, const CONNECTION_KEY *ke
     RwLockReleaseExclusive(&shard->Lock, irql);
 }
 
-_Use_decl_annotations_
-BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
+static BOOLEAN EndsWith(const CONNECTION_CELL *cell, const CONNECTION_RELEASE *release)
+{
+    UINT64 processId = cell->Cold->ProcessId;
+
+    return (!release->OutboundOnly || StateOf(cell).Direction == DirectionOutbound) &&
+           (release->ProcessId == 0 || processId == 0 || processId == release->ProcessId);
+}
+
+// `release`: NULL, or what the connection must end with.
+static BOOLEAN End(CONNECTION_TABLE *table, const CONNECTION_KEY *key, const CONNECTION_RELEASE *release,
+                   CONNECTION *ended)
 {
     UINT64 hash = HashOf(table, key);
     CONNECTION_SHARD *shard = ShardOf(table, hash);
     KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
     CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
+    BOOLEAN found = cell != NULL && (release == NULL || EndsWith(cell, release));
 
-    if (cell != NULL)
+    if (found)
     {
         cell->Flags |= CELL_FLAG_ENDED;
         cell->LastUse = (LONG)PlatformSeconds();
@@ -661,7 +671,13 @@ BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, C
         CopyConnection(cell, ended);
     }
     RwLockReleaseExclusive(&shard->Lock, irql);
-    return cell != NULL;
+    return found;
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
+{
+    return End(table, key, NULL, ended);
 }
 
 // ---- Ending by port
@@ -670,17 +686,17 @@ typedef struct _PORT_WALK
 {
     CONNECTION_PORT_STRIPE *Stripe;
     PORT_LINK Cursor; // in the list between two batches, so that others may change the list meanwhile
-    UINT8 Protocol;
+    const CONNECTION_RELEASE *Release;
     BOOLEAN AnyAddress;
-    UINT8 LocalAddress[16];
     UINT32 KeyCount;
     CONNECTION_KEY Keys[PORT_WALK_KEYS];
 } PORT_WALK;
 
 static BOOLEAN WalkMatches(const PORT_WALK *walk, const CONNECTION_KEY *key)
 {
-    return key->Protocol == walk->Protocol &&
-           (walk->AnyAddress || RtlEqualMemory(key->LocalAddress, walk->LocalAddress, sizeof(walk->LocalAddress)));
+    return key->Protocol == walk->Release->Protocol &&
+           (walk->AnyAddress ||
+            RtlEqualMemory(key->LocalAddress, walk->Release->LocalAddress, sizeof(key->LocalAddress)));
 }
 
 // Collects the next few keys. FALSE: the walk is over, and its cursor is out of the list.
@@ -738,11 +754,11 @@ static BOOLEAN IsZero(const UINT8 *bytes, UINT32 length)
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, UINT8 protocol, UINT8 ipVersion, const UINT8 *localAddress,
-                              UINT16 localPort, CONNECTION_VISITOR visitor, void *context)
+VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
+                              void *context)
 {
-    UINT32 family = PortFamily(protocol, ipVersion);
-    CONNECTION_PORT_PAGE *page = PortPage(table, family, localPort);
+    UINT32 family = PortFamily(release->Protocol, release->IpVersion);
+    CONNECTION_PORT_PAGE *page = PortPage(table, family, release->LocalPort);
     PORT_WALK walk;
     BOOLEAN more = TRUE;
 
@@ -751,13 +767,12 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, UINT8 protocol, UINT8 ipV
         return;
     }
     RtlZeroMemory(&walk, sizeof(walk));
-    walk.Stripe = PortStripe(table, family, localPort);
+    walk.Stripe = PortStripe(table, family, release->LocalPort);
     walk.Cursor.IsCursor = TRUE;
-    walk.Protocol = protocol;
-    walk.AnyAddress = IsZero(localAddress, sizeof(walk.LocalAddress));
-    RtlCopyMemory(walk.LocalAddress, localAddress, sizeof(walk.LocalAddress));
+    walk.Release = release;
+    walk.AnyAddress = IsZero(release->LocalAddress, sizeof(release->LocalAddress));
 
-    StartWalk(&walk, page, localPort);
+    StartWalk(&walk, page, release->LocalPort);
     while (more)
     {
         CONNECTION ended;
@@ -766,7 +781,7 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, UINT8 protocol, UINT8 ipV
         more = WalkOn(&walk);
         for (i = 0; i < walk.KeyCount; i++)
         {
-            if (ConnectionTableEnd(table, &walk.Keys[i], &ended) && visitor != NULL)
+            if (End(table, &walk.Keys[i], release, &ended) && visitor != NULL)
             {
                 visitor(context, &ended);
             }

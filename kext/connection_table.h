@@ -100,6 +100,17 @@ typedef struct _CONNECTION_TABLE
     UINT8 Padding2[PLATFORM_CACHE_LINE];
 } CONNECTION_TABLE;
 
+/// A local port that is given up, and which of its connections that ends.
+typedef struct _CONNECTION_RELEASE
+{
+    UINT8 Protocol;
+    UINT8 IpVersion;
+    UINT16 LocalPort;
+    UINT8 LocalAddress[16]; ///< all-zero: those of every address
+    UINT64 ProcessId;       ///< 0: anyone's. A connection whose process is unknown is anyone's too
+    BOOLEAN OutboundOnly;
+} CONNECTION_RELEASE;
+
 /// Called for one connection, with no lock held and at the IRQL of the caller.
 typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 
@@ -158,12 +169,11 @@ VOID ConnectionTableSetProcess(_Inout_ CONNECTION_TABLE *table, _In_ const CONNE
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableEnd(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _Out_ CONNECTION *ended);
 
-/// Ends the live connections of one local port and visits each that this call ended. An all-zero `localAddress` stands
-/// for every address. Connections that are added meanwhile are not looked for. The time is proportional to the number
-/// of connections on this port, whatever the size of the table; locks are held for a few dozen entries at a time.
+/// Ends the live connections of one local port and visits each that this call ended. Connections that are added
+/// meanwhile are not looked for. The time is proportional to the number of connections on this port, whatever the size
+/// of the table; locks are held for a few dozen entries at a time.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ UINT8 protocol, _In_ UINT8 ipVersion,
-                              _In_reads_(16) const UINT8 *localAddress, _In_ UINT16 localPort,
+VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_RELEASE *release,
                               _In_opt_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
 
 /// Removes connections that ended over CONNECTION_ENDED_SECONDS ago and, with `includeIdle`, live ones without a packet

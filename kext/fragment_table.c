@@ -36,6 +36,7 @@ typedef struct _FRAGMENT_DATAGRAM
     UINT64 ExpiryTime;
     FRAGMENT_KEY Key;
     FRAGMENT_ACTION Action; // FragmentWait until it is decided
+    BOOLEAN Refused;        // an overlap was found: nothing more of it goes on until it is forgotten
     CONNECTION_KEY Target;  // for FragmentRedirect
     UINT32 Copying;         // FragmentTableWait is still to come for so many
     UINT32 TotalLength;     // 0 until the last fragment has told it
@@ -68,7 +69,8 @@ NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTI
     KeInitializeTimerEx(&table->ExpiryTimer, NotificationTimer);
     KeInitializeSpinLock(&table->Lock);
     InitializeListHead(&table->Early);
-    InitializeListHead(&table->Known);
+    InitializeListHead(&table->Asked);
+    InitializeListHead(&table->Decided);
     SipHashKeyInitialize(&table->HashKey);
     table->Buckets = (LIST_ENTRY *)MemoryAllocate(memory, BUCKET_COUNT * sizeof(LIST_ENTRY));
     for (i = 0; table->Buckets != NULL && i < BUCKET_COUNT; i++)
@@ -146,6 +148,7 @@ static VOID StartTimer(FRAGMENT_TABLE *table, UINT64 ticks)
 static VOID Insert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bucket, const FRAGMENT_KEY *key,
                    UINT64 now)
 {
+    RtlZeroMemory(datagram, FIELD_OFFSET(FRAGMENT_DATAGRAM, Ranges));
     datagram->Id = ++table->LastId << BUCKET_SHIFT | bucket;
     datagram->Key = *key;
     datagram->Action = FragmentWait;
@@ -182,10 +185,31 @@ static RELEASED TakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
     return released;
 }
 
+static VOID MoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT64 now)
+{
+    datagram->ExpiryTime = now + FRAGMENT_DECISION_MS * PLATFORM_TICKS_PER_MILLISECOND;
+    RemoveEntryList(&datagram->AgeLink);
+    InsertTailList(byAge, &datagram->AgeLink);
+}
+
+// Takes the one that was decided longest ago out of the table. NULL: none was.
+static FRAGMENT_DATAGRAM *RemoveOldestDecided(FRAGMENT_TABLE *table)
+{
+    FRAGMENT_DATAGRAM *datagram;
+
+    if (IsListEmpty(&table->Decided))
+    {
+        return NULL;
+    }
+    datagram = CONTAINING_RECORD(table->Decided.Flink, FRAGMENT_DATAGRAM, AgeLink);
+    Remove(table, datagram);
+    return datagram;
+}
+
 // Takes a decided datagram of which nothing more can come out of the table. Whoever gets it frees it.
 static FRAGMENT_DATAGRAM *RemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
-    if (datagram->Action == FragmentWait || datagram->Copying != 0 || datagram->TotalLength == 0 ||
+    if (datagram->Action == FragmentWait || datagram->Refused || datagram->Copying != 0 || datagram->TotalLength == 0 ||
         datagram->SeenLength != datagram->TotalLength)
     {
         return NULL;
@@ -297,13 +321,6 @@ static RECORDING Record(FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header)
     return RecordingNew;
 }
 
-static VOID NoteFirst(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT64 now)
-{
-    datagram->ExpiryTime = now + FRAGMENT_DECISION_MS * PLATFORM_TICKS_PER_MILLISECOND;
-    RemoveEntryList(&datagram->AgeLink);
-    InsertTailList(&table->Known, &datagram->AgeLink);
-}
-
 static FRAGMENT_ACTION Admit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT64 now,
                              RELEASED *refused)
 {
@@ -312,6 +329,7 @@ static FRAGMENT_ACTION Admit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram,
     if (recording == RecordingConflict)
     {
         datagram->Action = FragmentBlock;
+        datagram->Refused = TRUE;
         *refused = TakeWaiting(table, datagram);
     }
     if (recording != RecordingNew)
@@ -320,7 +338,7 @@ static FRAGMENT_ACTION Admit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram,
     }
     if (header->FirstFragment)
     {
-        NoteFirst(table, datagram, now);
+        MoveTo(datagram->Refused ? &table->Decided : &table->Asked, datagram, now);
         return datagram->Action == FragmentWait ? FragmentDecide : datagram->Action;
     }
     if (datagram->Action == FragmentWait)
@@ -330,11 +348,10 @@ static FRAGMENT_ACTION Admit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram,
     return datagram->Action;
 }
 
-// The datagram that the fragment belongs to, added with `*spare` where there is none. An old one of the same key goes
-// to
-// `*expired`. NULL: it cannot be added.
+// The datagram that the fragment belongs to, added with `*spare` where there is none. What has to go for it, an old one
+// of the same key or the oldest of a full table, goes to `*removed`. NULL: it cannot be added.
 static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *key, UINT64 now,
-                                    FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **expired)
+                                    FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
 {
     UINT32 bucket = (UINT32)(SipHash13(&table->HashKey, key, sizeof(*key)) % BUCKET_COUNT);
     FRAGMENT_DATAGRAM *datagram = FindByKey(table, bucket, key);
@@ -346,36 +363,41 @@ static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *k
     if (datagram != NULL)
     {
         Remove(table, datagram);
-        *expired = datagram;
+        *removed = datagram;
     }
     datagram = *spare;
-    if (datagram == NULL || table->Count >= FRAGMENT_MAX_DATAGRAMS)
+    if (datagram == NULL)
     {
         return NULL;
+    }
+    if (table->Count >= FRAGMENT_MAX_DATAGRAMS)
+    {
+        *removed = RemoveOldestDecided(table);
+        if (*removed == NULL)
+        {
+            return NULL;
+        }
     }
     *spare = NULL;
     Insert(table, datagram, bucket, key, now);
     return datagram;
 }
 
-_Use_decl_annotations_
-FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction,
-                                   COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target)
+// `*id` gets 0 where there is no datagram, and none could be added with `*spare`.
+static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
+                             FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target)
 {
-    FRAGMENT_DATAGRAM *spare = (FRAGMENT_DATAGRAM *)MemoryAllocate(table->Memory, sizeof(*spare));
-    FRAGMENT_ACTION action = spare != NULL ? FragmentOverLimit : FragmentNoMemory;
+    FRAGMENT_ACTION action = *spare != NULL ? FragmentOverLimit : FragmentNoMemory;
     UINT64 now = KeQueryInterruptTime();
-    FRAGMENT_DATAGRAM *expired = NULL;
+    FRAGMENT_DATAGRAM *removed = NULL;
     FRAGMENT_DATAGRAM *over = NULL;
     RELEASED refused = {NULL, 0};
     FRAGMENT_DATAGRAM *datagram;
-    FRAGMENT_KEY key;
     KIRQL irql;
 
     *id = 0;
-    MakeKey(header, direction, compartment, &key);
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FindOrAdd(table, &key, now, &spare, &expired);
+    datagram = FindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
     {
         *id = datagram->Id;
@@ -385,11 +407,29 @@ FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *heade
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) Forget(table, expired, FALSE);
+    (VOID) Forget(table, removed, FALSE);
     (VOID) Forget(table, over, FALSE);
     (VOID) Release(table, refused, FALSE);
-    MemoryFree(table->Memory, spare);
-    return datagram == NULL && header->FirstFragment ? FragmentDecide : CountBlocked(table, action);
+    return action;
+}
+
+_Use_decl_annotations_
+FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction,
+                                   COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target)
+{
+    FRAGMENT_DATAGRAM *spare = NULL;
+    FRAGMENT_ACTION action;
+    FRAGMENT_KEY key;
+
+    MakeKey(header, direction, compartment, &key);
+    action = Enter(table, header, &key, &spare, id, target);
+    if (*id == 0)
+    {
+        spare = (FRAGMENT_DATAGRAM *)MemoryAllocateUninitialized(table->Memory, sizeof(*spare));
+        action = Enter(table, header, &key, &spare, id, target);
+        MemoryFree(table->Memory, spare);
+    }
+    return *id == 0 && header->FirstFragment ? FragmentDecide : CountBlocked(table, action);
 }
 
 static FRAGMENT_ACTION Append(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, INJECT_PACKET *packet)
@@ -446,14 +486,14 @@ FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKE
 // ---- Decisions
 
 _Use_decl_annotations_
-INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION decision,
-                                   const CONNECTION_KEY *target)
+BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION decision, const CONNECTION_KEY *target,
+                            INJECT_PACKET **permitted)
 {
+    BOOLEAN refused = FALSE;
     RELEASED released = {NULL, 0};
     FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
     UINT8 direction = DirectionOutbound;
-    INJECT_PACKET *permitted;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
@@ -466,15 +506,24 @@ INJECT_PACKET *FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_AC
         {
             datagram->Target = *target;
         }
+        MoveTo(&table->Decided, datagram, KeQueryInterruptTime());
         released = TakeWaiting(table, datagram);
         over = RemoveIfOver(table, datagram);
+    }
+    else if (datagram != NULL)
+    {
+        refused = datagram->Refused;
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
     (VOID) Forget(table, over, FALSE);
-    (VOID) CountBlocked(table, decision); // the first one itself
-    permitted = Release(table, released, decision == FragmentPermit || decision == FragmentRedirect);
-    return target != NULL ? RedirectChain(permitted, target, direction) : permitted;
+    (VOID) CountBlocked(table, refused ? FragmentBlock : decision); // the first one itself
+    *permitted = Release(table, released, decision == FragmentPermit || decision == FragmentRedirect);
+    if (target != NULL)
+    {
+        *permitted = RedirectChain(*permitted, target, direction);
+    }
+    return !refused;
 }
 
 // ---- Time and end
@@ -517,7 +566,8 @@ static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *remove
     KeAcquireSpinLock(&table->Lock, &irql);
     for (count = 0; more && count < BATCH; count++)
     {
-        more = RemoveOldest(table, &table->Early, now, removed) || RemoveOldest(table, &table->Known, now, removed);
+        more = RemoveOldest(table, &table->Early, now, removed) || RemoveOldest(table, &table->Asked, now, removed) ||
+               RemoveOldest(table, &table->Decided, now, removed);
     }
     if (!more)
     {
@@ -557,9 +607,15 @@ VOID FragmentTableExpire(FRAGMENT_TABLE *table, UINT64 now)
 }
 
 _Use_decl_annotations_
+INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
+{
+    return ForgetUntil(table, MAXLONG64, permit);
+}
+
+_Use_decl_annotations_
 INJECT_PACKET *FragmentTableClear(FRAGMENT_TABLE *table, BOOLEAN permit)
 {
-    INJECT_PACKET *packets = ForgetUntil(table, MAXLONG64, permit);
+    INJECT_PACKET *packets = FragmentTableResolve(table, permit);
 
     KeCancelTimer(&table->ExpiryTimer);
     return packets;

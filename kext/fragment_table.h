@@ -4,7 +4,8 @@
 // A datagram's first fragment is decided on like a packet; those after it follow its decision, those that come before
 // it, or while the client is asked about it, wait as copies. No two fragments of a datagram may overlap (RFC 5722, RFC
 // 8200 section 4.5), because then nobody can tell which of them the receiver believes; only an exact duplicate, which
-// networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time.
+// networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time; one that was
+// refused for an overlap only in time, so that nothing of it goes on meanwhile.
 //
 // Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped and
 // memory is allocated and freed with it released. A decision that is on its way refers to its datagram by an id, which
@@ -50,8 +51,9 @@ typedef struct _FRAGMENT_TABLE
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
-    LIST_ENTRY Early; ///< whose first fragment has not come, oldest first
-    LIST_ENTRY Known; ///< all others, by the time of their first fragment
+    LIST_ENTRY Early;   ///< whose first fragment has not come, oldest first
+    LIST_ENTRY Asked;   ///< whose first fragment was not decided on yet, by the time when it came
+    LIST_ENTRY Decided; ///< by the time of the decision
     UINT64 LastId;
     volatile LONG64 Count;
     volatile LONG64 WaitingBytes;
@@ -70,9 +72,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 
 /// What is to be done with a fragment; one that is blocked is counted. `id` gets its datagram's, or 0: there is none.
-/// `target` is written for FragmentRedirect. After FragmentWait comes exactly one FragmentTableWait. A first fragment
-/// that cannot be remembered is decided on all the same; for the others it is FragmentOverLimit or FragmentNoMemory
-/// then.
+/// `target` is written for FragmentRedirect. After FragmentWait comes exactly one FragmentTableWait. A full table
+/// forgets its oldest decision; only where there is none a datagram cannot be remembered. Its first fragment is decided
+/// on all the same; for the others it is FragmentOverLimit or FragmentNoMemory then.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 FRAGMENT_ACTION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
@@ -85,20 +87,24 @@ FRAGMENT_ACTION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id,
                                   _Inout_ CONNECTION_KEY *target);
 
 /// Sets the decision on a datagram (FragmentPermit, FragmentRedirect to `target`, FragmentBlock or FragmentAbsorb),
-/// once. Returns those that waited, redirected if they are to be, counted as permitted and now the caller's to inject;
-/// those that are not permitted are dropped and counted.
+/// once. `permitted` gets those that waited, redirected if they are to be, counted as permitted and now the caller's to
+/// inject; those that are not permitted are dropped and counted. FALSE: an overlap was found since, and the first one
+/// may not go on either.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-_Ret_maybenull_
-INJECT_PACKET *FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision,
-                                   _In_opt_ const CONNECTION_KEY *target);
+BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision,
+                            _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
 /// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableExpire(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
 
-/// Forgets everything. With `permit` what waited is returned, else dropped, as FragmentTableDecide does. Nobody enters
-/// a fragment any more.
+/// Forgets everything. With `permit` what waited is returned, else dropped, as FragmentTableDecide does.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+_Ret_maybenull_
+INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
+
+/// The same where nobody enters a fragment any more.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_

@@ -166,10 +166,11 @@ static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 v
     {
         last = &(*last)->Next;
     }
-    if (held->Datagram != 0)
+    if (held->Datagram != 0 && !FragmentTableDecide(&context->Fragments, held->Datagram, fragments,
+                                                    fragments == FragmentRedirect ? &target : NULL, last))
     {
-        *last = FragmentTableDecide(&context->Fragments, held->Datagram, fragments,
-                                    fragments == FragmentRedirect ? &target : NULL);
+        InjectDropChain(packets);
+        return NULL;
     }
     return packets;
 }
@@ -193,7 +194,7 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
         verdict = VerdictPermanentAccept;
     }
     packets = TakePermitted(context, held, verdict);
-    CountResolved(context, held, packets != NULL || IsPermit(verdict));
+    CountResolved(context, held, packets != NULL || (IsPermit(verdict) && !IsOfPacketLayer(held)));
 
     if (held->CompletionContext != NULL)
     {

@@ -252,7 +252,8 @@ static NTSTATUS WrapBytes(INJECT_PACKET *packet)
                                                   packet->Length, &packet->NetBufferList);
 }
 
-// A frame may be longer than its packet: adapters fill short ones up (IEEE 802.3).
+// A frame may be longer than its packet: adapters fill short ones up (IEEE 802.3). Above the network layer nothing of
+// that is left, and the header of a reassembled datagram may be that of its first fragment.
 static VOID CutBehindPacket(INJECT_PACKET *copy)
 {
     IP_HEADER header;
@@ -302,7 +303,7 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
     }
 
     status = CopyBytes(copy, netBuffer);
-    if (NT_SUCCESS(status) && source->Method != InjectTransportSend)
+    if (NT_SUCCESS(status) && source->Method != InjectTransportSend && source->Method != InjectTransportReceive)
     {
         CutBehindPacket(copy);
     }

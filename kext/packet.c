@@ -120,9 +120,22 @@ static BOOLEAN IsClientsOwn(const PACKET_FRAME *frame, const CONNECTION_KEY *key
            RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress));
 }
 
+static BOOLEAN HasFlag(const PACKET_FRAME *frame, UINT32 flags)
+{
+    return (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) & flags) != 0;
+}
+
 static BOOLEAN IsLoopback(const PACKET_FRAME *frame)
 {
-    return (ClassifyUint32(frame->Values, FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS) & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
+    return HasFlag(frame, FWP_CONDITION_FLAG_IS_LOOPBACK);
+}
+
+// An inbound fragment is indicated as a packet first, and is decided on then. What was let in comes again as a
+// fragment, and once more as a part of the reassembled datagram, on which the ALE layer decides next.
+static BOOLEAN IsDecided(const PACKET_FRAME *frame)
+{
+    return frame->Direction == DirectionInbound &&
+           HasFlag(frame, FWP_CONDITION_FLAG_IS_FRAGMENT | FWP_CONDITION_FLAG_IS_REASSEMBLED);
 }
 
 // Only what comes from here is believed to come from the resolver or tunnel; and of those that are not redirected any
@@ -421,6 +434,7 @@ static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFF
                                              const IP_HEADER *header, UINT64 datagram)
 {
     PACKET_DECISION decision;
+    INJECT_PACKET *waited;
     CONNECTION_KEY target;
 
     frame->Datagram = datagram;
@@ -429,8 +443,9 @@ static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFF
     // The verdict on a held one decides on the others too, and may have done so already.
     if (decision != PacketHeld && datagram != 0)
     {
-        QueueInjections(frame, FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision),
-                                                   decision == PacketRedirected ? &target : NULL));
+        (VOID) FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision),
+                                   decision == PacketRedirected ? &target : NULL, &waited);
+        QueueInjections(frame, waited);
     }
     return decision;
 }
@@ -689,7 +704,10 @@ void NTAPI PacketClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMI
     }
 
     Prepare(context, values, metadata, (NET_BUFFER_LIST *)layerData, &frame);
-    ExamineChain(&frame);
+    if (!IsDecided(&frame))
+    {
+        ExamineChain(&frame);
+    }
     Answer(&frame, classifyOut);
     ClientLeaveClassify(&context->Client, slot);
 

@@ -13,6 +13,7 @@ static VOID LeaveWorkingState(DRIVER_CONTEXT *context)
         LogWarning(&context->Log, "The system goes to sleep: the fail policy decides over %llu held packets",
                    (unsigned long long)resolved);
     }
+    InjectChain(FragmentTableResolve(&context->Fragments, ClientFailVerdict(&context->Client) == VerdictAccept));
 }
 
 static VOID EnterWorkingState(DRIVER_CONTEXT *context)

@@ -85,14 +85,18 @@ static VOID Store(UINT8 *bytes, UINT16 value)
     RtlCopyMemory(bytes, &value, sizeof(value));
 }
 
-static VOID RewriteTransport(UINT8 *transport, UINT8 protocol, const UINT8 *oldAddresses, const ENDS *ends)
+static VOID RewriteTransport(UINT8 *transport, const IP_HEADER *header, const UINT8 *oldAddresses, const ENDS *ends)
 {
-    UINT8 *field = transport + ChecksumTransportOffset(protocol);
+    UINT8 *field = transport + ChecksumTransportOffset(header->Protocol);
     UINT16 before = Load(field);
     UINT16 updated = ChecksumUpdateBytes(before, oldAddresses, ends->Addresses, ends->AddressesLength);
 
     updated = ChecksumUpdateBytes(updated, transport, ends->Ports, PORTS_LENGTH);
-    Store(field, protocol == PROTOCOL_UDP ? ChecksumUpdateUdp(before, updated) : updated);
+    if (header->Protocol == PROTOCOL_UDP)
+    {
+        updated = ChecksumUpdateUdp(header->IpVersion, before, updated);
+    }
+    Store(field, updated);
     RtlCopyMemory(transport, ends->Ports, PORTS_LENGTH);
 }
 
@@ -115,7 +119,7 @@ NTSTATUS RedirectRewrite(UINT8 *packet, UINT32 length, const CONNECTION_KEY *key
     if ((!header.Fragment || header.FirstFragment) &&
         (header.Protocol == PROTOCOL_TCP || header.Protocol == PROTOCOL_UDP))
     {
-        RewriteTransport(packet + header.HeaderLength, header.Protocol, addresses, &ends);
+        RewriteTransport(packet + header.HeaderLength, &header, addresses, &ends);
     }
     if (header.IpVersion == 4)
     {

@@ -157,7 +157,8 @@ export class Network {
   }
 
   /**
-   * A raw IP packet, which the packet layers alone see.
+   * A raw IP packet, which the packet layers alone see. The datagram that inbound fragments make together goes on to the
+   * program that it is for.
    *
    * @throws {@link InvalidArgumentError}
    */

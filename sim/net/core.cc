@@ -102,13 +102,13 @@ void Core::FiltersChanged(uint16_t layer)
     }
 }
 
-SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const Endpoint &local)
+SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const Endpoint &local, bool own)
 {
     for (;;)
     {
-        SocketRef found = sockets_.Find(protocol, local, false);
+        SocketRef found = sockets_.Find(protocol, local, false, owner.process_id);
 
-        if (found)
+        if (found && (!own || found->process_id() == owner.process_id))
         {
             return found;
         }
@@ -275,7 +275,7 @@ void Core::ObserveWire(const void *observer, WireObserver callback)
 
 void Core::TellWire(Direction direction, const Packet &packet)
 {
-    if (!is_observed_.load(std::memory_order_acquire))
+    if (packet.reassembled || !is_observed_.load(std::memory_order_acquire))
     {
         return;
     }
@@ -318,6 +318,7 @@ void Core::RemoveOwner(Socket *socket)
 uint64_t Core::AddListener(SocketRef socket)
 {
     AddOwner(socket.get());
+    socket->listeners_.fetch_add(1, std::memory_order_relaxed);
 
     const std::lock_guard<std::mutex> lock(listeners_mutex_);
 
@@ -341,6 +342,11 @@ void Core::CloseListener(uint64_t listener)
         listeners_.erase(found);
     }
     RemoveOwner(socket.get());
+    if (socket->listeners_.fetch_sub(1, std::memory_order_acq_rel) == 1 && socket->protocol() == kProtocolTcp)
+    {
+        sockets_.Remove(socket.get());
+        socket->Close();
+    }
 }
 
 } // namespace sim::net

@@ -8,6 +8,7 @@
 #include "net/flow.h"
 #include "net/flow_table.h"
 #include "net/packet.h"
+#include "net/reassembly.h"
 #include "net/socket.h"
 #include "net/stack.h"
 
@@ -92,8 +93,9 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
 
     void PolicyChanged();
 
-    // A shared socket of this endpoint, which is found or made; nothing where its bind is blocked.
-    SocketRef OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const Endpoint &local);
+    // A shared socket of this endpoint, which is found or made; nothing where its bind is blocked. `own`: not another
+    // process's.
+    SocketRef OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const Endpoint &local, bool own = false);
     // One of its own.
     SocketRef OpenSocket(const FlowSpec &owner, const Endpoint &local);
 
@@ -110,8 +112,8 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     uint16_t NextPort();
     static Endpoint DefaultLocal(uint8_t family, bool loopback);
 
-    // Shows the observer every packet that is let through, as it leaves or arrives; one of Packet::loopback stays on
-    // this machine. An empty callback ends it.
+    // Shows the observer every packet that is let through, as it leaves or arrives: fragments, not what they make. One
+    // of Packet::loopback stays on this machine. An empty callback ends it.
     void ObserveWire(const void *observer, WireObserver callback);
     void TellWire(Direction direction, const Packet &packet);
 
@@ -121,13 +123,19 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     void Arrive(PacketPtr packet, OutcomeCallback done);
     // The same after INBOUND_IPPACKET.
     void ToSocket(PacketPtr packet, OutcomeCallback done);
+    // The datagram that the fragment completes, or nothing.
+    PacketPtr Reassemble(const Packet &fragment);
+    // A datagram after INBOUND_IPPACKET, to the conversation that it is of. False: there is none, and it is still
+    // there.
+    bool ToConversation(PacketPtr *packet);
     // A packet of the driver's that stands for none of the stack's, or for one that it has given up.
     void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet);
 
-    // An application's hold on a shared socket. What the socket accepted by itself ends with the last one.
+    // An application's hold on a shared socket. What a UDP socket accepted by itself ends with the last one.
     void AddOwner(Socket *socket);
     void RemoveOwner(Socket *socket);
 
+    // A hold without a conversation. With the last one of a TCP listener it is closed, whatever it has accepted.
     uint64_t AddListener(SocketRef socket);
     void CloseListener(uint64_t listener);
 
@@ -154,6 +162,7 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     PacketPool packets_;
     SocketTable sockets_;
     FlowTable flows_{*this};
+    Reassembly reassembly_;
     FreeList<Job> jobs_{kJobsKept};
     Deadlines deadlines_;
     std::atomic<bool> ended_{false};

@@ -94,7 +94,9 @@ void Core::LoopBack(PacketPtr packet)
 void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const FlowRef known = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+    const FlowRef known =
+        info.fragment ? FlowRef()
+                      : flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
 
     if (known)
     {
@@ -116,6 +118,31 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
         job->done = std::move(done);
         loose->Submit(job);
     }
+}
+
+PacketPtr Core::Reassemble(const Packet &fragment)
+{
+    const std::vector<uint8_t> bytes = reassembly_.Add(fragment);
+    PacketPtr whole = bytes.empty() ? nullptr : CopyPacket(bytes.data(), bytes.size());
+
+    if (whole != nullptr)
+    {
+        whole->loopback = fragment.loopback;
+        whole->reassembled = true;
+    }
+    return whole;
+}
+
+bool Core::ToConversation(PacketPtr *packet)
+{
+    const IpPacketInfo &info = (*packet)->info();
+    const FlowRef flow = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+
+    if (flow)
+    {
+        SubmitArrived(flow.get(), std::move(*packet), Stage::kAuthorize, nullptr);
+    }
+    return static_cast<bool>(flow);
 }
 
 void Core::ToSocket(PacketPtr packet, OutcomeCallback done)

@@ -182,6 +182,8 @@ class Flow
     bool Authorize(Job &job);
     bool Datagram(Job &job);
     bool IpPacket(Job &job);
+    bool Reassembly(Job &job);
+    void Join(Job &job);
     bool LoopedSend(Job &job);
     void Arrive(Job &job);
     void Leave(Job &job);
@@ -190,6 +192,7 @@ class Flow
     bool IsPeerHere() const { return identity_.loopback || redirection_.active; }
     void End(Job &job, OutcomeKind kind);
     Need NeedOfAuthorization(const Job &job) const;
+    Stage AfterIpPacket(const Job &job) const;
     Stage AfterAuthorization(const Job &job) const;
     void Grant(uint32_t epoch);
     void Refuse(Job &job, OutcomeKind kind, uint32_t epoch); // the conversation

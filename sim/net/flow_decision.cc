@@ -174,6 +174,7 @@ void Flow::OnInjected(Job &job, FlowEvent *event)
         return;
     }
     event->packet->loopback = event->packet->loopback || identity_.loopback;
+    event->packet->reassembled = job.packet != nullptr && job.packet->reassembled;
     job.packet = std::move(event->packet);
     job.stage = next;
 }

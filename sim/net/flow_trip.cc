@@ -87,6 +87,13 @@ bool Flow::Advance(Job &job)
                 return false;
             }
             break;
+        case Stage::kFragment:
+        case Stage::kReassembled:
+            if (!Reassembly(job))
+            {
+                return false;
+            }
+            break;
         case Stage::kLoopedSend:
             if (!LoopedSend(job))
             {
@@ -107,7 +114,7 @@ Flow::Need Flow::NeedOfAuthorization(const Job &job) const
 {
     const bool ports = identity_.protocol == kProtocolTcp || identity_.protocol == kProtocolUdp;
 
-    if (raw_ || (!ports && !IsEcho(identity_.protocol)) || (job.packet != nullptr && job.packet->info().fragment))
+    if (raw_ || (!ports && !IsEcho(identity_.protocol)))
     {
         return Need::kNothing;
     }
@@ -247,7 +254,7 @@ bool Flow::Datagram(Job &job)
     const IpPacketInfo &info = job.packet->info();
     const Stage next = job.direction == Direction::kOutbound ? Stage::kIpPacket : Stage::kArrived;
 
-    if (info.fragment || !info.has_transport())
+    if (!info.has_transport())
     {
         job.stage = next;
         return true;
@@ -300,7 +307,8 @@ bool Flow::IpPacket(Job &job)
     }
     job.offered = true;
 
-    const wfp::ClassifyResult result = IndicateIpPacket(core_->engine(), job.direction, *job.packet, &FreshHold());
+    const wfp::ClassifyResult result =
+        IndicateIpPacket(core_->engine(), job.direction, IpIndication::kPacket, *job.packet, &FreshHold());
 
     if (result.action == wfp::ClassifyResult::kPermit)
     {
@@ -308,13 +316,9 @@ bool Flow::IpPacket(Job &job)
         {
             Leave(job);
         }
-        else if (job.dispatch)
-        {
-            job.stage = Stage::kArrived;
-        }
         else
         {
-            job.stage = Stage::kAuthorize;
+            job.stage = job.packet->info().fragment ? Stage::kFragment : AfterIpPacket(job);
         }
     }
     else if (result.has_copies)
@@ -329,11 +333,67 @@ bool Flow::IpPacket(Job &job)
     return true;
 }
 
+// An inbound packet's.
+Stage Flow::AfterIpPacket(const Job &job) const
+{
+    return job.dispatch ? Stage::kArrived : Stage::kAuthorize;
+}
+
+// What was let in as a packet comes as a fragment, and then as the datagram that it has completed.
+bool Flow::Reassembly(Job &job)
+{
+    const bool fragment = job.stage == Stage::kFragment;
+    const wfp::ClassifyResult result =
+        IndicateIpPacket(core_->engine(), Direction::kInbound,
+                         fragment ? IpIndication::kFragment : IpIndication::kReassembled, *job.packet, &FreshHold());
+
+    if (result.action == wfp::ClassifyResult::kPermit)
+    {
+        if (fragment)
+        {
+            Join(job);
+        }
+        else if (conversation_ != nullptr && core_->ToConversation(&job.packet))
+        {
+            job.stage = Stage::kDone;
+        }
+        else
+        {
+            job.stage = AfterIpPacket(job);
+        }
+    }
+    else if (result.has_copies)
+    {
+        return AwaitDecision(job, result, epoch_);
+    }
+    else
+    {
+        End(job, KindOf(result));
+    }
+    RetireUsedHold();
+    return true;
+}
+
+void Flow::Join(Job &job)
+{
+    PacketPtr whole = core_->Reassemble(*job.packet);
+
+    core_->TellWire(Direction::kInbound, *job.packet);
+    if (whole == nullptr)
+    {
+        End(job, OutcomeKind::kPermitted);
+        return;
+    }
+    job.packet = std::move(whole);
+    job.dispatch = conversation_ == nullptr; // it is for whoever has the ports that are known now
+    job.stage = Stage::kReassembled;
+}
+
 // It goes out, and comes in once more.
 bool Flow::LoopedSend(Job &job)
 {
     const wfp::ClassifyResult result =
-        IndicateIpPacket(core_->engine(), Direction::kOutbound, *job.packet, &FreshHold());
+        IndicateIpPacket(core_->engine(), Direction::kOutbound, IpIndication::kPacket, *job.packet, &FreshHold());
 
     if (result.action == wfp::ClassifyResult::kPermit)
     {

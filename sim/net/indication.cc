@@ -228,6 +228,20 @@ uint32_t LoopbackFlag(bool loopback)
     return loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0;
 }
 
+uint32_t IpIndicationFlag(IpIndication as)
+{
+    switch (as)
+    {
+    case IpIndication::kFragment:
+        return FWP_CONDITION_FLAG_IS_FRAGMENT;
+    case IpIndication::kReassembled:
+        return FWP_CONDITION_FLAG_IS_REASSEMBLED;
+    case IpIndication::kPacket:
+        break;
+    }
+    return 0;
+}
+
 // Receives run at DISPATCH_LEVEL.
 KIRQL IrqlOf(Direction direction)
 {
@@ -535,7 +549,7 @@ wfp::ClassifyResult IndicateAuthorization(wfp::Engine &engine, AuthorizationRequ
                                                   : IndicateReceiveAccept(engine, request, layer);
 }
 
-wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, Packet &packet,
+wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, IpIndication as, Packet &packet,
                                      wfp::PacketOrigin *origin)
 {
     const IpPacketInfo &info = packet.info();
@@ -558,14 +572,13 @@ wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, P
     SetLuid(values[FWPS_FIELD_INBOUND_IPPACKET_V4_IP_LOCAL_INTERFACE], interface);
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX], interface.index);
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX], interface.sub_index);
-    Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS],
-          LoopbackFlag(packet.loopback) | (info.fragment ? FWP_CONDITION_FLAG_IS_FRAGMENT : 0));
+    Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS], LoopbackFlag(packet.loopback) | IpIndicationFlag(as));
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_TYPE], interface.type);
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_TUNNEL_TYPE], 0);
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
     metadata.SetIpHeaderSize(info.ip_header_size);
     metadata.SetCompartment();
-    if (info.fragment)
+    if (as == IpIndication::kFragment)
     {
         metadata.SetFragment(info);
     }

@@ -66,8 +66,16 @@ struct AuthorizationRequest
 // ALE_AUTH_CONNECT or ALE_AUTH_RECV_ACCEPT, by the conversation's direction.
 wfp::ClassifyResult IndicateAuthorization(wfp::Engine &engine, AuthorizationRequest request);
 
+// What INBOUND_IPPACKET is shown: every packet as one, then fragments as fragments, and at last what they make.
+enum class IpIndication : uint8_t
+{
+    kPacket,
+    kFragment,
+    kReassembled
+};
+
 // OUTBOUND_IPPACKET or INBOUND_IPPACKET.
-wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, Packet &packet,
+wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, IpIndication as, Packet &packet,
                                      wfp::PacketOrigin *origin);
 
 wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &flow, Direction direction, Packet &packet,

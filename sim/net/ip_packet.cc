@@ -27,6 +27,8 @@ constexpr uint16_t kMoreFragments = 0x2000;
 constexpr uint16_t kFragmentOffsetMask = 0x1FFF;
 constexpr uint16_t kWindow = 0xFFFF;
 constexpr size_t kFragmentUnit = 8;
+constexpr uint32_t kFragmentHeaderSize = 8;
+constexpr uint32_t kNextHeaderOffset = 6;
 constexpr int kMostExtensionHeaders = 16;
 
 uint16_t Read16(const uint8_t *bytes)
@@ -193,8 +195,10 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
 
     info->fragment_identification = Read16(bytes + 4);
     info->fragment_offset = static_cast<uint16_t>((fragment & kFragmentOffsetMask) * kFragmentUnit);
-    info->fragment = info->fragment_offset != 0 || (fragment & kMoreFragments) != 0;
+    info->more_fragments = (fragment & kMoreFragments) != 0;
+    info->fragment = info->fragment_offset != 0 || info->more_fragments;
     info->first_fragment = info->fragment && info->fragment_offset == 0;
+    info->fragment_start = info->ip_header_size;
     return true;
 }
 
@@ -202,6 +206,8 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
 // known.
 void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
 {
+    uint32_t link = kNextHeaderOffset;
+
     for (int headers = 0; headers < kMostExtensionHeaders; ++headers)
     {
         const uint8_t *header = bytes + info->ip_header_size;
@@ -226,11 +232,14 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         {
             const uint16_t fragment = Read16(header + 2);
 
-            size = 8;
+            size = kFragmentHeaderSize;
             info->fragment_offset = fragment & 0xFFF8;
             info->fragment_identification = Read32(header + 4);
-            info->fragment = info->fragment_offset != 0 || (fragment & 1) != 0;
+            info->more_fragments = (fragment & 1) != 0;
+            info->fragment = info->fragment_offset != 0 || info->more_fragments;
             info->first_fragment = info->fragment && info->fragment_offset == 0;
+            info->fragment_start = info->ip_header_size + kFragmentHeaderSize;
+            info->fragment_link = link;
         }
         else
         {
@@ -240,6 +249,7 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         {
             return;
         }
+        link = info->ip_header_size;
         info->protocol = header[0];
         info->ip_header_size += static_cast<uint32_t>(size);
         if (info->fragment && !info->first_fragment)
@@ -375,6 +385,29 @@ size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &desti
     std::copy_n(destination.address.begin(), 4, out + 16);
     WriteChecksum(out + 10, Fold(Sum(out, kIpv4HeaderSize, 0)));
     return kIpv4HeaderSize;
+}
+
+size_t ReassembledHeaderSize(const IpPacketInfo &first)
+{
+    return first.family == kIpv6 ? first.fragment_start - kFragmentHeaderSize : first.fragment_start;
+}
+
+size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const IpPacketInfo &first, size_t length)
+{
+    const size_t size = ReassembledHeaderSize(first);
+
+    std::copy_n(first_fragment, size, out);
+    if (first.family == kIpv6)
+    {
+        Write16(out + 4, static_cast<uint16_t>(size - kIpv6HeaderSize + length));
+        out[first.fragment_link] = first_fragment[size]; // what the Fragment header says that follows it
+        return size;
+    }
+    Write16(out + 2, static_cast<uint16_t>(size + length));
+    Write16(out + 6, Read16(out + 6) & kDontFragment);
+    Write16(out + 10, 0);
+    WriteChecksum(out + 10, Fold(Sum(out, size, 0)));
+    return size;
 }
 
 size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const TcpSegment &segment,

@@ -28,7 +28,10 @@ struct IpPacketInfo
     uint8_t protocol = 0; // of the transport header
     bool fragment = false;
     bool first_fragment = false;
+    bool more_fragments = false;
     uint16_t fragment_offset = 0; // bytes
+    uint32_t fragment_start = 0;  // where the bytes at that offset are in the packet
+    uint32_t fragment_link = 0;   // IPv6: where it says that a Fragment header follows
     uint32_t fragment_identification = 0;
     uint32_t length = 0;                // of the packet, by its own header
     uint32_t ip_header_size = 0;        // up to the transport header, with IPv6 extension headers
@@ -80,6 +83,10 @@ size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
 // Writes the IP header alone, before `transport_length` bytes that are there already. Returns its size.
 size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
                      size_t transport_length);
+
+// The IP header of a datagram that was put together: that of its first fragment, before `length` bytes.
+size_t ReassembledHeaderSize(const IpPacketInfo &first);
+size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const IpPacketInfo &first, size_t length);
 
 // Gives a TCP or UDP packet, or a fragment of one, other ends of the same family; its checksums are updated for them
 // (RFC 1624), so that a wrong one stays wrong.

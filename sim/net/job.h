@@ -25,14 +25,17 @@ enum class JobKind : uint8_t
 };
 
 // Where a packet is on its way. Outbound: authorize, datagram, IP packet; inbound: IP packet, authorize, datagram,
-// arrived.
+// arrived. An inbound fragment's way ends after kFragment, but that of the one that completes its datagram goes on as
+// the datagram.
 enum class Stage : uint8_t
 {
     kNone, // the job has not begun
     kAuthorize,
     kDatagram,
     kIpPacket,
-    kLoopedSend, // an inbound loopback packet that is sent first, or once more
+    kFragment,    // at the IP packet layer again
+    kReassembled, // and again
+    kLoopedSend,  // an inbound loopback packet that is sent first, or once more
     kArrived,
     kDone
 };

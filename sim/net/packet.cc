@@ -100,6 +100,7 @@ void PacketPool::PutBack(Packet *packet)
 {
     packet->referenced = false;
     packet->loopback = false;
+    packet->reassembled = false;
     if (packet->injected)
     {
         // The filter engine's state stays with the list.

@@ -46,6 +46,7 @@ class Packet
     Packet *next_free = nullptr; // of the pool
 
     bool loopback = false;
+    bool reassembled = false;
     bool injected = false;   // the net buffer list carries an injection state
     bool referenced = false; // the driver was seen to hold a reference to it
 

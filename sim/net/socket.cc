@@ -45,7 +45,7 @@ void Socket::Release()
 
 void Socket::Close()
 {
-    if (!bound_ || !HasPorts(protocol_) || core_.ended())
+    if (closed_.exchange(true) || !bound_ || !HasPorts(protocol_) || core_.ended())
     {
         return;
     }
@@ -69,15 +69,15 @@ SocketTable::~SocketTable()
     }
 }
 
-SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildcard)
+SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildcard, uint64_t process_id)
 {
     Bucket &bucket = BucketOf(protocol, local.port);
     const std::lock_guard<SpinLock> lock(bucket.lock);
-    Socket *socket = FindLocked(bucket, protocol, local);
+    Socket *socket = FindLocked(bucket, protocol, local, process_id);
 
     if (socket == nullptr && wildcard)
     {
-        socket = FindLocked(bucket, protocol, {local.family, {}, local.port});
+        socket = FindLocked(bucket, protocol, {local.family, {}, local.port}, process_id);
     }
     if (socket != nullptr)
     {
@@ -91,7 +91,9 @@ bool SocketTable::Insert(Socket *socket)
     Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
     const std::lock_guard<SpinLock> lock(bucket.lock);
 
-    if (FindLocked(bucket, socket->protocol(), socket->local()) != nullptr)
+    const Socket *found = FindLocked(bucket, socket->protocol(), socket->local(), socket->process_id());
+
+    if (found != nullptr && found->process_id() == socket->process_id())
     {
         return false;
     }
@@ -100,21 +102,48 @@ bool SocketTable::Insert(Socket *socket)
     return true;
 }
 
+void SocketTable::Remove(Socket *socket)
+{
+    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+
+    RemoveLocked(&bucket, socket);
+}
+
 SocketTable::Bucket &SocketTable::BucketOf(uint8_t protocol, uint16_t port)
 {
     return buckets_[(port ^ (protocol == kProtocolUdp ? 0x800u : 0u)) % kBuckets];
 }
 
-Socket *SocketTable::FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local)
+Socket *SocketTable::FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local, uint64_t process_id)
 {
+    Socket *found = nullptr;
+
     for (Socket *socket = bucket.first; socket != nullptr; socket = socket->next_)
     {
-        if (socket->protocol() == protocol && SameEndpoint(socket->local(), local))
+        if (socket->protocol() != protocol || !SameEndpoint(socket->local(), local))
+        {
+            continue;
+        }
+        if (socket->process_id() == process_id)
         {
             return socket;
         }
+        found = found == nullptr ? socket : found;
     }
-    return nullptr;
+    return found;
+}
+
+void SocketTable::RemoveLocked(Bucket *bucket, Socket *socket)
+{
+    for (Socket **link = &bucket->first; *link != nullptr; link = &(*link)->next_)
+    {
+        if (*link == socket)
+        {
+            *link = socket->next_;
+            break;
+        }
+    }
 }
 
 bool SocketTable::ReleaseReference(Socket *socket)
@@ -126,14 +155,7 @@ bool SocketTable::ReleaseReference(Socket *socket)
     {
         return false;
     }
-    for (Socket **link = &bucket.first; *link != nullptr; link = &(*link)->next_)
-    {
-        if (*link == socket)
-        {
-            *link = socket->next_;
-            break;
-        }
-    }
+    RemoveLocked(&bucket, socket);
     return true;
 }
 

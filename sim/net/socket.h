@@ -51,13 +51,15 @@ class Socket
 
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
 
-    // The last one closes it: ALE_ENDPOINT_CLOSURE where it is shared, ALE_RESOURCE_RELEASE.
+    // The last one closes it: ALE_ENDPOINT_CLOSURE where it is shared, ALE_RESOURCE_RELEASE. A TCP listener is closed
+    // before, with its application's last hold on it.
     void Release();
 
-    // The same without indications, where the stack ends. Shared ones are the table's to delete.
+    // The same without indications, where the stack ends. Shared ones that are open are the table's to delete.
     void Abandon()
     {
-        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1 && !shared_)
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
+            (!shared_ || closed_.load(std::memory_order_relaxed)))
         {
             delete this;
         }
@@ -81,7 +83,9 @@ class Socket
     std::u16string path_;
     mutable FWP_BYTE_BLOB path_blob_{};
     std::atomic<uint32_t> references_{1};
-    std::atomic<uint32_t> owners_{0};   // applications that hold it
+    std::atomic<uint32_t> owners_{0};    // applications that hold it
+    std::atomic<uint32_t> listeners_{0}; // of these, without a conversation
+    std::atomic<bool> closed_{false};
     std::atomic<uint32_t> accepted_{0}; // conversations that it has accepted by itself, ever
     Socket *next_ = nullptr;            // of the table
 };
@@ -144,7 +148,8 @@ class SocketRef
     Socket *socket_ = nullptr;
 };
 
-// Shared sockets by protocol, address and port.
+// Shared sockets by protocol, address and port. Processes may share an endpoint (SO_REUSEADDR), each with a socket of
+// its own.
 class SocketTable
 {
   public:
@@ -154,11 +159,15 @@ class SocketTable
     SocketTable(const SocketTable &) = delete;
     SocketTable &operator=(const SocketTable &) = delete;
 
-    // The socket of exactly this endpoint, or, with `wildcard`, one of the same port on every address.
-    SocketRef Find(uint8_t protocol, const Endpoint &local, bool wildcard);
+    // The socket of exactly this endpoint, or, with `wildcard`, one of the same port on every address; if it can be,
+    // the process's own.
+    SocketRef Find(uint8_t protocol, const Endpoint &local, bool wildcard, uint64_t process_id = 0);
 
-    // False: there is one already.
+    // False: the process has one already.
     bool Insert(Socket *socket);
+
+    // It is not found any more.
+    void Remove(Socket *socket);
 
   private:
     friend class Socket;
@@ -172,7 +181,8 @@ class SocketTable
     };
 
     Bucket &BucketOf(uint8_t protocol, uint16_t port);
-    static Socket *FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local);
+    static Socket *FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local, uint64_t process_id);
+    static void RemoveLocked(Bucket *bucket, Socket *socket);
 
     // Takes the socket out if this was the last reference. Whether it was.
     bool ReleaseReference(Socket *socket);

@@ -179,7 +179,7 @@ FlowId Stack::Accept(const FlowSpec &spec, OutcomeCallback outcome)
 
     if (ports)
     {
-        socket = core_->sockets().Find(spec.protocol, completed.local, true);
+        socket = core_->sockets().Find(spec.protocol, completed.local, true, spec.process_id);
     }
     if (!socket)
     {
@@ -191,7 +191,7 @@ FlowId Stack::Accept(const FlowSpec &spec, OutcomeCallback outcome)
 
 uint64_t Stack::Listen(const FlowSpec &spec)
 {
-    SocketRef socket = core_->OpenSharedSocket(spec, spec.protocol, spec.local);
+    SocketRef socket = core_->OpenSharedSocket(spec, spec.protocol, spec.local, true);
 
     return socket ? core_->AddListener(std::move(socket)) : 0;
 }

@@ -120,7 +120,8 @@ class Stack
     // has the local endpoint.
     FlowId Accept(const FlowSpec &spec, OutcomeCallback outcome);
 
-    // Binds spec.local and listens; a UDP listener is a bound socket. A zero address listens on every one.
+    // Binds spec.local and listens; a UDP listener is a bound socket. A zero address listens on every one. What a TCP
+    // listener has accepted outlives it.
     uint64_t Listen(const FlowSpec &spec);
     void CloseListener(uint64_t listener);
 
@@ -131,18 +132,21 @@ class Stack
     // FINs, ALE_ENDPOINT_CLOSURE, ALE_RESOURCE_RELEASE. Unknown ids are ignored.
     void Close(FlowId flow);
 
-    // A raw IP packet. It is classified at the IP packet layer of its direction, and goes no further. What does not
-    // begin with a valid IP header is blocked by the stack itself.
+    // A raw IP packet. It is classified at the IP packet layer of its direction, and goes no further; but the datagram
+    // that inbound fragments make is received as by Arrive. What does not begin with a valid IP header is blocked by
+    // the stack itself.
     void Packet(Direction direction, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
-    // An IP packet from the wire: classified at INBOUND_IPPACKET, and then received by the conversation, listener or
+    // An IP packet from the wire: classified at INBOUND_IPPACKET (a fragment twice, and the datagram that it completes
+    // once more), and then received by the conversation, listener or
     // UDP socket that it is for. A TCP segment that is for none is answered by RST.
     void Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
     // As on a policy change: every live flow is authorized again at its ALE layer with its next packet.
     void Reauthorize();
 
-    // Every packet that is let through, as it leaves or arrives. An empty callback ends it.
+    // Every packet that is let through, as it leaves or arrives: fragments, not what they make. An empty callback ends
+    // it.
     void SetWire(WireCallback wire);
 
     StackCounters counters() const;

@@ -106,7 +106,8 @@ void Indicate(fuzz::Computer &computer, const Indicated &indicated)
     }
     else
     {
-        computer.network().InboundChain(v6, chain.head(), header, indicated.loopback);
+        computer.network().InboundChain(v6, chain.head(), header,
+                                        indicated.loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0);
     }
 }
 

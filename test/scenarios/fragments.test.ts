@@ -1,7 +1,7 @@
 /** What becomes of a datagram that comes in pieces: all of them go the way of the first one. */
 
 import { describe, expect, test } from 'vitest';
-import { Verdict } from '../../lib/index.js';
+import { Verdict, type Outcome } from '../../lib/index.js';
 import { fragmentsOf, ipPacket } from '../support/packets.js';
 import { Simulated } from './simulated.js';
 
@@ -107,3 +107,119 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     expect(await outcome).toBe('permitted');
   });
 });
+
+describe.each(families)(
+  'a datagram over $family that comes in in pieces',
+  ({ family, computer, stranger }) => {
+    function fragments(id: number): Fragments {
+      const whole = ipPacket({
+        source: stranger,
+        destination: computer,
+        protocol: 'udp',
+        sourcePort: 4500,
+        destinationPort: 5353,
+        payload: new Uint8Array(64),
+      });
+      return fragmentsOf(whole, 24, id) as Fragments;
+    }
+
+    /** A computer on which a program listens. */
+    async function listening(): Promise<Simulated> {
+      const simulated = await Simulated.start({ logLevel: 'error' });
+      const ipVersion = family === 'IPv4' ? 4 : 6;
+      simulated.network.listen({
+        processId: 53,
+        protocol: 'udp',
+        local: { port: 5353 },
+        ipVersion,
+      });
+      return simulated;
+    }
+
+    function arrive({ network }: Simulated, pieces: readonly Uint8Array[]): Promise<Outcome>[] {
+      return pieces.map((piece) => network.packet(piece, 'inbound'));
+    }
+
+    /** The bytes that the program was given since the last time. */
+    async function received({ device }: Simulated): Promise<bigint> {
+      const entries = await device.getBandwidth();
+      return entries.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0n);
+    }
+
+    const orders = [
+      ['in order', [0, 1, 2]],
+      ['out of order', [2, 0, 1]],
+    ] as const;
+
+    test.each(orders)('reaches the program once, %s', async (_name, order) => {
+      const simulated = await listening();
+      const first = fragments(1);
+      const outcomes = arrive(
+        simulated,
+        order.map((index) => first[index]),
+      );
+      const question = await simulated.question();
+      expect(question).toMatchObject({ direction: 'inbound', processId: 53, localPort: 5353 });
+      expect(question.payload).toHaveLength(8 + 64);
+      question.accept({ permanent: true });
+      expect(await Promise.all(outcomes)).toEqual(['permitted', 'permitted', 'permitted']);
+      expect(await received(simulated)).toBe(64n);
+
+      const second = fragments(2);
+      const next = arrive(
+        simulated,
+        order.map((index) => second[index]),
+      );
+      expect(await Promise.all(next)).toEqual(['permitted', 'permitted', 'permitted']);
+      expect(await received(simulated)).toBe(64n);
+      expect(await simulated.untaken('connection')).toEqual([]);
+      expect(await simulated.counted('fragmentsBlocked')).toBe(0n);
+    });
+
+    test.each(orders)('does not reach the program when it is blocked, %s', async (_name, order) => {
+      const simulated = await listening();
+      const first = fragments(1);
+      const outcomes = arrive(
+        simulated,
+        order.map((index) => first[index]),
+      );
+      (await simulated.question()).block({ permanent: true });
+      await Promise.all(outcomes);
+
+      const second = fragments(2);
+      await Promise.all(
+        arrive(
+          simulated,
+          order.map((index) => second[index]),
+        ),
+      );
+      expect(await received(simulated)).toBe(0n);
+      expect(await simulated.untaken('connection')).toEqual([]);
+      expect(await simulated.counted('fragmentsBlocked')).toBe(3n);
+    });
+
+    test.each(orders)(
+      'is asked about once with a verdict for one packet, %s',
+      async (_name, order) => {
+        const simulated = await listening();
+        for (const [id, verdict, bytes] of [
+          [1, Verdict.Accept, 64n],
+          [2, Verdict.Accept, 64n],
+          [3, Verdict.Block, 0n],
+        ] as const) {
+          const pieces = fragments(id);
+          const outcomes = arrive(
+            simulated,
+            order.map((index) => pieces[index]),
+          );
+          const question = await simulated.question();
+          expect(await simulated.untaken('connection')).toEqual([]);
+          simulated.device.setVerdict(question.id, verdict);
+          await Promise.all(outcomes);
+          expect(await simulated.untaken('connection')).toEqual([]);
+          expect(await received(simulated)).toBe(bytes);
+        }
+      },
+    );
+  },
+);

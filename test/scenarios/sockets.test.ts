@@ -82,6 +82,36 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect((await simulated.next('connection-end')).processId).toBe(80);
   });
 
+  test('a process that closes its socket on a port that it shares ends its own connections only', async () => {
+    const simulated = await Simulated.start();
+    const sockets = [];
+    for (const processId of [7, 8]) {
+      const local = { port: 5353 };
+      const listener = simulated.network.listen({ processId, protocol: 'udp', local, ipVersion });
+      const flow = simulated.network.accept({
+        processId,
+        protocol: 'udp',
+        local: { address: computer, port: 5353 },
+        remote: { address: `${stranger}${processId}`, port: 40_000 },
+      });
+      const question = await simulated.question();
+      expect(question.processId).toBe(processId);
+      question.accept({ permanent: true });
+      expect(await flow.outcome).toBe('permitted');
+      sockets.push({ listener, flow });
+    }
+    const [one, other] = sockets;
+    one?.listener.close();
+    one?.flow.close();
+    expect((await simulated.next('connection-end')).processId).toBe(7);
+    expect(await other?.flow.receive(new Uint8Array(10))).toBe('permitted');
+    expect(await simulated.untaken('connection')).toEqual([]);
+    expect(await simulated.untaken('connection-end')).toEqual([]);
+    other?.listener.close();
+    other?.flow.close();
+    expect((await simulated.next('connection-end')).processId).toBe(8);
+  });
+
   test('a listener without connections closes without a word', async () => {
     const simulated = await Simulated.start();
     const listener = simulated.network.listen({

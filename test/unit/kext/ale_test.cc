@@ -182,6 +182,22 @@ TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndAskedAbout)
     EXPECT_EQ(question.payload, TransportOf(packet));
 }
 
+// Its IP header may be that of its first fragment.
+TEST_F(AleTest, AReassembledDatagramIsReceivedWholeWhateverItsHeaderSays)
+{
+    ByteVector datagram = MakePacket(UdpV4(), true, Payload(3000));
+
+    datagram[2] = 1480 >> 8;
+    datagram[3] = 1480 & 0xFF;
+    EXPECT_TRUE(network_.Accept(UdpV4(), &datagram).pended());
+    const Question question = client_.ReadQuestion();
+    EXPECT_EQ(question.payload.size(), datagram.size() - 20);
+    client_.Verdict(question.id, VerdictAccept);
+    const std::vector<Injected> injected = network_.TakeInjected();
+    ASSERT_EQ(injected.size(), 1u);
+    EXPECT_EQ(injected[0].bytes, datagram);
+}
+
 TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
 {
     const ByteVector packet = MakePacket(flow());
@@ -629,6 +645,39 @@ TEST_F(AleTest, TheReleaseOfAPortEndsAllItsConnections)
     network_.Release(PROTOCOL_UDP, V4(0, 0, 0, 0, UdpV4().local.port));
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 5u);
     network_.Release(PROTOCOL_UDP, other.local);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfAListenersPortLeavesWhatItAcceptedAlone)
+{
+    const Flow flow;
+    const ByteVector syn = MakePacket(flow, true);
+
+    EXPECT_TRUE(network_.Accept(flow, &syn).pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    network_.Release(PROTOCOL_TCP, V4(0, 0, 0, 0, flow.local.port), flow.process_id);
+    EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
+    EXPECT_TRUE(network_.Inbound(MakePacket(flow, true)).permitted());
+    network_.Close(flow);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfAPortThatProcessesShareEndsOnesOwnConnections)
+{
+    Flow one = UdpV4();
+    Flow two = UdpV4();
+    one.process_id = 7;
+    two.process_id = 8;
+    two.remote.port++;
+    Decide(one, VerdictPermanentAccept);
+    Decide(two, VerdictPermanentAccept);
+
+    network_.Release(PROTOCOL_UDP, V4(0, 0, 0, 0, one.local.port), 7);
+    const std::vector<Record> ends = client_.ReadType(InfoConnectionEndV4);
+    ASSERT_EQ(ends.size(), 1u);
+    EXPECT_EQ(ends[0].At<uint64_t>(0), 7u);
+    EXPECT_TRUE(network_.Outbound(MakePacket(two)).permitted());
+    network_.Release(PROTOCOL_UDP, V4(0, 0, 0, 0, one.local.port), 8);
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
 }
 

@@ -371,9 +371,13 @@ TEST(ChecksumTest, UpdatesAWholeAddress)
 
 TEST(ChecksumTest, KeepsTheZeroRulesOfUdpWhenUpdating)
 {
-    EXPECT_EQ(ChecksumUpdateUdp(0, 0x1234), 0) << "none was computed";
-    EXPECT_EQ(ChecksumUpdateUdp(0x1111, 0), 0xFFFF) << "0 would say that none was computed";
-    EXPECT_EQ(ChecksumUpdateUdp(0x1111, 0x2222), 0x2222);
+    EXPECT_EQ(ChecksumUpdateUdp(4, 0, 0x1234), 0) << "none was computed";
+    EXPECT_EQ(ChecksumUpdateUdp(6, 0, 0x1234), 0x1234) << "there always is one";
+    for (uint8_t version : {4, 6})
+    {
+        EXPECT_EQ(ChecksumUpdateUdp(version, 0x1111, 0), 0xFFFF) << "0 would say that none was computed";
+        EXPECT_EQ(ChecksumUpdateUdp(version, 0x1111, 0x2222), 0x2222);
+    }
 }
 
 } // namespace

@@ -58,12 +58,28 @@ class ConnectionTableTest : public kext_test::KextTest
         static_cast<std::vector<CONNECTION> *>(context)->push_back(*connection);
     }
 
-    std::vector<CONNECTION> EndByPort(UINT8 protocol, UINT8 version, const UINT8 *address, UINT16 port)
+    static CONNECTION_RELEASE Release(UINT8 protocol, UINT8 version, const UINT8 *address, UINT16 port)
+    {
+        CONNECTION_RELEASE release{};
+
+        release.Protocol = protocol;
+        release.IpVersion = version;
+        release.LocalPort = port;
+        std::copy_n(address, sizeof(release.LocalAddress), release.LocalAddress);
+        return release;
+    }
+
+    std::vector<CONNECTION> EndByPort(const CONNECTION_RELEASE &release)
     {
         std::vector<CONNECTION> ended;
 
-        ConnectionTableEndByPort(&table_, protocol, version, address, port, Collect, &ended);
+        ConnectionTableEndByPort(&table_, &release, Collect, &ended);
         return ended;
+    }
+
+    std::vector<CONNECTION> EndByPort(UINT8 protocol, UINT8 version, const UINT8 *address, UINT16 port)
+    {
+        return EndByPort(Release(protocol, version, address, port));
     }
 
     CONNECTION_TABLE table_;
@@ -591,15 +607,42 @@ TEST_F(ConnectionTableTest, AVisitorMayUseTheTable)
     {
         ASSERT_EQ(Insert(KeyV4(i, 443)), STATUS_SUCCESS);
     }
-    ConnectionTableEndByPort(&table_, PROTOCOL_TCP, 4, kAnyAddress, 443, Visit::Replace, &visit);
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    ConnectionTableEndByPort(&table_, &release, Visit::Replace, &visit);
     EXPECT_EQ(visit.calls, 100u) << "what the visitor adds is not ended by the same call";
+    EXPECT_FALSE(State(KeyV4(1, 443)).Ended);
+}
+
+TEST_F(ConnectionTableTest, APortOfOneProcessEndsThoseOfTheOthersNot)
+{
+    CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+
+    ASSERT_EQ(Insert(KeyV4(1, 443), 7), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(KeyV4(2, 443), 8), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(KeyV4(3, 443), 0), STATUS_SUCCESS);
+    release.ProcessId = 7;
+    EXPECT_EQ(EndByPort(release).size(), 2u);
+    EXPECT_FALSE(State(KeyV4(2, 443)).Ended);
+    EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 443).size(), 1u);
+}
+
+TEST_F(ConnectionTableTest, APortCanBeGivenUpForOutboundConnectionsOnly)
+{
+    CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+
+    ASSERT_EQ(Insert(KeyV4(1, 443), 7, DirectionInbound), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(KeyV4(2, 443), 7, DirectionOutbound), STATUS_SUCCESS);
+    release.OutboundOnly = TRUE;
+    EXPECT_EQ(EndByPort(release).size(), 1u);
     EXPECT_FALSE(State(KeyV4(1, 443)).Ended);
 }
 
 TEST_F(ConnectionTableTest, ANullVisitorIsAllowed)
 {
     ASSERT_EQ(Insert(KeyV4(1, 443)), STATUS_SUCCESS);
-    ConnectionTableEndByPort(&table_, PROTOCOL_TCP, 4, kAnyAddress, 443, nullptr, nullptr);
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+
+    ConnectionTableEndByPort(&table_, &release, nullptr, nullptr);
     EXPECT_TRUE(State(KeyV4(1, 443)).Ended);
 }
 
@@ -757,11 +800,12 @@ TEST_F(ConnectionTableTest, LookupsAndUpdatesAllocateNothing)
 
 TEST_F(ConnectionTableTest, WorksAtDispatchLevel)
 {
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 80);
     kext_test::AtDispatchLevel dispatch;
 
     ASSERT_EQ(Insert(KeyV4(1, 80)), STATUS_SUCCESS);
     EXPECT_TRUE(Find(KeyV4(1, 80)));
-    ConnectionTableEndByPort(&table_, PROTOCOL_TCP, 4, kAnyAddress, 80, nullptr, nullptr);
+    ConnectionTableEndByPort(&table_, &release, nullptr, nullptr);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
     EXPECT_GT(ConnectionTableBytes(&table_), 0u);
     ConnectionTableClear(&table_);
@@ -836,39 +880,41 @@ TEST_F(ConnectionTableTest, SurvivesEverythingAtOnce)
     std::atomic<uint64_t> ended{0};
     std::atomic<uint64_t> inserted{0};
 
-    RunThreads(
-        4,
-        [&](unsigned thread)
-        {
-            std::mt19937 random(thread + 100);
+    RunThreads(4,
+               [&](unsigned thread)
+               {
+                   std::mt19937 random(thread + 100);
 
-            for (unsigned i = 0; i < 6000; i++)
-            {
-                const CONNECTION_KEY key = KeyV4(random() % 5000, static_cast<uint16_t>(1 + random() % 4));
-                CONNECTION_STATE state;
-                CONNECTION connection;
+                   for (unsigned i = 0; i < 6000; i++)
+                   {
+                       const CONNECTION_KEY key = KeyV4(random() % 5000, static_cast<uint16_t>(1 + random() % 4));
+                       CONNECTION_STATE state;
+                       CONNECTION connection;
 
-                if (thread == 0 && i % 500 == 499)
-                {
-                    i % 1000 == 999 ? ConnectionTableClear(&table_) : (void)ConnectionTableClean(&table_, TRUE);
-                }
-                else if (thread == 1 && i % 50 == 49)
-                {
-                    ConnectionTableEndByPort(
-                        &table_, PROTOCOL_TCP, 4, kAnyAddress, key.LocalPort, [](void *context, const CONNECTION *)
-                        { ++*static_cast<std::atomic<uint64_t> *>(context); }, &visited);
-                }
-                else if (random() % 3 == 0)
-                {
-                    ended += ConnectionTableEnd(&table_, &key, &connection) ? 1 : 0;
-                }
-                else
-                {
-                    inserted += ConnectionTableInsert(&table_, &key, 1, DirectionInbound, &state) == STATUS_SUCCESS;
-                    (void)ConnectionTableLookup(&table_, &key, &state);
-                }
-            }
-        });
+                       if (thread == 0 && i % 500 == 499)
+                       {
+                           i % 1000 == 999 ? ConnectionTableClear(&table_) : (void)ConnectionTableClean(&table_, TRUE);
+                       }
+                       else if (thread == 1 && i % 50 == 49)
+                       {
+                           const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, key.LocalPort);
+
+                           ConnectionTableEndByPort(
+                               &table_, &release, [](void *context, const CONNECTION *)
+                               { ++*static_cast<std::atomic<uint64_t> *>(context); }, &visited);
+                       }
+                       else if (random() % 3 == 0)
+                       {
+                           ended += ConnectionTableEnd(&table_, &key, &connection) ? 1 : 0;
+                       }
+                       else
+                       {
+                           inserted +=
+                               ConnectionTableInsert(&table_, &key, 1, DirectionInbound, &state) == STATUS_SUCCESS;
+                           (void)ConnectionTableLookup(&table_, &key, &state);
+                       }
+                   }
+               });
     EXPECT_LE(visited + ended, inserted);
     EXPECT_GT(visited, 0u);
     ConnectionTableClear(&table_);

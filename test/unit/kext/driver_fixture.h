@@ -728,9 +728,24 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     Answer Inbound(const std::vector<std::vector<ByteVector>> &lists, bool loopback = false, size_t piece = 0)
     {
         const uint32_t header = HeaderLength(lists[0][0]);
+        const bool v6 = IsV6(lists[0][0]);
+        const uint32_t flags = loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0;
         PacketChain chain(machine_, lists, header, piece);
+        const Answer answer = InboundChain(v6, chain.head(), header, flags);
 
-        return InboundChain(IsV6(lists[0][0]), chain.head(), header, loopback);
+        // Those that may pass come again as fragments, before they are put together.
+        return answer.permitted() && IsFragment(lists[0][0])
+                   ? InboundChain(v6, chain.head(), header, flags | FWP_CONDITION_FLAG_IS_FRAGMENT)
+                   : answer;
+    }
+
+    // What the fragments that were let in have become.
+    Answer Reassembled(const ByteVector &packet)
+    {
+        const uint32_t header = HeaderLength(packet);
+        PacketChain chain(machine_, {{packet}}, header);
+
+        return InboundChain(IsV6(packet), chain.head(), header, FWP_CONDITION_FLAG_IS_REASSEMBLED);
     }
 
     Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain)
@@ -745,14 +760,15 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         return Classify(indication, chain, false);
     }
 
-    Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, bool loopback)
+    // `flags`: FWP_CONDITION_FLAG_....
+    Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags)
     {
         Indication indication(v6 ? FWPS_LAYER_INBOUND_IPPACKET_V6 : FWPS_LAYER_INBOUND_IPPACKET_V4,
                               FWPS_FIELD_INBOUND_IPPACKET_V4_MAX);
 
         indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX, kInterface);
         indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX, kSubInterface);
-        indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS, loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0);
+        indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS, flags);
         indication.SetCompartment(kCompartment);
         indication.metadata.ipHeaderSize = header;
         indication.metadata.currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;
@@ -773,8 +789,8 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         EXPECT_TRUE(Classify(indication, nullptr, false).permitted());
     }
 
-    // `local` with a zero address, or without one, stands for a wildcard bind.
-    void Release(uint8_t protocol, const Endpoint &local)
+    // `local` with a zero address, or without one, stands for a wildcard bind. `process_id`: 0 is left out.
+    void Release(uint8_t protocol, const Endpoint &local, uint64_t process_id = 0)
     {
         Indication indication(local.family == 6 ? FWPS_LAYER_ALE_RESOURCE_RELEASE_V6
                                                 : FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,
@@ -783,6 +799,10 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
         indication.SetAddress(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, local);
         indication.SetUint16(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT, local.port);
         indication.SetUint8(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL, protocol);
+        if (process_id != 0)
+        {
+            indication.SetProcess(process_id, nullptr);
+        }
         EXPECT_TRUE(Classify(indication, nullptr, false).permitted());
     }
 
@@ -922,6 +942,13 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
     }
 
     static bool IsV6(const ByteVector &packet) { return !packet.empty() && packet[0] >> 4 == 6; }
+
+    static bool IsFragment(const ByteVector &packet)
+    {
+        sim::net::IpPacketInfo info;
+
+        return sim::net::ParseIpPacket(packet.data(), packet.size(), &info) && info.fragment;
+    }
 
     static uint32_t HeaderLength(const ByteVector &packet)
     {
@@ -1144,7 +1171,13 @@ class Network : public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
             const uint32_t header = HeaderLength(bytes);
 
             NdisAdvanceNetBufferDataStart(buffer, header, FALSE, nullptr);
-            const bool permitted = InboundChain(IsV6(bytes), injection.net_buffer_list, header, false).permitted();
+            bool permitted = InboundChain(IsV6(bytes), injection.net_buffer_list, header, 0).permitted();
+            if (IsFragment(bytes))
+            {
+                permitted = permitted &&
+                            InboundChain(IsV6(bytes), injection.net_buffer_list, header, FWP_CONDITION_FLAG_IS_FRAGMENT)
+                                .permitted();
+            }
             NdisRetreatNetBufferDataStart(buffer, header, 0, nullptr);
             return permitted;
         }

@@ -207,6 +207,43 @@ TEST_P(FragmentEachTest, AnOverlapDropsWhatWaitsAndRefusesTheFirst)
     EXPECT_EQ(Blocked(), 3u);
 }
 
+TEST_P(FragmentEachTest, AnOverlapRefusesTheFirstThatIsAskedAbout)
+{
+    const std::vector<ByteVector> fragments = Split();
+    const Statistics before = client_.GetStatistics();
+
+    Decide(flow(), VerdictAccept);
+    EXPECT_TRUE(Pass(fragments[0]).absorbed());
+    EXPECT_TRUE(Pass(fragments[1]).absorbed());
+    EXPECT_TRUE(Pass(Fragment(Whole(flow(), inbound()), kPiece + 8, kPiece)).blocked());
+    EXPECT_TRUE(Pass(fragments[2]).blocked());
+    EXPECT_TRUE(Pass(fragments[3]).blocked());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_TRUE(TakeBytes().empty()) << "all of it is discarded";
+
+    const Statistics after = client_.GetStatistics();
+    EXPECT_EQ(after.PacketsPermitted - before.PacketsPermitted, 0u);
+    EXPECT_EQ(after.PacketsBlocked - before.PacketsBlocked, kPieces + 1);
+    EXPECT_EQ(after.FragmentsBlocked - before.FragmentsBlocked, kPieces + 1);
+}
+
+TEST_P(FragmentEachTest, ARefusedDatagramIsNotBegunAgain)
+{
+    const std::vector<ByteVector> fragments = Split();
+
+    Decide(flow(), VerdictPermanentAccept);
+    EXPECT_TRUE(Pass(fragments[0]).permitted());
+    EXPECT_TRUE(Pass(Fragment(Whole(flow(), inbound()), 8, kPiece)).blocked());
+    for (size_t i = 1; i < kPieces; i++)
+    {
+        EXPECT_TRUE(Pass(fragments[i]).blocked());
+    }
+    EXPECT_TRUE(Pass(fragments[0]).blocked());
+    EXPECT_EQ(Remembered(), 1u);
+    Elapse(milliseconds(30100));
+    EXPECT_EQ(Remembered(), 0u);
+}
+
 TEST_P(FragmentEachTest, ADuplicateIsDroppedByItself)
 {
     const std::vector<ByteVector> fragments = Split();
@@ -253,6 +290,42 @@ TEST_P(FragmentEachTest, DatagramsDoNotMix)
     EXPECT_TRUE(TakeBytes().empty());
     EXPECT_TRUE(Pass(two[2]).permitted());
     EXPECT_TRUE(Pass(one[2]).absorbed());
+}
+
+// ---- Put together, as only what comes in is
+
+class FragmentInboundTest : public FragmentDriverTest, public testing::WithParamInterface<Flow>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(EachKind, FragmentInboundTest, testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6()));
+
+TEST_P(FragmentInboundTest, WhatWasDecidedIsNotAskedAboutAgainWhenItIsPutTogether)
+{
+    const std::vector<ByteVector> fragments = Split(GetParam(), true);
+
+    Decide(GetParam(), VerdictAccept);
+    const uint64_t before = client_.GetStatistics().PacketsPermitted;
+    for (const ByteVector &fragment : fragments)
+    {
+        EXPECT_TRUE(network_.Inbound(fragment).absorbed());
+    }
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), fragments);
+    EXPECT_TRUE(network_.Reassembled(Whole(GetParam(), true)).permitted());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+    EXPECT_EQ(client_.GetStatistics().PacketsPermitted - before, kPieces) << "each counts once";
+}
+
+TEST_P(FragmentInboundTest, WithoutAMarkWhatWasPutTogetherIsAPacket)
+{
+    Decide(GetParam(), VerdictPermanentAccept);
+    for (const ByteVector &fragment : Split(GetParam(), true))
+    {
+        EXPECT_TRUE(network_.Inbound(fragment).permitted());
+    }
+    EXPECT_TRUE(network_.Inbound(Whole(GetParam(), true)).permitted());
+    EXPECT_EQ(Blocked(), 0u);
 }
 
 // ---- Time
@@ -388,6 +461,54 @@ TEST_F(FragmentDriverTest, AFullTableLeavesTheRestToTheFailPolicy)
     Elapse(milliseconds(1100));
     EXPECT_EQ(Remembered(), 0u);
     EXPECT_TRUE(network_.Outbound(more[3]).absorbed());
+}
+
+TEST_F(FragmentDriverTest, AFullTableForgetsItsOldestDecision)
+{
+    const ByteVector whole = Whole(UdpV6(), true);
+    const std::vector<ByteVector> last = Split(UdpV6(), true, FRAGMENT_MAX_DATAGRAMS);
+
+    Decide(UdpV6(), VerdictPermanentBlock);
+    for (uint32_t id = 0; id < FRAGMENT_MAX_DATAGRAMS; id++)
+    {
+        ASSERT_TRUE(network_.Inbound(Fragment(whole, 0, kPiece, id)).blocked());
+    }
+    EXPECT_TRUE(network_.Inbound(last[0]).blocked());
+    EXPECT_TRUE(network_.Inbound(last[1]).blocked()) << "as the first one";
+    EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+    EXPECT_TRUE(network_.Inbound(Fragment(whole, kPiece, kPiece, 1)).blocked()) << "still remembered";
+    EXPECT_TRUE(network_.Inbound(Fragment(whole, kPiece, kPiece, 0)).absorbed()) << "waits for a first one";
+    EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+}
+
+TEST_F(FragmentDriverTest, AFullTableForgetsNoneThatIsAskedAbout)
+{
+    const ByteVector whole = Whole(UdpV6());
+    const std::vector<ByteVector> asked = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
+
+    Decide(UdpV6(), VerdictAccept);
+    EXPECT_TRUE(network_.Outbound(asked[0]).absorbed());
+    const Question question = client_.ReadQuestion();
+    client_.Write(UpdateBytes(UdpV6(), VerdictPermanentBlock));
+    network_.TakeReauthorized();
+    for (uint32_t id = 0; id < FRAGMENT_MAX_DATAGRAMS; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 0, kPiece, id)).blocked());
+    }
+    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed()) << "waits";
+    client_.Verdict(question.id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{asked[0], asked[1]}));
+}
+
+TEST_F(FragmentDriverTest, AFragmentOfAKnownDatagramAllocatesNothing)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
+    network_.FailNth(0, true);
+    EXPECT_TRUE(network_.Outbound(fragments[1]).permitted());
+    EXPECT_EQ(network_.StopFailing(), 0u);
 }
 
 TEST_F(FragmentDriverTest, WaitingCopiesAreBoundedByTheirBytes)

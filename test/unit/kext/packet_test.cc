@@ -392,7 +392,7 @@ TEST_F(PacketTest, AnInboundPacketThatTheAdapterVerifiedGetsWholeChecksums)
     PacketChain chain(machine_, {{coalesced}}, 20);
     info.Receive.UdpChecksumSucceeded = 1;
     NET_BUFFER_LIST_INFO(chain.head(), TcpIpChecksumNetBufferListInfo) = info.Value;
-    EXPECT_TRUE(network_.InboundChain(false, chain.head(), 20, false).absorbed());
+    EXPECT_TRUE(network_.InboundChain(false, chain.head(), 20, 0).absorbed());
     client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
     EXPECT_EQ(network_.TakeInjected().at(0).bytes, right);
 }
@@ -424,7 +424,7 @@ TEST_F(PacketTest, TheDataStartIsWhereItWasAfterEveryKindOfClassify)
         {
             PacketChain chain(machine_, {{bytes, packet}, {packet}}, 20);
 
-            network_.InboundChain(false, chain.head(), 20, false);
+            network_.InboundChain(false, chain.head(), 20, 0);
             EXPECT_EQ(sim::ndis::RetreatBalance(chain.head()), 0);
             for (NET_BUFFER *buffer = chain.head()->FirstNetBuffer; buffer != nullptr; buffer = buffer->Next)
             {
@@ -600,7 +600,7 @@ TEST_F(ChainTest, WorksInboundToo)
 {
     PacketChain chain(machine_, {{In(good_, 1), In(bad_)}, {In(good_, 2)}}, 20);
 
-    EXPECT_TRUE(network_.InboundChain(false, chain.head(), 20, false).absorbed());
+    EXPECT_TRUE(network_.InboundChain(false, chain.head(), 20, 0).absorbed());
     EXPECT_EQ(sim::ndis::RetreatBalance(chain.head()), 0);
     const std::vector<Injected> injected = network_.TakeInjected();
     ASSERT_EQ(injected.size(), 2u);

@@ -657,6 +657,25 @@ TEST(RedirectRewriteTest, AUdpChecksumThatWasNotComputedIsStillNone)
     EXPECT_TRUE(ChecksumsAreRight(packet)) << "of the IP header";
 }
 
+// There it would make the receiver drop the datagram (RFC 8200 section 8.1). Both zeros are the same in the sum.
+TEST(RedirectRewriteTest, AFirstFragmentsUdpChecksumIsNeverNoneOverIpv6)
+{
+    const CONNECTION_KEY key = KeyOf(TargetOf(UdpV6(), VerdictRedirectNameServer));
+    ByteVector fragment = Fragment(MakePacket(UdpV6(), false, Payload(40)), 0, 24);
+    ByteVector all_ones = fragment;
+    const size_t checksum = Network::HeaderLength(fragment) + 6;
+
+    Put(&fragment, checksum, {0, 0});
+    Put(&all_ones, checksum, {0xFF, 0xFF});
+    for (ByteVector *packet : {&fragment, &all_ones})
+    {
+        ASSERT_EQ(RedirectRewrite(packet->data(), static_cast<UINT32>(packet->size()), &key, DirectionOutbound),
+                  STATUS_SUCCESS);
+    }
+    EXPECT_FALSE(fragment[checksum] == 0 && fragment[checksum + 1] == 0);
+    EXPECT_EQ(fragment, all_ones);
+}
+
 // Of the 65536 values of a payload's word one makes the sum zero.
 TEST(RedirectRewriteTest, AUdpChecksumThatBecomesZeroIsSentAsAllOnes)
 {

@@ -224,8 +224,15 @@ TEST_F(NetFields, FragmentsAreMarked)
     packet[7] = 2;    // 16 bytes
     stack().Packet(Direction::kInbound, packet.data(), packet.size(), nullptr);
 
-    const Indication seen_packet = LastSeen(LayerKind::kInPacket);
+    const std::vector<Indication> all = Seen();
 
+    ASSERT_EQ(all.size(), 2u);
+    EXPECT_EQ(all[0].flags & FWP_CONDITION_FLAG_IS_FRAGMENT, 0u) << "it comes as a packet first";
+    EXPECT_EQ(all[0].packet, packet);
+
+    const Indication &seen_packet = all[1];
+
+    EXPECT_EQ(seen_packet.packet, packet);
     EXPECT_NE(seen_packet.flags & FWP_CONDITION_FLAG_IS_FRAGMENT, 0u);
     ASSERT_TRUE(seen_packet.Has(FWPS_METADATA_FIELD_FRAGMENT_DATA));
     EXPECT_EQ(seen_packet.metadata.fragmentMetadata.fragmentIdentification, 0x1234u);

@@ -355,7 +355,8 @@ inline std::string Indication::Name() const
     case LayerKind::kOutPacket:
         return "out " + fixture::PacketName(packet) + injected;
     case LayerKind::kInPacket:
-        return "in " + fixture::PacketName(packet) + injected;
+        return "in " + fixture::PacketName(packet) + ((flags & FWP_CONDITION_FLAG_IS_FRAGMENT) != 0 ? " again" : "") +
+               ((flags & FWP_CONDITION_FLAG_IS_REASSEMBLED) != 0 ? " reassembled" : "") + injected;
     case LayerKind::kStream:
         if ((stream_flags & (FWPS_STREAM_FLAG_RECEIVE_DISCONNECT | FWPS_STREAM_FLAG_SEND_DISCONNECT)) != 0)
         {

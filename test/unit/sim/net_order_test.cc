@@ -10,6 +10,49 @@ namespace
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 
+std::vector<uint8_t> Whole(const Endpoint &source, const Endpoint &destination, size_t payload)
+{
+    const std::vector<uint8_t> bytes(payload, 'x');
+    std::vector<uint8_t> packet(UdpPacketSize(source.family, payload));
+
+    WriteUdpPacket(packet.data(), source, destination, bytes.data(), payload);
+    return packet;
+}
+
+// The same in pieces.
+std::vector<std::vector<uint8_t>> Fragments(const Endpoint &source, const Endpoint &destination, size_t payload,
+                                            size_t piece = 16)
+{
+    const std::vector<uint8_t> whole = Whole(source, destination, payload);
+    const bool v6 = source.family == kIpv6;
+    const auto data = whole.begin() + (v6 ? 40 : 20);
+    std::vector<std::vector<uint8_t>> fragments;
+
+    for (size_t at = 0; at < payload + 8; at += piece)
+    {
+        const size_t length = std::min(piece, payload + 8 - at);
+        const bool more = at + length < payload + 8;
+        std::vector<uint8_t> fragment(whole.begin(), data);
+
+        if (v6)
+        {
+            fragment[6] = 44;
+            fragment[5] = static_cast<uint8_t>(8 + length);
+            fragment.insert(fragment.end(),
+                            {kProtocolUdp, 0, 0, static_cast<uint8_t>(at | (more ? 1 : 0)), 0, 0, 0, 1});
+        }
+        else
+        {
+            fragment[3] = static_cast<uint8_t>(20 + length);
+            fragment[6] |= more ? 0x20 : 0;
+            fragment[7] = static_cast<uint8_t>(at / 8);
+        }
+        fragment.insert(fragment.end(), data + static_cast<ptrdiff_t>(at), data + static_cast<ptrdiff_t>(at + length));
+        fragments.push_back(fragment);
+    }
+    return fragments;
+}
+
 class NetOrder : public NetTest
 {
 };
@@ -166,6 +209,101 @@ TEST_F(NetOrder, AListenerClosesOnceAndAfterItsConnections)
     Log();
     stack().CloseListener(listener);
     EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+}
+
+TEST_F(NetOrder, AListenerClosesOnceWhileItsConnectionsLiveOn)
+{
+    FlowSpec spec = Tcp();
+
+    spec.local.port = 8080;
+
+    const uint64_t listener = stack().Listen(spec);
+    const FlowId flow = stack().Accept(spec, nullptr);
+    const uint8_t bytes[] = {1, 2};
+
+    Log();
+    stack().CloseListener(listener);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+    stack().Receive(flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in A 2", "stream receive 2"));
+
+    const uint64_t next = stack().Listen(spec);
+
+    EXPECT_THAT(Log(), ElementsAre("assign"));
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("stream send end", "out FA", "in FA", "stream receive end", "out A", "closure"));
+    stack().CloseListener(next);
+    EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
+}
+
+TEST_F(NetOrder, ProcessesShareAUdpPortWithASocketEach)
+{
+    std::vector<uint64_t> released;
+    FlowSpec one = Udp({1});
+    FlowSpec two = Udp({2});
+
+    one.local = two.local = At({0, 0, 0, 0}, 5353);
+    one.process_id = 7;
+    two.process_id = 8;
+
+    const uint64_t listeners[] = {stack().Listen(one), stack().Listen(two)};
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "assign"));
+    for (const uint64_t listener : listeners)
+    {
+        stack().CloseListener(listener);
+        released.push_back(LastSeen(LayerKind::kRelease).metadata.processId);
+    }
+    EXPECT_THAT(released, ElementsAre(7u, 8u));
+}
+
+TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheDatagramThatTheyMakeOnce)
+{
+    std::vector<Outcome> outcomes;
+    std::vector<std::vector<uint8_t>> wire;
+    FlowSpec server = Udp({}, GetParam());
+
+    server.local.port = 5353;
+    stack().Listen(server);
+    Log();
+    stack().SetWire([&wire](Direction, const uint8_t *bytes, size_t length)
+                    { wire.emplace_back(bytes, bytes + length); });
+
+    const std::vector<std::vector<uint8_t>> fragments = Fragments(server.remote, server.local, 40);
+
+    for (const size_t i : {2u, 0u, 1u})
+    {
+        stack().Arrive(fragments[i].data(), fragments[i].size(), Into(&outcomes));
+    }
+    EXPECT_EQ(LastSeen(LayerKind::kInPacket).packet, Whole(server.remote, server.local, 40));
+    EXPECT_THAT(Log(),
+                ElementsAre("in fragment", "in fragment again", "in fragment", "in fragment again", "in fragment",
+                            "in fragment again", "in udp 40 reassembled", "accept", "datagram receive 40"));
+    EXPECT_EQ(outcomes.size(), 3u);
+    EXPECT_EQ(wire, (std::vector<std::vector<uint8_t>>{fragments[2], fragments[0], fragments[1]}));
+    EXPECT_EQ(stack().counters().inbound.permitted, 3u);
+    EXPECT_EQ(stack().counters().datagram_bytes_received, 40u);
+}
+
+TEST_P(NetOrderOfFamily, FragmentsThatOverlapMakeNothing)
+{
+    FlowSpec server = Udp({}, GetParam());
+
+    server.local.port = 5353;
+    stack().Listen(server);
+    Log();
+
+    const std::vector<std::vector<uint8_t>> fragments = Fragments(server.remote, server.local, 40);
+    const std::vector<std::vector<uint8_t>> others = Fragments(server.remote, server.local, 40, 24);
+
+    for (const std::vector<uint8_t> &fragment : {fragments[0], others[1], fragments[1], fragments[2]})
+    {
+        stack().Arrive(fragment.data(), fragment.size(), nullptr);
+    }
+    for (const std::string &name : Log())
+    {
+        EXPECT_THAT(name, testing::StartsWith("in fragment"));
+    }
 }
 
 TEST_F(NetOrder, ReleasesPairWithAssignmentsByEndpointHandle)

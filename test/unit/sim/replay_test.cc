@@ -158,14 +158,21 @@ TEST_F(ReplayTest, EveryPacketIsOfferedOnceAndNoneIsLetThroughWhenItsConnectionI
 
         const ReplaySummary summary = PlayFile(SOURCE_ROOT "/captures/host-traffic.pcap");
         uint64_t offered = 0;
+        uint64_t offered_again = 0;
 
         for (const Indication &seen : Seen())
         {
-            offered += seen.layer == LayerKind::kInPacket || seen.layer == LayerKind::kOutPacket ? 1 : 0;
+            const bool packet = seen.layer == LayerKind::kInPacket || seen.layer == LayerKind::kOutPacket;
+            const bool again =
+                packet && (seen.flags & (FWP_CONDITION_FLAG_IS_FRAGMENT | FWP_CONDITION_FLAG_IS_REASSEMBLED)) != 0;
+
+            offered += packet && !again ? 1 : 0;
+            offered_again += again ? 1 : 0;
             EXPECT_NE(seen.layer, LayerKind::kStream);
             EXPECT_NE(seen.layer, LayerKind::kDatagram);
         }
         EXPECT_EQ(offered, 2074u);
+        EXPECT_EQ(offered_again, 12u + 4u) << "inbound fragments, and what they make";
         EXPECT_EQ(let_through, 0u);
         EXPECT_EQ(Decided(summary), 2074u);
         EXPECT_EQ(summary.conversations_blocked + summary.conversations_dropped, 58u);
@@ -411,10 +418,7 @@ TEST_F(ReplayTest, FragmentsAreOfferedAndCounted)
     second[7] = 3;
     capture.Add(Sent(first)).Add(Sent(second));
     policy = [](const Indication &seen)
-    {
-        const bool fragment = (seen.flags & FWP_CONDITION_FLAG_IS_FRAGMENT) != 0;
-        return fragment ? Decision::kBlock : Decision::kPermit;
-    };
+    { return seen.Name() == "out fragment" ? Decision::kBlock : Decision::kPermit; };
 
     const ReplaySummary summary = Play(capture.bytes());
 
