@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
+import { devicePathSchema } from './device_name.js';
 import { SEVERITIES, severityNumber, type LogSeverity } from './events.js';
 import type { EmbeddedOptions, WindowsOptions } from './native.cjs';
 import { Verdict } from './verdicts.js';
@@ -77,9 +78,6 @@ const TIMEOUT_VERDICTS: readonly number[] = [
   Verdict.PermanentDrop,
 ];
 
-/** One name in the device namespace: no other namespace, no way out of it, no drive. */
-const DEVICE_PATH = /^\\\\\.\\[A-Za-z0-9_-]{1,128}$/;
-
 const redirectPortSchema = z.int().min(1).max(0xffff);
 
 /** @internal */
@@ -120,10 +118,7 @@ const openSchema = z.strictObject({
   ...driverShape,
   ...readShape,
   backend: z.enum(['windows', 'embedded']).optional(),
-  path: z
-    .string()
-    .regex(DEVICE_PATH, String.raw`must be \\.\ and the device's name: letters, digits, _ and -`)
-    .default(String.raw`\\.\NetVerdict`),
+  path: devicePathSchema,
   signal: signalSchema.optional(),
 });
 

@@ -3,6 +3,7 @@
 import { join, win32 } from 'node:path';
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
+import { deviceNameSchema } from './device_name.js';
 import { UnsupportedError } from './errors.js';
 import { requireBinding } from './binding.js';
 import { ServiceControl } from './service_control.js';
@@ -18,12 +19,19 @@ export type ServiceState =
   | 'pause-pending'
   | 'paused';
 
-/** When Windows starts the driver: when it is asked to, early at each start of Windows, or late at each. */
+/**
+ * When Windows starts the driver: `'demand'`, when it is asked to; `'auto'`, at each start of Windows, with the services
+ * and after the filter engine; `'system'`, at each start of Windows before any service runs. The filter engine is one:
+ * with `'system'` too nothing is filtered before it runs.
+ */
 export type ServiceStartType = 'demand' | 'system' | 'auto';
 
 /** Which service is meant. */
 export interface ServiceOptions {
-  /** The service's name, and that of its device `\\.\<name>`; `'NetVerdict'` by default. */
+  /**
+   * The service's name, and that of its device `\\.\<name>`: up to 128 letters, digits, `_` and `-`, and not the name of
+   * a device that Windows has. `'NetVerdict'` by default.
+   */
   readonly name?: string;
 }
 
@@ -59,17 +67,9 @@ export interface ServiceStatus {
   readonly exitCode?: number;
 }
 
-const DEFAULT_NAME = 'NetVerdict';
 const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_TIMEOUT_MS = 0x7fff_ffff;
-const MAX_NAME_LENGTH = 256;
-
-const nameSchema = z
-  .string()
-  .min(1)
-  .max(MAX_NAME_LENGTH)
-  .regex(/^[^\\/\p{Cc}]*$/u, 'must have no slash, backslash or control character')
-  .default(DEFAULT_NAME);
+const MAX_DISPLAY_NAME_LENGTH = 256;
 
 /** The kernel opens the file itself: it needs a plain path on a local disk. */
 const pathSchema = z
@@ -79,11 +79,11 @@ const pathSchema = z
   .transform((path) => win32.resolve(path))
   .refine((path) => /^[A-Za-z]:\\/.test(path), "must be on a disk of this computer: 'C:\\…'");
 
-const serviceSchema = z.strictObject({ name: nameSchema }).prefault({});
+const serviceSchema = z.strictObject({ name: deviceNameSchema }).prefault({});
 
 const waitSchema = z
   .strictObject({
-    name: nameSchema,
+    name: deviceNameSchema,
     timeoutMs: z.int().min(1).max(MAX_TIMEOUT_MS).default(DEFAULT_TIMEOUT_MS),
     signal: signalSchema.optional(),
   })
@@ -91,9 +91,13 @@ const waitSchema = z
 
 const installSchema = z
   .strictObject({
-    name: nameSchema,
+    name: deviceNameSchema,
     sysPath: pathSchema.optional(),
-    displayName: z.string().min(1).max(MAX_NAME_LENGTH).default('netverdict network filter'),
+    displayName: z
+      .string()
+      .min(1)
+      .max(MAX_DISPLAY_NAME_LENGTH)
+      .default('netverdict network filter'),
     startType: z.enum(['demand', 'system', 'auto']).default('demand'),
   })
   .prefault({});
@@ -125,15 +129,16 @@ export interface DriverService {
    * Registers the driver. It is not started.
    *
    * @throws {@link AccessDeniedError} without administrator rights; {@link ServiceStateError} when there is a service of
-   *   the name; {@link NotFoundError} when there is no such file.
+   *   the name; {@link NotFoundError} when there is no such file; {@link InvalidArgumentError} when it is a folder.
    */
   install(options?: InstallOptions): Promise<void>;
   /**
    * Loads the driver, and waits until it runs.
    *
    * @throws {@link AccessDeniedError}; {@link NotFoundError} when it is not installed, or its file is gone;
-   *   {@link ServiceStateError} when it runs already; {@link DriverRefusedError} when Windows does not load it: not
-   *   signed, blocked by a policy, for another processor; {@link TimeoutError}.
+   *   {@link ServiceStateError} when it runs already, or when the filter engine (the service BFE) does not;
+   *   {@link DriverRefusedError} when Windows does not load it: not signed, blocked by a policy, for another processor;
+   *   {@link TimeoutError}.
    */
   start(options?: WaitOptions): Promise<void>;
   /**
@@ -168,7 +173,9 @@ export interface DriverService {
 export const service: DriverService = {
   async install(options = {}) {
     const { sysPath, ...config } = check(installSchema, options, 'service.install');
-    await requireControl().install({ ...config, path: sysPath ?? packagedDriver() });
+    const control = requireControl();
+    const path = sysPath ?? check(pathSchema, packagedDriver(), "The path of the package's driver");
+    await control.install({ ...config, path });
   },
   async start(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.start');

@@ -72,7 +72,7 @@ export class ServiceControl {
     const what = `Removing the service ${name}`;
     const { state } = await this.status(name);
     if (state !== 'stopped' && state !== 'not-installed') {
-      await this.#stop(name, limit, what);
+      await this.#stop(name, limit, what, Win32.ServiceNotActive);
     }
     await limited(limit, `${what}: it is marked for deletion, but in use`, async (signal) => {
       this.#require(await this.#native.remove(name), what);
@@ -95,9 +95,17 @@ export class ServiceControl {
     };
   }
 
-  async #stop(name: string, limit: WaitLimit, what: string): Promise<void> {
+  async #stop(
+    name: string,
+    limit: WaitLimit,
+    what: string,
+    allowed: number = Win32.Success,
+  ): Promise<void> {
     await limited(limit, `${what}: the driver does not unload`, async (signal) => {
-      this.#require(await this.#native.stop(name), what);
+      const result = await this.#native.stop(name);
+      if (result.code !== allowed) {
+        this.#require(result, what);
+      }
       await this.#until(name, signal, ({ state }) => state === 'stopped');
     });
   }

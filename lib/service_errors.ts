@@ -25,6 +25,7 @@ export const Win32 = {
   AlreadyExists: 183,
   BadExecutable: 193,
   MachineTypeMismatch: 216,
+  DirectoryNotSupported: 336,
   InvalidImageHash: 577,
   DependentServicesRunning: 1051,
   InvalidServiceControl: 1052,
@@ -34,8 +35,10 @@ export const Win32 = {
   ServiceDoesNotExist: 1060,
   ServiceCannotAcceptControl: 1061,
   ServiceNotActive: 1062,
+  ServiceDependencyFailed: 1068,
   ServiceMarkedForDelete: 1072,
   ServiceExists: 1073,
+  ServiceDependencyDeleted: 1075,
   DuplicateServiceName: 1078,
   DllInitializationFailed: 1114,
   DriverBlocked: 1275,
@@ -63,6 +66,10 @@ const NO_SUCH_FILE: readonly [ErrorClass, string] = [
 const MISSING_IMPORT: readonly [ErrorClass, string] = [
   DriverRefusedError,
   'this Windows lacks a module or function that the driver needs. It needs Windows 10 version 1809 or later.',
+];
+const MISSING_DEPENDENCY: readonly [ErrorClass, string] = [
+  ServiceStateError,
+  "a service that the driver needs does not run: the Base Filtering Engine (BFE) or Tcpip. Start it: 'sc start bfe'.",
 ];
 const BUSY_CONTROL: readonly [ErrorClass, string] = [
   ServiceStateError,
@@ -93,6 +100,10 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   ],
   [Win32.BadExecutable]: WRONG_ARCHITECTURE,
   [Win32.MachineTypeMismatch]: WRONG_ARCHITECTURE,
+  [Win32.DirectoryNotSupported]: [
+    InvalidArgumentError,
+    "the path is that of a folder. Give that of the driver's file in it: …\\netverdict.sys.",
+  ],
   [Win32.InvalidImageHash]: [DriverRefusedError, "Windows refuses the driver's signature."],
   [Win32.DependentServicesRunning]: [
     ServiceStateError,
@@ -120,6 +131,8 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
     ServiceStateError,
     'the service is not running. There is nothing to stop; start it to use it.',
   ],
+  [Win32.ServiceDependencyFailed]: MISSING_DEPENDENCY,
+  [Win32.ServiceDependencyDeleted]: MISSING_DEPENDENCY,
   [Win32.ServiceMarkedForDelete]: [
     ServiceStateError,
     'the service is marked for deletion: it goes when its last user does. Close programs that have the device open, ' +

@@ -1,6 +1,7 @@
 #include "js_service.h"
 
 #include <functional>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -27,7 +28,17 @@ class ServiceRequest final : public Napi::AsyncWorker
     }
 
   protected:
-    void Execute() override { result_ = work_(&status_); }
+    void Execute() override
+    {
+        try
+        {
+            result_ = work_(&status_);
+        }
+        catch (const std::bad_alloc &)
+        {
+            result_ = {8, "operator new"}; // ERROR_NOT_ENOUGH_MEMORY
+        }
+    }
 
     void OnOK() override
     {

@@ -25,6 +25,9 @@ struct CloseServiceHandleOnExit
 
 using ServiceHandle = std::unique_ptr<std::remove_pointer_t<SC_HANDLE>, CloseServiceHandleOnExit>;
 
+// What the driver cannot filter without, as netverdict.inf has it: the filter engine and the network stack.
+constexpr wchar_t kDependencies[] = L"BFE\0Tcpip\0";
+
 ServiceResult Success()
 {
     return {};
@@ -87,9 +90,14 @@ ServiceResult QueryConfig(SC_HANDLE service, ServiceStatus *status)
 ServiceResult ServiceInstall(const ServiceConfig &config)
 {
     // The manager would take a path to nothing, and only the start would fail.
-    if (GetFileAttributesW(config.path.c_str()) == INVALID_FILE_ATTRIBUTES)
+    const DWORD attributes = GetFileAttributesW(config.path.c_str());
+    if (attributes == INVALID_FILE_ATTRIBUTES)
     {
         return LastError("GetFileAttributesW");
+    }
+    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
+    {
+        return {kErrorDirectoryNotSupported, "GetFileAttributesW"};
     }
     ServiceHandle manager;
     const ServiceResult result = OpenManager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE, &manager);
@@ -97,9 +105,10 @@ ServiceResult ServiceInstall(const ServiceConfig &config)
     {
         return result;
     }
-    const ServiceHandle service(CreateServiceW(
-        manager.get(), config.name.c_str(), config.display_name.c_str(), SERVICE_QUERY_STATUS, SERVICE_KERNEL_DRIVER,
-        config.start_type, SERVICE_ERROR_NORMAL, config.path.c_str(), nullptr, nullptr, nullptr, nullptr, nullptr));
+    const ServiceHandle service(CreateServiceW(manager.get(), config.name.c_str(), config.display_name.c_str(),
+                                               SERVICE_QUERY_STATUS, SERVICE_KERNEL_DRIVER, config.start_type,
+                                               SERVICE_ERROR_NORMAL, config.path.c_str(), nullptr, nullptr,
+                                               kDependencies, nullptr, nullptr));
     return service ? Success() : LastError("CreateServiceW");
 }
 

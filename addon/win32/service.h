@@ -11,6 +11,9 @@
 namespace netverdict
 {
 
+// ERROR_DIRECTORY_NOT_SUPPORTED, which mingw-w64's headers lack.
+constexpr uint32_t kErrorDirectoryNotSupported = 336;
+
 // How a request to the manager ended: the Win32 error, 0 for none, and the function that gave it.
 struct ServiceResult
 {
@@ -35,7 +38,8 @@ struct ServiceStatus
 };
 
 // Registers the driver; it is not started. ERROR_FILE_NOT_FOUND or ERROR_PATH_NOT_FOUND without the file,
-// ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE, ERROR_ACCESS_DENIED.
+// kErrorDirectoryNotSupported where it is a folder, ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE,
+// ERROR_ACCESS_DENIED.
 ServiceResult ServiceInstall(const ServiceConfig &config);
 
 // Loads the driver. Returns after DriverEntry, with its status as a Win32 error.

@@ -65,6 +65,39 @@ describe('the options of open()', () => {
     expect(resolveOptions(options).given).toEqual(['failPolicy']);
   });
 
+  it.each([
+    'NetVerdict',
+    '\\\\.\\',
+    '\\\\?\\NetVerdict',
+    '\\\\.\\C:',
+    '\\\\.\\C:\\x',
+    '\\\\.\\..\\NetVerdict',
+    '\\\\.\\pipe\\x',
+    '\\\\.\\GLOBALROOT\\Device\\NetVerdict',
+    '\\\\server\\share',
+    `\\\\.\\${'a'.repeat(129)}`,
+  ])('refuse the path %s, which is no device name', (path) => {
+    expect(() => resolveOptions({ path })).toThrow(/path: must be .* and the device's name/);
+  });
+
+  it.each([
+    ...['CON', 'prn', 'Aux', 'NUL', 'COM1', 'com', 'COM10', 'LPT1', 'PIPE', 'MailSlot'],
+    ...['PhysicalDrive0', 'physicaldrive12', 'Harddisk0Partition1', 'HarddiskVolume1', 'CdRom0'],
+    ...['Tape0', 'Scsi0', 'VolumeShadowCopy1', 'GLOBALROOT', 'Global', 'UNC'],
+  ])('refuse the device %s, which is Windows’ own', (name) => {
+    expect(() => resolveOptions({ path: `\\\\.\\${name}` })).toThrow(
+      /path: is a device of Windows/,
+    );
+  });
+
+  it.each(['NetVerdict', 'Console', 'Comet1', 'Null', 'my_driver-2', 'a'.repeat(128)])(
+    'take the device %s',
+    (name) => {
+      const path = `\\\\.\\${name}`;
+      expect(resolveOptions({ path }).path).toBe(path);
+    },
+  );
+
   it('take a signal of another realm', () => {
     const { signal } = new AbortController();
     const foreign = {

@@ -34,6 +34,7 @@ describe("the service control manager's errors", () => {
     [183, ServiceStateError, /another driver.*another name/],
     [193, DriverRefusedError, /processor architecture.*win32-arm64/],
     [216, DriverRefusedError, /processor architecture.*win32-arm64/],
+    [336, InvalidArgumentError, /folder.*netverdict\.sys/],
     [577, DriverRefusedError, /signature.*bcdedit \/set testsigning on/],
     [1051, ServiceStateError, /depend on it.*Stop those first/],
     [1052, ServiceStateError, /try again/],
@@ -43,8 +44,10 @@ describe("the service control manager's errors", () => {
     [1060, NotFoundError, /not installed.*netverdict driver install/],
     [1061, ServiceStateError, /try again/],
     [1062, ServiceStateError, /not running.*start it/],
+    [1068, ServiceStateError, /BFE.*Start it/],
     [1072, ServiceStateError, /marked for deletion.*Close programs/],
     [1073, ServiceStateError, /already installed.*remove it first/],
+    [1075, ServiceStateError, /BFE.*Start it/],
     [1078, ServiceStateError, /Choose another/],
     [1114, DriverRefusedError, /Windows 10 version 1809/],
     [1275, DriverRefusedError, /policy.*CodeIntegrity/],
@@ -84,10 +87,12 @@ describe('service on a system without drivers of Windows', () => {
 describe('the arguments of service', () => {
   const invalidInstalls: [string, InstallOptions, RegExp][] = [
     ['an empty name', { name: '' }, /service\.install: name/],
-    ['a name with a backslash', { name: 'a\\b' }, /name: must have no slash/],
-    ['a name with a slash', { name: 'a/b' }, /name: must have no slash/],
-    ['a name with a line feed', { name: 'a\n' }, /name: must have no slash/],
-    ['a name of 257 characters', { name: 'a'.repeat(257) }, /name/],
+    ['a name with a backslash', { name: 'a\\b' }, /name: must be a name of at most 128 letters/],
+    ['a name with a slash', { name: 'a/b' }, /name: must be a name of at most 128 letters/],
+    ['a name with a line feed', { name: 'a\n' }, /name: must be a name of at most 128 letters/],
+    ['a name with a space', { name: 'a b' }, /name: must be a name of at most 128 letters/],
+    ['a name of 129 characters', { name: 'a'.repeat(129) }, /name: must be a name of at most 128/],
+    ['the name of a device that Windows has', { name: 'PhysicalDrive0' }, /something that Windows/],
     ['an empty path', { sysPath: '' }, /sysPath/],
     ['a path on another computer', { sysPath: '\\\\server\\share\\x.sys' }, /sysPath.*disk/],
     ['a device path', { sysPath: '\\\\.\\C:\\x.sys' }, /sysPath.*disk/],
@@ -175,6 +180,27 @@ describe('a driver service', () => {
       ['stop', 'X'],
       ['remove', 'X'],
     ]);
+  });
+
+  it('that stops by itself before it can be stopped is removed all the same', async () => {
+    const states = [{ state: Scm.Running }, { state: Scm.Stopped }, NOT_INSTALLED];
+    const native = new ScriptedService({
+      states,
+      stopResult: { code: 1062, call: 'ControlService' },
+    });
+    await new ServiceControl(native).remove('X', patient);
+    expect(native.requests).toEqual([
+      ['stop', 'X'],
+      ['remove', 'X'],
+    ]);
+  });
+
+  it('that cannot be stopped is not removed', async () => {
+    const states = [{ state: Scm.Running }];
+    const native = new ScriptedService({ states, stopResult: { code: 5, call: 'ControlService' } });
+    const removed = new ServiceControl(native).remove('X', patient);
+    await expect(removed).rejects.toBeInstanceOf(AccessDeniedError);
+    expect(native.requests).toEqual([['stop', 'X']]);
   });
 
   it('is removed when its name is free', async () => {

@@ -90,6 +90,23 @@ bool HasDevice(const std::wstring &name)
     return QueryDosDeviceW(name.c_str(), target, MAX_PATH) != 0;
 }
 
+// The names of a service's dependencies, with a comma after each. From the registry, as Wine's QueryServiceConfigW
+// leaves them out.
+std::wstring DependenciesOf(const std::wstring &name)
+{
+    const std::wstring key = L"SYSTEM\\CurrentControlSet\\Services\\" + name;
+    wchar_t buffer[256] = {};
+    DWORD size = sizeof(buffer);
+    RegGetValueW(HKEY_LOCAL_MACHINE, key.c_str(), L"DependOnService", RRF_RT_REG_MULTI_SZ, nullptr, buffer, &size);
+
+    std::wstring names;
+    for (const wchar_t *next = buffer; *next != L'\0'; next += std::wstring(next).size() + 1)
+    {
+        names += std::wstring(next) + L",";
+    }
+    return names;
+}
+
 ServiceConfig ConfigOf(const std::wstring &name, const std::wstring &path)
 {
     return {name, name + L" under test", path, SERVICE_DEMAND_START};
@@ -111,6 +128,8 @@ void TestLife(const std::wstring &name, const std::wstring &path)
     Check(status.path.size() >= path.size() &&
               status.path.compare(status.path.size() - path.size(), path.size(), path) == 0,
           "it has the driver's path", "path %ls", status.path.c_str());
+    Check(DependenciesOf(name) == L"BFE,Tcpip,", "it starts after the filter engine and the network stack",
+          "dependencies %ls", DependenciesOf(name).c_str());
     Expect(ERROR_SERVICE_NOT_ACTIVE, "ControlService", ServiceStop(name), "it cannot be stopped before it runs");
 
     Succeeds(ServiceStart(name), "it starts");
@@ -157,6 +176,8 @@ void TestErrors(const std::wstring &path)
     Expect(ERROR_PATH_NOT_FOUND, "GetFileAttributesW",
            ServiceInstall(ConfigOf(absent, folder + L"\\no such folder\\x.sys")),
            "a driver in a folder that is not there is not installed");
+    Expect(kErrorDirectoryNotSupported, "GetFileAttributesW", ServiceInstall(ConfigOf(absent, folder)),
+           "a folder is not installed");
     Expect(ERROR_INVALID_NAME, "CreateServiceW", ServiceInstall(ConfigOf(L"", path)),
            "a service without a name is not installed");
 

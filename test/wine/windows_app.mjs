@@ -28,6 +28,8 @@ export function buildWindowsApp(target) {
   cpSync(join(root, 'test/wine/harness/vitest.mjs'), join(target, 'node_modules/vitest/index.mjs'));
   writeFile(join(target, 'package.json'), '{"name":"netverdict","type":"module"}');
   cpSync(join(root, 'captures'), join(target, 'captures'), { recursive: true });
+  const errors = 'addon/win32/win32_status.cc';
+  writeFile(join(target, errors), readFileSync(join(root, errors)));
   const addon = join(root, 'prebuilds/win32-x64');
   if (existsSync(addon)) cpSync(addon, join(target, 'prebuilds/win32-x64'), { recursive: true });
   return existsSync(addon);

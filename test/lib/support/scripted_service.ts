@@ -12,6 +12,8 @@ const SUCCESS: NativeServiceResult = { code: 0, call: '' };
 export interface ServiceScript {
   /** The result of every request but a query. */
   readonly result?: NativeServiceResult;
+  /** The result of a request to stop, where it differs. */
+  readonly stopResult?: NativeServiceResult;
   /** What queries find, one after another; the last one stays. A number is an error. */
   readonly states?: readonly (Partial<NativeServiceStatus> | number)[];
   readonly testSigning?: boolean;
@@ -66,6 +68,7 @@ export class ScriptedService implements NativeService {
   #request(name: string, args: unknown[]): Promise<NativeServiceResult> {
     this.requests.push([name, ...args]);
     if (this.#script.hangs === true) return new Promise(() => undefined);
-    return Promise.resolve(this.#script.result ?? SUCCESS);
+    const { result = SUCCESS, stopResult = result } = this.#script;
+    return Promise.resolve(name === 'stop' ? stopResult : result);
   }
 }
