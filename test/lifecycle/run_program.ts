@@ -11,7 +11,7 @@ export interface ProgramResult {
 }
 
 /** A program that has not ended by then hangs. */
-const TIMEOUT_MS = 60_000;
+export const PROGRAM_TIMEOUT_MS = 120_000;
 
 /** Makes the C library overwrite what is freed, so that using it afterwards crashes. */
 export const OVERWRITE_FREED = {
@@ -19,7 +19,7 @@ export const OVERWRITE_FREED = {
   GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0',
 };
 
-/** Runs `programs/<name>.mjs` to its end. */
+/** Runs `programs/<name>.mjs` to its end; `environment` is added to that of this process. */
 export async function runProgram(
   name: string,
   nodeOptions: readonly string[] = [],
@@ -29,7 +29,7 @@ export async function runProgram(
   const child = spawn(process.execPath, [...nodeOptions, path], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...environment },
-    timeout: TIMEOUT_MS,
+    timeout: PROGRAM_TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });
   const output = { stdout: '', stderr: '' };
