@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { outputDirectory, root, run, runScript } from './run.mjs';
-import { sanitizedAddon } from './sanitized.mjs';
+import { sanitizedAddon, threadSanitizedAddon } from './sanitized.mjs';
 
 const jobs = String(availableParallelism());
 /** In so many processes a test program runs: more than processors, as some tests take seconds. */
@@ -161,6 +161,9 @@ async function mingw() {
 const UNIT_TEST_TARGETS = ['kext', 'sim', 'addon'].map((part) => `${part}_tests`);
 const UNIT_TESTS = UNIT_TEST_TARGETS.map((target) => `unit/${target}`);
 
+const THREADED_TEST_TARGETS = ['stress_tests', 'addon_tests'];
+const THREADED_TESTS = ['stress/stress_tests', 'unit/addon_tests'];
+
 const typescript = (project) => runScript('typescript/bin/tsc', ['--project', project, '--noEmit']);
 
 export const groups = {
@@ -213,7 +216,13 @@ export const groups = {
   },
   tsan: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('tsan', ['stress/stress_tests'], 'stress_tests'),
+    run: async () =>
+      sum([
+        await gtest('tsan', THREADED_TESTS, ...THREADED_TEST_TARGETS, 'netverdict_addon'),
+        await checks(() =>
+          run(process.execPath, ['test/stress/addon.mjs'], threadSanitizedAddon()),
+        ),
+      ]),
   },
   faults: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],

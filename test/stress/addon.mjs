@@ -1,0 +1,92 @@
+/**
+ * The addon with everybody at work at once, for ThreadSanitizer: several computers in several threads of JavaScript,
+ * whose native threads carry packets, read, and end while the others go on. Whatever becomes of a packet is right.
+ */
+
+import { fileURLToPath } from 'node:url';
+import { isMainThread, Worker } from 'node:worker_threads';
+import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../../dist/index.mjs';
+
+const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
+const LIVES = 4; // of computers, one after the other in each thread
+const AT_ONCE = 2;
+const VERDICTS = [Verdict.Accept, Verdict.PermanentAccept, Verdict.Block, Verdict.RedirectTunnel];
+
+/** What a computer's end leaves unfinished. */
+function unlessEnded(error) {
+  if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
+}
+
+async function decide(device) {
+  let decided = 0;
+  for await (const event of device) {
+    if (event.type === 'connection') device.setVerdict(event.id, VERDICTS[decided++ % 4]);
+  }
+}
+
+async function load(network) {
+  for (const protocol of ['tcp', 'udp']) {
+    await network.load({ connections: 200, inFlight: 20, protocol, packetsPerConnection: 2 });
+  }
+}
+
+async function flows(network) {
+  for (let n = 1; n <= 50; n++) {
+    const remote = { address: '198.51.100.1', port: n };
+    const flow = network.connect({ processId: n, protocol: n % 2 === 0 ? 'tcp' : 'udp', remote });
+    await flow.outcome;
+    await flow.send(new Uint8Array(500));
+    flow.close();
+  }
+}
+
+async function commands(device) {
+  for (let n = 0; n < 20; n++) {
+    await Promise.all([device.getLogs(), device.getBandwidth(), device.cleanEndedConnections()]);
+    await device.getStatistics();
+  }
+}
+
+/** Every second computer ends while all of it goes on. */
+async function live(number) {
+  const { device, network, close } = await createSimulator({ pendingTimeoutMs: 200 });
+  const deciding = decide(device).catch(unlessEnded);
+  const working = [
+    load(network),
+    flows(network),
+    commands(device),
+    network.replay(CAPTURE, { local: ['10.77.0.2', 'fd77::2'] }),
+  ].map((work) => work.catch(unlessEnded));
+  await (number % 2 === 0 ? Promise.all(working) : working[2]);
+  if (number % 4 < 2) await device.shutdown();
+  await close();
+  await Promise.all([deciding, ...working]);
+}
+
+async function liveAgain() {
+  for (let number = 0; number < LIVES; number++) {
+    await Promise.all(Array.from({ length: AT_ONCE }, (_, index) => live(number + index)));
+  }
+}
+
+/** One that is terminated in the middle, and one that comes to its end. */
+async function startWorkers() {
+  const ended = (worker) => new Promise((resolve) => worker.once('exit', resolve));
+  const terminated = new Worker(new URL(import.meta.url));
+  const whole = new Worker(new URL(import.meta.url));
+  await new Promise((resolve) => terminated.once('message', resolve));
+  await terminated.terminate();
+  const code = await ended(whole);
+  if (code !== 0) throw new Error(`the worker ended with ${code}`);
+}
+
+if (isMainThread) {
+  await Promise.all([liveAgain(), startWorkers()]);
+  console.log('all lives have ended');
+} else {
+  const { parentPort } = await import('node:worker_threads');
+  const first = live(1);
+  parentPort.postMessage('started');
+  await first;
+  await liveAgain();
+}
