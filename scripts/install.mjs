@@ -1,13 +1,20 @@
 // The package's install step: nothing to do where a prebuilt addon fits, else compile it on every core.
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+/** Of the sources themselves, not of the package: the tests are not in that one. */
+const isCheckout = existsSync(join(root, 'scripts', 'test.mjs'));
+const isAskedToCompile = process.env.npm_config_build_from_source === 'true';
+
+const NEEDED = `It needs Python 3, make and a C++17 compiler. On Debian or Ubuntu, as root:
+  apt-get install python3 make g++
+on macOS: xcode-select --install; on Windows: the "Desktop development with C++" workload of Visual Studio.`;
 
 function prebuildFits() {
-  if (process.env.npm_config_build_from_source === 'true') return false;
   process.env.PREBUILDS_ONLY = '1';
   try {
     createRequire(import.meta.url)('node-gyp-build')(root);
@@ -27,11 +34,22 @@ function compile() {
   return result.status === 0;
 }
 
-if (!prebuildFits() && !compile()) {
-  console.error(
-    'netverdict: the native addon could not be compiled (the reason stands above). It needs Python 3, make and a\n' +
-      'C++17 compiler. On Debian or Ubuntu: apt-get install python3 make g++; on macOS: xcode-select --install;\n' +
-      'on Windows: the "Desktop development with C++" workload of Visual Studio. Then run npm install again.',
-  );
-  process.exitCode = 1;
+function install() {
+  if (!isAskedToCompile && prebuildFits()) return;
+  const reason = isAskedToCompile
+    ? 'built from source, as asked'
+    : `no prebuilt addon for ${process.platform}-${process.arch}`;
+  console.log(`netverdict: ${reason}: compiling`);
+  if (compile()) return;
+  const failure = `netverdict: the native addon could not be compiled (the reason stands above). ${NEEDED}`;
+  if (isCheckout) {
+    console.warn(
+      `${failure}\nOn Debian, npm test installs what is missing, as root, and compiles.`,
+    );
+  } else {
+    console.error(`${failure}\nThen run npm install again.`);
+    process.exitCode = 1;
+  }
 }
+
+install();

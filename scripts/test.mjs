@@ -1,5 +1,6 @@
 // `npm test`: every check of the project, two groups of them side by side. Groups can be named:
-// `npm test -- lint vitest`. The last line is always `N passed, N failed, N skipped`.
+// `npm test -- lint vitest`; with `--verbose` all that they say is printed. The last line is always
+// `N passed, N failed, N skipped`.
 import { rmSync, mkdirSync } from 'node:fs';
 import pLimit from 'p-limit';
 import { groups, stages } from './testing/groups.mjs';
@@ -7,6 +8,7 @@ import { outputDirectory } from './testing/run.mjs';
 import { provideTools } from './testing/tools.mjs';
 
 const inCi = Boolean(process.env.CI) && process.env.CI !== 'false';
+const verbose = process.argv.includes('--verbose');
 const total = { passed: 0, failed: 0, skipped: 0 };
 
 function selectGroups(names) {
@@ -20,16 +22,17 @@ function selectGroups(names) {
   return new Set(names.length > 0 ? names : Object.keys(groups));
 }
 
-function report(name, counts, seconds, log) {
+function report(name, counts, seconds, { log = '', remarks = [] } = {}) {
   total.passed += counts.passed;
   total.failed += counts.failed;
   total.skipped += counts.skipped;
-  if (counts.failed > 0 && log) console.log(log.trimEnd());
+  if (counts.failed > 0 || verbose) console.log(log.trimEnd());
   const mark = counts.failed > 0 ? '✗' : counts.passed > 0 ? '✓' : '-';
   console.log(
     `${mark} ${name.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped ` +
       `(${seconds.toFixed(1)} s)${counts.note ? `: ${counts.note}` : ''}`,
   );
+  for (const remark of remarks) console.log(`  ${remark}`);
 }
 
 async function runGroup(name, missing) {
@@ -41,8 +44,8 @@ async function runGroup(name, missing) {
     return;
   }
   const start = performance.now();
-  const { counts, log } = await run();
-  report(name, counts, (performance.now() - start) / 1000, log);
+  const { counts, ...said } = await run();
+  report(name, counts, (performance.now() - start) / 1000, said);
 }
 
 async function runSequence(names, selected, missing) {
@@ -51,7 +54,7 @@ async function runSequence(names, selected, missing) {
   }
 }
 
-const selected = selectGroups(process.argv.slice(2));
+const selected = selectGroups(process.argv.slice(2).filter((name) => name !== '--verbose'));
 rmSync(outputDirectory, { recursive: true, force: true });
 mkdirSync(outputDirectory, { recursive: true });
 const needed = new Set([...selected].flatMap((name) => groups[name].needs ?? []));

@@ -145,7 +145,9 @@ async function wine() {
     () => run('npm', ['run', 'prebuild', '--', 'win32-x64']),
   ]);
   if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
-  return countedScript('test/wine/run.mjs');
+  const result = await countedScript('test/wine/run.mjs');
+  const remarks = result.log.split('\n').filter((line) => line.startsWith('! '));
+  return { ...result, remarks };
 }
 
 /** Builds the driver's binary and looks at what Windows asks of it. */
@@ -168,7 +170,7 @@ const typescript = (project) => runScript('typescript/bin/tsc', ['--project', pr
 
 export const groups = {
   build: {
-    needs: ['make', 'g++'],
+    needs: ['python3', 'make', 'g++'],
     run: () =>
       checks(
         () => run('npm', ['run', 'compile']),
@@ -194,15 +196,18 @@ export const groups = {
         () => run(process.execPath, ['scripts/check_named_tests.mjs']),
       ),
   },
-  vitest: { needs: ['make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
-  package: { needs: ['make', 'g++'], run: () => vitest('package') },
+  vitest: { needs: ['python3', 'make', 'g++', 'tshark', 'ip'], run: () => vitest('netverdict') },
+  package: {
+    needs: ['python3', 'make', 'g++', 'cmake', 'ninja', 'x86_64-w64-mingw32-g++-posix'],
+    run: () => vitest('package'),
+  },
   models: { needs: ['spin', 'g++'], run: () => countedScript('scripts/models.mjs') },
   fuzz: {
     needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => countedScript('scripts/fuzz.mjs', '--seconds', '10'),
   },
   soak: {
-    needs: ['make', 'g++'],
+    needs: ['python3', 'make', 'g++'],
     run: () =>
       checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1', '--seed', '1'])),
   },
@@ -244,10 +249,9 @@ export const stages = [
   [['build'], ['format']],
   [
     ['asan', 'faults'],
-    ['mingw', 'wine'],
+    ['mingw', 'wine', 'package'], // the latter two pack prebuilds/, and fill it
     ['vitest'],
     ['fuzz'],
-    ['package'],
     ['lint'],
     ['tsan'],
     ['soak'],

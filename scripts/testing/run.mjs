@@ -1,10 +1,21 @@
 // Runs one command of a test group; its output is kept for the report of a failure.
 import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const outputDirectory = join(root, 'build', 'test');
+
+const running = new Set();
+
+// Ended itself, this process ends what it runs, which may have more to end.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    for (const child of running) child.kill('SIGTERM');
+    process.exit(128 + constants.signals[signal]);
+  });
+}
 
 /**
  * Resolves to `{ok, output}`; never rejects: a command that cannot be started, or that takes longer than `timeoutMs`, is
@@ -17,10 +28,12 @@ export function run(command, args, environment = {}, timeoutMs = undefined) {
     const stdio = ['ignore', 'pipe', 'pipe'];
     const limits = { timeout: timeoutMs, killSignal: 'SIGKILL' };
     const child = spawn(command, args, { cwd: root, env, stdio, ...limits });
+    running.add(child);
     child.stdout.on('data', (chunk) => chunks.push(chunk));
     child.stderr.on('data', (chunk) => chunks.push(chunk));
     child.on('error', (error) => chunks.push(`${error.message}\n`));
     child.on('close', (code, signal) => {
+      running.delete(child);
       if (signal !== null) chunks.push(`ended by ${signal}\n`);
       resolve({ ok: code === 0, output: chunks.join('') });
     });

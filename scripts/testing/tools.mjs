@@ -7,6 +7,7 @@ import { delimiter, join } from 'node:path';
 const tools = {
   make: { package: 'make' },
   'g++': { package: 'g++' },
+  python3: { package: 'python3' },
   cmake: { package: 'cmake' },
   ninja: { package: 'ninja-build' },
   gtest: { package: 'libgtest-dev', file: '/usr/include/gtest/gtest.h' },

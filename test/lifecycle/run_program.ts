@@ -1,6 +1,9 @@
 /** Runs a program of its own process, with the package as it was built. */
 
 import { spawn } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export interface ProgramResult {
@@ -19,28 +22,41 @@ export const OVERWRITE_FREED = {
   GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0',
 };
 
-/** Runs `programs/<name>.mjs` to its end; `environment` is added to that of this process. */
+/**
+ * Runs `programs/<name>.mjs` to its end; `environment` is added to that of this process. Its output goes through files:
+ * under Wine, Node.js refuses pipes.
+ */
 export async function runProgram(
   name: string,
   nodeOptions: readonly string[] = [],
   environment: NodeJS.ProcessEnv = {},
 ): Promise<ProgramResult> {
   const path = fileURLToPath(new URL(`programs/${name}.mjs`, import.meta.url));
+  const folder = mkdtempSync(join(tmpdir(), 'netverdict-lifecycle-'));
+  const outputs = { stdout: join(folder, 'stdout'), stderr: join(folder, 'stderr') };
+  const files = Object.values(outputs).map((output) => openSync(output, 'w'));
   const child = spawn(process.execPath, [...nodeOptions, path], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', ...files],
     env: { ...process.env, ...environment },
     timeout: PROGRAM_TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });
-  const output = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].setEncoding('utf8').on('data', (text: string) => {
-      output[stream] += text;
+  try {
+    const { code, signal } = await new Promise<Pick<ProgramResult, 'code' | 'signal'>>(
+      (resolve, reject) => {
+        child.on('error', reject).on('exit', (code, signal) => {
+          resolve({ code, signal });
+        });
+      },
+    );
+    const [stdout, stderr] = [outputs.stdout, outputs.stderr].map((output) =>
+      readFileSync(output, 'utf8'),
+    );
+    return { code, signal, stdout: stdout!, stderr: stderr! };
+  } finally {
+    files.forEach((file) => {
+      closeSync(file);
     });
+    rmSync(folder, { recursive: true, force: true });
   }
-  return new Promise((resolve, reject) => {
-    child.on('error', reject).on('close', (code, signal) => {
-      resolve({ code, signal, ...output });
-    });
-  });
 }

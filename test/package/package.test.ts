@@ -128,14 +128,14 @@ describe('the packed package in an empty project', () => {
   });
 });
 
-describe('the packed package with a prebuilt addon', () => {
+describe('the packed package with prebuilt addons', () => {
   const target = `${process.platform}-${process.arch}`;
-  const prebuilds = join(root, 'prebuilds', target);
+  const prebuilds = join(root, 'prebuilds');
   const hadPrebuilds = existsSync(prebuilds);
   const app = mkdtempSync(join(tmpdir(), 'netverdict-prebuilt-'));
 
   beforeAll(() => {
-    npm(['run', 'prebuild', '--', target], root);
+    npm(['run', 'prebuild'], root);
     npm(['pack', '--ignore-scripts', '--pack-destination', app], root);
     writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'an-app', private: true }));
     npm(['install', '--ignore-scripts', `./netverdict-${manifest.version}.tgz`], app);
@@ -144,6 +144,38 @@ describe('the packed package with a prebuilt addon', () => {
   afterAll(() => {
     rmSync(app, { recursive: true, force: true });
     if (!hadPrebuilds) rmSync(prebuilds, { recursive: true, force: true });
+  });
+
+  const packed = (platform: string, name: string): string =>
+    join(app, 'node_modules', 'netverdict', 'prebuilds', platform, name);
+
+  it('holds those of this computer and of Windows, with the driver and its INF', () => {
+    const files = readdirSync(join(app, 'node_modules', 'netverdict', 'prebuilds'), {
+      recursive: true,
+      encoding: 'utf8',
+    });
+    expect(files).toEqual(
+      expect.arrayContaining([
+        join(target, 'netverdict.node'),
+        ...['node', 'sys', 'inf'].map((ending) => join('win32-x64', `netverdict.${ending}`)),
+      ]),
+    );
+  });
+
+  it.each(['node', 'sys'])('holds no symbols in netverdict.%s for Windows', (ending) => {
+    const image = readFileSync(packed('win32-x64', `netverdict.${ending}`));
+    const header = image.readUInt32LE(0x3c);
+    expect(image.toString('latin1', header, header + 4)).toBe('PE\0\0');
+    expect([image.readUInt32LE(header + 12), image.readUInt32LE(header + 16)]).toEqual([0, 0]);
+  });
+
+  it.runIf(process.platform === 'linux')('holds no symbols in netverdict.node for Linux', () => {
+    const sections = execFileSync('readelf', ['-SW', packed(target, 'netverdict.node')], {
+      encoding: 'utf8',
+    });
+    expect(sections).toContain('.dynsym');
+    expect(sections).not.toContain('.symtab');
+    expect(sections).not.toContain('.debug_info');
   });
 
   it("runs the README's example without a script or a compiler at installation", () => {

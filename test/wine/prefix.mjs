@@ -38,11 +38,13 @@ export class WinePrefix {
   }
 
   /** Makes the prefix anew. */
-  create() {
+  async create() {
     rmSync(this.#path, { recursive: true, force: true });
     mkdirSync(this.#path, { recursive: true });
-    this.#must(spawnSync('wineboot', ['-i'], this.#options()), 'wineboot');
-    this.#must(spawnSync(WINE, ['winecfg', '-v', 'win10'], this.#options()), 'winecfg');
+    await this.#must('wineboot', ['-i']);
+    await this.#must(WINE, ['winecfg', '-v', 'win10']);
+    // What comes next has a Windows of its own: this one is about to end.
+    await this.#must('wineserver', ['-w']);
   }
 
   copyDriver(path, name) {
@@ -55,19 +57,8 @@ export class WinePrefix {
   }
 
   /** Runs a Windows program: `{code, output}`. Its output goes through a file, as Node.js refuses pipes there. */
-  run(program, args, limitMs = 60_000, variables = {}) {
-    const log = join(this.#path, 'output.txt');
-    const output = openSync(log, 'w');
-    const result = spawnSync(WINE, [program, ...args], {
-      ...this.#options(limitMs),
-      env: { ...this.#env, ...variables },
-      stdio: ['ignore', output, output],
-    });
-    closeSync(output);
-    return {
-      code: result.status ?? `${result.signal ?? result.error}`,
-      output: readFileSync(log, 'utf8'),
-    };
+  async run(program, args, limitMs = 60_000, variables = {}) {
+    return this.#start(WINE, [program, ...args], limitMs, variables);
   }
 
   /** The command lines of what runs in the prefix. */
@@ -94,13 +85,29 @@ export class WinePrefix {
   }
 
   #options(timeout = START_LIMIT_MS) {
-    return { env: this.#env, timeout, killSignal: 'SIGKILL', encoding: 'utf8' };
+    return { env: this.#env, timeout, killSignal: 'SIGKILL' };
   }
 
-  #must(result, what) {
-    if (result.status !== 0) {
-      throw new Error(`${what} failed: ${result.error ?? ''}${result.stdout}${result.stderr}`);
-    }
+  async #must(program, args) {
+    const { code, output } = await this.#start(program, args, START_LIMIT_MS);
+    if (code !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${code}\n${output}`);
+  }
+
+  /** Not synchronously: a signal to this process is to be heard meanwhile. */
+  async #start(program, args, limitMs, variables = {}) {
+    const log = join(this.#path, 'output.txt');
+    const output = openSync(log, 'w');
+    const child = spawn(program, args, {
+      ...this.#options(limitMs),
+      env: { ...this.#env, ...variables },
+      stdio: ['ignore', output, output],
+    });
+    closeSync(output);
+    const code = await new Promise((resolve) => {
+      child.on('error', (error) => resolve(error.message));
+      child.on('exit', (status, signal) => resolve(status ?? signal));
+    });
+    return { code, output: readFileSync(log, 'utf8') };
   }
 }
 

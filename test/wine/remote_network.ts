@@ -44,19 +44,25 @@ export class RemoteNetwork implements NativeNetwork {
   static #current: RemoteNetwork | undefined;
 
   readonly #requests = openSync(DEVICE_PATH, 'r+');
-  readonly #events = openSync(DEVICE_PATH, 'r+');
   readonly #listeners = new Map<number, Listen>();
   #lastTag = 0;
   #isClosed = false;
 
   private constructor() {
     this.#ask(request(Operation.begin));
-    writeSync(this.#events, request(Operation.events).finish());
-    this.#readEvents();
   }
 
   /** A network without any traffic. There is one at a time: opening another ends it. */
   static open(): RemoteNetwork {
+    const network = RemoteNetwork.openUnheard();
+    const events = openSync(DEVICE_PATH, 'r+');
+    writeSync(events, request(Operation.events).finish());
+    network.#readEvents(events);
+    return network;
+  }
+
+  /** As {@link open}, but nobody hears what becomes of the traffic: the read that waits for it would keep the process. */
+  static openUnheard(): RemoteNetwork {
     RemoteNetwork.#current?.close();
     RemoteNetwork.#current = new RemoteNetwork();
     return RemoteNetwork.#current;
@@ -141,8 +147,9 @@ export class RemoteNetwork implements NativeNetwork {
     });
   }
 
-  advance(): void {
-    throw new Error("Wine's time cannot be advanced.");
+  /** Time under Wine is real: this thread waits, while the driver and its reads go on. */
+  advance(milliseconds: number): void {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
   }
 
   counters(): NativeCounters {
@@ -214,17 +221,17 @@ export class RemoteNetwork implements NativeNetwork {
     });
   }
 
-  #readEvents(): void {
+  #readEvents(events: number): void {
     const buffer = Buffer.alloc(CONTROL_EVENT_BYTES);
-    read(this.#events, buffer, 0, buffer.length, null, (error, length) => {
+    read(events, buffer, 0, buffer.length, null, (error, length) => {
       if (error || length === 0) {
-        closeSync(this.#events);
+        closeSync(events);
         return;
       }
       for (const event of readEvents(buffer.subarray(0, length))) {
         this.#listeners.get(event.tag)?.(event);
       }
-      this.#readEvents();
+      this.#readEvents(events);
     });
   }
 }

@@ -1,9 +1,12 @@
 // Tests the driver's binary under Wine: a prefix of its own with netverdict.sys over the simulation; a plain client of the
 // base protocol; the simulation by itself; and the scenarios, whose results are compared with the host's. Needs the
-// CMake preset sim-wine to be built. The last line is `N passed, N failed, N skipped`.
-import { spawnSync } from 'node:child_process';
+// CMake preset sim-wine to be built. Lines that begin with `! ` are worth a look even where all is well. The last line is
+// `N passed, N failed, N skipped`.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { constants } from 'node:os';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { WinePrefix, windowsPath } from './prefix.mjs';
 import { buildWindowsApp, installPackage, provideNode } from './windows_app.mjs';
@@ -43,23 +46,23 @@ function check(name, holds, detail = '') {
   if (!holds) console.log(`✗ ${name}\n${detail}`);
 }
 
-function startService(prefix, name) {
-  prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', DRIVER]);
-  prefix.run('sc', ['start', name]);
-  const { output } = prefix.run('sc', ['query', name]);
+async function startService(prefix, name) {
+  await prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', DRIVER]);
+  await prefix.run('sc', ['start', name]);
+  const { output } = await prefix.run('sc', ['query', name]);
   check(`${name} starts`, output.includes('RUNNING'), output);
 }
 
-function stopService(prefix, name) {
-  prefix.run('sc', ['stop', name]);
-  const { output } = prefix.run('sc', ['query', name]);
+async function stopService(prefix, name) {
+  await prefix.run('sc', ['stop', name]);
+  const { output } = await prefix.run('sc', ['query', name]);
   check(`${name} stops`, output.includes('STOPPED'), output);
-  prefix.run('sc', ['delete', name]);
+  await prefix.run('sc', ['delete', name]);
 }
 
 /** Runs a program that prints TAP. */
-function runProgram(prefix, name, args) {
-  const { code, output } = prefix.run(join(built, 'test/wine', `${name}.exe`), args);
+async function runProgram(prefix, name, args) {
+  const { code, output } = await prefix.run(join(built, 'test/wine', `${name}.exe`), args);
   const lines = output.split(/\r?\n/);
   const results = lines.flatMap((line) =>
     /^(not )?ok /.test(line) ? [{ state: line.startsWith('ok') ? 'passed' : 'failed' }] : [],
@@ -76,10 +79,10 @@ function testFiles(folder) {
 }
 
 /** Runs test files in the Windows Node.js: their results. */
-function runTests(prefix, node, files, limitMs) {
+async function runTests(prefix, node, files, limitMs) {
   const report = prefix.folder('report.json');
   const paths = files.map((file) => windowsPath(join(app, file)));
-  const { code, output } = prefix.run(
+  const { code, output } = await prefix.run(
     node,
     [windowsPath(join(app, 'test/wine/harness/run_tests.mjs')), 'C:\\report.json', ...paths],
     limitMs,
@@ -96,12 +99,12 @@ function runTests(prefix, node, files, limitMs) {
 }
 
 /** The packed package in an application's folder, tested through its public interface. */
-function testInstalled(prefix, node) {
+async function testInstalled(prefix, node) {
   installPackage(prefix.folder('app'));
-  const { code, output } = prefix.run(
+  const { code, output } = await prefix.run(
     node,
     ['--test-reporter=tap', 'C:\\app\\package.test.mjs'],
-    180_000,
+    300_000,
     { NETVERDICT_REMOTE_NETWORK: `file:///Z:${join(app, 'test/wine/remote_network.js')}` },
   );
   const results = output
@@ -117,10 +120,10 @@ function testInstalled(prefix, node) {
   return summary(results);
 }
 
-/** The same tests on this computer's own simulator: name → state. */
-function runOnHost() {
+/** The same tests on this computer's own simulator, meanwhile: name → state. */
+async function runOnHost() {
   const path = join(work, 'host.json');
-  spawnSync(
+  const child = spawn(
     process.execPath,
     [
       join(root, 'node_modules/vitest/vitest.mjs'),
@@ -132,6 +135,7 @@ function runOnHost() {
     ],
     { cwd: root, stdio: 'ignore' },
   );
+  await once(child, 'exit');
   const states = new Map();
   for (const { name: file, assertionResults } of JSON.parse(readFileSync(path, 'utf8'))
     .testResults) {
@@ -145,32 +149,56 @@ function runOnHost() {
   return states;
 }
 
-/** Prints every test whose result differs, and what was left out with the reason; all are side by side in a file. */
-async function compare(results) {
-  const host = runOnHost();
-  const { notUnderWine } = await import(join(app, 'test/wine/not_under_wine.js'));
+function table(rows) {
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows
+    .map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join(' | '))
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+/** Prints all results side by side, and what differs. */
+async function compare(hostRun, results) {
+  const host = await hostRun;
   const wine = new Map(results.map(({ file, name, state }) => [`${file} > ${name}`, state]));
-  const lines = [];
+  const rows = [['test', 'host', 'Wine']];
   let same = 0;
   for (const name of new Set([...host.keys(), ...wine.keys()])) {
     const [there, here] = [host.get(name) ?? 'absent', wine.get(name) ?? 'absent'];
-    const excluded = notUnderWine.find((entry) => name.endsWith(` > ${entry.test}`));
-    lines.push(`host ${there.padEnd(8)} Wine ${here.padEnd(8)} ${name}`);
+    rows.push([name, there, here]);
     if (there === here) same += 1;
-    else if (excluded && here === 'skipped')
-      console.log(`  host ${there}, Wine -: ${name}: ${excluded.reason}`);
-    else
+    else if (here !== 'skipped' || reasonToSkip(name) === undefined)
       check(`the same on the host and under Wine: ${name}`, false, `host ${there}, Wine ${here}`);
   }
-  writeFileSync(comparison, `${lines.join('\n')}\n`);
-  return `${same} of ${host.size} tests have the same result on the host and under Wine (${comparison})`;
+  writeFileSync(comparison, `${table(rows)}\n`);
+  console.log(table(rows));
+  console.log(
+    `! ${same} of ${host.size} scenarios have the same result on the host and under Wine, side by side in ${relative(root, comparison)}`,
+  );
+}
+
+function reasonToSkip(name) {
+  return exceptions.notUnderWine.find(
+    ({ file, test }) => name.startsWith(`${file} > `) && name.endsWith(` > ${test}`),
+  )?.reason;
+}
+
+/** Prints what was left out, with the reason. */
+function printSkipped(results) {
+  for (const { file, name, state } of results) {
+    const full = `${file} > ${name}`;
+    if (state === 'skipped') console.log(`! not under Wine: ${full}: ${reasonToSkip(full)}`);
+  }
 }
 
 const prefix = new WinePrefix(join(work, 'prefix'));
-process.once('SIGINT', () => {
-  prefix.end();
-  process.exit(130);
-});
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    prefix.end();
+    process.exit(128 + constants.signals[signal]);
+  });
+}
+let exceptions;
 try {
   let hasAddon = false;
   let node = '';
@@ -185,9 +213,10 @@ try {
   await stage('Service by another name', () => startService(prefix, PLAIN_SERVICE));
   await stage('Base protocol client', () => runProgram(prefix, 'base_client', [PLAIN_SERVICE]));
   await stage('Service stops', () => stopService(prefix, PLAIN_SERVICE));
-  await stage('Windows Node.js and the tests for it', () => {
+  await stage('Windows Node.js and the tests for it', async () => {
     node = provideNode(NODE_VERSION, join(work, `node-${NODE_VERSION}`));
     hasAddon = buildWindowsApp(app);
+    exceptions = await import(join(app, 'test/wine/not_under_wine.js'));
   });
   if (hasAddon) {
     for (const version of [OLDER_NODE_VERSION, NODE_VERSION]) {
@@ -196,21 +225,28 @@ try {
     }
   }
   await stage('Service', () => startService(prefix, SERVICE));
-  await stage('Simulation by itself', () =>
-    summary(runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
+  await stage('Simulation by itself', async () =>
+    summary(await runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
   );
   if (hasAddon) {
-    await stage('In real time', () =>
-      summary(runTests(prefix, node, ['test/wine/real_time.test.js'], 60_000)),
-    );
     const library = ['test/lib', 'test/protocol'].flatMap(testFiles);
-    await stage('Library', () => summary(runTests(prefix, node, library, 120_000)));
+    await stage('Library', async () => summary(await runTests(prefix, node, library, 120_000)));
+    let lifecycle = [];
+    await stage('Ends of processes', async () => {
+      lifecycle = await runTests(prefix, node, testFiles('test/lifecycle'), 300_000);
+      return summary(lifecycle);
+    });
+    const hostRun = runOnHost();
     let results = [];
-    await stage('Scenarios', () => {
-      results = runTests(prefix, node, testFiles('test/scenarios'), 240_000);
+    await stage('Scenarios', async () => {
+      results = await runTests(prefix, node, testFiles('test/scenarios'), 300_000);
       return summary(results);
     });
-    await stage('Compared with the host', () => compare(results));
+    await stage('Compared with the host', () => compare(hostRun, results));
+    printSkipped([...results, ...lifecycle]);
+    for (const [folder, reason] of Object.entries(exceptions.foldersNotUnderWine)) {
+      console.log(`! not under Wine: ${folder}: ${reason}`);
+    }
   } else {
     console.log('Scenarios are left out: there is no prebuilds/win32-x64.');
     total.skipped += 1;

@@ -14,19 +14,32 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const folders = ['lib', 'test/lib', 'test/protocol', 'test/scenarios', 'test/support', 'test/wine'];
+const folders = [
+  'lib',
+  'test/lib',
+  'test/lifecycle',
+  'test/protocol',
+  'test/scenarios',
+  'test/support',
+  'test/wine',
+];
 
 /** Makes the package in `target`; the addon is the prebuilt one for Windows, where there is one. */
 export function buildWindowsApp(target) {
   rmSync(target, { recursive: true, force: true });
   for (const folder of folders) transpileFolder(folder, target);
-  cpSync(join(root, 'test/wine/harness'), join(target, 'test/wine/harness'), { recursive: true });
+  for (const folder of ['test/wine/harness', 'test/lifecycle/programs']) {
+    cpSync(join(root, folder), join(target, folder), { recursive: true });
+  }
   writeFile(
     join(target, 'node_modules/vitest/package.json'),
     '{"type":"module","exports":"./index.mjs"}',
   );
   cpSync(join(root, 'test/wine/harness/vitest.mjs'), join(target, 'node_modules/vitest/index.mjs'));
-  writeFile(join(target, 'package.json'), '{"name":"netverdict","type":"module"}');
+  writeFile(
+    join(target, 'package.json'),
+    '{"name":"netverdict","type":"module","exports":"./test/wine/lifecycle_computer.js"}',
+  );
   cpSync(join(root, 'captures'), join(target, 'captures'), { recursive: true });
   const errors = 'addon/win32/win32_status.cc';
   writeFile(join(target, errors), readFileSync(join(root, errors)));

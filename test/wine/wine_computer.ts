@@ -23,8 +23,8 @@ export async function startWineComputer(options: SimulatorOptions): Promise<Simu
     device,
     network: new Network(handle),
     clock: {
-      advance: () => {
-        remote.advance();
+      advance: (milliseconds) => {
+        remote.advance(milliseconds);
       },
     },
     close,

@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { startTests } from '@vitest/runner';
 import { notUnderWine } from '../not_under_wine.js';
 
-const TEST_LIMIT_MS = 30_000;
+const TEST_LIMIT_MS = 60_000;
 
 const [reportPath, ...files] = process.argv.slice(2);
 const results = [];

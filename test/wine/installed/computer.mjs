@@ -1,13 +1,20 @@
 // What the programs of this folder share: the computer beneath the driver, and the package as an application has it.
-import { existsSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const { RemoteNetwork } = await import(process.env.NETVERDICT_REMOTE_NETWORK);
+const remoteNetwork = process.env.NETVERDICT_REMOTE_NETWORK;
+const { RemoteNetwork } = await import(remoteNetwork);
+const { ipPacket } = await import(new URL('../support/packets.js', remoteNetwork));
 
 const REMOTE = Uint8Array.of(192, 0, 2, 1);
 const LOCAL = Uint8Array.of(10, 0, 0, 2);
 const TCP = 6;
-const LIMIT_MS = 20_000;
+const OUTBOUND = 0;
+const LIMIT_MS = 60_000;
 
 let nextPort = 50_000;
 
@@ -39,6 +46,36 @@ export function connect(network, remotePort, payload) {
   };
   const id = network.connect(spec, ({ kind }) => settle(kind));
   return { id, outcome: within(outcome, `the outcome of port ${remotePort}`) };
+}
+
+/** A packet of no connection goes out: its outcome. */
+export function packet(network) {
+  const bytes = ipPacket({
+    source: LOCAL.join('.'),
+    destination: REMOTE.join('.'),
+    protocol: 'udp',
+    sourcePort: nextPort++,
+    destinationPort: 53,
+  });
+  const outcome = new Promise((resolve) => {
+    network.packet(OUTBOUND, bytes, ({ kind }) => resolve(kind));
+  });
+  return within(outcome, 'the outcome of the packet');
+}
+
+/** Runs a program in this Node.js. Its output goes through files, as Node.js refuses pipes under Wine. */
+export async function runToEnd(args) {
+  const folder = mkdtempSync(join(tmpdir(), 'netverdict-'));
+  const paths = ['stdout', 'stderr'].map((name) => join(folder, name));
+  const files = paths.map((path) => openSync(path, 'w'));
+  const child = spawn(process.execPath, args, { stdio: ['ignore', ...files] });
+  const [code] = await within(once(child, 'exit'), `the end of ${args.join(' ')}`).finally(() =>
+    child.kill(),
+  );
+  files.forEach((file) => closeSync(file));
+  const [stdout, stderr] = paths.map((path) => readFileSync(path, 'utf8'));
+  rmSync(folder, { recursive: true, force: true });
+  return { code, stdout, stderr };
 }
 
 /** Rejects with what did not come in time. */
