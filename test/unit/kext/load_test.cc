@@ -171,12 +171,16 @@ TEST_F(LoadTest, APortScansConnectionsAreAllBlockedAndForgotten)
 
 TEST_F(LoadTest, AMillionOperationsAreHeldAndNotOneMore)
 {
-    constexpr uint32_t kMillion = 1'000'000;
+#if defined(__SANITIZE_ADDRESS__)
+    constexpr uint32_t kMany = 100'000; // the sanitizer's own memory would be several times the driver's
+#else
+    constexpr uint32_t kMany = 1'000'000;
+#endif
     OPTIONS_WIRE options = Client::DefaultOptions();
 
-    options.MaxHeldPackets = kMillion;
+    options.MaxHeldPackets = kMany;
     ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
-    for (uint32_t number = 0; number < kMillion; number++)
+    for (uint32_t number = 0; number < kMany; number++)
     {
         ASSERT_TRUE(network_.Connect(Numbered(number)).pended());
         if ((number + 1) % kBatch == 0)
@@ -184,13 +188,13 @@ TEST_F(LoadTest, AMillionOperationsAreHeldAndNotOneMore)
             ReadBatch(InfoConnectionV4, sizeof(CONNECTION_V4_WIRE));
         }
     }
-    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMillion);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMany);
 
-    const Network::Answer one_more = network_.Connect(Numbered(kMillion));
+    const Network::Answer one_more = network_.Connect(Numbered(kMany));
     EXPECT_TRUE(client_.ReadQuestions().empty());
     machine_.Run();
     EXPECT_EQ(one_more.completed(), 1) << "by the fail policy";
-    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMillion);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, kMany);
     EXPECT_EQ(client_.GetStatistics().EventsLost, 1u);
 
     client_.Close();

@@ -810,9 +810,18 @@ TEST_F(RefusalTest, ARefusedPacketThatFailsLaterIsNotTriedAThirdTime)
 
 TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
 {
-    FailLater();
-    Permit();
+    const ByteVector bytes = MakePacket(UdpV4());
+    PacketChain chain(machine_, {{bytes}});
+    INJECT_SOURCE source{};
+    INJECT_PACKET *packet = nullptr;
+
+    source.Method = InjectNetworkSend;
+    source.IpVersion = 4;
     client_.Close();
+    FailLater();
+    ASSERT_EQ(InjectCopy(&context()->Injector, &source, chain.head()->FirstNetBuffer, &packet), STATUS_SUCCESS);
+    InjectChain(packet);
+    EXPECT_EQ(machine_.wfp().counters().injections_now, 1u);
     Unload(); // checks for everything that is left
 }
 

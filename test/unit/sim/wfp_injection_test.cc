@@ -2,6 +2,8 @@
 
 #include "wfp/packet_origin.h"
 
+#include <utility>
+
 namespace sim::wfp
 {
 namespace
@@ -156,6 +158,7 @@ TEST_F(WfpInjection, APendedOperationMayBeCompletedWithTheListThatIsInjectedNext
     EXPECT_EQ(Send(list, &completion), STATUS_SUCCESS);
     machine.Run();
     EXPECT_EQ(completion.calls, 1);
+    EXPECT_EQ(FwpsInjectionHandleDestroy0(std::exchange(handle, nullptr)), STATUS_SUCCESS);
     StopDriver(driver);
 }
 
