@@ -511,14 +511,22 @@ static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
     }
 }
 
+// The data start is where the chain has it.
 static VOID QueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    if (NT_SUCCESS(Copy(frame, list, buffer, frame->LastInjection)))
+    NTSTATUS status = Retreat(frame, buffer);
+
+    if (NT_SUCCESS(status))
     {
-        frame->LastInjection = &(*frame->LastInjection)->Next;
+        status = Copy(frame, list, buffer, frame->LastInjection);
+        Advance(frame, buffer);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
         return;
     }
-    StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+    frame->LastInjection = &(*frame->LastInjection)->Next;
 }
 
 // The first refusal in a chain: all packets before it were permitted, and must now go on by themselves.
@@ -535,11 +543,7 @@ static VOID QueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
             {
                 return;
             }
-            if (NT_SUCCESS(Retreat(frame, buffer)))
-            {
-                QueueCopy(frame, list, buffer);
-                Advance(frame, buffer);
-            }
+            QueueCopy(frame, list, buffer);
         }
     }
 }
@@ -562,28 +566,35 @@ static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NE
     }
 }
 
-static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+static PACKET_DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    BOOLEAN own = frame->Origin == InjectOriginOwn;
-    PACKET_DECISION decision = PacketPermit;
-    NTSTATUS status = Retreat(frame, buffer);
+    PACKET_DECISION decision;
 
-    if (!NT_SUCCESS(status))
+    if (frame->Origin == InjectOriginOwn)
     {
-        decision = own ? PacketPermit : DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
-        NoteDecision(frame, decision, buffer);
-        return;
+        return PacketPermit;
     }
-    if (!own)
+    if (NT_SUCCESS(Retreat(frame, buffer)))
     {
         decision = DecideOnBuffer(frame, list, buffer);
-        CountDecision(frame, decision);
+        Advance(frame, buffer);
     }
+    else
+    {
+        decision = DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+    }
+    CountDecision(frame, decision);
+    return decision;
+}
+
+static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+{
+    PACKET_DECISION decision = Decide(frame, list, buffer);
+
     if (decision == PacketPermit && frame->AnyRefused)
     {
         QueueCopy(frame, list, buffer);
     }
-    Advance(frame, buffer);
     NoteDecision(frame, decision, buffer);
 }
 
