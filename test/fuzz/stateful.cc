@@ -111,7 +111,10 @@ class Life
             machine_.io().CancelAll(client_->file());
             TakeReads();
             Settle();
-            client_->CheckInvariants();
+        }
+        else
+        {
+            client_->StopObserving();
         }
         client_->Close();
         TakeReads();
