@@ -48,7 +48,7 @@ target_compile_definitions(netverdict PRIVATE
 target_include_directories(netverdict BEFORE PRIVATE wdk .)
 target_include_directories(netverdict SYSTEM PRIVATE ${KEXT_DDK} ${KEXT_HEADERS})
 target_compile_options(netverdict PRIVATE $<$<COMPILE_LANGUAGE:C>:${KEXT_WARNINGS} ${KEXT_PROCESSOR_OPTIONS} -O2
-    -ffreestanding -fno-stack-protector -fno-strict-aliasing -Wframe-larger-than=1024>)
+    -ffreestanding -fno-stack-protector -fno-strict-aliasing>)
 target_link_options(netverdict PRIVATE
     -nostdlib -shared -Wl,--subsystem,native -Wl,--entry,DriverEntry -Wl,--exclude-all-symbols
     -Wl,--dynamicbase -Wl,--nxcompat -Wl,--high-entropy-va -Wl,--file-alignment,0x200 -Wl,--no-insert-timestamp

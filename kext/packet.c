@@ -526,20 +526,22 @@ static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
     }
 }
 
-// A permitted packet that has to go on as a copy, and cannot.
-static VOID CountUncopied(PACKET_FRAME *frame)
-{
-    StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
-}
-
+// The data start is where the chain has it.
 static VOID QueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    if (NT_SUCCESS(Copy(frame, list, buffer, frame->LastInjection)))
+    NTSTATUS status = Retreat(frame, buffer);
+
+    if (NT_SUCCESS(status))
     {
-        frame->LastInjection = &(*frame->LastInjection)->Next;
+        status = Copy(frame, list, buffer, frame->LastInjection);
+        Advance(frame, buffer);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
         return;
     }
-    CountUncopied(frame);
+    frame->LastInjection = &(*frame->LastInjection)->Next;
 }
 
 // The first refusal in a chain: all packets before it were permitted, and must now go on by themselves.
@@ -556,13 +558,7 @@ static VOID QueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
             {
                 return;
             }
-            if (!NT_SUCCESS(Retreat(frame, buffer)))
-            {
-                CountUncopied(frame);
-                continue;
-            }
             QueueCopy(frame, list, buffer);
-            Advance(frame, buffer);
         }
     }
 }
@@ -585,42 +581,35 @@ static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NE
     }
 }
 
-// Of a packet whose headers are out of reach.
-static VOID ExamineUnreadable(PACKET_FRAME *frame, const NET_BUFFER *buffer)
+static PACKET_DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    PACKET_DECISION decision = PacketPermit;
+    PACKET_DECISION decision;
 
-    if (frame->Origin != InjectOriginOwn)
+    if (frame->Origin == InjectOriginOwn)
+    {
+        return PacketPermit;
+    }
+    if (NT_SUCCESS(Retreat(frame, buffer)))
+    {
+        decision = DecideOnBuffer(frame, list, buffer);
+        Advance(frame, buffer);
+    }
+    else
     {
         decision = DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
-        CountDecision(frame, decision);
     }
-    if (decision == PacketPermit && frame->AnyRefused)
-    {
-        CountUncopied(frame);
-    }
-    NoteDecision(frame, decision, buffer);
+    CountDecision(frame, decision);
+    return decision;
 }
 
 static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    PACKET_DECISION decision = PacketPermit;
+    PACKET_DECISION decision = Decide(frame, list, buffer);
 
-    if (!NT_SUCCESS(Retreat(frame, buffer)))
-    {
-        ExamineUnreadable(frame, buffer);
-        return;
-    }
-    if (frame->Origin != InjectOriginOwn)
-    {
-        decision = DecideOnBuffer(frame, list, buffer);
-        CountDecision(frame, decision);
-    }
     if (decision == PacketPermit && frame->AnyRefused)
     {
         QueueCopy(frame, list, buffer);
     }
-    Advance(frame, buffer);
     NoteDecision(frame, decision, buffer);
 }
 

@@ -45,6 +45,17 @@
 #define PLATFORM_TABLE_SHRINK 0
 #endif
 
+// What RwLock* tell the simulated kernel, whose rules for locks cannot see them otherwise.
+#ifdef HOST_KNOWS_LOCKS
+#define PLATFORM_LOCK_INITIALIZE(lock) HostInitializeLock(lock)
+#define PLATFORM_LOCK_ACQUIRE(lock)    HostAcquireLock(lock)
+#define PLATFORM_LOCK_RELEASE(lock)    HostReleaseLock(lock)
+#else
+#define PLATFORM_LOCK_INITIALIZE(lock)
+#define PLATFORM_LOCK_ACQUIRE(lock)
+#define PLATFORM_LOCK_RELEASE(lock)
+#endif
+
 // Shared counters and locks are padded to this, so that two processors do not fight over one line.
 #define PLATFORM_CACHE_LINE 64
 

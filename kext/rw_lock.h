@@ -20,12 +20,14 @@ typedef struct _RW_LOCK
 /// Makes a lock that nobody holds. Any IRQL.
 FORCEINLINE VOID RwLockInitialize(_Out_ RW_LOCK *lock)
 {
+    PLATFORM_LOCK_INITIALIZE(lock);
     lock->State = 0;
 }
 
 _IRQL_requires_(DISPATCH_LEVEL)
 FORCEINLINE VOID RwLockAcquireSharedAtDpcLevel(_Inout_ RW_LOCK *lock)
 {
+    PLATFORM_LOCK_ACQUIRE(lock);
     for (;;)
     {
         LONG state = ReadNoFence(&lock->State);
@@ -41,12 +43,14 @@ FORCEINLINE VOID RwLockAcquireSharedAtDpcLevel(_Inout_ RW_LOCK *lock)
 _IRQL_requires_(DISPATCH_LEVEL)
 FORCEINLINE VOID RwLockReleaseSharedFromDpcLevel(_Inout_ RW_LOCK *lock)
 {
+    PLATFORM_LOCK_RELEASE(lock);
     InterlockedDecrement(&lock->State);
 }
 
 _IRQL_requires_(DISPATCH_LEVEL)
 FORCEINLINE VOID RwLockAcquireExclusiveAtDpcLevel(_Inout_ RW_LOCK *lock)
 {
+    PLATFORM_LOCK_ACQUIRE(lock);
     while ((InterlockedOr(&lock->State, RW_LOCK_WRITER) & RW_LOCK_WRITER) != 0)
     {
         while (ReadNoFence(&lock->State) < 0)
@@ -63,6 +67,7 @@ FORCEINLINE VOID RwLockAcquireExclusiveAtDpcLevel(_Inout_ RW_LOCK *lock)
 _IRQL_requires_(DISPATCH_LEVEL)
 FORCEINLINE VOID RwLockReleaseExclusiveFromDpcLevel(_Inout_ RW_LOCK *lock)
 {
+    PLATFORM_LOCK_RELEASE(lock);
     WriteRelease(&lock->State, 0);
 }
 

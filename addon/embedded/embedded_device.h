@@ -36,6 +36,11 @@ class EmbeddedDevice final : public Device
                      uint32_t output_length) override;
     void CancelReads() override;
 
+    // In builds for tests: makes what stands between each device and its user, which it gets to see from the first call
+    // until just before the handle is closed.
+    using Wrapper = std::unique_ptr<Device> (*)(EmbeddedDevice &device);
+    static inline Wrapper wrapper = nullptr;
+
     // Closes the handle: the driver decides what it holds by the fail policy before this returns. Once.
     void CloseHandle();
 

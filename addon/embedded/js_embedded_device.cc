@@ -53,11 +53,16 @@ void JsEmbeddedDevice::Open(const Napi::CallbackInfo &info)
         StatusError(info.Env(), "The driver's core could not be started", status).ThrowAsJavaScriptException();
         return;
     }
+    if (EmbeddedDevice::wrapper != nullptr)
+    {
+        wrapped_ = EmbeddedDevice::wrapper(*device_);
+    }
     network_ = std::make_unique<Network>(device_->machine(), [this](bool is_held) { is_held ? Ref() : Unref(); });
-    js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(),
+    js_ = std::make_unique<JsDevice>(wrapped_ ? *wrapped_ : *device_, options, info[1].As<Napi::Function>(),
                                      [this]
                                      {
                                          network_->Stop();
+                                         wrapped_.reset();
                                          device_->CloseHandle();
                                          network_->Join();
                                          device_.reset();

@@ -42,6 +42,7 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
 
     // Each uses the ones before it until it ends.
     std::unique_ptr<EmbeddedDevice> device_; // until closed
+    std::unique_ptr<Device> wrapped_;
     std::unique_ptr<Network> network_;
     std::unique_ptr<JsDevice> js_;
 };

@@ -10,6 +10,8 @@
 #include "machine.h"
 #include "ndis/net_buffer_objects.h"
 #include "nt/bugcheck.h"
+#include "nt/driver_call.h"
+#include "nt/fault_injection.h"
 #include "nt/irql.h"
 #include "nt/pool.h"
 
@@ -93,6 +95,20 @@ bool IsAligned(const void *address, ULONG multiple, ULONG offset)
     return multiple <= 1 || reinterpret_cast<uintptr_t>(address) % multiple == offset % multiple;
 }
 
+// Enters a function of NDIS.
+void Enter(const char *function)
+{
+    nt::RequireIrqlAtMost(DISPATCH_LEVEL, function);
+    nt::RequireStack(function);
+    nt::RequireNoLocksHeld(function);
+}
+
+// On Windows the data of a packet need not be mapped, nor have room before it.
+bool FaultInjected()
+{
+    return Machine::Current().faults().ShouldFailAccess();
+}
+
 } // namespace
 
 void SetDataStart(NET_BUFFER *net_buffer, uint32_t offset)
@@ -131,6 +147,58 @@ bool FreeRetreatMdl(NET_BUFFER *net_buffer)
     return true;
 }
 
+NDIS_STATUS RetreatDataStart(NET_BUFFER *net_buffer, ULONG bytes, ULONG back_fill,
+                             NET_BUFFER_ALLOCATE_MDL_HANDLER allocate)
+{
+    ULONG offset = net_buffer->DataOffset;
+
+    if (offset < bytes)
+    {
+        ULONG new_bytes = bytes + back_fill;
+        MDL *mdl = allocate != nullptr ? allocate(&new_bytes) : AllocateRetreatMdl(new_bytes);
+
+        if (mdl == nullptr)
+        {
+            return NDIS_STATUS_RESOURCES;
+        }
+        mdl->MdlFlags |= kRetreatFlag;
+        mdl->Next = net_buffer->MdlChain;
+        net_buffer->MdlChain = mdl;
+        offset += mdl->ByteCount;
+    }
+    SetDataStart(net_buffer, offset - bytes);
+    net_buffer->DataLength += bytes;
+    ObjectOf(net_buffer)->retreat_balance += bytes;
+    return NDIS_STATUS_SUCCESS;
+}
+
+void *DataBuffer(NET_BUFFER *net_buffer, ULONG bytes, void *storage, ULONG align_multiple, ULONG align_offset)
+{
+    if (bytes == 0 || net_buffer->DataLength < bytes)
+    {
+        return nullptr;
+    }
+    if (net_buffer->CurrentMdl->ByteCount - net_buffer->CurrentMdlOffset >= bytes)
+    {
+        char *address = static_cast<char *>(MmGetSystemAddressForMdlSafe(net_buffer->CurrentMdl, NormalPagePriority));
+
+        if (address == nullptr)
+        {
+            return nullptr;
+        }
+        address += net_buffer->CurrentMdlOffset;
+        if (IsAligned(address, align_multiple, align_offset))
+        {
+            return address;
+        }
+    }
+    if (storage == nullptr || !CopyData(net_buffer, static_cast<char *>(storage), bytes))
+    {
+        return nullptr;
+    }
+    return storage;
+}
+
 } // namespace sim::ndis
 
 using namespace sim;
@@ -139,34 +207,15 @@ using namespace sim::ndis;
 extern "C" NDIS_STATUS NdisRetreatNetBufferDataStart(PNET_BUFFER NetBuffer, ULONG DataOffsetDelta, ULONG DataBackFill,
                                                      NET_BUFFER_ALLOCATE_MDL_HANDLER AllocateMdlHandler)
 {
-    nt::RequireIrqlAtMost(DISPATCH_LEVEL, "NdisRetreatNetBufferDataStart");
-
-    ULONG offset = NetBuffer->DataOffset;
-
-    if (offset < DataOffsetDelta)
-    {
-        ULONG bytes = DataOffsetDelta + DataBackFill;
-        MDL *mdl = AllocateMdlHandler != nullptr ? AllocateMdlHandler(&bytes) : AllocateRetreatMdl(bytes);
-
-        if (mdl == nullptr)
-        {
-            return NDIS_STATUS_RESOURCES;
-        }
-        mdl->MdlFlags |= kRetreatFlag;
-        mdl->Next = NetBuffer->MdlChain;
-        NetBuffer->MdlChain = mdl;
-        offset += mdl->ByteCount;
-    }
-    SetDataStart(NetBuffer, offset - DataOffsetDelta);
-    NetBuffer->DataLength += DataOffsetDelta;
-    ObjectOf(NetBuffer)->retreat_balance += DataOffsetDelta;
-    return NDIS_STATUS_SUCCESS;
+    Enter("NdisRetreatNetBufferDataStart");
+    return FaultInjected() ? NDIS_STATUS_RESOURCES
+                           : RetreatDataStart(NetBuffer, DataOffsetDelta, DataBackFill, AllocateMdlHandler);
 }
 
 extern "C" VOID NdisAdvanceNetBufferDataStart(PNET_BUFFER NetBuffer, ULONG DataOffsetDelta, BOOLEAN FreeMdl,
                                               NET_BUFFER_FREE_MDL_HANDLER FreeMdlHandler)
 {
-    nt::RequireIrqlAtMost(DISPATCH_LEVEL, "NdisAdvanceNetBufferDataStart");
+    Enter("NdisAdvanceNetBufferDataStart");
     if (DataOffsetDelta > NetBuffer->DataLength)
     {
         Bugcheck("NET_BUFFER_ADVANCED_TOO_FAR", "net buffer %p with %u bytes of data is advanced by %u",
@@ -189,28 +238,6 @@ extern "C" VOID NdisAdvanceNetBufferDataStart(PNET_BUFFER NetBuffer, ULONG DataO
 extern "C" PVOID NdisGetDataBuffer(PNET_BUFFER NetBuffer, ULONG BytesNeeded, PVOID Storage, ULONG AlignMultiple,
                                    ULONG AlignOffset)
 {
-    nt::RequireIrqlAtMost(DISPATCH_LEVEL, "NdisGetDataBuffer");
-    if (BytesNeeded == 0 || NetBuffer->DataLength < BytesNeeded)
-    {
-        return nullptr;
-    }
-    if (NetBuffer->CurrentMdl->ByteCount - NetBuffer->CurrentMdlOffset >= BytesNeeded)
-    {
-        char *address = static_cast<char *>(MmGetSystemAddressForMdlSafe(NetBuffer->CurrentMdl, NormalPagePriority));
-
-        if (address == nullptr)
-        {
-            return nullptr;
-        }
-        address += NetBuffer->CurrentMdlOffset;
-        if (IsAligned(address, AlignMultiple, AlignOffset))
-        {
-            return address;
-        }
-    }
-    if (Storage == nullptr || !CopyData(NetBuffer, static_cast<char *>(Storage), BytesNeeded))
-    {
-        return nullptr;
-    }
-    return Storage;
+    Enter("NdisGetDataBuffer");
+    return FaultInjected() ? nullptr : DataBuffer(NetBuffer, BytesNeeded, Storage, AlignMultiple, AlignOffset);
 }

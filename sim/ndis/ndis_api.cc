@@ -18,6 +18,7 @@ using namespace sim::ndis;
 extern "C" NDIS_HANDLE NdisAllocateNetBufferListPool(NDIS_HANDLE, const NET_BUFFER_LIST_POOL_PARAMETERS *Parameters)
 {
     nt::RequireIrql(PASSIVE_LEVEL, "NdisAllocateNetBufferListPool");
+    nt::RequireNoLocksHeld("NdisAllocateNetBufferListPool");
     if (Parameters->Header.Type != NDIS_OBJECT_TYPE_DEFAULT ||
         Parameters->Header.Revision != NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1 ||
         Parameters->Header.Size < NDIS_SIZEOF_NET_BUFFER_LIST_POOL_PARAMETERS_REVISION_1)
@@ -35,12 +36,14 @@ extern "C" NDIS_HANDLE NdisAllocateNetBufferListPool(NDIS_HANDLE, const NET_BUFF
 extern "C" VOID NdisFreeNetBufferListPool(NDIS_HANDLE PoolHandle)
 {
     nt::RequireIrql(PASSIVE_LEVEL, "NdisFreeNetBufferListPool");
+    nt::RequireNoLocksHeld("NdisFreeNetBufferListPool");
     Machine::Current().net_buffers().DestroyPool(PoolHandle);
 }
 
 extern "C" PNDIS_GENERIC_OBJECT NdisAllocateGenericObject(PDRIVER_OBJECT DriverObject, ULONG Tag, USHORT Size)
 {
     nt::RequireIrqlAtMost(DISPATCH_LEVEL, "NdisAllocateGenericObject");
+    nt::RequireNoLocksHeld("NdisAllocateGenericObject");
 
     size_t bytes = sizeof(NDIS_GENERIC_OBJECT) + Size;
     auto *object = static_cast<PNDIS_GENERIC_OBJECT>(Machine::Current().pool().Allocate(bytes, Tag, true));
@@ -56,5 +59,6 @@ extern "C" PNDIS_GENERIC_OBJECT NdisAllocateGenericObject(PDRIVER_OBJECT DriverO
 extern "C" VOID NdisFreeGenericObject(PNDIS_GENERIC_OBJECT NdisObject)
 {
     nt::RequireIrqlAtMost(DISPATCH_LEVEL, "NdisFreeGenericObject");
+    nt::RequireNoLocksHeld("NdisFreeGenericObject");
     Machine::Current().pool().Free(NdisObject, 0);
 }

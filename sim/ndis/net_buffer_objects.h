@@ -45,6 +45,11 @@ inline NetBufferObject *ObjectOf(NET_BUFFER *net_buffer)
 // chain.
 void SetDataStart(NET_BUFFER *net_buffer, uint32_t offset);
 
+// NdisRetreatNetBufferDataStart and NdisGetDataBuffer, for the simulation itself.
+NDIS_STATUS RetreatDataStart(NET_BUFFER *net_buffer, ULONG bytes, ULONG back_fill,
+                             NET_BUFFER_ALLOCATE_MDL_HANDLER allocate);
+void *DataBuffer(NET_BUFFER *net_buffer, ULONG bytes, void *storage, ULONG align_multiple, ULONG align_offset);
+
 // Gives back the MDL at the front that a retreat allocated by its own means, if there is one. False: the driver's own
 // function allocated one, and only that can free it.
 bool FreeRetreatMdl(NET_BUFFER *net_buffer);

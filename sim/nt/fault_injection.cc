@@ -34,6 +34,11 @@ void FaultInjection::FailAll()
     Arm(Mode::kAll, 0);
 }
 
+void FaultInjection::FailNthAccess(uint64_t n)
+{
+    Arm(Mode::kNthAccess, n);
+}
+
 void FaultInjection::FailOneIn(uint32_t n)
 {
     Arm(Mode::kOneIn, n);
@@ -52,16 +57,38 @@ void FaultInjection::Arm(Mode mode, uint64_t n)
     mode_.store(mode, std::memory_order_relaxed);
 }
 
-bool FaultInjection::Decide()
+bool FaultInjection::IsMeant(Mode mode, Cause cause)
 {
+    switch (mode)
+    {
+    case Mode::kNth:
+    case Mode::kAll:
+        return cause == Cause::kMemory;
+    case Mode::kNthAccess:
+        return cause == Cause::kAccess && IsDrivers();
+    default:
+        return true;
+    }
+}
+
+bool FaultInjection::Decide(Cause cause)
+{
+    const Mode mode = mode_.load(std::memory_order_relaxed);
+
+    if (!IsMeant(mode, cause))
+    {
+        return false;
+    }
+
     uint64_t call = calls_.fetch_add(1, std::memory_order_relaxed);
     bool fails = false;
 
-    switch (mode_.load(std::memory_order_relaxed))
+    switch (mode)
     {
     case Mode::kOff:
         break;
     case Mode::kNth:
+    case Mode::kNthAccess:
         fails = call == n_.load(std::memory_order_relaxed);
         break;
     case Mode::kAll:
@@ -75,6 +102,7 @@ bool FaultInjection::Decide()
         break;
     }
     failures_.fetch_add(fails ? 1 : 0, std::memory_order_relaxed);
+    all_failures_.fetch_add(fails ? 1 : 0, std::memory_order_relaxed);
     return fails;
 }
 

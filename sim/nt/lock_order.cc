@@ -12,10 +12,15 @@ namespace sim::nt
 namespace
 {
 
-std::mutex mutex;
-std::map<PKSPIN_LOCK, std::set<PKSPIN_LOCK>> behind; // of each lock, those that were taken with it held
+using LockAddress = const volatile void *;
 
-bool IsBehindLocked(PKSPIN_LOCK lock, PKSPIN_LOCK first, std::set<PKSPIN_LOCK> *seen)
+using Locks = std::map<LockAddress, std::set<LockAddress>>;
+
+std::mutex mutex;
+Locks behind; // of each lock, those that were taken with it held
+Locks ahead;  // the other way round
+
+bool IsBehindLocked(LockAddress lock, LockAddress first, std::set<LockAddress> *seen)
 {
     const auto found = behind.find(first);
 
@@ -23,7 +28,7 @@ bool IsBehindLocked(PKSPIN_LOCK lock, PKSPIN_LOCK first, std::set<PKSPIN_LOCK> *
     {
         return false;
     }
-    for (PKSPIN_LOCK next : found->second)
+    for (LockAddress next : found->second)
     {
         if (next == lock || IsBehindLocked(lock, next, seen))
         {
@@ -33,30 +38,53 @@ bool IsBehindLocked(PKSPIN_LOCK lock, PKSPIN_LOCK first, std::set<PKSPIN_LOCK> *
     return false;
 }
 
-} // namespace
-
-void RememberLockOrder(PKSPIN_LOCK held, PKSPIN_LOCK lock)
+// Takes the lock out of one direction, and out of the other what leads back to it.
+void ForgetLocked(LockAddress lock, Locks *from, Locks *back)
 {
-    const std::lock_guard<std::mutex> guard(mutex);
-    std::set<PKSPIN_LOCK> seen;
+    const auto found = from->find(lock);
 
-    if (IsBehindLocked(held, lock, &seen))
+    if (found == from->end())
     {
-        Bugcheck("SPIN_LOCK_ORDER", "spin lock %p is acquired with %p held, which has been acquired behind it before",
-                 static_cast<void *>(lock), static_cast<void *>(held));
+        return;
     }
-    behind[held].insert(lock);
+    for (LockAddress other : found->second)
+    {
+        const auto leads_back = back->find(other);
+
+        leads_back->second.erase(lock);
+        if (leads_back->second.empty())
+        {
+            back->erase(leads_back);
+        }
+    }
+    from->erase(found);
 }
 
-void ForgetLockOrder(PKSPIN_LOCK lock)
+} // namespace
+
+void RememberLockOrder(LockAddress held, LockAddress lock)
+{
+    const std::lock_guard<std::mutex> guard(mutex);
+    std::set<LockAddress> seen;
+
+    if (!behind[held].insert(lock).second)
+    {
+        return;
+    }
+    if (IsBehindLocked(held, lock, &seen))
+    {
+        Bugcheck("SPIN_LOCK_ORDER", "lock %p is acquired with %p held, which has been acquired behind it before",
+                 const_cast<const void *>(lock), const_cast<const void *>(held));
+    }
+    ahead[lock].insert(held);
+}
+
+void ForgetLockOrder(LockAddress lock)
 {
     const std::lock_guard<std::mutex> guard(mutex);
 
-    behind.erase(lock);
-    for (auto &[first, others] : behind)
-    {
-        others.erase(lock);
-    }
+    ForgetLocked(lock, &behind, &ahead);
+    ForgetLocked(lock, &ahead, &behind);
 }
 
 } // namespace sim::nt

@@ -4,6 +4,8 @@
 //   bit 0        taken as an in-stack queued lock (the address is even)
 //   bits 56..63  IRQL before it was raised, plus 1; 0 where the caller was at DISPATCH_LEVEL already
 //
+// Locks that the driver made itself (HostAcquireLock) are held and ordered with them.
+//
 // A waiting thread gives up its processor after a while: unlike a processor of Windows, the owner may have been
 // preempted.
 
@@ -13,6 +15,7 @@
 
 #include <algorithm>
 
+#include "machine.h"
 #include "nt/bugcheck.h"
 #include "nt/driver_call.h"
 #include "nt/irql.h"
@@ -30,7 +33,9 @@ constexpr ULONG_PTR kOwnerMask = ((ULONG_PTR{1} << 48) - 1) & ~kQueued;
 constexpr unsigned kSpinsBeforeYield = 64;
 constexpr unsigned kOrderedLocks = 8; // of a thread; those that it takes above are not looked at
 
-SIM_THREAD_LOCAL PKSPIN_LOCK held_locks[kOrderedLocks]; // the first thread_state.locks_held
+using AnyLock = const volatile void *;
+
+SIM_THREAD_LOCAL AnyLock held_locks[kOrderedLocks]; // the first thread_state.locks_held
 
 ULONG_PTR OwnerToken()
 {
@@ -42,10 +47,9 @@ ULONG_PTR RaisedFrom(KIRQL irql)
     return static_cast<ULONG_PTR>(irql + 1) << kIrqlShift;
 }
 
-[[noreturn]] void BugcheckRecursion(PKSPIN_LOCK lock)
+[[noreturn]] void BugcheckRecursion(AnyLock lock)
 {
-    Bugcheck("SPIN_LOCK_RECURSION", "spin lock %p is held by the thread that acquires it",
-             static_cast<const void *>(lock));
+    Bugcheck("SPIN_LOCK_RECURSION", "lock %p is held by the thread that acquires it", const_cast<const void *>(lock));
 }
 
 [[noreturn]] void BugcheckNotOwned(PKSPIN_LOCK lock, ULONG_PTR word)
@@ -91,19 +95,25 @@ __attribute__((noinline)) void AcquireContended(PKSPIN_LOCK lock, ULONG_PTR word
     } while (!TryAcquire(lock, word));
 }
 
-__attribute__((noinline)) void CheckOrder(PKSPIN_LOCK lock)
+__attribute__((noinline)) void CheckOrder(AnyLock lock)
 {
+    const Machine *const machine = thread_state.machine;
+    const bool remember = machine == nullptr || machine->options().verifier;
+
     for (unsigned i = 0; i < thread_state.locks_held && i < kOrderedLocks; i++)
     {
         if (held_locks[i] == lock)
         {
             BugcheckRecursion(lock);
         }
-        RememberLockOrder(held_locks[i], lock);
+        if (remember)
+        {
+            RememberLockOrder(held_locks[i], lock);
+        }
     }
 }
 
-void RememberHeld(PKSPIN_LOCK lock)
+void RememberHeld(AnyLock lock)
 {
     if (thread_state.locks_held < kOrderedLocks)
     {
@@ -112,17 +122,23 @@ void RememberHeld(PKSPIN_LOCK lock)
     thread_state.locks_held++;
 }
 
-// In whatever order they are released.
-void ForgetHeld(PKSPIN_LOCK lock)
+// In whatever order they are released. False: the thread does not hold it.
+bool ForgetHeld(AnyLock lock)
 {
-    const unsigned count = std::min<unsigned>(thread_state.locks_held--, kOrderedLocks);
-    PKSPIN_LOCK *const end = held_locks + count;
-    PKSPIN_LOCK *const found = std::find(held_locks, end, lock);
+    const unsigned held = thread_state.locks_held;
+    AnyLock *const end = held_locks + std::min(held, kOrderedLocks);
+    AnyLock *const found = std::find(held_locks, end, lock);
 
+    if (found == end && held <= kOrderedLocks)
+    {
+        return false;
+    }
     if (found != end)
     {
         std::copy(found + 1, end, found);
     }
+    thread_state.locks_held--;
+    return true;
 }
 
 void Acquire(PKSPIN_LOCK lock, ULONG_PTR word)
@@ -247,6 +263,32 @@ extern "C" VOID KeReleaseInStackQueuedSpinLockFromDpcLevel(PKLOCK_QUEUE_HANDLE L
 {
     RequireIrql(DISPATCH_LEVEL, "KeReleaseInStackQueuedSpinLockFromDpcLevel");
     Release(LockHandle->LockQueue.Lock, kQueued);
+}
+
+extern "C" VOID HostInitializeLock(const volatile VOID *Lock)
+{
+    ForgetLockOrder(Lock);
+}
+
+extern "C" VOID HostAcquireLock(const volatile VOID *Lock)
+{
+    RequireIrql(DISPATCH_LEVEL, "HostAcquireLock");
+    RequireStack("HostAcquireLock");
+    if (thread_state.locks_held != 0)
+    {
+        CheckOrder(Lock);
+    }
+    RememberHeld(Lock);
+}
+
+extern "C" VOID HostReleaseLock(const volatile VOID *Lock)
+{
+    RequireIrql(DISPATCH_LEVEL, "HostReleaseLock");
+    if (!ForgetHeld(Lock))
+    {
+        Bugcheck("SPIN_LOCK_NOT_OWNED", "lock %p is released by a thread that does not hold it",
+                 const_cast<const void *>(Lock));
+    }
 }
 
 extern "C" VOID HostYieldProcessor(VOID)

@@ -109,6 +109,11 @@ void Engine::SetReauthorizer(Reauthorizer *reauthorizer)
     state_->reauthorizer.store(reauthorizer);
 }
 
+void Engine::SetInjectionWatcher(InjectionWatcher watcher)
+{
+    state_->injections.SetWatcher(std::move(watcher));
+}
+
 void Engine::SetInjectionBehavior(const InjectionBehavior &behavior)
 {
     state_->injections.SetBehavior(behavior);

@@ -100,6 +100,9 @@ class InjectionTarget
     virtual NTSTATUS Deliver(const Injection &injection) = 0;
 };
 
+// Told of each injection before it is delivered, for tests.
+using InjectionWatcher = std::function<void(const Injection &injection)>;
+
 class Reauthorizer
 {
   public:
@@ -175,6 +178,9 @@ class Engine
     // Set and cleared while nothing is classified or in flight.
     void SetInjectionTarget(InjectionTarget *target);
     void SetReauthorizer(Reauthorizer *reauthorizer);
+
+    // Once, before the first injection.
+    void SetInjectionWatcher(InjectionWatcher watcher);
 
     void SetInjectionBehavior(const InjectionBehavior &behavior);
 

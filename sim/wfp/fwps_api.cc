@@ -21,16 +21,10 @@ using sim::wfp::LayerKind;
 
 EngineState &EnterAtDispatch(const char *function)
 {
+    EngineState &engine = EngineState::Current();
+
     sim::nt::RequireIrqlAtMost(DISPATCH_LEVEL, function);
     sim::nt::RequireStack(function);
-    return EngineState::Current();
-}
-
-// For functions that may run the stack, and so other callouts, before they return.
-EngineState &EnterCallingOut(const char *function)
-{
-    EngineState &engine = EnterAtDispatch(function);
-
     engine.RequireNothingHeld(function);
     return engine;
 }
@@ -85,7 +79,7 @@ NTSTATUS NTAPI FwpsCalloutUnregisterById0(const UINT32 calloutId)
 {
     EngineState &engine = EnterPassive(__func__);
 
-    if (ClassifyFrame::Find(engine) != nullptr)
+    if (ClassifyFrame::Find(engine) != nullptr || engine.FaultInjected())
     {
         return STATUS_DEVICE_BUSY;
     }
@@ -105,7 +99,7 @@ NTSTATUS NTAPI FwpsPendOperation0(HANDLE completionHandle, HANDLE *completionCon
 
 void NTAPI FwpsCompleteOperation0(HANDLE completionContext, PNET_BUFFER_LIST netBufferList)
 {
-    EnterCallingOut(__func__).pended.Complete(completionContext, netBufferList);
+    EnterAtDispatch(__func__).pended.Complete(completionContext, netBufferList);
 }
 
 NTSTATUS NTAPI FwpsInjectionHandleCreate0(ADDRESS_FAMILY addressFamily, UINT32 flags, HANDLE *injectionHandle)
@@ -125,7 +119,7 @@ FWPS_PACKET_INJECTION_STATE NTAPI FwpsQueryPacketInjectionState0(HANDLE injectio
                                                                  const NET_BUFFER_LIST *netBufferList,
                                                                  HANDLE *injectionContext)
 {
-    sim::nt::RequireIrqlAtMost(DISPATCH_LEVEL, __func__);
+    EnterAtDispatch(__func__);
     return Injections::Query(injectionHandle, netBufferList, injectionContext);
 }
 
@@ -133,7 +127,7 @@ NTSTATUS NTAPI FwpsInjectNetworkSendAsync0(HANDLE injectionHandle, HANDLE inject
                                            COMPARTMENT_ID compartmentId, NET_BUFFER_LIST *netBufferList,
                                            FWPS_INJECT_COMPLETE0 completionFn, HANDLE completionContext)
 {
-    EngineState &engine = EnterCallingOut(__func__);
+    EngineState &engine = EnterAtDispatch(__func__);
     Injection injection;
 
     if (flags != 0)
@@ -155,7 +149,7 @@ NTSTATUS NTAPI FwpsInjectNetworkReceiveAsync0(HANDLE injectionHandle, HANDLE inj
                                               IF_INDEX subInterfaceIndex, NET_BUFFER_LIST *netBufferList,
                                               FWPS_INJECT_COMPLETE0 completionFn, HANDLE completionContext)
 {
-    EngineState &engine = EnterCallingOut(__func__);
+    EngineState &engine = EnterAtDispatch(__func__);
     Injection injection;
 
     if (flags != 0)
@@ -180,7 +174,7 @@ NTSTATUS NTAPI FwpsInjectTransportSendAsync1(HANDLE injectionHandle, HANDLE inje
                                              NET_BUFFER_LIST *netBufferList, FWPS_INJECT_COMPLETE0 completionFn,
                                              HANDLE completionContext)
 {
-    EngineState &engine = EnterCallingOut(__func__);
+    EngineState &engine = EnterAtDispatch(__func__);
     Injection injection;
 
     RequireNoTcpClassify(engine, __func__);
@@ -218,7 +212,7 @@ NTSTATUS NTAPI FwpsInjectTransportReceiveAsync0(HANDLE injectionHandle, HANDLE i
                                                 IF_INDEX subInterfaceIndex, NET_BUFFER_LIST *netBufferList,
                                                 FWPS_INJECT_COMPLETE0 completionFn, HANDLE completionContext)
 {
-    EngineState &engine = EnterCallingOut(__func__);
+    EngineState &engine = EnterAtDispatch(__func__);
     Injection injection;
 
     RequireNoTcpClassify(engine, __func__);
@@ -251,7 +245,7 @@ NTSTATUS NTAPI FwpsAllocateNetBufferAndNetBufferList0(NDIS_HANDLE poolHandle, US
 
 void NTAPI FwpsFreeNetBufferList0(NET_BUFFER_LIST *netBufferList)
 {
-    EnterCallingOut(__func__).lists.Free(netBufferList, __func__, false);
+    EnterAtDispatch(__func__).lists.Free(netBufferList, __func__, false);
 }
 
 NTSTATUS NTAPI FwpsAllocateCloneNetBufferList0(NET_BUFFER_LIST *originalNetBufferList,
@@ -266,7 +260,7 @@ NTSTATUS NTAPI FwpsAllocateCloneNetBufferList0(NET_BUFFER_LIST *originalNetBuffe
 
 void NTAPI FwpsFreeCloneNetBufferList0(NET_BUFFER_LIST *netBufferList, ULONG)
 {
-    EnterCallingOut(__func__).lists.Free(netBufferList, __func__, true);
+    EnterAtDispatch(__func__).lists.Free(netBufferList, __func__, true);
 }
 
 void NTAPI FwpsReferenceNetBufferList0(NET_BUFFER_LIST *netBufferList, BOOLEAN)
@@ -281,7 +275,7 @@ void NTAPI FwpsDereferenceNetBufferList0(NET_BUFFER_LIST *netBufferList, BOOLEAN
         Bugcheck("WFP_WRONG_IRQL_SAID", "FwpsDereferenceNetBufferList0 was told DISPATCH_LEVEL at IRQL %u",
                  sim::nt::CurrentIrql());
     }
-    EnterCallingOut(__func__).lists.Dereference(netBufferList);
+    EnterAtDispatch(__func__).lists.Dereference(netBufferList);
 }
 
 NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(NET_BUFFER_LIST *netBufferList, ULONG headerIncludeHeaderLength,

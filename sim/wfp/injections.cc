@@ -296,6 +296,10 @@ void Injections::Finish(Pending &pending)
     state.injectors = (state.injectors << kInjectorBits) | pending.handle->number;
     state.injection_context = pending.injection_context;
     OriginTracker::CopyInjected(injection.origin);
+    if (watcher_)
+    {
+        watcher_(injection);
+    }
     if (target != nullptr)
     {
         status = target->Deliver(injection);

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace sim::wfp
@@ -32,6 +33,7 @@ class Injections
                     NET_BUFFER_LIST *chain, FWPS_INJECT_COMPLETE0 complete, HANDLE completion_context);
 
     void SetTarget(InjectionTarget *target) { target_.store(target); }
+    void SetWatcher(InjectionWatcher watcher) { watcher_ = std::move(watcher); }
     void SetBehavior(const InjectionBehavior &behavior);
 
     uint64_t now() const { return now_.load(); }
@@ -57,6 +59,7 @@ class Injections
 
     Machine &machine_;
     std::atomic<InjectionTarget *> target_{nullptr};
+    InjectionWatcher watcher_;
     std::atomic<uint64_t> now_{0};
     std::atomic<uint64_t> total_{0};
 

@@ -1,5 +1,7 @@
 #include "ip_header.h"
 
+#include "ndis/net_buffer_objects.h"
+
 #include <cstdint>
 #include <cstring>
 
@@ -68,18 +70,18 @@ NTSTATUS PrependIpHeader(NET_BUFFER &net_buffer, ULONG replaced, ADDRESS_FAMILY 
         return STATUS_INVALID_PARAMETER;
     }
     NdisAdvanceNetBufferDataStart(&net_buffer, replaced, FALSE, nullptr);
-    if (NdisRetreatNetBufferDataStart(&net_buffer, length, 0, nullptr) != NDIS_STATUS_SUCCESS)
+    if (ndis::RetreatDataStart(&net_buffer, length, 0, nullptr) != NDIS_STATUS_SUCCESS)
     {
-        NdisRetreatNetBufferDataStart(&net_buffer, replaced, 0, nullptr);
+        ndis::RetreatDataStart(&net_buffer, replaced, 0, nullptr);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
 
-    auto *header = static_cast<uint8_t *>(NdisGetDataBuffer(&net_buffer, length, nullptr, 1, 0));
+    auto *header = static_cast<uint8_t *>(ndis::DataBuffer(&net_buffer, length, nullptr, 1, 0));
 
     if (header == nullptr)
     {
         NdisAdvanceNetBufferDataStart(&net_buffer, length, TRUE, nullptr);
-        NdisRetreatNetBufferDataStart(&net_buffer, replaced, 0, nullptr);
+        ndis::RetreatDataStart(&net_buffer, replaced, 0, nullptr);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     std::memset(header, 0, length);

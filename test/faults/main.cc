@@ -1,6 +1,7 @@
 // Runs the driver's tests again and again, and each time another of the driver's calls that may fail does: every
 // distinct call stack once, also those that only come up after a failure, until there is no new one. A test need not
-// pass then; but nothing may crash, hang, or be left behind, and the simulated kernel's checks hold.
+// pass then; but nothing may crash, hang, or be left behind, and the simulated kernel's checks and the invariants that
+// test/support/observer.h looks after hold.
 //
 // Each run is a process of its own, which starts as a copy of this one: stacks are the same in all of them.
 #include "nt/call_stack.h"
@@ -232,10 +233,13 @@ class Search
     void Judge(const Run &run, int status)
     {
         tests_ += run.job.stacks.empty() ? 1 : 0;
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !run.report->ended)
+        const std::string output = OutputOf(run);
+
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !run.report->ended ||
+            output.find("INVARIANT ") != std::string::npos)
         {
             failed_++;
-            Tell(run, status);
+            Tell(run, status, output);
         }
         for (size_t i = 0; i < run.report->count; i++)
         {
@@ -268,22 +272,28 @@ class Search
         }
     }
 
-    static void Tell(const Run &run, int status)
+    static std::string OutputOf(const Run &run)
     {
+        std::string output;
         char text[4096];
-        off_t at = 0;
+        ssize_t length;
 
+        while ((length = pread(run.output, text, sizeof(text), static_cast<off_t>(output.size()))) > 0)
+        {
+            output.append(text, static_cast<size_t>(length));
+        }
+        return output;
+    }
+
+    static void Tell(const Run &run, int status, const std::string &output)
+    {
         std::printf("\n%s\n  repeat it: --test=%s",
                     WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "STUCK" : "FAILED", run.job.test.c_str());
         for (const uint64_t stack : run.job.stacks)
         {
             std::printf(" --stack=%" PRIx64, stack);
         }
-        std::printf("\n");
-        for (ssize_t length; (length = pread(run.output, text, sizeof(text), at)) > 0; at += length)
-        {
-            std::fwrite(text, 1, static_cast<size_t>(length), stdout);
-        }
+        std::printf("\n%s", output.c_str());
     }
 
     const unsigned at_once_;

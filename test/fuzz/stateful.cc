@@ -112,7 +112,10 @@ class Life
         if (whole)
         {
             ReadToTheEnd();
-            client_->CheckInvariants();
+        }
+        else
+        {
+            client_->StopObserving();
         }
         model_.OthersMayDecide();
         client_->Close();

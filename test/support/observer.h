@@ -2,7 +2,8 @@
 //
 //   - what is held is resolved exactly once: each id takes one verdict, a second one is unknown
 //   - ids are never 0 and never repeat, from one client to the next either
-//   - every event that was queued is delivered, or still queued; every loss is counted, and told once
+//   - every event that was queued is delivered, or still queued; every loss is counted, and told once to a client that
+//     knows extended records
 //   - no packet is let out before its verdict, and none by the verdict of another connection
 //   - no ConnectionEnd without its Connection, and one for each at most
 //
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -35,6 +37,9 @@ class Observer
         uint64_t verdicts_applied = 0;
         uint64_t verdicts_unknown_id = 0;
         uint64_t packets_held = 0; // now
+        uint64_t failed_calls = 0; // of the driver's, that were made to: the word of a loss may be lost, too
+
+        bool operator==(const Counters &other) const;
     };
 
     // A client is attached. What was seen of the one before is forgotten, but for its ids.
@@ -45,6 +50,15 @@ class Observer
 
     // What it is about to write: the driver may carry it out before the write returns.
     void Writes(const uint8_t *bytes, size_t length);
+
+    // What became of it: the driver has carried out the first `consumed` bytes.
+    void Wrote(const uint8_t *bytes, size_t length, size_t consumed);
+
+    // A device control that it is about to make.
+    void Controls(uint32_t code, const void *input, size_t length);
+
+    // The driver has taken options. `now`: after that.
+    void TookOptions(const void *input, size_t length, const Counters &now);
 
     // A whole IP packet that the driver injects. Fragments go the way of their first one, and are not looked at.
     void LetsOut(const uint8_t *packet, size_t length);
@@ -84,14 +98,16 @@ class Observer
                          uint16_t first_port, uint16_t second_port);
 
     template <typename Wire> static Step UpdateStep(const Wire &wire);
+    static std::vector<Step> StepsOf(const uint8_t *bytes, size_t length);
 
     void ReadRecord(uint8_t type, const uint8_t *body, size_t length);
     void ReadConnection(const Pair &pair, uint64_t id);
     void ReadConnectionEnd(const Pair &pair);
     void CheckCounters(const Counters &now);
     void CheckVerdicts(const Counters &now);
+    void CheckLosses(const Counters &now);
     void CheckOrder();
-    bool MayOthersDecide() const;
+    bool DoOthersDecide() const;
     void Report(const std::string &problem);
 
     std::mutex mutex_; // of everything below
@@ -100,6 +116,7 @@ class Observer
     std::vector<uint8_t> partial_; // a record that is not yet whole
     uint64_t records_ = 0;
     uint64_t told_losses_ = 0;
+    std::optional<uint64_t> untold_losses_; // from before the client knew extended records; nothing: it does not
     std::map<uint64_t, Pair> questions_;
     std::set<Pair> alive_; // the client knows of it, and not of its end
     std::vector<Step> steps_;

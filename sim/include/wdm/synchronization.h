@@ -145,6 +145,13 @@ ULONG NTAPI KeQueryMaximumProcessorCountEx(USHORT GroupNumber);
 
 VOID NTAPI HostYieldProcessor(VOID);
 
+// A driver tells of locks that it has made itself, in whatever mode it takes them, before it waits for one and before
+// it lets go. The rules of spin locks hold for them.
+#define HOST_KNOWS_LOCKS 1
+VOID NTAPI HostInitializeLock(const volatile VOID *Lock);
+VOID NTAPI HostAcquireLock(const volatile VOID *Lock);
+VOID NTAPI HostReleaseLock(const volatile VOID *Lock);
+
 EXTERN_C_END
 
 #define KeRaiseIrql(NewIrql, OldIrql)         (*(OldIrql) = KfRaiseIrql(NewIrql))

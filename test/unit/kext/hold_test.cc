@@ -631,11 +631,13 @@ TEST_F(HoldStressTest, ClientsMayComeAndGoWhileTheNetworkRuns)
         {
             client_.Command(CommandShutdown);
         }
+        client_.StopObserving(); // more comes at every moment
         client_.Close();
         EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
         ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
     }
     Join();
+    client_.StopObserving();
     client_.Close();
     ExpectEveryOperationCompletedOnce();
 }

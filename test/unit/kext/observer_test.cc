@@ -165,6 +165,42 @@ TEST_F(ObserverTest, ALossThatIsToldTwiceIsFound)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("4 losses were told and 2 counted")));
 }
 
+TEST_F(ObserverTest, ALossThatIsNotToldIsFound)
+{
+    OPTIONS_WIRE options{};
+
+    now_.events_lost = 3;
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    observer_.TookOptions(&options, sizeof(options), now_);
+    EXPECT_THAT(Problems(), IsEmpty()) << "it knew no record of a loss before";
+    now_.events_lost = 5;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("0 losses were told and 5 counted")));
+    now_.failed_calls = 1;
+    EXPECT_THAT(Problems(), IsEmpty()) << "the record of it may be what there was no memory for";
+}
+
+TEST_F(ObserverTest, APacketThatStaysHeldAfterItsVerdictIsFound)
+{
+    now_.events_lost = 1; // the fail policy may decide
+    Question(1, Flow{});
+    Verdict(1, VerdictAccept);
+    EXPECT_THAT(Problems(), IsEmpty());
+    now_.packets_held++;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("0 questions are open and 1 held")));
+}
+
+TEST_F(ObserverTest, AVerdictThatTheDriverHasNotTakenCountsAsNoneGiven)
+{
+    const ByteVector verdict = Client::VerdictBytes(1, VerdictAccept);
+
+    Question(1, Flow{});
+    Write(verdict);
+    observer_.Wrote(verdict.data(), verdict.size(), 0);
+    EXPECT_THAT(Problems(), IsEmpty());
+    LetOut(Flow{});
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
+}
+
 TEST_F(ObserverTest, ARecordThatIsCutIsFound)
 {
     const uint8_t start[] = {InfoLogLine, 9, 0, 0, 0, 1};
@@ -189,6 +225,20 @@ TEST_F(ObserverTest, APacketThatIsLetOutByAnothersVerdictIsFound)
     Verdict(2, VerdictBlock);
     LetOut(Other());
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict, or by another's")));
+}
+
+TEST_F(ObserverTest, APacketBehindExtensionHeadersIsLookedAt)
+{
+    ByteVector packet = MakePacket(TcpV6());
+
+    packet.insert(packet.begin() + 40, {packet[6], 0, 0, 0, 0, 0, 0, 0});
+    packet[6] = 60; // destination options
+    Question(1, TcpV6());
+    observer_.LetsOut(packet.data(), packet.size());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
+    Verdict(1, VerdictAccept);
+    observer_.LetsOut(packet.data(), packet.size());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict"))) << "that of the first one stays";
 }
 
 TEST_F(ObserverTest, AnEndWithoutItsConnectionIsFound)

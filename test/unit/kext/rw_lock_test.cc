@@ -1,6 +1,7 @@
 #include "rw_lock.h"
 
 #include "kext_test.h"
+#include "sim/nt_fixture.h"
 
 namespace
 {
@@ -107,6 +108,121 @@ TEST_F(RwLockTest, AWaitingWriterIsNotStarvedByReaders)
                    }
                });
     EXPECT_TRUE(written);
+}
+
+// A driver with locks of its own, whose read routine uses them as a test says.
+class RwLockDeathTest : public testing::Test
+{
+  protected:
+    RwLockDeathTest()
+    {
+        RwLockInitialize(&lock_);
+        RwLockInitialize(&other_);
+        KeInitializeSpinLock(&spin_lock_);
+    }
+
+    // Reads through it, once with each of the uses.
+    void Read(const std::vector<std::function<void()>> &uses)
+    {
+        sim::test::TestMachine machine;
+        sim::test::TestDriver driver;
+        sim::nt::File *file;
+        char buffer[8];
+
+        driver.Load(*machine);
+        EXPECT_EQ(machine->io().Open(u"\\\\.\\Test", &file), STATUS_SUCCESS);
+        for (const std::function<void()> &use : uses)
+        {
+            driver.dispatch[IRP_MJ_READ] = [&use](PDEVICE_OBJECT, PIRP irp)
+            {
+                use();
+                return sim::test::CompleteWith(irp, STATUS_SUCCESS);
+            };
+            machine->io().Read(file, buffer, sizeof(buffer), nullptr, nullptr);
+        }
+        machine->io().Close(file);
+        machine->io().UnloadDriver(driver.object);
+    }
+
+    RW_LOCK lock_;
+    RW_LOCK other_;
+    KSPIN_LOCK spin_lock_;
+};
+
+TEST_F(RwLockDeathTest, AReaderThatEntersAgainIsFound)
+{
+    EXPECT_DEATH(Read({[this]
+                       {
+                           (void)RwLockAcquireShared(&lock_);
+                           (void)RwLockAcquireShared(&lock_);
+                       }}),
+                 "BUGCHECK SPIN_LOCK_RECURSION");
+}
+
+TEST_F(RwLockDeathTest, AReaderThatBecomesTheWriterIsFound)
+{
+    EXPECT_DEATH(Read({[this]
+                       {
+                           (void)RwLockAcquireShared(&lock_);
+                           (void)RwLockAcquireExclusive(&lock_);
+                       }}),
+                 "BUGCHECK SPIN_LOCK_RECURSION");
+}
+
+TEST_F(RwLockDeathTest, TwoLocksInBothOrdersAreFound)
+{
+    const auto take = [](RW_LOCK *first, RW_LOCK *second)
+    {
+        const KIRQL irql = RwLockAcquireShared(first);
+
+        RwLockAcquireExclusiveAtDpcLevel(second);
+        RwLockReleaseExclusiveFromDpcLevel(second);
+        RwLockReleaseShared(first, irql);
+    };
+
+    EXPECT_DEATH(Read({[&] { take(&lock_, &other_); }, [&] { take(&other_, &lock_); }}), "BUGCHECK SPIN_LOCK_ORDER");
+}
+
+TEST_F(RwLockDeathTest, ASpinLockBeforeAndBehindItIsFound)
+{
+    const auto spin_lock_first = [this]
+    {
+        KIRQL irql;
+
+        KeAcquireSpinLock(&spin_lock_, &irql);
+        RwLockAcquireSharedAtDpcLevel(&lock_);
+        RwLockReleaseSharedFromDpcLevel(&lock_);
+        KeReleaseSpinLock(&spin_lock_, irql);
+    };
+    const auto spin_lock_last = [this]
+    {
+        const KIRQL irql = RwLockAcquireShared(&lock_);
+
+        KeAcquireSpinLockAtDpcLevel(&spin_lock_);
+        KeReleaseSpinLockFromDpcLevel(&spin_lock_);
+        RwLockReleaseShared(&lock_, irql);
+    };
+
+    EXPECT_DEATH(Read({spin_lock_first, spin_lock_last}), "BUGCHECK SPIN_LOCK_ORDER");
+}
+
+TEST_F(RwLockDeathTest, ACallOutWithItHeldIsFound)
+{
+    EXPECT_DEATH(Read({[this] { (void)RwLockAcquireShared(&lock_); }}),
+                 "BUGCHECK LOCK_HELD_OVER_CALL: IoCompleteRequest");
+    EXPECT_DEATH(Read({[this] { (void)RwLockAcquireExclusive(&lock_); }}),
+                 "BUGCHECK LOCK_HELD_OVER_CALL: IoCompleteRequest");
+}
+
+TEST_F(RwLockDeathTest, ReleasingItWithoutHoldingItIsFound)
+{
+    EXPECT_DEATH(Read({[this]
+                       {
+                           kext_test::AtDispatchLevel dispatch;
+
+                           RwLockReleaseSharedFromDpcLevel(&lock_);
+                       }}),
+                 "BUGCHECK SPIN_LOCK_NOT_OWNED");
 }
 
 } // namespace

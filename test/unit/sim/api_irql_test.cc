@@ -213,6 +213,33 @@ TEST(ApiIrqlDeathTest, EveryFunctionBelowItsLowestLevelIsFound)
     }
 }
 
+// No lock may be held over a call out of the driver into another one.
+bool CallsOut(const Rule &rule)
+{
+    return rule.highest == DISPATCH_LEVEL && (rule.name.rfind("Fwp", 0) == 0 || rule.name.rfind("Ndis", 0) == 0);
+}
+
+TEST(ApiLockDeathTest, EveryCallIntoNdisOrTheFilterEngineWithALockHeldIsFound)
+{
+    TestMachine machine;
+    KSPIN_LOCK lock;
+
+    KeInitializeSpinLock(&lock);
+    for (const Rule &rule : Rules())
+    {
+        if (CallsOut(rule))
+        {
+            SCOPED_TRACE(rule.name);
+            EXPECT_DEATH(
+                {
+                    KeAcquireSpinLockRaiseToDpc(&lock);
+                    rule.call();
+                },
+                "BUGCHECK LOCK_HELD_OVER_CALL: " + rule.name);
+        }
+    }
+}
+
 TEST(ApiIrqlTest, EveryFunctionThatTheDriverImportsHasItsRule)
 {
     std::set<std::string> ruled = kAnyLevel;

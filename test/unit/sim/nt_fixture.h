@@ -193,6 +193,18 @@ class TestDriver
     static inline thread_local TestDriver *loading_ = nullptr;
 };
 
+// Uses about this much of the stack, then calls the kernel.
+__attribute__((noinline)) inline void AllocateBelow(size_t bytes)
+{
+    volatile char *const frame = static_cast<volatile char *>(__builtin_alloca(bytes));
+    void *block;
+
+    frame[0] = 1;
+    block = ExAllocatePoolWithTag(NonPagedPoolNx, 16, kTag);
+    ExFreePoolWithTag(block, kTag);
+    frame[bytes - 1] = 1;
+}
+
 // What a request came to.
 struct Outcome
 {

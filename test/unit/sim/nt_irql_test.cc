@@ -1,5 +1,9 @@
 #include "nt_fixture.h"
 
+#include <ndis.h>
+
+#include <fwpsk.h>
+
 #include "nt/driver_call.h"
 
 #include <thread>
@@ -357,11 +361,12 @@ TEST(SpinLockDeathTest, CallOutWithALockHeldIsFound)
 {
     EXPECT_DEATH(
         {
+            TestMachine machine;
             KSPIN_LOCK lock = 0;
             KIRQL irql;
 
             KeAcquireSpinLock(&lock, &irql);
-            nt::RequireNoLocksHeld("FwpsCompleteOperation0");
+            FwpsCompleteOperation0(nullptr, nullptr);
         },
         "BUGCHECK LOCK_HELD_OVER_CALL: FwpsCompleteOperation0 was called with 1 spin lock");
 }
@@ -375,18 +380,6 @@ TEST(DriverCallDeathTest, ReturningAtAnotherIrqlIsFound)
             KfRaiseIrql(DISPATCH_LEVEL);
         },
         "BUGCHECK IRQL_CHANGED_BY_CALL: classify was entered at PASSIVE_LEVEL and returned at DISPATCH_LEVEL");
-}
-
-// Uses about this much of the stack, then calls the kernel.
-__attribute__((noinline)) void AllocateBelow(size_t bytes)
-{
-    volatile char *const frame = static_cast<volatile char *>(__builtin_alloca(bytes));
-    void *block;
-
-    frame[0] = 1;
-    block = ExAllocatePoolWithTag(NonPagedPoolNx, 16, kTag);
-    ExFreePoolWithTag(block, kTag);
-    frame[bytes - 1] = 1;
 }
 
 TEST(DriverCallDeathTest, GoingDeepIntoTheStackIsFound)

@@ -1,0 +1,265 @@
+// For an addon that is built for tests: an observer stands between each simulated computer's device and JavaScript.
+// Where the driver has broken an invariant by the time that the handle is closed, the process ends.
+#include "addon/embedded/embedded_device.h"
+#include "ndis/net_buffers.h"
+#include "nt/fault_injection.h"
+#include "support/observer.h"
+#include "wfp/engine.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace
+{
+
+using netverdict::Device;
+using netverdict::EmbeddedDevice;
+using netverdict::IoResult;
+using netverdict_test::Observer;
+
+constexpr int32_t kOutOfMemory = STATUS_INSUFFICIENT_RESOURCES;
+constexpr uint32_t kDrainLength = 1 << 16;
+// So often what moves at the end is looked at again.
+constexpr int kRounds = 10'000;
+
+std::vector<uint8_t> BytesOf(const NET_BUFFER &buffer)
+{
+    std::vector<uint8_t> bytes;
+    size_t offset = buffer.CurrentMdlOffset;
+
+    for (MDL *mdl = buffer.CurrentMdl; mdl != nullptr && bytes.size() < buffer.DataLength; mdl = mdl->Next)
+    {
+        const auto *const mapped = static_cast<const uint8_t *>(mdl->MappedSystemVa);
+        const size_t length = std::min<size_t>(mdl->ByteCount - offset, buffer.DataLength - bytes.size());
+
+        bytes.insert(bytes.end(), mapped + offset, mapped + offset + length);
+        offset = 0;
+    }
+    return bytes;
+}
+
+// Gives the observer what the reads brought, in the order in which they were issued: two completions may come at once.
+class ReadOrder
+{
+  public:
+    explicit ReadOrder(Observer &observer) : observer_(observer) {}
+
+    uint64_t Issue()
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+
+        return issued_++;
+    }
+
+    void Completed(uint64_t number, std::vector<uint8_t> bytes)
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+
+        waiting_.emplace(number, std::move(bytes));
+        for (auto next = waiting_.find(told_); next != waiting_.end(); next = waiting_.find(++told_))
+        {
+            observer_.Read(next->second.data(), next->second.size());
+            waiting_.erase(next);
+        }
+    }
+
+  private:
+    Observer &observer_;
+    std::mutex mutex_;
+    uint64_t issued_ = 0;
+    uint64_t told_ = 0;
+    std::map<uint64_t, std::vector<uint8_t>> waiting_;
+};
+
+class ObservedDevice final : public Device
+{
+  public:
+    explicit ObservedDevice(EmbeddedDevice &device) : device_(device), reads_(*observer_)
+    {
+        observer_->Opened(Now());
+        device.machine().wfp().SetInjectionWatcher(
+            [observer = observer_](const sim::wfp::Injection &injection)
+            {
+                if (injection.kind == sim::wfp::Injection::kNetworkSend ||
+                    injection.kind == sim::wfp::Injection::kNetworkReceive)
+                {
+                    const std::vector<uint8_t> bytes = BytesOf(*injection.net_buffer_list->FirstNetBuffer);
+
+                    observer->LetsOut(bytes.data(), bytes.size());
+                }
+            });
+    }
+
+    ~ObservedDevice() override { CheckInvariants(); }
+
+    void Read(void *buffer, uint32_t length, Completion completion, void *context) override
+    {
+        auto read = std::make_unique<PendingRead>(PendingRead{this, reads_.Issue(), buffer, completion, context});
+
+        device_.Read(buffer, length, &PendingRead::Complete, read.release());
+    }
+
+    IoResult Write(const void *bytes, uint32_t length) override
+    {
+        const auto *const commands = static_cast<const uint8_t *>(bytes);
+
+        observer_->Writes(commands, length);
+        const IoResult result = device_.Write(bytes, length);
+
+        observer_->Wrote(commands, length, result.information);
+        return result;
+    }
+
+    IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
+                     uint32_t output_length) override
+    {
+        observer_->Controls(code, input, input_length);
+        const IoResult result = device_.Control(code, input, input_length, output, output_length);
+
+        if (code == IOCTL_NETVERDICT_SET_OPTIONS && NT_SUCCESS(result.status))
+        {
+            observer_->TookOptions(input, input_length, Now());
+        }
+        return result;
+    }
+
+    void CancelReads() override { device_.CancelReads(); }
+
+  private:
+    struct PendingRead
+    {
+        ObservedDevice *device;
+        uint64_t number;
+        void *buffer;
+        Completion completion;
+        void *context;
+
+        static void Complete(void *self, int32_t status, uint64_t information)
+        {
+            const std::unique_ptr<PendingRead> read(static_cast<PendingRead *>(self));
+            const auto *const bytes = static_cast<const uint8_t *>(read->buffer);
+
+            read->device->reads_.Completed(read->number, {bytes, bytes + (NT_SUCCESS(status) ? information : 0)});
+            read->completion(read->context, status, information);
+        }
+    };
+
+    // One read of what is left.
+    struct Drain
+    {
+        std::mutex mutex;
+        std::condition_variable completed;
+        bool is_complete = false;
+        int32_t status = 0;
+
+        static void Complete(void *self, int32_t status, uint64_t)
+        {
+            auto *const drain = static_cast<Drain *>(self);
+            const std::lock_guard<std::mutex> lock(drain->mutex);
+
+            drain->status = status;
+            drain->is_complete = true;
+            drain->completed.notify_all();
+        }
+    };
+
+    Observer::Counters Now()
+    {
+        STATISTICS_WIRE statistics{};
+
+        device_.Control(IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics, sizeof(statistics));
+        return {statistics.EventsQueued,
+                statistics.EventsDelivered,
+                statistics.EventsLost,
+                statistics.VerdictsApplied,
+                statistics.VerdictsUnknownId,
+                statistics.PacketsHeld,
+                device_.machine().faults().all_failures()};
+    }
+
+    // Until a read waits, or the stream has ended.
+    void ReadAllThatIsLeft()
+    {
+        std::vector<uint8_t> buffer(kDrainLength);
+        int32_t status;
+
+        do
+        {
+            Drain drain;
+
+            Read(buffer.data(), kDrainLength, &Drain::Complete, &drain);
+            device_.CancelReads();
+            std::unique_lock<std::mutex> lock(drain.mutex);
+            drain.completed.wait(lock, [&] { return drain.is_complete; });
+            status = drain.status;
+        } while (NT_SUCCESS(status) || status == kOutOfMemory);
+    }
+
+    // Sources of traffic that were told to stop may not have ended yet. False: it does not come to rest.
+    bool ComeToRest(Observer::Counters *counters)
+    {
+        for (int round = 0; round < kRounds; round++)
+        {
+            ReadAllThatIsLeft();
+            const Observer::Counters before = Now();
+
+            device_.machine().Run();
+            ReadAllThatIsLeft();
+            *counters = Now();
+            if (before == *counters)
+            {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    void CheckInvariants()
+    {
+        const sim::Machine::Scope scope(device_.machine());
+        Observer::Counters counters;
+
+        if (!ComeToRest(&counters))
+        {
+            return;
+        }
+        std::vector<std::string> problems = observer_->Problems(counters);
+        const uint64_t pended = device_.machine().wfp().counters().pended_now;
+
+        if (pended > counters.packets_held)
+        {
+            problems.push_back(std::to_string(pended) + " operations are pended and " +
+                               std::to_string(counters.packets_held) + " held");
+        }
+        for (const std::string &problem : problems)
+        {
+            std::fprintf(stderr, "INVARIANT %s\n", problem.c_str());
+        }
+        if (!problems.empty())
+        {
+            std::abort();
+        }
+    }
+
+    EmbeddedDevice &device_;
+    const std::shared_ptr<Observer> observer_ = std::make_shared<Observer>(); // also the machine's
+    ReadOrder reads_;
+};
+
+[[maybe_unused]] const bool wrapped = []
+{
+    EmbeddedDevice::wrapper = [](EmbeddedDevice &device) -> std::unique_ptr<Device>
+    { return std::make_unique<ObservedDevice>(device); };
+    return true;
+}();
+
+} // namespace
