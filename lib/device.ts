@@ -551,17 +551,16 @@ function readVersion(native: NativeDevice): DriverVersion {
   return version;
 }
 
-/** A driver with the base protocol alone does not know the request. */
+/** A driver with the base protocol alone fails the request. */
 function readCapabilities(native: NativeDevice): Capabilities | undefined {
   const { status, output } = native.control(Ioctl.GetCapabilities, NO_INPUT, CAPABILITIES_SIZE);
   if (isSuccess(status)) {
     return decodeCapabilities(output);
   }
-  const error = statusError(status, 'Reading capabilities');
-  if (error instanceof UnsupportedError) {
+  if (status >>> 0 === Status.InvalidDeviceRequest) {
     return undefined;
   }
-  throw error;
+  throw statusError(status, 'Reading capabilities');
 }
 
 function isIterable(value: unknown): boolean {
