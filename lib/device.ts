@@ -551,7 +551,7 @@ function readVersion(native: NativeDevice): DriverVersion {
   return version;
 }
 
-/** A driver with the base protocol alone does not know the request. */
+/** A driver with the base protocol alone fails the request. */
 function readCapabilities(native: NativeDevice): Capabilities | undefined {
   const { status, output } = native.control(Ioctl.GetCapabilities, NO_INPUT, CAPABILITIES_SIZE);
   if (isSuccess(status)) {

@@ -60,11 +60,6 @@ describe('the options of open()', () => {
     expect(() => resolveOptions(options as OpenOptions)).toThrow(/^The options of open\(\): /);
   });
 
-  it('remember which driver options were given, even with the value of the default', () => {
-    const options: object = { failPolicy: 'open', dnsPort: undefined, readBuffers: 2 };
-    expect(resolveOptions(options).given).toEqual(['failPolicy']);
-  });
-
   it.each([
     'NetVerdict',
     '\\\\.\\',
@@ -111,5 +106,10 @@ describe('the options of open()', () => {
   it('say how long they are, so that a newer driver fills in the rest', () => {
     const bytes = encodeDriverOptions(resolveOptions({}).driver);
     expect(Buffer.from(bytes).readUInt32LE(0)).toBe(bytes.length);
+  });
+
+  it('remember which driver options were given, even with the value of the default', () => {
+    const options: object = { failPolicy: 'open', dnsPort: undefined, readBuffers: 2 };
+    expect(resolveOptions(options).given).toEqual(['failPolicy']);
   });
 });
