@@ -5,6 +5,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { sectionCharacteristics, SectionFlag } from './pe_image.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const headers = '/usr/x86_64-w64-mingw32/include';
@@ -42,5 +43,6 @@ describe('the driver’s sources', () => {
     const header = image.readUInt32LE(0x3c);
     expect(image.toString('latin1', header, header + 4)).toBe('PE\0\0');
     expect(image.readUInt16LE(header + 4)).toBe(0xaa64);
+    expect(sectionCharacteristics(image, 'INIT') & SectionFlag.Discardable).not.toBe(0);
   });
 });

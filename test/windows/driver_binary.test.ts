@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { builds, imports, OLDEST_BUILD } from './imports.js';
+import { sectionCharacteristics, SectionFlag } from './pe_image.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const binary = join(root, 'build', 'kext-mingw', 'kext', 'netverdict.sys');
@@ -33,19 +34,6 @@ function importedLibraries(): string[] {
 function importedFunctions(): string[] {
   const tables = headers.slice(0, headers.indexOf('The Export Tables'));
   return [...tables.matchAll(/^\t[0-9a-f]+\t\s+\d+\s+(\w+)$/gm)].map(([, name]) => name!);
-}
-
-/** Of a PE section header; see "PE Format" in Microsoft's documentation. */
-function sectionCharacteristics(name: string): number {
-  const image = readFileSync(binary);
-  const header = image.readUInt32LE(0x3c);
-  const sections = header + 24 + image.readUInt16LE(header + 20);
-  for (let index = 0; index < image.readUInt16LE(header + 6); index++) {
-    const section = sections + 40 * index;
-    const text = image.toString('latin1', section, section + 8).replace(/\0+$/, '');
-    if (text === name) return image.readUInt32LE(section + 36);
-  }
-  throw new Error(`no section ${name}`);
 }
 
 /** The sum of the file's 16-bit words, with carry, and of its length. */
@@ -140,8 +128,9 @@ describe('netverdict.sys', () => {
   });
 
   it('has its start discarded, and all of it in that section', () => {
-    const characteristics = sectionCharacteristics('INIT');
-    expect(characteristics & 0x0200_0000).not.toBe(0);
+    const characteristics = sectionCharacteristics(readFileSync(binary), 'INIT');
+    expect(characteristics & SectionFlag.Discardable).not.toBe(0);
+    expect(characteristics & SectionFlag.Writable).toBe(0);
     const sections = sectionsOfFunctions();
     expect(initFunctions().length).toBeGreaterThan(8);
     expect(initFunctions().filter((name) => (sections.get(name) ?? 'INIT') !== 'INIT')).toEqual([]);

@@ -810,8 +810,6 @@ TEST_F(RefusalTest, ARefusedPacketThatFailsLaterIsNotTriedAThirdTime)
 
 TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
 {
-    const ByteVector bytes = MakePacket(UdpV4());
-    PacketChain chain(machine_, {{bytes}});
     INJECT_SOURCE source{};
     INJECT_PACKET *packet = nullptr;
 
@@ -819,7 +817,11 @@ TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
     source.IpVersion = 4;
     client_.Close();
     FailLater();
-    ASSERT_EQ(InjectCopy(&context()->Injector, &source, chain.head()->FirstNetBuffer, &packet), STATUS_SUCCESS);
+    {
+        PacketChain chain(machine_, {{MakePacket(UdpV4())}});
+
+        ASSERT_EQ(InjectCopy(&context()->Injector, &source, chain.head()->FirstNetBuffer, &packet), STATUS_SUCCESS);
+    }
     InjectChain(packet);
     EXPECT_EQ(machine_.wfp().counters().injections_now, 1u);
     Unload(); // checks for everything that is left
