@@ -1,5 +1,7 @@
 /** An open device: events out, verdicts and commands in. */
 
+import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
 import { encodeCommand, type ConnectionIdentity, type PlainCommandName } from './commands.js';
@@ -13,7 +15,13 @@ import {
   type DriverVersion,
   type Statistics,
 } from './driver_info.js';
-import { BusyError, ClosedError, DriverShutdownError, UnsupportedError } from './errors.js';
+import {
+  BusyError,
+  ClosedError,
+  DriverShutdownError,
+  InvalidArgumentError,
+  UnsupportedError,
+} from './errors.js';
 import { BatchIterator, EventIterator, EventStream } from './event_stream.js';
 import {
   EVENT_TYPES,
@@ -58,6 +66,8 @@ export interface WatchBandwidthOptions {
 /** A line of the driver's log. */
 export type LogLine = Pick<LogEvent, 'severity' | 'message'>;
 
+/** Of the wire protocol. */
+const MAJOR_VERSION = 2;
 const NO_INPUT = new Uint8Array(0);
 /** So long verdicts may find no memory to be written with; the addon's reads wait as long. */
 const OUT_OF_MEMORY_PATIENCE_MS = 5000;
@@ -106,13 +116,16 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /** @internal */
   constructor(native: NativeDevice, anchor: ReadableAnchor, options: ResolvedOptions) {
     this.#native = native;
+    this.#version = readVersion(native);
     this.#capabilities = readCapabilities(native);
     if (this.#capabilities !== undefined) {
       control(native, Ioctl.SetOptions, encodeDriverOptions(options.driver), 0, 'Setting options');
+    } else if (options.given.length > 0) {
+      throw new UnsupportedError(
+        `This driver has the base protocol alone and takes no options. Leave out ${options.given.join(', ')}, ` +
+          'or update the driver.',
+      );
     }
-    this.#version = decodeVersion(
-      control(native, Ioctl.Version, NO_INPUT, VERSION_SIZE, 'Reading the version'),
-    );
     this.#verdicts = new VerdictQueue(
       this.#writeVerdicts.bind(this),
       this.#capabilities?.maxCommandsPerWrite ?? 1,
@@ -174,8 +187,9 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Decides what waits under `id`. The verdicts of one tick reach the driver together, at its end.
    *
-   * After the driver has shut down this does nothing: it has decided everything itself. The driver also ignores, and
-   * counts, a verdict for an id that does not wait any more.
+   * After the driver has shut down this does nothing: it has decided everything itself. When the stream has failed but
+   * the driver runs on, what it has reported can still be decided, until the device is closed. The driver also ignores,
+   * and counts, a verdict for an id that does not wait any more.
    *
    * @throws {@link AlreadyDecidedError} for a second verdict, as far as the last 131072 ids are concerned;
    *   {@link InvalidArgumentError}; {@link ClosedError}.
@@ -194,9 +208,13 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
    * ```
    */
   setVerdicts(verdicts: Iterable<readonly [id: bigint, verdict: Verdict]>): void {
+    if (!isIterable(verdicts)) {
+      throw noVerdicts(verdicts);
+    }
     try {
-      for (const [id, verdict] of verdicts) {
-        this.#verdicts.set(id, verdict);
+      for (const pair of verdicts) {
+        checkPair(pair);
+        this.#verdicts.set(pair[0], pair[1]);
       }
     } finally {
       this.#verdicts.flush();
@@ -215,8 +233,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * The driver's log since it was last asked for, oldest line first.
    *
-   * @throws {@link ClosedError}, {@link DriverShutdownError}; {@link BusyError} when nobody iterates and more events
-   *   than may be kept come before the answer.
+   * May be awaited in the loop that reads the device: until the answer, events are kept for the loop.
+   *
+   * @throws {@link ClosedError}, {@link DriverShutdownError}; {@link BusyError} when more events come before the answer
+   *   than may be kept for whoever iterates, or is to: `highWaterMark` and `maxQueuedBytes` together. What has come of
+   *   the answer by then goes to the next one that asks, or to the iterators.
    */
   async getLogs(): Promise<LogLine[]> {
     return this.#ask(this.#logs);
@@ -232,10 +253,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Asks for bandwidth again and again. Ends when the device is closed or the driver shuts down.
+   * Asks for bandwidth again and again. Ends when the device is closed or the driver shuts down. Its waiting between two
+   * questions does not keep the process alive; the open device does.
    *
-   * @throws {@link InvalidArgumentError} at once. The iterator rejects as {@link Device.getBandwidth} does, and with the
-   *   reason of an aborted signal.
+   * @throws {@link InvalidArgumentError} at once. The iterator rejects as {@link Device.getBandwidth} does otherwise, and
+   *   with the reason of an aborted signal.
    */
   watchBandwidth(
     options: WatchBandwidthOptions = {},
@@ -388,10 +410,10 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     }
   }
 
-  async #ask<T>(collector: ReplyCollector<T>): Promise<T[]> {
+  async #ask<T>(collector: ReplyCollector<T>, signal?: AbortSignal): Promise<T[]> {
     this.#assertUsable();
     try {
-      const reply = collector.ask();
+      const reply = collector.ask(signal);
       this.#stream.wake();
       return await reply;
     } finally {
@@ -422,6 +444,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
       case 'process-info':
         return true;
       case 'lost':
+      case 'protocol-error':
         this.#logs.doubt();
         this.#bandwidth.doubt();
         return false;
@@ -446,8 +469,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#bandwidth.fail(reason);
   }
 
+  /** After a failure the driver may run on, and hold connections that were reported: their verdicts still count. */
   #onStreamEnd(failure: unknown): void {
-    this.#verdicts.discard();
+    if (failure === undefined) {
+      this.#verdicts.discard();
+    }
     this.#failReplies(failure ?? shutDown(undefined));
     this.#ended.abort();
   }
@@ -456,14 +482,26 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     intervalMs: number,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<BandwidthEntry[], undefined> {
-    for (;;) {
-      await pause(intervalMs, this.#ended.signal, signal);
-      signal?.throwIfAborted();
-      if (this.#ended.signal.aborted) {
-        return undefined;
+    const signals = [this.#ended.signal, signal];
+    try {
+      for (;;) {
+        await untilAborted(signals, (stop) =>
+          sleep(intervalMs, undefined, { signal: stop, ref: false }),
+        );
+        yield await untilAborted(signals, (stop) => this.#ask(this.#bandwidth, stop));
       }
-      yield await this.getBandwidth();
+    } catch (error) {
+      if (signal?.aborted === true) {
+        throw signal.reason;
+      }
+      if (this.#stream.failure !== undefined) {
+        throw this.#stream.failure as Error;
+      }
+      if (!this.#ended.signal.aborted && !(error instanceof DriverShutdownError)) {
+        throw error;
+      }
     }
+    return undefined;
   }
 
   /** The signal may live longer than the device, and must not keep it from being collected. */
@@ -499,6 +537,20 @@ function control(
   return output;
 }
 
+function readVersion(native: NativeDevice): DriverVersion {
+  const version = decodeVersion(
+    control(native, Ioctl.Version, NO_INPUT, VERSION_SIZE, 'Reading the version'),
+  );
+  if (version.major !== MAJOR_VERSION) {
+    const { major, minor, revision, build } = version;
+    throw new UnsupportedError(
+      `This driver speaks version ${major}.${minor}.${revision}.${build} of the protocol, and this package ` +
+        `version ${MAJOR_VERSION}. Install the driver and the package of one release.`,
+    );
+  }
+  return version;
+}
+
 /** A driver with the base protocol alone fails the request. */
 function readCapabilities(native: NativeDevice): Capabilities | undefined {
   const { status, output } = native.control(Ioctl.GetCapabilities, NO_INPUT, CAPABILITIES_SIZE);
@@ -511,24 +563,47 @@ function readCapabilities(native: NativeDevice): Capabilities | undefined {
   throw statusError(status, 'Reading capabilities');
 }
 
-/** Waits, unless one of the signals is aborted: that ends the waiting at once. */
-function pause(milliseconds: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      clearTimeout(timer);
-      for (const signal of signals) {
-        signal?.removeEventListener('abort', finish);
-      }
-      resolve();
-    };
-    const timer = setTimeout(finish, milliseconds);
-    for (const signal of signals) {
-      signal?.addEventListener('abort', finish, { once: true });
-    }
+function isIterable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Symbol.iterator in value;
+}
+
+function checkPair(pair: unknown): void {
+  if (!Array.isArray(pair)) {
+    throw noVerdicts(pair);
+  }
+}
+
+function noVerdicts(given: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `setVerdicts() takes pairs of an id and a verdict, such as [[event.id, Verdict.Accept]]. Got ${inspect(given)}.`,
+  );
+}
+
+/**
+ * Does what ends early when one of the signals is aborted. They may be of another realm, which `AbortSignal.any` refuses,
+ * and keep nothing of it.
+ */
+async function untilAborted<T>(
+  signals: readonly (AbortSignal | undefined)[],
+  work: (stop: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stopping = new AbortController();
+  const stop = (): void => {
+    stopping.abort();
+  };
+  for (const signal of signals) {
+    signal?.addEventListener('abort', stop, { once: true });
+  }
+  try {
     if (signals.some((signal) => signal?.aborted === true)) {
-      finish();
+      stop();
     }
-  });
+    return await work(stopping.signal);
+  } finally {
+    for (const signal of signals) {
+      signal?.removeEventListener('abort', stop);
+    }
+  }
 }
 
 function closed(): ClosedError {
@@ -544,6 +619,7 @@ function shutDown(cause: unknown): DriverShutdownError {
 
 function backlogFull(): BusyError {
   return new BusyError(
-    'The answer lies behind more events than may be kept in memory, and nobody reads them. Iterate the device.',
+    'The answer lies behind more events than may be kept in memory until they are read. Iterate the device, faster if ' +
+      'it is, and ask again.',
   );
 }

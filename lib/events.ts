@@ -21,7 +21,8 @@ export type LogSeverity = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'cr
 /** Why records were lost: the event queue or the table of held packets was full, or memory was. */
 export type LossReason = 'event-queue-full' | 'held-packet-limit' | 'out-of-memory' | 'unknown';
 
-const SEVERITIES: readonly LogSeverity[] = [
+/** @internal In the order of their numbers on the wire. */
+export const SEVERITIES: readonly LogSeverity[] = [
   'trace',
   'debug',
   'info',

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
-import { severityNumber, type LogSeverity } from './events.js';
+import { SEVERITIES, severityNumber, type LogSeverity } from './events.js';
 import type { EmbeddedOptions, WindowsOptions } from './native.cjs';
 import { Verdict } from './verdicts.js';
 import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from './wire.js';
@@ -60,6 +60,8 @@ export interface ResolvedOptions {
   readonly readBufferSize: number;
   readonly highWaterMark: number;
   readonly driver: Required<DriverOptions>;
+  /** The names of the driver options that were given: a driver that cannot be told them must not be opened quietly. */
+  readonly given: readonly string[];
 }
 
 const MAX_U32 = 0xffff_ffff;
@@ -77,8 +79,6 @@ const TIMEOUT_VERDICTS: readonly number[] = [
 
 /** One name in the device namespace: no other namespace, no way out of it, no drive. */
 const DEVICE_PATH = /^\\\\\.\\[A-Za-z0-9_-]{1,128}$/;
-
-const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;
 
 const redirectPortSchema = z.int().min(1).max(0xffff);
 
@@ -146,6 +146,9 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
       timeoutVerdict:
         driver.timeoutVerdict ?? (driver.failPolicy === 'open' ? Verdict.Accept : Verdict.Block),
     },
+    given: Object.entries(options)
+      .filter(([name, value]) => name in driverShape && value !== undefined)
+      .map(([name]) => name),
   };
 }
 

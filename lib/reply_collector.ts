@@ -40,8 +40,13 @@ export class ReplyCollector<T> {
     return this.#questions.length > 0;
   }
 
-  ask(): Promise<T[]> {
+  /** An aborted signal rejects at once; what the driver answers then goes nowhere. */
+  ask(signal?: AbortSignal): Promise<T[]> {
     return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        reject(signal?.reason as Error);
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
       this.#questions.push({ records: [], resolve, reject, sequence: 0n, timer: undefined });
       if (this.#options.endsReplies || this.#questions.length === 1) {
         this.#send(this.#questions.length - 1);
@@ -55,7 +60,9 @@ export class ReplyCollector<T> {
     if (question === undefined) {
       return false;
     }
-    question.records.push(...records);
+    for (const record of records) {
+      question.records.push(record);
+    }
     question.timer?.refresh();
     return true;
   }
@@ -67,7 +74,7 @@ export class ReplyCollector<T> {
     }
   }
 
-  /** Records were lost, perhaps the one that ends an answer. */
+  /** Records were lost or malformed, perhaps the one that ends an answer. */
   doubt(): void {
     for (const question of this.#questions) {
       this.#watch(question);

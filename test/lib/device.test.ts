@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { NetVerdictError, UnsupportedError } from '../../lib/errors.js';
 import type { BandwidthEntry } from '../../lib/events.js';
+import type { OpenOptions } from '../../lib/options.js';
 import { Status } from '../../lib/status.js';
 import { Ioctl } from '../../lib/wire.js';
-import { bandwidth, bytes, connection, log, lost, replyEnd } from './support/records.js';
+import { bandwidth, bytes, connection, log, lost, record, replyEnd } from './support/records.js';
 import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
 
 const GET_LOGS = 5;
@@ -25,15 +26,35 @@ function codes(native: ScriptedNative): number[] {
 describe('a device', () => {
   it('tells a driver with the extension its options', () => {
     const { device, native } = scriptedDevice({}, { payloadLimit: 77 });
-    expect(codes(native)).toEqual([Ioctl.GetCapabilities, Ioctl.SetOptions, Ioctl.Version]);
-    expect(Buffer.from(native.controls[1]!.input).readUInt32LE(8)).toBe(77);
+    expect(codes(native)).toEqual([Ioctl.Version, Ioctl.GetCapabilities, Ioctl.SetOptions]);
+    expect(Buffer.from(native.controls[2]!.input).readUInt32LE(8)).toBe(77);
     expect(device.capabilities()).toMatchObject({ protocolExtension: 1 });
     expect(device.version()).toEqual({ major: 2, minor: 1, revision: 0, build: 0 });
   });
 
+  it('refuses options that a driver with the base protocol cannot be told, each by its name', () => {
+    const { native } = scriptedDevice({ isBase: true });
+    const options: OpenOptions = { failPolicy: 'open', pendingTimeoutMs: 5, highWaterMark: 1 };
+    const open = (): unknown => scriptedDevice({ isBase: true }, options);
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow(/Leave out failPolicy, pendingTimeoutMs, or/);
+    expect(codes(native)).not.toContain(Ioctl.SetOptions);
+  });
+
+  it('refuses a driver of another major version, with both versions', () => {
+    const open = (): unknown => scriptedDevice({ version: [3, 1, 4, 1] });
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow(/version 3\.1\.4\.1.*version 2/);
+  });
+
+  it('takes a driver of a later minor version', () => {
+    const { device } = scriptedDevice({ version: [2, 9, 0, 0] });
+    expect(device.version()).toMatchObject({ major: 2, minor: 9 });
+  });
+
   it('leaves a driver with the base protocol alone', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
-    expect(codes(native)).toEqual([Ioctl.GetCapabilities, Ioctl.Version]);
+    expect(codes(native)).toEqual([Ioctl.Version, Ioctl.GetCapabilities]);
     expect(device.capabilities()).toBeUndefined();
     await expect(device.getStatistics()).rejects.toBeInstanceOf(UnsupportedError);
   });
@@ -204,6 +225,40 @@ describe('getLogs', () => {
     expect(batch).toHaveLength(1000);
   });
 
+  it('awaited in the loop that reads is rejected when too many events come before the answer', async () => {
+    const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
+    const many = bytes(...Array.from({ length: 1000 }, () => connection()));
+    for (let read = 0; read < 4; read++) native.feed(many);
+    native.finish('eof');
+    let events = 0;
+    for await (const event of device) {
+      if (++events > 1) continue;
+      expect(event.type).toBe('connection');
+      await expect(device.getLogs()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_BUSY' });
+    }
+    expect(events).toBe(4000);
+  });
+
+  it('can be asked again once what lay before the answer was read', async () => {
+    const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
+    const many = bytes(...Array.from({ length: 1000 }, () => connection()));
+    for (let read = 0; read < 4; read++) native.feed(many);
+    const iterator = device.batches();
+    await iterator.next();
+    await expect(device.getLogs()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_BUSY' });
+    for (let read = 1; read < 4; read++) await iterator.next();
+    const logs = device.getLogs();
+    native.feed(log(3, 'x'), replyEnd(GET_LOGS, 2n));
+    expect(await logs).toHaveLength(1);
+  });
+
+  it('does without the end of the answer when a record was malformed', async () => {
+    const { device, native } = scriptedDevice();
+    const logs = device.getLogs();
+    native.feed(log(3, '1'), record(65, new Uint8Array(3)));
+    expect(await logs).toHaveLength(1);
+  });
+
   it('is rejected when it cannot be asked, and does not stand in the way of the next', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     native.writeStatus = Status.InsufficientResources;
@@ -235,6 +290,14 @@ describe('getBandwidth', () => {
     native.feed(replyEnd(GET_BANDWIDTH, 1n), log(3, 'x'), replyEnd(GET_LOGS, 1n));
     expect(await entries).toEqual([]);
     expect(await logs).toHaveLength(1);
+  });
+
+  it('gathers however many entries one record has', async () => {
+    const { device, native } = scriptedDevice();
+    const entries = device.getBandwidth();
+    const many = Array.from({ length: 150_000 }, () => ENTRY);
+    native.feed(bandwidth(6, many), replyEnd(GET_BANDWIDTH, 1n));
+    expect(await entries).toHaveLength(many.length);
   });
 
   it('that nobody asked for is an event', async () => {
@@ -290,6 +353,52 @@ describe('watchBandwidth', () => {
     const reason = new Error('enough');
     controller.abort(reason);
     await expect(next).rejects.toBe(reason);
+  });
+
+  it.each<[string, (scripted: ReturnType<typeof scriptedDevice>) => unknown]>([
+    ['the device is closed', ({ device }) => device.close()],
+    [
+      'the driver shuts down',
+      ({ native }) => {
+        native.finish('eof');
+      },
+    ],
+  ])('ends when %s while it asks', async (_, end) => {
+    const scripted = scriptedDevice();
+    const next = scripted.device.watchBandwidth({ intervalMs: 1 }).next();
+    await expect.poll(() => scripted.native.commandsWritten).toEqual([GET_BANDWIDTH]);
+    await end(scripted);
+    expect(await next).toEqual({ value: undefined, done: true });
+  });
+
+  it('ends when the driver has shut down and the stream does not know yet', async () => {
+    const { device, native } = scriptedDevice();
+    native.writeStatus = Status.InvalidDeviceState;
+    const next = device.watchBandwidth({ intervalMs: 1 }).next();
+    expect(await next).toEqual({ value: undefined, done: true });
+  });
+
+  it('rejects with the reason of a signal that is aborted while it asks', async () => {
+    const { device, native } = scriptedDevice();
+    const controller = new AbortController();
+    const watch = device.watchBandwidth({ intervalMs: 1, signal: controller.signal });
+    const next = watch.next();
+    await expect.poll(() => native.commandsWritten).toEqual([GET_BANDWIDTH]);
+    const reason = new Error('enough');
+    controller.abort(reason);
+    await expect(next).rejects.toBe(reason);
+    expect(await watch.next()).toEqual({ value: undefined, done: true });
+  });
+
+  it('rejects when the stream fails, whether it asks or waits', async () => {
+    const { device, native } = scriptedDevice();
+    const asking = device.watchBandwidth({ intervalMs: 1 }).next();
+    const waiting = device.watchBandwidth({ intervalMs: 1_000_000 }).next();
+    await expect.poll(() => native.commandsWritten).toEqual([GET_BANDWIDTH]);
+    native.finish('error', Status.IoTimeout);
+    const failure = { code: 'ERR_NETVERDICT_DEVICE' };
+    await expect(asking).rejects.toMatchObject(failure);
+    await expect(waiting).rejects.toMatchObject(failure);
   });
 
   it('refuses an interval that is none', () => {

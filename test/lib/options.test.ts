@@ -24,6 +24,7 @@ describe('the options of open()', () => {
         maxQueuedBytes: 16 * 1024 * 1024,
         maxHeldPackets: 65_536,
       },
+      given: [],
     });
   });
 
@@ -72,5 +73,10 @@ describe('the options of open()', () => {
   it('say how long they are, so that a newer driver fills in the rest', () => {
     const bytes = encodeDriverOptions(resolveOptions({}).driver);
     expect(Buffer.from(bytes).readUInt32LE(0)).toBe(bytes.length);
+  });
+
+  it('remember which driver options were given, even with the value of the default', () => {
+    const options: object = { failPolicy: 'open', dnsPort: undefined, readBuffers: 2 };
+    expect(resolveOptions(options).given).toEqual(['failPolicy']);
   });
 });

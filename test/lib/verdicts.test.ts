@@ -74,6 +74,13 @@ describe('setVerdict', () => {
     expect(native.writes.map((write) => write.length)).toEqual([10, 10, 10]);
   });
 
+  it('writes each alone to a driver that says it takes none', async () => {
+    const { device, native } = scriptedDevice({ maxCommandsPerWrite: 0 });
+    for (let id = 1n; id <= 3n; id++) device.setVerdict(id, Verdict.Accept);
+    await nextTurn();
+    expect(native.writes.map((write) => write.length)).toEqual([10, 10, 10]);
+  });
+
   it('keeps every one of very many in one tick', async () => {
     const { device, native } = scriptedDevice();
     const count = 200_000n;
@@ -182,6 +189,19 @@ describe('setVerdicts', () => {
     ]);
   });
 
+  it.each([
+    ['what cannot be iterated', 5, /Got 5\./],
+    ['nothing', undefined, /Got undefined\./],
+    ['ids without verdicts', [1n, 2n], /Got 1n\./],
+  ])('refuses %s', (_, verdicts, message) => {
+    const { device } = scriptedDevice();
+    const set = (): void => {
+      device.setVerdicts(verdicts as unknown as Iterable<[bigint, Verdict]>);
+    };
+    expect(set).toThrow(InvalidArgumentError);
+    expect(set).toThrow(message);
+  });
+
   it('writes those before the one that is wrong', () => {
     const { device, native } = scriptedDevice();
     expect(() => {
@@ -192,6 +212,73 @@ describe('setVerdicts', () => {
       ]);
     }).toThrow(InvalidArgumentError);
     expect(verdictsOf(native)).toEqual([[1n, Verdict.Accept]]);
+  });
+});
+
+describe('when the stream fails while the driver runs', () => {
+  it('the verdicts of that tick and later ones are still written, until close()', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 1n }), connection({ id: 2n }));
+    native.finish('error', Status.IoTimeout);
+    const { value: batch } = await device.batches().next();
+    const [first, second] = batch as ConnectionEvent[];
+    first!.accept();
+    await expect(device.batches().next()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_DEVICE' });
+    await nextTurn();
+    second!.accept();
+    device.setVerdict(3n, Verdict.Block);
+    await device.close();
+    expect(verdictsOf(native)).toEqual([
+      [1n, Verdict.Accept],
+      [2n, Verdict.Accept],
+      [3n, Verdict.Block],
+    ]);
+    expect(() => {
+      device.setVerdict(4n, Verdict.Accept);
+    }).toThrow(ClosedError);
+  });
+});
+
+describe('a verdict method of an event', () => {
+  it.each<[string, (event: ConnectionEvent) => void]>([
+    [
+      'a flag for the options',
+      (event) => {
+        event.accept(true as never);
+      },
+    ],
+    [
+      'null',
+      (event) => {
+        event.drop(null as never);
+      },
+    ],
+    [
+      'a word for the flag',
+      (event) => {
+        event.block({ permanent: 'yes' as never });
+      },
+    ],
+    [
+      'a flag for the options of redirect',
+      (event) => {
+        event.redirect('tunnel', true as never);
+      },
+    ],
+  ])('refuses %s, and the event can still be decided', async (_, decide) => {
+    const { device, native } = scriptedDevice();
+    native.feed(connection({ id: 9n }));
+    const { value } = await device.events({ types: ['connection'] }).next();
+    const event = value!;
+    expect(() => {
+      decide(event);
+    }).toThrow(InvalidArgumentError);
+    expect(() => {
+      decide(event);
+    }).toThrow(/permanent: true/);
+    event.accept();
+    await nextTurn();
+    expect(verdictsOf(native)).toEqual([[9n, Verdict.Accept]]);
   });
 });
 
@@ -309,5 +396,14 @@ describe('updateVerdict', () => {
     const { value } = await device.events({ types: ['connection'] }).next();
     device.updateVerdict(value!, Verdict.PermanentBlock);
     expect(Buffer.from(native.writes[0]!).toString('hex')).toBe('0211c000020a00c0c6336401350005');
+  });
+
+  it('refuses what is no connection', () => {
+    const { device } = scriptedDevice();
+    const update = (): void => {
+      device.updateVerdict(undefined as never, Verdict.Accept);
+    };
+    expect(update).toThrow(InvalidArgumentError);
+    expect(update).toThrow(/undefined is no connection/);
   });
 });

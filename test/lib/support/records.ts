@@ -53,7 +53,12 @@ export function connectionEnd(fields: ConnectionFields = {}): Uint8Array {
 
 export function bandwidth(protocol: number, entries: readonly BandwidthFields[]): Uint8Array {
   const isV6 = entries[0]?.localAddress.includes(':') === true;
-  return record(isV6 ? 6 : 5, u8(protocol), u32(entries.length), ...entries.map(bandwidthEntry));
+  return record(
+    isV6 ? 6 : 5,
+    u8(protocol),
+    u32(entries.length),
+    Buffer.concat(entries.map(bandwidthEntry)),
+  );
 }
 
 export function log(severity: number, message: string): Uint8Array {

@@ -12,6 +12,7 @@ export interface Script {
   /** The driver has the base protocol alone. */
   readonly isBase?: boolean;
   readonly maxCommandsPerWrite?: number;
+  readonly version?: readonly number[];
 }
 
 export class ScriptedNative implements NativeDevice {
@@ -76,7 +77,7 @@ export class ScriptedNative implements NativeDevice {
       output.writeUInt32LE(this.#script.maxCommandsPerWrite ?? 65_536, 16);
     }
     if (code === Ioctl.Version) {
-      output.set([2, 1, 0, 0]);
+      output.set(this.#script.version ?? [2, 1, 0, 0]);
     }
     return { status: Status.Success, output };
   }
