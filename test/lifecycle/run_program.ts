@@ -11,17 +11,19 @@ export interface ProgramResult {
 }
 
 /** A program that has not ended by then hangs. */
-const TIMEOUT_MS = 60_000;
+export const PROGRAM_TIMEOUT_MS = 120_000;
 
-/** Runs `programs/<name>.mjs` to its end. */
+/** Runs `programs/<name>.mjs` to its end; `environment` is added to that of this process. */
 export async function runProgram(
   name: string,
   nodeOptions: readonly string[] = [],
+  environment: NodeJS.ProcessEnv = {},
 ): Promise<ProgramResult> {
   const path = fileURLToPath(new URL(`programs/${name}.mjs`, import.meta.url));
   const child = spawn(process.execPath, [...nodeOptions, path], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: TIMEOUT_MS,
+    env: { ...process.env, ...environment },
+    timeout: PROGRAM_TIMEOUT_MS,
     killSignal: 'SIGKILL',
   });
   const output = { stdout: '', stderr: '' };
