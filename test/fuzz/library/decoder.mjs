@@ -1,7 +1,8 @@
 // The decoder of the driver's stream: any bytes, most of them nearly records, give the same records or the same error in
-// whatever pieces they come, and every field of every record can be read.
+// whatever pieces they come, and every field of every record can be read. It starts from records of the bundled capture.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { changed, corpusOf } from './corpus.mjs';
 import { InfoDecoder, ProtocolError } from '../../../dist/index.mjs';
 
 const MOST_BYTES = 400;
@@ -47,8 +48,12 @@ const counted = fc
     return Buffer.concat([Buffer.of(type), u32(content.length), content]);
   });
 
+const recorded = corpusOf('decoder');
+
 const stream = fc
-  .array(fc.oneof(record, counted, bytesOf(30)), { maxLength: 8 })
+  .array(fc.oneof(record, counted, bytesOf(30), changed(fc.constantFrom(...recorded))), {
+    maxLength: 8,
+  })
   .map((parts) => Uint8Array.from(Buffer.concat(parts)));
 
 function decode(pieces) {
@@ -71,6 +76,11 @@ function split(bytes, places) {
   const cuts = places.map((place) => place % (bytes.length + 1)).sort((a, b) => a - b);
   return [0, ...cuts].map((start, index) => bytes.slice(start, cuts[index] ?? bytes.length));
 }
+
+export const decoderExamples = [...recorded, Buffer.concat(recorded)].map((bytes) => [
+  Uint8Array.from(bytes),
+  [1, 5, 40, 41, 200],
+]);
 
 export const decoderKeepsItsPromises = fc.property(
   stream,

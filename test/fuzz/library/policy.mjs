@@ -1,7 +1,9 @@
 // Policies: any text or value, most of them nearly policies, is refused with an error that says why or decides over
-// every connection, by the same rule whether its addresses come as text or as bytes.
+// every connection, by the same rule whether its addresses come as text or as bytes. It starts from the policies of
+// examples/ and of the corpus.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { changed, corpusOf, examplePolicies } from './corpus.mjs';
 import { formatAddress, InvalidArgumentError, Policy, Verdict } from '../../../dist/index.mjs';
 
 const VERDICTS = new Set(Object.values(Verdict));
@@ -59,9 +61,15 @@ const policy = fc.record({
   default: nearly(oneOf(...VERDICT_NAMES)),
 });
 
+const written = [...examplePolicies(), ...corpusOf('policy')];
+
 const source = fc.oneof(
   { weight: 12, arbitrary: policy },
   { weight: 6, arbitrary: policy.map((value) => JSON.stringify(value)) },
+  {
+    weight: 3,
+    arbitrary: changed(fc.constantFrom(...written)).map((bytes) => bytes.toString('utf8')),
+  },
   { weight: 1, arbitrary: fc.anything() },
   { weight: 1, arbitrary: fc.string() },
 );
@@ -86,6 +94,20 @@ const subject = fc
     localAddress: formatAddress(fields.localAddressBytes),
     remoteAddress: formatAddress(fields.remoteAddressBytes),
   }));
+
+const SUBJECT = {
+  direction: 'outbound',
+  protocol: 6,
+  processId: 42,
+  localAddress: '10.77.0.2',
+  localAddressBytes: Uint8Array.of(10, 77, 0, 2),
+  localPort: 40_778,
+  remoteAddress: '10.77.0.1',
+  remoteAddressBytes: Uint8Array.of(10, 77, 0, 1),
+  remotePort: 9999,
+};
+
+export const policyExamples = written.map((bytes) => [bytes.toString('utf8'), [SUBJECT]]);
 
 function parse(value) {
   try {

@@ -1,13 +1,18 @@
 // A fuzzer of the library, by fast-check: `node test/fuzz/library/run.mjs decoder 60`. Ends with an error and the
 // smallest input that breaks the property; otherwise says how many inputs held it.
 import fc from 'fast-check';
-import { decoderKeepsItsPromises } from './decoder.mjs';
-import { policyKeepsItsPromises } from './policy.mjs';
+import { decoderExamples, decoderKeepsItsPromises } from './decoder.mjs';
+import { policyExamples, policyKeepsItsPromises } from './policy.mjs';
 
-const properties = { decoder: decoderKeepsItsPromises, policy: policyKeepsItsPromises };
+const properties = {
+  decoder: { property: decoderKeepsItsPromises, examples: decoderExamples },
+  policy: { property: policyKeepsItsPromises, examples: policyExamples },
+};
 
 const [name, seconds] = process.argv.slice(2);
-const result = fc.check(properties[name], {
+const { property, examples } = properties[name];
+const result = fc.check(property, {
+  examples,
   numRuns: Number.MAX_SAFE_INTEGER,
   interruptAfterTimeLimit: Number(seconds) * 1000,
   markInterruptAsFailure: false,
