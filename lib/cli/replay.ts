@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { InvalidArgumentError as InvalidOptionError, Option, type Command } from 'commander';
 import { parsePrefix } from '../addresses.js';
 import type { Device } from '../device.js';
-import { NetVerdictError } from '../errors.js';
+import { BusyError, NetVerdictError } from '../errors.js';
+import type { BandwidthEntry } from '../events.js';
 import { Policy } from '../policy.js';
 import { createSimulator } from '../simulator.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
@@ -141,10 +142,22 @@ async function followBandwidth(
   );
   for (let over = false; !over;) {
     over = await Promise.race([isOver, sleep(BANDWIDTH_INTERVAL_MS, false, { ref: false })]);
-    report.addBandwidth(await device.getBandwidth());
+    report.addBandwidth(await bandwidthOnceRead(device));
   }
   await end;
   device.shutdown();
+}
+
+/** @internal Waits while more events lie before the answer than are kept: whoever reads the output may be in no hurry. */
+export async function bandwidthOnceRead(device: Device): Promise<readonly BandwidthEntry[]> {
+  for (;;) {
+    try {
+      return await device.getBandwidth();
+    } catch (error) {
+      if (!(error instanceof BusyError)) throw error;
+      await sleep(BANDWIDTH_INTERVAL_MS);
+    }
+  }
 }
 
 async function readPolicy(path: string): Promise<Policy> {

@@ -38,6 +38,10 @@ export class ReplayReport {
 
   /** The ends of connections are for programs; people see what went wrong. */
   addEvent(event: Exclude<NetVerdictEvent, ConnectionEvent>): void {
+    if (event.type === 'bandwidth') {
+      this.addBandwidth(event.entries);
+      return;
+    }
     if (event.type === 'connection-end') this.#tally.endConnection(event);
     if (event.type === 'lost') this.#tally.lost += event.count;
     if (this.#json) this.#lines += jsonLine(event, this.#withPayload);
