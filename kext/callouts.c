@@ -19,7 +19,7 @@
 // larger than the path's MTU, or one whose checksum was left to the adapter, would not come through.
 #define CALLOUT_INSPECTION_FLAGS (FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC)
 
-// Another product's transaction is not waited for longer: a client's write may be waiting for ours.
+// Another product's transaction is not waited for longer: a client that attaches or detaches may be waiting for ours.
 #define CALLOUT_TRANSACTION_WAIT_MS 1000
 
 typedef struct _CALLOUT_DESCRIPTION
@@ -304,11 +304,17 @@ static NTSTATUS EndTransaction(HANDLE engine, NTSTATUS status)
 {
     if (NT_SUCCESS(status))
     {
-        return FwpmTransactionCommit0(engine);
+        status = FwpmTransactionCommit0(engine);
     }
-    FwpmTransactionAbort0(engine);
+    if (!NT_SUCCESS(status))
+    {
+        // After a commit that failed too: with its transaction still open the session could never begin another.
+        FwpmTransactionAbort0(engine);
+    }
     return status;
 }
+
+// ---- The session. By one thread at a time.
 
 static NTSTATUS OpenEngine(HANDLE *engine)
 {
@@ -321,56 +327,50 @@ static NTSTATUS OpenEngine(HANDLE *engine)
     return FwpmEngineOpen0(NULL, RPC_C_AUTHN_WINNT, NULL, &session, engine);
 }
 
-_Use_decl_annotations_
-NTSTATUS CalloutsRegister(DRIVER_CONTEXT *context)
+// Closing a dynamic session deletes its objects; those of one that the service did not outlive are gone already.
+static VOID CloseSession(CALLOUTS *callouts)
+{
+    if (callouts->Engine != NULL)
+    {
+        FwpmEngineClose0(callouts->Engine);
+        callouts->Engine = NULL;
+    }
+}
+
+static NTSTATUS OpenSession(DRIVER_CONTEXT *context)
 {
     CALLOUTS *callouts = &context->Callouts;
-    NTSTATUS status;
+    NTSTATUS status = OpenEngine(&callouts->Engine);
 
-    RtlZeroMemory(callouts, sizeof(*callouts));
-    status = RegisterCallouts(context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupCallouts;
-    }
-    status = OpenEngine(&callouts->Engine);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupCallouts;
+        callouts->Engine = NULL;
+        return status;
     }
     status = FwpmTransactionBegin0(callouts->Engine, 0);
+    if (NT_SUCCESS(status))
+    {
+        status = EndTransaction(callouts->Engine, AddObjects(context));
+    }
     if (!NT_SUCCESS(status))
     {
-        goto cleanupEngine;
+        CloseSession(callouts);
     }
-    status = EndTransaction(callouts->Engine, AddObjects(context));
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupEngine;
-    }
-    return STATUS_SUCCESS;
-
-cleanupEngine:
-    FwpmEngineClose0(callouts->Engine);
-cleanupCallouts:
-    UnregisterCallouts(callouts);
     return status;
 }
 
-_Use_decl_annotations_
-VOID CalloutsUnregister(DRIVER_CONTEXT *context)
-{
-    // Closing a dynamic session deletes its filters; only then are the callouts out of use.
-    FwpmEngineClose0(context->Callouts.Engine);
-    UnregisterCallouts(&context->Callouts);
-}
-
-static NTSTATUS Reauthorize(DRIVER_CONTEXT *context)
+static NTSTATUS SwapInTransaction(DRIVER_CONTEXT *context)
 {
     CALLOUTS *callouts = &context->Callouts;
     UINT64 filterIds[CALLOUT_COUNT];
     NTSTATUS status = FwpmTransactionBegin0(callouts->Engine, 0);
 
+    if (status == STATUS_FWP_TXN_IN_PROGRESS)
+    {
+        // Ours, since nobody else has the session: one that could be neither committed nor aborted.
+        FwpmTransactionAbort0(callouts->Engine);
+        status = FwpmTransactionBegin0(callouts->Engine, 0);
+    }
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -383,29 +383,127 @@ static NTSTATUS Reauthorize(DRIVER_CONTEXT *context)
     return status;
 }
 
+static BOOLEAN ServiceRuns(const CALLOUTS *callouts)
+{
+    return ReadAcquire(&callouts->ServiceState) == FWPM_SERVICE_RUNNING;
+}
+
+// New filters make the filter engine authorize every flow of their layers, whether they are the first or not.
+static NTSTATUS RenewFilters(DRIVER_CONTEXT *context)
+{
+    CALLOUTS *callouts = &context->Callouts;
+
+    if (InterlockedExchange(&callouts->SessionLost, FALSE) != FALSE)
+    {
+        LogWarning(&context->Log, "The filter engine has stopped: nothing is filtered until it runs again");
+        CloseSession(callouts);
+    }
+    if (!ServiceRuns(callouts))
+    {
+        return STATUS_SUCCESS;
+    }
+    return callouts->Engine != NULL ? SwapInTransaction(context) : OpenSession(context);
+}
+
+// Whoever comes while another thread renews makes that one go round once more. A thread that was suspended on the way
+// would keep all others from it.
+static NTSTATUS RenewFiltersInTurn(DRIVER_CONTEXT *context)
+{
+    volatile LONG *requests = &context->Callouts.RenewRequests;
+    NTSTATUS status = STATUS_SUCCESS;
+    LONG served;
+
+    KeEnterCriticalRegion();
+    if (InterlockedIncrement(requests) == 1)
+    {
+        do
+        {
+            served = ReadAcquire(requests);
+            status = RenewFilters(context);
+        } while (InterlockedExchangeAdd(requests, -served) != served);
+    }
+    KeLeaveCriticalRegion();
+    return status;
+}
+
 _Use_decl_annotations_
 VOID CalloutsReauthorize(DRIVER_CONTEXT *context)
 {
-    volatile LONG *requests = &context->Callouts.ReauthorizeRequests;
-    LONG served;
+    NTSTATUS status = RenewFiltersInTurn(context);
 
-    if (InterlockedIncrement(requests) != 1)
+    if (!NT_SUCCESS(status))
     {
-        return;
+        LogError(&context->Log, "The filter engine could not be made to authorize again: status 0x%08x",
+                 (unsigned)status);
+        HoldRequestReauthorize(context);
+        MaintenanceRetry(context);
     }
-    do
-    {
-        NTSTATUS status;
+}
 
-        served = ReadAcquire(requests);
-        status = Reauthorize(context);
-        if (!NT_SUCCESS(status) && status != STATUS_FWP_TXN_IN_PROGRESS)
-        {
-            LogError(&context->Log, "The filter engine could not be made to authorize again: status 0x%08x",
-                     (unsigned)status);
-            // The maintenance work item tries again, though the client may be gone.
-            HoldRequestReauthorize(context);
-            MaintenanceStart(context);
-        }
-    } while (InterlockedExchangeAdd(requests, -served) != served);
+// ---- The filter engine's service
+
+// PASSIVE_LEVEL, of the filter engine's choice of thread; whatever takes time is for the maintenance work item.
+static VOID NTAPI ServiceStateChanged(VOID *callbackContext, FWPM_SERVICE_STATE state)
+{
+    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)callbackContext;
+    CALLOUTS *callouts = &context->Callouts;
+
+    InterlockedExchange(&callouts->ServiceState, (LONG)state);
+    if (state == FWPM_SERVICE_STOP_PENDING || state == FWPM_SERVICE_STOPPED)
+    {
+        InterlockedExchange(&callouts->SessionLost, TRUE);
+    }
+    HoldRequestReauthorize(context);
+    HoldFinish(context);
+}
+
+_Use_decl_annotations_
+NTSTATUS CalloutsStart(DRIVER_CONTEXT *context)
+{
+    CALLOUTS *callouts = &context->Callouts;
+    NTSTATUS status;
+
+    status =
+        FwpmBfeStateSubscribeChanges0(context->DeviceObject, ServiceStateChanged, context, &callouts->Subscription);
+    if (!NT_SUCCESS(status))
+    {
+        callouts->Subscription = NULL;
+        return status;
+    }
+    // What the callback has said meanwhile is newer.
+    InterlockedCompareExchange(&callouts->ServiceState, (LONG)FwpmBfeStateGet0(), FWPM_SERVICE_STATE_MAX);
+    if (!ServiceRuns(callouts))
+    {
+        LogWarning(&context->Log, "The filter engine does not run: nothing is filtered until it does");
+    }
+    status = RenewFiltersInTurn(context);
+    // The service may have stopped under it.
+    return ServiceRuns(callouts) ? status : STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID CalloutsStop(DRIVER_CONTEXT *context)
+{
+    if (context->Callouts.Subscription != NULL)
+    {
+        FwpmBfeStateUnsubscribeChanges0(context->Callouts.Subscription);
+    }
+}
+
+_Use_decl_annotations_
+NTSTATUS CalloutsRegister(DRIVER_CONTEXT *context)
+{
+    CALLOUTS *callouts = &context->Callouts;
+
+    RtlZeroMemory(callouts, sizeof(*callouts));
+    callouts->ServiceState = FWPM_SERVICE_STATE_MAX;
+    return RegisterCallouts(context);
+}
+
+_Use_decl_annotations_
+VOID CalloutsUnregister(DRIVER_CONTEXT *context)
+{
+    // Without their filters the callouts are out of use.
+    CloseSession(&context->Callouts);
+    UnregisterCallouts(&context->Callouts);
 }

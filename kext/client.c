@@ -26,14 +26,36 @@ VOID ClientUninitialize(CLIENT *client)
     RundownUninitialize(&client->Classifies);
 }
 
+// A thread that was suspended within a transition would keep every other client out.
 static VOID BeginTransition(CLIENT *client)
 {
+    KeEnterCriticalRegion();
     KeWaitForSingleObject(&client->Transition, Executive, KernelMode, FALSE, NULL);
 }
 
 static VOID EndTransition(CLIENT *client)
 {
     KeSetEvent(&client->Transition, IO_NO_INCREMENT, FALSE);
+    KeLeaveCriticalRegion();
+}
+
+// A thread that was suspended inside a rundown would keep a detach waiting until it is resumed.
+static RUNDOWN_SLOT *Enter(RUNDOWN *rundown)
+{
+    if (KeGetCurrentIrql() < DISPATCH_LEVEL)
+    {
+        KeEnterCriticalRegion();
+    }
+    return RundownEnter(rundown);
+}
+
+static VOID Leave(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
+{
+    RundownLeave(rundown, slot);
+    if (KeGetCurrentIrql() < DISPATCH_LEVEL)
+    {
+        KeLeaveCriticalRegion();
+    }
 }
 
 static CLIENT_MODE AbsentMode(const CLIENT *client)
@@ -76,7 +98,9 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
     MaintenanceStart(context);
 }
 
-// Within a transition. After this nothing is held, and nothing of this client's decisions is left.
+// Within a transition. After this nothing is held, and nothing of this client's decisions is left: Stop of
+// test/models/hold.pml, where what is `failed` or `cached` is `taken` and `resolved` here, or `taken` by a resolver
+// that is waited for.
 static VOID StopFiltering(DRIVER_CONTEXT *context)
 {
     CLIENT *client = &context->Client;
@@ -127,6 +151,8 @@ VOID ClientDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     {
         return;
     }
+    // Until the next client may come.
+    KeEnterCriticalRegion();
     RundownWait(&client->Requests);
 
     BeginTransition(client);
@@ -137,6 +163,7 @@ VOID ClientDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     // What this client's verdicts blocked is not blocked any more.
     CalloutsReauthorize(context);
     InterlockedExchange(&client->Taken, FALSE);
+    KeLeaveCriticalRegion();
 }
 
 _Use_decl_annotations_
@@ -186,20 +213,20 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
 _Use_decl_annotations_
 RUNDOWN_SLOT *ClientEnterRequest(CLIENT *client, PFILE_OBJECT file)
 {
-    RUNDOWN_SLOT *slot = RundownEnter(&client->Requests);
+    RUNDOWN_SLOT *slot = Enter(&client->Requests);
 
     if (file != NULL && client->File == file)
     {
         return slot;
     }
-    RundownLeave(&client->Requests, slot);
+    Leave(&client->Requests, slot);
     return NULL;
 }
 
 _Use_decl_annotations_
 VOID ClientLeaveRequest(CLIENT *client, RUNDOWN_SLOT *slot)
 {
-    RundownLeave(&client->Requests, slot);
+    Leave(&client->Requests, slot);
 }
 
 _Use_decl_annotations_
@@ -213,20 +240,20 @@ RUNDOWN_SLOT *ClientEnterClassify(CLIENT *client, CLIENT_MODE *mode)
     {
         return NULL;
     }
-    slot = RundownEnter(&client->Classifies);
+    slot = Enter(&client->Classifies);
     *mode = (CLIENT_MODE)ReadAcquire(&client->Mode);
     if (*mode == ClientFiltering)
     {
         return slot;
     }
-    RundownLeave(&client->Classifies, slot);
+    Leave(&client->Classifies, slot);
     return NULL;
 }
 
 _Use_decl_annotations_
 VOID ClientLeaveClassify(CLIENT *client, RUNDOWN_SLOT *slot)
 {
-    RundownLeave(&client->Classifies, slot);
+    Leave(&client->Classifies, slot);
 }
 
 _Use_decl_annotations_

@@ -68,6 +68,7 @@ NTSTATUS ClientSetOptions(_Inout_ struct _DRIVER_CONTEXT *context, _In_reads_byt
                           _In_ SIZE_T length);
 
 /// Enters for a request of the client that attached with `file`. NULL: that client is not attached (any more).
+/// The thread that entered leaves, at the same IRQL; it is not suspended in between.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -76,7 +77,7 @@ RUNDOWN_SLOT *ClientEnterRequest(_Inout_ CLIENT *client, _In_ PFILE_OBJECT file)
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ClientLeaveRequest(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
 
-/// Enters for a classify. NULL: nobody decides; `mode` tells what to do instead.
+/// Enters for a classify, as for a request. NULL: nobody decides; `mode` tells what to do instead.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_

@@ -208,21 +208,30 @@ static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context
     {
         goto cleanupInjector;
     }
+    status = CalloutsRegister(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupCallouts;
+    }
     status = MaintenanceInitialize(context);
     if (!NT_SUCCESS(status))
     {
         goto cleanupMaintenance;
     }
-    status = CalloutsRegister(context);
+    status = CalloutsStart(context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupMaintenance;
+        goto cleanupStart;
     }
     PowerInitialize(context);
     return STATUS_SUCCESS;
 
+cleanupStart:
+    CalloutsStop(context);
 cleanupMaintenance:
     MaintenanceUninitialize(context);
+cleanupCallouts:
+    CalloutsUnregister(context);
 cleanupInjector:
     InjectorUninitialize(&context->Injector);
 cleanupHold:
@@ -235,11 +244,12 @@ cleanupReporting:
     return status;
 }
 
-// The mirror of InitializeContext, but for maintenance: a last run of it may use the filter engine's session. Nothing
-// is held, and no classify asks for maintenance any more: the last handle was closed before.
+// The mirror of InitializeContext. Nothing is held, and no classify asks for maintenance any more: the last handle was
+// closed before. A last run of maintenance may use the filter engine's session.
 static VOID UninitializeContext(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
+    CalloutsStop(context);
     MaintenanceUninitialize(context);
     CalloutsUnregister(context);
     InjectorUninitialize(&context->Injector);

@@ -307,15 +307,15 @@ VOID HoldRequestReauthorize(DRIVER_CONTEXT *context)
 _Use_decl_annotations_
 VOID HoldFinish(DRIVER_CONTEXT *context)
 {
-    if (ReadNoFence(&context->Hold.ReauthorizeRequested) == FALSE)
-    {
-        return;
-    }
-    if (KeGetCurrentIrql() != PASSIVE_LEVEL)
+    if (ReadNoFence(&context->Hold.ReauthorizeRequested) != FALSE)
     {
         MaintenanceQueue(context);
-        return;
     }
+}
+
+_Use_decl_annotations_
+VOID HoldReauthorize(DRIVER_CONTEXT *context)
+{
     if (InterlockedExchange(&context->Hold.ReauthorizeRequested, FALSE) != FALSE)
     {
         CalloutsReauthorize(context);

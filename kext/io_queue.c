@@ -822,8 +822,7 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
 _Use_decl_annotations_
 VOID IoQueueAttach(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNK *reserved =
-        (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
+    IO_QUEUE_CHUNK *reserved = (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);

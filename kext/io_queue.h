@@ -3,9 +3,9 @@
 // One spin lock guards everything but the copying to the reader: producers copy their record into the tail chunk under
 // it; at most one thread at a time, the deliverer, takes reads off the list, copies records into them and completes
 // them, with the lock released. Chunks before the tail's write position are never written again, and only the deliverer
-// frees them, so it needs no lock to copy. It runs at DISPATCH_LEVEL, because nobody delivers for it while its thread is
-// not scheduled. A deliverer that has completed a number of reads hands over to a DPC, so that a producer is never kept
-// from its packet for long.
+// frees them, so it needs no lock to copy. It runs at DISPATCH_LEVEL, because nobody delivers for it while its thread
+// is not scheduled. A deliverer that has completed a number of reads hands over to a DPC, so that a producer is never
+// kept from its packet for long.
 //
 // A pended read is completed by whoever takes it off the list under the lock: the deliverer and IoQueueDetach take only
 // reads whose cancel routine they could clear, the cancel routine takes the others.
@@ -88,7 +88,8 @@ _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
 
 /// A client is there: records are taken and reads are pended from now on. Starts from an empty stream and from the
-/// options of a base client. Reserves memory for the first records, or for telling that they were lost, if there is any.
+/// options of a base client. Reserves memory for the first records, or for telling that they were lost, if there is
+/// any.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
 

@@ -4,6 +4,7 @@
 
 #define MAINTENANCE_PERIOD_MS        1000u
 #define MAINTENANCE_URGENT_PERIOD_MS 100u // while held packets can time out
+#define MAINTENANCE_RETRY_MS         1000u
 
 // The table is walked as a whole: not oftener than this, however often the timer fires.
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
@@ -79,7 +80,7 @@ static VOID NTAPI MaintenanceRun(PDEVICE_OBJECT device, PVOID workContext)
     HoldResolveFailed(context);
     HoldExpire(context, now);
     FragmentTableExpire(&context->Fragments, now);
-    HoldFinish(context);
+    HoldReauthorize(context);
     CleanWhenDue(context, now);
     ReleaseOutstanding(&context->Maintenance);
 }
@@ -93,6 +94,7 @@ NTSTATUS MaintenanceInitialize(DRIVER_CONTEXT *context)
     maintenance->Outstanding = 1;
     KeInitializeEvent(&maintenance->Idle, NotificationEvent, FALSE);
     KeInitializeTimerEx(&maintenance->Timer, NotificationTimer);
+    KeInitializeTimerEx(&maintenance->RetryTimer, NotificationTimer);
     KeInitializeDpc(&maintenance->Dpc, MaintenanceDpc, context);
     maintenance->WorkItem = IoAllocateWorkItem(context->DeviceObject);
     return maintenance->WorkItem != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
@@ -105,7 +107,8 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
 
     ReleaseOutstanding(maintenance);
     KeWaitForSingleObject(&maintenance->Idle, Executive, KernelMode, FALSE, NULL);
-    // Only now: the last run may have started the timer again.
+    // Only now: the last run may have set it.
+    KeCancelTimer(&maintenance->RetryTimer);
     MaintenanceStop(context);
     KeFlushQueuedDpcs();
     if (maintenance->WorkItem != NULL)
@@ -114,15 +117,27 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
     }
 }
 
+static LARGE_INTEGER After(UINT32 milliseconds)
+{
+    LARGE_INTEGER due;
+
+    due.QuadPart = -(LONG64)(milliseconds * PLATFORM_TICKS_PER_MILLISECOND);
+    return due;
+}
+
 _Use_decl_annotations_
 VOID MaintenanceStart(DRIVER_CONTEXT *context)
 {
     UINT32 periodMs =
         ReadNoFence(&context->Client.PendingTimeoutMs) != 0 ? MAINTENANCE_URGENT_PERIOD_MS : MAINTENANCE_PERIOD_MS;
-    LARGE_INTEGER due;
 
-    due.QuadPart = -(LONG64)(periodMs * PLATFORM_TICKS_PER_MILLISECOND);
-    KeSetTimerEx(&context->Maintenance.Timer, due, (LONG)periodMs, &context->Maintenance.Dpc);
+    KeSetTimerEx(&context->Maintenance.Timer, After(periodMs), (LONG)periodMs, &context->Maintenance.Dpc);
+}
+
+_Use_decl_annotations_
+VOID MaintenanceRetry(DRIVER_CONTEXT *context)
+{
+    KeSetTimerEx(&context->Maintenance.RetryTimer, After(MAINTENANCE_RETRY_MS), 0, &context->Maintenance.Dpc);
 }
 
 _Use_decl_annotations_

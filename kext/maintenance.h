@@ -2,8 +2,9 @@
 // applies time-outs, to fragments too, resolves what a classify had to leave behind, carries out requested
 // reauthorizations and removes old connections.
 //
-// The timer runs while a client is attached, and after one has gone when a reauthorization is still due. At most one
-// run of the work item waits; it may overlap with one that is running, and everything it does allows that.
+// The timer runs while a client is attached. A second one fires once, where something is to be tried again, client or
+// not. At most one run of the work item waits; it may overlap with one that is running, and everything it does allows
+// that.
 
 #pragma once
 
@@ -16,7 +17,8 @@ struct _DRIVER_CONTEXT;
 typedef struct _MAINTENANCE
 {
     KTIMER Timer;
-    KDPC Dpc;
+    KTIMER RetryTimer;
+    KDPC Dpc; ///< of both
     PIO_WORKITEM WorkItem;
     volatile LONG Queued;
     volatile LONG Outstanding; ///< runs of the work item, and one for the owner
@@ -31,13 +33,17 @@ _Must_inspect_result_
 NTSTATUS
 MaintenanceInitialize(_Inout_ struct _DRIVER_CONTEXT *context);
 
-/// Stops the timer and waits for the work item.
+/// Stops the timers and waits for the work item.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID MaintenanceUninitialize(_Inout_ struct _DRIVER_CONTEXT *context);
 
 /// Starts the timer, or gives it the period that the client's options now ask for.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MaintenanceStart(_Inout_ struct _DRIVER_CONTEXT *context);
+
+/// Queues a run of the work item a second from now.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID MaintenanceRetry(_Inout_ struct _DRIVER_CONTEXT *context);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MaintenanceStop(_Inout_ struct _DRIVER_CONTEXT *context);

@@ -4,6 +4,8 @@
 // nobody else: so each is resolved exactly once, whatever verdicts, timeouts and detaches race. Ids count up from 1 and
 // choose the shard by their low bits; each shard has a spin lock, its own hash table, a list in order of age and one in
 // order of deadlines. No lock is held when a function returns, and memory is allocated with none held.
+//
+// In test/models/hold.pml a HELD is `cached` while it belongs to the cache, and `taken` by whoever took it.
 
 #pragma once
 

@@ -19,6 +19,13 @@ ABI_C_BEGIN
 typedef struct _SEC_WINNT_AUTH_IDENTITY_W SEC_WINNT_AUTH_IDENTITY_W;
 typedef PVOID PSECURITY_DESCRIPTOR;
 
+typedef VOID(NTAPI *FWPM_SERVICE_STATE_CHANGE_CALLBACK0)(void *context, FWPM_SERVICE_STATE newState);
+
+FWPM_SERVICE_STATE NTAPI FwpmBfeStateGet0(void);
+NTSTATUS NTAPI FwpmBfeStateSubscribeChanges0(void *deviceObject, FWPM_SERVICE_STATE_CHANGE_CALLBACK0 callback,
+                                             void *context, HANDLE *changeHandle);
+NTSTATUS NTAPI FwpmBfeStateUnsubscribeChanges0(HANDLE changeHandle);
+
 NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, SEC_WINNT_AUTH_IDENTITY_W *authIdentity,
                                const FWPM_SESSION0 *session, HANDLE *engineHandle);
 NTSTATUS NTAPI FwpmEngineClose0(HANDLE engineHandle);

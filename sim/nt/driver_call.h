@@ -1,5 +1,6 @@
-// A call into the driver: it must come back at the IRQL and with the spin locks that it was entered with, and must not
-// go deep into the stack. What lies above it on the stack is the driver's (CallStack::CaptureInDriver).
+// A call into the driver: it must come back at the IRQL, with the spin locks and in the critical regions that it was
+// entered with, and must not go deep into the stack. What lies above it on the stack is the driver's
+// (CallStack::CaptureInDriver).
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@ constexpr ptrdiff_t kMostStackOfDriver = 64 * 1024;
 [[noreturn]] void BugcheckStackTooDeep(const char *function, ptrdiff_t bytes);
 [[noreturn]] void BugcheckCallChangedIrql(const char *routine, KIRQL before);
 [[noreturn]] void BugcheckCallKeptLocks(const char *routine, unsigned before);
+[[noreturn]] void BugcheckCallKeptCriticalRegion(const char *routine, unsigned before);
 
 // For kernel functions that drivers call wherever they are.
 inline void RequireStack(const char *function)
@@ -42,7 +44,7 @@ class DriverCall
     // Inlined, so that the frame is its caller's.
     __attribute__((always_inline)) explicit DriverCall(const char *routine)
         : routine_(routine), caller_(thread_state.driver_caller), locks_held_(thread_state.locks_held),
-          irql_(thread_state.irql)
+          critical_regions_(thread_state.critical_regions), irql_(thread_state.irql)
     {
         thread_state.driver_caller = __builtin_frame_address(0);
     }
@@ -53,6 +55,10 @@ class DriverCall
         if (thread_state.locks_held != locks_held_)
         {
             BugcheckCallKeptLocks(routine_, locks_held_);
+        }
+        if (thread_state.critical_regions != critical_regions_)
+        {
+            BugcheckCallKeptCriticalRegion(routine_, critical_regions_);
         }
         if (thread_state.irql != irql_)
         {
@@ -67,6 +73,7 @@ class DriverCall
     const char *routine_;
     const void *caller_;
     uint16_t locks_held_;
+    uint16_t critical_regions_;
     KIRQL irql_;
 };
 

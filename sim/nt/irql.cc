@@ -74,6 +74,12 @@ void BugcheckCallKeptLocks(const char *routine, unsigned before)
              static_cast<unsigned>(thread_state.locks_held));
 }
 
+void BugcheckCallKeptCriticalRegion(const char *routine, unsigned before)
+{
+    Bugcheck("CRITICAL_REGION_AT_RETURN", "%s was entered inside %u critical region(s) and returned inside %u", routine,
+             before, static_cast<unsigned>(thread_state.critical_regions));
+}
+
 } // namespace sim::nt
 
 using namespace sim::nt;
@@ -95,4 +101,20 @@ extern "C" VOID KeLowerIrql(KIRQL NewIrql)
         BugcheckLocksHeld("KeLowerIrql to below DISPATCH_LEVEL");
     }
     LowerIrql(NewIrql);
+}
+
+extern "C" VOID KeEnterCriticalRegion(VOID)
+{
+    RequireIrqlAtMost(APC_LEVEL, "KeEnterCriticalRegion");
+    thread_state.critical_regions++;
+}
+
+extern "C" VOID KeLeaveCriticalRegion(VOID)
+{
+    RequireIrqlAtMost(APC_LEVEL, "KeLeaveCriticalRegion");
+    if (thread_state.critical_regions == 0)
+    {
+        sim::Bugcheck("CRITICAL_REGION_NOT_ENTERED", "KeLeaveCriticalRegion was called outside a critical region");
+    }
+    thread_state.critical_regions--;
 }

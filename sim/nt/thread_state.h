@@ -27,6 +27,7 @@ struct ThreadState
     uint32_t ordinal;          // counts threads from 1; 0: not numbered yet
     uint32_t spins;            // how often it has waited for another processor
     uint16_t locks_held;
+    uint16_t critical_regions;
     KIRQL irql;
 };
 

@@ -124,8 +124,21 @@ void Engine::SetPendFailure(NTSTATUS status)
     state_->pend_failure.store(status);
 }
 
+void Engine::SetServiceState(FWPM_SERVICE_STATE state)
+{
+    const Machine::Scope scope(state_->machine);
+
+    state_->service.Set(state);
+    if (state == FWPM_SERVICE_STOPPED)
+    {
+        state_->management.EndSessions();
+    }
+    state_->service.Tell(state);
+}
+
 void Engine::CheckUnloaded() const
 {
+    state_->service.CheckUnloaded();
     state_->pended.CheckUnloaded();
     state_->management.CheckUnloaded();
     state_->injections.CheckUnloaded();

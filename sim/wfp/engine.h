@@ -187,8 +187,12 @@ class Engine
     // The next FwpsPendOperation0 calls return `status` (an error) instead of pending; STATUS_SUCCESS ends it.
     void SetPendFailure(NTSTATUS status);
 
-    // What the driver must have given back once its unload routine has returned: sessions, filters, callouts, injection
-    // handles, pended operations, net buffer lists. Bugchecks on the first that is left.
+    // The filter engine's service stops and starts: it runs to begin with. When it has stopped, its sessions have
+    // ended, and what they held is gone. Drivers are told on the calling thread.
+    void SetServiceState(FWPM_SERVICE_STATE state);
+
+    // What the driver must have given back once its unload routine has returned: subscriptions, sessions, filters,
+    // callouts, injection handles, pended operations, net buffer lists. Bugchecks on the first that is left.
     void CheckUnloaded() const;
 
     EngineCounters counters() const;

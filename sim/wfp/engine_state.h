@@ -7,6 +7,7 @@
 #include "management.h"
 #include "net_buffer_lists.h"
 #include "pended_operations.h"
+#include "service_state.h"
 
 #include <array>
 #include <atomic>
@@ -34,6 +35,7 @@ class EngineState
     void RequireNothingHeld(const char *function) const;
 
     Machine &machine;
+    ServiceState service;
     Management management;
     PendedOperations pended;
     Injections injections;

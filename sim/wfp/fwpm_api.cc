@@ -21,6 +21,34 @@ EngineState &EnterManagement(const char *function)
 
 } // namespace
 
+FWPM_SERVICE_STATE NTAPI FwpmBfeStateGet0(void)
+{
+    sim::nt::RequireIrqlAtMost(DISPATCH_LEVEL, __func__);
+    return EngineState::Current().service.state();
+}
+
+NTSTATUS NTAPI FwpmBfeStateSubscribeChanges0(void *deviceObject, FWPM_SERVICE_STATE_CHANGE_CALLBACK0 callback,
+                                             void *context, HANDLE *changeHandle)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (deviceObject == nullptr || callback == nullptr || changeHandle == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    if (engine.FaultInjected())
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    *changeHandle = engine.service.Subscribe(callback, context);
+    return STATUS_SUCCESS;
+}
+
+NTSTATUS NTAPI FwpmBfeStateUnsubscribeChanges0(HANDLE changeHandle)
+{
+    return EnterManagement(__func__).service.Unsubscribe(changeHandle);
+}
+
 NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, SEC_WINNT_AUTH_IDENTITY_W *,
                                const FWPM_SESSION0 *session, HANDLE *engineHandle)
 {
@@ -33,6 +61,10 @@ NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, S
     if (serverName != nullptr || (authnService != RPC_C_AUTHN_WINNT && authnService != RPC_C_AUTHN_DEFAULT))
     {
         return STATUS_INVALID_PARAMETER;
+    }
+    if (engine.service.state() != FWPM_SERVICE_RUNNING)
+    {
+        return RPC_NT_SERVER_UNAVAILABLE;
     }
     return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
                                   : engine.management.OpenSession(session, engineHandle);
@@ -54,12 +86,8 @@ NTSTATUS NTAPI FwpmTransactionCommit0(HANDLE engineHandle)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    if (engine.FaultInjected())
-    {
-        const NTSTATUS status = engine.management.Abort(engineHandle);
-        return NT_SUCCESS(status) ? STATUS_INSUFFICIENT_RESOURCES : status;
-    }
-    return engine.management.Commit(engineHandle);
+    // A commit that fails leaves the transaction open.
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Commit(engineHandle);
 }
 
 NTSTATUS NTAPI FwpmTransactionAbort0(HANDLE engineHandle)

@@ -12,7 +12,8 @@ enum class HandleKind : uint8_t
 {
     kSession = 1,
     kInjection = 2,
-    kOperation = 3
+    kOperation = 3,
+    kServiceState = 4
 };
 
 constexpr unsigned kHandleKindBits = 4;

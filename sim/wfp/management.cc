@@ -171,13 +171,44 @@ NTSTATUS Management::CloseSession(HANDLE handle)
         }
         sessions_.erase(found);
     }
-    if (!session.dynamic)
+    if (session.dynamic && !session.ended)
     {
-        return STATUS_SUCCESS;
+        RemoveObjects(session);
     }
+    return STATUS_SUCCESS;
+}
 
+void Management::EndSessions()
+{
+    std::vector<Session> ended;
+
+    {
+        Lock lock(mutex_);
+
+        transaction_ended_.wait(lock, [&] { return transaction_ == nullptr || !transaction_->committing; });
+        if (transaction_ != nullptr)
+        {
+            EndTransactionLocked();
+        }
+        for (auto &[handle, session] : sessions_)
+        {
+            if (!session.ended)
+            {
+                session.ended = true;
+                ended.push_back(session);
+            }
+        }
+    }
+    for (const Session &session : ended)
+    {
+        RemoveObjects(session);
+    }
+}
+
+void Management::RemoveObjects(Session session)
+{
     session.wait_milliseconds = kWaitForever;
-    return Edited(
+    Edited(
         session,
         [](const Session &owner, Configuration &configuration)
         {
@@ -193,33 +224,51 @@ NTSTATUS Management::CloseSession(HANDLE handle)
         });
 }
 
+NTSTATUS Management::FindSessionLocked(HANDLE handle, Session *session) const
+{
+    const auto found = sessions_.find(handle);
+
+    if (found == sessions_.end())
+    {
+        return STATUS_INVALID_HANDLE;
+    }
+    *session = found->second;
+    return session->ended ? RPC_NT_SERVER_UNAVAILABLE : STATUS_SUCCESS;
+}
+
 NTSTATUS Management::Begin(HANDLE handle, UINT32 flags)
 {
     Lock lock(mutex_);
-    const auto session = sessions_.find(handle);
+    Session session;
+    const NTSTATUS status = FindSessionLocked(handle, &session);
 
-    if (session == sessions_.end())
+    if (status == STATUS_INVALID_HANDLE)
     {
         // A handle that is not valid any more points to freed memory on Windows.
         Bugcheck("WFP_INVALID_HANDLE", "FwpmTransactionBegin0: %p is no engine handle", handle);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return status;
     }
     if ((flags & ~static_cast<UINT32>(FWPM_TXN_READ_ONLY)) != 0)
     {
         return STATUS_FWP_INVALID_FLAGS;
     }
-    return BeginLocked(lock, Session(session->second), (flags & FWPM_TXN_READ_ONLY) != 0);
+    return BeginLocked(lock, session, (flags & FWPM_TXN_READ_ONLY) != 0);
 }
 
 NTSTATUS Management::Commit(HANDLE handle)
 {
     Lock lock(mutex_);
-    const auto session = sessions_.find(handle);
+    Session session;
+    const NTSTATUS status = FindSessionLocked(handle, &session);
 
-    if (session == sessions_.end())
+    if (!NT_SUCCESS(status))
     {
-        return STATUS_INVALID_HANDLE;
+        return status;
     }
-    if (transaction_ == nullptr || transaction_->owner != session->second.id || transaction_->committing)
+    if (transaction_ == nullptr || transaction_->owner != session.id || transaction_->committing)
     {
         return STATUS_FWP_NO_TXN_IN_PROGRESS;
     }
@@ -229,13 +278,14 @@ NTSTATUS Management::Commit(HANDLE handle)
 NTSTATUS Management::Abort(HANDLE handle)
 {
     const Lock lock(mutex_);
-    const auto session = sessions_.find(handle);
+    Session session;
+    const NTSTATUS status = FindSessionLocked(handle, &session);
 
-    if (session == sessions_.end())
+    if (!NT_SUCCESS(status))
     {
-        return STATUS_INVALID_HANDLE;
+        return status;
     }
-    if (transaction_ == nullptr || transaction_->owner != session->second.id || transaction_->committing)
+    if (transaction_ == nullptr || transaction_->owner != session.id || transaction_->committing)
     {
         return STATUS_FWP_NO_TXN_IN_PROGRESS;
     }
@@ -320,13 +370,12 @@ NTSTATUS Management::WithConfiguration(HANDLE handle, const Edit &edit)
 
     {
         const Lock lock(mutex_);
-        const auto found = sessions_.find(handle);
+        const NTSTATUS status = FindSessionLocked(handle, &session);
 
-        if (found == sessions_.end())
+        if (!NT_SUCCESS(status))
         {
-            return STATUS_INVALID_HANDLE;
+            return status;
         }
-        session = found->second;
         if (transaction_ != nullptr && transaction_->owner == session.id)
         {
             if (transaction_->committing)

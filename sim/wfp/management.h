@@ -39,6 +39,8 @@ class Management
 
     NTSTATUS OpenSession(const FWPM_SESSION0 *session, HANDLE *handle);
     NTSTATUS CloseSession(HANDLE handle);
+    // What they hold goes, and every call but closing fails in them from now on.
+    void EndSessions();
 
     NTSTATUS Begin(HANDLE handle, UINT32 flags);
     NTSTATUS Commit(HANDLE handle);
@@ -69,6 +71,7 @@ class Management
     {
         SessionId id = 0;
         bool dynamic = false;
+        bool ended = false;
         uint32_t wait_milliseconds = 0;
     };
 
@@ -98,6 +101,8 @@ class Management
     using RuntimeCallouts = std::map<UINT32, RuntimeCallout>;
     using Edit = std::function<NTSTATUS(const Session &, Configuration &)>;
 
+    NTSTATUS FindSessionLocked(HANDLE handle, Session *session) const;
+    void RemoveObjects(Session session);
     NTSTATUS WithConfiguration(HANDLE handle, const Edit &edit);
     NTSTATUS BeginLocked(Lock &lock, const Session &session, bool read_only);
     NTSTATUS CommitLocked(Lock &lock);

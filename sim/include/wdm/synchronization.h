@@ -94,6 +94,10 @@ KIRQL NTAPI KeGetCurrentIrql(VOID);
 KIRQL NTAPI KfRaiseIrql(KIRQL NewIrql);
 VOID NTAPI KeLowerIrql(KIRQL NewIrql);
 
+// Inside, a thread cannot be suspended. Nests.
+VOID NTAPI KeEnterCriticalRegion(VOID);
+VOID NTAPI KeLeaveCriticalRegion(VOID);
+
 VOID NTAPI KeInitializeSpinLock(PKSPIN_LOCK SpinLock);
 KIRQL NTAPI KeAcquireSpinLockRaiseToDpc(PKSPIN_LOCK SpinLock);
 VOID NTAPI KeReleaseSpinLock(PKSPIN_LOCK SpinLock, KIRQL NewIrql);

@@ -1,0 +1,293 @@
+// The filter engine's service (BFE) starts after the driver, stops and starts again; its transactions fail.
+#include "driver_fixture.h"
+
+namespace kext_test
+{
+namespace
+{
+
+using namespace std::chrono_literals;
+
+constexpr size_t kResettableLayers = 4;
+
+const uint16_t kLayers[] = {
+    FWPS_LAYER_ALE_AUTH_CONNECT_V4,
+    FWPS_LAYER_ALE_AUTH_CONNECT_V6,
+    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4,
+    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6,
+    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4,
+    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6,
+    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
+    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
+    FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,
+    FWPS_LAYER_ALE_RESOURCE_RELEASE_V6,
+    FWPS_LAYER_STREAM_V4,
+    FWPS_LAYER_STREAM_V6,
+    FWPS_LAYER_DATAGRAM_DATA_V4,
+    FWPS_LAYER_DATAGRAM_DATA_V6,
+    FWPS_LAYER_OUTBOUND_IPPACKET_V4,
+    FWPS_LAYER_OUTBOUND_IPPACKET_V6,
+    FWPS_LAYER_INBOUND_IPPACKET_V4,
+    FWPS_LAYER_INBOUND_IPPACKET_V6,
+};
+
+size_t FilteredLayers(sim::Machine &machine)
+{
+    size_t count = 0;
+
+    for (uint16_t layer : kLayers)
+    {
+        count += machine.wfp().has_filters(layer) ? 1 : 0;
+    }
+    return count;
+}
+
+// Without a driver, to begin with.
+class FilterEngineLoadTest : public testing::Test
+{
+  protected:
+    FilterEngineLoadTest() : machine_(StandingClock()), scope_(machine_) {}
+
+    NTSTATUS Load() { return machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_); }
+    void Unload() { EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS); }
+    void Set(FWPM_SERVICE_STATE state) { machine_.wfp().SetServiceState(state); }
+
+    sim::Machine machine_;
+    sim::Machine::Scope scope_;
+    PDRIVER_OBJECT driver_ = nullptr;
+};
+
+TEST_F(FilterEngineLoadTest, LoadsBeforeTheServiceAndFiltersOnceItRuns)
+{
+    Set(FWPM_SERVICE_STOPPED);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
+    EXPECT_EQ(FilteredLayers(machine_), 0u);
+    {
+        Network network(machine_);
+        Client client(machine_);
+
+        EXPECT_EQ(client.Open(), STATUS_SUCCESS) << "a client may attach before";
+        EXPECT_THAT(client.GetLogs(), testing::Contains(testing::HasSubstr("does not run")));
+        Set(FWPM_SERVICE_START_PENDING);
+        machine_.Run();
+        EXPECT_EQ(FilteredLayers(machine_), 0u);
+        Set(FWPM_SERVICE_RUNNING);
+        machine_.Run();
+        EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+        EXPECT_TRUE(network.Connect(Flow{}).pended());
+    }
+    Unload();
+}
+
+TEST_F(FilterEngineLoadTest, UnloadsInEveryStateOfTheService)
+{
+    for (FWPM_SERVICE_STATE at_load : {FWPM_SERVICE_STOPPED, FWPM_SERVICE_RUNNING})
+    {
+        for (FWPM_SERVICE_STATE at_unload :
+             {FWPM_SERVICE_STOPPED, FWPM_SERVICE_START_PENDING, FWPM_SERVICE_STOP_PENDING, FWPM_SERVICE_RUNNING})
+        {
+            for (bool carried_out : {false, true})
+            {
+                Set(at_load);
+                ASSERT_EQ(Load(), STATUS_SUCCESS);
+                Set(at_unload);
+                if (carried_out)
+                {
+                    machine_.Run();
+                }
+                Unload();
+                machine_.wfp().CheckUnloaded();
+            }
+        }
+    }
+}
+
+// The machine checks after every failed load that nothing is left.
+TEST_F(FilterEngineLoadTest, SetsItselfUpLaterWhicheverCallFails)
+{
+    uint64_t failures = 1;
+    unsigned runs = 0;
+
+    for (uint64_t failing = 0; failures != 0; failing++)
+    {
+        Set(FWPM_SERVICE_STOPPED);
+        ASSERT_EQ(Load(), STATUS_SUCCESS);
+        Set(FWPM_SERVICE_RUNNING);
+        machine_.faults().FailNth(failing);
+        machine_.Run();
+        failures = machine_.faults().failures();
+        machine_.faults().Stop();
+        EXPECT_EQ(FilteredLayers(machine_), failures != 0 ? 0 : std::size(kLayers)) << "all or nothing";
+        machine_.clock().Advance(1s);
+        EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers)) << failing;
+        runs++;
+        Unload();
+    }
+    EXPECT_GT(runs, 2 * std::size(kLayers));
+}
+
+// With a client.
+class FilterEngineTest : public DriverTest
+{
+  protected:
+    void Set(FWPM_SERVICE_STATE state) { machine_.wfp().SetServiceState(state); }
+
+    void Stop()
+    {
+        Set(FWPM_SERVICE_STOP_PENDING);
+        Set(FWPM_SERVICE_STOPPED);
+    }
+    void Start()
+    {
+        Set(FWPM_SERVICE_START_PENDING);
+        Set(FWPM_SERVICE_RUNNING);
+    }
+
+    void ExpectToReauthorize()
+    {
+        network_.TakeReauthorized();
+        client_.Command(CommandClearCache);
+        EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
+    }
+};
+
+TEST_F(FilterEngineTest, ARestartOfTheServiceBringsAllFiltersBackAndAuthorizesEveryFlow)
+{
+    Decide(Flow{}, VerdictPermanentAccept);
+    Stop();
+    machine_.Run();
+    EXPECT_EQ(FilteredLayers(machine_), 0u);
+    EXPECT_TRUE(network_.Connect(TcpV6()).permitted()) << "nobody is asked";
+    network_.TakeReauthorized();
+
+    Start();
+    EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
+    EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "what was decided still is";
+    EXPECT_TRUE(network_.Connect(TcpV6()).pended());
+    EXPECT_THAT(client_.GetLogs(), testing::Contains(testing::HasSubstr("stopped")));
+    ExpectToReauthorize();
+}
+
+TEST_F(FilterEngineTest, ARestartThatIsOverBeforeTheDriverActsIsNotMissed)
+{
+    Stop();
+    Start();
+    EXPECT_EQ(FilteredLayers(machine_), 0u);
+    machine_.Run();
+    EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+    ExpectToReauthorize();
+}
+
+TEST_F(FilterEngineTest, AServiceThatCrashesIsNotWaitedFor)
+{
+    Set(FWPM_SERVICE_STOPPED);
+    Set(FWPM_SERVICE_RUNNING);
+    machine_.Run();
+    EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+}
+
+TEST_F(FilterEngineTest, WhileTheServiceIsStoppedClientsComeAndGoAndNothingFails)
+{
+    const ByteVector datagram = MakePacket(UdpV4());
+
+    EXPECT_TRUE(network_.Outbound(datagram).absorbed());
+    const uint64_t id = client_.ReadQuestion().id;
+    Stop();
+    client_.Verdict(id, VerdictAccept);
+    EXPECT_EQ(network_.TakeInjected().size(), 1u) << "what was held is still decided";
+    client_.Close();
+    EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+    client_.Command(CommandClearCache);
+    machine_.Run();
+    EXPECT_THAT(client_.GetLogs(), testing::Not(testing::Contains(testing::HasSubstr("could not"))));
+    Start();
+    machine_.Run();
+    EXPECT_TRUE(network_.Outbound(datagram).absorbed());
+}
+
+TEST_F(FilterEngineTest, WhileTheServiceIsStoppedAFailClosedClientCannotBlock)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags = OPTION_FLAG_FAIL_CLOSED;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    client_.Close();
+    EXPECT_TRUE(network_.Connect(Flow{}).blocked());
+    Stop();
+    machine_.Run();
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted());
+    Start();
+    machine_.Run();
+    EXPECT_TRUE(network_.Connect(Flow{}).blocked());
+}
+
+TEST_F(FilterEngineTest, AStopThatComesDuringATransactionIsRecoveredFrom)
+{
+    uint64_t failures = 1;
+
+    for (uint64_t failing = 0; failures != 0; failing++)
+    {
+        client_.Command(CommandClearCache);
+        machine_.faults().FailNth(failing);
+        machine_.Run();
+        failures = machine_.faults().failures();
+        machine_.faults().Stop();
+        Stop();
+        Start();
+        Advance(1s);
+        EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers)) << failing;
+    }
+    client_.GetLogs();
+}
+
+TEST_F(FilterEngineTest, AReauthorizationThatFailsAnywhereIsMadeUpForAndLaterOnesWork)
+{
+    uint64_t failures = 1;
+    unsigned runs = 0;
+
+    for (uint64_t failing = 0; failures != 0; failing++)
+    {
+        HoldRequestReauthorize(context());
+        machine_.faults().FailNth(failing);
+        HoldReauthorize(context());
+        failures = machine_.faults().failures();
+        machine_.faults().Stop();
+        Advance(1s);
+        EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers) << failing;
+        ExpectToReauthorize();
+        runs++;
+    }
+    EXPECT_EQ(runs, 2 + 2 * kResettableLayers + 1) << "the beginning, the filters, the commit, and nothing";
+}
+
+TEST_F(FilterEngineTest, AVerdictDoesNotWaitForAnotherProductsTransaction)
+{
+    HANDLE other = nullptr;
+
+    Decide(Flow{}, VerdictPermanentAccept);
+    ASSERT_EQ(FwpmEngineOpen0(nullptr, RPC_C_AUTHN_WINNT, nullptr, nullptr, &other), STATUS_SUCCESS);
+    ASSERT_EQ(FwpmTransactionBegin0(other, 0), STATUS_SUCCESS);
+    const uint64_t before = KeQueryInterruptTime();
+    client_.Write(UpdateBytes(Flow{}, VerdictBlock));
+    EXPECT_EQ(KeQueryInterruptTime(), before);
+    EXPECT_TRUE(client_.GetLogs().empty()) << "it was not even tried";
+    ASSERT_EQ(FwpmTransactionCommit0(other), STATUS_SUCCESS);
+    ASSERT_EQ(FwpmEngineClose0(other), STATUS_SUCCESS);
+    EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
+}
+
+TEST_F(FilterEngineTest, NothingIsLeftToDoWithoutAClientOnceAReauthorizationWasMadeUpFor)
+{
+    client_.Close();
+    network_.TakeReauthorized();
+    machine_.faults().FailNth(0);
+    CalloutsReauthorize(context());
+    machine_.faults().Stop();
+    Advance(1s);
+    EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
+    EXPECT_EQ(machine_.scheduler().DriverWorkLeft(), "");
+}
+
+} // namespace
+} // namespace kext_test
