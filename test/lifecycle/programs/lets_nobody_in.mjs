@@ -32,4 +32,6 @@ const whileOpen = [doors(), sharedMemory()];
 event.accept();
 await outcome;
 await device.close();
-console.log(JSON.stringify(before) === JSON.stringify(whileOpen) ? 'no way in' : [before, whileOpen]);
+console.log(
+  JSON.stringify(before) === JSON.stringify(whileOpen) ? 'no way in' : [before, whileOpen],
+);
