@@ -77,7 +77,8 @@ class Writer
         return PutBytes(&value, sizeof(value));
     }
 
-    Writer &PutBytes(const void *bytes, size_t length)
+    // GCC 12 that inlines it sees an array's bound overstepped where there is none.
+    __attribute__((noinline)) Writer &PutBytes(const void *bytes, size_t length)
     {
         const size_t end = bytes_.size();
         bytes_.resize(end + length);
