@@ -222,7 +222,7 @@ export class Network {
    *
    * @throws {@link InvalidArgumentError}
    */
-  onWire(callback: WireCallback | null): void {
+  onWire(callback: ((packet: Uint8Array, direction: Direction) => void) | null): void {
     const show = check(wireCallbackSchema, callback, 'The callback of onWire()');
     this.#handle.native.onWire(
       show === null

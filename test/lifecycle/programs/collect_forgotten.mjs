@@ -12,7 +12,7 @@ async function forget() {
   const { device, network } = await createSimulator();
   const flow = connect(network);
   const { value } = await device.events({ types: ['connection'] }).next();
-  value.accept();
+  value.accept({ permanent: true });
   await flow.outcome;
 }
 
