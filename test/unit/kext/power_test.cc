@@ -158,9 +158,10 @@ TEST_F(PowerTest, WithoutTheCallbackObjectTheDriverWorks)
         if (NT_SUCCESS(status) && context()->Power.Registration == nullptr)
         {
             loads_without_it++;
-            EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+            Client client(machine_);
+            EXPECT_EQ(client.Open(), STATUS_SUCCESS);
             EXPECT_TRUE(network_.Connect(Flow{}).pended());
-            client_.Close();
+            client.Close();
         }
         Unload();
     }
