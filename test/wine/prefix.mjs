@@ -53,7 +53,7 @@ export class WinePrefix {
 
   /** Wine ends drivers soon after its last program: `program` is one that stays. */
   keepAlive(program) {
-    this.#keepAlive = spawn(WINE, [program], { ...this.#options(), stdio: 'ignore' });
+    this.#keepAlive = spawn(WINE, [program], { env: this.#env, stdio: 'ignore' });
   }
 
   /** Runs a Windows program: `{code, output}`. Its output goes through a file, as Node.js refuses pipes there. */
