@@ -274,5 +274,16 @@ TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterE
     Unload();
 }
 
+// The sublayer has the greatest weight, 0xFFFF.
+TEST_F(OtherProductsTest, TheClientIsAskedBeforeAProductOfAnyLowerWeightHasItsSay)
+{
+    const uint64_t filter =
+        machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 0xFFFE, sim::wfp::ForeignAction::kHardBlock);
+
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    machine_.wfp().RemoveForeignFilter(filter);
+}
+
 } // namespace
 } // namespace kext_test
