@@ -28,7 +28,11 @@ describe('netverdict driver', () => {
   const misuse: [string, string[], RegExp][] = [
     ['no action', [], /Usage: netverdict driver/],
     ['an unknown action', ['strat'], /unknown command 'strat'/],
-    ['a name with a backslash', ['status', '--name', 'a\\b'], /name.*backslash/],
+    [
+      'a name with a backslash',
+      ['status', '--name', 'a\\b'],
+      /name: must be a name of .* letters, digits/,
+    ],
     ['a time-out that is no number', ['start', '--timeout', 'long'], /--timeout long/],
     ['a time-out of zero', ['stop', '--timeout', '0'], /--timeout 0/],
     ['an unknown start type', ['install', '--start-type', 'boot'], /--start-type boot/],
