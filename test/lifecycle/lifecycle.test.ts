@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   OVERWRITE_FREED,
   PROGRAM_TIMEOUT_MS,
@@ -8,7 +8,7 @@ import {
 } from './run_program.js';
 
 /** A program that hangs is ended first, so that it is known which, and what it said. */
-vi.setConfig({ testTimeout: PROGRAM_TIMEOUT_MS + 15_000 });
+const timeout = PROGRAM_TIMEOUT_MS + 15_000;
 
 /** It ended by itself with this code, and said nothing on standard error. */
 function expectEnd(result: ProgramResult, code: number, stdout: string): void {
@@ -31,7 +31,7 @@ function withoutQuarantine(): NodeJS.ProcessEnv {
   return ASAN_OPTIONS === undefined ? {} : { ASAN_OPTIONS: `${ASAN_OPTIONS}:${none}` };
 }
 
-describe.concurrent('a process', () => {
+describe.concurrent('a process', { timeout }, () => {
   it('ends by itself once its device is closed', async () => {
     expectEnd(await runProgram('close_in_loop'), 0, 'loop ended\nclosed\n');
   });
@@ -124,14 +124,14 @@ describe.concurrent('a process', () => {
 });
 
 /** Alone, as it is the longest. */
-describe('a process that opens and closes thousands of devices', () => {
+describe('a process that opens and closes thousands of devices', { timeout }, () => {
   it('keeps no handle and no memory of them', async () => {
     const result = await runProgram('open_close_cycles', ['--expose-gc'], withoutQuarantine());
     expectEnd(result, 0, 'handles 0\nmemory is flat\n');
   });
 });
 
-describe.concurrent('worker threads', () => {
+describe.concurrent('worker threads', { timeout }, () => {
   it('may open, use and close devices', async () => {
     expectEnd(await runProgram('workers_use'), 0, 'permitted permitted permitted\n');
   });
@@ -145,7 +145,7 @@ describe.concurrent('worker threads', () => {
   });
 });
 
-describe.concurrent('the garbage collector', () => {
+describe.concurrent('the garbage collector', { timeout }, () => {
   it('closes a forgotten device, with a warning', async () => {
     const result = await runProgram('collect_forgotten', ['--expose-gc']);
     const stdout = 'warned\nits threads have ended\n';
