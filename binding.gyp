@@ -21,9 +21,9 @@
       "target_name": "netverdict",
       "sources": ["<!@(node scripts/native_sources.cjs)"],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
-      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
+      "defines": ["NAPI_VERSION=8", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "conditions": [
-        ["OS == 'win'", { "include_dirs!": ["sim", "sim/include", "kext/wdk", "kext"], "msvs_settings": { "VCCLCompilerTool": { "AdditionalOptions": ["/std:c++17", "/W4", "/guard:cf"] } } }],
+        ["OS == 'win'", { "defines": ["_HAS_EXCEPTIONS=1"], "include_dirs!": ["sim", "sim/include", "kext/wdk", "kext"], "msvs_settings": { "VCCLCompilerTool": { "ExceptionHandling": 1, "AdditionalOptions": ["/std:c++17", "/W4", "/guard:cf"] } } }],
         ["OS != 'win'", { "defines": ["NETVERDICT_EMBEDDED"] }]
       ]
     }

@@ -35,6 +35,17 @@ EventPumpOptions PumpOptions(const Napi::Object &options)
     return pump;
 }
 
+void WarnOfForgotten(Napi::Env env)
+{
+    const auto process = env.Global().Get("process").As<Napi::Object>();
+    process.Get("emitWarning")
+        .As<Napi::Function>()
+        .Call(process,
+              {Napi::String::New(env, "A netverdict device was garbage-collected before it was closed, and is closed "
+                                      "now. Call close() on it, or declare it with 'await using'."),
+               Napi::String::New(env, "NetVerdictWarning")});
+}
+
 } // namespace
 
 JsDevice::JsDevice(Device &device, const Napi::Object &options, const Napi::Function &on_readable,
@@ -64,17 +75,12 @@ void JsDevice::Finalize(Napi::BasicEnv basic_env)
     }
     CloseAndWait();
     napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-    Napi::Env env(basic_env);
-    const auto process = env.Global().Get("process").As<Napi::Object>();
-    process.Get("emitWarning")
-        .As<Napi::Function>()
-        .Call(process,
-              {Napi::String::New(env, "A netverdict device was garbage-collected before it was closed, and is closed "
-                                      "now. Call close() on it, or declare it with 'await using'."),
-               Napi::String::New(env, "NetVerdictWarning")});
-    if (env.IsExceptionPending())
+    try
     {
-        env.GetAndClearPendingException();
+        WarnOfForgotten(Napi::Env(basic_env));
+    }
+    catch (const Napi::Error &) // nobody is there to catch it
+    {
     }
 }
 

@@ -10,11 +10,22 @@ namespace netverdict
 namespace
 {
 
-void TellOfException(Napi::Env env)
+// Does `work`; what it throws becomes an uncaught exception.
+template <typename Work> void TellOfExceptions(Napi::Env env, Work work)
 {
-    if (env.IsExceptionPending())
+    try
     {
-        napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+        try
+        {
+            Guard(env, work);
+        }
+        catch (const Napi::Error &error)
+        {
+            napi_fatal_exception(env, error.Value());
+        }
+    }
+    catch (const Napi::Error &) // the environment is being terminated
+    {
     }
 }
 
@@ -25,7 +36,10 @@ JsQueue::JsQueue(Napi::Env env)
     const napi_status status =
         napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "netverdict"), 0, 1, nullptr,
                                         nullptr, this, &JsQueue::Run, &function_);
-    NAPI_CHECK(status == napi_ok, "JsQueue::JsQueue", "napi_create_threadsafe_function failed");
+    if (status != napi_ok)
+    {
+        throw Napi::Error::New(env);
+    }
 }
 
 JsQueue::~JsQueue()
@@ -92,16 +106,14 @@ void JsQueue::RunTasks(Napi::Env env)
     for (Task &task : tasks)
     {
         Napi::HandleScope scope(env);
-        Guard(env, [&] { task(env); });
-        TellOfException(env);
+        TellOfExceptions(env, [&] { task(env); });
     }
 }
 
 void CallIntoApplication(Napi::Env env, const Napi::FunctionReference &function,
                          const std::initializer_list<napi_value> &arguments)
 {
-    function.Call(arguments);
-    TellOfException(env);
+    TellOfExceptions(env, [&] { function.Call(arguments); });
 }
 
 } // namespace netverdict

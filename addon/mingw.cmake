@@ -5,7 +5,7 @@ set(NODE_API_HEADERS ${PROJECT_SOURCE_DIR}/node_modules/node-api-headers)
 file(GLOB WIN32_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/win32/*.cc)
 add_library(netverdict_win32 OBJECT ${WIN32_SOURCES})
 set_target_properties(netverdict_win32 PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON)
-target_compile_definitions(netverdict_win32 PRIVATE NAPI_VERSION=8 NAPI_DISABLE_CPP_EXCEPTIONS UNICODE
+target_compile_definitions(netverdict_win32 PRIVATE NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS UNICODE
     NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS _WIN32_WINNT=0x0A00)
 target_compile_options(netverdict_win32 PRIVATE -Wall -Wextra -Werror)
 target_include_directories(netverdict_win32 SYSTEM PRIVATE

@@ -19,10 +19,7 @@ std::vector<uint8_t> ToBytes(const Napi::Value &uint8_array)
 Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t *bytes, size_t length)
 {
     Napi::Uint8Array array = Napi::Uint8Array::New(env, length);
-    if (!array.IsEmpty()) // as it is in a worker that is being terminated
-    {
-        std::copy_n(bytes, length, array.Data());
-    }
+    std::copy_n(bytes, length, array.Data());
     return array;
 }
 

@@ -38,7 +38,15 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
 
 JsEmbeddedDevice::JsEmbeddedDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
 {
-    Guard(info.Env(), [&] { Open(info); });
+    GuardConstruction(
+        info.Env(), [&] { Open(info); },
+        [this]
+        {
+            js_.reset();
+            network_.reset();
+            wrapped_.reset();
+            device_.reset();
+        });
 }
 
 void JsEmbeddedDevice::Open(const Napi::CallbackInfo &info)
@@ -50,8 +58,7 @@ void JsEmbeddedDevice::Open(const Napi::CallbackInfo &info)
     const NTSTATUS status = EmbeddedDevice::Open(device, &device_);
     if (!NT_SUCCESS(status))
     {
-        StatusError(info.Env(), "The driver's core could not be started", status).ThrowAsJavaScriptException();
-        return;
+        throw StatusError(info.Env(), "The driver's core could not be started", status);
     }
     if (EmbeddedDevice::wrapper != nullptr)
     {
@@ -79,33 +86,26 @@ void JsEmbeddedDevice::Finalize(Napi::BasicEnv env)
     }
 }
 
-bool JsEmbeddedDevice::RequireOpen(Napi::Env env)
+void JsEmbeddedDevice::RequireOpen(Napi::Env env)
 {
     if (!js_->is_open())
     {
-        Napi::Error::New(env, "The simulator is closed. Create another one.").ThrowAsJavaScriptException();
-        return false;
+        throw Napi::Error::New(env, "The simulator is closed. Create another one.");
     }
-    return true;
 }
 
 template <auto method> Napi::Value JsEmbeddedDevice::OfNetwork(const Napi::CallbackInfo &info)
 {
-    if (!RequireOpen(info.Env()))
-    {
-        return info.Env().Undefined();
-    }
+    RequireOpen(info.Env());
     sim::Machine::Scope scope(device_->machine());
     return Guard(info.Env(), [&] { return (network_.get()->*method)(info); });
 }
 
 template <auto action> void JsEmbeddedDevice::DoOnNetwork(const Napi::CallbackInfo &info)
 {
-    if (RequireOpen(info.Env()))
-    {
-        sim::Machine::Scope scope(device_->machine());
-        Guard(info.Env(), [&] { (network_.get()->*action)(info); });
-    }
+    RequireOpen(info.Env());
+    sim::Machine::Scope scope(device_->machine());
+    Guard(info.Env(), [&] { (network_.get()->*action)(info); });
 }
 
 } // namespace netverdict

@@ -37,8 +37,8 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
 
     void Open(const Napi::CallbackInfo &info);
 
-    // Whether the device is open; otherwise throws in JavaScript.
-    bool RequireOpen(Napi::Env env);
+    // Throws where the device is not open.
+    void RequireOpen(Napi::Env env);
 
     // Each uses the ones before it until it ends.
     std::unique_ptr<EmbeddedDevice> device_; // until closed

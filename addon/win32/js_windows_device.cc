@@ -20,7 +20,13 @@ Napi::Function JsWindowsDevice::Define(Napi::Env env)
 
 JsWindowsDevice::JsWindowsDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
 {
-    Guard(info.Env(), [&] { Open(info); });
+    GuardConstruction(
+        info.Env(), [&] { Open(info); },
+        [this]
+        {
+            js_.reset();
+            device_.reset();
+        });
 }
 
 void JsWindowsDevice::Open(const Napi::CallbackInfo &info)
@@ -29,8 +35,7 @@ void JsWindowsDevice::Open(const Napi::CallbackInfo &info)
     const int32_t status = Win32Device::Open(options.Get("path").As<Napi::String>().Utf16Value(), &device_);
     if (status < 0)
     {
-        StatusError(info.Env(), "The device could not be opened", status).ThrowAsJavaScriptException();
-        return;
+        throw StatusError(info.Env(), "The device could not be opened", status);
     }
     js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_.reset(); });
 }

@@ -140,6 +140,10 @@ describe.concurrent('worker threads', { timeout }, () => {
     expectEnd(await runProgram('workers_terminate'), 0, 'terminated 1 1 1\n');
   });
 
+  it('may be terminated while they open and close devices', async () => {
+    expectEnd(await runProgram('workers_terminate_opening'), 0, 'all terminated\n');
+  });
+
   it('may exit in the middle of a read', async () => {
     expectEnd(await runProgram('worker_exits'), 0, 'exited 5\n');
   });

@@ -4,7 +4,7 @@
  */
 
 import { fileURLToPath } from 'node:url';
-import { isMainThread, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, Worker } from 'node:worker_threads';
 import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../../dist/index.mjs';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
@@ -69,10 +69,10 @@ async function liveAgain() {
   }
 }
 
-/** One that is terminated in the middle, and one that comes to its end. */
+/** One that is terminated at any time, and one that comes to its end. */
 async function startWorkers() {
   const ended = (worker) => new Promise((resolve) => worker.once('exit', resolve));
-  const terminated = new Worker(new URL(import.meta.url), { workerData: { once: true } });
+  const terminated = new Worker(new URL(import.meta.url));
   const whole = new Worker(new URL(import.meta.url));
   await new Promise((resolve) => terminated.once('message', resolve));
   await terminated.terminate();
@@ -88,5 +88,5 @@ if (isMainThread) {
   const first = live(1);
   parentPort.postMessage('started');
   await first;
-  if (!workerData?.once) await liveAgain();
+  await liveAgain();
 }
