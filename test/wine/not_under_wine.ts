@@ -28,6 +28,7 @@ const LIFECYCLE: Readonly<Record<string, string>> = {
   'that asks for more memory than there is gets an error': SIMULATOR,
   'leaves a simulator alone that an outcome or a load is awaited from, and closes it then':
     SIMULATOR,
+  'closes a forgotten device, with a warning': OUTCOMES,
   'may have many devices, each of which works': ONE_DEVICE,
   'may load the package both as ESM and as CommonJS': ONE_DEVICE,
   'may open, use and close devices': ONE_DEVICE,
