@@ -125,8 +125,8 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     void ToSocket(PacketPtr packet, OutcomeCallback done);
     // The datagram that the fragment completes, or nothing.
     PacketPtr Reassemble(const Packet &fragment);
-    // A datagram after INBOUND_IPPACKET, to the conversation that it is of. False: there is none, and it is still
-    // there.
+    // A packet source's datagram after INBOUND_IPPACKET, to its conversation that it is of. False: there is none, and
+    // it is still there.
     bool ToConversation(PacketPtr *packet);
     // A packet of the driver's that stands for none of the stack's, or for one that it has given up.
     void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet);
@@ -155,6 +155,7 @@ class Core final : public std::enable_shared_from_this<Core>, public wfp::Inject
     PacketPtr CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, Hold *hold);
     FlowRef AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback);
     void Refuse(const Packet &packet);
+    Job *JobOfArrived(const Flow &flow, PacketPtr packet, Stage first);
     void SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done);
 
     Machine &machine_;

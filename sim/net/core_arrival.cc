@@ -72,15 +72,23 @@ bool SameAddress(uint8_t family, const std::array<uint8_t, 16> &a, const Address
 
 } // namespace
 
-void Core::SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done)
+Job *Core::JobOfArrived(const Flow &flow, PacketPtr packet, Stage first)
 {
     Job *job = NewJob();
 
     job->kind = JobKind::kPacket;
     job->direction = Direction::kInbound;
     job->first = first;
-    job->authorize = flow->identity().direction == Direction::kInbound;
+    job->authorize = flow.identity().direction == Direction::kInbound;
     job->packet = std::move(packet);
+    return job;
+}
+
+void Core::SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done)
+{
+    Job *job = JobOfArrived(*flow, std::move(packet), first);
+
+    job->stray = true;
     job->done = std::move(done);
     flow->Submit(job);
 }
@@ -138,11 +146,12 @@ bool Core::ToConversation(PacketPtr *packet)
     const IpPacketInfo &info = (*packet)->info();
     const FlowRef flow = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
 
-    if (flow)
+    if (!flow || flow->conversation_ == nullptr)
     {
-        SubmitArrived(flow.get(), std::move(*packet), Stage::kAuthorize, nullptr);
+        return false;
     }
-    return static_cast<bool>(flow);
+    flow->Submit(JobOfArrived(*flow.get(), std::move(*packet), Stage::kAuthorize));
+    return true;
 }
 
 void Core::ToSocket(PacketPtr packet, OutcomeCallback done)

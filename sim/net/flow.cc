@@ -285,7 +285,7 @@ bool Flow::Begin(Job &job)
 
     if (closed_ && !ends)
     {
-        if (job.kind == JobKind::kPacket && conversation_ != nullptr)
+        if (job.kind == JobKind::kPacket && conversation_ != nullptr && !job.stray)
         {
             conversation_->Ended(*this, {job.direction, OutcomeKind::kBlocked, false});
         }

@@ -44,7 +44,7 @@ struct FlowEvent
     FlowEvent(Kind kind_of_event, Hold *hold_of_event) : kind(kind_of_event), hold(hold_of_event) {}
 };
 
-// What became of one packet of a conversation that a packet source plays.
+// What became of one packet that a packet source plays.
 struct PacketResult
 {
     Direction direction = Direction::kOutbound;
@@ -61,7 +61,7 @@ class Conversation
     virtual void Authorized(Flow &flow, OutcomeKind kind) = 0; // each time that it is decided for the first time
     virtual void Leaving(Flow &flow, Packet &packet) = 0;      // authorized, before OUTBOUND_IPPACKET, once a packet
     virtual void Arrived(Flow &flow, Packet &packet) = 0;      // authorized and let in
-    virtual void Ended(Flow &flow, const PacketResult &result) = 0;       // of every packet
+    virtual void Ended(Flow &flow, const PacketResult &result) = 0;       // of every packet of the source
     virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0;            // a loopback packet that has left
     virtual void Redirected(Flow &flow, PacketPtr packet) = 0;            // one that has left for this machine instead
     virtual bool AnswersRedirected(Flow &flow, const Packet &packet) = 0; // an inbound one: whether it comes from there

@@ -518,7 +518,7 @@ void Flow::End(Job &job, OutcomeKind kind)
         Count(&core_->pending_timeouts());
         break;
     }
-    if (conversation_ != nullptr)
+    if (conversation_ != nullptr && !job.stray)
     {
         conversation_->Ended(*this, {job.direction, kind, job.withheld});
     }

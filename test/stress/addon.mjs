@@ -43,6 +43,7 @@ async function flows(network) {
 async function commands(device) {
   for (let n = 0; n < 20; n++) {
     await Promise.all([device.getLogs(), device.getBandwidth(), device.cleanEndedConnections()]);
+    device.clearCache();
     await device.getStatistics();
   }
 }

@@ -428,6 +428,40 @@ TEST_F(ReplayTest, FragmentsAreOfferedAndCounted)
     EXPECT_EQ(summary.udp_conversations, 0u);
 }
 
+TEST_F(ReplayTest, FragmentsOfAConnectionThatIsNotOfTheCaptureAreDecidedToo)
+{
+    const net::Endpoint server = V4(192, 0, 2, 9, 53);
+    net::FlowSpec client = Udp({1});
+    Capture capture;
+    Bytes first = UdpPacket(server, kLocal, Bytes(16, 1));
+    Bytes second = first;
+
+    client.local = kLocal;
+    client.remote = server;
+    stack().Connect(client, nullptr);
+    first[6] = 0x20;
+    first.resize(20 + 16);
+    second[7] = 2;
+    second.erase(second.begin() + 20, second.begin() + 20 + 16);
+    for (Bytes *fragment : {&first, &second})
+    {
+        (*fragment)[3] = static_cast<uint8_t>(fragment->size());
+    }
+    capture.Add(Received(first)).Add(Received(second));
+    Log();
+
+    Prefix prefix;
+
+    prefix.address = kLocal.address;
+    prefix.length = 32;
+
+    const ReplaySummary summary = Play(capture.bytes(), {prefix});
+
+    EXPECT_THAT(Log(), ElementsAre("in fragment", "in fragment again", "in fragment", "in fragment again",
+                                   "in udp 16 reassembled"));
+    EXPECT_EQ(summary.packets_permitted, 2u);
+}
+
 TEST_F(ReplayTest, FramesThatWereCutCountByTheirHeaders)
 {
     Capture capture;
@@ -582,6 +616,42 @@ TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEve
     player.join();
     EXPECT_EQ(replay.summary().packets_pending, 8u);
     EXPECT_EQ(held_count(), 8u);
+}
+
+TEST_F(ReplayTest, WhatComesToAConversationFromElsewhereIsNotTakenForThatOfTheCapture)
+{
+    const net::Endpoint resolver = V4(192, 0, 2, 53, 53);
+    const Bytes stranger = UdpPacket(resolver, kLocal, {1, 2, 3});
+    std::vector<net::Outcome> outcomes;
+    Capture capture;
+
+    capture.Add(Sent(UdpPacket(kLocal, resolver, {1})));
+    capture.Add(Received(UdpPacket(resolver, kLocal, {1, 2})));
+    AddConnection(&capture);
+    policy = [](const Indication &seen)
+    {
+        const bool tcp = seen.layer == LayerKind::kConnect && seen.remote.port == kRemote.port;
+        return tcp ? Decision::kPend : Decision::kPermit;
+    };
+
+    const TemporaryFile file(capture.bytes());
+    Replay replay(machine, {file.path(), {}, 0, {}});
+    std::thread player([&replay] { replay.Run(nullptr); });
+
+    while (held_count() != 1)
+    {
+        std::this_thread::yield();
+    }
+    for (int n = 0; n < 10; ++n)
+    {
+        stack().Arrive(stranger.data(), stranger.size(), Into(&outcomes));
+    }
+    Decide({}, Decision::kPermit);
+    AllowAll();
+    player.join();
+    EXPECT_EQ(outcomes.size(), 10u);
+    EXPECT_EQ(replay.summary().packets_permitted, 10u);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
 TEST_F(ReplayTest, ProgressIsToldAtTheEnd)
