@@ -24,6 +24,7 @@ EngineState &EnterManagement(const char *function)
 FWPM_SERVICE_STATE NTAPI FwpmBfeStateGet0(void)
 {
     sim::nt::RequireIrqlAtMost(DISPATCH_LEVEL, __func__);
+    EngineState::Current().RequireNothingHeld(__func__);
     return EngineState::Current().service.state();
 }
 
