@@ -8,6 +8,8 @@
 #include "sanitizer.h"
 #include "thread_state.h"
 
+#include <utility>
+
 namespace sim::nt
 {
 
@@ -75,6 +77,20 @@ class DriverCall
     uint16_t locks_held_;
     uint16_t critical_regions_;
     KIRQL irql_;
+};
+
+// Stands around what the kernel does of its own within a call of the driver's: what that calls is not the driver's.
+class KernelCall
+{
+  public:
+    KernelCall() : caller_(std::exchange(thread_state.driver_caller, nullptr)) {}
+    ~KernelCall() { thread_state.driver_caller = caller_; }
+
+    KernelCall(const KernelCall &) = delete;
+    KernelCall &operator=(const KernelCall &) = delete;
+
+  private:
+    const void *caller_;
 };
 
 } // namespace sim::nt

@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <utility>
 
 namespace sim::wfp
 {
@@ -303,11 +302,9 @@ void Injections::Finish(Pending &pending)
     }
     if (target != nullptr)
     {
-        // What the stack calls now is not the driver's.
-        const void *const driver_caller = std::exchange(nt::thread_state.driver_caller, nullptr);
+        const nt::KernelCall delivery;
 
         status = target->Deliver(injection);
-        nt::thread_state.driver_caller = driver_caller;
     }
     list->Status = NT_SUCCESS(pending.forced_status) ? status : pending.forced_status;
     state.flags &= ~static_cast<uint32_t>(kListInjected);

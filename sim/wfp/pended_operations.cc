@@ -3,6 +3,7 @@
 #include "handles.h"
 #include "list_state.h"
 #include "nt/bugcheck.h"
+#include "nt/driver_call.h"
 
 namespace sim::wfp
 {
@@ -65,6 +66,8 @@ void PendedOperations::Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list
             return;
         }
     }
+    const nt::KernelCall completion;
+
     operation->on_complete(net_buffer_list);
 }
 

@@ -187,8 +187,17 @@ class Client
         {
             return;
         }
-        ReadAllThatIsLeft();
-        for (const std::string &problem : observer_.Problems(Observed(GetStatistics())))
+        Statistics statistics;
+        uint64_t queued;
+
+        // Until nothing is queued meanwhile, by a worker that is still at it.
+        do
+        {
+            queued = GetStatistics().EventsQueued;
+            ReadAllThatIsLeft();
+            statistics = GetStatistics();
+        } while (statistics.EventsQueued != queued);
+        for (const std::string &problem : observer_.Problems(Observed(statistics)))
         {
             std::fprintf(stderr, "INVARIANT %s\n", problem.c_str()); // harm also where a call was made to fail
             ADD_FAILURE() << problem;

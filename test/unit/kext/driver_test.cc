@@ -31,9 +31,16 @@ class DriverLoadTest : public testing::Test
 {
   protected:
     DriverLoadTest() : machine_(StandingClock()), scope_(machine_) {}
+    ~DriverLoadTest() override { Unload(); }
 
     NTSTATUS Load(const std::u16string &service) { return machine_.io().LoadDriver(DriverEntry, service, &driver_); }
-    void Unload() { EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS); }
+    void Unload()
+    {
+        if (driver_ != nullptr)
+        {
+            EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
+        }
+    }
 
     sim::Machine machine_;
     sim::Machine::Scope scope_;
@@ -191,7 +198,7 @@ TEST_F(DriverLoadTest, UnloadingWithPendedConnectionsWaitsForTheClientsDetachWhi
         connects.push_back(network.Connect(flow));
         EXPECT_TRUE(connects.back().pended());
     }
-    EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_PENDING);
+    EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_PENDING);
     machine_.Run();
     EXPECT_EQ(machine_.wfp().counters().pended_now, 100u) << "the client may still decide";
     EXPECT_EQ(client.GetStatistics().PacketsHeld, 100u);

@@ -47,9 +47,16 @@ class FilterEngineLoadTest : public testing::Test
 {
   protected:
     FilterEngineLoadTest() : machine_(StandingClock()), scope_(machine_) {}
+    ~FilterEngineLoadTest() override { Unload(); }
 
     NTSTATUS Load() { return machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_); }
-    void Unload() { EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS); }
+    void Unload()
+    {
+        if (driver_ != nullptr)
+        {
+            EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
+        }
+    }
     void Set(FWPM_SERVICE_STATE state) { machine_.wfp().SetServiceState(state); }
 
     sim::Machine machine_;
