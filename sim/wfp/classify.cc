@@ -258,8 +258,8 @@ ClassifyResult EngineState::Classify(const ClassifyInput &input)
         result.pended = true;
         if (pended.LeaveClassify(*frame.pended))
         {
-            machine.scheduler().Queue(DISPATCH_LEVEL, [operation = frame.pended]
-                                      { operation->on_complete(operation->net_buffer_list); });
+            // The list that it was completed with may be gone by then.
+            machine.scheduler().Queue(DISPATCH_LEVEL, [operation = frame.pended] { operation->on_complete(nullptr); });
         }
     }
     return result;

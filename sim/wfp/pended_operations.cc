@@ -60,7 +60,6 @@ void PendedOperations::Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list
         operation = found->second;
         operations_.erase(found);
         operation->completed = true;
-        operation->net_buffer_list = net_buffer_list;
         if (operation->in_classify)
         {
             return;

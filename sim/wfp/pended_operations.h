@@ -20,7 +20,6 @@ struct PendedOperation
     OperationCompletion on_complete;
     bool in_classify = true;
     bool completed = false;
-    NET_BUFFER_LIST *net_buffer_list = nullptr;
 };
 
 class PendedOperations
