@@ -31,7 +31,8 @@ namespace sim::wfp
 
 // Called once when the driver completes the operation that it pended: on any thread, at PASSIVE or DISPATCH level. It
 // may run before Classify has returned to its caller, when another thread completes at once, but never inside the
-// callout that pended. net_buffer_list is what the driver gave to FwpsCompleteOperation0.
+// callout that pended. net_buffer_list is what the driver gave to FwpsCompleteOperation0, within that call; later,
+// nullptr.
 using OperationCompletion = std::function<void(NET_BUFFER_LIST *net_buffer_list)>;
 
 struct ClassifyInput
