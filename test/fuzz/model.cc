@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include <utility>
+
 namespace fuzz
 {
 
@@ -264,6 +266,7 @@ void Model::SetReliable(bool reliable)
     reliable_ = reliable;
     if (!reliable)
     {
+        ever_unreliable_ = true;
         owed_.clear();
     }
 }
@@ -315,11 +318,16 @@ void Model::Injected(uint32_t serial)
 
     Packet &packet = found->second;
 
+    if (packet.injected && std::exchange(packet.may_have_failed, false))
+    {
+        return;
+    }
     EXPECT_FALSE(packet.let_pass) << "injected although it had passed";
     EXPECT_FALSE(packet.injected) << "injected twice";
     EXPECT_FALSE(packet.refused) << "injected although it was refused";
     EXPECT_TRUE(MayBeInjected(packet)) << "injected before a verdict";
     packet.injected = true;
+    packet.may_have_failed = ever_unreliable_;
     owed_.erase(serial);
 }
 

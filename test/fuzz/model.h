@@ -78,7 +78,8 @@ class Model
         bool let_pass;
         bool fragment;
         bool injected = false;
-        bool refused = false; // by the client
+        bool may_have_failed = false; // being injected: then the fail policy tries once more
+        bool refused = false;         // by the client
     };
 
     struct Asked
@@ -117,8 +118,9 @@ class Model
 
     bool strict_ = false;
     bool reliable_ = true;
-    bool guessed_ = false; // the client decided on an id that it has not read
-    ByteVector stream_;    // the part of a record that has come
+    bool ever_unreliable_ = false; // an injection that fails later may have begun then
+    bool guessed_ = false;         // the client decided on an id that it has not read
+    ByteVector stream_;            // the part of a record that has come
     uint64_t records_ = 0;
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;

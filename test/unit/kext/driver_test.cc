@@ -1,50 +1,12 @@
-#include "driver_fixture.h"
+#include "load_fixture.h"
 
 namespace kext_test
 {
 namespace
 {
 
-const uint16_t kLayers[] = {
-    FWPS_LAYER_ALE_AUTH_CONNECT_V4,
-    FWPS_LAYER_ALE_AUTH_CONNECT_V6,
-    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4,
-    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6,
-    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4,
-    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6,
-    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
-    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
-    FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,
-    FWPS_LAYER_ALE_RESOURCE_RELEASE_V6,
-    FWPS_LAYER_STREAM_V4,
-    FWPS_LAYER_STREAM_V6,
-    FWPS_LAYER_DATAGRAM_DATA_V4,
-    FWPS_LAYER_DATAGRAM_DATA_V6,
-    FWPS_LAYER_OUTBOUND_IPPACKET_V4,
-    FWPS_LAYER_OUTBOUND_IPPACKET_V6,
-    FWPS_LAYER_INBOUND_IPPACKET_V4,
-    FWPS_LAYER_INBOUND_IPPACKET_V6,
-};
-
-// Without a driver, to begin with.
-class DriverLoadTest : public testing::Test
+class DriverLoadTest : public BareMachineTest
 {
-  protected:
-    DriverLoadTest() : machine_(StandingClock()), scope_(machine_) {}
-    ~DriverLoadTest() override { Unload(); }
-
-    NTSTATUS Load(const std::u16string &service) { return machine_.io().LoadDriver(DriverEntry, service, &driver_); }
-    void Unload()
-    {
-        if (driver_ != nullptr)
-        {
-            EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
-        }
-    }
-
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
-    PDRIVER_OBJECT driver_ = nullptr;
 };
 
 TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)

@@ -1,5 +1,5 @@
 // The filter engine's service (BFE) starts after the driver, stops and starts again; its transactions fail.
-#include "driver_fixture.h"
+#include "load_fixture.h"
 
 namespace kext_test
 {
@@ -10,58 +10,12 @@ using namespace std::chrono_literals;
 
 constexpr size_t kResettableLayers = 4;
 
-const uint16_t kLayers[] = {
-    FWPS_LAYER_ALE_AUTH_CONNECT_V4,
-    FWPS_LAYER_ALE_AUTH_CONNECT_V6,
-    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4,
-    FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6,
-    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4,
-    FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6,
-    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
-    FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
-    FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,
-    FWPS_LAYER_ALE_RESOURCE_RELEASE_V6,
-    FWPS_LAYER_STREAM_V4,
-    FWPS_LAYER_STREAM_V6,
-    FWPS_LAYER_DATAGRAM_DATA_V4,
-    FWPS_LAYER_DATAGRAM_DATA_V6,
-    FWPS_LAYER_OUTBOUND_IPPACKET_V4,
-    FWPS_LAYER_OUTBOUND_IPPACKET_V6,
-    FWPS_LAYER_INBOUND_IPPACKET_V4,
-    FWPS_LAYER_INBOUND_IPPACKET_V6,
-};
-
-size_t FilteredLayers(sim::Machine &machine)
-{
-    size_t count = 0;
-
-    for (uint16_t layer : kLayers)
-    {
-        count += machine.wfp().has_filters(layer) ? 1 : 0;
-    }
-    return count;
-}
-
-// Without a driver, to begin with.
-class FilterEngineLoadTest : public testing::Test
+class FilterEngineLoadTest : public BareMachineTest
 {
   protected:
-    FilterEngineLoadTest() : machine_(StandingClock()), scope_(machine_) {}
-    ~FilterEngineLoadTest() override { Unload(); }
-
-    NTSTATUS Load() { return machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_); }
-    void Unload()
-    {
-        if (driver_ != nullptr)
-        {
-            EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
-        }
-    }
+    using BareMachineTest::Load;
+    NTSTATUS Load() { return Load(u"NetVerdict"); }
     void Set(FWPM_SERVICE_STATE state) { machine_.wfp().SetServiceState(state); }
-
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
-    PDRIVER_OBJECT driver_ = nullptr;
 };
 
 TEST_F(FilterEngineLoadTest, LoadsBeforeTheServiceAndFiltersOnceItRuns)

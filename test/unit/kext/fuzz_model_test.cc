@@ -113,6 +113,16 @@ TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedTwice)
     EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
 }
 
+TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAThirdTimeThoughInjectionsMayFail)
+{
+    Hold(kSerial, 1);
+    Verdict(1, VerdictAccept);
+    model_.SetReliable(false);
+    model_.Injected(kSerial);
+    model_.Injected(kSerial);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
+}
+
 TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAfterItHadPassed)
 {
     model_.SetStrict(false);
