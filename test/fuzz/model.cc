@@ -280,6 +280,7 @@ void Model::Sent(uint32_t serial, const Flow &flow, bool let_pass, bool fragment
 void Model::Arrived(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
 {
     Add(serial, flow, let_pass, fragment);
+    packets_.at(serial).left_to_ale = fragment;
 }
 
 void Model::Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
@@ -300,7 +301,7 @@ bool Model::MayBeInjected(const Packet &packet)
 {
     Standing &standing = standings_[packet.key];
 
-    if (!strict_ || guessed_ || standing.redirected || (packet.fragment && standing.ever))
+    if (!strict_ || guessed_ || packet.left_to_ale || standing.redirected || (packet.fragment && standing.ever))
     {
         return true;
     }

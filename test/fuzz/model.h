@@ -77,6 +77,7 @@ class Model
         Key key;
         bool let_pass;
         bool fragment;
+        bool left_to_ale = false; // where its datagram's first fragment is of no known connection, and it waited for it
         bool injected = false;
         bool may_have_failed = false; // being injected: then the fail policy tries once more
         bool refused = false;         // by the client
