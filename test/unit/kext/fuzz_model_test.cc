@@ -116,7 +116,9 @@ TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedTwice)
 TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAThirdTimeThoughInjectionsMayFail)
 {
     Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
     Verdict(1, VerdictAccept);
+    Verdict(2, VerdictAccept);
     model_.SetReliable(false);
     model_.Injected(kSerial);
     model_.Injected(kSerial);
