@@ -10,7 +10,7 @@ const jobs = String(availableParallelism());
 /** In so many processes a test program runs: more than processors, as some tests take seconds. */
 const SHARDS = 4 * availableParallelism();
 /** Thrice what the slowest shard takes where other groups run, too. */
-const SHARD_TIMEOUT_MS = 180_000;
+const SHARD_TIMEOUT_MS = 300_000;
 
 /** Runs commands in turn, each one counted as a check; later ones run even where an earlier one failed. */
 async function checks(...commands) {

@@ -90,15 +90,7 @@ CONNECTION_KEY EqualLowBits(uint32_t i)
 class FloodingTest : public KextTest, public testing::WithParamInterface<Flood>
 {
   protected:
-    static sim::MachineOptions Unwatched()
-    {
-        sim::MachineOptions options = Deterministic();
-
-        options.verifier = false;
-        return options;
-    }
-
-    FloodingTest() : KextTest(Unwatched()), random_(RandomKeys())
+    FloodingTest() : KextTest(Deterministic()), random_(RandomKeys())
     {
         for (uint32_t i = 0; i < kKeys; i++)
         {
