@@ -115,7 +115,7 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     RundownWait(&client->Classifies);
     MaintenanceStop(context);
     HoldResolveAll(context);
-    InjectChain(FragmentTableClear(&context->Fragments, failOpen));
+    InjectChain(FragmentTableResolve(&context->Fragments, failOpen));
     InjectResolveRefused(&context->Injector, failOpen);
     ConnectionTableClear(&context->Connections);
     RedirectTableClear(&context->Redirects);

@@ -137,14 +137,6 @@ static FRAGMENT_DATAGRAM *FindById(const FRAGMENT_TABLE *table, UINT64 id)
 
 // ---- Adding and removing. Under the lock.
 
-static VOID StartTimer(FRAGMENT_TABLE *table, UINT64 ticks)
-{
-    LARGE_INTEGER due;
-
-    due.QuadPart = -(LONG64)ticks;
-    KeSetTimerEx(&table->ExpiryTimer, due, 0, table->ExpiryDpc);
-}
-
 static VOID Insert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bucket, const FRAGMENT_KEY *key,
                    UINT64 now)
 {
@@ -154,10 +146,6 @@ static VOID Insert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bu
     datagram->Action = FragmentWait;
     datagram->LastWaiting = &datagram->Waiting;
     datagram->ExpiryTime = now + FRAGMENT_EARLY_MS * PLATFORM_TICKS_PER_MILLISECOND;
-    if (IsListEmpty(&table->Early))
-    {
-        StartTimer(table, datagram->ExpiryTime - now);
-    }
     InsertTailList(&table->Early, &datagram->AgeLink);
     InsertTailList(&table->Buckets[bucket], &datagram->BucketLink);
     InterlockedIncrement64(&table->Count);
@@ -218,7 +206,28 @@ static FRAGMENT_DATAGRAM *RemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM 
     return datagram;
 }
 
+// Ticks until the first one in Early has waited long enough. 0: there is none.
+static UINT64 EarlyLeft(const FRAGMENT_TABLE *table, UINT64 now)
+{
+    return IsListEmpty(&table->Early)
+               ? 0
+               : CONTAINING_RECORD(table->Early.Flink, FRAGMENT_DATAGRAM, AgeLink)->ExpiryTime - now;
+}
+
 // ---- Letting go. With the lock released.
+
+// Of two threads that set it at once, the one for the later time may come last: what is overdue then goes with the next
+// run of maintenance.
+static VOID StartTimer(FRAGMENT_TABLE *table, UINT64 ticks)
+{
+    LARGE_INTEGER due;
+
+    if (ticks != 0)
+    {
+        due.QuadPart = -(LONG64)ticks;
+        KeSetTimerEx(&table->ExpiryTimer, due, 0, table->ExpiryDpc);
+    }
+}
 
 static INJECT_PACKET *Release(FRAGMENT_TABLE *table, RELEASED released, BOOLEAN permit)
 {
@@ -393,10 +402,13 @@ static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, con
     FRAGMENT_DATAGRAM *over = NULL;
     RELEASED refused = {NULL, 0};
     FRAGMENT_DATAGRAM *datagram;
+    BOOLEAN timed;
+    UINT64 left;
     KIRQL irql;
 
     *id = 0;
     KeAcquireSpinLock(&table->Lock, &irql);
+    timed = !IsListEmpty(&table->Early);
     datagram = FindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
     {
@@ -405,8 +417,10 @@ static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, con
         *target = datagram->Target;
         over = RemoveIfOver(table, datagram);
     }
+    left = timed ? 0 : EarlyLeft(table, now);
     KeReleaseSpinLock(&table->Lock, irql);
 
+    StartTimer(table, left);
     (VOID) Forget(table, removed, FALSE);
     (VOID) Forget(table, over, FALSE);
     (VOID) Release(table, refused, FALSE);
@@ -546,17 +560,8 @@ static BOOLEAN RemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now
     return TRUE;
 }
 
-// The timer is set under the lock, and there is a datagram in Early then: so it never is after FragmentTableClear.
-static VOID StartTimerForOldest(FRAGMENT_TABLE *table, UINT64 now)
-{
-    if (!IsListEmpty(&table->Early))
-    {
-        StartTimer(table, CONTAINING_RECORD(table->Early.Flink, FRAGMENT_DATAGRAM, AgeLink)->ExpiryTime - now);
-    }
-}
-
-// FALSE: there are no more.
-static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed)
+// FALSE: there are no more, and `*left` gets what is left to those in Early.
+static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed, UINT64 *left)
 {
     BOOLEAN more = TRUE;
     UINT32 count;
@@ -569,10 +574,7 @@ static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *remove
         more = RemoveOldest(table, &table->Early, now, removed) || RemoveOldest(table, &table->Asked, now, removed) ||
                RemoveOldest(table, &table->Decided, now, removed);
     }
-    if (!more)
-    {
-        StartTimerForOldest(table, now);
-    }
+    *left = more ? 0 : EarlyLeft(table, now);
     KeReleaseSpinLock(&table->Lock, irql);
     return more;
 }
@@ -584,10 +586,11 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
     INJECT_PACKET **last = &packets;
     LIST_ENTRY removed;
     BOOLEAN more;
+    UINT64 left;
 
     do
     {
-        more = RemoveBatch(table, now, &removed);
+        more = RemoveBatch(table, now, &removed, &left);
         while (!IsListEmpty(&removed))
         {
             *last = Forget(table, CONTAINING_RECORD(RemoveHeadList(&removed), FRAGMENT_DATAGRAM, AgeLink), permit);
@@ -597,6 +600,7 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
             }
         }
     } while (more);
+    StartTimer(table, left);
     return packets;
 }
 
@@ -613,12 +617,9 @@ INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
 }
 
 _Use_decl_annotations_
-INJECT_PACKET *FragmentTableClear(FRAGMENT_TABLE *table, BOOLEAN permit)
+VOID FragmentTableCancelTimer(FRAGMENT_TABLE *table)
 {
-    INJECT_PACKET *packets = FragmentTableResolve(table, permit);
-
     KeCancelTimer(&table->ExpiryTimer);
-    return packets;
 }
 
 _Use_decl_annotations_

@@ -7,8 +7,8 @@
 // networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time; one that was
 // refused for an overlap only in time, so that nothing of it goes on meanwhile.
 //
-// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped and
-// memory is allocated and freed with it released. A decision that is on its way refers to its datagram by an id, which
+// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped,
+// memory is allocated and freed and the timer is set with it released. A decision that is on its way refers to its datagram by an id, which
 // is never given twice: one that comes too late finds nothing.
 
 #pragma once
@@ -47,7 +47,7 @@ typedef struct _FRAGMENT_TABLE
     MEMORY *Memory;
     STATISTICS *Statistics;
     KDPC *ExpiryDpc;
-    KTIMER ExpiryTimer; ///< runs while there is a datagram in Early
+    KTIMER ExpiryTimer; ///< set while there is a datagram in Early
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
@@ -104,11 +104,9 @@ _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
 
-/// The same where nobody enters a fragment any more.
+/// Where nobody enters a fragment any more, and no FragmentTableExpire is on its way.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-_Ret_maybenull_
-INJECT_PACKET *FragmentTableClear(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
+VOID FragmentTableCancelTimer(_Inout_ FRAGMENT_TABLE *table);
 
 /// Datagrams in the table now, and the pool bytes of all. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);

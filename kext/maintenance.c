@@ -107,8 +107,9 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
 
     ReleaseOutstanding(maintenance);
     KeWaitForSingleObject(&maintenance->Idle, Executive, KernelMode, FALSE, NULL);
-    // Only now: the last run may have set it.
+    // Only now: the last run may have set them.
     KeCancelTimer(&maintenance->RetryTimer);
+    FragmentTableCancelTimer(&context->Fragments);
     MaintenanceStop(context);
     KeFlushQueuedDpcs();
     if (maintenance->WorkItem != NULL)

@@ -154,6 +154,7 @@ extern "C" BOOLEAN KeSetTimer(PKTIMER Timer, LARGE_INTEGER DueTime, PKDPC Dpc)
 extern "C" BOOLEAN KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Period, PKDPC Dpc)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "KeSetTimerEx");
+    RequireNoLocksHeld("KeSetTimerEx");
     RequireInitialized(&Timer->Header, "KeSetTimerEx");
     if (Dpc != nullptr)
     {
@@ -165,6 +166,7 @@ extern "C" BOOLEAN KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Perio
 extern "C" BOOLEAN KeCancelTimer(PKTIMER Timer)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "KeCancelTimer");
+    RequireNoLocksHeld("KeCancelTimer");
     RequireInitialized(&Timer->Header, "KeCancelTimer");
     return CurrentScheduler().CancelTimer(Timer);
 }
