@@ -8,8 +8,8 @@
 // refused for an overlap only in time, so that nothing of it goes on meanwhile.
 //
 // Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped,
-// memory is allocated and freed and the timer is set with it released. A decision that is on its way refers to its datagram by an id, which
-// is never given twice: one that comes too late finds nothing.
+// memory is allocated and freed and the timer is set with it released. A decision that is on its way refers to its
+// datagram by an id, which is never given twice: one that comes too late finds nothing.
 
 #pragma once
 

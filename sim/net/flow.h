@@ -183,6 +183,7 @@ class Flow
     bool Datagram(Job &job);
     bool IpPacket(Job &job);
     bool Reassembly(Job &job);
+    template <typename Permitted> bool GoOn(Job &job, const wfp::ClassifyResult &result, const Permitted &permitted);
     void Join(Job &job);
     bool LoopedSend(Job &job);
     void Arrive(Job &job);

@@ -249,6 +249,25 @@ void Flow::RefusePacket(Job &job, OutcomeKind kind)
     End(job, kind);
 }
 
+// As a layer below has decided: the packet is `permitted`, or a copy of it is awaited (false), or it ends here.
+template <typename Permitted> bool Flow::GoOn(Job &job, const wfp::ClassifyResult &result, const Permitted &permitted)
+{
+    if (result.action == wfp::ClassifyResult::kPermit)
+    {
+        permitted();
+    }
+    else if (result.has_copies)
+    {
+        return AwaitDecision(job, result, epoch_);
+    }
+    else
+    {
+        End(job, KindOf(result));
+    }
+    RetireUsedHold();
+    return true;
+}
+
 bool Flow::Datagram(Job &job)
 {
     const IpPacketInfo &info = job.packet->info();
@@ -264,25 +283,16 @@ bool Flow::Datagram(Job &job)
     const wfp::ClassifyResult result =
         IndicateDatagram(core_->engine(), identity_, job.direction, *job.packet, &FreshHold());
 
-    if (result.action == wfp::ClassifyResult::kPermit)
-    {
-        Count(&core_->counts(job.direction).datagram_bytes, payload);
-        if (conversation_ != nullptr)
-        {
-            conversation_->DatagramIndicated(*this, job.direction, payload);
-        }
-        job.stage = next;
-    }
-    else if (result.has_copies)
-    {
-        return AwaitDecision(job, result, epoch_);
-    }
-    else
-    {
-        End(job, KindOf(result));
-    }
-    RetireUsedHold();
-    return true;
+    return GoOn(job, result,
+                [&]
+                {
+                    Count(&core_->counts(job.direction).datagram_bytes, payload);
+                    if (conversation_ != nullptr)
+                    {
+                        conversation_->DatagramIndicated(*this, job.direction, payload);
+                    }
+                    job.stage = next;
+                });
 }
 
 bool Flow::IpPacket(Job &job)
@@ -310,27 +320,18 @@ bool Flow::IpPacket(Job &job)
     const wfp::ClassifyResult result =
         IndicateIpPacket(core_->engine(), job.direction, IpIndication::kPacket, *job.packet, &FreshHold());
 
-    if (result.action == wfp::ClassifyResult::kPermit)
-    {
-        if (job.direction == Direction::kOutbound)
-        {
-            Leave(job);
-        }
-        else
-        {
-            job.stage = job.packet->info().fragment ? Stage::kFragment : AfterIpPacket(job);
-        }
-    }
-    else if (result.has_copies)
-    {
-        return AwaitDecision(job, result, epoch_);
-    }
-    else
-    {
-        End(job, KindOf(result));
-    }
-    RetireUsedHold();
-    return true;
+    return GoOn(job, result,
+                [&]
+                {
+                    if (job.direction == Direction::kOutbound)
+                    {
+                        Leave(job);
+                    }
+                    else
+                    {
+                        job.stage = job.packet->info().fragment ? Stage::kFragment : AfterIpPacket(job);
+                    }
+                });
 }
 
 // An inbound packet's.
@@ -347,31 +348,22 @@ bool Flow::Reassembly(Job &job)
         IndicateIpPacket(core_->engine(), Direction::kInbound,
                          fragment ? IpIndication::kFragment : IpIndication::kReassembled, *job.packet, &FreshHold());
 
-    if (result.action == wfp::ClassifyResult::kPermit)
-    {
-        if (fragment)
-        {
-            Join(job);
-        }
-        else if (conversation_ != nullptr && core_->ToConversation(&job.packet))
-        {
-            job.stage = Stage::kDone;
-        }
-        else
-        {
-            job.stage = AfterIpPacket(job);
-        }
-    }
-    else if (result.has_copies)
-    {
-        return AwaitDecision(job, result, epoch_);
-    }
-    else
-    {
-        End(job, KindOf(result));
-    }
-    RetireUsedHold();
-    return true;
+    return GoOn(job, result,
+                [&]
+                {
+                    if (fragment)
+                    {
+                        Join(job);
+                    }
+                    else if (conversation_ != nullptr && core_->ToConversation(&job.packet))
+                    {
+                        job.stage = Stage::kDone;
+                    }
+                    else
+                    {
+                        job.stage = AfterIpPacket(job);
+                    }
+                });
 }
 
 void Flow::Join(Job &job)
@@ -395,24 +387,16 @@ bool Flow::LoopedSend(Job &job)
     const wfp::ClassifyResult result =
         IndicateIpPacket(core_->engine(), Direction::kOutbound, IpIndication::kPacket, *job.packet, &FreshHold());
 
-    if (result.action == wfp::ClassifyResult::kPermit)
-    {
-        if (!job.packet->injected || !HasSameEnds(job, *job.packet))
-        {
-            core_->TellWire(Direction::kOutbound, *job.packet); // another has been told when it was sent first
-        }
-        job.stage = Stage::kIpPacket;
-    }
-    else if (result.has_copies)
-    {
-        return AwaitDecision(job, result, epoch_);
-    }
-    else
-    {
-        End(job, KindOf(result));
-    }
-    RetireUsedHold();
-    return true;
+    return GoOn(job, result,
+                [&]
+                {
+                    if (!job.packet->injected || !HasSameEnds(job, *job.packet))
+                    {
+                        core_->TellWire(Direction::kOutbound,
+                                        *job.packet); // another has been told when it was sent first
+                    }
+                    job.stage = Stage::kIpPacket;
+                });
 }
 
 void Flow::Leave(Job &job)

@@ -218,8 +218,8 @@ TEST(ApiIrqlDeathTest, EveryFunctionBelowItsLowestLevelIsFound)
     }
 }
 
-// No lock may be held over a call out of the driver into another one; nor over the setting of a timer, which takes locks
-// of its own and in Wine waits for the timer's routine.
+// No lock may be held over a call out of the driver into another one; nor over the setting of a timer, which takes
+// locks of its own and in Wine waits for the timer's routine.
 bool CallsOut(const Rule &rule)
 {
     return rule.highest == DISPATCH_LEVEL && (rule.name.rfind("Fwp", 0) == 0 || rule.name.rfind("Ndis", 0) == 0 ||
