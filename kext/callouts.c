@@ -33,6 +33,7 @@ typedef struct _CALLOUT_DESCRIPTION
     FWPS_CALLOUT_CLASSIFY_FN1 Classify;
 } CALLOUT_DESCRIPTION;
 
+static const GUID ProviderKey = {0x6f1f3c52, 0x8a0e, 0x4b9d, {0x9c, 0x1e, 0x2b, 0x5d, 0x70, 0xe4, 0x16, 0xf8}};
 static const GUID SubLayerKey = {0x92993849, 0x0d51, 0x4a14, {0xbc, 0xc1, 0xed, 0xe5, 0x43, 0xb3, 0xa1, 0x23}};
 
 static const CALLOUT_DESCRIPTION Descriptions[CALLOUT_COUNT] = {
@@ -222,6 +223,17 @@ static VOID UnregisterCallouts(CALLOUTS *callouts)
 
 // ---- Objects of the session. Within a transaction.
 
+// Whose all of it is, for an administrator who looks at the computer's filters.
+static NTSTATUS AddProvider(HANDLE engine)
+{
+    FWPM_PROVIDER0 provider;
+
+    RtlZeroMemory(&provider, sizeof(provider));
+    provider.providerKey = ProviderKey;
+    provider.displayData.name = (wchar_t *)L"netverdict";
+    return FwpmProviderAdd0(engine, &provider, NULL);
+}
+
 static NTSTATUS AddSubLayer(HANDLE engine)
 {
     FWPM_SUBLAYER0 subLayer;
@@ -229,6 +241,7 @@ static NTSTATUS AddSubLayer(HANDLE engine)
     RtlZeroMemory(&subLayer, sizeof(subLayer));
     subLayer.subLayerKey = SubLayerKey;
     subLayer.displayData.name = (wchar_t *)L"netverdict";
+    subLayer.providerKey = (GUID *)&ProviderKey;
     subLayer.weight = CALLOUT_SUBLAYER_WEIGHT;
     return FwpmSubLayerAdd0(engine, &subLayer, NULL);
 }
@@ -240,6 +253,7 @@ static NTSTATUS AddCallout(HANDLE engine, const CALLOUT_DESCRIPTION *description
     RtlZeroMemory(&callout, sizeof(callout));
     callout.calloutKey = description->Key;
     callout.displayData.name = (wchar_t *)description->Name;
+    callout.providerKey = (GUID *)&ProviderKey;
     callout.applicableLayer = *description->Layer;
     return FwpmCalloutAdd0(engine, &callout, NULL, NULL);
 }
@@ -251,6 +265,7 @@ static NTSTATUS AddFilter(DRIVER_CONTEXT *context, const CALLOUT_DESCRIPTION *de
 
     RtlZeroMemory(&filter, sizeof(filter));
     filter.displayData.name = (wchar_t *)description->Name;
+    filter.providerKey = (GUID *)&ProviderKey;
     filter.layerKey = *description->Layer;
     filter.subLayerKey = SubLayerKey;
     filter.weight.type = FWP_EMPTY;
@@ -263,9 +278,13 @@ static NTSTATUS AddFilter(DRIVER_CONTEXT *context, const CALLOUT_DESCRIPTION *de
 static NTSTATUS AddObjects(DRIVER_CONTEXT *context)
 {
     CALLOUTS *callouts = &context->Callouts;
-    NTSTATUS status = AddSubLayer(callouts->Engine);
+    NTSTATUS status = AddProvider(callouts->Engine);
     UINT32 i;
 
+    if (NT_SUCCESS(status))
+    {
+        status = AddSubLayer(callouts->Engine);
+    }
     for (i = 0; i < CALLOUT_COUNT && NT_SUCCESS(status); i++)
     {
         status = AddCallout(callouts->Engine, &Descriptions[i]);

@@ -104,7 +104,8 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupPackets;
     }
-    status = FragmentTableInitialize(&context->Fragments, memory, &context->Statistics, &context->Maintenance.Dpc);
+    status =
+        FragmentTableInitialize(&context->Fragments, memory, &context->Statistics, &context->Maintenance.FragmentDpc);
     if (!NT_SUCCESS(status))
     {
         goto cleanupFragments;

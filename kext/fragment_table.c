@@ -216,13 +216,12 @@ static UINT64 EarlyLeft(const FRAGMENT_TABLE *table, UINT64 now)
 
 // ---- Letting go. With the lock released.
 
-// Of two threads that set it at once, the one for the later time may come last: what is overdue then goes with the next
-// run of maintenance.
+// One that is set already runs out earlier, and is set again then.
 static VOID StartTimer(FRAGMENT_TABLE *table, UINT64 ticks)
 {
     LARGE_INTEGER due;
 
-    if (ticks != 0)
+    if (ticks != 0 && InterlockedExchange(&table->TimerSet, TRUE) == FALSE)
     {
         due.QuadPart = -(LONG64)ticks;
         KeSetTimerEx(&table->ExpiryTimer, due, 0, table->ExpiryDpc);
@@ -614,6 +613,12 @@ _Use_decl_annotations_
 INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
 {
     return ForgetUntil(table, MAXLONG64, permit);
+}
+
+_Use_decl_annotations_
+VOID FragmentTableTimerExpired(FRAGMENT_TABLE *table)
+{
+    InterlockedExchange(&table->TimerSet, FALSE);
 }
 
 _Use_decl_annotations_

@@ -47,7 +47,8 @@ typedef struct _FRAGMENT_TABLE
     MEMORY *Memory;
     STATISTICS *Statistics;
     KDPC *ExpiryDpc;
-    KTIMER ExpiryTimer; ///< set while there is a datagram in Early
+    KTIMER ExpiryTimer;     ///< set while there is a datagram in Early
+    volatile LONG TimerSet; ///< never set twice: where a timer that runs out is set, Wine stands still
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
@@ -60,8 +61,8 @@ typedef struct _FRAGMENT_TABLE
 } FRAGMENT_TABLE;
 
 /// Makes an empty table. `expiryDpc`, which may be initialized later, is queued when it is time for
-/// FragmentTableExpire. STATUS_INSUFFICIENT_RESOURCES, after which FragmentTableUninitialize is allowed and nothing
-/// else.
+/// FragmentTableTimerExpired and then FragmentTableExpire. STATUS_INSUFFICIENT_RESOURCES, after which
+/// FragmentTableUninitialize is allowed and nothing else.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics,
@@ -103,6 +104,10 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
+
+/// The expiry DPC runs.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID FragmentTableTimerExpired(_Inout_ FRAGMENT_TABLE *table);
 
 /// Where nobody enters a fragment any more, and no FragmentTableExpire is on its way.
 _IRQL_requires_max_(DISPATCH_LEVEL)

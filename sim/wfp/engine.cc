@@ -78,6 +78,11 @@ bool Engine::has_filters(uint16_t layer) const
     return layer < kLayerIds && state_->management.snapshot(layer) != nullptr;
 }
 
+uint64_t Engine::objects_without_provider() const
+{
+    return state_->management.CountObjectsWithoutProvider();
+}
+
 void Engine::ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release)
 {
     state_->lists.ReleaseWhenUnreferenced(net_buffer_list, std::move(release));

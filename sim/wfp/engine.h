@@ -166,6 +166,9 @@ class Engine
     // Whether classifying at the layer can matter at all.
     bool has_filters(uint16_t layer) const;
 
+    // Of which nobody can tell whose they are.
+    uint64_t objects_without_provider() const;
+
     // For a layer_data whose classify said `referenced`: calls `release` once the driver has let go of it.
     void ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release);
 

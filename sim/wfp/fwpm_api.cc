@@ -96,6 +96,18 @@ NTSTATUS NTAPI FwpmTransactionAbort0(HANDLE engineHandle)
     return EnterManagement(__func__).management.Abort(engineHandle);
 }
 
+NTSTATUS NTAPI FwpmProviderAdd0(HANDLE engineHandle, const FWPM_PROVIDER0 *provider, PSECURITY_DESCRIPTOR)
+{
+    EngineState &engine = EnterManagement(__func__);
+
+    if (provider == nullptr)
+    {
+        return STATUS_FWP_NULL_POINTER;
+    }
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
+                                  : engine.management.AddProvider(engineHandle, provider);
+}
+
 NTSTATUS NTAPI FwpmSubLayerAdd0(HANDLE engineHandle, const FWPM_SUBLAYER0 *subLayer, PSECURITY_DESCRIPTOR)
 {
     EngineState &engine = EnterManagement(__func__);

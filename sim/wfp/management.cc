@@ -121,6 +121,23 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
     return STATUS_SUCCESS;
 }
 
+// Objects need not have a provider.
+bool FindProvider(const Configuration &configuration, const GUID *key, GUID *provider)
+{
+    if (key == nullptr)
+    {
+        return true;
+    }
+    *provider = *key;
+    return configuration.providers.count(*key) != 0;
+}
+
+template <typename Objects> uint64_t CountWithoutProvider(const Objects &objects)
+{
+    return static_cast<uint64_t>(std::count_if(objects.begin(), objects.end(),
+                                               [](const auto &object) { return IsZero(object.second->provider); }));
+}
+
 } // namespace
 
 Management::Management(std::function<void(const LayerSet &)> filters_changed)
@@ -220,6 +237,7 @@ void Management::RemoveObjects(Session session)
                     });
             EraseIf(configuration.callouts, [&](const ManagedCallout &callout) { return callout.owner == owner.id; });
             EraseIf(configuration.sub_layers, [&](const SubLayer &sub_layer) { return sub_layer.owner == owner.id; });
+            EraseIf(configuration.providers, [&](const Provider &provider) { return provider.owner == owner.id; });
             return STATUS_SUCCESS;
         });
 }
@@ -433,6 +451,25 @@ Management::Change Management::DifferenceLocked() const
 
 // Objects
 
+NTSTATUS Management::AddProvider(HANDLE handle, const FWPM_PROVIDER0 *provider)
+{
+    if (provider->displayData.name == nullptr)
+    {
+        return STATUS_FWP_NULL_DISPLAY_NAME;
+    }
+    return WithConfiguration(handle,
+                             [&](const Session &session, Configuration &configuration)
+                             {
+                                 const auto made = std::make_shared<Provider>();
+
+                                 made->key = IsZero(provider->providerKey) ? MakeKeyLocked() : provider->providerKey;
+                                 made->owner = session.dynamic ? session.id : 0;
+                                 return configuration.providers.emplace(made->key, made).second
+                                            ? STATUS_SUCCESS
+                                            : STATUS_FWP_ALREADY_EXISTS;
+                             });
+}
+
 NTSTATUS Management::AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer)
 {
     if (sub_layer->displayData.name == nullptr)
@@ -444,6 +481,10 @@ NTSTATUS Management::AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer)
                              {
                                  const auto made = std::make_shared<SubLayer>();
 
+                                 if (!FindProvider(configuration, sub_layer->providerKey, &made->provider))
+                                 {
+                                     return STATUS_FWP_PROVIDER_NOT_FOUND;
+                                 }
                                  made->key = IsZero(sub_layer->subLayerKey) ? MakeKeyLocked() : sub_layer->subLayerKey;
                                  made->weight = sub_layer->weight;
                                  made->order = ++last_order_;
@@ -472,6 +513,10 @@ NTSTATUS Management::AddCallout(HANDLE handle, const FWPM_CALLOUT0 *callout, UIN
                              {
                                  const auto made = std::make_shared<ManagedCallout>();
 
+                                 if (!FindProvider(configuration, callout->providerKey, &made->provider))
+                                 {
+                                     return STATUS_FWP_PROVIDER_NOT_FOUND;
+                                 }
                                  made->key = IsZero(callout->calloutKey) ? MakeKeyLocked() : callout->calloutKey;
                                  made->layer = layer;
                                  made->id = CalloutIdLocked(made->key);
@@ -523,6 +568,10 @@ NTSTATUS Management::MakeFilterLocked(const Configuration &configuration, const 
     if (filter.numFilterConditions != 0)
     {
         return STATUS_NOT_SUPPORTED;
+    }
+    if (!FindProvider(configuration, filter.providerKey, &made->provider))
+    {
+        return STATUS_FWP_PROVIDER_NOT_FOUND;
     }
 
     NTSTATUS status = KindOf(filter.action.type, &made->kind);
@@ -869,6 +918,14 @@ void Management::ReclaimLocked()
     retired_.erase(std::remove_if(retired_.begin(), retired_.end(),
                                   [&](const Retired &retired) { return readers_.Passed(retired.ticket); }),
                    retired_.end());
+}
+
+uint64_t Management::CountObjectsWithoutProvider() const
+{
+    const Lock lock(mutex_);
+
+    return CountWithoutProvider(committed_.sub_layers) + CountWithoutProvider(committed_.callouts) +
+           CountWithoutProvider(committed_.filters);
 }
 
 void Management::CheckUnloaded() const

@@ -46,6 +46,7 @@ class Management
     NTSTATUS Commit(HANDLE handle);
     NTSTATUS Abort(HANDLE handle);
 
+    NTSTATUS AddProvider(HANDLE handle, const FWPM_PROVIDER0 *provider);
     NTSTATUS AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer);
     NTSTATUS AddCallout(HANDLE handle, const FWPM_CALLOUT0 *callout, UINT32 *id);
     NTSTATUS AddFilter(HANDLE handle, const FWPM_FILTER0 *filter, UINT64 *id);
@@ -62,6 +63,9 @@ class Management
 
     // Read inside a ReadSection::Guard of readers(). nullptr: no filter at the layer.
     const LayerSnapshot *snapshot(uint16_t layer) const { return published_[layer].load(); }
+
+    // Sublayers, callouts and filters.
+    uint64_t CountObjectsWithoutProvider() const;
 
     // Bugchecks on what a driver must not leave behind.
     void CheckUnloaded() const;

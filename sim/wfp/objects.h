@@ -28,9 +28,16 @@ struct GuidLess
 // 0: nobody's; such objects stay until they are deleted.
 using SessionId = uint64_t;
 
+struct Provider
+{
+    GUID key{};
+    SessionId owner = 0;
+};
+
 struct SubLayer
 {
     GUID key{};
+    GUID provider{}; // as in all objects: zero where there is none
     uint16_t weight = 0;
     uint64_t order = 0; // of addition: breaks ties of weight
     SessionId owner = 0;
@@ -40,6 +47,7 @@ struct SubLayer
 struct ManagedCallout
 {
     GUID key{};
+    GUID provider{};
     uint16_t layer = 0;
     UINT32 id = 0;
     SessionId owner = 0;
@@ -68,6 +76,7 @@ struct Filter
     UINT64 weight = 0;      // runtime.weight points here
     FilterKind kind = FilterKind::kContinue;
     GUID key{};
+    GUID provider{};
     GUID sub_layer{};
     GUID callout{};
     uint16_t layer = 0;
@@ -77,6 +86,7 @@ struct Filter
 // One consistent set of objects. Copied by a transaction, changed there, and swapped in at its commit.
 struct Configuration
 {
+    std::map<GUID, std::shared_ptr<const Provider>, GuidLess> providers;
     std::map<GUID, std::shared_ptr<const SubLayer>, GuidLess> sub_layers;
     std::map<GUID, std::shared_ptr<const ManagedCallout>, GuidLess> callouts;
     std::map<uint64_t, std::shared_ptr<Filter>> filters;

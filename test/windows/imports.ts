@@ -66,6 +66,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'FwpmEngineOpen0',
     'FwpmFilterAdd0',
     'FwpmFilterDeleteById0',
+    'FwpmProviderAdd0',
     'FwpmSubLayerAdd0',
     'FwpmTransactionAbort0',
     'FwpmTransactionBegin0',

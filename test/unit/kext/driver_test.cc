@@ -24,6 +24,13 @@ TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
     }
 }
 
+TEST_F(DriverLoadTest, NamesTheProviderOfAllThatItHasInTheFilterEngine)
+{
+    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    EXPECT_TRUE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4));
+    EXPECT_EQ(machine_.wfp().objects_without_provider(), 0u);
+}
+
 TEST_F(DriverLoadTest, LeavesNothingBehindAfterUnloading)
 {
     ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);

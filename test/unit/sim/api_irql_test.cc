@@ -103,6 +103,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(PASSIVE_LEVEL, FwpmEngineOpen0, nullptr, RPC_C_AUTHN_WINNT, nullptr, nullptr, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpmFilterAdd0, nullptr, nullptr, nullptr, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpmFilterDeleteById0, nullptr, 0),
+        AT_MOST(PASSIVE_LEVEL, FwpmProviderAdd0, nullptr, nullptr, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpmSubLayerAdd0, nullptr, nullptr, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpmTransactionAbort0, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpmTransactionBegin0, nullptr, 0),

@@ -147,6 +147,34 @@ TEST_F(WfpManagement, ClosingADynamicSessionDeletesItsObjects)
     engine().CheckUnloaded();
 }
 
+TEST_F(WfpManagement, ObjectsBelongToAProviderOfTheirSession)
+{
+    GUID key = Key(50);
+    const HANDLE session = Open();
+    FWPM_PROVIDER0 provider{};
+    FWPM_SUBLAYER0 sub_layer{};
+
+    sub_layer.displayData.name = const_cast<wchar_t *>(L"sublayer");
+    sub_layer.providerKey = &key;
+    EXPECT_EQ(FwpmSubLayerAdd0(session, &sub_layer, nullptr), STATUS_FWP_PROVIDER_NOT_FOUND);
+
+    provider.providerKey = key;
+    EXPECT_EQ(FwpmProviderAdd0(session, &provider, nullptr), STATUS_FWP_NULL_DISPLAY_NAME);
+    provider.displayData.name = const_cast<wchar_t *>(L"provider");
+    EXPECT_EQ(FwpmProviderAdd0(session, &provider, nullptr), STATUS_SUCCESS);
+    EXPECT_EQ(FwpmProviderAdd0(session, &provider, nullptr), STATUS_FWP_ALREADY_EXISTS);
+    EXPECT_EQ(FwpmSubLayerAdd0(session, &sub_layer, nullptr), STATUS_SUCCESS);
+    EXPECT_EQ(engine().objects_without_provider(), 0u);
+
+    EXPECT_EQ(AddSubLayer(session, kSubLayer, 1), STATUS_SUCCESS);
+    EXPECT_EQ(engine().objects_without_provider(), 1u);
+    EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
+
+    const HANDLE again = Open();
+    EXPECT_EQ(FwpmProviderAdd0(again, &provider, nullptr), STATUS_SUCCESS) << "the key is free again";
+    EXPECT_EQ(FwpmEngineClose0(again), STATUS_SUCCESS);
+}
+
 TEST_F(WfpManagement, CalloutInUseCannotBeUnregistered)
 {
     TestCallout callout;
@@ -265,6 +293,8 @@ TEST_F(WfpManagement, FilterNeedsWhatItNames)
 
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->layerKey = Key(99); }), STATUS_FWP_LAYER_NOT_FOUND);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->subLayerKey = Key(99); }), STATUS_FWP_SUBLAYER_NOT_FOUND);
+    GUID provider = Key(99);
+    EXPECT_EQ(add([&](FWPM_FILTER0 *filter) { filter->providerKey = &provider; }), STATUS_FWP_PROVIDER_NOT_FOUND);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->displayData.name = nullptr; }), STATUS_FWP_NULL_DISPLAY_NAME);
     EXPECT_EQ(add([](FWPM_FILTER0 *filter) { filter->action.type = FWP_ACTION_CONTINUE; }),
               STATUS_FWP_INVALID_ACTION_TYPE);
