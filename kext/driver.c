@@ -104,8 +104,7 @@ static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupPackets;
     }
-    status =
-        FragmentTableInitialize(&context->Fragments, memory, &context->Statistics, &context->Maintenance.FragmentDpc);
+    status = FragmentTableInitialize(&context->Fragments, memory, &context->Statistics);
     if (!NT_SUCCESS(status))
     {
         goto cleanupFragments;

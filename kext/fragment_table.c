@@ -58,15 +58,13 @@ typedef struct _RELEASED
 } RELEASED;
 
 _Use_decl_annotations_
-NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTICS *statistics, KDPC *expiryDpc)
+NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTICS *statistics)
 {
     UINT32 i;
 
     RtlZeroMemory(table, sizeof(*table));
     table->Memory = memory;
     table->Statistics = statistics;
-    table->ExpiryDpc = expiryDpc;
-    KeInitializeTimerEx(&table->ExpiryTimer, NotificationTimer);
     KeInitializeSpinLock(&table->Lock);
     InitializeListHead(&table->Early);
     InitializeListHead(&table->Asked);
@@ -206,27 +204,7 @@ static FRAGMENT_DATAGRAM *RemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM 
     return datagram;
 }
 
-// Ticks until the first one in Early has waited long enough. 0: there is none.
-static UINT64 EarlyLeft(const FRAGMENT_TABLE *table, UINT64 now)
-{
-    return IsListEmpty(&table->Early)
-               ? 0
-               : CONTAINING_RECORD(table->Early.Flink, FRAGMENT_DATAGRAM, AgeLink)->ExpiryTime - now;
-}
-
 // ---- Letting go. With the lock released.
-
-// One that is set already runs out earlier, and is set again then.
-static VOID StartTimer(FRAGMENT_TABLE *table, UINT64 ticks)
-{
-    LARGE_INTEGER due;
-
-    if (ticks != 0 && InterlockedExchange(&table->TimerSet, TRUE) == FALSE)
-    {
-        due.QuadPart = -(LONG64)ticks;
-        KeSetTimerEx(&table->ExpiryTimer, due, 0, table->ExpiryDpc);
-    }
-}
 
 static INJECT_PACKET *Release(FRAGMENT_TABLE *table, RELEASED released, BOOLEAN permit)
 {
@@ -401,13 +379,10 @@ static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, con
     FRAGMENT_DATAGRAM *over = NULL;
     RELEASED refused = {NULL, 0};
     FRAGMENT_DATAGRAM *datagram;
-    BOOLEAN timed;
-    UINT64 left;
     KIRQL irql;
 
     *id = 0;
     KeAcquireSpinLock(&table->Lock, &irql);
-    timed = !IsListEmpty(&table->Early);
     datagram = FindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
     {
@@ -416,10 +391,8 @@ static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, con
         *target = datagram->Target;
         over = RemoveIfOver(table, datagram);
     }
-    left = timed ? 0 : EarlyLeft(table, now);
     KeReleaseSpinLock(&table->Lock, irql);
 
-    StartTimer(table, left);
     (VOID) Forget(table, removed, FALSE);
     (VOID) Forget(table, over, FALSE);
     (VOID) Release(table, refused, FALSE);
@@ -559,8 +532,8 @@ static BOOLEAN RemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now
     return TRUE;
 }
 
-// FALSE: there are no more, and `*left` gets what is left to those in Early.
-static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed, UINT64 *left)
+// FALSE: there are no more.
+static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed)
 {
     BOOLEAN more = TRUE;
     UINT32 count;
@@ -573,7 +546,6 @@ static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *remove
         more = RemoveOldest(table, &table->Early, now, removed) || RemoveOldest(table, &table->Asked, now, removed) ||
                RemoveOldest(table, &table->Decided, now, removed);
     }
-    *left = more ? 0 : EarlyLeft(table, now);
     KeReleaseSpinLock(&table->Lock, irql);
     return more;
 }
@@ -585,11 +557,10 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
     INJECT_PACKET **last = &packets;
     LIST_ENTRY removed;
     BOOLEAN more;
-    UINT64 left;
 
     do
     {
-        more = RemoveBatch(table, now, &removed, &left);
+        more = RemoveBatch(table, now, &removed);
         while (!IsListEmpty(&removed))
         {
             *last = Forget(table, CONTAINING_RECORD(RemoveHeadList(&removed), FRAGMENT_DATAGRAM, AgeLink), permit);
@@ -599,7 +570,6 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
             }
         }
     } while (more);
-    StartTimer(table, left);
     return packets;
 }
 
@@ -613,18 +583,6 @@ _Use_decl_annotations_
 INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
 {
     return ForgetUntil(table, MAXLONG64, permit);
-}
-
-_Use_decl_annotations_
-VOID FragmentTableTimerExpired(FRAGMENT_TABLE *table)
-{
-    InterlockedExchange(&table->TimerSet, FALSE);
-}
-
-_Use_decl_annotations_
-VOID FragmentTableCancelTimer(FRAGMENT_TABLE *table)
-{
-    KeCancelTimer(&table->ExpiryTimer);
 }
 
 _Use_decl_annotations_

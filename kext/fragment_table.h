@@ -7,8 +7,8 @@
 // networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time; one that was
 // refused for an overlap only in time, so that nothing of it goes on meanwhile.
 //
-// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped,
-// memory is allocated and freed and the timer is set with it released. A decision that is on its way refers to its
+// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped and
+// memory is allocated and freed with it released. A decision that is on its way refers to its
 // datagram by an id, which is never given twice: one that comes too late finds nothing.
 
 #pragma once
@@ -46,9 +46,6 @@ typedef struct _FRAGMENT_TABLE
 {
     MEMORY *Memory;
     STATISTICS *Statistics;
-    KDPC *ExpiryDpc;
-    KTIMER ExpiryTimer;     ///< set while there is a datagram in Early
-    volatile LONG TimerSet; ///< never set twice: where a timer that runs out is set, Wine stands still
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
@@ -60,13 +57,11 @@ typedef struct _FRAGMENT_TABLE
     volatile LONG64 WaitingBytes;
 } FRAGMENT_TABLE;
 
-/// Makes an empty table. `expiryDpc`, which may be initialized later, is queued when it is time for
-/// FragmentTableTimerExpired and then FragmentTableExpire. STATUS_INSUFFICIENT_RESOURCES, after which
-/// FragmentTableUninitialize is allowed and nothing else.
+/// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES, after which FragmentTableUninitialize is allowed and nothing
+/// else.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics,
-                                 _In_ KDPC *expiryDpc);
+NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics);
 
 /// Frees the table, which must be empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -95,7 +90,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision,
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
-/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
+/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it. None of that
+/// went on any more: a datagram whose time is over is not found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableExpire(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
 
@@ -104,14 +100,6 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
-
-/// The expiry DPC runs.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID FragmentTableTimerExpired(_Inout_ FRAGMENT_TABLE *table);
-
-/// Where nobody enters a fragment any more, and no FragmentTableExpire is on its way.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID FragmentTableCancelTimer(_Inout_ FRAGMENT_TABLE *table);
 
 /// Datagrams in the table now, and the pool bytes of all. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);

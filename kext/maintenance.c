@@ -10,7 +10,6 @@
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
 
 static KDEFERRED_ROUTINE MaintenanceDpc;
-static KDEFERRED_ROUTINE FragmentDpc;
 static IO_WORKITEM_ROUTINE MaintenanceRun;
 
 _Use_decl_annotations_
@@ -20,18 +19,6 @@ static VOID NTAPI MaintenanceDpc(PKDPC dpc, PVOID deferredContext, PVOID argumen
     UNREFERENCED_PARAMETER(argument1);
     UNREFERENCED_PARAMETER(argument2);
     MaintenanceQueue((DRIVER_CONTEXT *)deferredContext);
-}
-
-_Use_decl_annotations_
-static VOID NTAPI FragmentDpc(PKDPC dpc, PVOID deferredContext, PVOID argument1, PVOID argument2)
-{
-    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)deferredContext;
-
-    UNREFERENCED_PARAMETER(dpc);
-    UNREFERENCED_PARAMETER(argument1);
-    UNREFERENCED_PARAMETER(argument2);
-    FragmentTableTimerExpired(&context->Fragments);
-    MaintenanceQueue(context);
 }
 
 _Use_decl_annotations_
@@ -109,7 +96,6 @@ NTSTATUS MaintenanceInitialize(DRIVER_CONTEXT *context)
     KeInitializeTimerEx(&maintenance->Timer, NotificationTimer);
     KeInitializeTimerEx(&maintenance->RetryTimer, NotificationTimer);
     KeInitializeDpc(&maintenance->Dpc, MaintenanceDpc, context);
-    KeInitializeDpc(&maintenance->FragmentDpc, FragmentDpc, context);
     maintenance->WorkItem = IoAllocateWorkItem(context->DeviceObject);
     return maintenance->WorkItem != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
@@ -121,9 +107,8 @@ VOID MaintenanceUninitialize(DRIVER_CONTEXT *context)
 
     ReleaseOutstanding(maintenance);
     KeWaitForSingleObject(&maintenance->Idle, Executive, KernelMode, FALSE, NULL);
-    // Only now: the last run may have set them.
+    // Only now: the last run may have set it.
     KeCancelTimer(&maintenance->RetryTimer);
-    FragmentTableCancelTimer(&context->Fragments);
     MaintenanceStop(context);
     KeFlushQueuedDpcs();
     if (maintenance->WorkItem != NULL)

@@ -3,8 +3,8 @@
 // reauthorizations and removes old connections.
 //
 // The timer runs while a client is attached. A second one fires once, where something is to be tried again, client or
-// not; a third one is the fragment table's. At most one run of the work item waits; it may overlap with one that is
-// running, and everything it does allows that.
+// not. At most one run of the work item waits; it may overlap with one that is running, and everything it does allows
+// that.
 
 #pragma once
 
@@ -18,8 +18,7 @@ typedef struct _MAINTENANCE
 {
     KTIMER Timer;
     KTIMER RetryTimer;
-    KDPC Dpc;         ///< of both
-    KDPC FragmentDpc; ///< of the fragment table's timer
+    KDPC Dpc; ///< of both
     PIO_WORKITEM WorkItem;
     volatile LONG Queued;
     volatile LONG Outstanding; ///< runs of the work item, and one for the owner
