@@ -27,6 +27,7 @@ void Model::Detached()
     asked_.clear();
     told_.clear();
     standings_.clear();
+    fragments_let_go_.clear();
     doubtful_.clear();
     all_doubtful_ = false;
     guessed_ = false;
@@ -237,7 +238,7 @@ void Model::Decide(const Key &key, uint8_t verdict)
     if (LetsPass(verdict))
     {
         standing.lets_pass = true;
-        standing.ever = true;
+        fragments_let_go_.insert(HostsOf(key));
         standing.redirected = standing.redirected || (verdict != VerdictAccept && verdict != VerdictPermanentAccept);
     }
     else if (!IsDoubtful(key))
@@ -289,19 +290,22 @@ void Model::Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
     last_serial_ = serial;
 }
 
-// Fragments go the way of their datagram's first one.
+// Fragments go the way of their datagram's first one, which is known by its hosts, not by the ports.
+bool Model::FollowsAFirst(const Packet &packet) const
+{
+    return packet.fragment && fragments_let_go_.count(HostsOf(packet.key)) != 0;
+}
+
 bool Model::MayPass(const Packet &packet)
 {
-    const Standing &standing = standings_[packet.key];
-
-    return !strict_ || guessed_ || standing.lets_pass || (packet.fragment && standing.ever);
+    return !strict_ || guessed_ || standings_[packet.key].lets_pass || FollowsAFirst(packet);
 }
 
 bool Model::MayBeInjected(const Packet &packet)
 {
     Standing &standing = standings_[packet.key];
 
-    if (!strict_ || guessed_ || packet.left_to_ale || standing.redirected || (packet.fragment && standing.ever))
+    if (!strict_ || guessed_ || packet.left_to_ale || standing.redirected || FollowsAFirst(packet))
     {
         return true;
     }

@@ -71,6 +71,7 @@ class Model
   private:
     using Key = std::tuple<uint8_t, std::array<uint8_t, 16>, uint16_t, std::array<uint8_t, 16>, uint16_t>;
     using End = std::tuple<uint8_t, std::array<uint8_t, 16>, uint16_t>;
+    using Hosts = std::pair<std::array<uint8_t, 16>, std::array<uint8_t, 16>>;
 
     struct Packet
     {
@@ -92,8 +93,7 @@ class Model
     // What the client decided about a connection.
     struct Standing
     {
-        bool lets_pass = false; // by the last verdict
-        bool ever = false;
+        bool lets_pass = false;  // by the last verdict
         bool redirected = false; // once: then packets are injected that nobody was asked about
         uint32_t let_go = 0;     // held packets, of those that have not been injected
     };
@@ -101,6 +101,7 @@ class Model
     static Key KeyOf(const Flow &flow);
     static Key KeyOf(uint8_t protocol, const ByteVector &local, uint16_t local_port, const ByteVector &remote,
                      uint16_t remote_port);
+    static Hosts HostsOf(const Key &key) { return {std::get<1>(key), std::get<3>(key)}; }
     static bool LetsPass(uint8_t verdict);
 
     void Take(const Record &record);
@@ -114,6 +115,7 @@ class Model
     void Forget();
     void Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment);
     bool IsDoubtful(const Key &key) const;
+    bool FollowsAFirst(const Packet &packet) const;
     bool MayPass(const Packet &packet);
     bool MayBeInjected(const Packet &packet);
 
@@ -128,7 +130,8 @@ class Model
     std::map<uint64_t, Asked> asked_; // and not decided
     std::set<Key> told_;
     std::map<Key, Standing> standings_;
-    std::set<End> doubtful_; // a verdict may be of no effect there
+    std::set<Hosts> fragments_let_go_; // hosts of which some connection was let pass: fragments may be of its datagrams
+    std::set<End> doubtful_;           // a verdict may be of no effect there
     bool all_doubtful_ = false;
     std::map<uint32_t, Packet> packets_; // by serial
     uint32_t last_serial_ = 0;

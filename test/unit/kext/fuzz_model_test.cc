@@ -246,5 +246,29 @@ TEST_F(FuzzModelTest, CountsTheRecordsOfEachClient)
     EXPECT_EQ(model_.records(), 0u);
 }
 
+// The ports are in the first fragment alone.
+TEST_F(FuzzModelTest, AFragmentFollowsTheFirstOfItsHostsDatagramWhateverThePortsOfOthers)
+{
+    Flow other;
+    other.local.port++;
+
+    model_.Sent(kSerial, {}, false, true);
+    Hold(kSerial + 1, 1, other);
+    Verdict(1, VerdictAccept);
+    model_.Injected(kSerial);
+    model_.Injected(kSerial + 1);
+}
+
+TEST_F(FuzzModelTest, FindsAFragmentOfHostsWithoutAVerdictThatIsInjected)
+{
+    Flow other;
+    other.remote.address[3]++;
+
+    model_.Sent(kSerial, {}, false, true);
+    Hold(kSerial + 1, 1, other);
+    Verdict(1, VerdictAccept);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "before a verdict");
+}
+
 } // namespace
 } // namespace kext_test
