@@ -1,5 +1,6 @@
-// For an addon that is built for tests: an observer stands between each simulated computer's device and JavaScript.
-// Where the driver has broken an invariant by the time that the handle is closed, the process ends.
+// For an addon that is built for tests: an observer of each simulated computer stands between its device and
+// JavaScript, for one client after the other. Where the driver has broken an invariant by the time that a handle is
+// closed, the process ends.
 #include "addon/embedded/embedded_device.h"
 #include "ndis/net_buffers.h"
 #include "nt/fault_injection.h"
@@ -80,14 +81,21 @@ class ReadOrder
     std::map<uint64_t, std::vector<uint8_t>> waiting_;
 };
 
-class ObservedDevice final : public Device
+// It lives as long as the machine, which holds it, or a client of it. Made with the first client, before any traffic.
+std::shared_ptr<Observer> ObserverOf(sim::Machine &machine)
 {
-  public:
-    explicit ObservedDevice(EmbeddedDevice &device) : device_(device), reads_(*observer_)
+    static std::mutex mutex;
+    static std::map<sim::Machine *, std::weak_ptr<Observer>> observers; // under mutex
+
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::shared_ptr<Observer> observer = observers[&machine].lock();
+
+    if (observer == nullptr)
     {
-        observer_->Opened(Now());
-        device.machine().wfp().SetInjectionWatcher(
-            [observer = observer_](const sim::wfp::Injection &injection)
+        observer = std::make_shared<Observer>();
+        observers[&machine] = observer;
+        machine.wfp().SetInjectionWatcher(
+            [observer](const sim::wfp::Injection &injection)
             {
                 if (injection.kind == sim::wfp::Injection::kNetworkSend ||
                     injection.kind == sim::wfp::Injection::kNetworkReceive)
@@ -97,6 +105,21 @@ class ObservedDevice final : public Device
                     observer->LetsOut(bytes.data(), bytes.size());
                 }
             });
+    }
+    return observer;
+}
+
+class ObservedDevice final : public Device
+{
+  public:
+    explicit ObservedDevice(EmbeddedDevice &device)
+        : device_(device), observer_(ObserverOf(device.machine())), reads_(*observer_)
+    {
+        Observer::Counters before = Now();
+
+        // The network goes on between clients: this one has been asked already, but has not read it.
+        before.events_queued -= before.packets_held;
+        observer_->Opened(before);
     }
 
     ~ObservedDevice() override { CheckInvariants(); }
@@ -251,7 +274,7 @@ class ObservedDevice final : public Device
     }
 
     EmbeddedDevice &device_;
-    const std::shared_ptr<Observer> observer_ = std::make_shared<Observer>(); // also the machine's
+    const std::shared_ptr<Observer> observer_;
     ReadOrder reads_;
 };
 
