@@ -28,8 +28,8 @@ export interface SimulatorOptions extends DriverOptions, ReadOptions {
 /** A simulated computer. */
 export interface Simulator extends AsyncDisposable {
   /**
-   * The driver's device, as {@link open} would give it: the first client's. When it is closed the computer goes on, and
-   * the driver without a client, by the fail policy of the last.
+   * The driver's device, as `open()` would give it. When it is closed the computer goes on, and the driver decides over
+   * its traffic by the fail policy.
    */
   readonly device: Device;
   /** The computer's network: what applications and remote ends do. */
