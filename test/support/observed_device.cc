@@ -8,6 +8,7 @@
 #include "wfp/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -31,6 +32,7 @@ constexpr int32_t kOutOfMemory = STATUS_INSUFFICIENT_RESOURCES;
 constexpr uint32_t kDrainLength = 1 << 16;
 // So often what moves at the end is looked at again.
 constexpr int kRounds = 10'000;
+constexpr int kLooks = 100;
 
 std::vector<uint8_t> BytesOf(const NET_BUFFER &buffer)
 {
@@ -115,11 +117,11 @@ class ObservedDevice final : public Device
     explicit ObservedDevice(EmbeddedDevice &device)
         : device_(device), observer_(ObserverOf(device.machine())), reads_(*observer_)
     {
-        Observer::Counters before = Now();
+        const sim::Machine::Scope scope(device_.machine());
+        const Observer::Counters before = Now();
 
-        // The network goes on between clients: this one has been asked already, but has not read it.
-        before.events_queued -= before.packets_held;
-        observer_->Opened(before);
+        device_.machine().Run();
+        observer_->Opened(before, before.packets_held == 0 && Now() == before);
     }
 
     ~ObservedDevice() override { CheckInvariants(); }
@@ -246,15 +248,8 @@ class ObservedDevice final : public Device
         return false;
     }
 
-    void CheckInvariants()
+    std::vector<std::string> Problems(const Observer::Counters &counters)
     {
-        const sim::Machine::Scope scope(device_.machine());
-        Observer::Counters counters;
-
-        if (!ComeToRest(&counters))
-        {
-            return;
-        }
         std::vector<std::string> problems = observer_->Problems(counters);
         const uint64_t pended = device_.machine().wfp().counters().pended_now;
 
@@ -263,14 +258,36 @@ class ObservedDevice final : public Device
             problems.push_back(std::to_string(pended) + " operations are pended and " +
                                std::to_string(counters.packets_held) + " held");
         }
+        return problems;
+    }
+
+    // A packet that is on its way in another thread, as the network goes on, may be counted by half: what is broken
+    // stays so.
+    void CheckInvariants()
+    {
+        const sim::Machine::Scope scope(device_.machine());
+        std::vector<std::string> problems;
+
+        for (int look = 0; look < kLooks; look++)
+        {
+            Observer::Counters counters;
+
+            if (!ComeToRest(&counters))
+            {
+                return;
+            }
+            problems = Problems(counters);
+            if (problems.empty())
+            {
+                return;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
         for (const std::string &problem : problems)
         {
             std::fprintf(stderr, "INVARIANT %s\n", problem.c_str());
         }
-        if (!problems.empty())
-        {
-            std::abort();
-        }
+        std::abort();
     }
 
     EmbeddedDevice &device_;
