@@ -39,13 +39,14 @@ test('the next client is asked about what is new, by ids that the one before did
 
 test('the next client is not told that connections of the one before end', async () => {
   const first = await Simulated.start();
-  const flow = connect(first, 1);
+  const flow = first.network.connect({ processId: 1, protocol: 'udp', remote }); // which ends without a packet
   (await first.question()).accept({ permanent: true });
   await flow.outcome;
   await first.device.close();
 
   const second = await first.reopen();
   flow.close();
+  expect(await second.untaken('connection')).toEqual([]);
   expect(await second.untaken('connection-end')).toEqual([]);
 });
 
@@ -133,7 +134,7 @@ test('a connection that a client accepted for good is asked about by the next', 
   const second = await first.reopen();
   const sent = flow.send(new Uint8Array(3));
   const question = await second.question();
-  expect(question).toMatchObject({ processId: 1, remotePort: remote.port });
+  expect(question).toMatchObject({ remoteAddress: remote.address, remotePort: remote.port });
   question.accept({ permanent: true });
   expect(await sent).toBe('permitted');
 });
