@@ -1,23 +1,25 @@
 #include "embedded_device.h"
 
+#include <utility>
+
 namespace netverdict
 {
 
 NTSTATUS EmbeddedDevice::Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device)
 {
-    sim::Machine &machine = computer.machine();
-    sim::Machine::Scope scope(machine);
-    sim::nt::File *file = nullptr;
-    const NTSTATUS status = machine.io().Open(u"\\\\.\\NetVerdict", &file);
+    std::unique_ptr<EmbeddedDevice> opened(new EmbeddedDevice(computer.machine()));
+    sim::Machine::Scope scope(opened->machine_);
+    const NTSTATUS status = opened->machine_.io().Open(u"\\\\.\\NetVerdict", &opened->file_);
     if (NT_SUCCESS(status))
     {
-        device->reset(new EmbeddedDevice(machine, file));
+        *device = std::move(opened);
     }
     return status;
 }
 
 EmbeddedDevice::~EmbeddedDevice()
 {
+    if (file_ != nullptr)
     {
         sim::Machine::Scope scope(machine_);
         machine_.io().Close(file_);

@@ -42,10 +42,10 @@ class EmbeddedDevice final : public Device
     sim::Machine &machine() { return machine_; }
 
   private:
-    EmbeddedDevice(sim::Machine &machine, sim::nt::File *file) : machine_(machine), file_(file) {}
+    explicit EmbeddedDevice(sim::Machine &machine) : machine_(machine) {}
 
     sim::Machine &machine_;
-    sim::nt::File *const file_;
+    sim::nt::File *file_ = nullptr;
     std::promise<void> closed_;
 };
 

@@ -57,7 +57,6 @@ void JsEmbeddedComputer::Start(const Napi::CallbackInfo &info)
 
 void JsEmbeddedComputer::Undo()
 {
-    closer_.reset();
     network_.reset();
     queue_.reset();
     computer_.reset();
