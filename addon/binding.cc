@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #ifdef NETVERDICT_EMBEDDED
+#include "embedded/js_embedded_computer.h"
 #include "embedded/js_embedded_device.h"
 #endif
 #ifdef _WIN32
@@ -15,6 +16,7 @@ namespace
 Napi::Object Init(Napi::Env env, Napi::Object exports)
 {
 #ifdef NETVERDICT_EMBEDDED
+    exports.Set("EmbeddedComputer", netverdict::JsEmbeddedComputer::Define(env));
     exports.Set("EmbeddedDevice", netverdict::JsEmbeddedDevice::Define(env));
 #endif
 #ifdef _WIN32

@@ -1,8 +1,8 @@
 #include "js_device.h"
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "status.h"
 #include "values.h"
@@ -49,32 +49,32 @@ void WarnOfForgotten(Napi::Env env)
 } // namespace
 
 JsDevice::JsDevice(Device &device, const Napi::Object &options, const Napi::Function &on_readable,
-                   std::function<void()> close)
-    : device_(device), env_(options.Env()), close_(std::move(close)), queue_(options.Env()),
-      on_readable_(Napi::Persistent(on_readable)),
+                   std::function<void()> close, std::function<void()> closed)
+    : device_(device), queue_(options.Env()), on_readable_(Napi::Persistent(on_readable)),
       pump_(std::in_place, device, PumpOptions(options),
-            [this] { queue_.Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); }); })
+            [this] { queue_.Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); }); }),
+      closer_(
+          options.Env(), queue_,
+          [this, close = std::move(close)]
+          {
+              pump_->Stop();
+              close();
+          },
+          [this, closed = std::move(closed)]
+          {
+              pump_.reset();
+              on_readable_.Reset();
+              closed();
+          })
 {
-    napi_add_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-}
-
-JsDevice::~JsDevice()
-{
-    if (!is_closed_)
-    {
-        CloseAndWait();
-        napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-    }
 }
 
 void JsDevice::Finalize(Napi::BasicEnv basic_env)
 {
-    if (is_closed_)
+    if (!closer_.CloseAndWait())
     {
         return;
     }
-    CloseAndWait();
-    napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
     try
     {
         WarnOfForgotten(Napi::Env(basic_env));
@@ -121,7 +121,7 @@ Napi::Value JsDevice::Write(const Napi::CallbackInfo &info)
     Napi::Env env = info.Env();
     const auto bytes = info[0].As<Napi::Uint8Array>();
     IoResult result{kStatusFileClosed, 0};
-    if (is_open())
+    if (closer_.is_open())
     {
         result = device_.Write(bytes.Data(), static_cast<uint32_t>(bytes.ElementLength()));
     }
@@ -137,7 +137,7 @@ Napi::Value JsDevice::Control(const Napi::CallbackInfo &info)
     const auto input = info[1].As<Napi::Uint8Array>();
     std::vector<uint8_t> output(info[2].As<Napi::Number>().Uint32Value());
     IoResult result{kStatusFileClosed, 0};
-    if (is_open())
+    if (closer_.is_open())
     {
         result = device_.Control(info[0].As<Napi::Number>().Uint32Value(), input.Data(),
                                  static_cast<uint32_t>(input.ElementLength()), output.data(),
@@ -161,81 +161,12 @@ void JsDevice::UnrefProcess(const Napi::CallbackInfo &info)
 
 Napi::Value JsDevice::Close(const Napi::CallbackInfo &info)
 {
-    auto closed = Napi::Promise::Deferred::New(info.Env());
-    if (is_closed_)
-    {
-        closed.Resolve(info.Env().Undefined());
-        return closed.Promise();
-    }
-    closing_.push_back(closed);
-    if (!is_closing_)
-    {
-        kept_ = Napi::Persistent(info.This().As<Napi::Object>());
-        queue_.Ref(info.Env());
-        StartClosing();
-    }
-    return closed.Promise();
+    return closer_.Close(info);
 }
 
-void JsDevice::StartClosing()
+void JsDevice::StartClosing(const Napi::Object &self)
 {
-    is_closing_ = true;
-    try
-    {
-        closer_ = std::thread([this] { CloseDevice(); });
-    }
-    catch (const std::system_error &)
-    {
-        CloseDevice();
-    }
-}
-
-void JsDevice::CloseDevice()
-{
-    pump_->Stop();
-    close_();
-    queue_.Post(
-        [this](Napi::Env env)
-        {
-            FinishClosing();
-            napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);
-            for (const Napi::Promise::Deferred &closed : closing_)
-            {
-                closed.Resolve(env.Undefined());
-            }
-            closing_.clear();
-            on_readable_.Reset();
-            kept_.Reset();
-        });
-}
-
-void JsDevice::FinishClosing()
-{
-    if (closer_.joinable())
-    {
-        closer_.join();
-    }
-    is_closed_ = true;
-    pump_.reset();
-    queue_.Close();
-}
-
-void JsDevice::CloseAndWait()
-{
-    if (is_closed_)
-    {
-        return;
-    }
-    if (!is_closing_)
-    {
-        StartClosing();
-    }
-    FinishClosing();
-}
-
-void JsDevice::OnEnvironmentEnd(void *self)
-{
-    static_cast<JsDevice *>(self)->CloseAndWait();
+    closer_.Start(self);
 }
 
 } // namespace netverdict

@@ -33,7 +33,7 @@ import {
   type NetVerdictEvent,
 } from './events.js';
 import type { NativeDevice } from './native.cjs';
-import { encodeDriverOptions, type ResolvedOptions } from './options.js';
+import { encodeDriverOptions, type ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
 import { Status, isOutOfMemory, isSuccess, isUnknownRequest, statusError } from './status.js';
@@ -102,6 +102,7 @@ const watchSchema = z.strictObject({
  */
 export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   readonly #native: NativeDevice;
+  readonly #closeNative: () => Promise<void>;
   readonly #version: DriverVersion;
   readonly #capabilities: Capabilities | undefined;
   readonly #verdicts: VerdictQueue;
@@ -113,9 +114,15 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   #closing: Promise<void> | undefined;
   #stopWatchingSignal: () => void = () => undefined;
 
-  /** @internal */
-  constructor(native: NativeDevice, anchor: ReadableAnchor, options: ResolvedOptions) {
+  /** @internal `closeNative`: what closing does, where that is more than closing the client. */
+  constructor(
+    native: NativeDevice,
+    anchor: ReadableAnchor,
+    options: ResolvedClientOptions,
+    closeNative = (): Promise<void> => native.close(),
+  ) {
     this.#native = native;
+    this.#closeNative = closeNative;
     this.#version = readVersion(native);
     this.#capabilities = readCapabilities(native);
     if (this.#capabilities !== undefined) {
@@ -331,7 +338,10 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#command('shutdown');
   }
 
-  /** Gives up the device. What waits for a verdict is decided by the fail policy. Closing again does nothing more. */
+  /**
+   * Gives up the device. What waits for a verdict is decided by the fail policy, and so is what comes until the driver has
+   * another client. Closing again does nothing more.
+   */
   close(): Promise<void> {
     return (this.#closing ??= this.#close(undefined));
   }
@@ -360,7 +370,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#stream.stop(reason);
     this.#failReplies(reason ?? closed());
     this.#ended.abort();
-    await this.#native.close();
+    await this.#closeNative();
   }
 
   #command(command: PlainCommandName): void {

@@ -65,7 +65,7 @@ export {
 export { Flow, Listener } from './flow.js';
 export type { LoadResult, ReplaySummary } from './native.cjs';
 export { open } from './open.js';
-export type { DriverOptions, OpenOptions, ReadOptions } from './options.js';
+export type { ClientOptions, DriverOptions, OpenOptions, ReadOptions } from './options.js';
 export { Policy, type PolicyMatch, type PolicySubject } from './policy.js';
 export { Network, type NetworkCounters, type PacketCounters } from './network.js';
 export type {

@@ -9,7 +9,7 @@ export interface PumpOptions {
   readonly highWaterMark: number;
 }
 
-export interface EmbeddedOptions extends PumpOptions {
+export interface ComputerOptions {
   readonly virtualClock: boolean;
   readonly verifier: boolean;
 }
@@ -174,7 +174,11 @@ export interface NativeNetwork {
   onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
 }
 
-export type NativeEmbeddedDevice = NativeDevice & NativeNetwork;
+/** A simulated computer with the driver loaded, and its network. */
+export interface NativeComputer extends NativeNetwork {
+  /** Its device is closed, too. What is awaited of the network is settled before the promise is. */
+  close(): Promise<void>;
+}
 
 /** How a request to the service control manager ended. */
 export interface NativeServiceResult {
@@ -212,10 +216,13 @@ export interface NativeService {
 /** What the addon exports depends on the platform that it was built for. Constructors throw an Error with a `status`. */
 export interface Binding {
   readonly service?: NativeService;
+  readonly EmbeddedComputer?: new (options: ComputerOptions) => NativeComputer;
+  /** Of the driver on that computer, which takes one client at a time. */
   readonly EmbeddedDevice?: new (
-    options: EmbeddedOptions,
+    computer: NativeComputer,
+    options: PumpOptions,
     onReadable: () => void,
-  ) => NativeEmbeddedDevice;
+  ) => NativeDevice;
   readonly WindowsDevice?: new (options: WindowsOptions, onReadable: () => void) => NativeDevice;
 }
 

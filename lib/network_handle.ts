@@ -19,8 +19,12 @@ export class NetworkHandle {
   /** @throws ClosedError */
   get native(): NativeNetwork {
     if (this.isClosed) {
-      throw new ClosedError('The simulator is closed. Create another one.');
+      throw simulatorClosed();
     }
     return this.#native;
   }
+}
+
+export function simulatorClosed(): ClosedError {
+  return new ClosedError('The simulator is closed. Create another one.');
 }

@@ -29,6 +29,5 @@ export async function open(options: OpenOptions = {}): Promise<Device> {
   if (resolved.backend === 'windows') {
     return openWindows(resolved);
   }
-  const { device } = await openEmbedded(resolved, { virtualClock: false, verifier: false });
-  return device;
+  return openEmbedded(resolved);
 }

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { check, signalSchema } from './checks.js';
 import { devicePathSchema } from './device_name.js';
 import { SEVERITIES, severityNumber, type LogSeverity } from './events.js';
-import type { EmbeddedOptions, WindowsOptions } from './native.cjs';
+import type { PumpOptions, WindowsOptions } from './native.cjs';
 import { Verdict } from './verdicts.js';
 import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from './wire.js';
 
@@ -42,20 +42,22 @@ export interface ReadOptions {
   readonly highWaterMark?: number;
 }
 
-/** What {@link open} may be told. */
-export interface OpenOptions extends DriverOptions, ReadOptions {
-  /** The driver on this computer, or the driver's core in this process; by default the former on Windows alone. */
-  readonly backend?: 'windows' | 'embedded';
-  /** The device's name, for the Windows backend; `\\.\NetVerdict` by default. */
-  readonly path?: string;
+/** What a client of the driver may say, wherever the driver is. */
+export interface ClientOptions extends DriverOptions, ReadOptions {
   /** Closes the device when it is aborted. */
   readonly signal?: AbortSignal;
 }
 
-/** @internal {@link OpenOptions} with every default filled in. */
-export interface ResolvedOptions {
-  readonly backend: 'windows' | 'embedded';
-  readonly path: string;
+/** What {@link open} may be told. */
+export interface OpenOptions extends ClientOptions {
+  /** The driver on this computer, or the driver's core in this process; by default the former on Windows alone. */
+  readonly backend?: 'windows' | 'embedded';
+  /** The device's name, for the Windows backend; `\\.\NetVerdict` by default. */
+  readonly path?: string;
+}
+
+/** @internal {@link ClientOptions} with every default filled in. */
+export interface ResolvedClientOptions {
   readonly signal: AbortSignal | undefined;
   readonly readBuffers: number;
   readonly readBufferSize: number;
@@ -63,6 +65,12 @@ export interface ResolvedOptions {
   readonly driver: Required<DriverOptions>;
   /** The names of the driver options that were given: a driver that cannot be told them must not be opened quietly. */
   readonly given: readonly string[];
+}
+
+/** @internal {@link OpenOptions} with every default filled in. */
+export interface ResolvedOptions extends ResolvedClientOptions {
+  readonly backend: 'windows' | 'embedded';
+  readonly path: string;
 }
 
 const MAX_U32 = 0xffff_ffff;
@@ -80,8 +88,7 @@ const TIMEOUT_VERDICTS: readonly number[] = [
 
 const redirectPortSchema = z.int().min(1).max(0xffff);
 
-/** @internal */
-export const driverShape = {
+const driverShape = {
   failPolicy: z.enum(['open', 'closed']).default('open'),
   pendingTimeoutMs: z.int().min(0).max(MAX_U32).default(0),
   timeoutVerdict: z
@@ -103,8 +110,7 @@ export const driverShape = {
   maxHeldPackets: z.int().min(1).max(1_048_576).default(65_536),
 };
 
-/** @internal */
-export const readShape = {
+const readShape = {
   readBuffers: z.int().min(1).max(64).default(4),
   readBufferSize: z
     .int()
@@ -114,24 +120,40 @@ export const readShape = {
   highWaterMark: z.int().min(1).max(MAX_U32).default(MIB),
 };
 
-const openSchema = z.strictObject({
+/** @internal */
+export const clientSchema = z.strictObject({
   ...driverShape,
   ...readShape,
+  signal: signalSchema.optional(),
+});
+
+const openSchema = clientSchema.extend({
   backend: z.enum(['windows', 'embedded']).optional(),
   path: devicePathSchema,
-  signal: signalSchema.optional(),
 });
 
 /** @internal */
 export function resolveOptions(options: OpenOptions): ResolvedOptions {
-  const { backend, path, signal, readBuffers, readBufferSize, highWaterMark, ...driver } = check(
-    openSchema,
-    options,
-    'The options of open()',
-  );
+  const { backend, path, ...client } = check(openSchema, options, 'The options of open()');
   return {
     backend: backend ?? (process.platform === 'win32' ? 'windows' : 'embedded'),
     path,
+    ...resolveChecked(client, options),
+  };
+}
+
+/** @internal */
+export function resolveClientOptions(options: ClientOptions): ResolvedClientOptions {
+  return resolveChecked(check(clientSchema, options, 'The options of open()'), options);
+}
+
+/** @internal `checked` by {@link clientSchema}: `options` with most defaults. */
+export function resolveChecked(
+  checked: z.output<typeof clientSchema>,
+  options: ClientOptions,
+): ResolvedClientOptions {
+  const { signal, readBuffers, readBufferSize, highWaterMark, ...driver } = checked;
+  return {
     signal,
     readBuffers,
     readBufferSize,
@@ -147,19 +169,15 @@ export function resolveOptions(options: OpenOptions): ResolvedOptions {
   };
 }
 
-/** @internal What the addon's embedded device is told. */
-export function embeddedOptions(
-  options: ResolvedOptions,
-  machine: { readonly virtualClock: boolean; readonly verifier: boolean },
-): EmbeddedOptions {
+/** @internal What the addon's device is told of reading. */
+export function pumpOptions(options: ResolvedClientOptions): PumpOptions {
   const { readBuffers, readBufferSize, highWaterMark } = options;
-  return { ...machine, readBuffers, readBufferSize, highWaterMark };
+  return { readBuffers, readBufferSize, highWaterMark };
 }
 
 /** @internal What the addon's Windows device is told. */
 export function windowsOptions(options: ResolvedOptions): WindowsOptions {
-  const { path, readBuffers, readBufferSize, highWaterMark } = options;
-  return { path, readBuffers, readBufferSize, highWaterMark };
+  return { path: options.path, ...pumpOptions(options) };
 }
 
 /** @internal The body of a SetOptions request. */

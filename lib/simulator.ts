@@ -3,14 +3,16 @@
 import { z } from 'zod';
 import { check } from './checks.js';
 import type { Device } from './device.js';
-import { openEmbedded } from './embedded.js';
+import { openOn, startComputer } from './embedded.js';
 import { InvalidArgumentError } from './errors.js';
+import type { NativeComputer } from './native.cjs';
 import { Network } from './network.js';
-import { NetworkHandle } from './network_handle.js';
+import { NetworkHandle, simulatorClosed } from './network_handle.js';
 import {
-  driverShape,
-  readShape,
-  resolveOptions,
+  clientSchema,
+  resolveChecked,
+  resolveClientOptions,
+  type ClientOptions,
   type DriverOptions,
   type ReadOptions,
 } from './options.js';
@@ -25,13 +27,28 @@ export interface SimulatorOptions extends DriverOptions, ReadOptions {
 
 /** A simulated computer. */
 export interface Simulator extends AsyncDisposable {
-  /** The driver's device, as `open()` would give it. */
+  /**
+   * The driver's device, as `open()` would give it. When it is closed the computer goes on, and the driver decides over
+   * its traffic by the fail policy.
+   */
   readonly device: Device;
   /** The computer's network: what applications and remote ends do. */
   readonly network: Network;
   /** The computer's time. */
   readonly clock: Clock;
-  /** Closes the device and ends the computer. */
+  /**
+   * Opens the driver's device again, as an application that is started anew does, once the one before is closed.
+   *
+   * @throws {@link BusyError} while one is open; {@link ClosedError} when the simulator is closed;
+   *   {@link InvalidArgumentError} for an option that is not as it must be; the signal's reason when it is aborted.
+   * @example
+   * ```ts
+   * await simulator.device.close(); // the application ends
+   * await using device = await simulator.open({ failPolicy: 'closed' }); // and is started anew
+   * ```
+   */
+  open(options?: ClientOptions): Promise<Device>;
+  /** Closes the device that is open and ends the computer. Closing again does nothing more. */
   close(): Promise<void>;
 }
 
@@ -45,9 +62,7 @@ export interface Clock {
   advance(milliseconds: number): void;
 }
 
-const simulatorSchema = z.strictObject({
-  ...driverShape,
-  ...readShape,
+const simulatorSchema = clientSchema.omit({ signal: true }).extend({
   clock: z.enum(['real', 'virtual']).default('real'),
   verifier: z.boolean().default(true),
 });
@@ -70,28 +85,69 @@ const simulatorSchema = z.strictObject({
  * ```
  */
 export async function createSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
-  const { clock, verifier, ...rest } = check(
+  const { clock, verifier, ...client } = check(
     simulatorSchema,
     options,
     'The options of createSimulator()',
   );
-  const { timeoutVerdict, ...others } = rest;
-  const resolved = resolveOptions({
-    ...others,
-    ...(timeoutVerdict === undefined ? {} : { timeoutVerdict }),
-    backend: 'embedded',
-  });
   const virtualClock = clock === 'virtual';
-  const { device, native } = await openEmbedded(resolved, { virtualClock, verifier });
-  const handle = new NetworkHandle(native, () => device.closed);
-  const close = (): Promise<void> => device.close();
-  return {
-    device,
-    network: new Network(handle),
-    clock: new SimulatedClock(handle, virtualClock),
-    close,
-    [Symbol.asyncDispose]: close,
+  const computer = startComputer({ virtualClock, verifier });
+  try {
+    const device = await openOn(computer, resolveChecked(client, options));
+    return new SimulatedComputer(computer, device, virtualClock);
+  } catch (error) {
+    await computer.close();
+    throw error;
+  }
+}
+
+/** Its methods may be taken from it. */
+class SimulatedComputer implements Simulator {
+  readonly device: Device;
+  readonly network: Network;
+  readonly clock: Clock;
+  readonly #computer: NativeComputer;
+  #client: Device;
+  #closing: Promise<void> | undefined;
+
+  constructor(computer: NativeComputer, device: Device, hasVirtualClock: boolean) {
+    const handle = new NetworkHandle(computer, () => this.#closing !== undefined);
+    this.device = device;
+    this.network = new Network(handle);
+    this.clock = new SimulatedClock(handle, hasVirtualClock);
+    this.#computer = computer;
+    this.#client = device;
+  }
+
+  readonly open = async (options: ClientOptions = {}): Promise<Device> => {
+    const resolved = resolveClientOptions(options);
+    if (this.#client.closed) {
+      await this.#client.close();
+    }
+    this.#assertOpen();
+    resolved.signal?.throwIfAborted();
+    const device = await openOn(this.#computer, resolved);
+    this.#client = device;
+    if (this.#closing !== undefined) {
+      await device.close();
+    }
+    this.#assertOpen();
+    return device;
   };
+
+  readonly close = (): Promise<void> => (this.#closing ??= this.#close());
+
+  readonly [Symbol.asyncDispose] = this.close;
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) {
+      throw simulatorClosed();
+    }
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#client.close(), this.#computer.close()]);
+  }
 }
 
 const WEEK_MS = 7 * 24 * 3_600_000;

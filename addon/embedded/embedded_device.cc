@@ -1,38 +1,15 @@
 #include "embedded_device.h"
 
-extern "C"
-{
-#include "driver.h"
-}
+#include <utility>
 
 namespace netverdict
 {
 
-namespace
+NTSTATUS EmbeddedDevice::Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device)
 {
-
-sim::MachineOptions MachineOptionsOf(const EmbeddedDeviceOptions &options)
-{
-    sim::MachineOptions machine;
-    machine.virtual_clock = options.virtual_clock;
-    machine.verifier = options.verifier;
-    return machine;
-}
-
-} // namespace
-
-EmbeddedDevice::EmbeddedDevice(const EmbeddedDeviceOptions &options) : machine_(MachineOptionsOf(options)) {}
-
-NTSTATUS EmbeddedDevice::Open(const EmbeddedDeviceOptions &options, std::unique_ptr<EmbeddedDevice> *device)
-{
-    std::unique_ptr<EmbeddedDevice> opened(new EmbeddedDevice(options));
+    std::unique_ptr<EmbeddedDevice> opened(new EmbeddedDevice(computer.machine()));
     sim::Machine::Scope scope(opened->machine_);
-    NTSTATUS status = opened->machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &opened->driver_);
-    if (!NT_SUCCESS(status))
-    {
-        return status;
-    }
-    status = opened->machine_.io().Open(u"\\\\.\\NetVerdict", &opened->file_);
+    const NTSTATUS status = opened->machine_.io().Open(u"\\\\.\\NetVerdict", &opened->file_);
     if (NT_SUCCESS(status))
     {
         *device = std::move(opened);
@@ -42,12 +19,12 @@ NTSTATUS EmbeddedDevice::Open(const EmbeddedDeviceOptions &options, std::unique_
 
 EmbeddedDevice::~EmbeddedDevice()
 {
-    sim::Machine::Scope scope(machine_);
-    CloseHandle();
-    if (driver_ != nullptr)
+    if (file_ != nullptr)
     {
-        machine_.io().UnloadDriver(driver_);
+        sim::Machine::Scope scope(machine_);
+        machine_.io().Close(file_);
     }
+    closed_.set_value();
 }
 
 void EmbeddedDevice::Read(void *buffer, uint32_t length, Completion completion, void *context)
@@ -76,16 +53,6 @@ void EmbeddedDevice::CancelReads()
 {
     sim::Machine::Scope scope(machine_);
     machine_.io().CancelAll(file_);
-}
-
-void EmbeddedDevice::CloseHandle()
-{
-    if (file_ != nullptr)
-    {
-        sim::Machine::Scope scope(machine_);
-        machine_.io().Close(file_);
-        file_ = nullptr;
-    }
 }
 
 } // namespace netverdict

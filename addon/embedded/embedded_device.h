@@ -1,30 +1,25 @@
-// The driver's core in this process: a simulated computer of its own, with the driver loaded and its device open.
+// A handle of the driver's device on an embedded computer: the driver's client.
 #pragma once
 
+#include <future>
 #include <memory>
-#include <string>
 
 #include <ntddk.h>
 
 #include "../device.h"
-#include "machine.h"
+#include "embedded_computer.h"
 #include "nt/io_manager.h"
 
 namespace netverdict
 {
 
-struct EmbeddedDeviceOptions
-{
-    bool virtual_clock = false;
-    bool verifier = true;
-};
-
 class EmbeddedDevice final : public Device
 {
   public:
-    // The driver's or the I/O manager's status when the device cannot be had.
-    static NTSTATUS Open(const EmbeddedDeviceOptions &options, std::unique_ptr<EmbeddedDevice> *device);
+    // The driver's or the I/O manager's status when the device cannot be had. The computer must outlive it.
+    static NTSTATUS Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device);
 
+    // Closes the handle: the driver decides what it holds by the fail policy before this returns.
     ~EmbeddedDevice() override;
 
     EmbeddedDevice(const EmbeddedDevice &) = delete;
@@ -41,17 +36,17 @@ class EmbeddedDevice final : public Device
     using Wrapper = std::unique_ptr<Device> (*)(EmbeddedDevice &device);
     static inline Wrapper wrapper = nullptr;
 
-    // Closes the handle: the driver decides what it holds by the fail policy before this returns. Once.
-    void CloseHandle();
+    // Ready once the handle is closed and the computer is not needed any more. Once.
+    std::future<void> closed() { return closed_.get_future(); }
 
     sim::Machine &machine() { return machine_; }
 
   private:
-    explicit EmbeddedDevice(const EmbeddedDeviceOptions &options);
+    explicit EmbeddedDevice(sim::Machine &machine) : machine_(machine) {}
 
-    sim::Machine machine_;
-    PDRIVER_OBJECT driver_ = nullptr;
+    sim::Machine &machine_;
     sim::nt::File *file_ = nullptr;
+    std::promise<void> closed_;
 };
 
 } // namespace netverdict

@@ -1,4 +1,4 @@
-// The class EmbeddedDevice as JavaScript sees it: a device on a simulated computer, and that computer's network.
+// The class EmbeddedDevice as JavaScript sees it: the driver's client on an embedded computer.
 #pragma once
 
 #include <napi.h>
@@ -8,20 +8,25 @@
 #include "embedded_device.h"
 #include "../guard.h"
 #include "../js_device.h"
-#include "network.h"
 
 namespace netverdict
 {
+
+class JsEmbeddedComputer;
 
 class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
 {
   public:
     static Napi::Function Define(Napi::Env env);
 
-    // new EmbeddedDevice(options, onReadable)
+    // new EmbeddedDevice(computer, options, onReadable); an error has the `status` of opening. As long as one of the
+    // two objects is alive, so is the other: what is awaited of the computer's network needs its client.
     explicit JsEmbeddedDevice(const Napi::CallbackInfo &info);
 
+    // The object was collected, or its computer.
     void Finalize(Napi::BasicEnv env) override;
+
+    void StartClosing() { js_->StartClosing(Value()); }
 
   private:
     template <auto method> Napi::Value OfDevice(const Napi::CallbackInfo &info)
@@ -32,19 +37,15 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
     {
         Guard(info.Env(), [&] { (js_.get()->*action)(info); });
     }
-    template <auto method> Napi::Value OfNetwork(const Napi::CallbackInfo &info);
-    template <auto action> void DoOnNetwork(const Napi::CallbackInfo &info);
 
     void Open(const Napi::CallbackInfo &info);
-
-    // Throws where the device is not open.
-    void RequireOpen(Napi::Env env);
+    void Undo();
 
     // Each uses the ones before it until it ends.
     std::unique_ptr<EmbeddedDevice> device_; // until closed
-    std::unique_ptr<Device> wrapped_;
-    std::unique_ptr<Network> network_;
+    std::unique_ptr<Device> wrapped_;        // until closed
     std::unique_ptr<JsDevice> js_;
+    JsEmbeddedComputer *computer_ = nullptr; // until closed
 };
 
 } // namespace netverdict

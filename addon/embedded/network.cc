@@ -37,7 +37,10 @@ Napi::Value FromFailure(Napi::Env env, const std::exception_ptr &failure)
 
 } // namespace
 
-Network::Network(sim::Machine &machine, std::function<void(bool)> hold) : machine_(machine), hold_(std::move(hold)) {}
+Network::Network(sim::Machine &machine, JsQueue &queue, std::function<void(bool)> hold)
+    : machine_(machine), queue_(queue), hold_(std::move(hold))
+{
+}
 
 Napi::Value Network::Connect(const Napi::CallbackInfo &info)
 {
@@ -139,7 +142,7 @@ void Network::OnWire(const Napi::CallbackInfo &info)
     machine_.net().SetWire(
         [this, callback = wire_](sim::net::Direction direction, const uint8_t *packet, size_t length)
         {
-            queue_->Post(
+            queue_.Post(
                 [this, callback, direction, bytes = std::vector<uint8_t>(packet, packet + length)](Napi::Env env)
                 {
                     const auto found = callbacks_.find(callback);
@@ -161,7 +164,7 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
     const uint64_t callback = Remember(info[1]);
     const auto tell = [this, callback](const sim::sources::ReplayProgress &reached)
     {
-        queue_->Post(
+        queue_.Post(
             [this, callback, reached](Napi::Env env)
             {
                 const auto found = callbacks_.find(callback);
@@ -252,7 +255,7 @@ uint64_t Network::Start(std::function<void()> stop, std::function<void()> work, 
             {
                 failure = std::current_exception();
             }
-            queue_->Post(
+            queue_.Post(
                 [this, id, settle, failure](Napi::Env env)
                 {
                     Finish(id);
@@ -302,7 +305,7 @@ void Network::EndAwaiting()
 
 void Network::DropWhatIsAwaited()
 {
-    queue_->Post(
+    queue_.Post(
         [this](Napi::Env env)
         {
             Forget(std::exchange(wire_, 0));
@@ -347,7 +350,7 @@ sim::net::OutcomeCallback Network::OutcomeOf(const Napi::Value &callback)
     }
     BeginAwaiting();
     return [this, id = Remember(callback)](const sim::net::Outcome &outcome)
-    { queue_->Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
+    { queue_.Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
 }
 
 void Network::TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome)

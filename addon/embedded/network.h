@@ -24,14 +24,12 @@ namespace netverdict
 class Network
 {
   public:
-    // `hold` is told when outcomes, replays or loads begin to be awaited, and when none is any more.
-    Network(sim::Machine &machine, std::function<void(bool)> hold);
+    // Outcomes reach JavaScript through `queue`. `hold` is told when outcomes, replays or loads begin to be awaited,
+    // and when none is any more.
+    Network(sim::Machine &machine, JsQueue &queue, std::function<void(bool)> hold);
 
     Network(const Network &) = delete;
     Network &operator=(const Network &) = delete;
-
-    // Before anything else: outcomes reach JavaScript through it.
-    void TellThrough(JsQueue &queue) { queue_ = &queue; }
 
     Napi::Value Connect(const Napi::CallbackInfo &info);
     Napi::Value Accept(const Napi::CallbackInfo &info);
@@ -55,7 +53,7 @@ class Network
     // The network is gone: what is still awaited of it was dropped. Any thread.
     void DropWhatIsAwaited();
 
-    // Tells all replays and loads to end, and waits for them. Any thread, once each.
+    // Tells all replays and loads to end, and waits for them. Any thread.
     void Stop();
     void Join();
 
@@ -82,8 +80,8 @@ class Network
     void EndAwaiting();
 
     sim::Machine &machine_;
+    JsQueue &queue_;
     const std::function<void(bool)> hold_;
-    JsQueue *queue_ = nullptr;
     uint64_t next_callback_ = 1;
     uint64_t next_source_ = 1;
     uint64_t awaited_ = 0;

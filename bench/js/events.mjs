@@ -24,7 +24,7 @@ async function measure(consume) {
   const checksum = await consume(simulator.device);
   const seconds = now() - start;
   if (checksum.events !== Events) throw new Error(`${checksum.events} of ${Events} events arrived`);
-  await simulator.device.close();
+  await simulator.close();
   await load;
   return Events / seconds;
 }

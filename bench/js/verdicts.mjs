@@ -9,8 +9,9 @@ const InFlight = 8192;
 const RoundTrips = 20_000;
 
 async function acceptEverything(load) {
-  const { device, network } = await createSimulator({ verifier: false });
-  const loaded = network.load(load).then((result) => device.close().then(() => result));
+  const simulator = await createSimulator({ verifier: false });
+  const { device, network } = simulator;
+  const loaded = network.load(load).then((result) => simulator.close().then(() => result));
   for await (const event of device) {
     if (event.type === 'connection') device.setVerdict(event.id, Verdict.PermanentAccept);
   }

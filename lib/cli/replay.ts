@@ -67,11 +67,12 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
     options.policy === undefined ? ACCEPT_EVERYTHING : await readPolicy(options.policy);
   await checkReadable(file);
   const report = new ReplayReport(options.json === true, options.payload === true);
-  const { device, network } = await createSimulator({
+  const simulator = await createSimulator({
     ...QUEUE_LIMITS,
     ...(options.payload ? {} : { payloadLimit: 0 }),
     verifier: false,
   });
+  const { device, network } = simulator;
   const interruption = new AbortController();
   const interrupt = (): void => {
     interruption.abort();
@@ -102,7 +103,7 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
   } finally {
     report.stop();
     process.removeListener('SIGINT', interrupt);
-    await device.close();
+    await simulator.close();
   }
   if (interruption.signal.aborted) process.exitCode = ExitCode.Interrupted;
 }

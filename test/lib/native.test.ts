@@ -11,21 +11,15 @@ const FLOW: NativeFlowSpec = {
   remotePort: 443,
 };
 
+const PUMP = { readBuffers: 1, readBufferSize: 65_536, highWaterMark: 65_536 };
+
 function newDevice() {
   const readable = { tell: (): void => undefined };
-  const { EmbeddedDevice } = loadBinding();
-  const native = new EmbeddedDevice!(
-    {
-      readBuffers: 1,
-      readBufferSize: 65_536,
-      highWaterMark: 65_536,
-      virtualClock: false,
-      verifier: true,
-    },
-    () => {
-      readable.tell();
-    },
-  );
+  const { EmbeddedComputer, EmbeddedDevice } = loadBinding();
+  const computer = new EmbeddedComputer!({ virtualClock: false, verifier: true });
+  const native = new EmbeddedDevice!(computer, PUMP, () => {
+    readable.tell();
+  });
   const take = async (): Promise<Uint8Array> => {
     for (;;) {
       const told = new Promise<void>((resolve) => {
@@ -36,13 +30,13 @@ function newDevice() {
       await told;
     }
   };
-  return { native, take };
+  return { computer, native, take };
 }
 
 describe('the addon', () => {
   it('gives bytes that belong to JavaScript alone', async () => {
-    const { native, take } = newDevice();
-    native.connect(FLOW, () => undefined);
+    const { computer, take } = newDevice();
+    computer.connect(FLOW, () => undefined);
     const first = await take();
     const copy = first.slice();
     expect(first.buffer).toBeInstanceOf(ArrayBuffer);
@@ -52,20 +46,30 @@ describe('the addon', () => {
     expect(moved).toEqual(copy);
 
     moved.fill(0xff);
-    native.connect({ ...FLOW, localPort: 50_001 }, () => undefined);
+    computer.connect({ ...FLOW, localPort: 50_001 }, () => undefined);
     const second = await take();
     expect(second.subarray(0, 4)).toEqual(copy.subarray(0, 4));
     expect(moved.every((byte) => byte === 0xff)).toBe(true);
-    await native.close();
+    await computer.close();
     expect(second.subarray(0, 4)).toEqual(copy.subarray(0, 4));
   });
 
   it('has nothing to read of a device that is closed', async () => {
-    const { native } = newDevice();
-    native.connect(FLOW, () => undefined);
+    const { computer, native } = newDevice();
+    computer.connect(FLOW, () => undefined);
     await native.close();
     expect(native.take()).toBeNull();
     expect(native.end).toMatchObject({ reason: 'cancelled' });
     expect(native.write(Uint8Array.of(0)).status).toBe(0xc000_0128);
+    await computer.close();
+  });
+
+  it('closes the device with its computer, on which no other can be opened then', async () => {
+    const { computer, native } = newDevice();
+    const { EmbeddedDevice } = loadBinding();
+    await Promise.all([computer.close(), native.close(), computer.close()]);
+    expect(native.write(Uint8Array.of(0)).status).toBe(0xc000_0128);
+    expect(() => new EmbeddedDevice!(computer, PUMP, () => undefined)).toThrow(/is closed/);
+    expect(() => computer.counters()).toThrow(/is closed/);
   });
 });

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Device } from '../../lib/device.js';
-import { InvalidArgumentError } from '../../lib/errors.js';
+import { ClosedError, InvalidArgumentError } from '../../lib/errors.js';
 import type { ConnectionEvent } from '../../lib/events.js';
 import type { ConnectOptions } from '../../lib/network_options.js';
+import type { ClientOptions } from '../../lib/options.js';
 import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
 import { Verdict } from '../../lib/verdicts.js';
 import { ipPacket } from '../support/packets.js';
@@ -320,6 +321,55 @@ describe('wrong options', () => {
   });
 });
 
+describe('the device', () => {
+  it('may be closed and opened again, while the network goes on', async () => {
+    const simulator = await start({ failPolicy: 'closed' });
+    const { device, network } = simulator;
+    const wire = network.connect(HTTPS);
+    (await question(device)).accept({ permanent: true });
+    await wire.outcome;
+    await device.close();
+    expect(device.closed).toBe(true);
+    expect(await network.connect(HTTPS).outcome).toBe('blocked');
+    const next = await simulator.open();
+    expect(next).not.toBe(device);
+    const flow = network.connect(HTTPS);
+    (await question(next)).accept({ permanent: true });
+    expect(await flow.outcome).toBe('permitted');
+    expect(network.counters().flowsTotal).toBe(3);
+  });
+
+  it('is busy while it is open, also for two at once', async () => {
+    const simulator = await start();
+    await expect(simulator.open()).rejects.toThrow(/another client has the device open/);
+    await simulator.device.close();
+    const opened = await Promise.allSettled([simulator.open(), simulator.open()]);
+    expect(opened.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    expect(opened[1]).toMatchObject({ reason: { code: 'ERR_NETVERDICT_BUSY' } });
+  });
+
+  it('is not opened with options that are not as they must be, or that are not a client’s', async () => {
+    const simulator = await start();
+    await simulator.device.close();
+    const elsewhere = { backend: 'windows' } as unknown as ClientOptions;
+    await expect(simulator.open({ readBuffers: 0 })).rejects.toThrow(/readBuffers/);
+    await expect(simulator.open(elsewhere)).rejects.toThrow(/backend/);
+    expect(await (await simulator.open()).getLogs()).toEqual([]);
+  });
+
+  it('is closed by the signal that it was opened with', async () => {
+    const simulator = await start();
+    await simulator.device.close();
+    const reason = new Error('enough');
+    await expect(simulator.open({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    const controller = new AbortController();
+    const next = (await simulator.open({ signal: controller.signal })).events().next();
+    controller.abort(reason);
+    await expect(next).rejects.toBe(reason);
+    expect((await simulator.open()).closed).toBe(false);
+  });
+});
+
 describe('a closed simulator', () => {
   it('has dropped what was on its way', async () => {
     const simulator = await createSimulator();
@@ -340,10 +390,22 @@ describe('a closed simulator', () => {
     expect(await sent).toBe('dropped');
   });
 
-  it('may be closed again', async () => {
+  it('may be closed again, and after its device', async () => {
     const simulator = await createSimulator();
     await Promise.all([simulator.close(), simulator.device.close(), simulator.close()]);
     await simulator.close();
+    const other = await createSimulator();
+    await other.device.close();
+    await other.close();
+    expect(() => other.network.counters()).toThrow(ClosedError);
+  });
+
+  it('writes the verdicts of the last turn before it closes', async () => {
+    const simulator = await createSimulator();
+    const flow = simulator.network.connect(HTTPS);
+    (await question(simulator.device)).block({ permanent: true });
+    await simulator.close();
+    expect(await flow.outcome).toBe('blocked');
   });
 
   it('refuses what is asked of its network, but for ending things', async () => {
@@ -361,6 +423,35 @@ describe('a closed simulator', () => {
     expect(() => network.counters()).toThrow(expect.objectContaining(closed) as Error);
     await expect(flow.send(Uint8Array.of(1))).rejects.toMatchObject(closed);
   });
+
+  it('has closed the device that was opened last, and opens none any more', async () => {
+    const simulator = await createSimulator();
+    await simulator.device.close();
+    const device = await simulator.open();
+    const waiting = device.events().next();
+    const answer = device.getLogs();
+    const closed = simulator.close();
+    expect(device.closed).toBe(true);
+    await expect(answer).rejects.toBeInstanceOf(ClosedError);
+    expect((await waiting).done).toBe(true);
+    await expect(simulator.open()).rejects.toBeInstanceOf(ClosedError);
+    await closed;
+    await expect(simulator.open()).rejects.toThrow(/simulator is closed/);
+    await expect(device.getStatistics()).rejects.toBeInstanceOf(ClosedError);
+  });
+
+  it.each(['open', 'closed'] as const)(
+    'refuses the device that was being opened while the one before was %s',
+    async (state) => {
+      const simulator = await createSimulator();
+      if (state === 'closed') await simulator.device.close();
+      else void simulator.device.close();
+      const opening = simulator.open();
+      const closed = simulator.close();
+      await expect(opening).rejects.toBeInstanceOf(ClosedError);
+      await closed;
+    },
+  );
 
   it('has decided over what waited, by the fail policy', async () => {
     const simulator = await createSimulator({ failPolicy: 'closed' });

@@ -66,6 +66,15 @@ describe.concurrent('a process', { timeout }, () => {
     expectEnd(await runProgram('unref'), 0, 'unref’d\n');
   });
 
+  it('is kept by what it awaits of a simulator whose device is closed, and by nothing else of it', async () => {
+    const stdout = 'held permitted\nbetween permitted, sent permitted\nload permitted 1000\n';
+    expectEnd(await runProgram('close_device_alone'), 0, stdout);
+  });
+
+  it('that exits while the driver has its fifth client neither hangs nor crashes', async () => {
+    expectEnd(await runProgram('second_client'), 6, '5 clients\n');
+  });
+
   it('may ref and unref a device that is closed, which does nothing', async () => {
     expectEnd(await runProgram('ref_after_close', [], OVERWRITE_FREED), 0, 'closed\n');
   });
@@ -154,6 +163,12 @@ describe.concurrent('the garbage collector', { timeout }, () => {
     const result = await runProgram('collect_forgotten', ['--expose-gc']);
     const stdout = 'warned\nits threads have ended\n';
     expect(result).toMatchObject({ code: 0, signal: null, stdout });
+  });
+
+  it('ends a simulator whose device is closed, and one with a forgotten second client, with one warning', async () => {
+    const result = await runProgram('collect_computer', ['--expose-gc']);
+    const stdout = ['its threads have ended', '0 warnings', 'its threads have ended', '1 warnings'];
+    expect(result).toMatchObject({ code: 0, signal: null, stdout: `${stdout.join('\n')}\n` });
   });
 
   it('leaves a simulator alone that an outcome or a load is awaited from, and closes it then', async () => {

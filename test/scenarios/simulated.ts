@@ -2,6 +2,7 @@
 
 import { expect, onTestFinished } from 'vitest';
 import type {
+  ClientOptions,
   ConnectionEvent,
   Device,
   Direction,
@@ -9,6 +10,7 @@ import type {
   NetVerdictEvent,
   Network,
   Clock,
+  Simulator,
   SimulatorOptions,
   Statistics,
 } from '../../lib/index.js';
@@ -21,28 +23,46 @@ export class Simulated {
   readonly device: Device;
   readonly network: Network;
   readonly clock: Clock;
+  readonly #simulator: Simulator;
   readonly #waiting: NetVerdictEvent[] = [];
-  readonly #invariants = new StreamInvariants();
+  readonly #invariants: StreamInvariants;
   readonly #before: Statistics;
   #wake: () => void = () => undefined;
 
-  private constructor(device: Device, network: Network, clock: Clock, before: Statistics) {
+  private constructor(
+    simulator: Simulator,
+    device: Device,
+    invariants: StreamInvariants,
+    before: Statistics,
+  ) {
     this.device = device;
-    this.network = network;
-    this.clock = clock;
+    this.network = simulator.network;
+    this.clock = simulator.clock;
+    this.#simulator = simulator;
+    this.#invariants = invariants;
     this.#before = before;
     void this.#collect();
+    onTestFinished(() => {
+      expect(this.#invariants.problems).toEqual([]);
+    });
   }
 
   static async start(options: SimulatorOptions = {}): Promise<Simulated> {
     const simulator = await startComputer({ clock: 'virtual', ...options });
     onTestFinished(() => simulator.close());
-    const { device, network, clock } = simulator;
-    const simulated = new Simulated(device, network, clock, await device.getStatistics());
-    onTestFinished(() => {
-      expect(simulated.#invariants.problems).toEqual([]);
-    });
-    return simulated;
+    const { device } = simulator;
+    return new Simulated(simulator, device, new StreamInvariants(), await device.getStatistics());
+  }
+
+  /** The application is started anew: the driver's next client. */
+  async reopen(options?: ClientOptions): Promise<Simulated> {
+    const device = await this.#simulator.open(options);
+    return new Simulated(
+      this.#simulator,
+      device,
+      new StreamInvariants(this.#invariants),
+      await device.getStatistics(),
+    );
   }
 
   /** How far a counter has come since the start: another test's driver may have counted before. */

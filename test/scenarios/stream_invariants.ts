@@ -5,8 +5,13 @@ import type { ConnectionEndEvent, ConnectionEvent, NetVerdictEvent } from '../..
 export class StreamInvariants {
   /** Which were broken until now. */
   readonly problems: string[] = [];
-  readonly #ids = new Set<bigint>();
+  readonly #ids: Set<bigint>;
   readonly #alive = new Set<string>();
+
+  /** Of a driver's first client, or of the next one after that of `former`: ids never repeat. */
+  constructor(former?: StreamInvariants) {
+    this.#ids = former === undefined ? new Set() : former.#ids;
+  }
 
   take(event: NetVerdictEvent): void {
     if (event.type === 'connection') this.#takeConnection(event);

@@ -159,7 +159,8 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
   );
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 20 }), async (steps) => {
-      const { device, network } = await startComputer({ clock: 'virtual', failPolicy: 'closed' });
+      const simulator = await startComputer({ clock: 'virtual', failPolicy: 'closed' });
+      const { device, network } = simulator;
       try {
         const local = { address: '192.0.2.10', port: 50_000 };
         const flow = network.connect({ processId: 1, protocol: 'tcp', local, remote });
@@ -202,7 +203,7 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
           [],
         );
       } finally {
-        await device.close();
+        await simulator.close();
       }
     }),
     { numRuns: 50 },

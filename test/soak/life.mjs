@@ -1,8 +1,11 @@
-/** The life of one client on one computer: it decides at random over all that goes on there, and ends in some way. */
+/**
+ * The life of one computer: on its driver client after client decides at random over all that goes on there, and ends in
+ * some way, while the network goes on.
+ */
 
 import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../../dist/index.mjs';
 import { Random } from './random.mjs';
-import { pause, unlessOutOfMemory, WORKLOADS } from './workloads.mjs';
+import { commands, NETWORK, pause, unlessOutOfMemory } from './workloads.mjs';
 
 const VERDICTS = Object.values(Verdict).filter(
   (verdict) => verdict !== Verdict.Undecided && verdict !== Verdict.Undeterminable,
@@ -11,6 +14,9 @@ const VERDICTS = Object.values(Verdict).filter(
 const PATIENCE_MS = 5000;
 /** What stays: list heads for the ports that were used, and hash tables at the size that they had. */
 const IDLE_GROWTH_ALLOWED = 4 * 1024 * 1024;
+const LONGEST_CLIENT_MS = 2000;
+/** After a client that decided over nothing at its end, so that something is held. */
+const HOLDING_MS = 50;
 
 /** Accepts mostly, so that connections live. */
 function randomPolicy(random) {
@@ -20,88 +26,166 @@ function randomPolicy(random) {
   return () => random.oneOf([...accepts, ...choices]);
 }
 
-async function decide({ device, random, counts }) {
-  const verdict = randomPolicy(random);
-  const known = new Set();
-  let lost = 0n;
-  for await (const event of device) {
-    counts.events += 1;
-    if (event.type === 'lost') lost += event.count;
-    if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
-    if (event.type !== 'connection') continue;
-    if (known.has(event.id)) throw new Error(`id ${event.id} came twice`);
-    known.add(event.id);
-    if (random.below(200) === 0) continue; // it never decides on this one
-    device.setVerdict(event.id, verdict());
-    counts.verdicts += 1;
+/** What a client's end leaves unfinished: an answer that was lost is awaited until then. */
+function unlessEnded(error) {
+  if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
+}
+
+/** One application on a driver that others may have used before, whose ids are `known`. */
+class Client {
+  #device;
+  #network;
+  #random;
+  #counts;
+  #known;
+  #told = 0n;
+  #lostBefore;
+  #holdsAll = false;
+  #isStopped = false;
+  #working;
+
+  constructor({ device, network, random, counts, known }) {
+    this.#device = device;
+    this.#network = network;
+    this.#random = random;
+    this.#counts = counts;
+    this.#known = known;
+    counts.clients += 1;
   }
-  counts.lost += Number(lost);
-  return lost;
+
+  /** Works until its time is up; `others` may fail meanwhile. */
+  async live(milliseconds, others) {
+    this.#lostBefore = await this.#lost();
+    const random = new Random(this.#random.below(2 ** 31));
+    const commanding = commands({
+      device: this.#device,
+      network: this.#network,
+      random,
+      stopped: () => this.#isStopped,
+    });
+    this.#working = Promise.all([this.#decide().catch(unlessEnded), commanding.catch(unlessEnded)]);
+    await Promise.race([pause(milliseconds), this.#working, others]);
+    this.#isStopped = true;
+  }
+
+  /** By the command; then the stream ends, and everything that was lost has been told. */
+  async shutDown() {
+    const lost = (await this.#lost()) - this.#lostBefore;
+    while (!(await unlessOutOfMemory(() => this.#device.shutdown()))) await pause(10);
+    await this.#working;
+    if (this.#told < lost)
+      throw new Error(`${lost} events were lost, and ${this.#told} told to be`);
+    await expectNothingHeld(this.#network);
+    await this.close();
+  }
+
+  /** With all that waits for its verdict. */
+  async closeHolding() {
+    this.#holdsAll = true;
+    await pause(HOLDING_MS);
+    await this.close();
+  }
+
+  async close() {
+    await this.#device.close();
+    await this.#working;
+  }
+
+  async #decide() {
+    const verdict = randomPolicy(this.#random);
+    for await (const event of this.#device) {
+      this.#counts.events += 1;
+      if (event.type === 'lost') {
+        this.#told += event.count;
+        this.#counts.lost += Number(event.count);
+      }
+      if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
+      if (event.type !== 'connection') continue;
+      if (this.#known.has(event.id)) throw new Error(`id ${event.id} came twice`);
+      this.#known.add(event.id);
+      if (this.#holdsAll || this.#random.below(200) === 0) continue; // it never decides on this one
+      this.#device.setVerdict(event.id, verdict());
+      this.#counts.verdicts += 1;
+    }
+  }
+
+  /** By the driver's own count. */
+  async #lost() {
+    let statistics;
+    const read = async () => (statistics = await this.#device.getStatistics());
+    while (!(await unlessOutOfMemory(read))) await pause(10);
+    return statistics.eventsLost;
+  }
 }
 
 /** Adds to `counts`; rejects with what went wrong. `gauges` is called with the pool's bytes while it lives. */
 export async function live({ seed, milliseconds, counts, gauges }) {
   const random = new Random(seed);
-  const { device, network, close } = await openSimulator(random);
+  const simulator = await createSimulator(randomOptions(random));
+  const { network } = simulator;
   const idlePoolBytes = network.poolBytes();
   network.injectFaults(random.oneOf([0, 10_000, 100]));
   let isStopped = false;
   const stopped = () => isStopped;
-  // An answer that was lost is awaited until then.
-  const unlessEnded = (error) => {
-    if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
-  };
-
-  const deciding = decide({ device, random: new Random(seed + 1), counts }).catch(unlessEnded);
-  const working = Object.values(WORKLOADS).map((work, index) =>
-    work({ device, network, random: new Random(seed + 2 + index), stopped }).catch(unlessEnded),
+  const working = Promise.all(
+    Object.values(NETWORK).map((work, index) =>
+      work({ network, random: new Random(seed + 1 + index), stopped }).catch(unlessEnded),
+    ),
   );
   const gauge = setInterval(() => gauges(network.poolBytes()), 200);
-  await Promise.race([pause(milliseconds), deciding, ...working]);
+  const end = performance.now() + milliseconds;
+  const client = await liveAgain({ simulator, random, counts, end, working });
   isStopped = true;
   clearInterval(gauge);
   if (random.below(2) === 0) {
-    const lost = await lossesOf(device);
-    const told = await shutDown(device, network, deciding);
-    if (told < lost) throw new Error(`${lost} events were lost, and ${told} told to be`);
+    await client.shutDown();
     await expectIdle(network, idlePoolBytes);
   }
   const counters = network.counters();
-  await close(); // resolves what is held, unloads the driver and checks what is left
-  await Promise.all([deciding, ...working]);
+  await simulator.close(); // resolves what is held, unloads the driver and checks what is left
+  await Promise.all([client.close(), working]);
   counts.connections += counters.flowsTotal;
   counts.packets += counters.offered;
   counts.faults += counters.injectedFaults;
   counts.lives += 1;
 }
 
-function openSimulator(random) {
-  return createSimulator({
+/** Client after client, until the time is up: the last one, which has not ended yet. */
+async function liveAgain({ simulator, random, counts, end, working }) {
+  const { network } = simulator;
+  const known = new Set();
+  let { device } = simulator;
+  for (;;) {
+    const client = new Client({ device, network, random, counts, known });
+    const remaining = end - performance.now();
+    await client.live(Math.min(random.below(LONGEST_CLIENT_MS), remaining), working);
+    if (performance.now() >= end) return client;
+    await random.oneOf([
+      () => client.shutDown(),
+      () => client.closeHolding(),
+      () => client.close(),
+    ])();
+    await expectNothingHeld(network); // without a client
+    await pause(random.below(50));
+    device = await simulator.open(randomOptions(random));
+  }
+}
+
+function randomOptions(random) {
+  return {
     failPolicy: random.oneOf(['open', 'closed']),
     pendingTimeoutMs: random.oneOf([0, 500, 2000]),
     maxHeldPackets: random.oneOf([64, 4096, 65_536]),
     maxQueuedBytes: random.oneOf([65_536, 1 << 20, 8 << 20]),
     readBufferSize: random.oneOf([1024, 4096, 65_536]),
-  });
+  };
 }
 
-/** After which nothing is held and the stream has ended. Resolves to how many events the client was told to be lost. */
-async function shutDown(device, network, deciding) {
-  while (!(await unlessOutOfMemory(() => device.shutdown()))) await pause(10);
-  const told = await deciding;
+async function expectNothingHeld(network) {
   await waitFor(
     () => network.counters().heldNow === 0,
     () => `${network.counters().heldNow} packets stay held`,
   );
-  return told;
-}
-
-/** By the driver's own count. */
-async function lossesOf(device) {
-  let statistics;
-  const read = async () => (statistics = await device.getStatistics());
-  while (!(await unlessOutOfMemory(read))) await pause(10);
-  return statistics.eventsLost;
 }
 
 /** A driver that filters no more gives its memory back. */

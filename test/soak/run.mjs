@@ -39,7 +39,16 @@ function positive(text) {
   return number;
 }
 
-const counts = { lives: 0, connections: 0, packets: 0, events: 0, verdicts: 0, lost: 0, faults: 0 };
+const counts = {
+  lives: 0,
+  clients: 0,
+  connections: 0,
+  packets: 0,
+  events: 0,
+  verdicts: 0,
+  lost: 0,
+  faults: 0,
+};
 const pools = new Map();
 const samples = [];
 const started = Date.now();

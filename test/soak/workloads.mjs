@@ -89,7 +89,7 @@ export async function unlessOutOfMemory(command) {
 }
 
 /** Every command of a client. */
-async function commands({ device, network, random, stopped }) {
+export async function commands({ device, network, random, stopped }) {
   const all = [
     () => device.getBandwidth(),
     () => device.getLogs(),
@@ -106,4 +106,5 @@ async function commands({ device, network, random, stopped }) {
   }
 }
 
-export const WORKLOADS = { flows, bursts, packets, replays, commands };
+/** What goes on whether the driver has a client or none. */
+export const NETWORK = { flows, bursts, packets, replays };

@@ -9,6 +9,7 @@ import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../.
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
 const LIVES = 4; // of computers, one after the other in each thread
+const CLIENTS = 3; // of each, one after the other
 const AT_ONCE = 2;
 const VERDICTS = [Verdict.Accept, Verdict.PermanentAccept, Verdict.Block, Verdict.RedirectTunnel];
 
@@ -48,20 +49,29 @@ async function commands(device) {
   }
 }
 
-/** Every second computer ends while all of it goes on. */
+/** Client after client; those of every second computer end while all of it goes on, as the computer does. */
 async function live(number) {
-  const { device, network, close } = await createSimulator({ pendingTimeoutMs: 200 });
-  const deciding = decide(device).catch(unlessEnded);
+  const options = { pendingTimeoutMs: 200 };
+  const simulator = await createSimulator(options);
+  const { network } = simulator;
+  const endsEarly = number % 2 === 1;
   const working = [
     load(network),
     flows(network),
-    commands(device),
     network.replay(CAPTURE, { local: ['10.77.0.2', 'fd77::2'] }),
   ].map((work) => work.catch(unlessEnded));
-  await (number % 2 === 0 ? Promise.all(working) : working[2]);
-  if (number % 4 < 2) await device.shutdown();
-  await close();
-  await Promise.all([deciding, ...working]);
+  let { device } = simulator;
+  for (let client = 1; client <= CLIENTS; client++) {
+    const deciding = decide(device).catch(unlessEnded);
+    const commanding = commands(device).catch(unlessEnded);
+    if (!endsEarly && client === CLIENTS) await Promise.all(working);
+    await commanding;
+    if (number % 4 < 2) await device.shutdown();
+    await (client === CLIENTS ? simulator : device).close();
+    await Promise.all([deciding, commanding]);
+    if (client < CLIENTS) device = await simulator.open(options);
+  }
+  await Promise.all(working);
 }
 
 async function liveAgain() {

@@ -42,8 +42,9 @@ class Observer
         bool operator==(const Counters &other) const;
     };
 
-    // A client is attached. What was seen of the one before is forgotten, but for its ids.
-    void Opened(const Counters &before);
+    // A client is attached. What was seen of the one before is forgotten, but for its ids. Not `is_exact`: of what was
+    // queued and lost the counters may have been read too late, as the network went on.
+    void Opened(const Counters &before, bool is_exact = true);
 
     // What it reads, in whatever pieces.
     void Read(const uint8_t *bytes, size_t length);
@@ -67,7 +68,7 @@ class Observer
     // before a sleep and at the end.
     void OthersMayDecide();
 
-    // What was broken until now. The client must have read everything.
+    // What is broken now. The client must have read everything.
     std::vector<std::string> Problems(const Counters &now);
 
   private:
@@ -113,6 +114,7 @@ class Observer
     std::mutex mutex_; // of everything below
     std::set<uint64_t> ids_;
     Counters before_;
+    bool is_exact_ = true;         // before_
     std::vector<uint8_t> partial_; // a record that is not yet whole
     uint64_t records_ = 0;
     uint64_t told_losses_ = 0;

@@ -6,26 +6,30 @@
 
 import { Network } from '../../lib/network.js';
 import { NetworkHandle } from '../../lib/network_handle.js';
-import { open, type Device } from '../../lib/index.js';
+import { open, type ClientOptions, type Device, type Simulator } from '../../lib/index.js';
 import { RemoteNetwork } from './remote_network.js';
 
 export * from '../../lib/index.js';
 
-interface UnheardComputer {
-  readonly device: Device;
-  readonly network: Network;
-  close(): Promise<void>;
-}
+type UnheardComputer = Omit<Simulator, 'clock' | typeof Symbol.asyncDispose>;
 
 export async function createSimulator(): Promise<UnheardComputer> {
-  const device = await open({ backend: 'windows' });
+  const openClient = (options: ClientOptions = {}): Promise<Device> =>
+    open({ ...options, backend: 'windows' });
+  const device = await openClient();
+  let client = device;
   let network: Network | undefined;
+  let isClosed = false;
   return {
     device,
     get network() {
-      const handle = () => new NetworkHandle(RemoteNetwork.openUnheard(), () => device.closed);
+      const handle = () => new NetworkHandle(RemoteNetwork.openUnheard(), () => isClosed);
       return (network ??= new Network(handle()));
     },
-    close: () => device.close(),
+    open: async (options) => (client = await openClient(options)),
+    close: () => {
+      isClosed = true;
+      return client.close();
+    },
   };
 }

@@ -24,11 +24,15 @@ const LIFECYCLE: Readonly<Record<string, string>> = {
     OUTCOMES,
   'whose loop fails at a verdict goes on with the next event; the undecided one goes by the fail policy':
     OUTCOMES,
+  'is kept by what it awaits of a simulator whose device is closed, and by nothing else of it':
+    OUTCOMES,
   'may abort a replay while its simulator closes': SIMULATOR,
   'that asks for more memory than there is gets an error': SIMULATOR,
   'leaves a simulator alone that an outcome or a load is awaited from, and closes it then':
     SIMULATOR,
   'closes a forgotten device, with a warning': OUTCOMES,
+  'ends a simulator whose device is closed, and one with a forgotten second client, with one warning':
+    OUTCOMES,
   'may have many devices, each of which works': ONE_DEVICE,
   'may load the package both as ESM and as CommonJS': ONE_DEVICE,
   'may open, use and close devices': ONE_DEVICE,

@@ -4,10 +4,10 @@ import { countThreads } from './threads.mjs';
 
 const capture = fileURLToPath(new URL('../../../captures/host-traffic.pcap', import.meta.url));
 const threads = countThreads();
-const { device, network } = await createSimulator();
+const { network, close } = await createSimulator();
 const controller = new AbortController();
 const replay = network.replay(capture, { signal: controller.signal });
-const closed = device.close();
+const closed = close();
 // Nothing of this is told to JavaScript meanwhile: the replay is still awaited, but its computer is gone.
 while (countThreads() > threads);
 controller.abort('enough');

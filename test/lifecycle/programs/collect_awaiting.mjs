@@ -1,4 +1,4 @@
-import { createSimulator } from 'netverdict';
+import { createSimulator, Verdict } from 'netverdict';
 import { collectUntil } from './collect.mjs';
 import { connect } from './connect.mjs';
 
@@ -7,8 +7,15 @@ process.on('warning', () => {
   warnings += 1;
 });
 
-/** Nobody reads: the driver decides after a while. Nothing leads to the simulator but what is awaited of it. */
-const impatient = { pendingTimeoutMs: 20 };
+/**
+ * Nobody reads: the driver decides after a while, and otherwise than where its client ends before. Nothing leads to the
+ * simulator but what is awaited of it.
+ */
+const impatient = {
+  failPolicy: 'closed',
+  pendingTimeoutMs: 20,
+  timeoutVerdict: Verdict.PermanentAccept,
+};
 
 async function awaitOutcome() {
   const { network } = await createSimulator(impatient);

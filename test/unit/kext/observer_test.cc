@@ -179,6 +179,31 @@ TEST_F(ObserverTest, ALossThatIsNotToldIsFound)
     EXPECT_THAT(Problems(), IsEmpty()) << "the record of it may be what there was no memory for";
 }
 
+TEST_F(ObserverTest, WhatWasQueuedOrLostBeforeAClientAmidTrafficWasLookedAtIsNoHarm)
+{
+    now_.events_queued++;
+    now_.events_lost++;
+    observer_.Opened(now_, false);
+    now_.events_queued--;
+    Question(7, Flow{});
+    EVENTS_LOST_WIRE wire{};
+
+    wire.Count = 1;
+    Record(InfoEventsLost, wire);
+    EXPECT_THAT(Problems(), IsEmpty());
+    now_.events_delivered++;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("3 delivered and 2 read")));
+}
+
+TEST_F(ObserverTest, WhatIsBrokenForGoodIsToldAgain)
+{
+    Question(7, Flow{});
+    Question(7, Other());
+    now_.packets_held = 1;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("id 7 came twice")));
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("id 7 came twice")));
+}
+
 TEST_F(ObserverTest, APacketThatStaysHeldAfterItsVerdictIsFound)
 {
     now_.events_lost = 1; // the fail policy may decide

@@ -1,0 +1,40 @@
+// The driver's core in this process: a simulated computer of its own, with the driver loaded.
+#pragma once
+
+#include <memory>
+
+#include <ntddk.h>
+
+#include "machine.h"
+
+namespace netverdict
+{
+
+struct EmbeddedComputerOptions
+{
+    bool virtual_clock = false;
+    bool verifier = true;
+};
+
+class EmbeddedComputer
+{
+  public:
+    // The driver's status when it does not load.
+    static NTSTATUS Start(const EmbeddedComputerOptions &options, std::unique_ptr<EmbeddedComputer> *computer);
+
+    // Unloads the driver. Its devices are closed.
+    ~EmbeddedComputer();
+
+    EmbeddedComputer(const EmbeddedComputer &) = delete;
+    EmbeddedComputer &operator=(const EmbeddedComputer &) = delete;
+
+    sim::Machine &machine() { return machine_; }
+
+  private:
+    explicit EmbeddedComputer(const EmbeddedComputerOptions &options);
+
+    sim::Machine machine_;
+    PDRIVER_OBJECT driver_ = nullptr;
+};
+
+} // namespace netverdict

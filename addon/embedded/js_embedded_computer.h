@@ -1,0 +1,65 @@
+// The class EmbeddedComputer as JavaScript sees it: a simulated computer with the driver loaded, and its network.
+//
+// Concurrency: methods run on the JavaScript thread. One device at a time is open on it: the driver takes one client.
+#pragma once
+
+#include <napi.h>
+
+#include <future>
+#include <memory>
+#include <optional>
+
+#include "embedded_computer.h"
+#include "embedded_device.h"
+#include "../js_closer.h"
+#include "../js_queue.h"
+#include "network.h"
+
+namespace netverdict
+{
+
+class JsEmbeddedDevice;
+
+class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
+{
+  public:
+    static Napi::Function Define(Napi::Env env);
+
+    // new EmbeddedComputer(options); an error has the `status` of loading the driver.
+    explicit JsEmbeddedComputer(const Napi::CallbackInfo &info);
+
+    // The object was collected: closes its device and ends the computer.
+    void Finalize(Napi::BasicEnv env) override;
+
+    // Opens the device for `client`, which is closed before the computer ends. Throws where it cannot be had.
+    std::unique_ptr<EmbeddedDevice> OpenDevice(Napi::Env env, JsEmbeddedDevice &client);
+    void DeviceClosed();
+
+  private:
+    template <auto method> Napi::Value OfNetwork(const Napi::CallbackInfo &info);
+    template <auto action> void DoOnNetwork(const Napi::CallbackInfo &info);
+
+    void Start(const Napi::CallbackInfo &info);
+    void Undo();
+    void End();
+    Napi::Value Close(const Napi::CallbackInfo &info);
+
+    // Something of the network is awaited, or nothing any more.
+    void Hold(bool is_awaited);
+    void RefOrUnrefProcess();
+
+    // Throws where the computer is closed.
+    void RequireOpen(Napi::Env env);
+
+    // Each uses the ones before it until it ends.
+    std::unique_ptr<EmbeddedComputer> computer_; // until closed
+    std::optional<JsQueue> queue_;
+    std::optional<Network> network_;
+    std::optional<JsCloser> closer_;
+
+    JsEmbeddedDevice *client_ = nullptr; // while it is open
+    std::future<void> device_closed_;    // of the last one
+    bool is_awaited_ = false;
+};
+
+} // namespace netverdict

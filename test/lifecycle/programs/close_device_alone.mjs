@@ -1,0 +1,12 @@
+// The simulator is never closed. After its device, what is awaited of the network keeps the process, and nothing else.
+import { createSimulator } from 'netverdict';
+import { connect } from './connect.mjs';
+
+const { device, network } = await createSimulator();
+const held = connect(network);
+await device.events({ types: ['connection'] }).next();
+await device.close();
+console.log(`held ${await held.outcome}`);
+const between = connect(network);
+console.log(`between ${await between.outcome}, sent ${await between.send(new Uint8Array(100))}`);
+console.log(`load permitted ${(await network.load({ connections: 1000 })).permitted}`);
