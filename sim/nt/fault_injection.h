@@ -3,7 +3,8 @@
 // failing each time.
 //
 // Not made to fail is what gives something back, as no driver could do anything about it: FwpmEngineClose0,
-// FwpmTransactionAbort0, FwpsInjectionHandleDestroy0, IoDeleteSymbolicLink. FwpsCalloutUnregisterById0 can be busy.
+// FwpmTransactionAbort0, FwpsInjectionHandleDestroy0, IoDeleteSymbolicLink. FwpsCalloutUnregisterById0 can be
+// busy, once for each callout.
 //
 // Concurrency: everything may be called from any thread; ShouldFail costs one load while nothing is armed.
 #pragma once

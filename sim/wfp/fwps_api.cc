@@ -79,7 +79,7 @@ NTSTATUS NTAPI FwpsCalloutUnregisterById0(const UINT32 calloutId)
 {
     EngineState &engine = EnterPassive(__func__);
 
-    if (ClassifyFrame::Find(engine) != nullptr || engine.FaultInjected())
+    if (ClassifyFrame::Find(engine) != nullptr || (engine.FaultInjected() && engine.management.FindBusy(calloutId)))
     {
         return STATUS_DEVICE_BUSY;
     }

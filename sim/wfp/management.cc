@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace sim::wfp
 {
@@ -780,6 +781,14 @@ NTSTATUS Management::RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id)
         PublishLocked(filter->layer);
     }
     return STATUS_SUCCESS;
+}
+
+bool Management::FindBusy(UINT32 id)
+{
+    const Lock lock(mutex_);
+    const auto callout = runtime_callouts_.find(id);
+
+    return callout != runtime_callouts_.end() && !std::exchange(callout->second.was_found_busy, true);
 }
 
 NTSTATUS Management::UnregisterCallout(UINT32 id)

@@ -55,6 +55,8 @@ class Management
     NTSTATUS RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id);
     // The calling thread must not be inside a classify; waits for classifies that run the callout.
     NTSTATUS UnregisterCallout(UINT32 id);
+    // For a fault: once for each callout, as none is busy for ever.
+    bool FindBusy(UINT32 id);
 
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
     void RemoveForeignFilter(uint64_t id);

@@ -58,6 +58,7 @@ struct RuntimeCallout
 {
     FWPS_CALLOUT1 functions{};
     UINT32 id = 0;
+    bool was_found_busy = false;
 };
 
 enum class FilterKind : uint8_t

@@ -390,6 +390,14 @@ describe('a closed simulator', () => {
     expect(await sent).toBe('dropped');
   });
 
+  it('has ended though every call of the driver failed', async () => {
+    const simulator = await createSimulator();
+    const { outcome } = simulator.network.connect(HTTPS);
+    simulator.network.injectFaults(1);
+    await simulator.close();
+    expect(await outcome).toBe('permitted'); // by the fail policy
+  });
+
   it('may be closed again, and after its device', async () => {
     const simulator = await createSimulator();
     await Promise.all([simulator.close(), simulator.device.close(), simulator.close()]);
