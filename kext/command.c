@@ -189,7 +189,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         ClientShutdown(context);
         break;
     case CommandClearCache:
-        ConnectionTableClear(&context->Connections);
+        ConnectionTableForget(&context->Connections);
         RedirectTableClear(&context->Redirects);
         HoldRequestReauthorize(context);
         break;

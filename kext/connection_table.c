@@ -34,6 +34,7 @@ typedef struct _CONNECTION_COLD
     PORT_LINK Link; // only of live connections; guarded by the port stripe
     CONNECTION_KEY Key;
     UINT64 ProcessId; // guarded by the shard
+    UINT32 Waiting;   // for a verdict; guarded by the shard
 } CONNECTION_COLD;
 
 // What a packet needs: one cache line. Empty when Cold is NULL.
@@ -467,6 +468,7 @@ static VOID StartConnection(CONNECTION_TABLE *table, const INSERTION *insertion,
     cell->Flags = insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0;
     cold->Key = *insertion->Key;
     cold->ProcessId = insertion->ProcessId;
+    cold->Waiting = 0;
     LinkToPort(table, insertion->PortPage, cold);
 }
 
@@ -630,6 +632,32 @@ BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY
     return inTime;
 }
 
+static VOID AddWaiting(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, LONG more)
+{
+    UINT64 hash = HashOf(table, key);
+    CONNECTION_SHARD *shard = ShardOf(table, hash);
+    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
+    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+
+    if (cell != NULL && cell->Generation == generation)
+    {
+        cell->Cold->Waiting += (UINT32)more;
+    }
+    RwLockReleaseExclusive(&shard->Lock, irql);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableKeep(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+{
+    AddWaiting(table, key, generation, 1);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableLetGo(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+{
+    AddWaiting(table, key, generation, -1);
+}
+
 _Use_decl_annotations_
 VOID ConnectionTableSetProcess(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 processId)
 {
@@ -791,24 +819,38 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
 
 // ---- Cleaning
 
-static BOOLEAN IsExpired(const CONNECTION_CELL *cell, UINT32 now, BOOLEAN includeIdle)
+static BOOLEAN IsOlder(const CONNECTION_CELL *cell, UINT32 now, UINT32 seconds)
 {
     UINT32 age = now - (UINT32)ReadNoFence(&cell->LastUse);
 
     // A packet on another processor may have written a time just after `now` was read.
-    if ((LONG)age < 0)
-    {
-        return FALSE;
-    }
-    if ((cell->Flags & CELL_FLAG_ENDED) != 0)
-    {
-        return age > CONNECTION_ENDED_SECONDS;
-    }
-    return includeIdle && age > CONNECTION_IDLE_SECONDS;
+    return (LONG)age >= 0 && age > seconds;
+}
+
+// Whether a connection is to be removed; may change one that is not.
+typedef BOOLEAN CLEANING(CONNECTION_CELL *cell, UINT32 now);
+
+static BOOLEAN EndedLongAgo(CONNECTION_CELL *cell, UINT32 now)
+{
+    return (cell->Flags & CELL_FLAG_ENDED) != 0 && IsOlder(cell, now, CONNECTION_ENDED_SECONDS) &&
+           cell->Cold->Waiting == 0;
+}
+
+static BOOLEAN EndedOrIdle(CONNECTION_CELL *cell, UINT32 now)
+{
+    return EndedLongAgo(cell, now) || ((cell->Flags & CELL_FLAG_ENDED) == 0 &&
+                                       IsOlder(cell, now, CONNECTION_IDLE_SECONDS) && cell->Cold->Waiting == 0);
+}
+
+static BOOLEAN Forget(CONNECTION_CELL *cell, UINT32 now)
+{
+    UNREFERENCED_PARAMETER(now);
+    cell->Verdict = VerdictUndecided;
+    return cell->Cold->Waiting == 0;
 }
 
 // Looks at some cells from `index` on; returns where to go on. The lock is held.
-static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT32 index, BOOLEAN includeIdle,
+static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT32 index, CLEANING *goes,
                          CONNECTION_COLD **garbage)
 {
     UINT32 cells = CellCount(shard);
@@ -819,7 +861,7 @@ static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT3
     {
         CONNECTION_CELL *cell = &shard->Cells[index];
 
-        if (cell->Cold != NULL && IsExpired(cell, now, includeIdle))
+        if (cell->Cold != NULL && goes(cell, now))
         {
             UnlinkFromPort(table, cell->Cold);
             PushGarbage(garbage, cell->Cold);
@@ -833,19 +875,23 @@ static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT3
     return index;
 }
 
-static UINT64 CleanShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, BOOLEAN includeIdle)
+static UINT64 CleanShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, CLEANING *goes)
 {
     UINT64 removed = 0;
     UINT32 index = 0;
-    UINT32 cells;
+    UINT32 cells = 0;
 
     do
     {
         CONNECTION_COLD *garbage = NULL;
         KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
 
-        index = CleanBatch(table, shard, index, includeIdle, &garbage);
-        cells = CellCount(shard);
+        if (CellCount(shard) != cells)
+        {
+            cells = CellCount(shard); // every connection may be somewhere else now
+            index = 0;
+        }
+        index = CleanBatch(table, shard, index, goes, &garbage);
         RwLockReleaseExclusive(&shard->Lock, irql);
         removed += FreeGarbage(table, garbage);
     } while (index < cells);
@@ -916,19 +962,30 @@ static VOID DropEmptyCells(CONNECTION_TABLE *table, CONNECTION_SHARD *shard)
     MemoryFree(table->Memory, cells);
 }
 
-_Use_decl_annotations_
-UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
+static UINT64 Clean(CONNECTION_TABLE *table, CLEANING *goes)
 {
     UINT64 removed = 0;
     UINT32 i;
 
     for (i = 0; i < CONNECTION_TABLE_SHARD_COUNT; i++)
     {
-        removed += CleanShard(table, &table->Shards[i], includeIdle);
+        removed += CleanShard(table, &table->Shards[i], goes);
         DropEmptyCells(table, &table->Shards[i]);
         ShrinkShard(table, &table->Shards[i]);
     }
     return removed;
+}
+
+_Use_decl_annotations_
+UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
+{
+    return Clean(table, includeIdle ? EndedOrIdle : EndedLongAgo);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableForget(CONNECTION_TABLE *table)
+{
+    (VOID) Clean(table, Forget);
 }
 
 // Takes the shard's whole array: then its connections are nobody else's, except that port walks may still read them.

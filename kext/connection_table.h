@@ -176,13 +176,26 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_RELEASE *release,
                               _In_opt_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
 
+/// Something of a connection waits for a verdict: until ConnectionTableLetGo nothing but ConnectionTableClear removes
+/// it, so that the verdict finds it alive, or ended. Unknown, or of another generation: nothing happens.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableKeep(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation);
+
+/// Once for each ConnectionTableKeep.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableLetGo(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation);
+
 /// Removes connections that ended over CONNECTION_ENDED_SECONDS ago and, with `includeIdle`, live ones without a packet
-/// for over CONNECTION_IDLE_SECONDS, and gives memory back. Never early; late by at most a second, or by one round when
-/// a shard changes its size meanwhile. Returns how many were removed.
+/// for over CONNECTION_IDLE_SECONDS, and gives memory back. Never early; late by at most a second. Returns how many
+/// were removed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 ConnectionTableClean(_Inout_ CONNECTION_TABLE *table, _In_ BOOLEAN includeIdle);
 
-/// Forgets every connection.
+/// Removes every connection, and makes those undecided of which something waits.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableForget(_Inout_ CONNECTION_TABLE *table);
+
+/// Removes every connection.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableClear(_Inout_ CONNECTION_TABLE *table);
 

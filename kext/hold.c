@@ -30,35 +30,11 @@ static BOOLEAN IsOfPacketLayer(const HELD *held)
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
 }
 
-// The connection may have left the table while it waited: forgotten by ClearCache, or idle for too long. An operation
-// that is completed now will be looked up there, and would be asked about a second time.
-static VOID RememberForgotten(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
-{
-    CONNECTION_STATE state;
-
-    if (ConnectionTableLookup(&context->Connections, &held->Key, &state))
-    {
-        return;
-    }
-    if (NT_SUCCESS(ConnectionTableInsert(&context->Connections, &held->Key, held->ProcessId, held->Direction, &state)))
-    {
-        (VOID) ConnectionTableSetVerdictOf(&context->Connections, &held->Key, state.Generation, verdict);
-        (VOID) ConnectionTableSetReported(&context->Connections, &held->Key);
-    }
-}
-
 // A connection that ended, or that is another's by now, is not decided any more.
 static VOID StoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
 {
-    if (held->Generation == 0 ||
-        ConnectionTableSetVerdictOf(&context->Connections, &held->Key, held->Generation, verdict))
-    {
-        return;
-    }
-    if (!IsOfPacketLayer(held))
-    {
-        RememberForgotten(context, held, verdict);
-    }
+    (VOID) ConnectionTableSetVerdictOf(&context->Connections, &held->Key, held->Generation, verdict);
+    ConnectionTableLetGo(&context->Connections, &held->Key, held->Generation);
 }
 
 static VOID CountResolved(DRIVER_CONTEXT *context, const HELD *held, BOOLEAN permitted)
@@ -433,6 +409,7 @@ static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason
 
     if (held->CompletionContext == NULL)
     {
+        ConnectionTableLetGo(&context->Connections, &held->Key, held->Generation);
         InjectDropChain(held->Packet);
         MemoryFree(&context->Memory, held);
         return result;
@@ -448,8 +425,11 @@ static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason
 static HOLD_RESULT InsertAndAnnounce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
 {
     UINT64 id = held->Id;
-    NTSTATUS status = PacketCacheInsert(&context->Packets, held);
+    NTSTATUS status;
 
+    // Before anybody can resolve it.
+    ConnectionTableKeep(&context->Connections, &held->Key, held->Generation);
+    status = PacketCacheInsert(&context->Packets, held);
     if (!NT_SUCCESS(status))
     {
         return Abandon(context, held, LossReasonOf(status));

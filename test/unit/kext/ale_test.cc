@@ -729,6 +729,45 @@ TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotDecideItsSuccessor)
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed()) << "still undecided";
 }
 
+TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotMakeItEndASecondTime)
+{
+    const Network::Answer operation = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    network_.Close(Flow{});
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+    client_.Verdict(id, VerdictPermanentAccept);
+    EXPECT_EQ(operation.completed(), 1);
+    network_.Close(Flow{});
+    EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
+    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "a port used again is asked about";
+}
+
+// The driver has long forgotten it, and a client's user takes as long to answer.
+TEST_F(AleTest, AVerdictOnAConnectionThatEndedLongAgoDoesNotDecideItsSuccessor)
+{
+    const Network::Answer operation = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    network_.Close(Flow{});
+    Advance(std::chrono::hours(1));
+    client_.Verdict(id, VerdictPermanentAccept);
+    EXPECT_EQ(operation.completed(), 1);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+}
+
+TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotDecideItsSuccessorAfterClearCache)
+{
+    const Network::Answer operation = network_.Connect(Flow{});
+    const uint64_t id = client_.ReadQuestion().id;
+
+    network_.Close(Flow{});
+    client_.Command(CommandClearCache);
+    client_.Verdict(id, VerdictPermanentAccept);
+    EXPECT_EQ(operation.completed(), 1);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+}
+
 TEST_F(AleTest, ABoundPortIsLoggedForDebugging)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();

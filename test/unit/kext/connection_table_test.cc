@@ -428,6 +428,62 @@ TEST_F(ConnectionTableTest, CleansLiveConnectionsAfterTenIdleMinutesOnlyWhenAske
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, KeyV4(1).LocalPort).size(), 0u);
 }
 
+const CONNECTION_KEY kOne = KeyV4(1);
+const CONNECTION_KEY kTwo = KeyV4(2);
+
+TEST_F(ConnectionTableTest, WhatSomethingWaitsOfIsNotCleanedUntilAllIsLetGo)
+{
+    CONNECTION_STATE ended;
+    CONNECTION_STATE idle;
+    ASSERT_EQ(ConnectionTableInsert(&table_, &kOne, 0, DirectionOutbound, &ended), STATUS_SUCCESS);
+    ASSERT_EQ(ConnectionTableInsert(&table_, &kTwo, 0, DirectionOutbound, &idle), STATUS_SUCCESS);
+    ASSERT_TRUE(End(kOne));
+    ConnectionTableKeep(&table_, &kOne, ended.Generation);
+    ConnectionTableKeep(&table_, &kOne, ended.Generation);
+    ConnectionTableKeep(&table_, &kTwo, idle.Generation);
+    Advance(3600s);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+
+    ConnectionTableLetGo(&table_, &kOne, ended.Generation);
+    ConnectionTableLetGo(&table_, &kTwo, idle.Generation);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    ConnectionTableLetGo(&table_, &kOne, ended.Generation);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+}
+
+TEST_F(ConnectionTableTest, WhatWaitsOfAnEarlierConnectionDoesNotKeepItsSuccessor)
+{
+    CONNECTION_STATE first;
+    CONNECTION_STATE second;
+    ASSERT_EQ(ConnectionTableInsert(&table_, &kOne, 0, DirectionOutbound, &first), STATUS_SUCCESS);
+    ConnectionTableKeep(&table_, &kOne, first.Generation);
+    ASSERT_TRUE(End(kOne));
+    ASSERT_EQ(ConnectionTableInsert(&table_, &kOne, 0, DirectionOutbound, &second), STATUS_SUCCESS);
+    ConnectionTableKeep(&table_, &kOne, second.Generation);
+    ConnectionTableLetGo(&table_, &kOne, first.Generation);
+    Advance(3600s);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    ConnectionTableLetGo(&table_, &kOne, second.Generation);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+}
+
+TEST_F(ConnectionTableTest, ForgettingMakesWhatSomethingWaitsOfUndecidedAndRemovesTheRest)
+{
+    CONNECTION_STATE state;
+    ASSERT_EQ(ConnectionTableInsert(&table_, &kOne, 0, DirectionOutbound, &state), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(kTwo), STATUS_SUCCESS);
+    ASSERT_TRUE(ConnectionTableSetVerdict(&table_, &kOne, VerdictPermanentAccept));
+    ConnectionTableKeep(&table_, &kOne, state.Generation);
+    ConnectionTableForget(&table_);
+    EXPECT_FALSE(Find(kTwo));
+    ASSERT_TRUE(ConnectionTableLookup(&table_, &kOne, &state));
+    EXPECT_EQ(state.Verdict, VerdictUndecided);
+
+    ConnectionTableLetGo(&table_, &kOne, state.Generation);
+    ConnectionTableForget(&table_);
+    EXPECT_EQ(ConnectionTableCount(&table_), 0u);
+}
+
 TEST_F(ConnectionTableTest, TimeMayWrapAround)
 {
     // The coarse clock has 32 bits of seconds: make it wrap between the last packet and the cleaning.
