@@ -213,8 +213,11 @@ void Model::DecideOnPacket(uint32_t serial, uint8_t verdict)
     {
         return;
     }
-    packets_.at(serial).refused = !LetsPass(verdict);
-    if (reliable_ && (verdict == VerdictAccept || verdict == VerdictPermanentAccept))
+
+    Packet &packet = packets_.at(serial);
+
+    packet.refused = !LetsPass(verdict);
+    if (reliable_ && !MayBeRefused(serial, packet) && (verdict == VerdictAccept || verdict == VerdictPermanentAccept))
     {
         owed_.insert(serial);
     }
@@ -288,6 +291,16 @@ void Model::Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
 {
     packets_.emplace(serial, Packet{KeyOf(flow), let_pass, fragment});
     last_serial_ = serial;
+    if (fragment)
+    {
+        last_fragment_[HostsOf(KeyOf(flow))] = serial;
+    }
+}
+
+// By the driver, whatever the client says: another fragment has come since, which may overlap this one.
+bool Model::MayBeRefused(uint32_t serial, const Packet &packet) const
+{
+    return packet.fragment && last_fragment_.at(HostsOf(packet.key)) != serial;
 }
 
 // Fragments go the way of their datagram's first one, which is known by its hosts, not by the ports.

@@ -116,6 +116,7 @@ class Model
     void Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment);
     bool IsDoubtful(const Key &key) const;
     bool FollowsAFirst(const Packet &packet) const;
+    bool MayBeRefused(uint32_t serial, const Packet &packet) const;
     bool MayPass(const Packet &packet);
     bool MayBeInjected(const Packet &packet);
 
@@ -130,6 +131,7 @@ class Model
     std::map<uint64_t, Asked> asked_; // and not decided
     std::set<Key> told_;
     std::map<Key, Standing> standings_;
+    std::map<Hosts, uint32_t> last_fragment_; // its serial: one that overlaps another refuses their datagram
     std::set<Hosts> fragments_let_go_; // hosts of which some connection was let pass: fragments may be of its datagrams
     std::set<End> doubtful_;           // a verdict may be of no effect there
     bool all_doubtful_ = false;

@@ -270,5 +270,22 @@ TEST_F(FuzzModelTest, FindsAFragmentOfHostsWithoutAVerdictThatIsInjected)
     EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "before a verdict");
 }
 
+TEST_F(FuzzModelTest, FindsAnAcceptedFragmentThatIsNeverInjected)
+{
+    model_.Sent(kSerial, {}, false, true);
+    Ask(kSerial, 1);
+    Verdict(1, VerdictAccept);
+    EXPECT_NONFATAL_FAILURE(model_.Settled(), "accepted, and not injected");
+}
+
+TEST_F(FuzzModelTest, AnAcceptedFragmentMayBeRefusedForAnotherThatHasComeSince)
+{
+    model_.Sent(kSerial, {}, false, true);
+    Ask(kSerial, 1);
+    model_.Sent(kSerial + 1, {}, false, true);
+    Verdict(1, VerdictAccept);
+    model_.Settled();
+}
+
 } // namespace
 } // namespace kext_test
