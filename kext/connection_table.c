@@ -819,27 +819,30 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
 
 // ---- Cleaning
 
-static BOOLEAN IsOlder(const CONNECTION_CELL *cell, UINT32 now, UINT32 seconds)
+// Whether a connection is to be removed; may change one that is not.
+typedef BOOLEAN CLEANING(CONNECTION_CELL *cell, UINT32 now);
+
+static BOOLEAN HasEnded(const CONNECTION_CELL *cell)
+{
+    return (cell->Flags & CELL_FLAG_ENDED) != 0;
+}
+
+static BOOLEAN IsUnusedFor(const CONNECTION_CELL *cell, UINT32 seconds, UINT32 now)
 {
     UINT32 age = now - (UINT32)ReadNoFence(&cell->LastUse);
 
     // A packet on another processor may have written a time just after `now` was read.
-    return (LONG)age >= 0 && age > seconds;
+    return (LONG)age >= 0 && age > seconds && cell->Cold->Waiting == 0;
 }
-
-// Whether a connection is to be removed; may change one that is not.
-typedef BOOLEAN CLEANING(CONNECTION_CELL *cell, UINT32 now);
 
 static BOOLEAN EndedLongAgo(CONNECTION_CELL *cell, UINT32 now)
 {
-    return (cell->Flags & CELL_FLAG_ENDED) != 0 && IsOlder(cell, now, CONNECTION_ENDED_SECONDS) &&
-           cell->Cold->Waiting == 0;
+    return HasEnded(cell) && IsUnusedFor(cell, CONNECTION_ENDED_SECONDS, now);
 }
 
 static BOOLEAN EndedOrIdle(CONNECTION_CELL *cell, UINT32 now)
 {
-    return EndedLongAgo(cell, now) || ((cell->Flags & CELL_FLAG_ENDED) == 0 &&
-                                       IsOlder(cell, now, CONNECTION_IDLE_SECONDS) && cell->Cold->Waiting == 0);
+    return IsUnusedFor(cell, HasEnded(cell) ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS, now);
 }
 
 static BOOLEAN Forget(CONNECTION_CELL *cell, UINT32 now)

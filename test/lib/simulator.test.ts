@@ -206,7 +206,7 @@ describe('the network', () => {
   });
 
   it('makes many connections', async () => {
-    const { device, network } = await start({ verifier: false });
+    const { device, network } = await start();
     const decided = decideAll(device, Verdict.PermanentAccept);
     const load = { connections: 500, protocol: 'udp', ipVersion: 6 } as const;
     expect(await network.load(load)).toMatchObject({ permitted: 500, blocked: 0, dropped: 0 });
@@ -215,7 +215,7 @@ describe('the network', () => {
   });
 
   it('replays a capture', async () => {
-    const { device, network } = await start({ verifier: false, payloadLimit: 0 });
+    const { device, network } = await start({ payloadLimit: 0 });
     const decided = decideAll(device, Verdict.PermanentAccept);
     let totalBytes = 0;
     const summary = await network.replay(CAPTURE, {
@@ -233,7 +233,7 @@ describe('the network', () => {
   });
 
   it('writes a replay to a capture while it shows it', async () => {
-    const { device, network } = await start({ verifier: false, payloadLimit: 0 });
+    const { device, network } = await start({ payloadLimit: 0 });
     const folder = mkdtempSync(join(tmpdir(), 'netverdict-replay-'));
     onTestFinished(() => {
       rmSync(folder, { recursive: true, force: true });
@@ -251,7 +251,7 @@ describe('the network', () => {
   });
 
   it('stops a replay when its signal is aborted, with its reason', async () => {
-    const { network } = await start({ verifier: false });
+    const { network } = await start();
     const controller = new AbortController();
     const replay = network.replay(CAPTURE, { signal: controller.signal });
     const reason = new Error('enough');

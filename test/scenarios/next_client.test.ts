@@ -211,7 +211,7 @@ test('the options of a client are not those of the next', async () => {
 });
 
 test('two hundred clients leave no memory behind in the driver', async () => {
-  let client = await Simulated.start({ verifier: false });
+  let client = await Simulated.start();
   const { network } = client;
   const held = [];
   for (let n = 1; n <= 200; n++) {
