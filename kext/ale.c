@@ -1,7 +1,7 @@
 #include "ale.h"
 
 #include "classify.h"
-#include "driver.h"
+#include "context.h"
 
 static_assert((UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS == (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_FLAGS &&
                   (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX ==
@@ -302,7 +302,7 @@ static ALE_DECISION BlockMalformed(const ALE_OPERATION *operation)
     DRIVER_CONTEXT *context = operation->Context;
 
     StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
-    if (DriverMayLog(&context->NextMalformedLog))
+    if (LogMayRepeat(&context->Log, LogLimitMalformed))
     {
         LogWarning(&context->Log, "A malformed IPv%u packet was blocked at an authorization", operation->Key.IpVersion);
     }
@@ -475,7 +475,7 @@ void NTAPI AleClassifyAuthorize(const FWPS_INCOMING_VALUES0 *values, const FWPS_
                                 void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
                                 UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
-    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     ALE_DECISION decision;
     ALE_OPERATION operation;
     RUNDOWN_SLOT *slot;
@@ -517,7 +517,7 @@ void NTAPI AleClassifyClosure(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
                               void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
                               UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
-    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     CONNECTION connection;
     CONNECTION_KEY key;
     RUNDOWN_SLOT *slot;
@@ -553,7 +553,7 @@ void NTAPI AleClassifyAssignment(const FWPS_INCOMING_VALUES0 *values, const FWPS
                                  void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
                                  UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
-    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    DRIVER_CONTEXT *context = ContextOfFilter(filter);
 
     UNREFERENCED_PARAMETER(layerData);
     UNREFERENCED_PARAMETER(classifyContext);
@@ -569,7 +569,7 @@ void NTAPI AleClassifyRelease(const FWPS_INCOMING_VALUES0 *values, const FWPS_IN
                               void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
                               UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
-    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     CONNECTION_RELEASE release;
     RUNDOWN_SLOT *slot;
     CLIENT_MODE mode;

@@ -4,7 +4,7 @@
 #include "callouts.h"
 
 #include "ale.h"
-#include "driver.h"
+#include "context.h"
 #include "packet.h"
 #include "stream.h"
 

@@ -1,6 +1,6 @@
 #include "client.h"
 
-#include "driver.h"
+#include "context.h"
 
 _Use_decl_annotations_
 NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)

@@ -1,6 +1,6 @@
 #include "command.h"
 
-#include "driver.h"
+#include "context.h"
 
 // A command as it lies in the write, by its first byte.
 typedef union _COMMAND_WIRE
@@ -174,7 +174,7 @@ static VOID GetBandwidthStats(DRIVER_CONTEXT *context)
 {
     NTSTATUS status = BandwidthReport(&context->Bandwidth, &context->Events);
 
-    if (!NT_SUCCESS(status) && DriverMayLog(&context->NextBandwidthLog))
+    if (!NT_SUCCESS(status) && LogMayRepeat(&context->Log, LogLimitBandwidth))
     {
         LogWarning(&context->Log, "A bandwidth report was left for the next one: status 0x%08x", (unsigned)status);
     }

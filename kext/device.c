@@ -1,6 +1,6 @@
 #include "device.h"
 
-#include "driver.h"
+#include "context.h"
 
 _Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
 _Dispatch_type_(IRP_MJ_CLEANUP) static DRIVER_DISPATCH DeviceCleanup;
@@ -22,28 +22,28 @@ static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 {
     PFILE_OBJECT file = IoGetCurrentIrpStackLocation(irp)->FileObject;
 
-    return Complete(irp, ClientAttach(DriverContextOfDevice(device), file), 0);
+    return Complete(irp, ClientAttach(ContextOfDevice(device), file), 0);
 }
 
 // For the last handle. Wine does not send it; closing does the same there.
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCleanup(PDEVICE_OBJECT device, PIRP irp)
 {
-    ClientDetach(DriverContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
+    ClientDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceClose(PDEVICE_OBJECT device, PIRP irp)
 {
-    ClientDetach(DriverContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
+    ClientDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceRead(PDEVICE_OBJECT device, PIRP irp)
 {
-    DRIVER_CONTEXT *context = DriverContextOfDevice(device);
+    DRIVER_CONTEXT *context = ContextOfDevice(device);
     RUNDOWN_SLOT *slot = ClientEnterRequest(&context->Client, IoGetCurrentIrpStackLocation(irp)->FileObject);
     NTSTATUS status;
 
@@ -75,7 +75,7 @@ static NTSTATUS Write(DRIVER_CONTEXT *context, PIRP irp, SIZE_T length, SIZE_T *
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 {
-    DRIVER_CONTEXT *context = DriverContextOfDevice(device);
+    DRIVER_CONTEXT *context = ContextOfDevice(device);
     PIO_STACK_LOCATION stack = IoGetCurrentIrpStackLocation(irp);
     RUNDOWN_SLOT *slot = ClientEnterRequest(&context->Client, stack->FileObject);
     SIZE_T consumed;
@@ -168,7 +168,7 @@ static NTSTATUS PerformControl(DEVICE_CONTROL *control, ULONG code)
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceControl(PDEVICE_OBJECT device, PIRP irp)
 {
-    DRIVER_CONTEXT *context = DriverContextOfDevice(device);
+    DRIVER_CONTEXT *context = ContextOfDevice(device);
     PIO_STACK_LOCATION stack = IoGetCurrentIrpStackLocation(irp);
     RUNDOWN_SLOT *slot = ClientEnterRequest(&context->Client, stack->FileObject);
     DEVICE_CONTROL control;

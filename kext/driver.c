@@ -2,7 +2,12 @@
 
 #include <wdmsec.h>
 
+#include "context.h"
 #include "device.h"
+
+// Bounds of nonpaged pool, whatever the network and the client do.
+#define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
+#define DRIVER_MAX_BANDWIDTH_ENTRIES (256u * 1024u)
 
 #define DRIVER_DEVICE_PREFIX L"\\Device\\"
 
@@ -262,20 +267,11 @@ static VOID UninitializeContext(DRIVER_CONTEXT *context)
 _Use_decl_annotations_
 static VOID NTAPI DriverUnload(PDRIVER_OBJECT driver)
 {
-    DRIVER_CONTEXT *context = DriverContextOfDevice(driver->DeviceObject);
+    DRIVER_CONTEXT *context = ContextOfDevice(driver->DeviceObject);
 
     IoDeleteSymbolicLink(&context->LinkName);
     UninitializeContext(context);
     IoDeleteDevice(driver->DeviceObject);
-}
-
-_Use_decl_annotations_
-BOOLEAN DriverMayLog(volatile LONG64 *next)
-{
-    LONG64 now = (LONG64)KeQueryInterruptTime();
-    LONG64 due = ReadNoFence64(next);
-
-    return now >= due && InterlockedCompareExchange64(next, now + (LONG64)PLATFORM_TICKS_PER_SECOND, due) == due;
 }
 
 _Use_decl_annotations_
@@ -293,7 +289,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     {
         return status;
     }
-    context = DriverContextOfDevice(device);
+    context = ContextOfDevice(device);
     context->DeviceObject = device;
     driver->DriverUnload = DriverUnload;
     DeviceSetDispatch(driver);

@@ -1,6 +1,6 @@
 #include "hold.h"
 
-#include "driver.h"
+#include "context.h"
 #include "stream.h"
 
 _Use_decl_annotations_
@@ -307,7 +307,7 @@ HOLD_RESULT HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
     {
         IoQueueReportLost(&context->Queue, 1, lossReason);
     }
-    if (DriverMayLog(&context->NextFailureLog))
+    if (LogMayRepeat(&context->Log, LogLimitFailure))
     {
         LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
     }

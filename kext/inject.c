@@ -1,7 +1,7 @@
 #include "inject.h"
 
 #include "checksum.h"
-#include "driver.h"
+#include "ip_header.h"
 
 // The largest IPv6 packet that is no jumbogram: header and 65535 bytes (RFC 8200).
 #define INJECT_MAX_LENGTH (40u + 65535u)
@@ -457,7 +457,7 @@ static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
     INJECTOR *injector = packet->Injector;
 
     StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
-    if (DriverMayLog(&injector->NextFailureLog))
+    if (LogMayRepeat(injector->Log, LogLimitInjection))
     {
         LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
     }

@@ -61,7 +61,6 @@ typedef struct _INJECTOR
     struct _INJECT_PACKET **LastRefused;
     UINT64 RefusedCount;
     UINT64 RefusedBytes;
-    volatile LONG64 NextFailureLog; ///< KeQueryInterruptTime from which a dropped packet is logged again
     UINT8 Padding2[PLATFORM_CACHE_LINE];
 } INJECTOR;
 

@@ -41,6 +41,16 @@ VOID LogSetLevel(LOG *log, UINT8 level)
     WriteNoFence(&log->Level, level);
 }
 
+_Use_decl_annotations_
+BOOLEAN LogMayRepeat(LOG *log, LOG_LIMIT limit)
+{
+    volatile LONG64 *next = &log->NextLimited[limit];
+    LONG64 now = (LONG64)KeQueryInterruptTime();
+    LONG64 due = ReadNoFence64(next);
+
+    return now >= due && InterlockedCompareExchange64(next, now + (LONG64)PLATFORM_TICKS_PER_SECOND, due) == due;
+}
+
 // Paths differ between build machines and are long; the name says enough.
 static const char *BaseName(const char *path)
 {

@@ -17,13 +17,24 @@ EXTERN_C_START
 
 typedef struct _LOG_LINE LOG_LINE;
 
+/// Lines that a flood could repeat without end; each kind is written at most once a second.
+typedef enum _LOG_LIMIT
+{
+    LogLimitMalformed, ///< malformed packets
+    LogLimitFailure,   ///< packets that the fail policy decided
+    LogLimitInjection, ///< packets that could not be injected
+    LogLimitBandwidth, ///< bytes that could not be counted
+    LogLimitCount
+} LOG_LIMIT;
+
 typedef struct _LOG
 {
     MEMORY *Memory;
     LOG_LINE *Lines;
-    volatile LONG Level;         ///< least LOG_SEVERITY that is kept
-    volatile LONG64 NextWrite;   ///< sequence of the next line written
-    volatile LONG64 Overwritten; ///< lines lost since the last drain
+    volatile LONG Level;                        ///< least LOG_SEVERITY that is kept
+    volatile LONG64 NextWrite;                  ///< sequence of the next line written
+    volatile LONG64 Overwritten;                ///< lines lost since the last drain
+    volatile LONG64 NextLimited[LogLimitCount]; ///< KeQueryInterruptTime from which such a line is written again
 } LOG;
 
 /// Called for one line: `text` is UTF-8, not terminated, valid during the call. Returns FALSE to stop the drain and
@@ -43,6 +54,10 @@ VOID LogUninitialize(_Inout_ LOG *log);
 /// Keeps lines of this LOG_SEVERITY and above. 0 keeps all, 7 and more none.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID LogSetLevel(_Inout_ LOG *log, _In_ UINT8 level);
+
+/// TRUE at most once a second for each limit, so that a flood of packets is no flood of lines.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN LogMayRepeat(_Inout_ LOG *log, _In_ LOG_LIMIT limit);
 
 /// Writes "file:line text" into the ring, cut to LOG_LINE_MAX_LENGTH bytes. Use the macros below: they check the level.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -1,6 +1,6 @@
 #include "maintenance.h"
 
-#include "driver.h"
+#include "context.h"
 
 #define MAINTENANCE_PERIOD_MS        1000u
 #define MAINTENANCE_URGENT_PERIOD_MS 100u // while held packets can time out

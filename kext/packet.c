@@ -1,7 +1,7 @@
 #include "packet.h"
 
 #include "classify.h"
-#include "driver.h"
+#include "context.h"
 #include "ip_header.h"
 
 static_assert((UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX ==
@@ -156,7 +156,7 @@ static PACKET_DECISION FailRedirect(PACKET_FRAME *frame)
     DRIVER_CONTEXT *context = frame->Context;
 
     StatisticsAdd(&context->Statistics, StatisticInjectFailures, 1);
-    if (DriverMayLog(&context->NextFailureLog))
+    if (LogMayRepeat(&context->Log, LogLimitFailure))
     {
         LogWarning(&context->Log, "A packet could not be redirected and was dropped");
     }
@@ -228,7 +228,7 @@ static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
     DRIVER_CONTEXT *context = frame->Context;
 
     StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
-    if (DriverMayLog(&context->NextMalformedLog))
+    if (LogMayRepeat(&context->Log, LogLimitMalformed))
     {
         LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
                    frame->Direction == DirectionInbound ? "inbound" : "outbound", frame->IpVersion);
@@ -674,7 +674,7 @@ void NTAPI PacketClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMI
                           void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter, UINT64 flowContext,
                           FWPS_CLASSIFY_OUT0 *classifyOut)
 {
-    DRIVER_CONTEXT *context = DriverContextOfFilter(filter);
+    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     PACKET_FRAME frame;
     RUNDOWN_SLOT *slot;
     CLIENT_MODE mode;

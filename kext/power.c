@@ -1,6 +1,6 @@
 #include "power.h"
 
-#include "driver.h"
+#include "context.h"
 
 static CALLBACK_FUNCTION PowerStateChanged;
 

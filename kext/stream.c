@@ -1,7 +1,7 @@
 #include "stream.h"
 
 #include "classify.h"
-#include "driver.h"
+#include "context.h"
 
 #define UDP_HEADER_LENGTH 8u
 
@@ -20,7 +20,7 @@ static VOID Add(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbo
 {
     NTSTATUS status = BandwidthAdd(&context->Bandwidth, key, inbound ? 0 : bytes, inbound ? bytes : 0);
 
-    if (!NT_SUCCESS(status) && DriverMayLog(&context->NextBandwidthLog))
+    if (!NT_SUCCESS(status) && LogMayRepeat(&context->Log, LogLimitBandwidth))
     {
         LogWarning(&context->Log, "A connection's bytes could not be counted: status 0x%08x", (unsigned)status);
     }
@@ -73,7 +73,7 @@ void NTAPI StreamClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMI
     }
     packet->streamAction = FWPS_STREAM_ACTION_NONE;
     StreamKey(values, &key);
-    Count(DriverContextOfFilter(filter), &key, (packet->streamData->flags & FWPS_STREAM_FLAG_RECEIVE) != 0,
+    Count(ContextOfFilter(filter), &key, (packet->streamData->flags & FWPS_STREAM_FLAG_RECEIVE) != 0,
           packet->streamData->dataLength);
 }
 
@@ -125,7 +125,7 @@ void NTAPI DatagramClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCO
         return;
     }
     DatagramKey(values, &key);
-    Count(DriverContextOfFilter(filter), &key, inbound, DatagramPayload((const NET_BUFFER_LIST *)layerData, inbound));
+    Count(ContextOfFilter(filter), &key, inbound, DatagramPayload((const NET_BUFFER_LIST *)layerData, inbound));
 }
 
 _Use_decl_annotations_

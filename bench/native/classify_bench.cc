@@ -14,6 +14,7 @@
 
 extern "C"
 {
+#include "context.h"
 #include "driver.h"
 #include "ip_header.h"
 #include "protocol.h"

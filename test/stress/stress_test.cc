@@ -1,6 +1,7 @@
 // The whole driver with everybody at work at once: applications, raw packets, a client that reads, answers, commands,
 // cancels, and comes and goes, maintenance, sleep, policy changes, and unloads under load. For ThreadSanitizer, which
 // then sees every pair of threads that meet; what must hold at the end is what always must.
+#include "context.h"
 #include "driver.h"
 
 #include "machine.h"

@@ -136,7 +136,7 @@ describe('netverdict.sys', () => {
     expect(initFunctions().filter((name) => (sections.get(name) ?? 'INIT') !== 'INIT')).toEqual([]);
     expect(sections.get('DriverEntry')).toBe('INIT');
     expect(sections.get('PowerInitialize')).toBe('INIT');
-    expect(sections.get('DriverMayLog')).toBe('.text');
+    expect(sections.get('LogMayRepeat')).toBe('.text');
   });
 
   it('calls nothing that was discarded', () => {

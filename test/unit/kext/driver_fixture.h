@@ -2,6 +2,7 @@
 // indicates at the filter engine's layers, one by one, and records what the driver injects.
 #pragma once
 
+#include "context.h"
 #include "driver.h"
 
 #include "machine.h"
@@ -1264,7 +1265,7 @@ class DriverTest : public testing::Test
         }
     }
 
-    DRIVER_CONTEXT *context() { return DriverContextOfDevice(driver_->DeviceObject); }
+    DRIVER_CONTEXT *context() { return ContextOfDevice(driver_->DeviceObject); }
 
     void Advance(std::chrono::nanoseconds duration) { machine_.clock().Advance(duration); }
 

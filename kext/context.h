@@ -1,0 +1,59 @@
+// The context: the one structure that holds all state of the driver, in the device extension.
+//
+// There are no globals. Dispatch routines reach the context through the device, callouts through their filter.
+
+#pragma once
+
+#include "bandwidth.h"
+#include "callouts.h"
+#include "client.h"
+#include "command.h"
+#include "event.h"
+#include "fragment_table.h"
+#include "hold.h"
+#include "inject.h"
+#include "maintenance.h"
+#include "power.h"
+#include "redirect.h"
+
+EXTERN_C_START
+
+// Windows allows 256 characters in a service name.
+#define DRIVER_MAX_NAME_LENGTH 256u
+#define DRIVER_LINK_PREFIX     L"\\DosDevices\\"
+
+typedef struct _DRIVER_CONTEXT
+{
+    PDEVICE_OBJECT DeviceObject;
+    UNICODE_STRING LinkName;
+    WCHAR LinkBuffer[sizeof(DRIVER_LINK_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
+    MEMORY Memory;
+    STATISTICS Statistics;
+    LOG Log;
+    IO_QUEUE Queue;
+    EVENTS Events;
+    CONNECTION_TABLE Connections;
+    PACKET_CACHE Packets;
+    FRAGMENT_TABLE Fragments;
+    REDIRECT_TABLE Redirects;
+    BANDWIDTH Bandwidth;
+    COMMANDS Commands;
+    CLIENT Client;
+    HOLD Hold;
+    INJECTOR Injector;
+    MAINTENANCE Maintenance;
+    CALLOUTS Callouts;
+    POWER Power;
+} DRIVER_CONTEXT;
+
+FORCEINLINE DRIVER_CONTEXT *ContextOfDevice(_In_ PDEVICE_OBJECT device)
+{
+    return (DRIVER_CONTEXT *)device->DeviceExtension;
+}
+
+FORCEINLINE DRIVER_CONTEXT *ContextOfFilter(_In_ const FWPS_FILTER1 *filter)
+{
+    return (DRIVER_CONTEXT *)(ULONG_PTR)filter->context;
+}
+
+EXTERN_C_END
