@@ -10,7 +10,7 @@
 #define CHECKSUM_NOT_COMPUTED  0u
 #define CHECKSUM_COMPUTED_ZERO 0xFFFFu
 
-static UINT16 LoadField(const UINT8 *bytes)
+static UINT16 ChecksumLoad(const UINT8 *bytes)
 {
     UINT16 value;
 
@@ -18,7 +18,7 @@ static UINT16 LoadField(const UINT8 *bytes)
     return value;
 }
 
-static VOID StoreField(UINT8 *bytes, UINT16 value)
+static VOID ChecksumStore(UINT8 *bytes, UINT16 value)
 {
     RtlCopyMemory(bytes, &value, sizeof(value));
 }
@@ -40,7 +40,7 @@ UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
     }
     if (length >= sizeof(UINT16))
     {
-        sum += LoadField(bytes);
+        sum += ChecksumLoad(bytes);
         bytes += sizeof(UINT16);
         length -= sizeof(UINT16);
     }
@@ -48,12 +48,12 @@ UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
     {
         const UINT8 padded[2] = {bytes[0], 0};
 
-        sum += LoadField(padded);
+        sum += ChecksumLoad(padded);
     }
     return sum;
 }
 
-static UINT16 Fold(UINT64 sum)
+static UINT16 ChecksumFold(UINT64 sum)
 {
     while (sum > 0xFFFF)
     {
@@ -65,12 +65,12 @@ static UINT16 Fold(UINT64 sum)
 _Use_decl_annotations_
 UINT16 ChecksumFinish(UINT64 sum)
 {
-    return (UINT16)~Fold(sum);
+    return (UINT16)~ChecksumFold(sum);
 }
 
 // IPv4: RFC 793 and RFC 768; IPv6: RFC 8200, section 8.1. The sums of both layouts are the same, and zeros behind an
 // IPv4 address add nothing.
-static UINT64 AddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination, UINT32 transportLength)
+static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination, UINT32 transportLength)
 {
     const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
                            (UINT8)(transportLength >> 16),
@@ -87,10 +87,10 @@ static UINT64 AddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *
     return ChecksumAdd(sum, tail, sizeof(tail));
 }
 
-static VOID StoreSum(UINT64 sum, UINT8 *transport, UINT32 length, UINT32 fieldOffset)
+static VOID ChecksumStoreSum(UINT64 sum, UINT8 *transport, UINT32 length, UINT32 fieldOffset)
 {
-    StoreField(transport + fieldOffset, 0);
-    StoreField(transport + fieldOffset, ChecksumFinish(ChecksumAdd(sum, transport, length)));
+    ChecksumStore(transport + fieldOffset, 0);
+    ChecksumStore(transport + fieldOffset, ChecksumFinish(ChecksumAdd(sum, transport, length)));
 }
 
 _Use_decl_annotations_
@@ -109,73 +109,73 @@ NTSTATUS ChecksumTransport(UINT8 protocol, const UINT8 *source, const UINT8 *des
     {
         return STATUS_INVALID_PARAMETER;
     }
-    StoreSum(AddPseudoHeader(protocol, source, destination, length), transport, length, offset);
-    if (protocol == PROTOCOL_UDP && LoadField(transport + offset) == 0)
+    ChecksumStoreSum(ChecksumAddPseudoHeader(protocol, source, destination, length), transport, length, offset);
+    if (protocol == PROTOCOL_UDP && ChecksumLoad(transport + offset) == 0)
     {
-        StoreField(transport + offset, CHECKSUM_COMPUTED_ZERO);
+        ChecksumStore(transport + offset, CHECKSUM_COMPUTED_ZERO);
     }
     return STATUS_SUCCESS;
 }
 
 // What the UDP header says, which may be less than there is. 0 stands for all (RFC 2675, and large send offload).
-static UINT32 UdpLength(const UINT8 *udp, UINT32 available)
+static UINT32 ChecksumUdpLength(const UINT8 *udp, UINT32 available)
 {
     UINT32 length = (UINT32)udp[UDP_LENGTH_OFFSET] << 8 | udp[UDP_LENGTH_OFFSET + 1];
 
     return length != 0 ? length : available;
 }
 
-static BOOLEAN IsIcmp(const IP_HEADER *header)
+static BOOLEAN ChecksumIsIcmp(const IP_HEADER *header)
 {
     return header->Protocol == (header->IpVersion == 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6);
 }
 
-static NTSTATUS CheckTransport(const IP_HEADER *header, const UINT8 *transport, UINT32 length)
+static NTSTATUS ChecksumCheckLength(const IP_HEADER *header, const UINT8 *transport, UINT32 length)
 {
     // The parser has made sure of whole fixed headers for TCP and UDP.
     if (header->Protocol == PROTOCOL_UDP)
     {
-        UINT32 udpLength = UdpLength(transport, length);
+        UINT32 udpLength = ChecksumUdpLength(transport, length);
 
         return udpLength >= UDP_LEAST_LENGTH && udpLength <= length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
     }
-    if (IsIcmp(header) && length < ICMP_CHECKSUM_OFFSET + CHECKSUM_FIELD_LENGTH)
+    if (ChecksumIsIcmp(header) && length < ICMP_CHECKSUM_OFFSET + CHECKSUM_FIELD_LENGTH)
     {
         return STATUS_INVALID_PARAMETER;
     }
     return STATUS_SUCCESS;
 }
 
-static VOID StoreIcmp(const IP_HEADER *header, UINT8 *icmp, UINT32 length)
+static VOID ChecksumStoreIcmp(const IP_HEADER *header, UINT8 *icmp, UINT32 length)
 {
     UINT64 sum = 0;
 
     // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
     if (header->IpVersion == 6)
     {
-        sum = AddPseudoHeader(header->Protocol, header->SourceAddress, header->DestinationAddress, length);
+        sum = ChecksumAddPseudoHeader(header->Protocol, header->SourceAddress, header->DestinationAddress, length);
     }
-    StoreSum(sum, icmp, length, ICMP_CHECKSUM_OFFSET);
+    ChecksumStoreSum(sum, icmp, length, ICMP_CHECKSUM_OFFSET);
 }
 
-static BOOLEAN IsUncomputedUdp(const IP_HEADER *header, const UINT8 *transport)
+static BOOLEAN ChecksumIsUncomputedUdp(const IP_HEADER *header, const UINT8 *transport)
 {
     return header->Protocol == PROTOCOL_UDP && header->IpVersion == 4 &&
-           LoadField(transport + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED;
+           ChecksumLoad(transport + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED;
 }
 
-// Of a length that CheckTransport has found right.
-static VOID StoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 length)
+// Of a length that ChecksumCheckLength has found right.
+static VOID ChecksumStoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 length)
 {
-    if (IsIcmp(header))
+    if (ChecksumIsIcmp(header))
     {
-        StoreIcmp(header, transport, length);
+        ChecksumStoreIcmp(header, transport, length);
     }
     else if ((header->Protocol == PROTOCOL_TCP || header->Protocol == PROTOCOL_UDP) &&
-             !IsUncomputedUdp(header, transport))
+             !ChecksumIsUncomputedUdp(header, transport))
     {
         (VOID) ChecksumTransport(header->Protocol, header->SourceAddress, header->DestinationAddress, transport,
-                                 header->Protocol == PROTOCOL_UDP ? UdpLength(transport, length) : length);
+                                 header->Protocol == PROTOCOL_UDP ? ChecksumUdpLength(transport, length) : length);
     }
 }
 
@@ -197,16 +197,16 @@ NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
     transportLength = header.TotalLength - header.HeaderLength;
     if (!header.Fragment && !header.SourceRouted)
     {
-        status = CheckTransport(&header, transport, transportLength);
+        status = ChecksumCheckLength(&header, transport, transportLength);
         if (!NT_SUCCESS(status))
         {
             return status;
         }
-        StoreTransport(&header, transport, transportLength);
+        ChecksumStoreTransport(&header, transport, transportLength);
     }
     if (header.IpVersion == 4)
     {
-        StoreSum(0, packet, header.HeaderLength, IPV4_CHECKSUM_OFFSET);
+        ChecksumStoreSum(0, packet, header.HeaderLength, IPV4_CHECKSUM_OFFSET);
     }
     return STATUS_SUCCESS;
 }
@@ -219,8 +219,8 @@ UINT16 ChecksumUpdateBytes(UINT16 checksum, const UINT8 *oldBytes, const UINT8 *
 
     for (i = 0; i + sizeof(UINT16) <= length; i += sizeof(UINT16))
     {
-        sum += (UINT16)~LoadField(oldBytes + i);
-        sum += LoadField(newBytes + i);
+        sum += (UINT16)~ChecksumLoad(oldBytes + i);
+        sum += ChecksumLoad(newBytes + i);
     }
     return ChecksumFinish(sum);
 }

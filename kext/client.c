@@ -68,16 +68,16 @@ static VOID ApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
     CLIENT *client = &context->Client;
 
-    InterlockedExchange(&client->FailClosed, options->FailClosed);
+    InterlockedExchange(&client->FailClosed, OptionsHas(options, OPTION_FLAG_FAIL_CLOSED));
     InterlockedExchange64(&client->OwnPorts, (LONG64)options->DnsPort | (LONG64)options->TunnelPort << 16 |
                                                  (LONG64)options->SplitTunnelPort << 32);
     InterlockedExchange(&client->TimeoutVerdict, options->TimeoutVerdict);
     InterlockedExchange(&client->PendingTimeoutMs, (LONG)options->PendingTimeoutMs);
-    InterlockedExchange(&client->Extended, options->ExtendedRecords);
+    InterlockedExchange(&client->Extended, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS));
 
     LogSetLevel(&context->Log, options->LogLevel);
-    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, options->ExtendedRecords);
-    EventsSetOptions(&context->Events, options->ExtendedRecords, options->PayloadLimit);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS));
+    EventsSetOptions(&context->Events, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS), options->PayloadLimit);
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }
 
@@ -202,7 +202,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
         InterlockedExchange(&client->Mode, AbsentMode(client));
     }
     EndTransition(client);
-    if (options.ExtendedRecords && !wasExtended)
+    if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {
         // Connections that came before are authorized again, with their process: now the client wants to know it.
         CalloutsReauthorize(context);

@@ -32,18 +32,18 @@ typedef struct _IP_VIEW
     UINT32 Length;
 } IP_VIEW;
 
-static UINT16 ReadUint16(const UINT8 *bytes)
+static UINT16 IpHeaderUint16(const UINT8 *bytes)
 {
     return (UINT16)((UINT32)bytes[0] << 8 | bytes[1]);
 }
 
-static UINT32 ReadUint32(const UINT8 *bytes)
+static UINT32 IpHeaderUint32(const UINT8 *bytes)
 {
     return (UINT32)bytes[0] << 24 | (UINT32)bytes[1] << 16 | (UINT32)bytes[2] << 8 | bytes[3];
 }
 
 // May `length` bytes at `offset` be read?
-static NTSTATUS Require(const IP_VIEW *view, UINT32 offset, UINT32 length)
+static NTSTATUS IpHeaderRequire(const IP_VIEW *view, UINT32 offset, UINT32 length)
 {
     if (offset > view->Length || length > view->Length - offset)
     {
@@ -56,7 +56,7 @@ static NTSTATUS Require(const IP_VIEW *view, UINT32 offset, UINT32 length)
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS SetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32 leastLength, IP_HEADER *header)
+static NTSTATUS IpHeaderSetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32 leastLength, IP_HEADER *header)
 {
     if (totalLength < leastLength || totalLength > view->Length)
     {
@@ -67,7 +67,7 @@ static NTSTATUS SetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32 leastLe
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS ParsePorts(const IP_VIEW *view, IP_HEADER *header)
+static NTSTATUS IpHeaderParsePorts(const IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *transport = view->Packet + header->HeaderLength;
     UINT32 fixedLength;
@@ -90,16 +90,16 @@ static NTSTATUS ParsePorts(const IP_VIEW *view, IP_HEADER *header)
     {
         return STATUS_SUCCESS;
     }
-    status = Require(view, header->HeaderLength, fixedLength);
+    status = IpHeaderRequire(view, header->HeaderLength, fixedLength);
     if (NT_SUCCESS(status))
     {
-        header->SourcePort = ReadUint16(transport);
-        header->DestinationPort = ReadUint16(transport + 2);
+        header->SourcePort = IpHeaderUint16(transport);
+        header->DestinationPort = IpHeaderUint16(transport + 2);
     }
     return status;
 }
 
-static NTSTATUS SetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification, UINT32 dataLength)
+static NTSTATUS IpHeaderSetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification, UINT32 dataLength)
 {
     header->FragmentOffset = offset;
     header->MoreFragments = more;
@@ -115,14 +115,14 @@ static NTSTATUS SetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS ParseV4(IP_VIEW *view, IP_HEADER *header)
+static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *packet = view->Packet;
     UINT32 totalLength;
     UINT32 fragment;
     NTSTATUS status;
 
-    status = Require(view, 0, IPV4_FIXED_LENGTH);
+    status = IpHeaderRequire(view, 0, IPV4_FIXED_LENGTH);
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -138,32 +138,32 @@ static NTSTATUS ParseV4(IP_VIEW *view, IP_HEADER *header)
         return STATUS_INVALID_PARAMETER;
     }
 
-    totalLength = ReadUint16(packet + 2);
-    status = SetTotalLength(view, totalLength != 0 ? totalLength : view->Length, header->HeaderLength, header);
+    totalLength = IpHeaderUint16(packet + 2);
+    status = IpHeaderSetTotalLength(view, totalLength != 0 ? totalLength : view->Length, header->HeaderLength, header);
     if (!NT_SUCCESS(status))
     {
         return status;
     }
-    status = Require(view, 0, header->HeaderLength);
+    status = IpHeaderRequire(view, 0, header->HeaderLength);
     if (!NT_SUCCESS(status))
     {
         return status;
     }
 
-    fragment = ReadUint16(packet + 6);
-    status = SetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
-                         ReadUint16(packet + 4), view->Length - header->HeaderLength);
-    return NT_SUCCESS(status) ? ParsePorts(view, header) : status;
+    fragment = IpHeaderUint16(packet + 6);
+    status = IpHeaderSetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
+                         IpHeaderUint16(packet + 4), view->Length - header->HeaderLength);
+    return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
 }
 
-static BOOLEAN IsExtension(UINT8 protocol)
+static BOOLEAN IpHeaderIsExtension(UINT8 protocol)
 {
     return protocol == IPV6_HOP_BY_HOP || protocol == IPV6_ROUTING || protocol == IPV6_FRAGMENT ||
            protocol == IPV6_AUTHENTICATION || protocol == IPV6_DESTINATION;
 }
 
 // Lengths are in units of 8 bytes beyond the first 8 (RFC 8200), of 4 bytes beyond the first 8 for AH (RFC 4302).
-static UINT32 ExtensionLength(UINT8 type, UINT8 lengthField)
+static UINT32 IpHeaderExtensionLength(UINT8 type, UINT8 lengthField)
 {
     if (type == IPV6_FRAGMENT)
     {
@@ -173,7 +173,7 @@ static UINT32 ExtensionLength(UINT8 type, UINT8 lengthField)
 }
 
 // Reads the extension header at HeaderLength, whose type is in Protocol, and steps over it.
-static NTSTATUS ParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
+static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
 {
     const UINT8 *extension = view->Packet + header->HeaderLength;
     UINT8 type = header->Protocol;
@@ -181,13 +181,13 @@ static NTSTATUS ParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *
     NTSTATUS status;
 
     // Every extension header is at least 8 bytes long. Hop-by-hop options stand first or not at all.
-    status = Require(view, header->HeaderLength, 8);
+    status = IpHeaderRequire(view, header->HeaderLength, 8);
     if (!NT_SUCCESS(status) || (type == IPV6_HOP_BY_HOP && !isFirst))
     {
         return NT_SUCCESS(status) ? STATUS_INVALID_PARAMETER : status;
     }
-    length = ExtensionLength(type, extension[1]);
-    status = Require(view, header->HeaderLength, length);
+    length = IpHeaderExtensionLength(type, extension[1]);
+    status = IpHeaderRequire(view, header->HeaderLength, length);
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -201,15 +201,15 @@ static NTSTATUS ParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *
     }
     if (type == IPV6_FRAGMENT)
     {
-        UINT32 fragment = ReadUint16(extension + 2);
+        UINT32 fragment = IpHeaderUint16(extension + 2);
 
-        return SetFragment(header, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
-                           ReadUint32(extension + 4), view->Length - header->HeaderLength);
+        return IpHeaderSetFragment(header, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
+                           IpHeaderUint32(extension + 4), view->Length - header->HeaderLength);
     }
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS ParseV6(IP_VIEW *view, IP_HEADER *header)
+static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *packet = view->Packet;
     BOOLEAN fragmentSeen = FALSE;
@@ -217,7 +217,7 @@ static NTSTATUS ParseV6(IP_VIEW *view, IP_HEADER *header)
     UINT32 extensions;
     NTSTATUS status;
 
-    status = Require(view, 0, IPV6_FIXED_LENGTH);
+    status = IpHeaderRequire(view, 0, IPV6_FIXED_LENGTH);
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -229,24 +229,24 @@ static NTSTATUS ParseV6(IP_VIEW *view, IP_HEADER *header)
     RtlCopyMemory(header->SourceAddress, packet + 8, 16);
     RtlCopyMemory(header->DestinationAddress, packet + 24, 16);
 
-    payloadLength = ReadUint16(packet + 4);
-    status = SetTotalLength(view, payloadLength != 0 ? IPV6_FIXED_LENGTH + payloadLength : view->Length,
+    payloadLength = IpHeaderUint16(packet + 4);
+    status = IpHeaderSetTotalLength(view, payloadLength != 0 ? IPV6_FIXED_LENGTH + payloadLength : view->Length,
                             IPV6_FIXED_LENGTH, header);
-    for (extensions = 0; NT_SUCCESS(status) && IsExtension(header->Protocol); extensions++)
+    for (extensions = 0; NT_SUCCESS(status) && IpHeaderIsExtension(header->Protocol); extensions++)
     {
         if (extensions == IP_HEADER_MAX_EXTENSIONS || (header->Protocol == IPV6_FRAGMENT && fragmentSeen))
         {
             return STATUS_INVALID_PARAMETER;
         }
         fragmentSeen = fragmentSeen || header->Protocol == IPV6_FRAGMENT;
-        status = ParseExtension(view, extensions == 0, header);
+        status = IpHeaderParseExtension(view, extensions == 0, header);
         if (NT_SUCCESS(status) && header->Fragment && !header->FirstFragment)
         {
             // What follows is the middle of the datagram, whatever its number says.
             return STATUS_SUCCESS;
         }
     }
-    return NT_SUCCESS(status) ? ParsePorts(view, header) : status;
+    return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
 }
 
 _Use_decl_annotations_
@@ -260,7 +260,7 @@ NTSTATUS IpHeaderParse(const UINT8 *packet, UINT32 available, UINT32 packetLengt
     view.Length = packetLength;
     RtlZeroMemory(header, sizeof(*header));
 
-    status = Require(&view, 0, 1);
+    status = IpHeaderRequire(&view, 0, 1);
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -268,9 +268,9 @@ NTSTATUS IpHeaderParse(const UINT8 *packet, UINT32 available, UINT32 packetLengt
     switch (packet[0] >> 4)
     {
     case 4:
-        return ParseV4(&view, header);
+        return IpHeaderParseV4(&view, header);
     case 6:
-        return ParseV6(&view, header);
+        return IpHeaderParseV6(&view, header);
     default:
         return STATUS_INVALID_PARAMETER;
     }
@@ -296,7 +296,7 @@ UINT32 IpHeaderPlainLength(UINT8 ipVersion)
     return ipVersion == 6 ? IPV6_FIXED_LENGTH : IPV4_FIXED_LENGTH;
 }
 
-static VOID WritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
+static VOID IpHeaderWritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
 {
     packet[0] = 4u << 4 | IPV4_FIXED_LENGTH / 4u;
     packet[2] = (UINT8)(packetLength >> 8);
@@ -308,7 +308,7 @@ static VOID WritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNECTION_KE
     RtlCopyMemory(packet + 16, key->RemoteAddress, 4);
 }
 
-static VOID WritePlainV6(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
+static VOID IpHeaderWritePlainV6(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
 {
     UINT32 payloadLength = packetLength - IPV6_FIXED_LENGTH;
 
@@ -333,11 +333,11 @@ NTSTATUS IpHeaderWritePlain(UINT8 *packet, UINT32 packetLength, const CONNECTION
     RtlZeroMemory(packet, headerLength);
     if (key->IpVersion == 6)
     {
-        WritePlainV6(packet, packetLength, key);
+        IpHeaderWritePlainV6(packet, packetLength, key);
     }
     else
     {
-        WritePlainV4(packet, packetLength, key);
+        IpHeaderWritePlainV4(packet, packetLength, key);
     }
     return STATUS_SUCCESS;
 }

@@ -10,13 +10,13 @@ typedef struct _MEMORY_HEADER
 static_assert(sizeof(MEMORY_HEADER) == 16, "the caller's alignment depends on it");
 
 // ExAllocatePool2's flags (WDK page "POOL_FLAGS").
-static const UINT64 PoolFlagUninitialized = 0x2;
-static const UINT64 PoolFlagNonPaged = 0x40;
+static const UINT64 MemoryPoolUninitialized = 0x2;
+static const UINT64 MemoryPoolNonPaged = 0x40;
 
 // Nothing in the kext needs a larger block; a larger request is a mistake and fails as one that the pool refuses.
-static const SIZE_T MaxAllocationBytes = 1u << 30;
+static const SIZE_T MemoryMaxAllocationBytes = 1u << 30;
 
-static ULONG_PTR FindSystemRoutine(const WCHAR *name)
+static ULONG_PTR MemoryFindRoutine(const WCHAR *name)
 {
     UNICODE_STRING string;
 
@@ -29,15 +29,15 @@ _Use_decl_annotations_
 VOID MemoryInitialize(MEMORY *memory)
 {
     RtlZeroMemory(memory, sizeof(*memory));
-    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)FindSystemRoutine(L"ExAllocatePool2");
-    memory->AllocatePoolWithTag = (MEMORY_ALLOCATE_POOL_WITH_TAG)FindSystemRoutine(L"ExAllocatePoolWithTag");
+    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)MemoryFindRoutine(L"ExAllocatePool2");
+    memory->AllocatePoolWithTag = (MEMORY_ALLOCATE_POOL_WITH_TAG)MemoryFindRoutine(L"ExAllocatePoolWithTag");
 }
 
-static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
+static PVOID MemoryAllocateFromPool(MEMORY *memory, SIZE_T bytes)
 {
     if (memory->AllocatePool2 != NULL)
     {
-        return memory->AllocatePool2(PoolFlagNonPaged | PoolFlagUninitialized, bytes, MEMORY_TAG);
+        return memory->AllocatePool2(MemoryPoolNonPaged | MemoryPoolUninitialized, bytes, MEMORY_TAG);
     }
     if (memory->AllocatePoolWithTag != NULL)
     {
@@ -46,7 +46,7 @@ static PVOID AllocatePool(MEMORY *memory, SIZE_T bytes)
     return NULL;
 }
 
-static VOID CountAllocated(MEMORY *memory, SIZE_T bytes)
+static VOID MemoryCount(MEMORY *memory, SIZE_T bytes)
 {
     LONG64 now = InterlockedExchangeAdd64(&memory->Bytes, (LONG64)bytes) + (LONG64)bytes;
     LONG64 peak = ReadNoFence64(&memory->PeakBytes);
@@ -63,7 +63,7 @@ static VOID CountAllocated(MEMORY *memory, SIZE_T bytes)
     }
 }
 
-static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
+static PVOID MemoryAllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
 {
     // The pool aligns to 16.
     SIZE_T overhead = sizeof(MEMORY_HEADER) + alignment - 16;
@@ -71,7 +71,7 @@ static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
     PVOID block;
     MEMORY_HEADER *header;
 
-    block = bytes <= MaxAllocationBytes ? AllocatePool(memory, bytes + overhead) : NULL;
+    block = bytes <= MemoryMaxAllocationBytes ? MemoryAllocateFromPool(memory, bytes + overhead) : NULL;
     if (block == NULL)
     {
         return NULL;
@@ -81,14 +81,14 @@ static PVOID AllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
     header = (MEMORY_HEADER *)address - 1;
     header->Block = block;
     header->Bytes = bytes + overhead;
-    CountAllocated(memory, bytes + overhead);
+    MemoryCount(memory, bytes + overhead);
     return (PVOID)address;
 }
 
 _Use_decl_annotations_
 PVOID MemoryAllocate(MEMORY *memory, SIZE_T bytes)
 {
-    PVOID address = AllocateAligned(memory, bytes, 16);
+    PVOID address = MemoryAllocateAligned(memory, bytes, 16);
 
     if (address != NULL)
     {
@@ -100,13 +100,13 @@ PVOID MemoryAllocate(MEMORY *memory, SIZE_T bytes)
 _Use_decl_annotations_
 PVOID MemoryAllocateUninitialized(MEMORY *memory, SIZE_T bytes)
 {
-    return AllocateAligned(memory, bytes, 16);
+    return MemoryAllocateAligned(memory, bytes, 16);
 }
 
 _Use_decl_annotations_
 PVOID MemoryAllocateCacheAligned(MEMORY *memory, SIZE_T bytes)
 {
-    PVOID address = AllocateAligned(memory, bytes, PLATFORM_CACHE_LINE);
+    PVOID address = MemoryAllocateAligned(memory, bytes, PLATFORM_CACHE_LINE);
 
     if (address != NULL)
     {

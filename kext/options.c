@@ -1,89 +1,112 @@
 #include "options.h"
 
+// What happens to a value out of bounds.
+typedef enum _OPTION_RULE
+{
+    OptionRefuse,
+    OptionClamp
+} OPTION_RULE;
+
+typedef struct _OPTION_FIELD
+{
+    UINT8 Offset; // in OPTIONS_WIRE
+    UINT8 Size;   // in bytes: 1, 2 or 4
+    UINT8 Rule;   // OPTION_RULE
+    UINT32 Least;
+    UINT32 Most;
+    UINT32 Default;
+} OPTION_FIELD;
+
+#define OPTION(field, rule, least, most, value)                                                                        \
+    {FIELD_OFFSET(OPTIONS_WIRE, field), sizeof(((OPTIONS_WIRE *)0)->field), rule, least, most, value}
+
+// The fields of a request, in its order.
+static const OPTION_FIELD OptionFields[] = {
+    OPTION(StructSize, OptionRefuse, sizeof(UINT32), MAXULONG, sizeof(OPTIONS_WIRE)),
+    OPTION(Flags, OptionRefuse, 0, MAXULONG, 0),
+    OPTION(PayloadLimit, OptionRefuse, 0, MAXULONG, OPTIONS_PAYLOAD_UNLIMITED),
+    OPTION(PendingTimeoutMs, OptionRefuse, 0, MAXULONG, 0),
+    OPTION(TimeoutVerdict, OptionRefuse, 0, MAXULONG, VerdictAccept),
+    OPTION(LogLevel, OptionRefuse, LogSeverityTrace, LogSeverityCritical, LogSeverityWarning),
+    OPTION(DnsPort, OptionRefuse, 1, MAXULONG, 53),
+    OPTION(TunnelPort, OptionRefuse, 1, MAXULONG, 717),
+    OPTION(SplitTunnelPort, OptionRefuse, 1, MAXULONG, 719),
+    OPTION(MaxQueuedBytes, OptionClamp, OPTIONS_LEAST_MAX_QUEUED_BYTES, OPTIONS_MOST_MAX_QUEUED_BYTES,
+           OPTIONS_DEFAULT_MAX_QUEUED_BYTES),
+    OPTION(MaxHeldPackets, OptionClamp, 1, OPTIONS_MOST_MAX_HELD_PACKETS, OPTIONS_DEFAULT_MAX_HELD_PACKETS),
+};
+
+static VOID OptionsSet(OPTIONS *options, const OPTION_FIELD *field, UINT32 value)
+{
+    // Little-endian: the low bytes come first.
+    RtlCopyMemory((UINT8 *)options + field->Offset, &value, field->Size);
+}
+
+static UINT32 OptionsGet(const OPTIONS *options, const OPTION_FIELD *field)
+{
+    UINT32 value = 0;
+
+    RtlCopyMemory(&value, (const UINT8 *)options + field->Offset, field->Size);
+    return value;
+}
+
 _Use_decl_annotations_
 VOID OptionsSetDefaults(OPTIONS *options)
 {
-    RtlZeroMemory(options, sizeof(*options));
-    options->PayloadLimit = OPTIONS_PAYLOAD_UNLIMITED;
-    options->TimeoutVerdict = VerdictAccept;
-    options->LogLevel = LogSeverityWarning;
-    options->DnsPort = 53;
-    options->TunnelPort = 717;
-    options->SplitTunnelPort = 719;
-    options->MaxQueuedBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
-    options->MaxHeldPackets = OPTIONS_DEFAULT_MAX_HELD_PACKETS;
+    UINT32 i;
+
+    for (i = 0; i < RTL_NUMBER_OF(OptionFields); i++)
+    {
+        OptionsSet(options, &OptionFields[i], OptionFields[i].Default);
+    }
 }
 
-static VOID FillWithDefaults(OPTIONS_WIRE *wire)
+// Brings clamped fields into their bounds. FALSE: another field is out of bounds.
+static BOOLEAN OptionsApplyBounds(OPTIONS *options)
 {
-    OPTIONS defaults;
+    UINT32 i;
 
-    OptionsSetDefaults(&defaults);
-    wire->StructSize = sizeof(*wire);
-    wire->Flags = 0;
-    wire->PayloadLimit = defaults.PayloadLimit;
-    wire->PendingTimeoutMs = defaults.PendingTimeoutMs;
-    wire->TimeoutVerdict = defaults.TimeoutVerdict;
-    wire->LogLevel = defaults.LogLevel;
-    wire->DnsPort = defaults.DnsPort;
-    wire->TunnelPort = defaults.TunnelPort;
-    wire->SplitTunnelPort = defaults.SplitTunnelPort;
-    wire->MaxQueuedBytes = defaults.MaxQueuedBytes;
-    wire->MaxHeldPackets = defaults.MaxHeldPackets;
+    for (i = 0; i < RTL_NUMBER_OF(OptionFields); i++)
+    {
+        const OPTION_FIELD *field = &OptionFields[i];
+        UINT32 value = OptionsGet(options, field);
+
+        if (value >= field->Least && value <= field->Most)
+        {
+            continue;
+        }
+        if (field->Rule == OptionRefuse)
+        {
+            return FALSE;
+        }
+        OptionsSet(options, field, value < field->Least ? field->Least : field->Most);
+    }
+    return TRUE;
 }
 
-// A field that the request holds in part counts as one that it does not hold.
-static SIZE_T WholeFields(SIZE_T structSize)
+// The length of the fields that lie wholly within `structSize`.
+static SIZE_T OptionsWholeFields(SIZE_T structSize)
 {
-    static const UINT8 fieldEnds[] = {
-        FIELD_OFFSET(OPTIONS_WIRE, Flags),
-        FIELD_OFFSET(OPTIONS_WIRE, PayloadLimit),
-        FIELD_OFFSET(OPTIONS_WIRE, PendingTimeoutMs),
-        FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict),
-        FIELD_OFFSET(OPTIONS_WIRE, LogLevel),
-        FIELD_OFFSET(OPTIONS_WIRE, DnsPort),
-        FIELD_OFFSET(OPTIONS_WIRE, TunnelPort),
-        FIELD_OFFSET(OPTIONS_WIRE, SplitTunnelPort),
-        FIELD_OFFSET(OPTIONS_WIRE, MaxQueuedBytes),
-        FIELD_OFFSET(OPTIONS_WIRE, MaxHeldPackets),
-        sizeof(OPTIONS_WIRE),
-    };
     SIZE_T whole = 0;
     UINT32 i;
 
-    for (i = 0; i < RTL_NUMBER_OF(fieldEnds) && fieldEnds[i] <= structSize; i++)
+    for (i = 0; i < RTL_NUMBER_OF(OptionFields) && OptionFields[i].Offset + OptionFields[i].Size <= structSize; i++)
     {
-        whole = fieldEnds[i];
+        whole = OptionFields[i].Offset + OptionFields[i].Size;
     }
     return whole;
 }
 
-static UINT32 Clamp(UINT32 value, UINT32 least, UINT32 most)
+// A timeout cannot ask again, and has no client behind it to redirect to.
+static BOOLEAN OptionsHasTimeoutVerdict(const OPTIONS *options)
 {
-    if (value < least)
-    {
-        return least;
-    }
-    return value > most ? most : value;
-}
-
-// A timeout has nobody to ask again and, without a client's resolver or tunnel behind it, nowhere to redirect to.
-static BOOLEAN IsTimeoutVerdict(UINT8 verdict)
-{
-    return verdict >= VerdictAccept && verdict <= VerdictPermanentDrop;
-}
-
-static BOOLEAN IsValid(const OPTIONS_WIRE *wire)
-{
-    return (wire->PendingTimeoutMs == 0 || IsTimeoutVerdict(wire->TimeoutVerdict)) &&
-           wire->LogLevel >= LogSeverityTrace && wire->LogLevel <= LogSeverityCritical && wire->DnsPort != 0 &&
-           wire->TunnelPort != 0 && wire->SplitTunnelPort != 0;
+    return options->TimeoutVerdict >= VerdictAccept && options->TimeoutVerdict <= VerdictPermanentDrop;
 }
 
 _Use_decl_annotations_
 NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
 {
-    OPTIONS_WIRE wire;
+    OPTIONS parsed;
     UINT32 structSize;
     SIZE_T given;
 
@@ -92,33 +115,22 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
         return STATUS_INVALID_PARAMETER;
     }
     RtlCopyMemory(&structSize, request, sizeof(structSize));
-    if (structSize < sizeof(structSize) || structSize > length)
+    if (structSize > length)
     {
         return STATUS_INVALID_PARAMETER;
     }
-
-    FillWithDefaults(&wire);
-    given = WholeFields(structSize);
-    RtlCopyMemory(&wire, request, given);
-    if (given <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && (wire.Flags & OPTION_FLAG_FAIL_CLOSED) != 0)
+    OptionsSetDefaults(&parsed);
+    given = OptionsWholeFields(structSize);
+    RtlCopyMemory(&parsed, request, given);
+    parsed.StructSize = structSize;
+    if (given <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && OptionsHas(&parsed, OPTION_FLAG_FAIL_CLOSED))
     {
-        wire.TimeoutVerdict = VerdictBlock;
+        parsed.TimeoutVerdict = VerdictBlock;
     }
-    if (!IsValid(&wire))
+    if (!OptionsApplyBounds(&parsed) || (parsed.PendingTimeoutMs != 0 && !OptionsHasTimeoutVerdict(&parsed)))
     {
         return STATUS_INVALID_PARAMETER;
     }
-
-    options->ExtendedRecords = (wire.Flags & OPTION_FLAG_EXTENDED_RECORDS) != 0;
-    options->FailClosed = (wire.Flags & OPTION_FLAG_FAIL_CLOSED) != 0;
-    options->PayloadLimit = wire.PayloadLimit;
-    options->PendingTimeoutMs = wire.PendingTimeoutMs;
-    options->TimeoutVerdict = wire.TimeoutVerdict;
-    options->LogLevel = wire.LogLevel;
-    options->DnsPort = wire.DnsPort;
-    options->TunnelPort = wire.TunnelPort;
-    options->SplitTunnelPort = wire.SplitTunnelPort;
-    options->MaxQueuedBytes = Clamp(wire.MaxQueuedBytes, OPTIONS_LEAST_MAX_QUEUED_BYTES, OPTIONS_MOST_MAX_QUEUED_BYTES);
-    options->MaxHeldPackets = Clamp(wire.MaxHeldPackets, 1, OPTIONS_MOST_MAX_HELD_PACKETS);
+    *options = parsed;
     return STATUS_SUCCESS;
 }

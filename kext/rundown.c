@@ -42,7 +42,7 @@ VOID RundownLeave(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
     }
 }
 
-static VOID WaitForSlot(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
+static VOID RundownWaitForSlot(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
 {
     for (;;)
     {
@@ -64,7 +64,7 @@ VOID RundownWait(RUNDOWN *rundown)
     InterlockedExchange(&rundown->Waiting, 1);
     for (slot = 0; slot < rundown->SlotCount; slot++)
     {
-        WaitForSlot(rundown, &rundown->Slots[slot]);
+        RundownWaitForSlot(rundown, &rundown->Slots[slot]);
     }
     InterlockedExchange(&rundown->Waiting, 0);
 }

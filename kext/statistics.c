@@ -44,7 +44,7 @@ LONG64 StatisticsRead(const STATISTICS *statistics, STATISTIC statistic)
     return sum;
 }
 
-static UINT64 ReadOne(const STATISTICS *statistics, const STATISTICS_GAUGES *gauges, STATISTIC statistic)
+static UINT64 StatisticsValue(const STATISTICS *statistics, const STATISTICS_GAUGES *gauges, STATISTIC statistic)
 {
     switch (statistic)
     {
@@ -87,7 +87,7 @@ NTSTATUS StatisticsEncode(const STATISTICS *statistics, const STATISTICS_GAUGES 
     wire.StructSize = sizeof(wire);
     for (statistic = 0; statistic < StatisticCount; statistic++)
     {
-        UINT64 value = ReadOne(statistics, gauges, (STATISTIC)statistic);
+        UINT64 value = StatisticsValue(statistics, gauges, (STATISTIC)statistic);
 
         RtlCopyMemory((UINT8 *)&wire + sizeof(UINT32) + statistic * sizeof(UINT64), &value, sizeof(value));
     }

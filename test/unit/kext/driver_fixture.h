@@ -338,21 +338,10 @@ class Client
 
     static OPTIONS_WIRE DefaultOptions()
     {
-        OPTIONS defaults;
-        OPTIONS_WIRE wire{};
+        OPTIONS options;
 
-        OptionsSetDefaults(&defaults);
-        wire.StructSize = sizeof(wire);
-        wire.PayloadLimit = defaults.PayloadLimit;
-        wire.PendingTimeoutMs = defaults.PendingTimeoutMs;
-        wire.TimeoutVerdict = defaults.TimeoutVerdict;
-        wire.LogLevel = defaults.LogLevel;
-        wire.DnsPort = defaults.DnsPort;
-        wire.TunnelPort = defaults.TunnelPort;
-        wire.SplitTunnelPort = defaults.SplitTunnelPort;
-        wire.MaxQueuedBytes = defaults.MaxQueuedBytes;
-        wire.MaxHeldPackets = defaults.MaxHeldPackets;
-        return wire;
+        OptionsSetDefaults(&options);
+        return options;
     }
 
     NTSTATUS SetOptions(const OPTIONS_WIRE &options)

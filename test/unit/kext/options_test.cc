@@ -36,8 +36,8 @@ TEST(OptionsTest, DefaultsAreThoseOfTheProtocol)
     OPTIONS options;
 
     OptionsSetDefaults(&options);
-    EXPECT_FALSE(options.ExtendedRecords);
-    EXPECT_FALSE(options.FailClosed);
+    EXPECT_FALSE(OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS));
+    EXPECT_FALSE(OptionsHas(&options, OPTION_FLAG_FAIL_CLOSED));
     EXPECT_EQ(options.PayloadLimit, 0xFFFFFFFFu);
     EXPECT_EQ(options.PendingTimeoutMs, 0u);
     EXPECT_EQ(options.LogLevel, LogSeverityWarning);
@@ -54,8 +54,8 @@ TEST(OptionsTest, ReadsEveryField)
 
     OptionsSetDefaults(&options);
     ASSERT_EQ(Parse(ValidWire(), &options), STATUS_SUCCESS);
-    EXPECT_TRUE(options.ExtendedRecords);
-    EXPECT_TRUE(options.FailClosed);
+    EXPECT_TRUE(OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS));
+    EXPECT_TRUE(OptionsHas(&options, OPTION_FLAG_FAIL_CLOSED));
     EXPECT_EQ(options.PayloadLimit, 128u);
     EXPECT_EQ(options.PendingTimeoutMs, 5000u);
     EXPECT_EQ(options.TimeoutVerdict, VerdictBlock);
@@ -77,7 +77,7 @@ TEST(OptionsTest, AFieldNotWhollyWithinStructSizeHasItsDefault)
         wire.StructSize = size;
         OptionsSetDefaults(&options);
         ASSERT_EQ(OptionsParse(reinterpret_cast<const UINT8 *>(&wire), size, &options), STATUS_SUCCESS) << size;
-        EXPECT_EQ(options.ExtendedRecords, size >= 8) << size;
+        EXPECT_EQ(OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS), size >= 8) << size;
         EXPECT_EQ(options.PayloadLimit, size >= 12 ? 128u : 0xFFFFFFFFu) << size;
         EXPECT_EQ(options.PendingTimeoutMs, size >= 16 ? 5000u : 0u) << size;
         EXPECT_EQ(options.LogLevel, size >= 18 ? LogSeverityDebug : LogSeverityWarning) << size;

@@ -372,8 +372,9 @@ TEST_P(OptionsVectors, ParseToTheirFields)
 
     OptionsSetDefaults(&options);
     ASSERT_EQ(OptionsParse(vector.bytes.data(), vector.bytes.size(), &options), STATUS_SUCCESS);
-    EXPECT_EQ(options.ExtendedRecords, (vector.Number("flags") & OPTION_FLAG_EXTENDED_RECORDS) != 0);
-    EXPECT_EQ(options.FailClosed, (vector.Number("flags") & OPTION_FLAG_FAIL_CLOSED) != 0);
+    EXPECT_EQ(OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS),
+              (vector.Number("flags") & OPTION_FLAG_EXTENDED_RECORDS) != 0);
+    EXPECT_EQ(OptionsHas(&options, OPTION_FLAG_FAIL_CLOSED), (vector.Number("flags") & OPTION_FLAG_FAIL_CLOSED) != 0);
     EXPECT_EQ(options.PayloadLimit, vector.Number("payloadLimit"));
     EXPECT_EQ(options.PendingTimeoutMs, vector.Number("pendingTimeoutMs"));
     EXPECT_EQ(options.TimeoutVerdict, vector.Number("timeoutVerdict"));
