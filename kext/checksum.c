@@ -10,21 +10,8 @@
 #define CHECKSUM_NOT_COMPUTED  0u
 #define CHECKSUM_COMPUTED_ZERO 0xFFFFu
 
-static UINT16 ChecksumLoad(const UINT8 *bytes)
-{
-    UINT16 value;
-
-    RtlCopyMemory(&value, bytes, sizeof(value));
-    return value;
-}
-
-static VOID ChecksumStore(UINT8 *bytes, UINT16 value)
-{
-    RtlCopyMemory(bytes, &value, sizeof(value));
-}
-
-// The sum does not depend on the byte order, as long as all words are loaded the same way (RFC 1071, section 2 (B)),
-// nor on the word size: 32-bit words into a 64-bit sum cannot overflow within any packet.
+// The sum is independent of the byte order if all words are loaded the same way (RFC 1071, section 2 (B)).
+// 32-bit words in a 64-bit sum give the same checksum and cannot overflow within a packet.
 _Use_decl_annotations_
 UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
 {
@@ -68,9 +55,10 @@ UINT16 ChecksumFinish(UINT64 sum)
     return (UINT16)~ChecksumFold(sum);
 }
 
-// IPv4: RFC 793 and RFC 768; IPv6: RFC 8200, section 8.1. The sums of both layouts are the same, and zeros behind an
-// IPv4 address add nothing.
-static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination, UINT32 transportLength)
+// The pseudo headers of IPv4 (RFC 793, RFC 768) and IPv6 (RFC 8200, section 8.1) have the same sum.
+// The zeros behind an IPv4 address add nothing.
+static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination,
+                                      UINT32 transportLength)
 {
     const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
                            (UINT8)(transportLength >> 16),
@@ -117,7 +105,7 @@ NTSTATUS ChecksumTransport(UINT8 protocol, const UINT8 *source, const UINT8 *des
     return STATUS_SUCCESS;
 }
 
-// What the UDP header says, which may be less than there is. 0 stands for all (RFC 2675, and large send offload).
+// The length field may be less than the data. 0 stands for all of it (RFC 2675, and large send offload).
 static UINT32 ChecksumUdpLength(const UINT8 *udp, UINT32 available)
 {
     UINT32 length = (UINT32)udp[UDP_LENGTH_OFFSET] << 8 | udp[UDP_LENGTH_OFFSET + 1];
@@ -132,7 +120,7 @@ static BOOLEAN ChecksumIsIcmp(const IP_HEADER *header)
 
 static NTSTATUS ChecksumCheckLength(const IP_HEADER *header, const UINT8 *transport, UINT32 length)
 {
-    // The parser has made sure of whole fixed headers for TCP and UDP.
+    // The parser guarantees whole fixed headers of TCP and UDP.
     if (header->Protocol == PROTOCOL_UDP)
     {
         UINT32 udpLength = ChecksumUdpLength(transport, length);
@@ -150,7 +138,7 @@ static VOID ChecksumStoreIcmp(const IP_HEADER *header, UINT8 *icmp, UINT32 lengt
 {
     UINT64 sum = 0;
 
-    // ICMPv6 covers a pseudo-header (RFC 4443, section 2.3), ICMP does not.
+    // ICMPv6 covers a pseudo header (RFC 4443, section 2.3); ICMP does not.
     if (header->IpVersion == 6)
     {
         sum = ChecksumAddPseudoHeader(header->Protocol, header->SourceAddress, header->DestinationAddress, length);
@@ -164,7 +152,7 @@ static BOOLEAN ChecksumIsUncomputedUdp(const IP_HEADER *header, const UINT8 *tra
            ChecksumLoad(transport + UDP_CHECKSUM_OFFSET) == CHECKSUM_NOT_COMPUTED;
 }
 
-// Of a length that ChecksumCheckLength has found right.
+// Expects a length that ChecksumCheckLength accepted.
 static VOID ChecksumStoreTransport(const IP_HEADER *header, UINT8 *transport, UINT32 length)
 {
     if (ChecksumIsIcmp(header))

@@ -7,7 +7,7 @@
 
 #define IP_MAX_DATAGRAM 65535u
 
-// For packets that stay whole: their identification means nothing then (RFC 6864).
+// Without fragmentation the identification field has no meaning (RFC 6864).
 #define IPV4_DONT_FRAGMENT 0x40u
 
 #define IP_HOP_LIMIT 128u
@@ -24,7 +24,7 @@
 #define IPV6_AUTHENTICATION 51
 #define IPV6_DESTINATION    60
 
-// The packet, and what the caller can see of it.
+// A packet, and how much of it may be read.
 typedef struct _IP_VIEW
 {
     const UINT8 *Packet;
@@ -42,7 +42,7 @@ static UINT32 IpHeaderUint32(const UINT8 *bytes)
     return (UINT32)bytes[0] << 24 | (UINT32)bytes[1] << 16 | (UINT32)bytes[2] << 8 | bytes[3];
 }
 
-// May `length` bytes at `offset` be read?
+// Checks that `length` bytes at `offset` may be read.
 static NTSTATUS IpHeaderRequire(const IP_VIEW *view, UINT32 offset, UINT32 length)
 {
     if (offset > view->Length || length > view->Length - offset)
@@ -99,7 +99,8 @@ static NTSTATUS IpHeaderParsePorts(const IP_VIEW *view, IP_HEADER *header)
     return status;
 }
 
-static NTSTATUS IpHeaderSetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification, UINT32 dataLength)
+static NTSTATUS IpHeaderSetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification,
+                                    UINT32 dataLength)
 {
     header->FragmentOffset = offset;
     header->MoreFragments = more;
@@ -151,8 +152,9 @@ static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
     }
 
     fragment = IpHeaderUint16(packet + 6);
-    status = IpHeaderSetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
-                         IpHeaderUint16(packet + 4), view->Length - header->HeaderLength);
+    status =
+        IpHeaderSetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
+                            IpHeaderUint16(packet + 4), view->Length - header->HeaderLength);
     return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
 }
 
@@ -162,7 +164,7 @@ static BOOLEAN IpHeaderIsExtension(UINT8 protocol)
            protocol == IPV6_AUTHENTICATION || protocol == IPV6_DESTINATION;
 }
 
-// Lengths are in units of 8 bytes beyond the first 8 (RFC 8200), of 4 bytes beyond the first 8 for AH (RFC 4302).
+// The field counts 8 bytes beyond the first 8 (RFC 8200); in AH it counts 4 bytes beyond the first 8 (RFC 4302).
 static UINT32 IpHeaderExtensionLength(UINT8 type, UINT8 lengthField)
 {
     if (type == IPV6_FRAGMENT)
@@ -172,7 +174,7 @@ static UINT32 IpHeaderExtensionLength(UINT8 type, UINT8 lengthField)
     return type == IPV6_AUTHENTICATION ? (lengthField + 2u) * 4u : (lengthField + 1u) * 8u;
 }
 
-// Reads the extension header at HeaderLength, whose type is in Protocol, and steps over it.
+// Parses the extension header at HeaderLength, whose type is Protocol, and moves both behind it.
 static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
 {
     const UINT8 *extension = view->Packet + header->HeaderLength;
@@ -180,7 +182,7 @@ static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_
     UINT32 length;
     NTSTATUS status;
 
-    // Every extension header is at least 8 bytes long. Hop-by-hop options stand first or not at all.
+    // Every extension header has at least 8 bytes. Hop-by-hop options are valid only as the first one.
     status = IpHeaderRequire(view, header->HeaderLength, 8);
     if (!NT_SUCCESS(status) || (type == IPV6_HOP_BY_HOP && !isFirst))
     {
@@ -204,7 +206,7 @@ static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_
         UINT32 fragment = IpHeaderUint16(extension + 2);
 
         return IpHeaderSetFragment(header, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
-                           IpHeaderUint32(extension + 4), view->Length - header->HeaderLength);
+                                   IpHeaderUint32(extension + 4), view->Length - header->HeaderLength);
     }
     return STATUS_SUCCESS;
 }
@@ -231,7 +233,7 @@ static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
 
     payloadLength = IpHeaderUint16(packet + 4);
     status = IpHeaderSetTotalLength(view, payloadLength != 0 ? IPV6_FIXED_LENGTH + payloadLength : view->Length,
-                            IPV6_FIXED_LENGTH, header);
+                                    IPV6_FIXED_LENGTH, header);
     for (extensions = 0; NT_SUCCESS(status) && IpHeaderIsExtension(header->Protocol); extensions++)
     {
         if (extensions == IP_HEADER_MAX_EXTENSIONS || (header->Protocol == IPV6_FRAGMENT && fragmentSeen))
@@ -242,7 +244,7 @@ static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
         status = IpHeaderParseExtension(view, extensions == 0, header);
         if (NT_SUCCESS(status) && header->Fragment && !header->FirstFragment)
         {
-            // What follows is the middle of the datagram, whatever its number says.
+            // The data of a later fragment is the middle of the datagram, whatever protocol number precedes it.
             return STATUS_SUCCESS;
         }
     }

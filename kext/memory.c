@@ -1,9 +1,9 @@
 #include "memory.h"
 
-// Precedes what the caller gets; keeps 16-byte alignment.
+// Precedes the caller's memory and keeps its alignment of 16 bytes.
 typedef struct _MEMORY_HEADER
 {
-    PVOID Block;  // as the pool gave it
+    PVOID Block;  // address that the pool returned
     SIZE_T Bytes; // of the whole block
 } MEMORY_HEADER;
 
@@ -13,7 +13,7 @@ static_assert(sizeof(MEMORY_HEADER) == 16, "the caller's alignment depends on it
 static const UINT64 MemoryPoolUninitialized = 0x2;
 static const UINT64 MemoryPoolNonPaged = 0x40;
 
-// Nothing in the kext needs a larger block; a larger request is a mistake and fails as one that the pool refuses.
+// No caller needs a larger block. A larger request is a mistake and fails as if the pool refused it.
 static const SIZE_T MemoryMaxAllocationBytes = 1u << 30;
 
 static ULONG_PTR MemoryFindRoutine(const WCHAR *name)
@@ -24,7 +24,7 @@ static ULONG_PTR MemoryFindRoutine(const WCHAR *name)
     return (ULONG_PTR)MmGetSystemRoutineAddress(&string);
 }
 
-// Both by name: Windows 10 1809 has only the older one, and the newer kits declare that one deprecated.
+// Finds both routines by name: Windows 10 1809 lacks the new one, and newer kits deprecate the old one.
 _Use_decl_annotations_
 VOID MemoryInitialize(MEMORY *memory)
 {

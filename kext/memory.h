@@ -1,7 +1,7 @@
-// All of the kext's memory: nonpaged, not executable, one tag, counted.
+// All memory of the kext: nonpaged, not executable, counted, with one pool tag.
 //
-// Every allocation may fail, and every caller must be able to go on when it does. The counters are the only shared
-// state and are updated interlocked, so every function may run on any processor at once.
+// Every allocation may fail, and every caller goes on without it.
+// The counters are the only shared state. They are updated interlocked, so all functions run on any processor.
 
 #pragma once
 
@@ -15,14 +15,14 @@ EXTERN_C_START
 typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL2)(UINT64 flags, SIZE_T bytes, ULONG tag);
 typedef PVOID(NTAPI *MEMORY_ALLOCATE_POOL_WITH_TAG)(POOL_TYPE type, SIZE_T bytes, ULONG tag);
 
-// Every allocation writes the counters, which therefore share a line with nothing before or behind the structure.
+// Every allocation writes the counters, so the padding keeps their cache line for them alone.
 typedef struct _MEMORY
 {
-    MEMORY_ALLOCATE_POOL2 AllocatePool2;               ///< ExAllocatePool2 where the system has it, else NULL
-    MEMORY_ALLOCATE_POOL_WITH_TAG AllocatePoolWithTag; ///< ExAllocatePoolWithTag, for where it has not
+    MEMORY_ALLOCATE_POOL2 AllocatePool2;               ///< ExAllocatePool2, or NULL on a system without it
+    MEMORY_ALLOCATE_POOL_WITH_TAG AllocatePoolWithTag; ///< ExAllocatePoolWithTag, for older systems
     UINT8 Padding1[PLATFORM_CACHE_LINE];
-    volatile LONG64 Bytes;     ///< taken from the pool now, our own headers included
-    volatile LONG64 PeakBytes; ///< the most that Bytes has been
+    volatile LONG64 Bytes;     ///< pool bytes in use, headers included
+    volatile LONG64 PeakBytes; ///< highest value of Bytes
     UINT8 Padding2[PLATFORM_CACHE_LINE];
 } MEMORY;
 
@@ -30,35 +30,35 @@ static_assert(FIELD_OFFSET(MEMORY, Bytes) >= PLATFORM_CACHE_LINE + sizeof(PVOID)
                   sizeof(MEMORY) - FIELD_OFFSET(MEMORY, PeakBytes) >= PLATFORM_CACHE_LINE + sizeof(LONG64),
               "the counters share a line with nothing");
 
-/// Prepares the counters and looks for this system's pool routines.
+/// Clears the counters and finds the system's pool routines.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID MemoryInitialize(_Out_ MEMORY *memory);
 
-/// Allocates `bytes` zeroed bytes, aligned to 16. NULL when the pool has none.
+/// Allocates `bytes` zeroed bytes, aligned to 16. Returns NULL when the pool refuses.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 PVOID MemoryAllocate(_Inout_ MEMORY *memory, _In_ SIZE_T bytes);
 
-/// As MemoryAllocate, with unspecified content: for buffers whose every byte the caller writes.
+/// Allocates like MemoryAllocate, but leaves the content unspecified. The caller writes every byte.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 PVOID
 MemoryAllocateUninitialized(_Inout_ MEMORY *memory, _In_ SIZE_T bytes);
 
-/// As MemoryAllocate, aligned to PLATFORM_CACHE_LINE.
+/// Allocates like MemoryAllocate, aligned to PLATFORM_CACHE_LINE.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 PVOID
 MemoryAllocateCacheAligned(_Inout_ MEMORY *memory, _In_ SIZE_T bytes);
 
-/// Gives back what any of the three gave. NULL is allowed.
+/// Frees memory of any of the three functions above. NULL is allowed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MemoryFree(_Inout_ MEMORY *memory, _In_opt_ PVOID address);
 
-/// Bytes taken from the pool now, and the most that it has been.
+/// Pool bytes in use now, and the highest number so far. Any IRQL.
 UINT64 MemoryBytes(_In_ const MEMORY *memory);
 UINT64 MemoryPeakBytes(_In_ const MEMORY *memory);
 

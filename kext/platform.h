@@ -1,5 +1,6 @@
-// The one way to the system's headers, and the few things that differ between the kits that build the kext:
-// MSVC with the WDK, mingw-w64's DDK, and the host build, where the headers under sim/include stand in for both.
+// Includes the system's headers and levels the differences between the kits that build the kext.
+//
+// The kits are MSVC with the WDK, mingw-w64's DDK, and the host build, whose headers are those of sim/include.
 
 #pragma once
 
@@ -30,7 +31,7 @@
 #endif
 #endif
 
-// Code that runs in DriverEntry alone: Windows frees its section afterwards.
+// Marks code that only DriverEntry runs. Windows frees its section afterwards.
 #if defined(_KERNEL_MODE)
 #define PLATFORM_INIT __declspec(code_seg("INIT"))
 #elif defined(KEXT_MINGW_DDK)
@@ -39,13 +40,13 @@
 #define PLATFORM_INIT
 #endif
 
-// By how many powers of two all tables are smaller than on a computer: fuzzers fill small ones sooner, and load the
-// driver faster. At most 7.
+// All tables are smaller by this many powers of two, at most 7.
+// Fuzzers use small tables: they fill sooner, and the driver loads faster.
 #ifndef PLATFORM_TABLE_SHRINK
 #define PLATFORM_TABLE_SHRINK 0
 #endif
 
-// What RwLock* tell the simulated kernel, whose rules for locks cannot see them otherwise.
+// RwLock* report to the simulated kernel, whose lock rules cannot see an RW_LOCK otherwise.
 #ifdef HOST_KNOWS_LOCKS
 #define PLATFORM_LOCK_INITIALIZE(lock) HostInitializeLock(lock)
 #define PLATFORM_LOCK_ACQUIRE(lock)    HostAcquireLock(lock)
@@ -56,31 +57,31 @@
 #define PLATFORM_LOCK_RELEASE(lock)
 #endif
 
-// Shared counters and locks are padded to this, so that two processors do not fight over one line.
+// Shared counters and locks are padded to a cache line, so that two processors do not contend for one line.
 #define PLATFORM_CACHE_LINE 64
 
 // KeQueryInterruptTime counts in 100 ns.
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
 #define PLATFORM_TICKS_PER_SECOND      10000000ULL
 
-// Windows 8 and later; mingw-w64's DDK lacks it.
+// Exists since Windows 8. mingw-w64's DDK lacks it.
 #ifndef MdlMappingNoExecute
 #define MdlMappingNoExecute 0x40000000
 #endif
 
-// For the WDK's static analysis; mingw-w64's annotations lack it.
+// Serves the WDK's static analysis. mingw-w64's annotations lack it.
 #ifndef _Dispatch_type_
 #define _Dispatch_type_(majorFunction)
 #endif
 
-// In seconds, which is fine enough for limits of a minute. Differences are right across a wrap-around.
+// Interrupt time in seconds. Differences stay right when the counter wraps around.
 FORCEINLINE UINT32 PlatformSeconds(VOID)
 {
     return (UINT32)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
 }
 
 #ifdef KEXT_MINGW_DDK
-// The WDK has these as inline functions; mingw-w64's DDK lacks them.
+// The WDK defines these as inline functions. mingw-w64's DDK lacks them.
 EXTERN_C_START
 
 FORCEINLINE LONG ReadAcquire(const volatile LONG *source)

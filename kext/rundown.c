@@ -47,7 +47,7 @@ static VOID RundownWaitForSlot(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
     for (;;)
     {
         KeClearEvent(&rundown->Left);
-        // A full barrier: who leaves after this reading of the counter sets the event after the clearing.
+        // The full barrier orders this read after the clearing: a later exit sets the event again.
         if (InterlockedCompareExchange64(&slot->Inside, 0, 0) == 0)
         {
             return;

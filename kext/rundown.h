@@ -1,10 +1,10 @@
-// Who is inside: lets one thread wait until everybody who was inside has left, at the price of one uncontended
-// interlocked operation on entry and one on exit.
+// Rundown protection: one thread waits until all threads that were inside have left.
 //
-// One padded counter per processor. Whoever enters remembers the slot and leaves by the same one, so no counter is ever
-// below the true number inside it. A waiter that has seen a slot at zero once knows that all who had entered through it
-// before the wait are gone. The rundown itself turns nobody away: who may enter is said by a flag that the owner clears
-// before it waits and that those who entered read afterwards. test/models/rundown.pml is a model of it.
+// Entry and exit cost one uncontended interlocked operation each, on a padded counter of the processor.
+// A thread leaves by the slot through which it entered, so no counter falls below the number of threads inside.
+// A waiter that once sees a slot at zero knows that all earlier entries through this slot have left.
+// The rundown turns nobody away: the owner clears a flag before it waits, and threads read the flag after they enter.
+// test/models/rundown.pml is a model of this protocol.
 
 #pragma once
 
@@ -25,29 +25,29 @@ typedef struct _RUNDOWN
     MEMORY *Memory;
     RUNDOWN_SLOT *Slots;
     UINT32 SlotCount;
-    volatile LONG Waiting; ///< RundownWait looks for zeros: whoever leaves signals Left
+    volatile LONG Waiting; ///< RundownWait is looking for zeros: each exit signals Left
     KEVENT Left;
 } RUNDOWN;
 
-/// Allocates the counters. STATUS_INSUFFICIENT_RESOURCES, after which RundownUninitialize is allowed and nothing else.
+/// Allocates the counters. Fails with STATUS_INSUFFICIENT_RESOURCES and leaves nothing behind.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS RundownInitialize(_Out_ RUNDOWN *rundown, _Inout_ MEMORY *memory);
 
-/// Nobody may be inside, nor come.
+/// Frees the counters. No thread is inside, and none enters later.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID RundownUninitialize(_Inout_ RUNDOWN *rundown);
 
-/// Enters; never waits. Returns the slot to leave by. A full memory barrier.
+/// Enters without waiting. Pass the returned slot to RundownLeave. A full memory barrier.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 RUNDOWN_SLOT *RundownEnter(_Inout_ RUNDOWN *rundown);
 
-/// Leaves, on any processor.
+/// Leaves. The caller may run on another processor than at entry.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID RundownLeave(_Inout_ RUNDOWN *rundown, _Inout_ RUNDOWN_SLOT *slot);
 
-/// Returns when everybody who was inside at the time of the call has left. One caller at a time, itself not inside.
+/// Waits until all threads that were inside at the call have left. One caller at a time, which is not inside.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID RundownWait(_Inout_ RUNDOWN *rundown);
 

@@ -1,8 +1,9 @@
-// A reader-writer spin lock in one word. The system's own (ExAcquireSpinLockShared) is missing in Wine.
+// A reader-writer spin lock in one word. Wine lacks the system's lock (ExAcquireSpinLockShared).
 //
-// Bit 31: a writer holds the lock or waits for the readers to leave; no new reader enters then, so that readers cannot
-// starve a writer. Bits 0..30: number of readers inside. All holders run at DISPATCH_LEVEL. The lock is not recursive
-// in either mode, and a shared hold cannot be upgraded.
+// Bit 31 is set while a writer holds the lock or waits for the readers to leave.
+// No reader enters while bit 31 is set, so that readers cannot starve a writer.
+// Bits 0 to 30 count the readers inside.
+// All holders run at DISPATCH_LEVEL. The lock is not recursive, and a shared hold cannot be upgraded.
 
 #pragma once
 
@@ -17,7 +18,7 @@ typedef struct _RW_LOCK
 
 #define RW_LOCK_WRITER ((LONG)0x80000000)
 
-/// Makes a lock that nobody holds. Any IRQL.
+/// Initializes a free lock. Any IRQL.
 FORCEINLINE VOID RwLockInitialize(_Out_ RW_LOCK *lock)
 {
     PLATFORM_LOCK_INITIALIZE(lock);
@@ -71,7 +72,7 @@ FORCEINLINE VOID RwLockReleaseExclusiveFromDpcLevel(_Inout_ RW_LOCK *lock)
     WriteRelease(&lock->State, 0);
 }
 
-/// Enters as a reader, together with others. Returns the IRQL to give back on release.
+/// Acquires the lock together with other readers. Pass the returned IRQL to RwLockReleaseShared.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _IRQL_raises_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -91,7 +92,7 @@ FORCEINLINE VOID RwLockReleaseShared(_Inout_ RW_LOCK *lock, _In_ _IRQL_restores_
     KeLowerIrql(irql);
 }
 
-/// Enters alone. Returns the IRQL to give back on release.
+/// Acquires the lock alone. Pass the returned IRQL to RwLockReleaseExclusive.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _IRQL_raises_(DISPATCH_LEVEL)
 _Must_inspect_result_

@@ -24,8 +24,7 @@ VOID StatisticsUninitialize(STATISTICS *statistics)
 _Use_decl_annotations_
 VOID StatisticsAdd(STATISTICS *statistics, STATISTIC statistic, LONG64 value)
 {
-    // A processor that was added later shares a slot. The thread may also move on between the two lines: therefore
-    // interlocked.
+    // The add is interlocked: the thread may change processors here, and a processor added later shares a slot.
     UINT32 slot = KeGetCurrentProcessorNumberEx(NULL) % statistics->SlotCount;
 
     InterlockedExchangeAdd64(&statistics->Slots[slot].Counters[statistic], value);

@@ -1,7 +1,6 @@
-// Event counters, one padded set per processor, so that counting costs one uncontended interlocked add.
+// Event counters. Each processor has a padded set, so that counting costs one uncontended interlocked add.
 //
-// A counter is read by summing over the processors: exact once counting has stopped, and never going backwards by more
-// than what is being counted at that moment.
+// A reader sums a counter over all processors. The sum is exact once counting has stopped.
 
 #pragma once
 
@@ -10,7 +9,7 @@
 
 EXTERN_C_START
 
-/// In the order of STATISTICS_WIRE. Those marked "now" are not counted here but asked of their owners.
+/// The counters in the order of STATISTICS_WIRE. The values marked "now" come from their owners.
 typedef enum _STATISTIC
 {
     StatisticEventsQueued,
@@ -51,7 +50,7 @@ typedef struct _STATISTICS
     UINT32 SlotCount;
 } STATISTICS;
 
-/// What the owners of the "now" values report.
+/// The "now" values, as their owners report them.
 typedef struct _STATISTICS_GAUGES
 {
     UINT64 PacketsHeld;
@@ -59,7 +58,7 @@ typedef struct _STATISTICS_GAUGES
     UINT64 BandwidthEntries;
 } STATISTICS_GAUGES;
 
-/// Allocates the counters, all zero. STATUS_INSUFFICIENT_RESOURCES.
+/// Allocates the counters, all zero. Fails with STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS StatisticsInitialize(_Out_ STATISTICS *statistics, _Inout_ MEMORY *memory);
@@ -67,16 +66,16 @@ NTSTATUS StatisticsInitialize(_Out_ STATISTICS *statistics, _Inout_ MEMORY *memo
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StatisticsUninitialize(_Inout_ STATISTICS *statistics);
 
-/// Adds to one counter of the processor it runs on.
+/// Adds `value` to one counter of the current processor.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StatisticsAdd(_Inout_ STATISTICS *statistics, _In_ STATISTIC statistic, _In_ LONG64 value);
 
-/// The counter's sum over all processors.
+/// Returns the counter's sum over all processors.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 LONG64 StatisticsRead(_In_ const STATISTICS *statistics, _In_ STATISTIC statistic);
 
-/// Writes the GetStatistics answer, `StructSize` included, cut to `length` bytes: a caller that knows fewer counters
-/// gets those. STATUS_BUFFER_TOO_SMALL when not even `StructSize` fits. `written`: bytes used.
+/// Writes the reply of GetStatistics, cut to `length` bytes, so that a caller may know fewer counters.
+/// `written` receives the bytes used. STATUS_BUFFER_TOO_SMALL: `length` does not even hold `StructSize`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS StatisticsEncode(_In_ const STATISTICS *statistics, _In_ const STATISTICS_GAUGES *gauges,

@@ -1,6 +1,7 @@
-// What the WDK's static wdmsec.lib has, for mingw-w64: a device with a security descriptor of its own, by the kernel's
-// function. By name, as nobody documents the versions of Windows that export it: an import that the kernel lacks would
-// keep the driver from loading, with no word about why.
+// Implements IoCreateDeviceSecure for mingw-w64, which lacks the WDK's static wdmsec.lib.
+//
+// The kernel's function is found by name, because no page documents which versions of Windows export it.
+// A missing import would keep the driver from loading without a message.
 
 #include "platform.h"
 
