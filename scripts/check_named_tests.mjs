@@ -1,125 +1,152 @@
-// Checks the documents whose tables name tests: every row names at least one, and every test that is named exists; and the
-// changelog, where every `SuiteTest.Test` exists.
+// Checks the documents: each behaviour has a test, each named test exists, and no line of these is wider than 120 columns.
+//
+// A behaviour is a list item that begins with a key, or a cell of a table of verdicts, whose key is `row, column`.
+// `<document>.tests.json` beside a document maps each key to its tests: `Suite.Test`, or `file › title` for vitest.
+// The changelog names tests as `SuiteTest.Test`.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { readFileSync, readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { root } from './testing/run.mjs';
 
-const DOCUMENTS = ['docs/behaviour.md', 'docs/reliability.md', 'docs/threat-model.md'];
-const HEADS = ['behaviour', 'invariant', 'rule', 'threat']; // of the tables that name tests
+const DOCUMENTS = ['docs/behaviour', 'docs/reliability', 'docs/threat-model'];
+const MOST_COLUMNS = 120;
 const problems = [];
 
-/** Vitest's tests, each named behind its groups. */
-function vitestTests(files) {
+const read = (path) => readFileSync(join(root, path), 'utf8');
+
+/** The files of a folder whose names end so, by their paths from the root. */
+const filesOf = (folder, ending, recursive = false) =>
+  readdirSync(join(root, folder), { recursive, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending))
+    .map((name) => join(folder, name));
+
+/** A document's lines with their numbers, without fenced code. */
+function linesOf(name) {
+  let isCode = false;
+  return read(name)
+    .split('\n')
+    .map((text, index) => ({ text, where: `${name}:${index + 1}` }))
+    .filter(({ text }) => {
+      const isFence = /^\s*```/.test(text);
+      if (isFence) isCode = !isCode;
+      return !isCode && !isFence;
+    });
+}
+
+function checkWidths(name) {
+  for (const { text, where } of linesOf(name)) {
+    const columns = [...text].length;
+    if (columns > MOST_COLUMNS) problems.push(`${where}: ${columns} columns, over ${MOST_COLUMNS}`);
+  }
+}
+
+const cellsOf = (line) =>
+  line
+    .split('|')
+    .slice(1, -1)
+    .map((cell) => cell.trim());
+
+/** The keys of a document's behaviours, with their places. */
+function* behavioursOf(name) {
+  let columns;
+  let hasKeys = false;
+  let keyless = [];
+  for (const { text, where } of [...linesOf(name), { text: '## ' }]) {
+    const cells = cellsOf(text);
+    if (cells.length === 0) columns = undefined;
+    else if (cells[0] === 'verdict') columns = cells;
+    else if (columns !== undefined && !/^-+$/.test(cells[0])) {
+      for (const [index, cell] of cells.entries()) {
+        if (index > 0 && cell !== '-') yield { key: `${cells[0]}, ${columns[index]}`, where };
+      }
+    }
+    const key = /^- `([a-z0-9-]+)` \S/.exec(text)?.[1];
+    if (key !== undefined) {
+      hasKeys = true;
+      yield { key, where };
+    } else if (text.startsWith('- ')) {
+      keyless.push(where);
+    } else if (text.startsWith('#')) {
+      if (hasKeys) problems.push(...keyless.map((place) => `${place}: a behaviour without a key`));
+      hasKeys = false;
+      keyless = [];
+    }
+  }
+}
+
+function googleTests() {
+  const pattern = /^TEST(?:_F|_P)?\((\w+),\s+(\w+)\)/gm;
+  return new Set(
+    filesOf('test', '.cc', true).flatMap((path) =>
+      Array.from(read(path).matchAll(pattern), ([, suite, name]) => `${suite}.${name}`),
+    ),
+  );
+}
+
+/** The full names of vitest's tests by file, for files with one of these labels. */
+function vitestTests(labels) {
+  const labelOf = (path) => basename(path, '.test.ts');
+  const files = filesOf('test', '.test.ts', true).filter((path) => labels.has(labelOf(path)));
+  const tests = new Map(files.map((path) => [labelOf(path), []]));
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const result = spawnSync(
     process.execPath,
-    [
-      vitest,
-      'list',
-      '--project=netverdict',
-      ...files.map((file) => relative(root, file)),
-      '--json', // last: it would take a file for its own output
-    ],
+    // --json comes last: vitest takes a name behind it for the output file.
+    [vitest, 'list', '--project=netverdict', ...files, '--json'],
     { cwd: root, encoding: 'utf8' },
   );
   if (result.status !== 0) throw new Error(`vitest list: ${result.stdout}${result.stderr}`);
-  return JSON.parse(result.stdout);
+  for (const { file, name } of JSON.parse(result.stdout)) tests.get(labelOf(file)).push(name);
+  return tests;
 }
 
-const googleTest = /^TEST(?:_F|_P)?\((\w+),\s+(\w+)\)/gm;
-const googleTestNames = (file) =>
-  Array.from(
-    readFileSync(file, 'utf8').matchAll(googleTest),
-    ([, suite, name]) => `${suite}.${name}`,
-  );
-
-/** Whether a name ends with all of the cited one, group by group. */
+/** A cited title is the end of a test's name, from some group on. */
 const isCited = (name, cited) => ` > ${name}`.endsWith(` > ${cited}`);
 
-/** The rows of a document's tables that name tests, without their heads. */
-function* rowsOf(name, text) {
-  let head;
-  for (const [index, line] of text.split('\n').entries()) {
-    const cells = line.split(/(?<!\\)\|/).map((cell) => cell.trim());
-    if (cells.length < 3) {
-      head = undefined;
-      continue;
-    }
-    head ??= cells[1];
-    if (!HEADS.includes(head) || cells[1] === head || /^-+$/.test(cells[1])) continue;
-    yield { where: `${name}:${index + 1}`, tests: cells.at(-2).split('<br>') };
+function checkKeys(document, behaviours, tests) {
+  const seen = new Set();
+  for (const { key, where } of behaviours) {
+    if (seen.has(key)) problems.push(`${where}: the key stands twice: ${key}`);
+    else if (!(tests[key]?.length > 0))
+      problems.push(`${where}: ${document}.tests.json has no test of ${key}`);
+    seen.add(key);
   }
+  for (const key of Object.keys(tests)) {
+    if (!seen.has(key)) problems.push(`${document}.tests.json: no such behaviour: ${key}`);
+  }
+  if (seen.size === 0) problems.push(`${document}.md: no behaviours`);
+  console.log(`${document}.md: ${seen.size} behaviours`);
 }
 
-/** Returns how many rows there are. */
-function check(name) {
-  const text = readFileSync(join(root, name), 'utf8');
-  const files = new Map(
-    Array.from(text.matchAll(/^\[([\w./]+)\]: (\S+)$/gm), ([, label, path]) => [
-      label,
-      join(root, dirname(name), path),
-    ]),
-  );
-  for (const [label, path] of files) {
-    if (!existsSync(path)) problems.push(`${name}: [${label}] leads to no file`);
-  }
-  const names = namesOf([...files.values()].filter(existsSync));
-  const rows = [...rowsOf(name, text)];
-  const cited = new Set();
-  for (const { where, tests } of rows) {
-    for (const test of tests) {
-      const [, label, title] = /^\[([\w./]+)\] › `(.+)`$/.exec(test) ?? [];
-      const path = files.get(label);
-      if (path === undefined) {
-        problems.push(`${where}: no test of a file that the document links: ${test}`);
-      } else if (!names.get(path)?.some((existingName) => isCited(existingName, title))) {
-        problems.push(`${where}: no such test: ${label} › ${title}`);
-      }
-      cited.add(label);
-    }
-  }
-  for (const label of files.keys()) {
-    if (!cited.has(label)) problems.push(`${name}: [${label}] is not used`);
-  }
-  if (rows.length === 0) problems.push(`${name}: no rows`);
-  return rows.length;
-}
+const documents = DOCUMENTS.map((document) => ({
+  document,
+  behaviours: [...behavioursOf(`${document}.md`)],
+  tests: JSON.parse(read(`${document}.tests.json`)),
+}));
+const named = documents.flatMap(({ document, tests }) =>
+  Object.entries(tests).flatMap(([key, names]) =>
+    names.map((name) => ({ name, where: `${document}.tests.json: ${key}` })),
+  ),
+);
+const inChangelog = Array.from(read('CHANGELOG.md').matchAll(/`(\w+Test\.\w+)`/g), ([, name]) => ({
+  name,
+  where: 'CHANGELOG.md',
+}));
 
-/** The tests of each file. */
-function namesOf(paths) {
-  const isVitest = (path) => path.endsWith('.ts');
-  const vitest = paths.some(isVitest) ? vitestTests(paths.filter(isVitest)) : [];
-  return new Map(
-    paths.map((path) => [
-      path,
-      isVitest(path)
-        ? vitest.filter(({ file }) => file === path).map(({ name }) => name)
-        : googleTestNames(path),
-    ]),
-  );
+const native = googleTests();
+const titled = (name) => /^(\w+) › (.+)$/.exec(name)?.slice(1);
+const scripted = vitestTests(new Set(named.map(({ name }) => titled(name)?.[0])));
+for (const { name, where } of [...named, ...inChangelog]) {
+  const [label, title] = titled(name) ?? [];
+  const exists = title
+    ? scripted.get(label)?.some((existing) => isCited(existing, title))
+    : native.has(name);
+  if (!exists) problems.push(`${where}: no such test: ${name}`);
 }
+for (const { document, behaviours, tests } of documents) checkKeys(document, behaviours, tests);
+for (const document of DOCUMENTS) checkWidths(`${document}.md`);
 
-/** Returns how many tests the changelog names. */
-function checkChangelog(name) {
-  const sources = readdirSync(join(root, 'test'), { recursive: true, encoding: 'utf8' });
-  const existing = new Set(
-    sources
-      .filter((path) => path.endsWith('.cc'))
-      .flatMap((path) => googleTestNames(join(root, 'test', path))),
-  );
-  const named = Array.from(
-    readFileSync(join(root, name), 'utf8').matchAll(/`(\w+Test\.\w+)`/g),
-    ([, test]) => test,
-  );
-  for (const test of named) {
-    if (!existing.has(test)) problems.push(`${name}: no such test: ${test}`);
-  }
-  return named.length;
-}
-
-console.log(`CHANGELOG.md: ${checkChangelog('CHANGELOG.md')} tests`);
-for (const name of DOCUMENTS) console.log(`${name}: ${check(name)} rows`);
+console.log(`CHANGELOG.md: ${inChangelog.length} tests`);
 for (const problem of problems) console.error(problem);
 console.log(`${problems.length} problems`);
 process.exitCode = problems.length > 0 ? 1 : 0;

@@ -109,6 +109,20 @@ TEST_P(PacketTableTest, ABlockIsFinalAndAPermitIsNot)
     machine_.wfp().RemoveForeignFilter(block);
 }
 
+TEST_P(PacketTableTest, APacketSentAfterTheEndGoesByTheLastVerdict)
+{
+    const auto &[row, flow] = GetParam();
+    const bool permitted = row.verdict == VerdictAccept || row.verdict == VerdictPermanentAccept;
+    const bool redirected = row.verdict == VerdictRedirectNameServer || row.verdict == VerdictRedirectTunnel ||
+                            row.verdict == VerdictRedirectSplitTunnel;
+
+    Decide(flow, row.verdict);
+    network_.Close(flow);
+    client_.Read();
+    EXPECT_TRUE(Matches(network_.Outbound(MakePacket(flow)), permitted ? Expected::kPermit : Expected::kAbsorb));
+    EXPECT_EQ(network_.TakeInjected().size(), redirected ? 1u : 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(AllVerdicts, PacketTableTest,
                          testing::Combine(testing::ValuesIn(kTable),
                                           testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6())));
@@ -272,6 +286,15 @@ TEST_P(PacketFlowTest, TheEndOfARefusedConnectionLetsNoPacketOut)
     client_.Read();
     EXPECT_FALSE(network_.Outbound(MakePacket(flow())).permitted());
     EXPECT_TRUE(client_.Read().empty());
+}
+
+TEST_P(PacketFlowTest, APacketSentAfterTheEndOfAnUndecidedConnectionIsDropped)
+{
+    network_.Outbound(MakePacket(flow()));
+    network_.Close(flow());
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow())).absorbed());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
 TEST_P(PacketFlowTest, ANewInboundConnectionOfAnEndedOnesPortsReachesTheAleLayer)
