@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 
-export { formatAddress, parseAddress, parsePrefix, type AddressPrefix } from './addresses.js';
+export { formatAddress, parseAddress, parsePrefix, type AddressPrefix } from './codec/addresses.js';
 export {
   encodeCommand,
   type Command,
@@ -13,16 +13,16 @@ export {
   type PlainCommandName,
   type UpdateCommand,
   type VerdictCommand,
-} from './commands.js';
-export { InfoDecoder, parseInfo } from './decoder.js';
+} from './codec/commands.js';
+export { InfoDecoder, parseInfo } from './codec/decoder.js';
 export {
   Device,
   type BatchesOptions,
   type EventsOptions,
   type LogLine,
   type WatchBandwidthOptions,
-} from './device.js';
-export type { Capabilities, DriverVersion, Statistics } from './driver_info.js';
+} from './device/device.js';
+export type { Capabilities, DriverVersion, Statistics } from './codec/driver_info.js';
 export {
   AccessDeniedError,
   AlreadyDecidedError,
@@ -39,7 +39,7 @@ export {
   TimeoutError,
   UnsupportedError,
   type ErrorCode,
-} from './errors.js';
+} from './base/errors.js';
 export {
   BandwidthEntry,
   BandwidthEvent,
@@ -61,13 +61,13 @@ export {
   type NetVerdictEvent,
   type RedirectOptions,
   type VerdictOptions,
-} from './events.js';
-export { Flow, Listener } from './flow.js';
-export type { LoadResult, ReplaySummary } from './native.cjs';
-export { open } from './open.js';
-export type { ClientOptions, DriverOptions, OpenOptions, ReadOptions } from './options.js';
-export { Policy, type PolicyMatch, type PolicySubject } from './policy.js';
-export { Network, type NetworkCounters, type PacketCounters } from './network.js';
+} from './codec/events.js';
+export { Flow, Listener } from './simulator/flow.js';
+export type { LoadResult, ReplaySummary } from './addon/native.cjs';
+export { open } from './device/open.js';
+export type { ClientOptions, DriverOptions, OpenOptions, ReadOptions } from './device/options.js';
+export { Policy, type PolicyMatch, type PolicySubject } from './policy/policy.js';
+export { Network, type NetworkCounters, type PacketCounters } from './simulator/network.js';
 export type {
   AcceptOptions,
   ConnectOptions,
@@ -82,7 +82,7 @@ export type {
   RemoteEndpoint,
   ReplayOptions,
   ReplayProgress,
-} from './network_options.js';
+} from './simulator/network_options.js';
 export {
   service,
   type DriverService,
@@ -92,6 +92,11 @@ export {
   type ServiceState,
   type ServiceStatus,
   type WaitOptions,
-} from './service.js';
-export { createSimulator, type Clock, type Simulator, type SimulatorOptions } from './simulator.js';
-export { Verdict, type RedirectTarget, type VerdictName } from './verdicts.js';
+} from './service/service.js';
+export {
+  createSimulator,
+  type Clock,
+  type Simulator,
+  type SimulatorOptions,
+} from './simulator/simulator.js';
+export { Verdict, type RedirectTarget, type VerdictName } from './codec/verdicts.js';

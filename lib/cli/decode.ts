@@ -2,8 +2,8 @@
 
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
-import { InfoDecoder } from '../decoder.js';
-import type { InfoRecord } from '../events.js';
+import { InfoDecoder } from '../codec/decoder.js';
+import type { InfoRecord } from '../codec/events.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
 import { jsonLine } from './json_line.js';
 import { write } from './output.js';

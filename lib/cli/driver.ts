@@ -1,7 +1,7 @@
 /** `netverdict driver`: the driver's service on this computer. */
 
 import type { Command } from 'commander';
-import { service, type ServiceStartType, type ServiceStatus } from '../service.js';
+import { service, type ServiceStartType, type ServiceStatus } from '../service/service.js';
 import { InputError } from './failure.js';
 import { write } from './output.js';
 

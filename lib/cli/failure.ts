@@ -1,6 +1,6 @@
 /** How the command line fails: exit codes, and one line that says what to do next. */
 
-import { InvalidArgumentError, ProtocolError } from '../errors.js';
+import { InvalidArgumentError, ProtocolError } from '../base/errors.js';
 
 /** What the program exits with. */
 export const ExitCode = { Ok: 0, Failure: 1, BadInput: 2, Interrupted: 130 } as const;

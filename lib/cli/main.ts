@@ -2,12 +2,12 @@
 /** The command line `netverdict`. */
 
 import { Command, CommanderError } from 'commander';
-import { ExitCode, exitCodeOf, messageOf } from './failure.js';
-import { endQuietlyOnBrokenPipe } from './output.js';
 import { addDecodeCommand } from './decode.js';
 import { addDriverCommand } from './driver.js';
-import { addReplayCommand } from './replay.js';
+import { ExitCode, exitCodeOf, messageOf } from './failure.js';
+import { endQuietlyOnBrokenPipe } from './output.js';
 import { packageVersion } from './package_version.js';
+import { addReplayCommand } from './replay.js';
 
 function createProgram(): Command {
   const program = new Command('netverdict')

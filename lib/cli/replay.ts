@@ -4,12 +4,12 @@ import { constants } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvalidArgumentError as InvalidOptionError, Option, type Command } from 'commander';
-import { parsePrefix } from '../addresses.js';
-import type { Device } from '../device.js';
-import { BusyError, NetVerdictError } from '../errors.js';
-import type { BandwidthEntry } from '../events.js';
-import { Policy } from '../policy.js';
-import { createSimulator } from '../simulator.js';
+import { BusyError, NetVerdictError } from '../base/errors.js';
+import { parsePrefix } from '../codec/addresses.js';
+import type { BandwidthEntry } from '../codec/events.js';
+import type { Device } from '../device/device.js';
+import { Policy } from '../policy/policy.js';
+import { createSimulator } from '../simulator/simulator.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
 import { ReplayReport } from './replay_report.js';
 

@@ -1,9 +1,9 @@
 /** What a replay prints: its events as they come, and the summary. */
 
-import type { BandwidthEntry, ConnectionEvent, NetVerdictEvent } from '../events.js';
-import { BandwidthEvent } from '../events.js';
-import type { ReplayProgress } from '../network_options.js';
-import { Verdict } from '../verdicts.js';
+import type { BandwidthEntry, ConnectionEvent, NetVerdictEvent } from '../codec/events.js';
+import { BandwidthEvent } from '../codec/events.js';
+import { Verdict } from '../codec/verdicts.js';
+import type { ReplayProgress } from '../simulator/network_options.js';
 import { jsonLine } from './json_line.js';
 import { write } from './output.js';
 import { Progress } from './progress.js';

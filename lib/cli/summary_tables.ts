@@ -1,7 +1,7 @@
 /** The summary of a replay for people. */
 
 import Table from 'cli-table3';
-import { protocolName } from '../protocols.js';
+import { protocolName } from '../codec/protocols.js';
 import type { ConnectionBandwidth, Tally, Traffic } from './tally.js';
 import { endpointText } from './text.js';
 

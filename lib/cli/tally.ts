@@ -1,7 +1,7 @@
 /** What a replay comes to: connections, verdicts, bandwidth and losses, counted from the events. */
 
-import type { BandwidthEntry, ConnectionEndEvent, ConnectionEvent } from '../events.js';
-import { Protocol } from '../protocols.js';
+import type { BandwidthEntry, ConnectionEndEvent, ConnectionEvent } from '../codec/events.js';
+import { Protocol } from '../codec/protocols.js';
 
 /** The payload bytes of one connection. */
 export interface ConnectionBandwidth {

@@ -1,6 +1,6 @@
 /** Events as lines for people. */
 
-import type { ConnectionEndEvent, ConnectionEvent, InfoRecord } from '../events.js';
+import type { ConnectionEndEvent, ConnectionEvent, InfoRecord } from '../codec/events.js';
 
 const GREEN = 32;
 const RED = 31;

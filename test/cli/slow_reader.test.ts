@@ -1,8 +1,8 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { bandwidthOnceRead } from '../../lib/cli/replay.js';
 import { ReplayReport } from '../../lib/cli/replay_report.js';
-import { parseInfo } from '../../lib/decoder.js';
-import type { BandwidthEvent } from '../../lib/events.js';
+import { parseInfo } from '../../lib/codec/decoder.js';
+import type { BandwidthEvent } from '../../lib/codec/events.js';
 import { bandwidth, bytes, connection, replyEnd } from '../lib/support/records.js';
 import { scriptedDevice } from '../lib/support/scripted_device.js';
 

@@ -1,8 +1,13 @@
 import { isIPv6 } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatAddress, parseAddress, parsePrefix, prefixContains } from '../../lib/addresses.js';
-import { InvalidArgumentError } from '../../lib/errors.js';
+import { InvalidArgumentError } from '../../lib/base/errors.js';
+import {
+  formatAddress,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+} from '../../lib/codec/addresses.js';
 
 const address = fc.oneof(
   fc.uint8Array({ minLength: 4, maxLength: 4 }),

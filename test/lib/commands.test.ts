@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { encodeCommand, type Command } from '../../lib/commands.js';
-import { InvalidArgumentError } from '../../lib/errors.js';
-import { Verdict } from '../../lib/verdicts.js';
+import { InvalidArgumentError } from '../../lib/base/errors.js';
+import { encodeCommand, type Command } from '../../lib/codec/commands.js';
+import { Verdict } from '../../lib/codec/verdicts.js';
 
 const connection = {
   protocol: 6,

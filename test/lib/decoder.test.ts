@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InfoDecoder, parseInfo } from '../../lib/decoder.js';
-import { InvalidArgumentError, ProtocolError } from '../../lib/errors.js';
-import type { ConnectionEvent, InfoRecord } from '../../lib/events.js';
+import { InvalidArgumentError, ProtocolError } from '../../lib/base/errors.js';
+import { InfoDecoder, parseInfo } from '../../lib/codec/decoder.js';
+import type { ConnectionEvent, InfoRecord } from '../../lib/codec/events.js';
 import {
   bandwidth,
   bytes,

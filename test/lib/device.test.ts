@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { NetVerdictError, UnsupportedError } from '../../lib/errors.js';
-import type { BandwidthEntry } from '../../lib/events.js';
-import type { OpenOptions } from '../../lib/options.js';
-import { Status } from '../../lib/status.js';
-import { Ioctl } from '../../lib/wire.js';
+import { NetVerdictError, UnsupportedError } from '../../lib/base/errors.js';
+import type { BandwidthEntry } from '../../lib/codec/events.js';
+import { Ioctl } from '../../lib/codec/wire.js';
+import type { OpenOptions } from '../../lib/device/options.js';
+import { Status } from '../../lib/device/status.js';
 import { bandwidth, bytes, connection, log, lost, record, replyEnd } from './support/records.js';
 import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
 

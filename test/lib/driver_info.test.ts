@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { decodeCapabilities, decodeStatistics, decodeVersion } from '../../lib/driver_info.js';
-import { ProtocolError } from '../../lib/errors.js';
+import { ProtocolError } from '../../lib/base/errors.js';
+import {
+  decodeCapabilities,
+  decodeStatistics,
+  decodeVersion,
+} from '../../lib/codec/driver_info.js';
 
 describe('replies of a driver', () => {
   it('that is older has the counters it does not know at 0', () => {

@@ -1,7 +1,7 @@
 import { createContext, runInContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import * as errors from '../../lib/errors.js';
-import { BusyError, ClosedError, NetVerdictError, ProtocolError } from '../../lib/errors.js';
+import * as errors from '../../lib/base/errors.js';
+import { BusyError, ClosedError, NetVerdictError, ProtocolError } from '../../lib/base/errors.js';
 
 const classes = [
   [errors.NotFoundError, 'ERR_NETVERDICT_NOT_FOUND'],

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
-import { InvalidArgumentError, ProtocolError } from '../../lib/errors.js';
-import type { ConnectionEvent, EventType, NetVerdictEvent } from '../../lib/events.js';
-import { Status } from '../../lib/status.js';
+import { InvalidArgumentError, ProtocolError } from '../../lib/base/errors.js';
+import type { ConnectionEvent, EventType, NetVerdictEvent } from '../../lib/codec/events.js';
+import { Status } from '../../lib/device/status.js';
 import {
   bytes,
   connection,

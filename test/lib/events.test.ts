@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { formatAddress } from '../../lib/addresses.js';
-import { parseInfo } from '../../lib/decoder.js';
-import { InvalidArgumentError, UnsupportedError } from '../../lib/errors.js';
+import { InvalidArgumentError, UnsupportedError } from '../../lib/base/errors.js';
+import { formatAddress } from '../../lib/codec/addresses.js';
+import { parseInfo } from '../../lib/codec/decoder.js';
 import type {
   BandwidthEvent,
   ConnectionEvent,
@@ -10,8 +10,8 @@ import type {
   LogEvent,
   LostEvent,
   UnknownEvent,
-} from '../../lib/events.js';
-import { Verdict, type RedirectTarget } from '../../lib/verdicts.js';
+} from '../../lib/codec/events.js';
+import { Verdict, type RedirectTarget } from '../../lib/codec/verdicts.js';
 import {
   bandwidth,
   bytes,

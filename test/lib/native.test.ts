@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { loadBinding, type NativeFlowSpec } from '../../lib/native.cjs';
+import { loadBinding, type NativeFlowSpec } from '../../lib/addon/native.cjs';
 
 const FLOW: NativeFlowSpec = {
   processId: 1,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { InvalidArgumentError, UnsupportedError } from '../../lib/errors.js';
-import { open } from '../../lib/open.js';
+import { InvalidArgumentError, UnsupportedError } from '../../lib/base/errors.js';
+import { open } from '../../lib/device/open.js';
 
 describe('open', () => {
   it('gives a device of the driver’s core in this process', async () => {

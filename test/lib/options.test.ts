@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { InvalidArgumentError } from '../../lib/errors.js';
-import { encodeDriverOptions, resolveOptions, type OpenOptions } from '../../lib/options.js';
-import { Verdict } from '../../lib/verdicts.js';
+import { InvalidArgumentError } from '../../lib/base/errors.js';
+import { Verdict } from '../../lib/codec/verdicts.js';
+import { encodeDriverOptions, resolveOptions, type OpenOptions } from '../../lib/device/options.js';
 
 describe('the options of open()', () => {
   it('have the defaults of the protocol', () => {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { parseInfo } from '../../lib/decoder.js';
-import { InvalidArgumentError } from '../../lib/errors.js';
-import type { ConnectionEvent } from '../../lib/events.js';
-import { Policy, type PolicySubject } from '../../lib/policy.js';
-import { Verdict } from '../../lib/verdicts.js';
+import { InvalidArgumentError } from '../../lib/base/errors.js';
+import { parseInfo } from '../../lib/codec/decoder.js';
+import type { ConnectionEvent } from '../../lib/codec/events.js';
+import { Verdict } from '../../lib/codec/verdicts.js';
+import { Policy, type PolicySubject } from '../../lib/policy/policy.js';
 import { connection } from './support/records.js';
 
 const SUBJECT: PolicySubject = {

@@ -8,10 +8,10 @@ import {
   ServiceStateError,
   TimeoutError,
   UnsupportedError,
-} from '../../lib/errors.js';
-import { service, type InstallOptions, type WaitOptions } from '../../lib/service.js';
-import { ServiceControl } from '../../lib/service_control.js';
-import { serviceError } from '../../lib/service_errors.js';
+} from '../../lib/base/errors.js';
+import { service, type InstallOptions, type WaitOptions } from '../../lib/service/service.js';
+import { ServiceControl } from '../../lib/service/service_control.js';
+import { serviceError } from '../../lib/service/service_errors.js';
 import { Scm, ScriptedService } from './support/scripted_service.js';
 
 const NOT_INSTALLED = 1060;

@@ -3,13 +3,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { Device } from '../../lib/device.js';
-import { ClosedError, InvalidArgumentError } from '../../lib/errors.js';
-import type { ConnectionEvent } from '../../lib/events.js';
-import type { ConnectOptions } from '../../lib/network_options.js';
-import type { ClientOptions } from '../../lib/options.js';
-import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/simulator.js';
-import { Verdict } from '../../lib/verdicts.js';
+import { ClosedError, InvalidArgumentError } from '../../lib/base/errors.js';
+import type { ConnectionEvent } from '../../lib/codec/events.js';
+import { Verdict } from '../../lib/codec/verdicts.js';
+import type { Device } from '../../lib/device/device.js';
+import type { ClientOptions } from '../../lib/device/options.js';
+import type { ConnectOptions } from '../../lib/simulator/network_options.js';
+import {
+  createSimulator,
+  type Simulator,
+  type SimulatorOptions,
+} from '../../lib/simulator/simulator.js';
 import { ipPacket } from '../support/packets.js';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));

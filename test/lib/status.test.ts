@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { BusyError } from '../../lib/errors.js';
-import { isSuccess, nativeError, statusError } from '../../lib/status.js';
+import { BusyError } from '../../lib/base/errors.js';
+import { isSuccess, nativeError, statusError } from '../../lib/device/status.js';
 
 /** What the addon makes of the errors of Win32 functions, as its source has it. */
 const FROM_WIN32: ReadonlyMap<number, number> = new Map(

@@ -4,10 +4,10 @@ import {
   ClosedError,
   DriverShutdownError,
   InvalidArgumentError,
-} from '../../lib/errors.js';
-import type { ConnectionEvent } from '../../lib/events.js';
-import { Status } from '../../lib/status.js';
-import { Verdict } from '../../lib/verdicts.js';
+} from '../../lib/base/errors.js';
+import type { ConnectionEvent } from '../../lib/codec/events.js';
+import { Verdict } from '../../lib/codec/verdicts.js';
+import { Status } from '../../lib/device/status.js';
 import { connection } from './support/records.js';
 import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
 

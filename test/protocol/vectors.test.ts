@@ -1,12 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { formatAddress } from '../../lib/addresses.js';
-import { encodeCommand } from '../../lib/commands.js';
-import { parseInfo } from '../../lib/decoder.js';
-import { decodeCapabilities, decodeStatistics, decodeVersion } from '../../lib/driver_info.js';
-import { severityNumber, type InfoRecord } from '../../lib/events.js';
-import { encodeDriverOptions, type DriverOptions } from '../../lib/options.js';
-import type { Verdict } from '../../lib/verdicts.js';
-import { OPTION_FAIL_CLOSED } from '../../lib/wire.js';
+import { formatAddress } from '../../lib/codec/addresses.js';
+import { encodeCommand } from '../../lib/codec/commands.js';
+import { parseInfo } from '../../lib/codec/decoder.js';
+import {
+  decodeCapabilities,
+  decodeStatistics,
+  decodeVersion,
+} from '../../lib/codec/driver_info.js';
+import { severityNumber, type InfoRecord } from '../../lib/codec/events.js';
+import type { Verdict } from '../../lib/codec/verdicts.js';
+import { OPTION_FAIL_CLOSED } from '../../lib/codec/wire.js';
+import { encodeDriverOptions, type DriverOptions } from '../../lib/device/options.js';
 import { bytesOf, vectors, type Vector } from './vectors.js';
 
 type Fields = Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 /** Builds raw IP packets with right lengths and checksums (RFC 791, 8200, 9293, 768, 792, 4443). */
 
 import { isIPv6 } from 'node:net';
-import { formatAddress, parseAddress } from '../../lib/addresses.js';
+import { formatAddress, parseAddress } from '../../lib/codec/addresses.js';
 
 export interface PacketSpec {
   readonly source: string;

@@ -10,7 +10,7 @@ import type {
   NativeReplayOptions,
   NativeReplayProgress,
   ReplaySummary,
-} from '../../lib/native.cjs';
+} from '../../lib/addon/native.cjs';
 import { ControlReader, ControlWriter } from './control_bytes.js';
 
 export const CONTROL_EVENT_BYTES = 256 * 1024;

@@ -4,8 +4,8 @@
  * becomes of its traffic.
  */
 
-import { Network } from '../../lib/network.js';
-import { NetworkHandle } from '../../lib/network_handle.js';
+import { Network } from '../../lib/simulator/network.js';
+import { NetworkHandle } from '../../lib/simulator/network_handle.js';
 import { open, type ClientOptions, type Device, type Simulator } from '../../lib/index.js';
 import { RemoteNetwork } from './remote_network.js';
 

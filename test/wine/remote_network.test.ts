@@ -1,8 +1,8 @@
 /** The simulation under Wine by itself: the driver is loaded, and nobody has attached to it. */
 
 import { onTestFinished, expect, test } from 'vitest';
-import { Network } from '../../lib/network.js';
-import { NetworkHandle } from '../../lib/network_handle.js';
+import { Network } from '../../lib/simulator/network.js';
+import { NetworkHandle } from '../../lib/simulator/network_handle.js';
 import { RemoteNetwork } from './remote_network.js';
 
 const remote = { address: '198.51.100.7', port: 443 };

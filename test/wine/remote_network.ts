@@ -11,7 +11,7 @@ import type {
   NativeReplayOptions,
   NativeReplayProgress,
   OnNativeOutcome,
-} from '../../lib/native.cjs';
+} from '../../lib/addon/native.cjs';
 import { ControlReader, type ControlWriter } from './control_bytes.js';
 import {
   CONTROL_EVENT_BYTES,

@@ -1,7 +1,7 @@
 /** The computer that Wine plays, with the driver's binary loaded, in the simulated computer's place. */
 
-import { Network } from '../../lib/network.js';
-import { NetworkHandle, simulatorClosed } from '../../lib/network_handle.js';
+import { Network } from '../../lib/simulator/network.js';
+import { NetworkHandle, simulatorClosed } from '../../lib/simulator/network_handle.js';
 import {
   open,
   type ClientOptions,

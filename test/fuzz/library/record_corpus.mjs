@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createSimulator } from '../../../dist/index.mjs';
 
 const require = createRequire(import.meta.url);
-const binding = require('../../../dist/binding.js').requireBinding();
+const binding = require('../../../dist/addon/binding.js').requireBinding();
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 const FOLDER = join(ROOT, 'test', 'fuzz', 'corpus', 'decoder');
 const OF_EACH_KIND = 4;

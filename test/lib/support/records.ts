@@ -1,6 +1,6 @@
 /** Makes info records as the driver writes them. */
 
-import { parseAddress } from '../../../lib/addresses.js';
+import { parseAddress } from '../../../lib/codec/addresses.js';
 
 export interface ConnectionFields {
   readonly id?: bigint;

@@ -1,11 +1,11 @@
 /** A device over a native side that does what the test says. */
 
-import { Device } from '../../../lib/device.js';
-import type { NativeDevice, ReadEnd } from '../../../lib/native.cjs';
-import { resolveOptions, type OpenOptions } from '../../../lib/options.js';
-import { ReadableAnchor } from '../../../lib/readable_anchor.js';
-import { Status } from '../../../lib/status.js';
-import { Ioctl } from '../../../lib/wire.js';
+import type { NativeDevice, ReadEnd } from '../../../lib/addon/native.cjs';
+import { Ioctl } from '../../../lib/codec/wire.js';
+import { Device } from '../../../lib/device/device.js';
+import { resolveOptions, type OpenOptions } from '../../../lib/device/options.js';
+import { ReadableAnchor } from '../../../lib/device/readable_anchor.js';
+import { Status } from '../../../lib/device/status.js';
 import { bytes } from './records.js';
 
 export interface Script {

@@ -2,7 +2,7 @@ import type {
   NativeService,
   NativeServiceResult,
   NativeServiceStatus,
-} from '../../../lib/native.cjs';
+} from '../../../lib/addon/native.cjs';
 
 export const Scm = { Stopped: 1, StartPending: 2, StopPending: 3, Running: 4 } as const;
 

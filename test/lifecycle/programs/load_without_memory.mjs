@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 
-const { loadBinding } = createRequire(import.meta.url)('../../../dist/native.cjs');
+const { loadBinding } = createRequire(import.meta.url)('../../../dist/addon/native.cjs');
 const { EmbeddedComputer } = loadBinding();
 const computer = new EmbeddedComputer({ virtualClock: false, verifier: false });
 const many = { connections: 1, inFlight: 0xffff_ffff };

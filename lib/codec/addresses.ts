@@ -1,7 +1,7 @@
 /** IP addresses between text and bytes in network order. */
 
 import { isIPv4, isIPv6 } from 'node:net';
-import { InvalidArgumentError } from './errors.js';
+import { InvalidArgumentError } from '../base/errors.js';
 
 /** An address and how many of its leading bits count. */
 export interface AddressPrefix {

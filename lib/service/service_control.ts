@@ -1,8 +1,8 @@
 /** The driver's service: requests to the service control manager, and waiting for what they bring about. @internal */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { TimeoutError } from './errors.js';
-import type { NativeService, NativeServiceConfig, NativeServiceResult } from './native.cjs';
+import type { NativeService, NativeServiceConfig, NativeServiceResult } from '../addon/native.cjs';
+import { TimeoutError } from '../base/errors.js';
 import type { ServiceStartType, ServiceState, ServiceStatus } from './service.js';
 import { Win32, serviceError } from './service_errors.js';
 

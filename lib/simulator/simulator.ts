@@ -1,13 +1,11 @@
 /** A simulated computer with the driver in it, for the tests of applications. */
 
 import { z } from 'zod';
-import { check } from './checks.js';
-import type { Device } from './device.js';
-import { openOn, startComputer } from './embedded.js';
-import { InvalidArgumentError } from './errors.js';
-import type { NativeComputer } from './native.cjs';
-import { Network } from './network.js';
-import { NetworkHandle, simulatorClosed } from './network_handle.js';
+import type { NativeComputer } from '../addon/native.cjs';
+import { check } from '../base/checks.js';
+import { InvalidArgumentError } from '../base/errors.js';
+import type { Device } from '../device/device.js';
+import { openOn, startComputer } from '../device/embedded.js';
 import {
   clientSchema,
   resolveChecked,
@@ -15,7 +13,9 @@ import {
   type ClientOptions,
   type DriverOptions,
   type ReadOptions,
-} from './options.js';
+} from '../device/options.js';
+import { Network } from './network.js';
+import { NetworkHandle, simulatorClosed } from './network_handle.js';
 
 /** What a simulated computer is like. */
 export interface SimulatorOptions extends DriverOptions, ReadOptions {

@@ -1,8 +1,8 @@
 /** Connections and listening sockets on a simulated computer. */
 
-import { formatAddress } from './addresses.js';
-import { bytesSchema, check } from './checks.js';
-import type { NativeNetwork, NativeOutcome, OnNativeOutcome } from './native.cjs';
+import type { NativeNetwork, NativeOutcome, OnNativeOutcome } from '../addon/native.cjs';
+import { bytesSchema, check } from '../base/checks.js';
+import { formatAddress } from '../codec/addresses.js';
 import type { NetworkHandle } from './network_handle.js';
 import type { Outcome } from './network_options.js';
 

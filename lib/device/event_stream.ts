@@ -10,10 +10,10 @@
  * stream itself waits for the next turn.
  */
 
-import type { RecordDecoder } from './record_decoder.js';
-import { ProtocolError, type NetVerdictError } from './errors.js';
-import type { EventType, InfoRecord, NetVerdictEvent } from './events.js';
-import type { NativeDevice } from './native.cjs';
+import type { NativeDevice } from '../addon/native.cjs';
+import { ProtocolError, type NetVerdictError } from '../base/errors.js';
+import type { EventType, InfoRecord, NetVerdictEvent } from '../codec/events.js';
+import type { RecordDecoder } from '../codec/record_decoder.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { statusError } from './status.js';
 

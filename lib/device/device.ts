@@ -3,9 +3,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { z } from 'zod';
-import { check, signalSchema } from './checks.js';
-import { encodeCommand, type ConnectionIdentity, type PlainCommandName } from './commands.js';
-import { RecordDecoder } from './record_decoder.js';
+import type { NativeDevice } from '../addon/native.cjs';
+import { check, signalSchema } from '../base/checks.js';
+import {
+  BusyError,
+  ClosedError,
+  DriverShutdownError,
+  InvalidArgumentError,
+  UnsupportedError,
+} from '../base/errors.js';
+import {
+  encodeCommand,
+  type ConnectionIdentity,
+  type PlainCommandName,
+} from '../codec/commands.js';
 import {
   STATISTICS_SIZE,
   decodeCapabilities,
@@ -14,15 +25,7 @@ import {
   type Capabilities,
   type DriverVersion,
   type Statistics,
-} from './driver_info.js';
-import {
-  BusyError,
-  ClosedError,
-  DriverShutdownError,
-  InvalidArgumentError,
-  UnsupportedError,
-} from './errors.js';
-import { BatchIterator, EventIterator, EventStream } from './event_stream.js';
+} from '../codec/driver_info.js';
 import {
   EVENT_TYPES,
   type BandwidthEntry,
@@ -31,15 +34,16 @@ import {
   type InfoRecord,
   type LogEvent,
   type NetVerdictEvent,
-} from './events.js';
-import type { NativeDevice } from './native.cjs';
+} from '../codec/events.js';
+import { RecordDecoder } from '../codec/record_decoder.js';
+import type { Verdict } from '../codec/verdicts.js';
+import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from '../codec/wire.js';
+import { BatchIterator, EventIterator, EventStream } from './event_stream.js';
 import { encodeDriverOptions, type ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
 import { Status, isOutOfMemory, isSuccess, isUnknownRequest, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
-import type { Verdict } from './verdicts.js';
-import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from './wire.js';
 
 /** Which events an iterator gives, and until when. */
 export interface EventsOptions<T extends EventType = EventType> {

@@ -1,12 +1,20 @@
 /** The network of a simulated computer: what applications and remote ends do. */
 
 import { z } from 'zod';
-import { parseAddress } from './addresses.js';
-import { bytesSchema, check } from './checks.js';
-import { InvalidArgumentError } from './errors.js';
-import type { Direction } from './events.js';
+import type {
+  LoadResult,
+  NativeFlowSpec,
+  NativePacketCounters,
+  ReplaySummary,
+} from '../addon/native.cjs';
+import { bytesSchema, check } from '../base/checks.js';
+import { InvalidArgumentError } from '../base/errors.js';
+import { parseAddress } from '../codec/addresses.js';
+import type { Direction } from '../codec/events.js';
+import { Protocol } from '../codec/protocols.js';
+import { nativeError } from '../device/status.js';
 import { Flow, Listener, outcomeOf } from './flow.js';
-import type { LoadResult, NativeFlowSpec, NativePacketCounters, ReplaySummary } from './native.cjs';
+import type { NetworkHandle } from './network_handle.js';
 import {
   acceptSchema,
   connectSchema,
@@ -22,9 +30,6 @@ import {
   type Outcome,
   type ReplayOptions,
 } from './network_options.js';
-import type { NetworkHandle } from './network_handle.js';
-import { Protocol } from './protocols.js';
-import { nativeError } from './status.js';
 
 /** What became of the packets of one direction, or of both. */
 export interface PacketCounters {

@@ -1,7 +1,7 @@
 /** The native side of a simulated network, as long as there is one. @internal */
 
-import { ClosedError } from './errors.js';
-import type { NativeNetwork } from './native.cjs';
+import type { NativeNetwork } from '../addon/native.cjs';
+import { ClosedError } from '../base/errors.js';
 
 export class NetworkHandle {
   readonly #native: NativeNetwork;

@@ -10,7 +10,7 @@ import {
   NotFoundError,
   UnsupportedError,
   type NetVerdictError,
-} from './errors.js';
+} from '../base/errors.js';
 
 type ErrorClass = new (message: string, options?: ErrorOptions) => NetVerdictError;
 

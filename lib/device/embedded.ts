@@ -1,9 +1,9 @@
 /** The driver's core in this process: a computer that has it loaded, and its clients. @internal */
 
-import { requireBinding } from './binding.js';
+import { requireBinding } from '../addon/binding.js';
+import type { Binding, ComputerOptions, NativeComputer, NativeDevice } from '../addon/native.cjs';
+import { UnsupportedError } from '../base/errors.js';
 import { Device } from './device.js';
-import { UnsupportedError } from './errors.js';
-import type { Binding, ComputerOptions, NativeComputer, NativeDevice } from './native.cjs';
 import { pumpOptions, type ResolvedClientOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
 import { nativeError } from './status.js';

@@ -1,8 +1,8 @@
 /** What may be asked of a simulated network, checked before it reaches native code. */
 
 import { z } from 'zod';
-import { parseAddress, parsePrefix } from './addresses.js';
-import { bytesSchema, parsed, portSchema, processIdSchema, signalSchema } from './checks.js';
+import { bytesSchema, parsed, portSchema, processIdSchema, signalSchema } from '../base/checks.js';
+import { parseAddress, parsePrefix } from '../codec/addresses.js';
 
 /** An address with a port. */
 export interface Endpoint {

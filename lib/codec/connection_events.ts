@@ -1,7 +1,7 @@
 /** Connections and packets that ask for a verdict, and their end. */
 
 import { inspect } from 'node:util';
-import { AlreadyDecidedError, InvalidArgumentError, UnsupportedError } from './errors.js';
+import { AlreadyDecidedError, InvalidArgumentError, UnsupportedError } from '../base/errors.js';
 import { protocolName } from './protocols.js';
 import { EventBase, defineType, formatAt, readNumber, type RecordSource } from './record_view.js';
 import { REDIRECT_VERDICTS, Verdict, type RedirectTarget } from './verdicts.js';

@@ -2,10 +2,10 @@
 
 import { join, win32 } from 'node:path';
 import { z } from 'zod';
-import { check, signalSchema } from './checks.js';
-import { deviceNameSchema } from './device_name.js';
-import { UnsupportedError } from './errors.js';
-import { requireBinding } from './binding.js';
+import { requireBinding } from '../addon/binding.js';
+import { check, signalSchema } from '../base/checks.js';
+import { UnsupportedError } from '../base/errors.js';
+import { deviceNameSchema } from '../device/device_name.js';
 import { ServiceControl } from './service_control.js';
 
 /** What a service does; `'not-installed'` where there is none of the name. */
@@ -104,7 +104,7 @@ const installSchema = z
 
 /** The driver that this package brings for this computer. */
 function packagedDriver(): string {
-  return join(__dirname, '..', 'prebuilds', `win32-${process.arch}`, 'netverdict.sys');
+  return join(__dirname, '..', '..', 'prebuilds', `win32-${process.arch}`, 'netverdict.sys');
 }
 
 function requireControl(): ServiceControl {

@@ -1,12 +1,12 @@
 /** What `open` may be told, checked before it reaches native code, and how the driver is told. */
 
 import { z } from 'zod';
-import { check, signalSchema } from './checks.js';
+import type { PumpOptions, WindowsOptions } from '../addon/native.cjs';
+import { check, signalSchema } from '../base/checks.js';
+import { SEVERITIES, severityNumber, type LogSeverity } from '../codec/events.js';
+import { Verdict } from '../codec/verdicts.js';
+import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from '../codec/wire.js';
 import { devicePathSchema } from './device_name.js';
-import { SEVERITIES, severityNumber, type LogSeverity } from './events.js';
-import type { PumpOptions, WindowsOptions } from './native.cjs';
-import { Verdict } from './verdicts.js';
-import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from './wire.js';
 
 /** What the driver does for this client. It forgets all of it when the device is closed. */
 export interface DriverOptions {

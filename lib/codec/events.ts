@@ -1,8 +1,8 @@
 /** What the driver reports, as the application sees it. */
 
+import type { ProtocolError } from '../base/errors.js';
 import type { BandwidthEvent } from './bandwidth_events.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
-import type { ProtocolError } from './errors.js';
 import { EventBase, defineType, readNumber, type RecordSource } from './record_view.js';
 import { InfoType } from './wire.js';
 

@@ -1,6 +1,6 @@
 /** What the driver says of itself, decoded from the replies to control requests. */
 
-import { ProtocolError } from './errors.js';
+import { ProtocolError } from '../base/errors.js';
 import { CAPABILITIES_SIZE, VERSION_SIZE } from './wire.js';
 
 /** The version of the wire protocol that the driver speaks. */

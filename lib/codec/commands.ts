@@ -1,8 +1,8 @@
 /** From commands to the bytes that the driver reads. */
 
 import { inspect } from 'node:util';
+import { InvalidArgumentError } from '../base/errors.js';
 import { parseAddress } from './addresses.js';
-import { InvalidArgumentError } from './errors.js';
 import { Verdict, isVerdict } from './verdicts.js';
 import { CommandType, UPDATE_COMMAND_SIZE_V4, VERDICT_COMMAND_SIZE } from './wire.js';
 

@@ -1,6 +1,6 @@
 /** From the driver's byte stream to records: split anywhere, whole records decoded where they lie. @internal */
 
-import { ProtocolError } from './errors.js';
+import { ProtocolError } from '../base/errors.js';
 import {
   BandwidthEntry,
   BandwidthEvent,

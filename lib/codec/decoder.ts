@@ -1,7 +1,7 @@
 /** The decoder of the driver's byte stream, for applications that have the bytes alone. */
 
 import { types } from 'node:util';
-import { InvalidArgumentError, type ProtocolError } from './errors.js';
+import { InvalidArgumentError, type ProtocolError } from '../base/errors.js';
 import type { InfoRecord } from './events.js';
 import { RecordDecoder } from './record_decoder.js';
 

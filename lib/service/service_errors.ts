@@ -1,5 +1,6 @@
 /** From the service control manager's errors to this package's. @internal */
 
+import type { NativeServiceResult } from '../addon/native.cjs';
 import {
   AccessDeniedError,
   DeviceError,
@@ -9,8 +10,7 @@ import {
   ServiceStateError,
   TimeoutError,
   type NetVerdictError,
-} from './errors.js';
-import type { NativeServiceResult } from './native.cjs';
+} from '../base/errors.js';
 
 /** The Win32 errors that are told apart. */
 export const Win32 = {

@@ -5,11 +5,11 @@
  * is given still writes once for all of them.
  */
 
-import { checkDecision, checkId } from './commands.js';
-import { alreadyDecided } from './connection_events.js';
-import type { VerdictSink } from './record_view.js';
-import type { Verdict } from './verdicts.js';
-import { CommandType, VERDICT_COMMAND_SIZE } from './wire.js';
+import { checkDecision, checkId } from '../codec/commands.js';
+import { alreadyDecided } from '../codec/connection_events.js';
+import type { VerdictSink } from '../codec/record_view.js';
+import type { Verdict } from '../codec/verdicts.js';
+import { CommandType, VERDICT_COMMAND_SIZE } from '../codec/wire.js';
 
 /**
  * At least so many consecutive ids are remembered: twice as many as the driver holds packets by default. The driver

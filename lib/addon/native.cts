@@ -232,5 +232,5 @@ export interface Binding {
  * @throws whatever node-gyp-build or the dynamic linker says.
  */
 export function loadBinding(): Binding {
-  return nodeGypBuild(join(__dirname, '..')) as Binding;
+  return nodeGypBuild(join(__dirname, '..', '..')) as Binding;
 }

@@ -1,12 +1,17 @@
 /** Policies: ordered rules from a file that decide over connections. */
 
 import { z } from 'zod';
-import { parseAddress, parsePrefix, prefixContains, type AddressPrefix } from './addresses.js';
-import { describeIssue, parsed, portSchema, processIdSchema } from './checks.js';
-import { InvalidArgumentError } from './errors.js';
-import type { Direction } from './events.js';
-import { protocolNumber } from './protocols.js';
-import { VERDICT_NAMES, type Verdict, type VerdictName } from './verdicts.js';
+import { describeIssue, parsed, portSchema, processIdSchema } from '../base/checks.js';
+import { InvalidArgumentError } from '../base/errors.js';
+import {
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+  type AddressPrefix,
+} from '../codec/addresses.js';
+import type { Direction } from '../codec/events.js';
+import { protocolNumber } from '../codec/protocols.js';
+import { VERDICT_NAMES, type Verdict, type VerdictName } from '../codec/verdicts.js';
 
 /** What a policy looks at. Every `connection` event is one. */
 export interface PolicySubject {

@@ -1,6 +1,6 @@
 /** The native addon, or an error that says how to get it. @internal */
 
-import { UnsupportedError } from './errors.js';
+import { UnsupportedError } from '../base/errors.js';
 import { loadBinding, type Binding } from './native.cjs';
 
 export function requireBinding(): Binding {

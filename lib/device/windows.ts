@@ -1,9 +1,9 @@
 /** The device of the driver that is installed on this computer. @internal */
 
-import { requireBinding } from './binding.js';
+import { requireBinding } from '../addon/binding.js';
+import type { Binding, NativeDevice } from '../addon/native.cjs';
+import { UnsupportedError } from '../base/errors.js';
 import { Device } from './device.js';
-import { UnsupportedError } from './errors.js';
-import type { Binding, NativeDevice } from './native.cjs';
 import { windowsOptions, type ResolvedOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
 import { nativeError } from './status.js';
