@@ -4,25 +4,6 @@
  * @packageDocumentation
  */
 
-export { formatAddress, parseAddress, parsePrefix, type AddressPrefix } from './codec/addresses.js';
-export {
-  encodeCommand,
-  type Command,
-  type ConnectionIdentity,
-  type PlainCommand,
-  type PlainCommandName,
-  type UpdateCommand,
-  type VerdictCommand,
-} from './codec/commands.js';
-export { InfoDecoder, parseInfo } from './codec/decoder.js';
-export {
-  Device,
-  type BatchesOptions,
-  type EventsOptions,
-  type LogLine,
-  type WatchBandwidthOptions,
-} from './device/device.js';
-export type { Capabilities, DriverVersion, Statistics } from './codec/driver_info.js';
 export {
   AccessDeniedError,
   AlreadyDecidedError,
@@ -40,6 +21,19 @@ export {
   UnsupportedError,
   type ErrorCode,
 } from './base/errors.js';
+export type { LoadResult, ReplaySummary } from './addon/native.cjs';
+export { formatAddress, parseAddress, parsePrefix, type AddressPrefix } from './codec/addresses.js';
+export {
+  encodeCommand,
+  type Command,
+  type ConnectionIdentity,
+  type PlainCommand,
+  type PlainCommandName,
+  type UpdateCommand,
+  type VerdictCommand,
+} from './codec/commands.js';
+export { InfoDecoder, parseInfo } from './codec/decoder.js';
+export type { Capabilities, DriverVersion, Statistics } from './codec/driver_info.js';
 export {
   BandwidthEntry,
   BandwidthEvent,
@@ -62,11 +56,17 @@ export {
   type RedirectOptions,
   type VerdictOptions,
 } from './codec/events.js';
-export { Flow, Listener } from './simulator/flow.js';
-export type { LoadResult, ReplaySummary } from './addon/native.cjs';
+export { Verdict, type RedirectTarget, type VerdictName } from './codec/verdicts.js';
+export {
+  Device,
+  type BatchesOptions,
+  type EventsOptions,
+  type LogLine,
+  type WatchBandwidthOptions,
+} from './device/device.js';
 export { open } from './device/open.js';
 export type { ClientOptions, DriverOptions, OpenOptions, ReadOptions } from './device/options.js';
-export { Policy, type PolicyMatch, type PolicySubject } from './policy/policy.js';
+export { Flow, Listener } from './simulator/flow.js';
 export { Network, type NetworkCounters, type PacketCounters } from './simulator/network.js';
 export type {
   AcceptOptions,
@@ -84,19 +84,17 @@ export type {
   ReplayProgress,
 } from './simulator/network_options.js';
 export {
-  service,
-  type DriverService,
-  type InstallOptions,
-  type ServiceOptions,
-  type ServiceStartType,
-  type ServiceState,
-  type ServiceStatus,
-  type WaitOptions,
-} from './service/service.js';
-export {
   createSimulator,
   type Clock,
   type Simulator,
   type SimulatorOptions,
 } from './simulator/simulator.js';
-export { Verdict, type RedirectTarget, type VerdictName } from './codec/verdicts.js';
+export {
+  service,
+  type DriverService,
+  type InstallOptions,
+  type ServiceOptions,
+  type WaitOptions,
+} from './service/service.js';
+export type { ServiceStartType, ServiceState, ServiceStatus } from './service/service_status.js';
+export { Policy, type PolicyMatch, type PolicySubject } from './policy/policy.js';

@@ -1,7 +1,8 @@
 /** `netverdict driver`: the driver's service on this computer. */
 
 import type { Command } from 'commander';
-import { service, type ServiceStartType, type ServiceStatus } from '../service/service.js';
+import { service } from '../service/service.js';
+import type { ServiceStartType, ServiceStatus } from '../service/service_status.js';
 import { InputError } from './failure.js';
 import { write } from './output.js';
 

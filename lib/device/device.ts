@@ -38,7 +38,8 @@ import {
 import { RecordDecoder } from '../codec/record_decoder.js';
 import type { Verdict } from '../codec/verdicts.js';
 import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from '../codec/wire.js';
-import { BatchIterator, EventIterator, EventStream } from './event_stream.js';
+import { BatchIterator, EventIterator } from './event_iterators.js';
+import { EventStream } from './event_stream.js';
 import { encodeDriverOptions, type ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';

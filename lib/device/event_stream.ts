@@ -12,7 +12,7 @@
 
 import type { NativeDevice } from '../addon/native.cjs';
 import { ProtocolError, type NetVerdictError } from '../base/errors.js';
-import type { EventType, InfoRecord, NetVerdictEvent } from '../codec/events.js';
+import type { InfoRecord, NetVerdictEvent } from '../codec/events.js';
 import type { RecordDecoder } from '../codec/record_decoder.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { statusError } from './status.js';
@@ -20,7 +20,7 @@ import { statusError } from './status.js';
 const BYTES_PER_TURN = 512 * 1024;
 
 /** What one read brought. */
-interface Batch {
+export interface Batch {
   readonly events: readonly NetVerdictEvent[];
   /** How many bytes of the stream end with this batch. */
   readonly position: number;
@@ -28,22 +28,17 @@ interface Batch {
 }
 
 /** Where an iterator is: before the `index`-th event of a batch. */
-interface Place {
+export interface Place {
   readonly batch: Batch;
   readonly index: number;
 }
 
 /** An iterator, as the stream sees it. */
-interface Consumer {
+export interface Consumer {
   readonly isWaiting: boolean;
   readonly position: number;
   serve(): void;
   moveTo(place: Place): void;
-}
-
-interface Waiter<T> {
-  readonly resolve: (result: IteratorResult<T, undefined>) => void;
-  readonly reject: (reason: unknown) => void;
 }
 
 export interface StreamOptions {
@@ -60,7 +55,7 @@ export interface StreamOptions {
   readonly onEnd: (failure: unknown) => void;
 }
 
-const NO_EVENTS: readonly NetVerdictEvent[] = [];
+export const NO_EVENTS: readonly NetVerdictEvent[] = [];
 
 export class EventStream {
   readonly #options: StreamOptions;
@@ -250,220 +245,6 @@ export class EventStream {
       this.#bytesLeftInTurn = BYTES_PER_TURN;
       this.wake();
     });
-  }
-}
-
-/** What the iterators over single events and over batches have in common. */
-abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, undefined> {
-  declare protected events: readonly NetVerdictEvent[];
-  declare protected index: number;
-  readonly #stream: EventStream;
-  readonly #signal: AbortSignal | undefined;
-  readonly #onAbort = (): void => {
-    this.#fail(this.#signal?.reason);
-  };
-  readonly #waiters: Waiter<T>[] = [];
-  #batch: Batch | undefined;
-  #done = false;
-  #failure: { readonly reason: unknown } | undefined;
-  #serving = false;
-
-  constructor(stream: EventStream, signal: AbortSignal | undefined) {
-    this.events = NO_EVENTS;
-    this.index = 0;
-    this.#stream = stream;
-    this.#signal = signal;
-  }
-
-  abstract next(): Promise<IteratorResult<T, undefined>>;
-
-  /** The next item of the batch at hand. */
-  protected abstract takeItem(): T | undefined;
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  get isWaiting(): boolean {
-    return this.#waiters.length > 0;
-  }
-
-  get position(): number {
-    return this.#batch?.position ?? 0;
-  }
-
-  return(): Promise<IteratorResult<T, undefined>> {
-    this.#failure = undefined;
-    this.#finish();
-    return Promise.resolve({ value: undefined, done: true });
-  }
-
-  /** Gives whoever waits what there is. */
-  serve(): void {
-    if (this.#serving) {
-      return;
-    }
-    this.#serving = true;
-    try {
-      while (this.#waiters.length > 0 && this.#serveFirst()) {
-        continue;
-      }
-    } finally {
-      this.#serving = false;
-    }
-  }
-
-  moveTo(place: Place): void {
-    this.#batch = place.batch;
-    this.events = place.batch.events;
-    this.index = place.index;
-  }
-
-  /** The batch at hand has no further item. */
-  protected wait(): Promise<IteratorResult<T, undefined>> {
-    if (this.#batch === undefined && !this.#done) {
-      this.#begin();
-    }
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.serve();
-      if (this.isWaiting) {
-        this.#stream.updateHold();
-      }
-    });
-  }
-
-  #begin(): void {
-    this.moveTo(this.#stream.attach(this));
-    if (this.#signal?.aborted === true) {
-      this.#fail(this.#signal.reason);
-      return;
-    }
-    this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  /** Returns false when the first in the line has to wait on. */
-  #serveFirst(): boolean {
-    const item = this.takeItem();
-    if (item !== undefined) {
-      this.#waiters.shift()?.resolve({ value: item, done: false });
-      return true;
-    }
-    if (this.#done) {
-      this.#settleDone();
-      return true;
-    }
-    if (this.#batch?.next !== undefined) {
-      this.moveTo({ batch: this.#batch.next, index: 0 });
-      this.#stream.onAdvance();
-      return true;
-    }
-    if (this.#stream.ended) {
-      this.#finishAsStream();
-      return true;
-    }
-    return this.#stream.pull() || this.#stream.ended;
-  }
-
-  #finishAsStream(): void {
-    const { failure } = this.#stream;
-    if (failure === undefined) {
-      this.#finish();
-    } else {
-      this.#fail(failure);
-    }
-  }
-
-  #fail(reason: unknown): void {
-    this.#failure ??= { reason };
-    this.#finish();
-  }
-
-  #finish(): void {
-    const batch = this.#batch;
-    const { index } = this;
-    this.#done = true;
-    // What comes later must not be kept alive by an iterator that is over.
-    this.#batch = undefined;
-    this.events = NO_EVENTS;
-    this.index = 0;
-    this.#signal?.removeEventListener('abort', this.#onAbort);
-    if (batch !== undefined) {
-      this.#stream.detach(this, { batch, index });
-    }
-    this.serve();
-  }
-
-  /** The first that is asked for after a failure gets to know of it. */
-  #settleDone(): void {
-    const waiter = this.#waiters.shift();
-    if (this.#failure === undefined) {
-      waiter?.resolve({ value: undefined, done: true });
-      return;
-    }
-    const { reason } = this.#failure;
-    this.#failure = undefined;
-    waiter?.reject(reason);
-  }
-}
-
-/** Single events, of all or of some types. */
-export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> {
-  readonly #types: ReadonlySet<EventType> | undefined;
-
-  constructor(
-    stream: EventStream,
-    types: ReadonlySet<EventType> | undefined,
-    signal: AbortSignal | undefined,
-  ) {
-    super(stream, signal);
-    this.#types = types;
-  }
-
-  next(): Promise<IteratorResult<T, undefined>> {
-    const event = this.takeItem();
-    return event === undefined ? this.wait() : Promise.resolve({ value: event, done: false });
-  }
-
-  protected takeItem(): T | undefined {
-    while (this.index < this.events.length) {
-      const event = this.events[this.index++];
-      if (event !== undefined && this.#wants(event)) {
-        return event as T;
-      }
-    }
-    return undefined;
-  }
-
-  #wants(event: NetVerdictEvent): boolean {
-    if (this.#types === undefined || this.#types.has(event.type)) {
-      return true;
-    }
-    if (event.type === 'lost') {
-      process.emitWarning(
-        `The driver lost ${event.count.toString()} records (${event.reason}), which an iterator leaves out: ` +
-          "iterate the type 'lost' too, decide faster, or raise maxQueuedBytes and maxHeldPackets.",
-        { code: 'NETVERDICT_EVENTS_LOST' },
-      );
-    }
-    return false;
-  }
-}
-
-/** The events of one read at a time. */
-export class BatchIterator extends StreamIterator<readonly NetVerdictEvent[]> {
-  next(): Promise<IteratorResult<readonly NetVerdictEvent[], undefined>> {
-    const batch = this.takeItem();
-    return batch === undefined ? this.wait() : Promise.resolve({ value: batch, done: false });
-  }
-
-  protected takeItem(): readonly NetVerdictEvent[] | undefined {
-    const { events, index } = this;
-    if (index >= events.length) {
-      return undefined;
-    }
-    this.index = events.length;
-    return index === 0 ? events : events.slice(index);
   }
 }
 

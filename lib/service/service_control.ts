@@ -3,8 +3,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeService, NativeServiceConfig, NativeServiceResult } from '../addon/native.cjs';
 import { TimeoutError } from '../base/errors.js';
-import type { ServiceStartType, ServiceState, ServiceStatus } from './service.js';
 import { Win32, serviceError } from './service_errors.js';
+import type { ServiceStartType, ServiceState, ServiceStatus } from './service_status.js';
 
 const POLL_INTERVAL_MS = 20;
 
