@@ -2,6 +2,7 @@
 
 #include "net/socket.h"
 
+#include "byte_order.h"
 #include "nt/irql.h"
 
 #include <array>
@@ -72,8 +73,7 @@ void SetAddress(FWP_VALUE0 *value, uint8_t family, const Address &address)
         value->byteArray16 = reinterpret_cast<FWP_BYTE_ARRAY16 *>(const_cast<uint8_t *>(address.data()));
         return;
     }
-    Set32(value, static_cast<uint32_t>(address[0]) << 24 | static_cast<uint32_t>(address[1]) << 16 |
-                     static_cast<uint32_t>(address[2]) << 8 | address[3]);
+    Set32(value, LoadBig32(address.data()));
 }
 
 void SetAddressType(FWP_VALUE0 *value, uint8_t family, const Address &address)

@@ -1,5 +1,7 @@
 #include "net/ip_packet.h"
 
+#include "byte_order.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -30,28 +32,6 @@ constexpr size_t kFragmentUnit = 8;
 constexpr uint32_t kFragmentHeaderSize = 8;
 constexpr uint32_t kNextHeaderOffset = 6;
 constexpr int kMostExtensionHeaders = 16;
-
-uint16_t Read16(const uint8_t *bytes)
-{
-    return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]);
-}
-
-uint32_t Read32(const uint8_t *bytes)
-{
-    return static_cast<uint32_t>(Read16(bytes)) << 16 | Read16(bytes + 2);
-}
-
-void Write16(uint8_t *bytes, uint16_t value)
-{
-    bytes[0] = static_cast<uint8_t>(value >> 8);
-    bytes[1] = static_cast<uint8_t>(value);
-}
-
-void Write32(uint8_t *bytes, uint32_t value)
-{
-    Write16(bytes, static_cast<uint16_t>(value >> 16));
-    Write16(bytes + 2, static_cast<uint16_t>(value));
-}
 
 // Sums of 16-bit words in memory order: a ones' complement sum is the same in either byte order, swapped.
 uint64_t Sum(const uint8_t *bytes, size_t length, uint64_t sum)
@@ -104,7 +84,7 @@ uint64_t PseudoHeaderSum(uint8_t family, const uint8_t *source, const uint8_t *d
     uint64_t sum = Sum(source, AddressLength(family), 0);
 
     sum = Sum(destination, AddressLength(family), sum);
-    Write32(tail, static_cast<uint32_t>(length));
+    StoreBig32(tail, static_cast<uint32_t>(length));
     tail[7] = protocol;
     return Sum(tail, sizeof(tail), sum);
 }
@@ -128,8 +108,8 @@ void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         {
             return;
         }
-        info->sequence = Read32(transport + 4);
-        info->acknowledgment = Read32(transport + 8);
+        info->sequence = LoadBig32(transport + 4);
+        info->acknowledgment = LoadBig32(transport + 8);
         info->tcp_flags = transport[13];
         break;
     case kProtocolUdp:
@@ -155,11 +135,11 @@ void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
     }
     info->transport_header_size = header;
     info->payload_length = length - header;
-    info->source_port = Read16(transport);
-    info->destination_port = Read16(transport + 2);
+    info->source_port = LoadBig16(transport);
+    info->destination_port = LoadBig16(transport + 2);
     if (info->protocol == kProtocolUdp)
     {
-        const uint32_t udp_length = Read16(transport + 4);
+        const uint32_t udp_length = LoadBig16(transport + 4);
 
         // 0 stands for a length that does not fit; the packet may be longer than the datagram, but not shorter.
         if (udp_length >= kUdpHeaderSize && !info->fragment)
@@ -177,7 +157,7 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     }
     info->family = kIpv4;
     info->ip_header_size = static_cast<uint32_t>(bytes[0] & 0x0F) * 4;
-    info->length = Read16(bytes + 2);
+    info->length = LoadBig16(bytes + 2);
     if (info->length == 0)
     {
         info->length = static_cast<uint32_t>(captured); // the network adapter was to fill it in
@@ -191,9 +171,9 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     std::copy_n(bytes + 12, 4, info->source.begin());
     std::copy_n(bytes + 16, 4, info->destination.begin());
 
-    const uint16_t fragment = Read16(bytes + 6);
+    const uint16_t fragment = LoadBig16(bytes + 6);
 
-    info->fragment_identification = Read16(bytes + 4);
+    info->fragment_identification = LoadBig16(bytes + 4);
     info->fragment_offset = static_cast<uint16_t>((fragment & kFragmentOffsetMask) * kFragmentUnit);
     info->more_fragments = (fragment & kMoreFragments) != 0;
     info->fragment = info->fragment_offset != 0 || info->more_fragments;
@@ -230,11 +210,11 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         }
         if (info->protocol == kFragment)
         {
-            const uint16_t fragment = Read16(header + 2);
+            const uint16_t fragment = LoadBig16(header + 2);
 
             size = kFragmentHeaderSize;
             info->fragment_offset = fragment & 0xFFF8;
-            info->fragment_identification = Read32(header + 4);
+            info->fragment_identification = LoadBig32(header + 4);
             info->more_fragments = (fragment & 1) != 0;
             info->fragment = info->fragment_offset != 0 || info->more_fragments;
             info->first_fragment = info->fragment && info->fragment_offset == 0;
@@ -266,7 +246,7 @@ bool ParseIpv6(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
         return false;
     }
 
-    const uint32_t payload = Read16(bytes + 4);
+    const uint32_t payload = LoadBig16(bytes + 4);
 
     info->family = kIpv6;
     info->ip_header_size = kIpv6HeaderSize;
@@ -366,21 +346,21 @@ size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &desti
 {
     if (source.family == kIpv6)
     {
-        Write32(out, 0x60000000);
-        Write16(out + 4, static_cast<uint16_t>(transport_length));
+        StoreBig32(out, 0x60000000);
+        StoreBig16(out + 4, static_cast<uint16_t>(transport_length));
         out[6] = protocol;
         out[7] = kHopLimit;
         std::copy_n(source.address.begin(), 16, out + 8);
         std::copy_n(destination.address.begin(), 16, out + 24);
         return kIpv6HeaderSize;
     }
-    Write16(out, 0x4500);
-    Write16(out + 2, static_cast<uint16_t>(kIpv4HeaderSize + transport_length));
-    Write16(out + 4, 0);
-    Write16(out + 6, kDontFragment);
+    StoreBig16(out, 0x4500);
+    StoreBig16(out + 2, static_cast<uint16_t>(kIpv4HeaderSize + transport_length));
+    StoreBig16(out + 4, 0);
+    StoreBig16(out + 6, kDontFragment);
     out[8] = kHopLimit;
     out[9] = protocol;
-    Write16(out + 10, 0);
+    StoreBig16(out + 10, 0);
     std::copy_n(source.address.begin(), 4, out + 12);
     std::copy_n(destination.address.begin(), 4, out + 16);
     WriteChecksum(out + 10, Fold(Sum(out, kIpv4HeaderSize, 0)));
@@ -399,13 +379,13 @@ size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const
     std::copy_n(first_fragment, size, out);
     if (first.family == kIpv6)
     {
-        Write16(out + 4, static_cast<uint16_t>(size - kIpv6HeaderSize + length));
+        StoreBig16(out + 4, static_cast<uint16_t>(size - kIpv6HeaderSize + length));
         out[first.fragment_link] = first_fragment[size]; // what the Fragment header says that follows it
         return size;
     }
-    Write16(out + 2, static_cast<uint16_t>(size + length));
-    Write16(out + 6, Read16(out + 6) & kDontFragment);
-    Write16(out + 10, 0);
+    StoreBig16(out + 2, static_cast<uint16_t>(size + length));
+    StoreBig16(out + 6, LoadBig16(out + 6) & kDontFragment);
+    StoreBig16(out + 10, 0);
     WriteChecksum(out + 10, Fold(Sum(out, size, 0)));
     return size;
 }
@@ -417,14 +397,14 @@ size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
     const size_t ip_header = WriteIpHeader(out, source, destination, kProtocolTcp, transport_length);
     uint8_t *tcp = out + ip_header;
 
-    Write16(tcp, source.port);
-    Write16(tcp + 2, destination.port);
-    Write32(tcp + 4, segment.sequence);
-    Write32(tcp + 8, segment.acknowledgment);
+    StoreBig16(tcp, source.port);
+    StoreBig16(tcp + 2, destination.port);
+    StoreBig32(tcp + 4, segment.sequence);
+    StoreBig32(tcp + 8, segment.acknowledgment);
     tcp[12] = (kTcpHeaderSize / 4) << 4;
     tcp[13] = segment.flags;
-    Write16(tcp + 14, kWindow);
-    Write32(tcp + 16, 0);
+    StoreBig16(tcp + 14, kWindow);
+    StoreBig32(tcp + 16, 0);
     CopyPayload(tcp + kTcpHeaderSize, payload, length);
     FinishTransport(out, ip_header, transport_length, source, destination, kProtocolTcp, 16);
     return ip_header + transport_length;
@@ -437,10 +417,10 @@ size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
     const size_t ip_header = WriteIpHeader(out, source, destination, kProtocolUdp, transport_length);
     uint8_t *udp = out + ip_header;
 
-    Write16(udp, source.port);
-    Write16(udp + 2, destination.port);
-    Write16(udp + 4, static_cast<uint16_t>(transport_length));
-    Write16(udp + 6, 0);
+    StoreBig16(udp, source.port);
+    StoreBig16(udp + 2, destination.port);
+    StoreBig16(udp + 4, static_cast<uint16_t>(transport_length));
+    StoreBig16(udp + 6, 0);
     CopyPayload(udp + kUdpHeaderSize, payload, length);
     FinishTransport(out, ip_header, transport_length, source, destination, kProtocolUdp, 6);
     return ip_header + transport_length;
@@ -457,9 +437,9 @@ size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &des
 
     icmp[0] = request ? (v6 ? kEchoRequestV6 : kEchoRequestV4) : (v6 ? kEchoReplyV6 : kEchoReplyV4);
     icmp[1] = 0;
-    Write16(icmp + 2, 0);
-    Write16(icmp + 4, source.port);
-    Write16(icmp + 6, destination.port);
+    StoreBig16(icmp + 2, 0);
+    StoreBig16(icmp + 4, source.port);
+    StoreBig16(icmp + 6, destination.port);
     CopyPayload(icmp + kEchoHeaderSize, payload, length);
     FinishTransport(out, ip_header, transport_length, source, destination, protocol, 2);
     return ip_header + transport_length;
@@ -484,8 +464,8 @@ void WriteEnds(uint8_t *bytes, const IpPacketInfo &info, const Endpoint &source,
 
     std::copy_n(source.address.begin(), length, new_addresses.begin());
     std::copy_n(destination.address.begin(), length, new_addresses.begin() + static_cast<ptrdiff_t>(length));
-    Write16(new_ports.data(), source.port);
-    Write16(new_ports.data() + 2, destination.port);
+    StoreBig16(new_ports.data(), source.port);
+    StoreBig16(new_ports.data() + 2, destination.port);
 
     const uint64_t of_addresses = Fold(Sum(addresses, 2 * length, 0)) + Sum(new_addresses.data(), 2 * length, 0);
 

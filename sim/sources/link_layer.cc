@@ -1,5 +1,7 @@
 #include "sources/link_layer.h"
 
+#include "byte_order.h"
+
 #include <algorithm>
 
 namespace sim::sources
@@ -35,11 +37,6 @@ constexpr size_t kCooked2Header = 20;
 
 constexpr uint8_t kToHost = 0; // packet types of the cooked headers
 constexpr uint8_t kOutgoing = 4;
-
-uint16_t Read16(const uint8_t *bytes)
-{
-    return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]);
-}
 
 class Decoder
 {
@@ -101,13 +98,13 @@ class Decoder
             {
                 return Result(FrameKind::kMalformed);
             }
-            type = Read16(data_ + offset + 2);
+            type = LoadBig16(data_ + offset + 2);
             offset += kVlanTag;
         }
         if (type < kSmallestType && captured_ >= offset + kSnapHeader && data_[offset] == 0xAA &&
             data_[offset + 1] == 0xAA)
         {
-            type = Read16(data_ + offset + 6);
+            type = LoadBig16(data_ + offset + 6);
             offset += kSnapHeader;
         }
         return type == kTypeIpv4 || type == kTypeIpv6 ? Packet(offset) : Result(FrameKind::kOther);
@@ -122,7 +119,7 @@ class Decoder
         std::copy_n(data_, 6, frame_.destination.begin());
         std::copy_n(data_ + 6, 6, frame_.source.begin());
         frame_.has_hardware = true;
-        return Typed(Read16(data_ + 12), kEthernetHeader);
+        return Typed(LoadBig16(data_ + 12), kEthernetHeader);
     }
 
     // The address family, in the byte order of the machine that captured: the version of the packet tells as much.
@@ -154,7 +151,7 @@ class Decoder
             return Result(FrameKind::kMalformed);
         }
         SetType(data_[1]);
-        return Typed(Read16(data_ + 14), kCookedHeader);
+        return Typed(LoadBig16(data_ + 14), kCookedHeader);
     }
 
     LinkFrame Cooked2()
@@ -164,7 +161,7 @@ class Decoder
             return Result(FrameKind::kMalformed);
         }
         SetType(data_[10]);
-        return Typed(Read16(data_), kCooked2Header);
+        return Typed(LoadBig16(data_), kCooked2Header);
     }
 
     const uint8_t *data_;

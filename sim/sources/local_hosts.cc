@@ -1,5 +1,7 @@
 #include "sources/local_hosts.h"
 
+#include "byte_order.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -244,9 +246,7 @@ bool LocalHosts::IsLocalBroadcast(uint8_t family, const net::Address &address) c
                        [&](const Prefix &prefix)
                        {
                            const unsigned bits = PrefixBits(prefix);
-                           const uint32_t number = static_cast<uint32_t>(address[0]) << 24 |
-                                                   static_cast<uint32_t>(address[1]) << 16 |
-                                                   static_cast<uint32_t>(address[2]) << 8 | address[3];
+                           const uint32_t number = LoadBig32(address.data());
 
                            return prefix.family == family && bits <= kSmallestNetwork &&
                                   SamePrefix(prefix.address, address, bits) &&

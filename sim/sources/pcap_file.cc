@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "byte_order.h"
 #include "sources/pcapng.h"
 
 namespace sim::sources
@@ -31,18 +32,6 @@ constexpr uint64_t kNanosecondsPerSecond = 1000000000;
 
 const char *const kMakeCapture = "give a pcap or pcapng file, or convert it with 'editcap -F pcap'";
 const char *const kDamaged = "the file is damaged from there on: copy it again, or cut it with 'editcap'";
-
-uint32_t BigEndian32(const uint8_t *bytes)
-{
-    return static_cast<uint32_t>(bytes[0]) << 24 | static_cast<uint32_t>(bytes[1]) << 16 |
-           static_cast<uint32_t>(bytes[2]) << 8 | bytes[3];
-}
-
-uint32_t LittleEndian32(const uint8_t *bytes)
-{
-    return static_cast<uint32_t>(bytes[3]) << 24 | static_cast<uint32_t>(bytes[2]) << 16 |
-           static_cast<uint32_t>(bytes[1]) << 8 | bytes[0];
-}
 
 uint64_t PowerOfTen(unsigned exponent)
 {
@@ -138,7 +127,7 @@ void PcapFile::ReadFileHeader()
     {
         Fail(0, size_ == 0 ? "the file is empty" : "the file is too short for a capture", kMakeCapture);
     }
-    blocks_ = BigEndian32(magic) == pcapng::kSectionHeader;
+    blocks_ = LoadBig32(magic) == pcapng::kSectionHeader;
     if (blocks_)
     {
         if (!ReadSectionHeader(0, magic))
@@ -152,8 +141,8 @@ void PcapFile::ReadFileHeader()
 
 void PcapFile::ReadClassicHeader(const uint8_t *magic)
 {
-    const uint32_t big = BigEndian32(magic);
-    const uint32_t little = LittleEndian32(magic);
+    const uint32_t big = LoadBig32(magic);
+    const uint32_t little = LoadLittle32(magic);
     uint8_t header[kClassicHeaderSize];
     Interface interface;
 
@@ -275,7 +264,7 @@ bool PcapFile::NextBlock(Block *block)
             SetTruncated(block->offset);
             return false;
         }
-        if (BigEndian32(header) == pcapng::kSectionHeader)
+        if (LoadBig32(header) == pcapng::kSectionHeader)
         {
             if (!ReadSectionHeader(block->offset, header))
             {
@@ -340,11 +329,11 @@ bool PcapFile::ReadSectionHeader(uint64_t offset, const uint8_t *start)
     {
         return false;
     }
-    if (BigEndian32(header + 8) != pcapng::kByteOrder && LittleEndian32(header + 8) != pcapng::kByteOrder)
+    if (LoadBig32(header + 8) != pcapng::kByteOrder && LoadLittle32(header + 8) != pcapng::kByteOrder)
     {
         Fail(offset, "a section header has no valid byte order mark", kDamaged);
     }
-    big_endian_ = BigEndian32(header + 8) == pcapng::kByteOrder;
+    big_endian_ = LoadBig32(header + 8) == pcapng::kByteOrder;
 
     const uint32_t length = U32(header + 4);
 
@@ -520,12 +509,12 @@ void PcapFile::Fail(uint64_t offset, const std::string &problem, const std::stri
 
 uint16_t PcapFile::U16(const uint8_t *bytes) const
 {
-    return static_cast<uint16_t>(big_endian_ ? bytes[0] << 8 | bytes[1] : bytes[1] << 8 | bytes[0]);
+    return big_endian_ ? LoadBig16(bytes) : LoadLittle16(bytes);
 }
 
 uint32_t PcapFile::U32(const uint8_t *bytes) const
 {
-    return big_endian_ ? BigEndian32(bytes) : LittleEndian32(bytes);
+    return big_endian_ ? LoadBig32(bytes) : LoadLittle32(bytes);
 }
 
 uint64_t PcapFile::U64(const uint8_t *bytes) const

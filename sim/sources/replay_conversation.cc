@@ -1,5 +1,7 @@
 #include "sources/replay_conversation.h"
 
+#include "byte_order.h"
+
 #include <optional>
 #include <utility>
 
@@ -29,9 +31,7 @@ std::optional<uint16_t> DnsId(const net::Flow &flow, const net::Packet &packet)
         return std::nullopt;
     }
 
-    const uint8_t *id = packet.bytes() + info.payload_offset();
-
-    return static_cast<uint16_t>(id[0] << 8 | id[1]);
+    return LoadBig16(packet.bytes() + info.payload_offset());
 }
 
 } // namespace

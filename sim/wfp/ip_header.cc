@@ -1,5 +1,6 @@
 #include "ip_header.h"
 
+#include "byte_order.h"
 #include "ndis/net_buffer_objects.h"
 
 #include <cstdint>
@@ -15,19 +16,13 @@ constexpr ULONG kIpv6Length = 40;
 constexpr uint8_t kHopLimit = 128;
 constexpr ULONG kLongestPacket = 0xFFFF;
 
-void Store16(uint8_t *to, uint32_t value)
-{
-    to[0] = static_cast<uint8_t>(value >> 8);
-    to[1] = static_cast<uint8_t>(value);
-}
-
 uint16_t HeaderChecksum(const uint8_t *header, size_t length)
 {
     uint32_t sum = 0;
 
     for (size_t i = 0; i < length; i += 2)
     {
-        sum += static_cast<uint32_t>(header[i] << 8) | header[i + 1];
+        sum += LoadBig16(header + i);
     }
     while (sum > 0xFFFF)
     {
@@ -39,18 +34,18 @@ uint16_t HeaderChecksum(const uint8_t *header, size_t length)
 void MakeIpv4(uint8_t *header, ULONG packet_length, const UCHAR *source, const UCHAR *destination, IPPROTO protocol)
 {
     header[0] = 0x45;
-    Store16(header + 2, packet_length);
+    StoreBig16(header + 2, static_cast<uint16_t>(packet_length));
     header[8] = kHopLimit;
     header[9] = static_cast<uint8_t>(protocol);
     std::memcpy(header + 12, source, 4);
     std::memcpy(header + 16, destination, 4);
-    Store16(header + 10, HeaderChecksum(header, kIpv4Length));
+    StoreBig16(header + 10, HeaderChecksum(header, kIpv4Length));
 }
 
 void MakeIpv6(uint8_t *header, ULONG packet_length, const UCHAR *source, const UCHAR *destination, IPPROTO protocol)
 {
     header[0] = 0x60;
-    Store16(header + 4, packet_length - kIpv6Length);
+    StoreBig16(header + 4, static_cast<uint16_t>(packet_length - kIpv6Length));
     header[6] = static_cast<uint8_t>(protocol);
     header[7] = kHopLimit;
     std::memcpy(header + 8, source, 16);

@@ -2,18 +2,10 @@
 
 #include <utility>
 
+#include "byte_order.h"
+
 namespace fuzz
 {
-
-namespace
-{
-
-uint16_t PortAt(const uint8_t *bytes)
-{
-    return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
-}
-
-} // namespace
 
 void Model::Attached()
 {
@@ -228,8 +220,8 @@ void Model::Update(const uint8_t *command, size_t length)
     const uint8_t *local = command + 2;
     const uint8_t *remote = local + length + 2;
 
-    Decide(KeyOf(command[1], ByteVector(local, local + length), PortAt(local + length),
-                 ByteVector(remote, remote + length), PortAt(remote + length)),
+    Decide(KeyOf(command[1], ByteVector(local, local + length), sim::LoadLittle16(local + length),
+                 ByteVector(remote, remote + length), sim::LoadLittle16(remote + length)),
            remote[length + 2]);
 }
 

@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "byte_order.h"
+
 namespace netverdict_test
 {
 
@@ -71,11 +73,6 @@ bool LetsThrough(uint8_t verdict)
     return verdict == VerdictAccept || verdict == VerdictPermanentAccept || IsRedirect(verdict);
 }
 
-uint16_t NetworkShort(const uint8_t *bytes)
-{
-    return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]);
-}
-
 // What an IP packet carries, and from where on. False: a fragment, or not whole.
 bool FindPayload(const uint8_t *packet, size_t length, uint8_t *protocol, size_t *offset)
 {
@@ -87,7 +84,7 @@ bool FindPayload(const uint8_t *packet, size_t length, uint8_t *protocol, size_t
     {
         *protocol = packet[9];
         *offset = (packet[0] & 0xF) * 4u;
-        return (NetworkShort(packet + 6) & kFragmentBits) == 0 && length >= *offset + 4;
+        return (sim::LoadBig16(packet + 6) & kFragmentBits) == 0 && length >= *offset + 4;
     }
     *protocol = packet[6];
     *offset = 40;
@@ -346,8 +343,8 @@ void Observer::LetsOut(const uint8_t *packet, size_t length)
     const uint8_t *const addresses = packet + (packet[0] >> 4 == 6 ? 8 : 12);
     const size_t address_length = packet[0] >> 4 == 6 ? 16 : 4;
 
-    step.pair = MakePair(protocol, addresses, addresses + address_length, address_length, NetworkShort(packet + offset),
-                         NetworkShort(packet + offset + 2));
+    step.pair = MakePair(protocol, addresses, addresses + address_length, address_length,
+                         sim::LoadBig16(packet + offset), sim::LoadBig16(packet + offset + 2));
     steps_.push_back(step);
 }
 

@@ -1,5 +1,7 @@
 #include "wfp_fixture.h"
 
+#include "byte_order.h"
+
 namespace sim::wfp
 {
 namespace
@@ -47,7 +49,7 @@ TEST_F(WfpIpHeader, Ipv4HeaderHasLengthProtocolAddressesAndChecksum)
     EXPECT_EQ(header[19], 2);
     for (int i = 0; i < 20; i += 2)
     {
-        sum += static_cast<uint32_t>(header[i] << 8) | header[i + 1];
+        sum += LoadBig16(header + i);
     }
     EXPECT_EQ((sum & 0xFFFF) + (sum >> 16), 0xFFFFu);
 }
