@@ -17,7 +17,7 @@ namespace sim
 Machine::Machine(const MachineOptions &options)
     : options_(options), faults_(std::make_unique<nt::FaultInjection>()), debug_(std::make_unique<nt::DebugPort>()),
       pool_(std::make_unique<nt::Pool>(*faults_, options.verifier)),
-      clock_(std::make_unique<nt::Clock>(*this, options.virtual_clock)),
+      clock_(std::make_unique<nt::Clock>(options.virtual_clock, [this](uint64_t time) { scheduler_->RunUntil(time); })),
       scheduler_(std::make_unique<nt::Scheduler>(*this)), io_(std::make_unique<nt::IoManager>(*this)),
       power_state_(std::make_unique<nt::CallbackObject>()), net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
 {

@@ -2,10 +2,11 @@
 
 #include <ntddk.h>
 
+#include <utility>
+
 #include "machine.h"
 #include "nt/bugcheck.h"
 #include "nt/irql.h"
-#include "nt/scheduler.h"
 
 namespace sim::nt
 {
@@ -36,8 +37,9 @@ std::chrono::nanoseconds CoarseResolution()
 
 } // namespace
 
-Clock::Clock(Machine &machine, bool is_virtual)
-    : machine_(machine), virtual_(is_virtual), start_(CoarseNow()), boot_(std::chrono::steady_clock::now())
+Clock::Clock(bool is_virtual, RunUntil run_until)
+    : virtual_(is_virtual), run_until_(std::move(run_until)), start_(CoarseNow()),
+      boot_(std::chrono::steady_clock::now())
 {
 }
 
@@ -64,7 +66,7 @@ void Clock::Advance(std::chrono::nanoseconds duration)
     {
         Bugcheck("CLOCK_NOT_VIRTUAL", "Clock::Advance was called on a machine with a real clock");
     }
-    machine_.scheduler().RunUntil(now_.load(std::memory_order_acquire) + ToTicks(duration));
+    run_until_(now_.load(std::memory_order_acquire) + ToTicks(duration));
 }
 
 std::chrono::steady_clock::time_point Clock::WhenReached(uint64_t time) const

@@ -6,17 +6,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 
 #if defined(__APPLE__)
 #include <time.h>
 #elif defined(__linux__)
 #include <time.h>
 #endif
-
-namespace sim
-{
-class Machine;
-}
 
 namespace sim::nt
 {
@@ -27,7 +23,10 @@ class Clock
     static constexpr uint64_t kTicksPerSecond = 10'000'000;
     static constexpr uint64_t kBootTicks = 10 * kTicksPerSecond;
 
-    Clock(Machine &machine, bool is_virtual);
+    using RunUntil = std::function<void(uint64_t interrupt_time)>;
+
+    // Advance passes the new time to `run_until`, which runs the work that is due until then and moves the clock.
+    Clock(bool is_virtual, RunUntil run_until);
 
     Clock(const Clock &) = delete;
     Clock &operator=(const Clock &) = delete;
@@ -76,8 +75,8 @@ class Clock
 
     void MoveTo(uint64_t time); // virtual only, forward
 
-    Machine &machine_;
     const bool virtual_;
+    const RunUntil run_until_;
     const uint64_t start_;                             // CoarseNow at boot
     const std::chrono::steady_clock::time_point boot_; // the same moment or later
     std::atomic<uint64_t> now_{kBootTicks};            // virtual only

@@ -151,12 +151,12 @@ std::vector<std::u16string> IoState::DeviceNames()
 
 void ReferenceDevice(PDEVICE_OBJECT device)
 {
-    Machine::Current().io().state().ReferenceDevice(static_cast<Device *>(device));
+    IoState::Current().ReferenceDevice(static_cast<Device *>(device));
 }
 
 void DereferenceDevice(PDEVICE_OBJECT device)
 {
-    Machine::Current().io().state().DereferenceDevice(static_cast<Device *>(device));
+    IoState::Current().DereferenceDevice(static_cast<Device *>(device));
 }
 
 } // namespace sim::nt

@@ -88,11 +88,6 @@ std::string Lines(const std::vector<std::u16string> &names)
 
 IoState::IoState(Machine &machine) : machine_(machine), requests_(machine.options().verifier) {}
 
-IoState &IoState::Current()
-{
-    return Machine::Current().io().state();
-}
-
 IoState::~IoState()
 {
     if (!drivers_.empty())

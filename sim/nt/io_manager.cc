@@ -1,5 +1,6 @@
 #include "nt/io_manager.h"
 
+#include "machine.h"
 #include "nt/io_state.h"
 
 namespace sim::nt
@@ -41,7 +42,7 @@ RequestSpec ControlOf(uint32_t code, const void *in, uint32_t in_length, void *o
     return spec;
 }
 
-RequestSpec With(RequestSpec spec, IoManager::Completion completion, void *context)
+RequestSpec With(RequestSpec spec, IoCompletion completion, void *context)
 {
     spec.completion = completion;
     spec.context = context;
@@ -49,6 +50,11 @@ RequestSpec With(RequestSpec spec, IoManager::Completion completion, void *conte
 }
 
 } // namespace
+
+IoState &IoState::Current()
+{
+    return Machine::Current().io().state();
+}
 
 IoManager::IoManager(Machine &machine) : state_(std::make_unique<IoState>(machine)) {}
 
@@ -69,18 +75,18 @@ NTSTATUS IoManager::Open(const std::u16string &name, File **file)
     return state_->Open(name, file);
 }
 
-Request *IoManager::Read(File *file, void *buffer, uint32_t length, Completion completion, void *context)
+Request *IoManager::Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context)
 {
     return state_->Submit(file, With(ReadOf(buffer, length), completion, context));
 }
 
-Request *IoManager::Write(File *file, const void *buffer, uint32_t length, Completion completion, void *context)
+Request *IoManager::Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context)
 {
     return state_->Submit(file, With(WriteOf(buffer, length), completion, context));
 }
 
 Request *IoManager::DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
-                                  uint32_t out_length, Completion completion, void *context)
+                                  uint32_t out_length, IoCompletion completion, void *context)
 {
     return state_->Submit(file, With(ControlOf(code, in, in_length, out, out_length), completion, context));
 }

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "nt/io_result.h"
+
 namespace sim
 {
 class Machine;
@@ -22,12 +24,6 @@ namespace sim::nt
 class File;
 class IoState;
 struct Request;
-
-struct IoResult
-{
-    NTSTATUS status = STATUS_SUCCESS;
-    uint64_t information = 0;
-};
 
 class IoManager
 {
@@ -49,15 +45,11 @@ class IoManager
     // name: "\\\\.\\Name" or "\\Device\\Name". Both cases of letters are the same.
     NTSTATUS Open(const std::u16string &name, File **file);
 
-    // Called once for each request, on any thread, at IRQL <= DISPATCH_LEVEL. It may be called before the function that
-    // made the request returns.
-    using Completion = void (*)(void *context, NTSTATUS status, uint64_t information);
-
     // The returned pointer names the request until it completes, for Cancel. The buffers must live until then.
-    Request *Read(File *file, void *buffer, uint32_t length, Completion completion, void *context);
-    Request *Write(File *file, const void *buffer, uint32_t length, Completion completion, void *context);
+    Request *Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context);
+    Request *Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context);
     Request *DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
-                           uint32_t out_length, Completion completion, void *context);
+                           uint32_t out_length, IoCompletion completion, void *context);
 
     // The same, and wait for the end.
     IoResult ReadAndWait(File *file, void *buffer, uint32_t length);

@@ -9,10 +9,15 @@
 #include <unordered_set>
 #include <vector>
 
-#include "nt/io_manager.h"
 #include "nt/io_objects.h"
+#include "nt/io_result.h"
 #include "nt/object_directory.h"
 #include "nt/request.h"
+
+namespace sim
+{
+class Machine;
+}
 
 namespace sim::nt
 {

@@ -13,10 +13,12 @@
 #include <mutex>
 #include <vector>
 
-#include "nt/io_manager.h"
+#include "nt/io_result.h"
 
 namespace sim::nt
 {
+
+class File;
 
 // What user mode asks for.
 struct RequestSpec
@@ -27,7 +29,7 @@ struct RequestSpec
     uint32_t in_length = 0;
     void *out = nullptr;
     uint32_t out_length = 0;
-    IoManager::Completion completion = nullptr;
+    IoCompletion completion = nullptr;
     void *context = nullptr;
 };
 

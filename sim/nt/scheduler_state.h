@@ -13,8 +13,12 @@
 #include <thread>
 
 #include "nt/clock.h"
-#include "nt/scheduler.h"
 #include "nt/timer_queue.h"
+
+namespace sim
+{
+class Machine;
+}
 
 namespace sim::nt
 {
@@ -22,14 +26,20 @@ namespace sim::nt
 class SchedulerState
 {
   public:
+    using Work = TimerQueue::Work;
+    using Condition = std::function<bool()>; // called with mutex_ held
+    using RealTime = std::chrono::steady_clock::time_point;
+
+    static constexpr RealTime kNoGiveUp = RealTime::max();
+
     explicit SchedulerState(Machine &machine);
     ~SchedulerState();
 
     SchedulerState(const SchedulerState &) = delete;
     SchedulerState &operator=(const SchedulerState &) = delete;
 
-    void Queue(KIRQL level, Scheduler::Work work, const void *object);
-    uint64_t QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Scheduler::Work work);
+    void Queue(KIRQL level, Work work, const void *object);
+    uint64_t QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Work work);
     bool CancelTimer(uint64_t id);
 
     bool QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2);
@@ -41,7 +51,7 @@ class SchedulerState
 
     NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
     void Sleep(const LARGE_INTEGER &interval);
-    bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit);
+    bool WaitUntil(const Condition &done, RealTime give_up);
     void Wake();
 
     void Run();
@@ -53,13 +63,11 @@ class SchedulerState
 
   private:
     using Lock = std::unique_lock<std::mutex>;
-    using RealTime = std::chrono::steady_clock::time_point;
-    using Condition = std::function<bool()>; // called with mutex_ held
 
     struct Item
     {
         const void *object = nullptr; // the driver's: a KDPC at DISPATCH_LEVEL, an IO_WORKITEM at PASSIVE_LEVEL
-        Scheduler::Work work;         // empty for a KDPC
+        Work work;                    // empty for a KDPC
     };
 
     // How a waiting thread treats a virtual clock when nothing else can happen.
@@ -85,7 +93,7 @@ class SchedulerState
     bool MayRunHere() const;
     bool RunOne(Lock &lock);
     void RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level);
-    Scheduler::Work BindDpcLocked(PKDPC dpc);
+    Work BindDpcLocked(PKDPC dpc);
     bool FireDueTimersLocked();
     void FireLocked(uint64_t due, TimerQueue::Timer timer);
     bool QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2);

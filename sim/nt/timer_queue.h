@@ -15,6 +15,8 @@ namespace sim::nt
 class TimerQueue
 {
   public:
+    using Work = std::function<void()>;
+
     static constexpr uint64_t kNever = UINT64_MAX;
 
     // Of a driver (kernel set), or of the simulation itself (work and level set).
@@ -22,7 +24,7 @@ class TimerQueue
     {
         PKTIMER kernel = nullptr;
         KIRQL level = PASSIVE_LEVEL;
-        std::function<void()> work;
+        Work work;
     };
 
     // Returns a number that names it, never 0.

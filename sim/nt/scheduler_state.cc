@@ -1,0 +1,630 @@
+#include "nt/scheduler_state.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "machine.h"
+#include "nt/bugcheck.h"
+#include "nt/call_stack.h"
+#include "nt/driver_call.h"
+#include "nt/irql.h"
+
+namespace sim::nt
+{
+
+namespace
+{
+
+constexpr uint64_t kTicksPerMillisecond = Clock::kTicksPerSecond / 1000;
+constexpr uint64_t kLongestSleep = 3600 * Clock::kTicksPerSecond; // a deadline may be out of the real clock's range
+constexpr std::chrono::milliseconds kPatience(10);
+
+constexpr UCHAR kSynchronizationEventType = 1;
+constexpr UCHAR kSynchronizationTimerType = 9;
+
+// The items that this thread is inside of: one runs another while it waits.
+struct ThreadItems
+{
+    const SchedulerState *scheduler;
+    uint32_t count;
+    uint32_t waiting; // of these, counted as waiting
+};
+
+SIM_THREAD_LOCAL ThreadItems thread_items;
+
+ThreadItems ItemsOfThread(const SchedulerState *scheduler)
+{
+    return thread_items.scheduler == scheduler ? thread_items : ThreadItems{scheduler, 0, 0};
+}
+
+bool Contains(const void *address, size_t bytes, const void *object)
+{
+    uintptr_t start = reinterpret_cast<uintptr_t>(address);
+    uintptr_t position = reinterpret_cast<uintptr_t>(object);
+
+    return position >= start && position < start + bytes;
+}
+
+std::string DescribeDpc(const KDPC *dpc)
+{
+    return dpc == nullptr ? "no DPC" : "DPC routine " + DescribeAddress(reinterpret_cast<void *>(dpc->DeferredRoutine));
+}
+
+std::string DescribePointer(const void *address)
+{
+    char text[32];
+
+    std::snprintf(text, sizeof(text), "%p", address);
+    return text;
+}
+
+std::string DescribeTimer(const KTIMER *timer)
+{
+    return "timer " + DescribePointer(timer) + " (period " + std::to_string(timer->Period) + " ms, " +
+           DescribeDpc(timer->Dpc) + ")";
+}
+
+} // namespace
+
+// A thread in WaitLocked: the items that it is inside of do not go on meanwhile.
+class SchedulerState::WaitingThread
+{
+  public:
+    WaitingThread(SchedulerState &state, uint64_t deadline)
+        : state_(state), previous_(thread_items), items_(ItemsOfThread(&state).count - ItemsOfThread(&state).waiting),
+          forever_(deadline == TimerQueue::kNever ? items_ : 0)
+    {
+        thread_items = ItemsOfThread(&state);
+        thread_items.waiting = thread_items.count;
+        state_.waiting_ += items_;
+        state_.waiting_forever_ += forever_;
+        if (items_ != 0)
+        {
+            state_.WakeLocked();
+        }
+    }
+
+    ~WaitingThread()
+    {
+        thread_items = previous_;
+        state_.waiting_ -= items_;
+        state_.waiting_forever_ -= forever_;
+    }
+
+  private:
+    SchedulerState &state_;
+    ThreadItems previous_;
+    uint32_t items_;
+    uint32_t forever_;
+};
+
+// An item that this thread runs. Made and ended with mutex_ held.
+class SchedulerState::RunningItem
+{
+  public:
+    RunningItem(SchedulerState &state, KIRQL level, bool driver)
+        : state_(state), previous_(thread_items), dpc_(level == DISPATCH_LEVEL), driver_(driver)
+    {
+        thread_items = ItemsOfThread(&state);
+        thread_items.count++;
+        Count(1);
+    }
+
+    ~RunningItem()
+    {
+        thread_items = previous_;
+        Count(static_cast<uint32_t>(-1));
+        state_.WakeLocked();
+    }
+
+  private:
+    void Count(uint32_t change)
+    {
+        state_.running_ += change;
+        state_.running_dpcs_ += dpc_ ? change : 0;
+        state_.running_driver_ += driver_ ? change : 0;
+    }
+
+    SchedulerState &state_;
+    ThreadItems previous_;
+    bool dpc_;
+    bool driver_;
+};
+
+SchedulerState::SchedulerState(Machine &machine)
+    : machine_(machine), clock_(machine.clock()), has_worker_(machine.options().worker)
+{
+    if (has_worker_)
+    {
+        Lock lock(mutex_);
+
+        worker_ = std::thread([this] { WorkerMain(); });
+        worker_id_ = worker_.get_id();
+    }
+}
+
+SchedulerState::~SchedulerState()
+{
+    EndWorker();
+}
+
+void SchedulerState::Stop()
+{
+    Run();
+    EndWorker();
+}
+
+void SchedulerState::EndWorker()
+{
+    if (!worker_.joinable())
+    {
+        return;
+    }
+    {
+        Lock lock(mutex_);
+
+        stop_ = true;
+        WakeLocked();
+    }
+    worker_.join();
+
+    Lock lock(mutex_);
+
+    has_worker_ = false;
+}
+
+void SchedulerState::WorkerMain()
+{
+    Machine::Scope scope(machine_);
+    Lock lock(mutex_);
+
+    while (!stop_)
+    {
+        if (!RunOne(lock))
+        {
+            SleepLocked(lock, TimerQueue::kNever, kNoGiveUp);
+        }
+    }
+}
+
+bool SchedulerState::MayRunHere() const
+{
+    return !has_worker_ || std::this_thread::get_id() == worker_id_;
+}
+
+// False: there was nothing to do.
+bool SchedulerState::RunOne(Lock &lock)
+{
+    bool fired = FireDueTimersLocked();
+
+    if (!dispatch_.empty())
+    {
+        RunItem(lock, dispatch_, DISPATCH_LEVEL);
+        return true;
+    }
+    if (!passive_.empty())
+    {
+        RunItem(lock, passive_, PASSIVE_LEVEL);
+        return true;
+    }
+    return fired;
+}
+
+void SchedulerState::RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level)
+{
+    Item item = std::move(queue.front());
+
+    queue.pop_front();
+    if (!item.work)
+    {
+        item.work = BindDpcLocked(static_cast<PKDPC>(const_cast<void *>(item.object)));
+    }
+
+    RunningItem running(*this, level, item.object != nullptr);
+
+    lock.unlock();
+    {
+        IrqlScope irql(level);
+        DriverCall call(level == DISPATCH_LEVEL ? "a DPC" : "a work item");
+
+        item.work();
+        item.work = nullptr;
+    }
+    lock.lock();
+}
+
+// From here on the KDPC may be queued again, or be gone.
+SchedulerState::Work SchedulerState::BindDpcLocked(PKDPC dpc)
+{
+    dpc->DpcData = nullptr;
+    return [dpc, routine = dpc->DeferredRoutine, context = dpc->DeferredContext, argument1 = dpc->SystemArgument1,
+            argument2 = dpc->SystemArgument2] { routine(dpc, context, argument1, argument2); };
+}
+
+bool SchedulerState::FireDueTimersLocked()
+{
+    bool fired = false;
+
+    while (timers_.next_due() != TimerQueue::kNever && timers_.next_due() <= clock_.InterruptTime())
+    {
+        std::pair<uint64_t, TimerQueue::Timer> next = timers_.TakeNext();
+
+        FireLocked(next.first, std::move(next.second));
+        fired = true;
+    }
+    return fired;
+}
+
+void SchedulerState::FireLocked(uint64_t due, TimerQueue::Timer timer)
+{
+    if (timer.kernel == nullptr)
+    {
+        (timer.level == DISPATCH_LEVEL ? dispatch_ : passive_).push_back({nullptr, std::move(timer.work)});
+        return;
+    }
+
+    PKTIMER kernel = timer.kernel;
+
+    __atomic_store_n(&kernel->Header.SignalState, 1, __ATOMIC_RELEASE);
+    if (kernel->Period != 0)
+    {
+        uint64_t period = static_cast<uint64_t>(kernel->Period) * kTicksPerMillisecond;
+        uint64_t next = due + period;
+
+        // After a pause (a suspended machine) the periods that were missed do not come in a burst.
+        kernel->DueTime.QuadPart = next > clock_.InterruptTime() ? next : clock_.InterruptTime() + period;
+        timers_.Insert(kernel->DueTime.QuadPart, std::move(timer));
+    }
+    if (kernel->Dpc != nullptr)
+    {
+        QueueDpcLocked(kernel->Dpc, nullptr, nullptr);
+    }
+    WakeLocked();
+}
+
+void SchedulerState::Queue(KIRQL level, Work work, const void *object)
+{
+    Lock lock(mutex_);
+
+    (level == DISPATCH_LEVEL ? dispatch_ : passive_).push_back({object, std::move(work)});
+    WakeLocked();
+}
+
+uint64_t SchedulerState::QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Work work)
+{
+    uint64_t ticks = static_cast<uint64_t>(std::max<int64_t>(delay.count(), 0)) / 100;
+    Lock lock(mutex_);
+    uint64_t id = timers_.Insert(clock_.InterruptTime() + ticks, {nullptr, level, std::move(work)});
+
+    WakeLocked();
+    return id;
+}
+
+bool SchedulerState::CancelTimer(uint64_t id)
+{
+    Lock lock(mutex_);
+
+    return timers_.Remove(id);
+}
+
+bool SchedulerState::QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2)
+{
+    Lock lock(mutex_);
+
+    if (!QueueDpcLocked(dpc, argument1, argument2))
+    {
+        return false;
+    }
+    WakeLocked();
+    return true;
+}
+
+bool SchedulerState::QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2)
+{
+    if (dpc->DpcData != nullptr)
+    {
+        return false;
+    }
+    dpc->DpcData = this;
+    dpc->SystemArgument1 = argument1;
+    dpc->SystemArgument2 = argument2;
+    dispatch_.push_back({dpc, nullptr});
+    return true;
+}
+
+bool SchedulerState::RemoveDpc(PKDPC dpc)
+{
+    Lock lock(mutex_);
+    auto found =
+        std::find_if(dispatch_.begin(), dispatch_.end(), [dpc](const Item &item) { return item.object == dpc; });
+
+    if (found == dispatch_.end())
+    {
+        return false;
+    }
+    dispatch_.erase(found);
+    dpc->DpcData = nullptr;
+    return true;
+}
+
+// A mark at the end of the queue: when it has run, everything before it has at least begun.
+void SchedulerState::FlushDpcs()
+{
+    std::atomic<bool> reached{false};
+    Lock lock(mutex_);
+
+    dispatch_.push_back({nullptr, [&reached] { reached.store(true); }});
+    WakeLocked();
+    WaitLocked(
+        lock, [this, &reached] { return reached.load() && running_dpcs_ == 0; }, TimerQueue::kNever, kNoGiveUp,
+        Passing::kNever);
+}
+
+bool SchedulerState::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc)
+{
+    Lock lock(mutex_);
+    bool was_set = timers_.Remove(timer);
+
+    __atomic_store_n(&timer->Header.SignalState, 0, __ATOMIC_RELEASE);
+    timer->DueTime.QuadPart = DueLocked(due);
+    timer->Period = period;
+    timer->Dpc = dpc;
+    timers_.Insert(timer->DueTime.QuadPart, {timer, DISPATCH_LEVEL, nullptr});
+    WakeLocked();
+    return was_set;
+}
+
+bool SchedulerState::CancelTimer(PKTIMER timer)
+{
+    Lock lock(mutex_);
+
+    return timers_.Remove(timer);
+}
+
+// Negative: from now on. Otherwise a system time.
+uint64_t SchedulerState::DueLocked(const LARGE_INTEGER &time) const
+{
+    uint64_t now = clock_.InterruptTime();
+
+    if (time.QuadPart < 0)
+    {
+        return now + static_cast<uint64_t>(-time.QuadPart);
+    }
+
+    uint64_t system_time = clock_.SystemTime();
+    uint64_t wanted = static_cast<uint64_t>(time.QuadPart);
+
+    return wanted > system_time ? now + (wanted - system_time) : now;
+}
+
+LONG SchedulerState::SetSignal(DISPATCHER_HEADER *object, LONG state)
+{
+    Lock lock(mutex_);
+    LONG previous = __atomic_exchange_n(&object->SignalState, state, __ATOMIC_ACQ_REL);
+
+    if (state != 0)
+    {
+        WakeLocked();
+    }
+    return previous;
+}
+
+bool SchedulerState::TryAcquireLocked(DISPATCHER_HEADER *object)
+{
+    if (__atomic_load_n(&object->SignalState, __ATOMIC_ACQUIRE) == 0)
+    {
+        return false;
+    }
+    if (object->Type == kSynchronizationEventType || object->Type == kSynchronizationTimerType)
+    {
+        __atomic_store_n(&object->SignalState, 0, __ATOMIC_RELEASE);
+    }
+    return true;
+}
+
+NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout)
+{
+    Lock lock(mutex_);
+
+    if (TryAcquireLocked(object))
+    {
+        return STATUS_SUCCESS;
+    }
+    if (timeout != nullptr && timeout->QuadPart == 0)
+    {
+        return STATUS_TIMEOUT;
+    }
+
+    uint64_t deadline = timeout == nullptr ? TimerQueue::kNever : DueLocked(*timeout);
+    WaitEnd end =
+        WaitLocked(lock, [this, object] { return TryAcquireLocked(object); }, deadline, kNoGiveUp, Passing::kPatient);
+
+    return end == WaitEnd::kDone ? STATUS_SUCCESS : STATUS_TIMEOUT;
+}
+
+void SchedulerState::Sleep(const LARGE_INTEGER &interval)
+{
+    Lock lock(mutex_);
+
+    WaitLocked(lock, [] { return false; }, DueLocked(interval), kNoGiveUp, Passing::kAtOnce);
+}
+
+bool SchedulerState::WaitUntil(const Condition &done, RealTime give_up)
+{
+    Lock lock(mutex_);
+
+    return WaitLocked(lock, done, TimerQueue::kNever, give_up, Passing::kNever) == WaitEnd::kDone;
+}
+
+SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &done, uint64_t deadline,
+                                                   RealTime give_up, Passing passing)
+{
+    WaitingThread waiting(*this, deadline);
+
+    while (!done())
+    {
+        if (deadline != TimerQueue::kNever && clock_.InterruptTime() >= deadline)
+        {
+            return WaitEnd::kDeadline;
+        }
+        if (give_up != kNoGiveUp && std::chrono::steady_clock::now() >= give_up)
+        {
+            return WaitEnd::kLimit;
+        }
+        if (MayRunHere() && RunOne(lock))
+        {
+            continue;
+        }
+        if (clock_.is_virtual() && passing != Passing::kNever && !HasReadyWorkLocked() && running_ == waiting_)
+        {
+            PassTimeLocked(lock, deadline, give_up, passing);
+        }
+        else
+        {
+            SleepLocked(lock, deadline, give_up);
+        }
+    }
+    return WaitEnd::kDone;
+}
+
+void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up)
+{
+    RealTime until = give_up;
+
+    if (!clock_.is_virtual())
+    {
+        uint64_t next = MayRunHere() ? std::min(deadline, timers_.next_due()) : deadline;
+
+        if (next != TimerQueue::kNever)
+        {
+            until = std::min(until, clock_.WhenReached(std::min(next, clock_.InterruptTime() + kLongestSleep)));
+        }
+    }
+    sleepers_++;
+    if (until == kNoGiveUp)
+    {
+        changed_.wait(lock);
+    }
+    else
+    {
+        changed_.wait_until(lock, until);
+    }
+    sleepers_--;
+}
+
+// Nothing can happen on this machine before its clock goes on.
+void SchedulerState::PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing)
+{
+    uint64_t next = std::min(deadline, timers_.next_due());
+
+    if (next == TimerQueue::kNever)
+    {
+        SleepLocked(lock, deadline, give_up);
+        return;
+    }
+    if (passing == Passing::kPatient)
+    {
+        sleepers_++;
+        std::cv_status status = changed_.wait_for(lock, kPatience);
+        sleepers_--;
+        if (status == std::cv_status::no_timeout)
+        {
+            return;
+        }
+    }
+    clock_.MoveTo(next);
+    WakeLocked();
+}
+
+void SchedulerState::Wake()
+{
+    Lock lock(mutex_);
+
+    WakeLocked();
+}
+
+void SchedulerState::WakeLocked()
+{
+    if (sleepers_ != 0)
+    {
+        changed_.notify_all();
+    }
+}
+
+bool SchedulerState::HasReadyWorkLocked() const
+{
+    return !dispatch_.empty() || !passive_.empty() || timers_.next_due() <= clock_.InterruptTime();
+}
+
+void SchedulerState::WaitForIdleLocked(Lock &lock)
+{
+    WaitLocked(
+        lock, [this] { return !HasReadyWorkLocked() && running_ == waiting_forever_; }, TimerQueue::kNever, kNoGiveUp,
+        Passing::kNever);
+}
+
+void SchedulerState::Run()
+{
+    Lock lock(mutex_);
+
+    WaitForIdleLocked(lock);
+}
+
+void SchedulerState::RunUntil(uint64_t interrupt_time)
+{
+    Lock lock(mutex_);
+
+    WaitForIdleLocked(lock);
+    while (timers_.next_due() <= interrupt_time)
+    {
+        clock_.MoveTo(timers_.next_due());
+        WakeLocked();
+        WaitForIdleLocked(lock);
+    }
+    clock_.MoveTo(interrupt_time);
+}
+
+std::string SchedulerState::DriverWorkLeft()
+{
+    std::string left;
+    Lock lock(mutex_);
+
+    WaitLocked(lock, [this] { return running_driver_ == 0; }, TimerQueue::kNever, kNoGiveUp, Passing::kNever);
+    for (const auto &[timer, id] : timers_.kernel_timers())
+    {
+        left += "    " + DescribeTimer(timer) + "\n";
+    }
+    for (const Item &item : dispatch_)
+    {
+        left +=
+            item.object == nullptr ? "" : "    " + DescribeDpc(static_cast<const KDPC *>(item.object)) + " queued\n";
+    }
+    for (const Item &item : passive_)
+    {
+        left += item.object == nullptr ? "" : "    work item " + DescribePointer(item.object) + " queued\n";
+    }
+    return left;
+}
+
+void SchedulerState::CheckFreed(const void *address, size_t bytes)
+{
+    Lock lock(mutex_);
+    auto timer = timers_.kernel_timers().lower_bound(static_cast<PKTIMER>(const_cast<void *>(address)));
+
+    if (timer != timers_.kernel_timers().end() && Contains(address, bytes, timer->first))
+    {
+        Bugcheck("FREED_WITH_TIMER", "pool memory %p is freed while %s in it is set", address,
+                 DescribeTimer(timer->first).c_str());
+    }
+    for (const Item &item : dispatch_)
+    {
+        if (item.object != nullptr && Contains(address, bytes, item.object))
+        {
+            Bugcheck("FREED_WITH_DPC", "pool memory %p is freed while %s in it is queued", address,
+                     DescribeDpc(static_cast<const KDPC *>(item.object)).c_str());
+        }
+    }
+}
+
+} // namespace sim::nt
