@@ -11,7 +11,7 @@
 #include <cstring>
 
 #if defined(_WIN32)
-// Of kernel32: Windows' own headers do not go with the simulated kernel's.
+// Declared here because kernel32's own headers clash with the simulated kernel's headers.
 extern "C" __declspec(dllimport) unsigned short RtlCaptureStackBackTrace(unsigned long skip, unsigned long count,
                                                                          void **frames, unsigned long *hash);
 #endif
@@ -30,7 +30,7 @@ struct Walk
     size_t count;
     size_t skip;
     size_t most;
-    uintptr_t end; // of the stack as far as it is wanted
+    uintptr_t end; // capture stops above this stack address
 };
 
 _Unwind_Reason_Code VisitFrame(_Unwind_Context *context, void *argument)
@@ -42,7 +42,7 @@ _Unwind_Reason_Code VisitFrame(_Unwind_Context *context, void *argument)
     {
         return _URC_END_OF_STACK;
     }
-    // Where this frame's part of the stack begins, the frame that it called ends.
+    // A frame's CFA is the end of the frame that it called.
     if (_Unwind_GetCFA(context) > walk.end)
     {
         walk.count -= walk.count == 0 ? 0 : 1;
@@ -84,7 +84,7 @@ __attribute__((noinline)) CallStack CallStack::CaptureUpTo(const void *end, size
     CallStack stack;
 
 #if defined(_WIN32)
-    static_cast<void>(end); // it cannot be seen there where a frame lies
+    static_cast<void>(end); // this platform does not report where a frame lies
     stack.count_ = RtlCaptureStackBackTrace(static_cast<unsigned long>(skip + 1), static_cast<unsigned long>(frames),
                                             stack.frames_.data(), nullptr);
 #else
@@ -99,7 +99,7 @@ __attribute__((noinline)) CallStack CallStack::CaptureUpTo(const void *end, size
 
 uint64_t CallStack::Hash() const
 {
-    const uintptr_t base = reinterpret_cast<uintptr_t>(&CallStack::Capture); // loaded anywhere
+    const uintptr_t base = reinterpret_cast<uintptr_t>(&CallStack::Capture); // differs between processes
     uint64_t hash = 0xCBF29CE484222325;
 
     for (size_t i = 0; i < count_; i++)

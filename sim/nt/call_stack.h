@@ -1,4 +1,4 @@
-// Where a call came from.
+// Call stacks: capture, hash and describe the callers of a function.
 #pragma once
 
 #include <array>
@@ -12,19 +12,19 @@ namespace sim::nt
 class CallStack
 {
   public:
-    // Innermost first, without the `skip` innermost callers of Capture.
+    // Captures the stack, innermost frame first, without the `skip` innermost callers of Capture.
     static CallStack Capture(size_t skip);
 
-    // The same down to where the driver was called, so that it is the same whoever called; deeper than that where the
-    // driver does not run.
+    // Captures only down to the frame that called the driver, so that all callers of the driver give the same stack.
+    // Captures the whole stack where the driver does not run.
     static CallStack CaptureInDriver(size_t skip);
 
     bool empty() const { return count_ == 0; }
 
-    // The same in every process of one build.
+    // The hash is the same in every process of one build.
     uint64_t Hash() const;
 
-    // "function+0x1c < caller+0x40 < ...", as far as the symbols are known; otherwise module and offset.
+    // Gives "function+0x1c < caller+0x40 < ..."; a frame without a symbol is module and offset.
     std::string Describe() const;
 
   private:
@@ -37,7 +37,7 @@ class CallStack
     size_t count_ = 0;
 };
 
-// The name of the function at an address, or its module and offset.
+// Returns the name of the function at an address, or its module and offset.
 std::string DescribeAddress(const void *address);
 
 } // namespace sim::nt

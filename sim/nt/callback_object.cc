@@ -70,7 +70,7 @@ void CallbackObject::Notify(uintptr_t argument1, uintptr_t argument2)
                                   reinterpret_cast<void *>(argument2));
         }
         lock.lock();
-        // Only now may it be removed.
+        // The iterator moves on before its registration may be removed.
         ++next;
         registration.running--;
         idle_.notify_all();
@@ -134,7 +134,7 @@ extern "C" VOID ExUnregisterCallback(PVOID CallbackRegistration)
     CallbackObject::Unregister(CallbackRegistration);
 }
 
-// The only objects with references that this kernel hands out.
+// Callback objects are the only objects with references that this kernel gives to drivers.
 extern "C" LONG_PTR ObfDereferenceObject(PVOID Object)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "ObDereferenceObject");

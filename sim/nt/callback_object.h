@@ -1,6 +1,7 @@
-// A callback object of the system's, as \Callback\PowerState: drivers register functions with it, which Notify calls.
+// A system callback object such as \Callback\PowerState: drivers register functions, and Notify calls them.
 //
-// Concurrency: everything may be called from any thread. No lock is held while a driver's function runs.
+// Concurrency: every function may be called from any thread.
+// No lock is held while a driver's function runs.
 #pragma once
 
 #include <ntddk.h>
@@ -20,13 +21,13 @@ class CallbackObject
     void Dereference();
 
     void *Register(PCALLBACK_FUNCTION function, void *context);
-    // Waits for calls of it that are running.
+    // Waits until no call of the registered function is running.
     static void Unregister(void *registration);
 
     // Calls every registered function, at the caller's IRQL.
     void Notify(uintptr_t argument1, uintptr_t argument2);
 
-    // What drivers have not given back, in words; empty: nothing.
+    // Describes the registrations that drivers did not remove; empty when there are none.
     std::string Left() const;
 
   private:
@@ -39,7 +40,7 @@ class CallbackObject
         bool ended = false;
     };
 
-    mutable std::mutex mutex_; // of everything below
+    mutable std::mutex mutex_; // guards the members below
     std::condition_variable idle_;
     std::list<Registration> registrations_;
     uint32_t references_ = 0;

@@ -22,7 +22,7 @@ uint64_t ToTicks(std::chrono::nanoseconds duration)
     return static_cast<uint64_t>(duration.count()) / 100;
 }
 
-// How far CoarseNow may lag behind.
+// Returns how far CoarseNow may lag behind.
 std::chrono::nanoseconds CoarseResolution()
 {
 #if defined(CLOCK_MONOTONIC_COARSE)

@@ -1,6 +1,6 @@
-// The clocks of a machine, in 100 ns. They start kBootTicks after 0, as on a machine that has just booted.
+// The clocks of a machine, in units of 100 ns. They start at kBootTicks, as on a machine that has just booted.
 //
-// Concurrency: reading is for any thread; Advance for one thread at a time.
+// Concurrency: any thread may read the clocks; one thread at a time may call Advance.
 #pragma once
 
 #include <atomic>
@@ -33,21 +33,22 @@ class Clock
 
     bool is_virtual() const { return virtual_; }
 
-    // Since boot. Coarse (a few milliseconds) and cheap: the per-packet path reads it.
+    // Time since boot. The packet path reads it: it is cheap and coarse (a few milliseconds).
     uint64_t InterruptTime() const
     {
         return virtual_ ? now_.load(std::memory_order_acquire) : CoarseNow() - start_ + kBootTicks;
     }
 
-    // Since boot, to 100 ns.
+    // Time since boot, exact to 100 ns.
     uint64_t PreciseTime() const;
 
-    // Since 1601. A virtual clock starts on 2024-01-01.
+    // Time since 1601. A virtual clock starts on 2024-01-01.
     uint64_t SystemTime() const;
     uint64_t PreciseSystemTime() const;
 
-    // Virtual clock only: lets time pass. Timers fire in the order they are due, each at its due time; deferred work
-    // runs before time goes on, on this thread or, on a machine with a worker, there.
+    // Virtual clock only: lets time pass. Timers fire in the order of their due times, each at its due time.
+    // Deferred work runs before time goes on.
+    // It runs on this thread, or on the worker of a machine that has one.
     void Advance(std::chrono::nanoseconds duration);
 
   private:
@@ -70,16 +71,16 @@ class Clock
 #endif
     }
 
-    // Real clock only: when InterruptTime has certainly reached `time`.
+    // Real clock only: the point in time at which InterruptTime has certainly reached `time`.
     std::chrono::steady_clock::time_point WhenReached(uint64_t time) const;
 
-    void MoveTo(uint64_t time); // virtual only, forward
+    void MoveTo(uint64_t time); // virtual clock only; never moves back
 
     const bool virtual_;
     const RunUntil run_until_;
     const uint64_t start_;                             // CoarseNow at boot
-    const std::chrono::steady_clock::time_point boot_; // the same moment or later
-    std::atomic<uint64_t> now_{kBootTicks};            // virtual only
+    const std::chrono::steady_clock::time_point boot_; // not before start_
+    std::atomic<uint64_t> now_{kBootTicks};            // virtual clock only
 };
 
 } // namespace sim::nt

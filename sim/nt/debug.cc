@@ -33,9 +33,9 @@ void DebugPort::Print(const std::string &text)
 namespace
 {
 
-constexpr size_t kDebugLineBytes = 512; // what one DbgPrint can carry
+constexpr size_t kDebugLineBytes = 512; // the most that one DbgPrint carries
 
-// Whether a conversion of the format takes 16-bit text: %ws, %wZ, %ls, %lc, %S, %C.
+// True if a conversion of the format takes 16-bit text: %ws, %wZ, %ls, %lc, %S, %C.
 bool HasWideConversion(const char *format)
 {
     for (const char *percent = std::strchr(format, '%'); percent != nullptr; percent = std::strchr(percent + 1, '%'))
@@ -56,8 +56,8 @@ bool HasWideConversion(const char *format)
     return false;
 }
 
-// The kernel converts such text by pageable tables: at DISPATCH_LEVEL that is a crash. The host's C library, whose wide
-// characters have 32 bits, cannot do it at all.
+// The kernel converts 16-bit text by pageable tables, so such a format at DISPATCH_LEVEL crashes Windows.
+// The host's C library has 32-bit wide characters and cannot convert 16-bit text.
 void RequireNarrowFormat(const char *format)
 {
     if (HasWideConversion(format))
@@ -115,7 +115,7 @@ extern "C" int _vsnprintf(char *Buffer, size_t Count, const char *Format, va_lis
 
     if (length >= 0 && static_cast<size_t>(length) >= Count)
     {
-        // The last character has become a terminator, which this function does not give.
+        // vsnprintf writes a terminator in place of the last character; this function writes none.
         std::string text(static_cast<size_t>(length) + 1, '\0');
 
         std::vsnprintf(text.data(), text.size(), Format, again);

@@ -1,4 +1,4 @@
-// Where a driver's debug output goes.
+// The debug port of a machine: receives a driver's debug output.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@ namespace sim::nt
 class DebugPort
 {
   public:
-    // Called for every DbgPrint, on its thread, one at a time. Empty: the output is thrown away, as it is at first.
+    // Called for every DbgPrint, on its thread, one call at a time. An empty sink, the default, drops the output.
     using Sink = std::function<void(const std::string &text)>;
     void SetSink(Sink sink);
 
@@ -19,7 +19,7 @@ class DebugPort
 
   private:
     std::mutex mutex_;
-    Sink sink_; // under mutex_
+    Sink sink_; // guarded by mutex_
 };
 
 } // namespace sim::nt

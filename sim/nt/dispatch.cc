@@ -1,4 +1,4 @@
-// The way of a request: made, given to the dispatch routine, completed, and perhaps cancelled.
+// The steps of a request: created, passed to the dispatch routine, completed, and perhaps cancelled.
 
 #include <ntddk.h>
 
@@ -37,7 +37,7 @@ bool IsListed(UCHAR major)
     return IsTransfer(major) || major == IRP_MJ_DEVICE_CONTROL;
 }
 
-// The most that IoStatus.Information may be, in bytes.
+// Returns the largest value allowed for IoStatus.Information, in bytes.
 uint64_t LargestInformation(const Request *request)
 {
     switch (request->spec.major)
@@ -52,7 +52,7 @@ uint64_t LargestInformation(const Request *request)
     }
 }
 
-// Where a thread waits for its own request.
+// A thread waits here for its own request.
 struct Waiter
 {
     Machine *machine;
@@ -60,7 +60,7 @@ struct Waiter
     std::atomic<bool> done{false};
 };
 
-// The waiter may be gone as soon as it is done.
+// The waiter may be gone as soon as `done` is set.
 void FinishWaiter(void *context, NTSTATUS status, uint64_t information)
 {
     Waiter *waiter = static_cast<Waiter *>(context);
@@ -190,7 +190,7 @@ bool IoState::PrepareControl(Request *request)
     }
 }
 
-// Between user mode and the driver, with what user mode gives to the driver in it.
+// Allocates the buffer between user mode and the driver, and copies the caller's input into it.
 bool IoState::MakeSystemBuffer(Request *request, uint32_t length)
 {
     if (length == 0)
@@ -334,7 +334,7 @@ void IoState::Unlist(Request *request)
     }
 }
 
-// The request must not be reused meanwhile.
+// The caller keeps the request from being reused during the call.
 bool IoState::Cancel(Request *request)
 {
     DriverCall call("a cancel routine");

@@ -50,7 +50,7 @@ std::unique_ptr<Driver> MakeDriver(PDRIVER_INITIALIZE entry, const std::u16strin
     return driver;
 }
 
-// The registry path is the driver's only while its entry runs.
+// The driver may use the registry path only while its entry runs.
 NTSTATUS CallEntry(Driver *driver)
 {
     std::u16string path = kServicesKey + driver->service_name;
@@ -160,7 +160,7 @@ Driver *IoState::FindDriverLocked(const std::u16string &service_name)
     return found == drivers_.end() ? nullptr : found->get();
 }
 
-// From here on the devices can be opened.
+// The devices can be opened once DO_DEVICE_INITIALIZING is cleared.
 void IoState::FinishInitialization(Driver *driver)
 {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -215,7 +215,7 @@ void IoState::CheckDevicesLeft(Driver *driver, const std::string &event)
     RequireNone("DEVICE_NOT_DELETED", event, "devices", Lines(names));
 }
 
-// What does not tell whose it is: checked when nobody is there any more.
+// Checks what has no owner recorded: once no driver is loaded, none of it may be left.
 void IoState::CheckMachineLeft(const std::string &event)
 {
     RequireNone("DRIVER_WORK_LEFT", event, "timers, DPCs or work items", machine_.scheduler().DriverWorkLeft());

@@ -1,6 +1,6 @@
-// A call into the driver: it must come back at the IRQL, with the spin locks and in the critical regions that it was
-// entered with, and must not go deep into the stack. What lies above it on the stack is the driver's
-// (CallStack::CaptureInDriver).
+// A call into the driver, with the checks that it returns as it was entered and does not use too much stack.
+// The IRQL, the spin locks and the critical regions must be the same after the call as before it.
+// The frames above the call on the stack belong to the driver (CallStack::CaptureInDriver).
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 namespace sim::nt
 {
 
-// Of the 24 KiB that a thread has on Windows, those that called the driver have used most. The frames of the
-// sanitizers, and of code that is not optimized, are larger than the driver's on Windows.
+// A thread on Windows has 24 KiB of stack, and the driver's callers have used most of it.
+// The frames of sanitizers and of unoptimized code are larger than the driver's frames on Windows.
 #if defined(__OPTIMIZE__) && !defined(SIM_ADDRESS_SANITIZER) && !defined(__SANITIZE_THREAD__)
 constexpr ptrdiff_t kMostStackOfDriver = 4 * 1024;
 #else
@@ -26,7 +26,7 @@ constexpr ptrdiff_t kMostStackOfDriver = 64 * 1024;
 [[noreturn]] void BugcheckCallKeptLocks(const char *routine, unsigned before);
 [[noreturn]] void BugcheckCallKeptCriticalRegion(const char *routine, unsigned before);
 
-// For kernel functions that drivers call wherever they are.
+// For kernel functions that a driver may call at any depth of the stack.
 inline void RequireStack(const char *function)
 {
     const char *caller = static_cast<const char *>(thread_state.driver_caller);
@@ -38,12 +38,12 @@ inline void RequireStack(const char *function)
     }
 }
 
-// Stands around the call, in a block of its own. `routine`: what is called, as in "DriverUnload"; it must outlive the
-// call.
+// Stands around the call, in a block of its own.
+// `routine` is the called routine, such as "DriverUnload"; the string must outlive the call.
 class DriverCall
 {
   public:
-    // Inlined, so that the frame is its caller's.
+    // Inlined, so that the frame is that of its caller.
     __attribute__((always_inline)) explicit DriverCall(const char *routine)
         : routine_(routine), caller_(thread_state.driver_caller), locks_held_(thread_state.locks_held),
           critical_regions_(thread_state.critical_regions), irql_(thread_state.irql)
@@ -79,7 +79,7 @@ class DriverCall
     KIRQL irql_;
 };
 
-// Stands around what the kernel does of its own within a call of the driver's: what that calls is not the driver's.
+// Stands around the kernel's own work inside a driver's call: functions called there do not count as the driver's.
 class KernelCall
 {
   public:

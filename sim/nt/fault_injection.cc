@@ -7,7 +7,7 @@ namespace sim::nt
 namespace
 {
 
-// Any other call is the stack's or the test's own.
+// True if the driver makes the call; other calls are made by the network stack or the test.
 bool IsDrivers()
 {
     return thread_state.driver_caller != nullptr;

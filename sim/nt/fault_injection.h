@@ -1,12 +1,13 @@
-// Makes kernel functions fail that may fail: pool allocations, and everything else that takes memory (MDLs, mappings,
-// work items, net buffer lists, the data of net buffers). A test runs one scenario again and again, with another call
-// failing each time.
+// Makes kernel functions fail that may fail: pool allocations, and every other function that takes memory.
+// The others are MDLs, mappings, work items, net buffer lists and the data of net buffers.
+// A test runs one scenario many times; in each run another call fails.
 //
-// Not made to fail is what gives something back, as no driver could do anything about it: FwpmEngineClose0,
-// FwpmTransactionAbort0, FwpsInjectionHandleDestroy0, IoDeleteSymbolicLink. FwpsCalloutUnregisterById0 can be
-// busy, once for each callout.
+// Functions that give something back never fail here, because no driver could handle such a failure.
+// These are FwpmEngineClose0, FwpmTransactionAbort0, FwpsInjectionHandleDestroy0 and IoDeleteSymbolicLink.
+// FwpsCalloutUnregisterById0 may report busy, once for each callout.
 //
-// Concurrency: everything may be called from any thread; ShouldFail costs one load while nothing is armed.
+// Concurrency: every function may be called from any thread.
+// ShouldFail costs one load while no failure is armed.
 #pragma once
 
 #include <atomic>
@@ -17,13 +18,14 @@
 namespace sim::nt
 {
 
-// What decides where no test has a wish of its own: of all machines that are made while it is set.
+// Decides about failures where a test arms none: for all machines that are created while the plan is set.
 class FaultPlan
 {
   public:
     virtual ~FaultPlan() = default;
 
-    // Called by any thread, at any IRQL, with the stack of each call of the driver's that may fail: whether it does.
+    // Returns true if the call fails. `stack` is the call stack of a driver's call that may fail.
+    // Called by any thread, at any IRQL.
     virtual bool Fails(const CallStack &stack) = 0;
 };
 
@@ -32,32 +34,32 @@ class FaultInjection
   public:
     FaultInjection() { Stop(); }
 
-    // For the time before the first machine is made.
+    // Call this before the first machine is created.
     static void SetPlan(FaultPlan *plan) { plan_ = plan; }
 
-    // The call number `n` from now on fails that takes memory, counting from 0, and no other.
+    // Call number `n` that takes memory fails, counting from 0 at this moment; all other calls succeed.
     void FailNth(uint64_t n);
 
-    // Every call fails that takes memory.
+    // Every call that takes memory fails.
     void FailAll();
 
-    // Of the driver's own calls that reach for a net buffer's data the number `n` fails, counting from 0, and no other.
+    // The driver's call number `n` that asks for a net buffer's data fails, counting from 0; all other calls succeed.
     void FailNthAccess(uint64_t n);
 
-    // Of the driver's own calls about one in `n` fails, from 1: which ones is settled by their number alone.
+    // About one in `n` of the driver's calls fails (`n` >= 1). A call's number alone decides whether it fails.
     void FailOneIn(uint32_t n);
 
-    // Back to the plan, or to none.
+    // Returns to the plan, or to no failures where there is no plan.
     void Stop();
 
-    // Since the last of the calls above.
+    // The number of calls since the last of the functions above.
     uint64_t calls() const { return calls_.load(std::memory_order_relaxed); }
     uint64_t failures() const { return failures_.load(std::memory_order_relaxed); }
 
-    // Failures since the machine was made.
+    // The number of failures since the machine was created.
     uint64_t all_failures() const { return all_failures_.load(std::memory_order_relaxed); }
 
-    // Asked by every function that may fail: for memory, or for the data of a net buffer.
+    // Every function that may fail calls this: to take memory, or to read a net buffer's data.
     bool ShouldFail() { return mode_.load(std::memory_order_relaxed) != Mode::kOff && Decide(Cause::kMemory); }
     bool ShouldFailAccess() { return mode_.load(std::memory_order_relaxed) != Mode::kOff && Decide(Cause::kAccess); }
 

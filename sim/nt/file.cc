@@ -18,8 +18,8 @@ namespace
 
 constexpr CSHORT kFileObjectType = 5;
 
-// How long the requests of a handle may outlive its IRP_MJ_CLEANUP. Without a worker only other threads could complete
-// them.
+// The longest time that requests of a handle may outlive its IRP_MJ_CLEANUP.
+// On a machine without a worker, only other threads can complete these requests.
 constexpr std::chrono::seconds kCleanupLimit(30);
 constexpr std::chrono::seconds kCleanupLimitWithoutWorker(1);
 
@@ -99,7 +99,7 @@ NTSTATUS IoState::ReserveHandle(const std::u16string &name, std::unique_ptr<File
     return STATUS_SUCCESS;
 }
 
-// The last handle of a driver that is to be unloaded takes it along.
+// Closing the last handle of a driver that waits for its unload also unloads the driver.
 void IoState::ReleaseHandle(Device *device)
 {
     Driver *driver = static_cast<Driver *>(device->DriverObject);

@@ -1,4 +1,4 @@
-// What freed memory is filled with while it is kept, so that a write to it shows.
+// The pattern that fills freed memory while it is kept, so that a late write is found.
 #pragma once
 
 #include <cstddef>

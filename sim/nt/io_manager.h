@@ -1,6 +1,7 @@
-// What user mode sees of a machine: it loads drivers, opens devices, and reads, writes and controls them.
+// The I/O manager as user mode sees it: load drivers, open devices, read, write and control them.
 //
-// Concurrency: everything may be called from any thread, at PASSIVE_LEVEL. Dispatch routines run on the calling thread.
+// Concurrency: every function may be called from any thread, at PASSIVE_LEVEL.
+// Dispatch routines run on the calling thread.
 // No lock is held while the driver runs or a completion is called.
 #pragma once
 
@@ -34,45 +35,46 @@ class IoManager
     IoManager(const IoManager &) = delete;
     IoManager &operator=(const IoManager &) = delete;
 
-    // Calls DriverEntry; the result is its own. After a failure nothing of the driver may be left, as after an unload.
+    // Calls DriverEntry and returns its result. After a failure the driver may leave nothing, as after an unload.
     NTSTATUS LoadDriver(PDRIVER_INITIALIZE entry, const std::u16string &service_name, PDRIVER_OBJECT *driver);
 
-    // As `sc stop`: calls DriverUnload and checks that nothing is left. With handles open no new one can be had, and
-    // the driver is unloaded when the last is closed: STATUS_PENDING. A driver without DriverUnload:
-    // STATUS_INVALID_DEVICE_REQUEST.
+    // Works as `sc stop`: calls DriverUnload and checks that the driver leaves nothing.
+    // Returns STATUS_PENDING while handles are open: none can be opened then, and closing the last unloads the driver.
+    // Returns STATUS_INVALID_DEVICE_REQUEST for a driver without DriverUnload.
     NTSTATUS UnloadDriver(PDRIVER_OBJECT driver);
 
-    // name: "\\\\.\\Name" or "\\Device\\Name". Both cases of letters are the same.
+    // `name` is "\\\\.\\Name" or "\\Device\\Name". The case of letters does not matter.
     NTSTATUS Open(const std::u16string &name, File **file);
 
-    // The returned pointer names the request until it completes, for Cancel. The buffers must live until then.
+    // The returned pointer is valid for Cancel until the request completes. The buffers must live as long.
     Request *Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context);
     Request *Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context);
     Request *DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
                            uint32_t out_length, IoCompletion completion, void *context);
 
-    // The same, and wait for the end.
+    // These make the request and wait for its completion.
     IoResult ReadAndWait(File *file, void *buffer, uint32_t length);
     IoResult WriteAndWait(File *file, const void *buffer, uint32_t length);
     IoResult DeviceControlAndWait(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
                                   uint32_t out_length);
 
-    // CancelIoEx for all requests of the handle, and for one. False: it has completed already.
+    // CancelIoEx for all requests of the handle, or for one. Cancel returns false if the request has completed already.
     void CancelAll(File *file);
     bool Cancel(File *file, Request *request);
 
-    // IRP_MJ_CLEANUP, waits for outstanding requests, IRP_MJ_CLOSE; `file` is gone afterwards.
+    // Sends IRP_MJ_CLEANUP, waits for outstanding requests and sends IRP_MJ_CLOSE. `file` is then no longer valid.
     void Close(File *file);
 
-    // Requests of the handle that have not completed.
+    // The number of the handle's requests that have not completed.
     uint32_t outstanding(File *file) const;
 
-    // How a device was made, for tests. Empty: none given. Bugchecks when there is no such device.
+    // For tests: the security descriptor that a device was created with; empty if it was created without one.
+    // Bugchecks if there is no such device.
     std::u16string SecurityDescriptor(const std::u16string &name) const;
 
     std::vector<std::u16string> DeviceNames() const;
 
-    // Of kernel functions.
+    // For the kernel functions.
     IoState &state() { return *state_; }
 
   private:

@@ -1,4 +1,4 @@
-// The I/O manager's own side of driver, device and file objects.
+// The I/O manager's own data for driver, device and file objects.
 #pragma once
 
 #include <ntddk.h>
@@ -16,28 +16,28 @@ struct Driver : DRIVER_OBJECT
     std::u16string service_name;
     std::u16string object_name; // "\Driver\<service>"
     DRIVER_EXTENSION extension{};
-    uint32_t handles = 0; // of all its devices
+    uint32_t handles = 0; // open handles of all its devices
     bool unload_pending = false;
 };
 
 struct Device : DEVICE_OBJECT
 {
-    std::u16string name; // empty: it has none
+    std::u16string name; // empty: the device has no name
     std::u16string security_descriptor;
     bool exclusive = false;
     bool deleted = false;
     uint32_t handles = 0;
-    uint32_t references = 0; // handles, and work items that are queued or run
+    uint32_t references = 0; // open handles, and work items that are queued or run
 };
 
 class File : public FILE_OBJECT
 {
   public:
-    std::mutex mutex;           // of everything below
+    std::mutex mutex;           // guards the members below
     LIST_ENTRY requests;        // outstanding, oldest first
-    uint32_t outstanding = 0;   // of these
-    bool waited_for = false;    // somebody waits until none is outstanding
-    std::u16string name_buffer; // of FileName
+    uint32_t outstanding = 0;   // length of `requests`
+    bool waited_for = false;    // a thread waits until none is outstanding
+    std::u16string name_buffer; // holds the text of FileName
 };
 
 inline std::u16string ToString(PCUNICODE_STRING string)
@@ -47,7 +47,7 @@ inline std::u16string ToString(PCUNICODE_STRING string)
                : std::u16string(reinterpret_cast<const char16_t *>(string->Buffer), string->Length / sizeof(WCHAR));
 }
 
-// Points into `text`, which must stay.
+// The result points into `text`, which must outlive it.
 inline UNICODE_STRING ToUnicodeString(std::u16string &text)
 {
     USHORT bytes = static_cast<USHORT>(text.size() * sizeof(WCHAR));
@@ -55,7 +55,7 @@ inline UNICODE_STRING ToUnicodeString(std::u16string &text)
     return {bytes, bytes, reinterpret_cast<PWCH>(text.data())};
 }
 
-// For messages.
+// Text for messages.
 inline std::string ToAscii(const std::u16string &text)
 {
     std::string ascii;

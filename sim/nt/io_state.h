@@ -1,4 +1,4 @@
-// Inside of the I/O manager.
+// The state of the I/O manager.
 #pragma once
 
 #include <ntddk.h>
@@ -31,7 +31,7 @@ class IoState
     IoState(const IoState &) = delete;
     IoState &operator=(const IoState &) = delete;
 
-    // Of the machine that this thread is on.
+    // The I/O state of the calling thread's machine.
     static IoState &Current();
 
     // Drivers (driver.cc).
@@ -91,7 +91,7 @@ class IoState
     Machine &machine_;
     RequestPool requests_;
     KSPIN_LOCK cancel_lock_ = 0;
-    std::mutex mutex_; // of everything below
+    std::mutex mutex_; // guards the members below
     std::vector<std::unique_ptr<Driver>> drivers_;
     std::unordered_set<Device *> devices_;
     ObjectDirectory directory_;

@@ -1,5 +1,5 @@
-// The interrupt request level of a thread, and the rules that go with it. At DISPATCH_LEVEL a thread is not pinned to a
-// processor as on Windows, but everything that Windows forbids there is found.
+// The interrupt request level of a thread, and the rules for it.
+// A thread at DISPATCH_LEVEL is not pinned to a processor; everything that Windows forbids there is found.
 #pragma once
 
 #include "thread_state.h"
@@ -39,7 +39,7 @@ inline void LowerIrql(KIRQL irql)
     thread_state.irql = irql;
 }
 
-// `function`: the kernel function whose rule it is.
+// `function` is the kernel function that has this rule.
 inline void RequireIrqlAtMost(KIRQL maximum, const char *function)
 {
     if (thread_state.irql > maximum)
@@ -56,7 +56,7 @@ inline void RequireIrql(KIRQL required, const char *function)
     }
 }
 
-// For calls out of the driver that must not be made with a spin lock held.
+// For calls that a driver must not make while it holds a spin lock.
 inline void RequireNoLocksHeld(const char *function)
 {
     if (thread_state.locks_held != 0)

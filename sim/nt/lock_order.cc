@@ -17,8 +17,8 @@ using LockAddress = const volatile void *;
 using Locks = std::map<LockAddress, std::set<LockAddress>>;
 
 std::mutex mutex;
-Locks behind; // of each lock, those that were taken with it held
-Locks ahead;  // the other way round
+Locks behind; // for each lock, the locks that were taken while it was held
+Locks ahead;  // the reverse of `behind`
 
 bool IsBehindLocked(LockAddress lock, LockAddress first, std::set<LockAddress> *seen)
 {
@@ -38,7 +38,7 @@ bool IsBehindLocked(LockAddress lock, LockAddress first, std::set<LockAddress> *
     return false;
 }
 
-// Takes the lock out of one direction, and out of the other what leads back to it.
+// Removes the lock from one direction, and removes the references to it from the other.
 void ForgetLocked(LockAddress lock, Locks *from, Locks *back)
 {
     const auto found = from->find(lock);

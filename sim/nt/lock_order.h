@@ -1,17 +1,17 @@
-// The order that locks are taken in: spin locks, and the driver's own that it tells of. A lock that is taken while
-// another is held comes behind it for good: taking them the other way round may end with two processors that wait for
-// each other, and is found without that they meet.
+// The order in which locks are taken: spin locks, and the locks of the driver that it reports.
+// A lock that is taken while another is held comes after that one from then on.
+// Taking the two the other way round can deadlock two processors, so it is a bugcheck even if they never meet.
 //
-// Only a thread that holds a lock already when it takes another comes here.
+// These functions are only called when a thread that holds a lock takes another.
 #pragma once
 
 namespace sim::nt
 {
 
-// Bugchecks when `lock` was before `held` so far, perhaps by way of others.
+// Bugchecks when `lock` already comes before `held`, directly or through other locks.
 void RememberLockOrder(const volatile void *held, const volatile void *lock);
 
-// The memory is a new lock's.
+// The memory now holds a new lock.
 void ForgetLockOrder(const volatile void *lock);
 
 } // namespace sim::nt

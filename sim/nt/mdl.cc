@@ -1,5 +1,5 @@
-// Memory descriptor lists. There is one address space: mapping an MDL gives the address that it describes, or fails
-// when a fault is injected.
+// Memory descriptor lists. There is one address space, so mapping an MDL returns the address that it describes.
+// A mapping fails only when a fault is injected.
 
 #include <ntddk.h>
 

@@ -13,7 +13,7 @@ namespace
 constexpr int kLongestLinkChain = 8;
 constexpr char16_t kGlobalDirectory[] = u"\\??\\";
 
-// User mode's prefixes, and the older names of the directory of links. In upper case.
+// The prefixes of user mode, and the older names of the directory of links, in upper case.
 constexpr const char16_t *kAliases[] = {u"\\\\.\\", u"\\\\?\\", u"\\DOSDEVICES\\GLOBAL\\", u"\\DOSDEVICES\\",
                                         u"\\GLOBAL??\\"};
 
@@ -22,7 +22,7 @@ bool StartsWith(const std::u16string &text, const std::u16string &prefix)
     return text.compare(0, prefix.size(), prefix) == 0;
 }
 
-// With the prefix of the one directory of links; the case of letters stays.
+// Puts the name into the one directory of links; the case of letters stays.
 std::u16string WithDirectory(const std::u16string &name, const std::u16string &upper)
 {
     for (const char16_t *alias : kAliases)
@@ -49,7 +49,7 @@ std::u16string Canonical(const std::u16string &name)
     return ToUpper(WithDirectory(name, ToUpper(name)));
 }
 
-// Splits `name` behind its first two components: "\Device\Name" and "\rest".
+// Returns the end of the first two components of `name`: it splits "\Device\Name" from "\rest".
 size_t EndOfObjectName(const std::u16string &name)
 {
     size_t second = name.find(u'\\', 1);

@@ -1,5 +1,5 @@
-// The names of a machine's devices, and the symbolic links to them. Both cases of letters are the same. Not
-// thread-safe.
+// The names of a machine's devices, and the symbolic links to them. The case of letters does not matter.
+// This class is not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -18,17 +18,17 @@ class ObjectDirectory
     struct Resolved
     {
         Device *device = nullptr;
-        std::u16string rest; // what follows the device's name, with its backslash
+        std::u16string rest; // the text after the device's name, with its backslash
     };
 
-    // False: the name is taken.
+    // Returns false if the name is taken.
     bool AddDevice(const std::u16string &name, Device *device);
     void RemoveDevice(const std::u16string &name);
 
     bool AddLink(const std::u16string &name, const std::u16string &target);
-    bool RemoveLink(const std::u16string &name); // false: there is none
+    bool RemoveLink(const std::u16string &name); // false: no such link
 
-    // Follows links. device is null when nothing has that name.
+    // Follows links. The device is null if nothing has that name.
     Resolved Resolve(const std::u16string &name) const;
 
     std::vector<std::u16string> DeviceNames() const;

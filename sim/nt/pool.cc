@@ -22,7 +22,7 @@ namespace
 constexpr uint32_t kLiveMark = 0x4C4F4F50;
 constexpr uint32_t kFreedMark = 0x44454552;
 
-// Stands before every allocation that is smaller than a page, when the verifier is off.
+// Precedes every allocation that is smaller than a page, when the verifier is off.
 struct alignas(16) Header
 {
     uint64_t size;
@@ -174,7 +174,7 @@ class PoolState
         FreePoolMemory(PoolPlacement::kHeap, header, 0);
     }
 
-    // False: not a large block. A small one may lie at the start of a page by chance.
+    // Returns false if it is not a large block. A small block can also start at the start of a page.
     bool FreeLarge(void *address, uint32_t tag)
     {
         LargeBlock block;
@@ -218,7 +218,7 @@ class PoolState
     std::unique_ptr<PoolVerifier> verifier_;
     Pool::FreeCheck free_check_;
     std::mutex mutex_;
-    std::unordered_map<void *, LargeBlock> large_blocks_; // under mutex_
+    std::unordered_map<void *, LargeBlock> large_blocks_; // guarded by mutex_
 };
 
 Pool::Pool(FaultInjection &faults, bool verifier) : state_(std::make_unique<PoolState>(faults, verifier)) {}

@@ -1,10 +1,10 @@
-// Pool memory of a machine: accounted by tag, checked when it is freed, and complete when the last driver is gone.
+// Pool memory of a machine: counted by tag, checked when it is freed, and empty when the last driver is gone.
 //
-// Without the verifier an allocation is the C library's with a small header. With it, every allocation remembers its
-// call stack and is guarded behind its end; freed memory is filled with a pattern and kept for a while, so that a
-// second free and a late write are found.
+// Without the verifier an allocation is a C library allocation with a small header.
+// With the verifier every allocation keeps its call stack and has a guard behind its end.
+// The verifier fills freed memory with a pattern and keeps it for a while: it finds double frees and late writes.
 //
-// Concurrency: everything may be called from any thread.
+// Concurrency: every function may be called from any thread.
 #pragma once
 
 #include <ntddk.h>
@@ -24,40 +24,41 @@ class PoolState;
 class Pool
 {
   public:
-    static constexpr size_t kLargePage = 2 * 1024 * 1024; // alignment of allocations from this size on
+    static constexpr size_t kLargePage = 2 * 1024 * 1024; // the alignment of allocations of at least this size
 
     Pool(FaultInjection &faults, bool verifier);
-    ~Pool(); // frees what is left without a word; CheckEmpty speaks
+    ~Pool(); // frees all memory that is left, without a report; CheckEmpty reports it
 
     Pool(const Pool &) = delete;
     Pool &operator=(const Pool &) = delete;
 
-    // Content is unspecified (a pattern, with the verifier) unless zeroed. nullptr when there is no memory or a fault
-    // is injected. 16-byte aligned; page aligned from PAGE_SIZE on; from kLargePage on aligned to that and asked to be
-    // in huge pages.
+    // The content is unspecified (a pattern, with the verifier) unless `zeroed` is set.
+    // Returns nullptr when there is no memory or a fault is injected.
+    // The memory is aligned to 16 bytes, to a page from PAGE_SIZE on, and to kLargePage from that size on.
+    // Memory from kLargePage on is requested as huge pages.
     void *Allocate(size_t bytes, uint32_t tag, bool zeroed = false);
 
-    // Verifier: what memory that is not zeroed is filled with from now on.
+    // Verifier: sets the byte that fills new memory that is not zeroed.
     void SetFreshByte(uint8_t byte);
 
-    // tag 0: any.
+    // Frees memory that was allocated with this tag; 0 accepts any tag.
     void Free(void *address, uint32_t tag);
 
-    // Verifier: called with every range before it is freed, to find what must not be in freed memory.
+    // Verifier: called with every range before it is freed, to find objects that must not be in freed memory.
     using FreeCheck = std::function<void(const void *address, size_t bytes)>;
     void SetFreeCheck(FreeCheck check);
 
-    // As asked for, without headers.
+    // Allocated bytes as the callers requested them, without headers.
     int64_t bytes() const;
     int64_t allocations() const;
 
-    // Verifier: checks every guard and every freed block that is still kept; bugchecks on the first that was written.
+    // Verifier: checks every guard and every freed block that is kept. Bugchecks on the first one that was overwritten.
     void CheckIntegrity();
 
-    // Bugchecks when something is allocated. `when`: as in "driver NetVerdict was unloaded".
+    // Bugchecks when something is allocated. `when` is an event such as "driver NetVerdict was unloaded".
     void CheckEmpty(const std::string &when);
 
-    // One line for each tag and call stack with allocations; empty when there are none.
+    // Lists each tag and call stack with allocations, one per line; empty when there are none.
     std::string Report() const;
 
   private:

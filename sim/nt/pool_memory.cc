@@ -59,7 +59,7 @@ size_t RoundToPages(size_t bytes)
     return static_cast<size_t>(ROUND_TO_PAGES(bytes));
 }
 
-// Maps more than is asked for and gives the unaligned ends back. The memory is zeroed.
+// Maps more memory than requested and unmaps both ends that are not aligned. The memory is zeroed.
 void *MapLargePages(size_t bytes)
 {
     size_t size = RoundToPages(bytes);

@@ -1,4 +1,4 @@
-// Where the pool's memory comes from, by size: the C library's heap, whole pages, or large pages.
+// The sources of the pool's memory, by size: the C library's heap, whole pages, or large pages.
 #pragma once
 
 #include <cstddef>
@@ -10,15 +10,15 @@ enum class PoolPlacement : unsigned char
 {
     kHeap,       // 16-byte aligned
     kPages,      // page aligned
-    kLargePages, // aligned to Pool::kLargePage, huge pages where the system has them
+    kLargePages, // aligned to Pool::kLargePage, in huge pages where the system has them
 };
 
 PoolPlacement PlacementFor(size_t bytes);
 
-// nullptr when there is no memory.
+// Returns nullptr when there is no memory.
 void *AllocatePoolMemory(PoolPlacement placement, size_t bytes, bool zeroed);
 
-// With the values that it was allocated with.
+// The arguments are those of the allocation.
 void FreePoolMemory(PoolPlacement placement, void *address, size_t bytes);
 
 } // namespace sim::nt

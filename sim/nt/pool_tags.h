@@ -1,4 +1,4 @@
-// How much of the pool each tag has: counters that every allocation and free updates, without a lock.
+// Pool usage by tag: counters that every allocation and free updates without a lock.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 namespace sim::nt
 {
 
-// "'NtVd'": the bytes of a tag as pool tools show them.
+// Gives "'NtVd'": the bytes of a tag as pool tools show them.
 std::string TagName(uint32_t tag);
 
 class PoolTags
@@ -22,7 +22,7 @@ class PoolTags
     int64_t bytes() const;
     int64_t allocations() const;
 
-    // One line for each tag with allocations.
+    // Lists each tag with allocations, one per line.
     std::string Report() const;
 
   private:
@@ -38,7 +38,7 @@ class PoolTags
     Slot &SlotOf(uint32_t tag);
 
     std::array<Slot, kSlots> slots_;
-    Slot others_; // of the tags that found no slot
+    Slot others_; // counts all tags that found no slot
 };
 
 } // namespace sim::nt

@@ -35,7 +35,7 @@ PoolVerifier::~PoolVerifier()
     }
 }
 
-// Page-aligned blocks start at their page: there is no room before them.
+// A page-aligned block starts at its page, so it has no guard before it.
 size_t PoolVerifier::FrontGuard(PoolPlacement placement)
 {
     return placement == PoolPlacement::kHeap ? kGuardBytes : 0;

@@ -1,5 +1,5 @@
-// The costly checks of the pool: it knows every allocation and its call stack, guards the bytes around each, and keeps
-// freed memory, filled with a pattern, for a while.
+// The expensive checks of the pool. The verifier knows every allocation and its call stack.
+// It guards the bytes around each allocation, fills freed memory with a pattern and keeps it for a while.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ class PoolVerifier
 {
   public:
     PoolVerifier() = default;
-    ~PoolVerifier(); // frees everything
+    ~PoolVerifier(); // frees all memory
 
     PoolVerifier(const PoolVerifier &) = delete;
     PoolVerifier &operator=(const PoolVerifier &) = delete;
@@ -29,13 +29,13 @@ class PoolVerifier
     void *Allocate(size_t bytes, uint32_t tag, bool zeroed);
     void SetFreshByte(uint8_t byte) { fresh_byte_ = byte; }
 
-    // The size of what is at `address`; bugchecks when it cannot be freed with this tag (0: any).
+    // Returns the size of the block at `address`. Bugchecks if it cannot be freed with this tag (0: any).
     size_t SizeForFree(const void *address, uint32_t tag);
 
-    // The tag and size of what was freed, for the accounting.
+    // Frees the block, and returns its tag and size for the counters.
     std::pair<uint32_t, size_t> Free(void *address, uint32_t tag);
 
-    // Bugchecks on the first guard or freed block that was written.
+    // Bugchecks on the first guard or freed block that was overwritten.
     void CheckIntegrity();
 
     std::string Report() const;
@@ -44,13 +44,13 @@ class PoolVerifier
     static constexpr size_t kGuardBytes = 16;
     static constexpr size_t kKeptBlocks = 4096;
     static constexpr size_t kKeptBytes = 8 * 1024 * 1024;
-    static constexpr size_t kKeptBlockBytes = 256 * 1024; // larger ones are not kept
+    static constexpr size_t kKeptBlockBytes = 256 * 1024; // larger blocks are not kept
 
     struct Block
     {
         void *base;
-        size_t size;        // as asked for
-        uint64_t allocated; // call stacks, by hash
+        size_t size;        // as the caller requested it
+        uint64_t allocated; // hashes of call stacks
         uint64_t freed;
         uint32_t tag;
         PoolPlacement placement;
@@ -72,7 +72,7 @@ class PoolVerifier
     std::string DescribeStack(uint64_t hash) const;
 
     unsigned char fresh_byte_ = 0xCB;
-    mutable std::mutex mutex_; // of everything below
+    mutable std::mutex mutex_; // guards the members below
     Blocks live_;
     Blocks freed_;
     std::deque<void *> freed_order_;

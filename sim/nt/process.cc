@@ -37,7 +37,7 @@ HANDLE ToId(uint64_t number)
 
 } // namespace
 
-// Threads are spread over the processors in the order they came, and stay.
+// Threads are distributed over the processors in the order of their first call, and stay there.
 extern "C" ULONG KeGetCurrentProcessorNumberEx(PPROCESSOR_NUMBER ProcNumber)
 {
     ULONG number = ThreadOrdinal() % Machine::Current().options().processors;

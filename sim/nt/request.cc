@@ -12,7 +12,7 @@ namespace sim::nt
 namespace
 {
 
-// What a driver may touch of a request that it has.
+// Calls `function` for each part of a request that the driver may touch.
 template <typename Function> void ForEachDriverPart(Request *request, Function function)
 {
     function(static_cast<void *>(static_cast<IRP *>(request)), sizeof(IRP));
@@ -86,7 +86,7 @@ Request *RequestPool::TakeFree()
     }
     else
     {
-        // The one that is still in the processor's cache.
+        // Prefers the request that was freed last: it is still in the processor's cache.
         request = free_.back();
         free_.pop_back();
     }

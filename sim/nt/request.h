@@ -1,7 +1,7 @@
-// An I/O request: an IRP with everything that its way to the driver and back needs, reused when it is over.
+// An I/O request: an IRP with all that it needs on its way to the driver and back. Requests are reused.
 //
-// A request has two references to begin with: of the call of the dispatch routine, and of the driver, which gives it up
-// by IoCompleteRequest. It is reused when both are gone.
+// A new request has two references: one of the call of the dispatch routine, one of the driver.
+// The driver releases its reference by IoCompleteRequest. The request is reused when both are released.
 #pragma once
 
 #include <ntddk.h>
@@ -20,7 +20,7 @@ namespace sim::nt
 
 class File;
 
-// What user mode asks for.
+// One operation as user mode requests it.
 struct RequestSpec
 {
     UCHAR major = 0;
@@ -48,21 +48,21 @@ struct Request : IRP
     File *file;
     std::atomic<State> state{State::kFree};
     std::atomic<uint32_t> references{0};
-    bool listed; // by ThreadListEntry among its file's outstanding requests
+    bool listed; // is in its file's list of outstanding requests, by ThreadListEntry
 };
 
 class RequestPool
 {
   public:
-    // verifier: a request is filled with a pattern when it is over, and rests for a while before it is reused, so that
-    // a late use of it is found.
+    // With `verifier` set, a completed request is filled with a pattern and rests before it is reused.
+    // A late use of the request is then found.
     explicit RequestPool(bool verifier);
     ~RequestPool();
 
     RequestPool(const RequestPool &) = delete;
     RequestPool &operator=(const RequestPool &) = delete;
 
-    // With two references; the IRP is zeroed.
+    // Returns a request with two references and a zeroed IRP.
     Request *Allocate();
     void Release(Request *request);
 
@@ -72,7 +72,7 @@ class RequestPool
     Request *TakeFree();
 
     const bool verifier_;
-    std::mutex mutex_; // of everything below
+    std::mutex mutex_; // guards the members below
     std::vector<std::unique_ptr<Request>> all_;
     std::deque<Request *> free_;
 };

@@ -1,4 +1,4 @@
-// The kernel's run-time library, and the ways a driver ends the machine itself.
+// The kernel's run-time library, and the functions by which a driver ends the machine.
 
 #include <ntddk.h>
 
@@ -29,7 +29,7 @@ extern "C" PVOID RtlSecureZeroMemory(PVOID Address, SIZE_T Length)
     return Address;
 }
 
-// A multiplicative congruential generator modulo 2^31 - 1.
+// A multiplicative congruential generator with the modulus 2^31 - 1.
 extern "C" ULONG RtlRandomEx(PULONG Seed)
 {
     constexpr uint64_t kModulus = 0x7FFFFFFF;

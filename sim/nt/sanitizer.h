@@ -1,4 +1,4 @@
-// Tells the address sanitizer, where the build has it, what the pool knows about its memory.
+// Passes the pool's knowledge of its memory to the address sanitizer, where the build has it.
 #pragma once
 
 #include <cstddef>

@@ -1,11 +1,11 @@
-// Deferred work of a machine: DPCs, work items, timers, and what the filter engine and the network stack put off; and
-// the waits of kernel threads.
+// Deferred work of a machine: DPCs, work items, timers, the filter engine's and the network stack's later work.
+// It also does the waits of kernel threads.
 //
-// A machine with a worker runs all of it on one thread of its own, which sleeps until there is work or the next timer
-// is due. A machine without one runs it on the threads that call Run, Clock::Advance or a kernel wait. Work at
-// DISPATCH_LEVEL goes before work at PASSIVE_LEVEL; within a level it runs in the order it came.
+// A machine with a worker runs all deferred work on one thread, which sleeps until work arrives or a timer is due.
+// A machine without a worker runs it on the threads that call Run, Clock::Advance or a kernel wait.
+// Work at DISPATCH_LEVEL goes before work at PASSIVE_LEVEL; within a level it runs in the order of queueing.
 //
-// Concurrency: everything may be called from any thread. No lock is held while work runs.
+// Concurrency: every function may be called from any thread. No lock is held while work runs.
 #pragma once
 
 #include <ntddk.h>
@@ -33,28 +33,28 @@ class Scheduler
     using TimerId = uint64_t; // never 0
 
     explicit Scheduler(Machine &machine);
-    ~Scheduler(); // work that has not run is forgotten
+    ~Scheduler(); // drops work that has not run
 
     Scheduler(const Scheduler &) = delete;
     Scheduler &operator=(const Scheduler &) = delete;
 
-    // Runs `work` later at PASSIVE_LEVEL or DISPATCH_LEVEL. Any IRQL up to DISPATCH_LEVEL.
+    // Runs `work` later at PASSIVE_LEVEL or DISPATCH_LEVEL. The caller's IRQL is at most DISPATCH_LEVEL.
     void Queue(KIRQL level, Work work);
 
-    // The same after a delay. CancelTimer: false when it has begun to run, or never was.
+    // Queues `work` after a delay. CancelTimer returns false if the work has begun, or if no timer has that id.
     TimerId QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Work work);
     bool CancelTimer(TimerId id);
 
-    // As Machine::Run.
+    // Runs deferred work as Machine::Run does.
     void Run();
 
-    // Waits until the worker is idle and ends it. Afterwards it is as on a machine without one.
+    // Waits until the worker is idle and ends it. The machine is then one without a worker.
     void Stop();
 
-    // As Clock::Advance, to a point in time.
+    // Lets time pass as Clock::Advance does, up to a point in time.
     void RunUntil(uint64_t interrupt_time);
 
-    // Of kernel functions.
+    // For the kernel functions.
     bool QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2);
     bool RemoveDpc(PKDPC dpc);
     void FlushDpcs();
@@ -65,18 +65,18 @@ class Scheduler
     NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
     void Sleep(const LARGE_INTEGER &interval);
 
-    // Blocks until `done` holds, running deferred work meanwhile where it is this thread's to run. Whoever makes `done`
-    // true calls Wake afterwards. False: nothing that could make it true is left to run, or `limit` of real time is
-    // over.
+    // Blocks until `done` holds. The thread that makes `done` true calls Wake afterwards.
+    // Runs deferred work while it waits, where this thread may run it.
+    // Returns false if no work is left that could make `done` true, or after `limit` of real time.
     static constexpr std::chrono::nanoseconds kNoLimit = std::chrono::nanoseconds::max();
     bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit = kNoLimit);
     void Wake();
 
-    // The driver's timers, DPCs and work items that are still queued, one line each; empty when there are none. Waits
-    // for those that are running.
+    // Lists the driver's timers, DPCs and work items that are still queued, one per line; empty when there are none.
+    // Waits first for the items that are running.
     std::string DriverWorkLeft();
 
-    // Bugchecks when a queued timer or DPC of the driver's lies in this memory, which is about to be freed.
+    // Bugchecks if this memory, about to be freed, holds a queued timer or DPC of the driver.
     void CheckFreed(const void *address, size_t bytes);
 
   private:

@@ -17,18 +17,18 @@ namespace
 {
 
 constexpr uint64_t kTicksPerMillisecond = Clock::kTicksPerSecond / 1000;
-constexpr uint64_t kLongestSleep = 3600 * Clock::kTicksPerSecond; // a deadline may be out of the real clock's range
+constexpr uint64_t kLongestSleep = 3600 * Clock::kTicksPerSecond; // the real clock cannot represent every deadline
 constexpr std::chrono::milliseconds kPatience(10);
 
 constexpr UCHAR kSynchronizationEventType = 1;
 constexpr UCHAR kSynchronizationTimerType = 9;
 
-// The items that this thread is inside of: one runs another while it waits.
+// The items that this thread is inside of; an item that waits may run another.
 struct ThreadItems
 {
     const SchedulerState *scheduler;
     uint32_t count;
-    uint32_t waiting; // of these, counted as waiting
+    uint32_t waiting; // how many of these are counted as waiting
 };
 
 SIM_THREAD_LOCAL ThreadItems thread_items;
@@ -67,7 +67,7 @@ std::string DescribeTimer(const KTIMER *timer)
 
 } // namespace
 
-// A thread in WaitLocked: the items that it is inside of do not go on meanwhile.
+// A thread in WaitLocked: the items that it is inside of stand still while it waits.
 class SchedulerState::WaitingThread
 {
   public:
@@ -99,7 +99,7 @@ class SchedulerState::WaitingThread
     uint32_t forever_;
 };
 
-// An item that this thread runs. Made and ended with mutex_ held.
+// An item that this thread runs. Constructed and destroyed with mutex_ held.
 class SchedulerState::RunningItem
 {
   public:
@@ -193,7 +193,7 @@ bool SchedulerState::MayRunHere() const
     return !has_worker_ || std::this_thread::get_id() == worker_id_;
 }
 
-// False: there was nothing to do.
+// Returns false if there was nothing to do.
 bool SchedulerState::RunOne(Lock &lock)
 {
     bool fired = FireDueTimersLocked();
@@ -234,7 +234,7 @@ void SchedulerState::RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level)
     lock.lock();
 }
 
-// From here on the KDPC may be queued again, or be gone.
+// The driver may queue the KDPC again, or free it, once DpcData is cleared.
 SchedulerState::Work SchedulerState::BindDpcLocked(PKDPC dpc)
 {
     dpc->DpcData = nullptr;
@@ -272,7 +272,7 @@ void SchedulerState::FireLocked(uint64_t due, TimerQueue::Timer timer)
         uint64_t period = static_cast<uint64_t>(kernel->Period) * kTicksPerMillisecond;
         uint64_t next = due + period;
 
-        // After a pause (a suspended machine) the periods that were missed do not come in a burst.
+        // After a pause (a suspended machine) the missed periods do not fire in a burst.
         kernel->DueTime.QuadPart = next > clock_.InterruptTime() ? next : clock_.InterruptTime() + period;
         timers_.Insert(kernel->DueTime.QuadPart, std::move(timer));
     }
@@ -348,7 +348,7 @@ bool SchedulerState::RemoveDpc(PKDPC dpc)
     return true;
 }
 
-// A mark at the end of the queue: when it has run, everything before it has at least begun.
+// Queues a marker at the end: once it has run, every DPC before it has at least begun.
 void SchedulerState::FlushDpcs()
 {
     std::atomic<bool> reached{false};
@@ -382,7 +382,7 @@ bool SchedulerState::CancelTimer(PKTIMER timer)
     return timers_.Remove(timer);
 }
 
-// Negative: from now on. Otherwise a system time.
+// A negative time is relative to now; any other is a system time.
 uint64_t SchedulerState::DueLocked(const LARGE_INTEGER &time) const
 {
     uint64_t now = clock_.InterruptTime();
@@ -513,7 +513,7 @@ void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up
     sleepers_--;
 }
 
-// Nothing can happen on this machine before its clock goes on.
+// Called when nothing can happen on this machine before its clock moves.
 void SchedulerState::PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing)
 {
     uint64_t next = std::min(deadline, timers_.next_due());

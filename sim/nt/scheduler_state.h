@@ -1,4 +1,4 @@
-// Inside of the scheduler: queues, timers, the worker and the waits.
+// The state of the scheduler: queues, timers, the worker and the waits.
 #pragma once
 
 #include <ntddk.h>
@@ -70,11 +70,11 @@ class SchedulerState
         Work work;                    // empty for a KDPC
     };
 
-    // How a waiting thread treats a virtual clock when nothing else can happen.
+    // How a waiting thread moves a virtual clock when nothing else can happen.
     enum class Passing
     {
-        kNever,   // the clock is not its business
-        kPatient, // moves it on once other threads had a chance to act
+        kNever,   // does not move the clock
+        kPatient, // moves it after other threads had a chance to act
         kAtOnce
     };
 
@@ -109,21 +109,21 @@ class SchedulerState
 
     Machine &machine_;
     Clock &clock_;
-    std::mutex mutex_; // of everything below
+    std::mutex mutex_; // guards the members below
     std::condition_variable changed_;
     std::deque<Item> dispatch_;
     std::deque<Item> passive_;
     TimerQueue timers_;
     uint32_t sleepers_ = 0;        // threads that wait for changed_
-    uint32_t running_ = 0;         // items being run
-    uint32_t running_dpcs_ = 0;    // of these, at DISPATCH_LEVEL
-    uint32_t running_driver_ = 0;  // of these, the driver's
-    uint32_t waiting_ = 0;         // of these, items whose thread waits
-    uint32_t waiting_forever_ = 0; // of these, without a deadline
+    uint32_t running_ = 0;         // items that run
+    uint32_t running_dpcs_ = 0;    // items that run at DISPATCH_LEVEL
+    uint32_t running_driver_ = 0;  // the driver's items that run
+    uint32_t waiting_ = 0;         // running items whose thread waits
+    uint32_t waiting_forever_ = 0; // running items whose thread waits without a deadline
     bool stop_ = false;
     bool has_worker_;
     std::thread::id worker_id_;
-    std::thread worker_; // of Stop and the destructor
+    std::thread worker_; // used by Stop and the destructor
 };
 
 } // namespace sim::nt

@@ -1,13 +1,12 @@
-// Spin locks. The word of a held lock tells who holds it and how it was taken:
+// Spin locks. The word of a held lock says which thread holds it and how it was taken:
 //
 //   bits 0..47   address of the owner's thread state
 //   bit 0        taken as an in-stack queued lock (the address is even)
-//   bits 56..63  IRQL before it was raised, plus 1; 0 where the caller was at DISPATCH_LEVEL already
+//   bits 56..63  the IRQL before it was raised, plus 1; 0 if the caller was at DISPATCH_LEVEL already
 //
-// Locks that the driver made itself (HostAcquireLock) are held and ordered with them.
+// The locks that a driver implements itself (HostAcquireLock) are tracked and ordered together with spin locks.
 //
-// A waiting thread gives up its processor after a while: unlike a processor of Windows, the owner may have been
-// preempted.
+// A waiting thread yields its processor after a while, because the owner may be preempted, unlike on Windows.
 
 #include <ntddk.h>
 
@@ -31,11 +30,11 @@ constexpr ULONG_PTR kQueued = 1;
 constexpr int kIrqlShift = 56;
 constexpr ULONG_PTR kOwnerMask = ((ULONG_PTR{1} << 48) - 1) & ~kQueued;
 constexpr unsigned kSpinsBeforeYield = 64;
-constexpr unsigned kOrderedLocks = 8; // of a thread; those that it takes above are not looked at
+constexpr unsigned kOrderedLocks = 8; // locks per thread whose order is checked; deeper ones are ignored
 
 using AnyLock = const volatile void *;
 
-SIM_THREAD_LOCAL AnyLock held_locks[kOrderedLocks]; // the first thread_state.locks_held
+SIM_THREAD_LOCAL AnyLock held_locks[kOrderedLocks]; // valid up to thread_state.locks_held
 
 ULONG_PTR OwnerToken()
 {
@@ -122,7 +121,7 @@ void RememberHeld(AnyLock lock)
     thread_state.locks_held++;
 }
 
-// In whatever order they are released. False: the thread does not hold it.
+// Locks may be released in any order. Returns false if the thread does not hold the lock.
 bool ForgetHeld(AnyLock lock)
 {
     const unsigned held = thread_state.locks_held;
@@ -155,7 +154,7 @@ void Acquire(PKSPIN_LOCK lock, ULONG_PTR word)
     RememberHeld(lock);
 }
 
-// The word that it was held with.
+// Returns the word that the lock was held with.
 ULONG_PTR Release(PKSPIN_LOCK lock, ULONG_PTR queued)
 {
     ULONG_PTR word = __atomic_load_n(lock, __ATOMIC_RELAXED);

@@ -19,7 +19,7 @@ namespace
 
 constexpr SIZE_T kMaximumStringBytes = 0xFFFE;
 
-// The system's own table of cases is pageable.
+// Windows' table of upper and lower case is pageable.
 void RequirePassive(BOOLEAN case_insensitive, const char *function)
 {
     if (case_insensitive)
@@ -59,7 +59,7 @@ LONG CompareCharacters(const WCHAR *left, const WCHAR *right, SIZE_T count, BOOL
     return 0;
 }
 
-// Copies what fits and terminates. `used`: characters that are there already.
+// Copies what fits and terminates it. `used` is the number of characters that are already there.
 template <typename Character>
 NTSTATUS CopyTerminated(Character *destination, SIZE_T capacity, SIZE_T used, const Character *source)
 {

@@ -1,4 +1,4 @@
-// Events, timers, DPCs and waits, over the machine's scheduler.
+// Events, timers, DPCs and waits, on top of the machine's scheduler.
 
 #include <ntddk.h>
 

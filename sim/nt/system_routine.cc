@@ -1,4 +1,4 @@
-// Kernel functions by name, for drivers that use what only newer systems have.
+// Lookup of kernel functions by name, for drivers that use functions of newer systems.
 
 #include <ntddk.h>
 

@@ -1,11 +1,11 @@
-// What the kernel keeps for each thread. Reading it must cost next to nothing: every kernel function does.
+// The kernel's state of each thread. Every kernel function reads it, so reading must be nearly free.
 #pragma once
 
 #include <ntddk.h>
 
 #include <cstdint>
 
-// Initial-exec spares the call to find thread-local storage. musl cannot load a shared library that asks for it.
+// Initial-exec avoids the call that finds thread-local storage; musl cannot load a shared library with it.
 #if defined(__GLIBC__)
 #define SIM_THREAD_LOCAL __thread __attribute__((tls_model("initial-exec")))
 #else
@@ -23,8 +23,8 @@ namespace sim::nt
 struct ThreadState
 {
     Machine *machine;
-    const void *driver_caller; // the stack frame that called the driver last; nullptr: it does not run
-    uint32_t ordinal;          // counts threads from 1; 0: not numbered yet
+    const void *driver_caller; // the stack frame that called the driver last; nullptr: the driver does not run
+    uint32_t ordinal;          // number of the thread, from 1; 0: none yet
     uint32_t spins;            // how often it has waited for another processor
     uint16_t locks_held;
     uint16_t critical_regions;

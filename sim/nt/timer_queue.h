@@ -1,4 +1,4 @@
-// Timers in the order they are due; those due at the same time in the order they were set. Not thread-safe.
+// Timers ordered by due time; timers due at the same time stay in the order they were set. Not thread-safe.
 #pragma once
 
 #include <ntddk.h>
@@ -19,7 +19,7 @@ class TimerQueue
 
     static constexpr uint64_t kNever = UINT64_MAX;
 
-    // Of a driver (kernel set), or of the simulation itself (work and level set).
+    // A timer of a driver (`kernel` is set), or of the simulation itself (`work` and `level` are set).
     struct Timer
     {
         PKTIMER kernel = nullptr;
@@ -27,20 +27,20 @@ class TimerQueue
         Work work;
     };
 
-    // Returns a number that names it, never 0.
+    // Returns the id of the timer, never 0.
     uint64_t Insert(uint64_t due, Timer timer);
 
-    // False: it is not in the queue.
+    // Returns false if the timer is not in the queue.
     bool Remove(uint64_t id);
     bool Remove(PKTIMER timer);
 
-    // kNever when there is none.
+    // Returns kNever when there is no timer.
     uint64_t next_due() const { return ordered_.empty() ? kNever : ordered_.begin()->first.first; }
 
-    // The next timer and its due time. There must be one.
+    // Removes and returns the next timer, with its due time. The queue must not be empty.
     std::pair<uint64_t, Timer> TakeNext();
 
-    // Those of drivers, by address.
+    // The timers of drivers, by address.
     const std::map<PKTIMER, uint64_t> &kernel_timers() const { return kernel_; }
 
   private:

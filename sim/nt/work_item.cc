@@ -26,7 +26,8 @@ namespace
 
 constexpr ULONG kWorkItemTag = 'tIoW';
 
-// Marks it queued and holds its device until `call` has run. The item may be freed or queued again inside.
+// Marks the item as queued and references its device until `call` has run.
+// Inside `call` the item may be freed or queued again.
 void QueueItem(PIO_WORKITEM item, Scheduler::Work call)
 {
     RequireIrqlAtMost(DISPATCH_LEVEL, "IoQueueWorkItem");
