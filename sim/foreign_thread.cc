@@ -1,4 +1,4 @@
-// On a host there may be several machines, so that a thread has to say whose kernel it calls.
+// A host may have several machines, so every thread must enter a Machine::Scope before it calls the kernel.
 
 #include "machine.h"
 #include "nt/bugcheck.h"

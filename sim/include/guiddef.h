@@ -1,4 +1,4 @@
-// GUIDs. A translation unit that defines INITGUID before it includes this defines what DEFINE_GUID names.
+// GUIDs. DEFINE_GUID declares a GUID; with INITGUID defined before this header it also defines the GUID.
 #ifndef HOST_GUIDDEF_H
 #define HOST_GUIDDEF_H
 
@@ -48,7 +48,7 @@ FORCEINLINE bool operator!=(const GUID &Left, const GUID &Right)
 
 #endif
 
-// Outside of the guard: a later inclusion with INITGUID must still define.
+// Outside of the include guard, because a later inclusion with INITGUID must still define.
 #undef DEFINE_GUID
 #ifdef INITGUID
 #ifdef _WIN32

@@ -1,4 +1,4 @@
-// Every DEFINE_GUID after this defines its GUID.
+// Every DEFINE_GUID after this header defines its GUID.
 #ifndef INITGUID
 #define INITGUID
 #endif

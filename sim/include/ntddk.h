@@ -1,4 +1,4 @@
-// The kernel's interface to drivers, as far as a host build needs it; sim/nt implements it.
+// The part of the kernel's driver interface that a host build needs; sim/nt implements it.
 #pragma once
 
 #include "wdm.h"

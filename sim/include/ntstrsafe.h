@@ -1,5 +1,5 @@
-// String functions that always terminate and never write past the end. Sizes are in bytes (Cb) or characters (Cch) and
-// count the terminator.
+// String functions that always terminate and never write past the end.
+// Sizes are in bytes (Cb) or characters (Cch) and include the terminator.
 #pragma once
 
 #include "wdm/status.h"
@@ -8,7 +8,7 @@
 
 EXTERN_C_START
 
-// STATUS_BUFFER_OVERFLOW: truncated. STATUS_INVALID_PARAMETER: no room for a terminator.
+// STATUS_BUFFER_OVERFLOW: the text is truncated. STATUS_INVALID_PARAMETER: there is no room for a terminator.
 NTSTATUS NTAPI RtlStringCbVPrintfA(CHAR *Destination, SIZE_T Bytes, PCSTR Format, va_list Arguments);
 NTSTATUS RtlStringCbPrintfA(CHAR *Destination, SIZE_T Bytes, PCSTR Format, ...) __attribute__((format(printf, 3, 4)));
 NTSTATUS NTAPI RtlStringCbCopyA(CHAR *Destination, SIZE_T Bytes, PCSTR Source);

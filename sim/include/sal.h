@@ -1,4 +1,4 @@
-// The source annotations of Windows' headers. They mean nothing to the host's compilers.
+// The source annotations of Windows' headers. The host's compilers ignore them.
 #pragma once
 
 #define _In_

@@ -1,11 +1,11 @@
-// Devices with a security descriptor of their own.
+// Devices with a security descriptor.
 #pragma once
 
 #include "ntddk.h"
 
 EXTERN_C_START
 
-// DefaultSDDLString: who may open the device.
+// DefaultSDDLString says who may open the device.
 NTSTATUS NTAPI IoCreateDeviceSecure(PDRIVER_OBJECT DriverObject, ULONG DeviceExtensionSize, PUNICODE_STRING DeviceName,
                                     DEVICE_TYPE DeviceType, ULONG DeviceCharacteristics, BOOLEAN Exclusive,
                                     PCUNICODE_STRING DefaultSDDLString, const GUID *DeviceClassGuid,

@@ -1,4 +1,4 @@
-// Moving the data start of a net buffer, and reading its data.
+// Moves the data start of a net buffer, and reads its data.
 
 #include <ntddk.h>
 
@@ -23,14 +23,14 @@ namespace
 
 constexpr ULONG kRetreatTag = 'tRdN';
 
-// What a retreat allocates: the memory follows.
+// The allocation of a retreat: the MDL, followed by the memory that it describes.
 struct RetreatMdl
 {
     MDL mdl;
     PFN_NUMBER pages[2 + 0x10000 / PAGE_SIZE]; // room for the pages of the longest packet
 };
 
-// MdlFlags of an MDL that a retreat put in front; the second only where ours is the memory.
+// MdlFlags of an MDL that a retreat put in front; kOwnMemoryFlag only if the memory is the simulation's.
 constexpr CSHORT kRetreatFlag = MDL_NETWORK_HEADER;
 constexpr CSHORT kOwnMemoryFlag = MDL_ALLOCATED_FIXED_SIZE;
 
@@ -64,7 +64,7 @@ void FreeMdl(MDL *mdl, NET_BUFFER_FREE_MDL_HANDLER handler)
     }
 }
 
-// Copies `length` bytes from the data start on. False: an MDL cannot be mapped.
+// Copies `length` bytes from the data start. Returns false if an MDL cannot be mapped.
 bool CopyData(NET_BUFFER *net_buffer, char *destination, ULONG length)
 {
     ULONG offset = net_buffer->CurrentMdlOffset;
@@ -95,7 +95,7 @@ bool IsAligned(const void *address, ULONG multiple, ULONG offset)
     return multiple <= 1 || reinterpret_cast<uintptr_t>(address) % multiple == offset % multiple;
 }
 
-// Enters a function of NDIS.
+// Every function of NDIS in this file calls this first.
 void Enter(const char *function)
 {
     nt::RequireIrqlAtMost(DISPATCH_LEVEL, function);
@@ -103,7 +103,7 @@ void Enter(const char *function)
     nt::RequireNoLocksHeld(function);
 }
 
-// On Windows the data of a packet need not be mapped, nor have room before it.
+// On Windows the data of a packet may be unmapped, and may have no room before it.
 bool FaultInjected()
 {
     return Machine::Current().faults().ShouldFailAccess();

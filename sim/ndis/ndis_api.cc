@@ -1,4 +1,4 @@
-// The functions of NDIS that a driver without a miniport calls.
+// The NDIS functions that a driver without a miniport calls.
 
 #include <ntddk.h>
 

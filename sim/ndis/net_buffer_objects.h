@@ -1,4 +1,4 @@
-// Net buffer lists and net buffers with everything that the simulation adds to them.
+// Net buffer lists and net buffers with the members that the simulation adds.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ struct NetBufferPool;
 
 struct NetBufferObject : ExtendedNetBuffer
 {
-    bool in_list_object; // it is the first one of its list: freed with it
-    MDL *cloned_mdls;    // of its own, made for a clone; chained by Next
+    bool in_list_object; // the first net buffer of its list, freed with the list
+    MDL *cloned_mdls;    // allocated for a clone; chained by Next
 };
 
 struct NetBufferListObject : ExtendedNetBufferList
@@ -27,7 +27,7 @@ struct NetBufferListObject : ExtendedNetBufferList
     Mark mark;
     NetBufferPool *pool;
     bool is_clone;
-    bool is_packet; // in one piece with its data: not reused
+    bool is_packet; // one allocation with its data; not reused
     NetBufferObject first;
 };
 
@@ -41,20 +41,19 @@ inline NetBufferObject *ObjectOf(NET_BUFFER *net_buffer)
     return static_cast<NetBufferObject *>(net_buffer);
 }
 
-// Points the data start of a buffer, CurrentMdl and CurrentMdlOffset, at `offset` bytes from the start of its MDL
-// chain.
+// Sets CurrentMdl, CurrentMdlOffset and DataOffset to `offset` bytes from the start of the MDL chain.
 void SetDataStart(NET_BUFFER *net_buffer, uint32_t offset);
 
-// NdisRetreatNetBufferDataStart and NdisGetDataBuffer, for the simulation itself.
+// NdisRetreatNetBufferDataStart and NdisGetDataBuffer for the simulation itself.
 NDIS_STATUS RetreatDataStart(NET_BUFFER *net_buffer, ULONG bytes, ULONG back_fill,
                              NET_BUFFER_ALLOCATE_MDL_HANDLER allocate);
 void *DataBuffer(NET_BUFFER *net_buffer, ULONG bytes, void *storage, ULONG align_multiple, ULONG align_offset);
 
-// Gives back the MDL at the front that a retreat allocated by its own means, if there is one. False: the driver's own
-// function allocated one, and only that can free it.
+// Frees the MDL at the front that a retreat of the simulation allocated, if there is one.
+// Returns false if the driver's own function allocated it, because only the driver can free it then.
 bool FreeRetreatMdl(NET_BUFFER *net_buffer);
 
-// Whether a retreat put an MDL at the front that is still there.
+// Returns true if a retreat put an MDL at the front that is still there.
 bool HasRetreatMdl(const NET_BUFFER *net_buffer);
 
 } // namespace sim::ndis

@@ -25,8 +25,8 @@ namespace
 
 constexpr uint32_t kStackTag = 'kStN';
 constexpr size_t kDataAlignment = 16;
-constexpr size_t kRestingLists = 256; // verifier: freed lists that are kept
-constexpr size_t kReadyLists = 1024;  // otherwise: freed lists of a pool that are ready for reuse
+constexpr size_t kRestingLists = 256; // with the verifier: freed lists that are kept
+constexpr size_t kReadyLists = 1024;  // without it: freed lists of a pool that are ready for reuse
 
 size_t Aligned(size_t bytes)
 {
@@ -58,7 +58,7 @@ void FreeMdlChain(MDL *mdl)
     }
 }
 
-// An MDL over a piece of another one.
+// Creates an MDL for a part of another one.
 MDL *MakePartialMdl(MDL *source, uint32_t offset, uint32_t length)
 {
     void *address = MmGetSystemAddressForMdlSafe(source, NormalPagePriority);
@@ -81,7 +81,7 @@ MDL *MakePartialMdl(MDL *source, uint32_t offset, uint32_t length)
     return mdl;
 }
 
-// MDLs over the data of a buffer. False: there is no memory.
+// Creates MDLs for the data of a buffer. Returns false if there is no memory.
 bool CloneData(const NET_BUFFER *original, MDL **chain)
 {
     size_t rest = original->stDataLength;
@@ -116,7 +116,7 @@ struct NetBufferPool
     bool with_net_buffer;
     std::atomic<int64_t> allocated{0};
     std::mutex mutex;
-    std::vector<NetBufferListObject *> ready; // under mutex
+    std::vector<NetBufferListObject *> ready; // guarded by mutex
 };
 
 class NetBuffersState
@@ -176,7 +176,7 @@ class NetBuffersState
         pools_.erase(found);
     }
 
-    // Whether an allocation for this owner is to fail. The stack's own do not: its tests are not about that.
+    // Returns whether an allocation for this owner must fail. Allocations of the network stack never fail.
     bool MayNot(PoolOwner owner) { return owner == PoolOwner::kDriver && faults_.ShouldFail(); }
 
     NetBufferListObject *AllocateList(NetBufferPool *pool)
@@ -214,7 +214,7 @@ class NetBuffersState
         pool->allocated.fetch_add(1, std::memory_order_relaxed);
     }
 
-    // The C library of every 64-bit host aligns to 16.
+    // The C library of every 64-bit host aligns to 16 bytes.
     static void *AllocateMemory(size_t bytes) { return std::malloc(bytes); }
 
     bool AddContext(NetBufferListObject *list, uint16_t size, uint16_t back_fill)
@@ -305,7 +305,7 @@ class NetBuffersState
         pool.ready.clear();
     }
 
-    // The mark stays readable, so that a second free is found; the rest is filled with a pattern.
+    // The mark stays readable, so a double free is found. A pattern fills the rest.
     void Rest(NetBufferListObject *list)
     {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -344,7 +344,7 @@ class NetBuffersState
 
     nt::FaultInjection &faults_;
     const bool verifier_;
-    std::mutex mutex_; // of everything below
+    std::mutex mutex_; // guards the members below
     std::vector<std::unique_ptr<NetBufferPool>> pools_;
     std::deque<NetBufferListObject *> resting_;
 };

@@ -1,6 +1,6 @@
-// Net buffer lists of a machine: pools, lists, and the moving of a buffer's data start.
+// Net buffer lists of a machine: pools, lists, and the moves of a buffer's data start.
 //
-// Concurrency: pools may be used from any thread; one list and its buffers by one thread at a time, as on Windows.
+// Concurrency: any thread may use a pool; one thread at a time uses a list and its buffers, as on Windows.
 #pragma once
 
 #include <ntddk.h>
@@ -21,14 +21,14 @@ namespace sim::ndis
 
 class NetBuffersState;
 
-// What the simulation keeps with every net buffer list. Zeroed when the list is allocated.
+// The simulation's state of a net buffer list. Zeroed when the list is allocated.
 struct NetBufferListExtension
 {
-    void *wfp[6]; // of the filter engine
-    void *net[2]; // of the network stack
+    void *wfp[6]; // for the filter engine
+    void *net[2]; // for the network stack
 };
 
-// How every net buffer list and net buffer of a machine begins.
+// The start of every net buffer list of a machine; ExtendedNetBuffer is the start of every net buffer.
 struct ExtendedNetBufferList : NET_BUFFER_LIST
 {
     NetBufferListExtension extension;
@@ -49,7 +49,7 @@ inline const NetBufferListExtension &ExtensionOf(const NET_BUFFER_LIST *net_buff
     return static_cast<const ExtendedNetBufferList *>(net_buffer_list)->extension;
 }
 
-// Bytes that the data start was retreated by since the buffer was made, less those that it was advanced by.
+// The bytes of all retreats since the buffer was created, minus the bytes of all advances.
 inline int64_t RetreatBalance(const NET_BUFFER *net_buffer)
 {
     return static_cast<const ExtendedNetBuffer *>(net_buffer)->retreat_balance;
@@ -85,39 +85,39 @@ class NetBuffers
     NetBuffers(const NetBuffers &) = delete;
     NetBuffers &operator=(const NetBuffers &) = delete;
 
-    // nullptr when there is no memory. DestroyPool bugchecks when lists of it are allocated.
+    // Returns nullptr when there is no memory. DestroyPool bugchecks if lists of the pool are still allocated.
     NDIS_HANDLE CreatePool(PoolOwner owner, uint32_t tag, uint16_t context_size, bool with_net_buffer);
     void DestroyPool(NDIS_HANDLE pool);
 
-    // A pool for the network stack's own lists.
+    // The pool of the network stack's lists.
     NDIS_HANDLE stack_pool() const { return stack_pool_; }
 
-    // A list with one net buffer over `mdl`, of which `length` bytes from `offset` on are data. mdl may be null when
-    // both are 0. The MDLs stay the caller's. context_size: of the list's context data, up to 0xFFF0, as
-    // context_back_fill. nullptr when there is no memory.
+    // Allocates a list with one net buffer over `mdl`: its data is `length` bytes from `offset` on.
+    // `mdl` may be null if both are 0. The MDLs still belong to the caller.
+    // `context_size` is the size of the list's context data. It and `context_back_fill` are at most 0xFFF0.
+    // Returns nullptr when there is no memory.
     NET_BUFFER_LIST *Allocate(NDIS_HANDLE pool, uint16_t context_size, uint16_t context_back_fill, MDL *mdl,
                               uint32_t offset, size_t length);
 
-    // A list of the stack's with one net buffer over `length` contiguous bytes of its own, with `headroom` bytes of
-    // unused space before them; in one piece, and not from pool memory. The bytes are at *data, unspecified, and live
-    // as long as the list does.
+    // Allocates a list of the stack in one piece with its net buffer, its headroom and `length` contiguous bytes.
+    // `*data` points to the bytes, whose content is unspecified; they live as long as the list. It is not pool memory.
     NET_BUFFER_LIST *AllocatePacket(uint32_t headroom, uint32_t length, uint8_t **data);
 
-    // One more net buffer at the end of the list.
+    // Adds a net buffer at the end of the list.
     NET_BUFFER *AddNetBuffer(NET_BUFFER_LIST *net_buffer_list, MDL *mdl, uint32_t offset, size_t length);
 
-    // Frees the list with its net buffers. Of a list of the stack's, MDLs that a retreat allocated must be gone.
+    // Frees the list with its net buffers. A list of the stack may not have MDLs of a retreat then.
     void Free(NET_BUFFER_LIST *net_buffer_list);
 
-    // A list whose net buffers describe the same bytes by MDLs of their own. The original's ChildRefCount counts it and
-    // the original must stay until the clone is freed by FreeClone. pool null: the original's pool.
+    // Allocates a list whose net buffers describe the same bytes by new MDLs. A null `pool` is the original's pool.
+    // The original's ChildRefCount counts the clone, and the original must live until FreeClone frees the clone.
     NET_BUFFER_LIST *Clone(NET_BUFFER_LIST *original, NDIS_HANDLE pool);
     void FreeClone(NET_BUFFER_LIST *clone);
 
-    // Lists that are allocated now.
+    // The number of lists that are allocated now.
     int64_t allocated(PoolOwner owner) const;
 
-    // One line for each pool of the driver's, with the number of its lists; empty when there are none.
+    // Lists each pool of the driver with the number of its lists, one per line; empty when there are none.
     std::string DriverPoolsLeft() const;
 
   private:

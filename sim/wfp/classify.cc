@@ -16,7 +16,7 @@ namespace sim::wfp
 namespace
 {
 
-// What the callouts of one classify are called with.
+// The arguments of the callouts of one classify.
 struct Arguments
 {
     FWPS_INCOMING_VALUES0 *values;
@@ -38,7 +38,7 @@ const NET_BUFFER_LIST *ListsOf(const Layer &layer, const void *layer_data)
     return packet->streamData == nullptr ? nullptr : packet->streamData->netBufferListChain;
 }
 
-// Puts the completion handle into the metadata for the time of a classify.
+// Adds the completion handle to the metadata until the classify ends.
 class CompletionHandle
 {
   public:
@@ -99,7 +99,7 @@ void CheckWithoutRight(const ClassifyFrame &frame, FWP_ACTION_TYPE action_before
     }
 }
 
-// Calls the callout and checks what it did. Whether it decided; the decision is merged.
+// Calls the callout, checks what it did and merges its decision. Returns whether it decided.
 bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Arguments &arguments, Decision *decision)
 {
     const bool had_right = decision->open();
@@ -166,7 +166,7 @@ bool ApplyUnregistered(const SnapshotEntry &entry, Decision *decision)
     return true;
 }
 
-// Whether the filter decided for its sublayer.
+// Returns whether the filter decided for its sublayer.
 bool Apply(const SnapshotEntry &entry, ClassifyFrame &frame, const Arguments &arguments, Decision *decision)
 {
     switch (entry.kind)
@@ -258,7 +258,7 @@ ClassifyResult EngineState::Classify(const ClassifyInput &input)
         result.pended = true;
         if (pended.LeaveClassify(*frame.pended))
         {
-            // The list that it was completed with may be gone by then.
+            // The list of the completion may be gone when this work runs, so nullptr is passed.
             machine.scheduler().Queue(DISPATCH_LEVEL, [operation = frame.pended] { operation->on_complete(nullptr); });
         }
     }

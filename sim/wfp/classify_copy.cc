@@ -31,7 +31,7 @@ namespace
 constexpr uint8_t kPoison = 0xDD;
 constexpr size_t kBlockBytes = 16 * 1024;
 constexpr size_t kAlignment = 16;
-constexpr size_t kBuffers = 16; // classifies until a buffer is used again, and the deepest nesting
+constexpr size_t kBuffers = 16; // classifies until a buffer is reused; also the deepest nesting
 
 size_t Aligned(size_t length)
 {
@@ -40,7 +40,7 @@ size_t Aligned(size_t length)
 
 } // namespace
 
-// A block that is used again, and further ones for data that does not fit into it.
+// One block that is reused, and more blocks for data that does not fit into it.
 class ClassifyCopy::Buffer
 {
   public:

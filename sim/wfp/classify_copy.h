@@ -1,7 +1,7 @@
-// The verifier's copy of what a callout is shown. It is overwritten when the classify returns, so that a driver that
-// kept a pointer into it does not get away with it.
+// The verifier's copy of the data that a callout sees. It is overwritten when the classify returns.
+// A driver that keeps a pointer into the copy then reads garbage, so the mistake is found.
 //
-// Concurrency: belongs to the thread that makes it.
+// Concurrency: an object belongs to the thread that creates it.
 #pragma once
 
 #include <ntddk.h>

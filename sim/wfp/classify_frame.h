@@ -47,9 +47,9 @@ struct ClassifyFrame
     EngineState &engine;
     const ClassifyInput &input;
     const Layer &layer;
-    KIRQL irql; // that the driver is entered at
+    KIRQL irql; // the IRQL at which the driver is called
     ClassifyFrame *const outer;
-    bool origin_linked = false; // a copy was made inside: the frame counts as one more until it ends
+    bool origin_linked = false; // a copy was allocated inside; the origin counts the frame until it ends
     std::shared_ptr<PendedOperation> pended;
 };
 

@@ -1,4 +1,4 @@
-// The state of arbitration at one classify: what the sublayers so far decided, and whether it may still be changed.
+// The state of arbitration at one classify: the decision of the sublayers so far, and whether it may still change.
 #pragma once
 
 #include <ntddk.h>
@@ -18,7 +18,7 @@ struct Decision
 
     bool open() const { return (rights & FWPS_RIGHT_ACTION_WRITE) != 0; }
 
-    // A filter's or a callout's decision, where the right to decide is there.
+    // Takes the decision of a filter or a callout, if the right to decide is still there.
     void Take(FWP_ACTION_TYPE taken, bool clears_right, bool absorbs)
     {
         if (!open())
@@ -33,7 +33,7 @@ struct Decision
         }
     }
 
-    // A block that needs no right, against a permit.
+    // Turns a permit into a block, which needs no right.
     void Veto(bool absorbs)
     {
         if (action == FWP_ACTION_BLOCK && !open())

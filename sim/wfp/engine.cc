@@ -40,12 +40,12 @@ void EngineState::FiltersChanged(const LayerSet &layers)
             machine.scheduler().Queue(PASSIVE_LEVEL,
                                       [this, layer]
                                       {
-                                          Reauthorizer *told = reauthorizer.load();
+                                          Reauthorizer *target = reauthorizer.load();
 
                                           reauthorization_queued_[layer].store(false);
-                                          if (told != nullptr)
+                                          if (target != nullptr)
                                           {
-                                              told->FiltersChanged(layer);
+                                              target->FiltersChanged(layer);
                                           }
                                       });
         }
@@ -138,7 +138,7 @@ void Engine::SetServiceState(FWPM_SERVICE_STATE state)
     {
         state_->management.EndSessions();
     }
-    state_->service.Tell(state);
+    state_->service.Notify(state);
 }
 
 void Engine::CheckUnloaded() const

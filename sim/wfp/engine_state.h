@@ -1,4 +1,4 @@
-// The parts of an engine, and the way from a Fwpm*/Fwps* call to them.
+// The parts of an engine, and how a Fwpm* or Fwps* call reaches them.
 #pragma once
 
 #include "classify_frame.h"
@@ -25,13 +25,13 @@ class EngineState
 
     ClassifyResult Classify(const ClassifyInput &input);
 
-    // Whether the function that asks is to fail.
+    // Returns whether the calling function must fail.
     bool FaultInjected();
 
     NTSTATUS Pend(HANDLE completion_handle, HANDLE *context);
 
-    // For calls that may call out of the driver, or back into it: no lock may be held, and inside a classify the IRQL
-    // must be the one that the callout was called at.
+    // For calls that may lead out of the driver, or back into it: the driver may not hold any lock.
+    // Inside a classify the IRQL must be the one at which the callout was called.
     void RequireNothingHeld(const char *function) const;
 
     Machine &machine;

@@ -9,7 +9,7 @@ namespace
 
 using sim::wfp::EngineState;
 
-// Each of them may call notifyFn, and so out of the driver and back.
+// Each of these functions may call notifyFn, so it may lead out of the driver and back.
 EngineState &EnterManagement(const char *function)
 {
     EngineState &engine = EngineState::Current();
@@ -87,7 +87,7 @@ NTSTATUS NTAPI FwpmTransactionCommit0(HANDLE engineHandle)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    // A commit that fails leaves the transaction open.
+    // A failed commit leaves the transaction open.
     return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Commit(engineHandle);
 }
 

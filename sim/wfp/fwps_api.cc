@@ -38,7 +38,7 @@ EngineState &EnterPassive(const char *function)
     return engine;
 }
 
-// The stack holds the connection's lock around these classifies.
+// The network stack holds the connection's lock during these classifies.
 void RequireNoTcpClassify(const EngineState &engine, const char *function)
 {
     const ClassifyFrame *frame = ClassifyFrame::Find(engine);
@@ -272,7 +272,7 @@ void NTAPI FwpsDereferenceNetBufferList0(NET_BUFFER_LIST *netBufferList, BOOLEAN
 {
     if (dispatchLevel && sim::nt::CurrentIrql() != DISPATCH_LEVEL)
     {
-        Bugcheck("WFP_WRONG_IRQL_SAID", "FwpsDereferenceNetBufferList0 was told DISPATCH_LEVEL at IRQL %u",
+        Bugcheck("WFP_WRONG_IRQL_SAID", "FwpsDereferenceNetBufferList0 was called with dispatchLevel set at IRQL %u",
                  sim::nt::CurrentIrql());
     }
     EnterAtDispatch(__func__).lists.Dereference(netBufferList);

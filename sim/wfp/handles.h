@@ -1,4 +1,4 @@
-// Handles are numbers, not addresses: a stale or foreign one is told apart instead of being dereferenced.
+// Handles are numbers, not addresses: a stale or foreign handle is recognized instead of being dereferenced.
 #pragma once
 
 #include <ntddk.h>
@@ -23,7 +23,7 @@ inline HANDLE MakeHandle(HandleKind kind, uint64_t number)
     return reinterpret_cast<HANDLE>((number << kHandleKindBits) | static_cast<uint64_t>(kind));
 }
 
-// 0 for a handle of another kind.
+// Returns 0 for a handle of another kind.
 inline uint64_t HandleNumber(HandleKind kind, HANDLE handle)
 {
     const uint64_t value = reinterpret_cast<uint64_t>(handle);

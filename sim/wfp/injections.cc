@@ -42,7 +42,7 @@ void RequireInjectable(const NET_BUFFER_LIST *list)
     }
 }
 
-// The stack reads the header in place.
+// The network stack reads the header in place.
 void RequireContiguousIpHeader(const NET_BUFFER &net_buffer)
 {
     MDL *mdl = net_buffer.CurrentMdl;
@@ -73,7 +73,7 @@ struct Injections::Pending
     FWPS_INJECT_COMPLETE0 complete = nullptr;
     HANDLE completion_context = nullptr;
     NTSTATUS forced_status = STATUS_SUCCESS;
-    std::vector<uint8_t> control_data; // as it was at the call
+    std::vector<uint8_t> control_data; // a copy made at the call
 };
 
 Injections::Injections(Machine &machine) : machine_(machine) {}

@@ -1,7 +1,8 @@
-// Injection handles and the packets that the driver gives back to the stack.
+// Injection handles, and the packets that the driver injects into the stack.
 //
-// Concurrency: functions may be called from any thread. One mutex guards the handles; deliveries and completions run
-// with it released. A handle counts its injections in flight; destroying it waits for them.
+// Concurrency: every function may be called from any thread. One mutex guards the handles.
+// The mutex is released while deliveries and completions run.
+// A handle counts its injections in flight; destroying it waits for them.
 #pragma once
 
 #include "engine.h"
@@ -28,7 +29,7 @@ class Injections
 
     static FWPS_PACKET_INJECTION_STATE Query(HANDLE handle, const NET_BUFFER_LIST *net_buffer_list, HANDLE *context);
 
-    // Each list of the chain is injected, and completed, by itself. `injection`: all but the list and its origin.
+    // Injects and completes each list of the chain separately. `injection` has all members but the list and its origin.
     NTSTATUS Inject(HANDLE handle, HANDLE injection_context, UINT32 type, const Injection &injection,
                     NET_BUFFER_LIST *chain, FWPS_INJECT_COMPLETE0 complete, HANDLE completion_context);
 
@@ -46,7 +47,7 @@ class Injections
         uint64_t number = 0;
         ADDRESS_FAMILY family = AF_UNSPEC;
         UINT32 types = 0;
-        bool closing = false; // under mutex_
+        bool closing = false; // guarded by mutex_
         std::atomic<uint64_t> in_flight{0};
     };
 

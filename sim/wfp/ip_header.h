@@ -8,7 +8,7 @@
 namespace sim::wfp
 {
 
-// Puts it in place of `replaced` bytes at the start of the data.
+// Replaces the first `replaced` bytes of the data by the header.
 NTSTATUS PrependIpHeader(NET_BUFFER &net_buffer, ULONG replaced, ADDRESS_FAMILY family, const UCHAR *source,
                          const UCHAR *destination, IPPROTO protocol);
 

@@ -19,7 +19,7 @@ enum class LayerKind : uint8_t
     kPacket, // layer data is a chain of net buffer lists
     kStream, // layer data is a stream I/O packet
     kDatagram,
-    kAuthorization, // operations can be pended, and a filter change reauthorizes
+    kAuthorization, // operations can be pended, and a change of filters reauthorizes
     kNotification
 };
 
@@ -35,10 +35,10 @@ struct Layer
 constexpr uint16_t kLayerIds = 66;
 constexpr uint16_t kNoField = 0xFFFF;
 
-// For ids that are no layer: kind kNone.
+// Returns a layer of the kind kNone for an id without a layer.
 const Layer &LayerById(uint16_t id);
 
-// nullptr for an unknown key.
+// Returns nullptr for an unknown key.
 const Layer *FindLayer(const GUID &key, uint16_t *id);
 
 } // namespace sim::wfp

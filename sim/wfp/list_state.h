@@ -1,4 +1,4 @@
-// What the filter engine keeps with a net buffer list, in the list's extension.
+// The filter engine's state of a net buffer list, in the list's extension.
 #pragma once
 
 #include "ndis/net_buffers.h"
@@ -13,18 +13,18 @@ class PacketOrigin;
 
 enum ListFlags : uint32_t
 {
-    kListOfDriver = 0x1, // made by FwpsAllocate…
+    kListOfDriver = 0x1, // allocated by FwpsAllocate…
     kListIsClone = 0x2,
-    kListInjected = 0x4 // between the inject call and its completion
+    kListInjected = 0x4 // from the inject call to its completion
 };
 
 struct ListState
 {
-    uint64_t injectors;       // handle numbers, 16 bits each, the latest lowest
-    HANDLE injection_context; // of the latest
+    uint64_t injectors;       // numbers of the handles, 16 bits each, the latest in the lowest bits
+    HANDLE injection_context; // of the latest injection
     PacketOrigin *origin;
     uint32_t flags;
-    uint32_t references; // FwpsReferenceNetBufferList0
+    uint32_t references; // taken by FwpsReferenceNetBufferList0
     uint64_t unused[2];
 };
 

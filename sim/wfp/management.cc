@@ -122,7 +122,7 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
     return STATUS_SUCCESS;
 }
 
-// Objects need not have a provider.
+// Objects may have no provider.
 bool FindProvider(const Configuration &configuration, const GUID *key, GUID *provider)
 {
     if (key == nullptr)
@@ -263,7 +263,7 @@ NTSTATUS Management::Begin(HANDLE handle, UINT32 flags)
 
     if (status == STATUS_INVALID_HANDLE)
     {
-        // A handle that is not valid any more points to freed memory on Windows.
+        // On Windows a handle that is no longer valid points to freed memory.
         Bugcheck("WFP_INVALID_HANDLE", "FwpmTransactionBegin0: %p is no engine handle", handle);
     }
     if (!NT_SUCCESS(status))

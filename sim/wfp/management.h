@@ -1,8 +1,8 @@
-// Sessions, transactions and the objects they hold; publishes a snapshot of each layer for classifies to read.
+// Sessions, transactions and the objects that they hold. Publishes a snapshot of each layer for classifies.
 //
-// Concurrency: one mutex guards everything but the published snapshots. notifyFn runs with the mutex released, while
-// the transaction still counts as open, so that nothing else changes meanwhile. Snapshots that were replaced are freed
-// once no classify can be reading them.
+// Concurrency: one mutex guards everything but the published snapshots.
+// notifyFn runs without the mutex, inside the open transaction, so nothing else can change the objects.
+// Replaced snapshots are freed once no classify can be reading them.
 #pragma once
 
 #include "engine.h"
@@ -30,7 +30,7 @@ using LayerSet = std::bitset<kLayerIds>;
 class Management
 {
   public:
-    // `filters_changed` is called with no lock held after a commit that changed filters of these layers.
+    // `filters_changed` is called without a lock after a commit that changed filters of these layers.
     explicit Management(std::function<void(const LayerSet &)> filters_changed);
     ~Management();
 
@@ -39,7 +39,7 @@ class Management
 
     NTSTATUS OpenSession(const FWPM_SESSION0 *session, HANDLE *handle);
     NTSTATUS CloseSession(HANDLE handle);
-    // What they hold goes, and every call but closing fails in them from now on.
+    // Removes everything that the sessions hold. From then on, every call on them but closing fails.
     void EndSessions();
 
     NTSTATUS Begin(HANDLE handle, UINT32 flags);
@@ -53,9 +53,9 @@ class Management
     NTSTATUS DeleteFilter(HANDLE handle, UINT64 id);
 
     NTSTATUS RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id);
-    // The calling thread must not be inside a classify; waits for classifies that run the callout.
+    // Waits for classifies that run the callout. The calling thread must not be inside a classify.
     NTSTATUS UnregisterCallout(UINT32 id);
-    // For a fault: once for each callout, as none is busy for ever.
+    // For faults: returns true once for each callout, because no callout stays busy forever.
     bool FindBusy(UINT32 id);
 
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
@@ -63,13 +63,13 @@ class Management
 
     ReadSection &readers() { return readers_; }
 
-    // Read inside a ReadSection::Guard of readers(). nullptr: no filter at the layer.
+    // Called inside a ReadSection::Guard of readers(). Returns nullptr if the layer has no filter.
     const LayerSnapshot *snapshot(uint16_t layer) const { return published_[layer].load(); }
 
-    // Sublayers, callouts and filters.
+    // Counts sublayers, callouts and filters.
     uint64_t CountObjectsWithoutProvider() const;
 
-    // Bugchecks on what a driver must not leave behind.
+    // Bugchecks on everything that a driver may not leave.
     void CheckUnloaded() const;
 
   private:

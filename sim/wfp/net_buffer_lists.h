@@ -1,7 +1,7 @@
-// Net buffer lists that the driver allocates through the filter engine, and the references it takes on others'.
+// Net buffer lists that the driver allocates through the filter engine, and its references to other lists.
 //
-// Concurrency: functions may be called from any thread; one list by one thread at a time. Origin and release callbacks
-// run with no lock held.
+// Concurrency: functions may be called from any thread, for one list by one thread at a time.
+// Origin and release callbacks run without a lock.
 #pragma once
 
 #include "engine.h"
@@ -23,7 +23,7 @@ class NetBufferLists
   public:
     NetBufferLists(Machine &machine, bool track);
 
-    // `frame`: the classify that the thread is inside of, or nullptr.
+    // `frame` is the classify that the thread is inside of, or nullptr.
     NTSTATUS Allocate(ClassifyFrame *frame, NDIS_HANDLE pool, USHORT context_size, USHORT context_back_fill, MDL *mdl,
                       ULONG offset, SIZE_T length, NET_BUFFER_LIST **made);
     NTSTATUS Clone(ClassifyFrame *frame, NET_BUFFER_LIST *original, NDIS_HANDLE pool, NET_BUFFER_LIST **made);
@@ -44,11 +44,11 @@ class NetBufferLists
     void ReleaseIfUnreferenced(NET_BUFFER_LIST *net_buffer_list);
 
     Machine &machine_;
-    const bool track_; // knows every live list, so that a stale pointer is found before it is read
+    const bool track_; // knows every live list: a stale pointer is found before it is read
     std::atomic<uint64_t> count_{0};
 
     mutable std::mutex mutex_;
-    std::unordered_set<const NET_BUFFER_LIST *> live_; // track_ only
+    std::unordered_set<const NET_BUFFER_LIST *> live_; // only if track_ is set
     std::unordered_map<const NET_BUFFER_LIST *, std::function<void()>> waiting_;
 };
 

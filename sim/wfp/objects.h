@@ -1,7 +1,8 @@
-// What sessions put into the engine, and the runtime side of callouts.
+// The objects that sessions add to the engine, and the runtime side of callouts.
 //
-// Concurrency: objects are shared by configurations and snapshots, and do not change once a configuration that holds
-// them is committed. Filter::runtime is filled in by its callout's notifyFn before that.
+// Concurrency: configurations and snapshots share objects.
+// An object does not change once a configuration with it is committed.
+// The callout's notifyFn sets Filter::runtime before the commit.
 #pragma once
 
 #include <ntddk.h>
@@ -25,7 +26,7 @@ struct GuidLess
     bool operator()(const GUID &a, const GUID &b) const { return std::memcmp(&a, &b, sizeof(GUID)) < 0; }
 };
 
-// 0: nobody's; such objects stay until they are deleted.
+// The id 0 belongs to no session: such objects stay until they are deleted.
 using SessionId = uint64_t;
 
 struct Provider
@@ -37,13 +38,13 @@ struct Provider
 struct SubLayer
 {
     GUID key{};
-    GUID provider{}; // as in all objects: zero where there is none
+    GUID provider{}; // zero where there is none, as in all objects
     uint16_t weight = 0;
-    uint64_t order = 0; // of addition: breaks ties of weight
+    uint64_t order = 0; // position in the order of additions; breaks ties of weight
     SessionId owner = 0;
 };
 
-// What FwpmCalloutAdd0 made. Its functions are found by key.
+// An object of FwpmCalloutAdd0. Its functions are found by key.
 struct ManagedCallout
 {
     GUID key{};
@@ -53,7 +54,7 @@ struct ManagedCallout
     SessionId owner = 0;
 };
 
-// What FwpsCalloutRegister1 made.
+// An object of FwpsCalloutRegister1.
 struct RuntimeCallout
 {
     FWPS_CALLOUT1 functions{};
@@ -73,8 +74,8 @@ enum class FilterKind : uint8_t
 
 struct Filter
 {
-    FWPS_FILTER1 runtime{}; // what a callout sees
-    UINT64 weight = 0;      // runtime.weight points here
+    FWPS_FILTER1 runtime{}; // the filter as a callout sees it
+    UINT64 weight = 0;      // runtime.weight points to this member
     FilterKind kind = FilterKind::kContinue;
     GUID key{};
     GUID provider{};
@@ -84,7 +85,7 @@ struct Filter
     SessionId owner = 0;
 };
 
-// One consistent set of objects. Copied by a transaction, changed there, and swapped in at its commit.
+// One consistent set of objects. A transaction copies it, changes the copy and swaps it in at its commit.
 struct Configuration
 {
     std::map<GUID, std::shared_ptr<const Provider>, GuidLess> providers;

@@ -1,8 +1,8 @@
-// What became of a packet that a classify was given. A net buffer list that the driver allocates inside a classify is a
-// copy of the packet being classified; the packet's origin follows its copies.
+// The origin of a packet that is classified: it is notified when the packet is injected or dropped.
+// A net buffer list that the driver allocates inside a classify is a copy of the classified packet.
 //
-// Concurrency: Retain is called on the classifying thread, inside the classify; everything else on any thread, at IRQL
-// <= DISPATCH_LEVEL, with no engine lock held.
+// Concurrency: Retain is called on the classifying thread, inside the classify.
+// The other functions are called on any thread, at IRQL <= DISPATCH_LEVEL, without an engine lock.
 #pragma once
 
 #include <atomic>
@@ -24,13 +24,13 @@ class PacketOrigin
   private:
     friend class OriginTracker;
 
-    // The driver kept its first copy: the origin must stay alive until Release. Called at most once a classify.
+    // The driver kept its first copy: the origin must live until Release. Called at most once for each classify.
     virtual void Retain() = 0;
     virtual void Release() = 0;
 
-    // Exactly one of these, once, for an origin whose classify said has_copies. OnInjected comes just before the
-    // injected copy is handed to InjectionTarget::Deliver, on the same thread; OnDropped when the last copy is freed
-    // and none was injected.
+    // Exactly one of OnInjected and OnDropped is called, once, for an origin whose classify returned has_copies.
+    // OnInjected comes just before InjectionTarget::Deliver gets the injected copy, on the same thread.
+    // OnDropped comes when the last copy is freed and none was injected.
     virtual void OnInjected() = 0;
     virtual void OnDropped() = 0;
 

@@ -1,7 +1,7 @@
 // Operations that a callout pended and the driver has not completed yet.
 //
-// Concurrency: one mutex; completions are called with it released. An operation that is completed before the classify
-// that pended it has returned is handed to the scheduler by that classify.
+// Concurrency: one mutex, which is released while completions run.
+// An operation may complete before the classify that pended it returns: that classify then queues the completion.
 #pragma once
 
 #include "engine.h"
@@ -27,12 +27,12 @@ class PendedOperations
   public:
     std::shared_ptr<PendedOperation> Add(OperationCompletion on_complete);
 
-    // FwpsCompleteOperation0. Bugchecks on a context that is unknown or was completed before, and on a list that the
-    // driver cannot inject next.
+    // Implements FwpsCompleteOperation0. Bugchecks on a context that is unknown or was completed before.
+    // Bugchecks also on a list that the driver cannot inject next.
     void Complete(HANDLE context, NET_BUFFER_LIST *net_buffer_list);
 
-    // The classify has returned. Whether the operation was completed meanwhile: then the caller must see to it that
-    // on_complete is called.
+    // The classify has returned. Returns true if the operation was completed meanwhile.
+    // The caller must then have on_complete called.
     bool LeaveClassify(PendedOperation &operation);
 
     uint64_t now() const;

@@ -1,10 +1,12 @@
-// Readers of data that is replaced and never changed: they count themselves in and out, and take no lock. A writer
-// unpublishes something, takes a ticket, and may free it once the ticket has passed.
+// Readers of data that is replaced but never changed. Readers take no lock: they count themselves in and out.
+// A writer unpublishes the old data, takes a ticket, and may free the data once the ticket has passed.
 //
-// Concurrency: readers count in one of two generations, in a slot of their thread. A generation ends only when the
-// other one has no reader left, so two ends after a ticket was taken, every reader that could have seen the old data
-// has left. A reader that counts itself in after a writer saw its slot empty sees the new data, because both sides are
-// sequentially consistent. The writer's functions are called by one thread at a time.
+// Concurrency: each reader counts in one of two generations, in the slot of its thread.
+// A generation ends only when the other one has no reader left.
+// After two ends every reader that could have seen the old data has left.
+// A reader that counts itself in after a writer saw its slot empty sees the new data.
+// This holds because both sides are sequentially consistent.
+// One thread at a time calls the writer's functions.
 #pragma once
 
 #include <array>

@@ -19,7 +19,7 @@ void ServiceState::Set(FWPM_SERVICE_STATE state)
     state_ = state;
 }
 
-void ServiceState::Tell(FWPM_SERVICE_STATE state)
+void ServiceState::Notify(FWPM_SERVICE_STATE state)
 {
     std::unique_lock<std::mutex> lock(mutex_);
 
@@ -40,7 +40,7 @@ void ServiceState::Tell(FWPM_SERVICE_STATE state)
             subscription.callback(subscription.context, state);
         }
         lock.lock();
-        // Only now may it be removed.
+        // The iterator moves on before its subscription may be removed.
         ++next;
         subscription.running--;
         idle_.notify_all();
@@ -77,7 +77,7 @@ void ServiceState::CheckUnloaded() const
 
     if (!subscriptions_.empty())
     {
-        Bugcheck("WFP_SUBSCRIPTION_LEAKED", "%zu drivers are still told of the filter engine's state",
+        Bugcheck("WFP_SUBSCRIPTION_LEAKED", "%zu drivers are still subscribed to the filter engine's state",
                  subscriptions_.size());
     }
 }

@@ -1,7 +1,6 @@
-// The state of the filter engine's service (BFE, in user mode on Windows), and the drivers that are told of its
-// changes.
+// The state of the filter engine's service (BFE, a service in user mode on Windows), and its subscribers.
 //
-// Concurrency: everything may be called from any thread. Drivers are told with no lock held.
+// Concurrency: every function may be called from any thread. Drivers are notified without a lock.
 #pragma once
 
 #include <ntddk.h>
@@ -26,14 +25,14 @@ class ServiceState
     void Set(FWPM_SERVICE_STATE state);
 
     // Calls every subscriber with the state, on the calling thread.
-    void Tell(FWPM_SERVICE_STATE state);
+    void Notify(FWPM_SERVICE_STATE state);
 
     HANDLE Subscribe(FWPM_SERVICE_STATE_CHANGE_CALLBACK0 callback, void *context);
 
-    // When it returns the callback does not run, and is not called any more.
+    // Once this returns, the callback does not run and is never called again.
     NTSTATUS Unsubscribe(HANDLE handle);
 
-    // Bugchecks on what a driver must not leave behind.
+    // Bugchecks on everything that a driver may not leave.
     void CheckUnloaded() const;
 
   private:

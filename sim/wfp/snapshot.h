@@ -1,4 +1,4 @@
-// One layer's filters as a classify reads them: immutable, in the order of evaluation.
+// The filters of one layer as a classify reads them: immutable, in the order of evaluation.
 #pragma once
 
 #include "layers.h"
@@ -13,7 +13,7 @@ namespace sim::wfp
 struct SnapshotEntry
 {
     const Filter *filter;
-    FWPS_CALLOUT_CLASSIFY_FN1 classify; // of callout kinds; nullptr while the callout is not registered
+    FWPS_CALLOUT_CLASSIFY_FN1 classify; // for callouts; nullptr while the callout is not registered
     uint32_t sub_layer_end;             // index of the first entry of the next sublayer
     FilterKind kind;
     bool clears_right;
@@ -23,7 +23,7 @@ struct LayerSnapshot
 {
     const Layer *layer;
     std::vector<SnapshotEntry> entries;
-    std::vector<std::shared_ptr<const Filter>> filters; // keeps entries' pointers alive
+    std::vector<std::shared_ptr<const Filter>> filters; // keeps the pointers of the entries alive
 };
 
 } // namespace sim::wfp

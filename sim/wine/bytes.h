@@ -1,4 +1,4 @@
-// Reading and writing the control protocol: little-endian, as this computer is.
+// Reads and writes the control protocol: little-endian, as this computer is.
 #pragma once
 
 #include <algorithm>
@@ -77,7 +77,7 @@ class Writer
         return PutBytes(&value, sizeof(value));
     }
 
-    // GCC 12 that inlines it sees an array's bound overstepped where there is none.
+    // GCC 12 reports a false array-bounds warning when it inlines this function.
     __attribute__((noinline)) Writer &PutBytes(const void *bytes, size_t length)
     {
         const size_t end = bytes_.size();

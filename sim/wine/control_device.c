@@ -1,5 +1,5 @@
-// Reads that wait are in a list under one lock; who takes a request out of the list completes it. Wine calls the
-// dispatch routines on one thread; the simulation notifies on any.
+// Waiting reads are in a list under one lock; the thread that takes a request out of the list completes it.
+// Wine calls the dispatch routines on one thread; the simulation notifies on any thread.
 
 #define IoCreateDevice              WineIoCreateDevice
 #define IoCreateSymbolicLink        WineIoCreateSymbolicLink
@@ -18,13 +18,13 @@
 #include "control_device.h"
 #include "control_protocol.h"
 
-// Wine's own: a driver that no file was loaded for.
+// A function of Wine: creates a driver without a file.
 NTSTATUS WINAPI WineIoCreateDriver(UNICODE_STRING *name, PDRIVER_INITIALIZE entry);
 
 typedef struct _HANDLE_STATE
 {
     BOOLEAN GivesEvents;
-    UINT64 Session; // whose events
+    UINT64 Session; // the session of the events
     UINT8 *Response;
     SIZE_T ResponseLength;
 } HANDLE_STATE;
@@ -119,7 +119,7 @@ static void WINAPI CancelRead(PDEVICE_OBJECT device, PIRP irp)
     Complete(irp, STATUS_CANCELLED, 0);
 }
 
-// The oldest read that need not wait any more and has not been cancelled meanwhile.
+// Takes the oldest read that need not wait and is not cancelled.
 static PIRP TakeReadableRead(void)
 {
     PIRP taken = NULL;
@@ -177,7 +177,7 @@ void ControlDeviceNotify(void)
 {
     PIRP irp;
 
-    // Another thread may have taken the events; and new ones may have come while this one had the request.
+    // Another thread may have taken the events, or new events may have come while this thread had the request.
     while ((irp = TakeReadableRead()) != NULL)
     {
         if (!ReadEvents(irp))
@@ -206,8 +206,8 @@ static NTSTATUS WINAPI Read(PDEVICE_OBJECT device, PIRP irp)
     return STATUS_PENDING;
 }
 
-// Windows' I/O manager answers for every device what kind it is. Wine asks the driver; and Node.js opens nothing whose
-// kind it cannot learn.
+// Windows' I/O manager answers this query for every device; Wine passes it to the driver.
+// Node.js opens no file whose kind it cannot learn.
 static NTSTATUS WINAPI QueryVolume(PDEVICE_OBJECT device, PIRP irp)
 {
     PIO_STACK_LOCATION stack = IoGetCurrentIrpStackLocation(irp);
@@ -246,7 +246,7 @@ static NTSTATUS WINAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING registry_pat
     device->Flags |= DO_BUFFERED_IO;
     device->Flags &= ~DO_DEVICE_INITIALIZING;
 
-    // In Wine a link outlives the process that made it.
+    // In Wine a link outlives the process that created it.
     IoDeleteSymbolicLink(&link);
     return IoCreateSymbolicLink(&link, &name);
 }

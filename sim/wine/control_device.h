@@ -9,25 +9,25 @@ extern "C"
 {
 #endif
 
-    // Creates the device: an NTSTATUS.
+    // Creates the device. Returns an NTSTATUS.
     int32_t ControlDeviceCreate(void);
 
-    // Events have come, or the session has ended: reads that wait for it are completed. Any thread.
+    // Call this when events have come or the session has ended: waiting reads complete. Any thread.
     void ControlDeviceNotify(void);
 
-    // ---- What lies behind the device.
+    // ---- The functions behind the device.
 
-    // Carries a request out. `*response` is the caller's to free(). Zero: no memory. `owner` stands for the handle.
+    // Executes a request of the handle `owner`. Returns 0 when there is no memory. The caller frees `*response`.
     int ControlExecute(const void *owner, const uint8_t *request, size_t length, uint8_t **response,
                        size_t *response_length);
 
-    // The session that a handle which asks for events now gets those of.
+    // Returns the session whose events a handle gets that asks for events now.
     uint64_t ControlSession(void);
 
-    // Whether a read of the session's events would give something: events, or its end.
+    // Returns whether a read of the session's events has a result: events, or the end of the session.
     int ControlIsReadable(uint64_t session);
 
-    // Takes whole events, as many as fit: their bytes; 0: there are none; negative: the session has ended.
+    // Takes as many whole events as fit. Returns their bytes; 0: there are none; negative: the session has ended.
     int64_t ControlTakeEvents(uint64_t session, uint8_t *buffer, size_t capacity);
 
     void ControlHandleClosed(const void *owner);

@@ -1,13 +1,14 @@
-// How a test drives the simulation under Wine, through the device \\.\NetVerdictSimulation.
+// The protocol by which a test drives the simulation under Wine, through the device \\.\NetVerdictSimulation.
 //
-// A request is one write to the device; the response is what the next read from the same handle gives. Each handle has
-// one request at a time. A handle that made the request kControlEvents gives the session's events from then on: every
-// read waits for the next ones, and ends with no bytes when the session has ended. A session begins with kControlBegin,
-// which gives the computer a network without any traffic (the driver stays as it is), and ends with kControlEnd, with
-// the next kControlBegin, or when the handle that began it is closed.
+// A request is one write to the device; the next read from the same handle gives the response.
+// Each handle has one request at a time.
+// After the request kControlEvents, reads of the handle give the session's events.
+// Such a read waits for the next events. It ends with no bytes when the session has ended.
+// A session begins with kControlBegin: the computer then has a network without traffic, and the driver stays as it is.
+// It ends with kControlEnd, with the next kControlBegin, or when the handle that began it is closed.
 //
-// All integers are little-endian, nothing is padded. Addresses are 16 bytes in network order, of which IPv4 uses the
-// first four. Ports are u16 numbers.
+// All integers are little-endian, nothing is padded. Ports are u16 numbers.
+// An address is 16 bytes in network order; IPv4 uses the first four.
 //
 //   request    u8 operation, then its body
 //   response   u32 NTSTATUS, then the body of the answer, if it is a success
@@ -20,7 +21,7 @@
 #define CONTROL_DEVICE_NAME L"\\Device\\NetVerdictSimulation"
 #define CONTROL_LINK_NAME   L"\\DosDevices\\NetVerdictSimulation"
 
-// A read for events must have room for the longest of them, a packet of 64 KiB; the latencies of a load are cut to it.
+// A read for events must have room for the longest event, a packet of 64 KiB; the latencies of a load are cut to it.
 #define CONTROL_EVENT_BYTES (256u * 1024u)
 
 enum ControlOperation

@@ -1,5 +1,5 @@
-// Wine 8's MmBuildMdlForNonPagedPool does nothing. What it should have done to the driver's MDLs is done where they
-// enter the simulation.
+// MmBuildMdlForNonPagedPool does nothing in Wine 8, so the driver's MDLs describe no pages.
+// These wrappers complete the MDLs where they enter the simulation.
 
 #include <ntddk.h>
 

@@ -1,6 +1,6 @@
-// What the simulation has to tell the session's client, as the control protocol encodes it, until it is read.
+// Events for the session's client, encoded for the control protocol, until the client reads them.
 //
-// Concurrency: everything may be called from any thread.
+// Concurrency: every function may be called from any thread.
 #pragma once
 
 #include <cstddef>
@@ -18,17 +18,17 @@ namespace sim::wine
 class EventQueue
 {
   public:
-    void Begin(); // another session: nothing is left of the last one
+    void Begin(); // starts a new session without the events of the last one
     void End();
     uint64_t session() const;
 
-    // Forgotten where there is no session.
+    // Dropped if there is no session.
     void Push(ControlEvent kind, uint64_t tag, const Writer &body);
 
-    // Whether a read of the session's events would give something: events, or its end.
+    // Returns whether a read of the session's events has a result: events, or the end of the session.
     bool IsReadable(uint64_t session) const;
 
-    // Whole events, as many as fit: their bytes; 0: there are none; negative: the session has ended.
+    // Takes as many whole events as fit. Returns their bytes; 0: there are none; negative: the session has ended.
     int64_t Take(uint64_t session, uint8_t *buffer, size_t capacity);
 
   private:

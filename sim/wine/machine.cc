@@ -1,5 +1,5 @@
-// The one machine of a Wine process that runs drivers. It is made when the driver first calls it, and lives as long as
-// the process: Wine unloads drivers, but neither this library, whose threads go on, nor its device.
+// The one machine of a Wine process that runs drivers. It is created at the driver's first call.
+// It lives as long as the process: Wine unloads drivers, but not this library, its threads or its device.
 
 #include "machine.h"
 

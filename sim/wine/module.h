@@ -3,7 +3,7 @@
 namespace sim::wine
 {
 
-// This library stays in the process.
+// Keeps this library in the process.
 void KeepModule();
 
 } // namespace sim::wine

@@ -1,4 +1,4 @@
-// ndis.sys has nothing of its own: all of its exports lead to fwpkclnt.sys. Wine starts it as a service, too.
+// ndis.sys forwards all of its exports to fwpkclnt.sys. Wine also starts it as a service.
 
 long DriverEntry(void *driver, void *registry_path)
 {

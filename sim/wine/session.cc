@@ -20,7 +20,7 @@ namespace sim::wine
 namespace
 {
 
-// Of a load's latencies, so that they are one event.
+// A load reports its latencies in one event, so their number is limited.
 constexpr size_t kMostLatencies = (CONTROL_EVENT_BYTES - 1024) / sizeof(float);
 
 net::FlowSpec GetFlow(Reader &request)

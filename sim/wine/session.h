@@ -1,7 +1,7 @@
-// A test's hold on the simulated computer: carries out its requests, and tells it what becomes of them.
+// A test's session on the simulated computer: executes its requests and reports their outcomes to it.
 //
-// Concurrency: Execute and HandleClosed on one thread; outcomes come on any. Each replay and each load has a thread of
-// its own.
+// Concurrency: Execute and HandleClosed are called on one thread; outcomes come on any thread.
+// Each replay and each load has its own thread.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,7 @@ class Session
 
     EventQueue &events() { return events_; }
 
-    // The response to a request, status first. `owner` stands for the handle that it came by.
+    // Returns the response to a request, status first. `owner` identifies the handle of the request.
     std::vector<uint8_t> Execute(const void *owner, const uint8_t *request, size_t length);
     void HandleClosed(const void *owner);
 

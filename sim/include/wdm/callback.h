@@ -1,12 +1,12 @@
-// Callback objects, by which the system tells drivers of its own state.
+// Callback objects, by which the system reports its state to drivers.
 #pragma once
 
 #include "unicode_string.h"
 
 #define OBJ_CASE_INSENSITIVE 0x00000040UL
 
-// First argument of \Callback\PowerState. The second, of this one: 0, the system is about to leave S0, its working
-// state; 1, it is back.
+// The first argument of \Callback\PowerState for a change of the working state, S0.
+// The second argument is then 0 before the system leaves S0, and 1 when it is back.
 #define PO_CB_SYSTEM_STATE_LOCK 3
 
 typedef struct _OBJECT_ATTRIBUTES
@@ -36,12 +36,12 @@ typedef CALLBACK_FUNCTION *PCALLBACK_FUNCTION;
 
 EXTERN_C_START
 
-// Opens one of the system's own; Create is not for this kernel. The reference is given back by ObDereferenceObject.
+// Opens a system callback; Create is not supported. ObDereferenceObject releases the reference.
 NTSTATUS NTAPI ExCreateCallback(PCALLBACK_OBJECT *CallbackObject, POBJECT_ATTRIBUTES ObjectAttributes, BOOLEAN Create,
                                 BOOLEAN AllowMultipleCallbacks);
 PVOID NTAPI ExRegisterCallback(PCALLBACK_OBJECT CallbackObject, PCALLBACK_FUNCTION CallbackFunction,
                                PVOID CallbackContext);
-// Waits for calls that are running.
+// Waits until no call of the callback is running.
 VOID NTAPI ExUnregisterCallback(PVOID CallbackRegistration);
 LONG_PTR NTAPI ObfDereferenceObject(PVOID Object);
 #define ObDereferenceObject ObfDereferenceObject

@@ -17,7 +17,7 @@ ULONG DbgPrint(PCSTR Format, ...) __attribute__((format(printf, 1, 2)));
 ULONG DbgPrintEx(ULONG ComponentId, ULONG Level, PCSTR Format, ...) __attribute__((format(printf, 3, 4)));
 
 #if !defined(_WIN32)
-// As Microsoft's C library has them: a negative result and no terminator when the text does not fit.
+// Microsoft's variant: returns a negative number and writes no terminator if the text does not fit.
 int _vsnprintf(char *Buffer, size_t Count, const char *Format, va_list Arguments);
 int _snprintf(char *Buffer, size_t Count, const char *Format, ...) __attribute__((format(printf, 3, 4)));
 #endif

@@ -1,11 +1,11 @@
-// Interlocked operations and ordered reads and writes, over the compiler's atomics. A function without a suffix is a
-// full barrier, as on Windows; the suffixes are as weak as they say, so that a host with a weak memory model, and the
-// thread sanitizer, see what the source asked for.
+// Interlocked operations and ordered reads and writes, implemented with the compiler's atomics.
+// A function without a suffix is a full barrier, as on Windows. A suffix is exactly as weak as it says.
+// A host with a weak memory model and the thread sanitizer then see the order that the source asks for.
 #pragma once
 
 #include "types.h"
 
-// Windows writes the width of a type behind the suffix, of a bitwise operation before it, and "Pointer" before it.
+// Windows writes a type's width behind the suffix, but before it for bitwise operations; "Pointer" stands before it.
 
 #define HOST_INTERLOCKED_EXCHANGE(before, suffix, after, order, type)                                                  \
     FORCEINLINE type InterlockedExchange##before##suffix##after(type volatile *Target, type Value)                     \
@@ -51,7 +51,7 @@
         return __atomic_fetch_xor(Destination, Value, order);                                                          \
     }
 
-// A failed comparison only reads: it cannot release.
+// A failed comparison only reads, so it cannot release.
 #define HOST_FAILURE_ORDER_        __ATOMIC_SEQ_CST
 #define HOST_FAILURE_ORDER_Acquire __ATOMIC_ACQUIRE
 #define HOST_FAILURE_ORDER_Release __ATOMIC_RELAXED

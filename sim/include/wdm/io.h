@@ -13,7 +13,7 @@ typedef struct _KTHREAD *PKTHREAD;
 typedef struct _ETHREAD *PETHREAD;
 typedef struct _EPROCESS *PEPROCESS;
 
-// Drivers read it without a lock while another thread writes it: a plain read in C must be an atomic one.
+// Drivers read it without a lock while another thread writes it, so a plain read in C must be atomic.
 #ifdef __cplusplus
 #define HOST_RACY(type) type volatile
 #else

@@ -1,11 +1,11 @@
-// Doubly linked lists whose links lie in their elements.
+// Doubly linked lists whose links are members of their elements.
 #pragma once
 
 #include "types.h"
 
 EXTERN_C_START
 
-// Ends the machine: an element's neighbours do not point back at it.
+// Bugchecks: the neighbours of an element do not point back at it.
 DECLSPEC_NORETURN VOID NTAPI HostListCorrupted(const LIST_ENTRY *Entry);
 
 EXTERN_C_END
@@ -21,7 +21,7 @@ FORCEINLINE BOOLEAN IsListEmpty(const LIST_ENTRY *ListHead)
     return ListHead->Flink == ListHead;
 }
 
-// TRUE when the list is empty afterwards.
+// Returns TRUE if the list is empty afterwards.
 FORCEINLINE BOOLEAN RemoveEntryList(PLIST_ENTRY Entry)
 {
     PLIST_ENTRY Next = Entry->Flink;
@@ -80,7 +80,7 @@ FORCEINLINE VOID InsertHeadList(PLIST_ENTRY ListHead, PLIST_ENTRY Entry)
     ListHead->Flink = Entry;
 }
 
-// Appends a list without a head of its own.
+// Appends a list that has no head.
 FORCEINLINE VOID AppendTailList(PLIST_ENTRY ListHead, PLIST_ENTRY ListToAppend)
 {
     PLIST_ENTRY ListEnd = ListHead->Blink;

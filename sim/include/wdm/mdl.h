@@ -74,7 +74,7 @@ FORCEINLINE PVOID MmGetMdlVirtualAddress(const MDL *Mdl)
     return (PVOID)((PCHAR)Mdl->StartVa + Mdl->ByteOffset);
 }
 
-// NULL when the pages cannot be mapped.
+// Returns NULL if the pages cannot be mapped.
 FORCEINLINE PVOID MmGetSystemAddressForMdlSafe(PMDL Mdl, ULONG Priority)
 {
     if ((Mdl->MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL)) != 0)

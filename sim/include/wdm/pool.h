@@ -31,7 +31,7 @@ typedef enum _POOL_TYPE
 
 EXTERN_C_START
 
-// 16-byte aligned; from PAGE_SIZE on, page aligned. NULL when there is no memory.
+// The memory is aligned to 16 bytes, and to a page from PAGE_SIZE on. Returns NULL when there is no memory.
 PVOID NTAPI ExAllocatePoolWithTag(POOL_TYPE PoolType, SIZE_T NumberOfBytes, ULONG Tag);
 PVOID NTAPI ExAllocatePool2(POOL_FLAGS Flags, SIZE_T NumberOfBytes, ULONG Tag);
 VOID NTAPI ExFreePoolWithTag(PVOID P, ULONG Tag);

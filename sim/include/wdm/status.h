@@ -1,4 +1,4 @@
-// NTSTATUS values. Those of the filter engine come with its own headers.
+// NTSTATUS values. The filter engine's headers define the filter engine's values.
 #pragma once
 
 #include "types.h"

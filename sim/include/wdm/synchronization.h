@@ -19,7 +19,7 @@ typedef struct _KLOCK_QUEUE_HANDLE
     KIRQL OldIrql;
 } KLOCK_QUEUE_HANDLE, *PKLOCK_QUEUE_HANDLE;
 
-// What a thread can wait for: the start of every dispatcher object.
+// The start of every dispatcher object; threads wait for dispatcher objects.
 typedef struct _DISPATCHER_HEADER
 {
     UCHAR Type;
@@ -94,7 +94,7 @@ KIRQL NTAPI KeGetCurrentIrql(VOID);
 KIRQL NTAPI KfRaiseIrql(KIRQL NewIrql);
 VOID NTAPI KeLowerIrql(KIRQL NewIrql);
 
-// Inside, a thread cannot be suspended. Nests.
+// A thread in a critical region cannot be suspended. Regions nest.
 VOID NTAPI KeEnterCriticalRegion(VOID);
 VOID NTAPI KeLeaveCriticalRegion(VOID);
 
@@ -116,7 +116,8 @@ VOID NTAPI KeClearEvent(PKEVENT Event);
 LONG NTAPI KeResetEvent(PKEVENT Event);
 LONG NTAPI KeReadStateEvent(PKEVENT Event);
 
-// Object: a KEVENT or a KTIMER. Timeout in 100 ns: negative is from now on, positive a system time, NULL forever.
+// Object is a KEVENT or a KTIMER.
+// Timeout is in units of 100 ns: negative is relative, positive is a system time, and NULL waits forever.
 NTSTATUS NTAPI KeWaitForSingleObject(PVOID Object, KWAIT_REASON WaitReason, KPROCESSOR_MODE WaitMode, BOOLEAN Alertable,
                                      PLARGE_INTEGER Timeout);
 NTSTATUS NTAPI KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Interval);
@@ -134,7 +135,7 @@ BOOLEAN NTAPI KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Period, PK
 BOOLEAN NTAPI KeCancelTimer(PKTIMER Timer);
 BOOLEAN NTAPI KeReadStateTimer(PKTIMER Timer);
 
-// Times count in 100 ns. Interrupt time starts with the machine; system time with the year 1601.
+// Times are in units of 100 ns. Interrupt time starts with the machine; system time starts with the year 1601.
 ULONGLONG NTAPI KeQueryInterruptTime(VOID);
 ULONGLONG NTAPI KeQueryUnbiasedInterruptTime(VOID);
 VOID NTAPI KeQuerySystemTime(PLARGE_INTEGER CurrentTime);
@@ -149,8 +150,8 @@ ULONG NTAPI KeQueryMaximumProcessorCountEx(USHORT GroupNumber);
 
 VOID NTAPI HostYieldProcessor(VOID);
 
-// A driver tells of locks that it has made itself, in whatever mode it takes them, before it waits for one and before
-// it lets go. The rules of spin locks hold for them.
+// A driver reports the locks that it implements itself, in every mode that it takes them.
+// It reports before it waits for such a lock and before it releases one. The rules of spin locks apply to them.
 #define HOST_KNOWS_LOCKS 1
 VOID NTAPI HostInitializeLock(const volatile VOID *Lock);
 VOID NTAPI HostAcquireLock(const volatile VOID *Lock);

@@ -33,7 +33,7 @@
 #define DECLSPEC_CACHEALIGN DECLSPEC_ALIGN(64)
 #define DECLSPEC_NORETURN   __attribute__((noreturn))
 #define DECLSPEC_NOINLINE   __attribute__((noinline))
-#undef UNALIGNED // mingw-w64's own headers have it too
+#undef UNALIGNED // mingw-w64's headers define it too
 #define UNALIGNED
 #define CONST const
 
@@ -126,7 +126,7 @@ typedef struct _SINGLE_LIST_ENTRY
     struct _SINGLE_LIST_ENTRY *Next;
 } SINGLE_LIST_ENTRY, *PSINGLE_LIST_ENTRY;
 
-// Lengths are in bytes and do not count a terminating null.
+// Lengths are in bytes, without the terminating null.
 typedef struct _UNICODE_STRING
 {
     USHORT Length;
@@ -215,10 +215,10 @@ FORCEINLINE ULONGLONG RtlUlonglongByteSwap(ULONGLONG value)
 
 EXTERN_C_START
 
-// The number of bytes that are equal, from the start on.
+// Returns the number of leading bytes that are equal.
 SIZE_T NTAPI RtlCompareMemory(const VOID *Source1, const VOID *Source2, SIZE_T Length);
 
-// Not removed by the optimizer.
+// The optimizer does not remove this call.
 PVOID NTAPI RtlSecureZeroMemory(PVOID Address, SIZE_T Length);
 
 EXTERN_C_END

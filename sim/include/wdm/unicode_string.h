@@ -5,7 +5,7 @@
 
 #define RTL_CONSTANT_STRING(text) {sizeof(text) - sizeof((text)[0]), sizeof(text), (text)}
 
-// A variable of the literal, without a call at run time.
+// Defines a variable for the literal, without a call at run time.
 #define DECLARE_CONST_UNICODE_STRING(variable, text)                                                                   \
     static const WCHAR variable##_buffer[] = text;                                                                     \
     static const UNICODE_STRING variable = {sizeof(text) - sizeof(WCHAR), sizeof(text), (PWCH)variable##_buffer}
@@ -18,7 +18,7 @@ VOID NTAPI RtlCopyUnicodeString(PUNICODE_STRING DestinationString, PCUNICODE_STR
 NTSTATUS NTAPI RtlAppendUnicodeToString(PUNICODE_STRING Destination, PCWSTR Source);
 NTSTATUS NTAPI RtlAppendUnicodeStringToString(PUNICODE_STRING Destination, PCUNICODE_STRING Source);
 
-// Without regard to case: the letters of ASCII, Latin-1, Greek and Cyrillic.
+// CaseInSensitive covers the letters of ASCII, Latin-1, Greek and Cyrillic.
 BOOLEAN NTAPI RtlEqualUnicodeString(PCUNICODE_STRING String1, PCUNICODE_STRING String2, BOOLEAN CaseInSensitive);
 LONG NTAPI RtlCompareUnicodeString(PCUNICODE_STRING String1, PCUNICODE_STRING String2, BOOLEAN CaseInSensitive);
 BOOLEAN NTAPI RtlPrefixUnicodeString(PCUNICODE_STRING String1, PCUNICODE_STRING String2, BOOLEAN CaseInSensitive);
