@@ -1,5 +1,5 @@
-// Every kernel function that is called at a wrong IRQL says so. The levels are those of the functions' pages in the WDK
-// documentation.
+// Every kernel function that is called at a wrong IRQL is found.
+// The levels are those of the functions' pages in the WDK documentation.
 #include "nt_fixture.h"
 
 #include <ndis.h>
@@ -25,7 +25,7 @@ struct Rule
     std::string name;
     KIRQL lowest;
     KIRQL highest;
-    std::function<void()> call; // the level is looked at before any argument is
+    std::function<void()> call; // the level is checked before any argument
 };
 
 #define AT_MOST(irql, function, ...) {#function, PASSIVE_LEVEL, irql, [] { (void)function(__VA_ARGS__); }}
@@ -139,7 +139,7 @@ const std::vector<Rule> &Rules()
 #undef AT_MOST
 #undef AT_DISPATCH
 
-// Of those that the driver needs.
+// The functions without a limit, among those that the driver needs.
 const std::set<std::string> kAnyLevel = {
     "KeGetCurrentIrql",
     "KeGetCurrentProcessorNumberEx",
@@ -169,7 +169,7 @@ void CallAt(KIRQL irql, const std::function<void()> &call)
     call();
 }
 
-// What the kernel driver imports, by the definition files that it is linked with.
+// The kernel driver's imports, from the definition files that it is linked with.
 std::set<std::string> Imports()
 {
     static const std::regex name("^    ([A-Za-z_0-9]+).*");
@@ -219,15 +219,15 @@ TEST(ApiIrqlDeathTest, EveryFunctionBelowItsLowestLevelIsFound)
     }
 }
 
-// No lock may be held over a call out of the driver into another one; nor over the setting of a timer, which takes
-// locks of its own and in Wine waits for the timer's routine.
+// No lock may be held over a call from the driver into another driver.
+// No lock may be held over the setting of a timer: it takes locks, and in Wine it waits for the timer's routine.
 bool CallsOut(const Rule &rule)
 {
     return rule.highest == DISPATCH_LEVEL && (rule.name.rfind("Fwp", 0) == 0 || rule.name.rfind("Ndis", 0) == 0 ||
                                               rule.name == "KeSetTimerEx" || rule.name == "KeCancelTimer");
 }
 
-TEST(ApiLockDeathTest, EveryCallIntoNdisOrTheFilterEngineOrToATimerWithALockHeldIsFound)
+TEST(ApiLockDeathTest, EveryCallToNdisTheFilterEngineOrATimerWithALockHeldIsFound)
 {
     TestMachine machine;
     KSPIN_LOCK lock;
@@ -248,7 +248,7 @@ TEST(ApiLockDeathTest, EveryCallIntoNdisOrTheFilterEngineOrToATimerWithALockHeld
     }
 }
 
-TEST(ApiIrqlTest, EveryFunctionThatTheDriverImportsHasItsRule)
+TEST(ApiIrqlTest, EveryImportedFunctionHasARule)
 {
     std::set<std::string> ruled = kAnyLevel;
 

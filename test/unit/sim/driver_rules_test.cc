@@ -1,4 +1,4 @@
-// The rules that Driver Verifier has on Windows, each broken by a driver that is loaded, works, and is unloaded.
+// The rules of Windows' Driver Verifier; in each test a driver that loads, works and unloads breaks one of them.
 #include "nt_fixture.h"
 #include "wfp_fixture.h"
 
@@ -14,18 +14,18 @@ using wfp::ClassifyInput;
 using wfp::PacketBytes;
 using wfp::TestCallout;
 
-// A driver with a device and one callout. It handles a connect and a read, has a DPC, and is unloaded: all of it right,
-// but for what a test puts in.
+// A driver with a device and one callout. It handles a connect and a read, has a DPC, and is unloaded.
+// All of it is right, except for the mistake that a test adds.
 class DriverRulesDeathTest : public wfp::WfpTest
 {
   protected:
     struct Misdeeds
     {
         std::function<void(const ClassifyCall &)> classify = [](const ClassifyCall &call) { call.Permit(); };
-        std::function<void(PIRP)> read = [](PIRP) {}; // before it completes the request
+        std::function<void(PIRP)> read = [](PIRP) {}; // runs before the request completes
         std::function<void()> dpc = [] {};
         std::function<void(const Driver &)> unload = [](const Driver &) {};
-        bool gives_back = true; // after that, its session and its callout
+        bool cleans_up = true; // then removes its session and its callout
     };
 
     void Live(const Misdeeds &misdeeds)
@@ -50,7 +50,7 @@ class DriverRulesDeathTest : public wfp::WfpTest
         driver.unload = [&]
         {
             misdeeds.unload(filtering);
-            if (misdeeds.gives_back)
+            if (misdeeds.cleans_up)
             {
                 FwpmEngineClose0(filtering.session);
                 FwpsCalloutUnregisterById0(filtering.callouts[0]);
@@ -98,7 +98,7 @@ class DriverRulesDeathTest : public wfp::WfpTest
         return static_cast<char *>(ExAllocatePoolWithTag(NonPagedPoolNx, bytes, kTag));
     }
 
-    // The offset is a variable, so that the compiler does not see through it.
+    // The offset is a variable, so the compiler cannot see the bad access.
     static void WriteAt(char *block, volatile long offset) { block[offset] = 0; }
 
     static void Take(KSPIN_LOCK *first, KSPIN_LOCK *second)
@@ -116,7 +116,7 @@ class DriverRulesDeathTest : public wfp::WfpTest
     KSPIN_LOCK other_lock_ = 0;
 };
 
-TEST_F(DriverRulesDeathTest, ADriverThatKeepsThemIsUnloaded)
+TEST_F(DriverRulesDeathTest, ADriverThatKeepsTheRulesIsUnloaded)
 {
     const auto before = machine.pool().bytes();
 
@@ -189,7 +189,7 @@ TEST_F(DriverRulesDeathTest, AnOverrunIsFound)
     EXPECT_DEATH(Live(misdeeds), RULE_OR_SANITIZER("POOL_OVERRUN"));
 }
 
-TEST_F(DriverRulesDeathTest, MemoryLeftAtUnloadIsNamedByItsTag)
+TEST_F(DriverRulesDeathTest, MemoryLeftAtUnloadIsReportedWithItsTag)
 {
     Misdeeds misdeeds;
 
@@ -208,7 +208,7 @@ TEST_F(DriverRulesDeathTest, AnMdlLeftAtUnloadIsFound)
 
 // ---- IRQL
 
-TEST_F(DriverRulesDeathTest, AFunctionOfPassiveLevelInADpcIsFound)
+TEST_F(DriverRulesDeathTest, APassiveLevelFunctionInADpcIsFound)
 {
     Misdeeds misdeeds;
 
@@ -265,7 +265,7 @@ TEST_F(DriverRulesDeathTest, ALockHeldWhileNdisIsCalledIsFound)
     EXPECT_DEATH(Live(misdeeds), "BUGCHECK LOCK_HELD_OVER_CALL: NdisAllocateGenericObject");
 }
 
-TEST_F(DriverRulesDeathTest, ALockHeldWhileTheFilterEngineIsAskedIsFound)
+TEST_F(DriverRulesDeathTest, ALockHeldWhileTheFilterEngineIsCalledIsFound)
 {
     Misdeeds misdeeds;
 
@@ -281,7 +281,7 @@ TEST_F(DriverRulesDeathTest, ALockHeldWhileTheFilterEngineIsAskedIsFound)
 
 // ---- Stack
 
-TEST_F(DriverRulesDeathTest, ACalloutThatGoesDeepIntoTheStackIsFound)
+TEST_F(DriverRulesDeathTest, ACalloutThatUsesTooMuchStackIsFound)
 {
     Misdeeds misdeeds;
 
@@ -309,7 +309,7 @@ VOID CompleteCancelled(PDEVICE_OBJECT, PIRP irp)
     CompleteWith(irp, STATUS_CANCELLED);
 }
 
-TEST_F(DriverRulesDeathTest, ARequestThatItsCancelRoutineStillHasIsFoundAtItsCompletion)
+TEST_F(DriverRulesDeathTest, ARequestCompletedWithACancelRoutineSetIsFound)
 {
     Misdeeds misdeeds;
 
@@ -317,7 +317,7 @@ TEST_F(DriverRulesDeathTest, ARequestThatItsCancelRoutineStillHasIsFoundAtItsCom
     EXPECT_DEATH(Live(misdeeds), "BUGCHECK IRP_COMPLETED_CANCELABLE");
 }
 
-TEST_F(DriverRulesDeathTest, ARequestCompletedAlsoByItsCancelRoutineIsFound)
+TEST_F(DriverRulesDeathTest, ARequestCompletedAgainByItsCancelRoutineIsFound)
 {
     Misdeeds misdeeds;
 
@@ -427,21 +427,21 @@ TEST_F(DriverRulesDeathTest, AnInjectionInFlightAtUnloadIsFound)
     machine.net_buffers().DestroyPool(pool);
 }
 
-TEST_F(DriverRulesDeathTest, ACalloutThatWasUnregisteredInUseOnlyIsFoundAtUnload)
+TEST_F(DriverRulesDeathTest, ACalloutWhoseUnregistrationFailedIsFoundAtUnload)
 {
     Misdeeds misdeeds;
 
-    misdeeds.gives_back = false;
+    misdeeds.cleans_up = false;
     misdeeds.unload = [](const Driver &driver)
     {
-        // Its filter still refers to it: the engine refuses, and the driver does not look.
+        // The filter still refers to the callout: the engine refuses, and the driver ignores the status.
         FwpsCalloutUnregisterById0(driver.callouts[0]);
         FwpmEngineClose0(driver.session);
     };
     EXPECT_DEATH(Live(misdeeds), "BUGCHECK WFP_CALLOUT_LEAKED");
 }
 
-// ---- What is alive at unload
+// ---- Objects alive at unload
 
 TEST_F(DriverRulesDeathTest, ATimerAndADpcLeftAtUnloadAreFound)
 {

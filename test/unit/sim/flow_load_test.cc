@@ -1,4 +1,4 @@
-// Load: many flows from one thread, decided on another.
+// Load: one thread creates many flows, another decides on them.
 
 #include "net_fixture.h"
 
@@ -49,7 +49,7 @@ class FlowLoadTest : public net::NetTest
     }
 };
 
-TEST_F(FlowLoadTest, OneFlowAtATimeEachHasItsLatency)
+TEST_F(FlowLoadTest, EachFlowOfASequenceHasALatency)
 {
     const FlowLoadResult result = RunWithDecider(Options(500, 1));
 
@@ -58,7 +58,7 @@ TEST_F(FlowLoadTest, OneFlowAtATimeEachHasItsLatency)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(FlowLoadTest, ManyFlowsInTheAirAllHaveTheirOutcome)
+TEST_F(FlowLoadTest, ManyConcurrentFlowsAllHaveAnOutcome)
 {
     const FlowLoadResult result = RunWithDecider(Options(2000, 64));
 
@@ -67,7 +67,7 @@ TEST_F(FlowLoadTest, ManyFlowsInTheAirAllHaveTheirOutcome)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(FlowLoadTest, StopGivesUpWhatIsUndecided)
+TEST_F(FlowLoadTest, StopEndsUndecidedFlows)
 {
     FlowLoad load(machine, Options(8, 4));
     FlowLoadResult result;

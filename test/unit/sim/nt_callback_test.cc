@@ -36,7 +36,7 @@ VOID Record(PVOID context, PVOID argument1, PVOID argument2)
                                                 reinterpret_cast<uintptr_t>(argument2));
 }
 
-TEST_F(CallbackTest, CallsWhatIsRegisteredWithItsArguments)
+TEST_F(CallbackTest, CallsRegisteredFunctionsWithTheirArguments)
 {
     PCALLBACK_OBJECT object = nullptr;
     Calls calls;
@@ -58,7 +58,7 @@ TEST_F(CallbackTest, OtherNamesAreUnknown)
     EXPECT_EQ(Open(L"\\Callback\\SetSystemTime", &object), STATUS_OBJECT_NAME_NOT_FOUND);
 }
 
-TEST_F(CallbackTest, TellsWhatIsLeft)
+TEST_F(CallbackTest, ReportsWhatIsLeft)
 {
     PCALLBACK_OBJECT object = nullptr;
     Calls calls;
@@ -72,7 +72,7 @@ TEST_F(CallbackTest, TellsWhatIsLeft)
     EXPECT_EQ(machine->power_state().Left(), "");
 }
 
-TEST_F(CallbackTest, UnregisteringWaitsForTheCallThatRuns)
+TEST_F(CallbackTest, UnregisteringWaitsForARunningCall)
 {
     struct Seen
     {
@@ -116,7 +116,7 @@ TEST_F(CallbackTest, UnregisteringWaitsForTheCallThatRuns)
     ObDereferenceObject(object);
 }
 
-TEST(CallbackDeathTest, AReferenceGivenBackTwiceIsFound)
+TEST(CallbackDeathTest, AReferenceReleasedTwiceIsFound)
 {
     TestMachine machine;
 

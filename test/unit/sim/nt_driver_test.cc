@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-TEST(DriverTest, EntryGetsItsRegistryPath)
+TEST(DriverTest, EntryReceivesItsRegistryPath)
 {
     TestMachine machine;
     TestDriver driver;
@@ -163,7 +163,7 @@ TEST(DriverTest, SystemRoutinesAreFoundByName)
     EXPECT_EQ(MmGetSystemRoutineAddress(&unknown), nullptr);
 }
 
-// Loads, lets `misbehave` run in the unload routine, and unloads.
+// Loads the driver, runs `misbehave` in its unload routine, and unloads it.
 void UnloadAfter(const std::function<void(TestDriver &)> &misbehave, const MachineOptions &options = Deterministic())
 {
     TestMachine machine(options);

@@ -1,4 +1,4 @@
-// A machine whose deferred work runs on demand, and a small driver whose routines a test fills in.
+// A machine whose deferred work runs on request, and a small driver whose routines a test defines.
 #pragma once
 
 #include <ntddk.h>
@@ -25,7 +25,7 @@ namespace sim::test
 
 constexpr ULONG kTag = 'tseT';
 
-// With the address sanitizer the access itself ends the process, before the machine sees its traces.
+// With the address sanitizer the access itself ends the process, before the machine's own check.
 #define RULE_OR_SANITIZER(rule) "BUGCHECK " rule "|AddressSanitizer"
 
 inline MachineOptions Deterministic()
@@ -50,7 +50,7 @@ inline MachineOptions WithoutVerifier()
     return options;
 }
 
-// A machine that is the thread's own while it lives.
+// A machine that is the thread's current machine while it lives.
 class TestMachine
 {
   public:
@@ -88,14 +88,14 @@ inline NTSTATUS CompleteWith(PIRP irp, NTSTATUS status, ULONG_PTR information = 
     return status;
 }
 
-// Makes \Device\Test with the link \??\Test; create, cleanup and close succeed.
+// Creates \Device\Test with the link \??\Test; create, cleanup and close succeed.
 class TestDriver
 {
   public:
     using Dispatch = std::function<NTSTATUS(PDEVICE_OBJECT, PIRP)>;
 
     std::map<UCHAR, Dispatch> dispatch;
-    std::function<NTSTATUS(PDRIVER_OBJECT, PUNICODE_STRING)> entry; // runs after the device is made
+    std::function<NTSTATUS(PDRIVER_OBJECT, PUNICODE_STRING)> entry; // runs after the device is created
     std::function<void()> unload;                                   // runs before the device is deleted
     bool deletes_device = true;
     bool deletes_link = true;
@@ -193,7 +193,7 @@ class TestDriver
     static inline thread_local TestDriver *loading_ = nullptr;
 };
 
-// Uses about this much of the stack, then calls the kernel.
+// Uses about this many bytes of stack, then calls the kernel.
 __attribute__((noinline)) inline void AllocateBelow(size_t bytes)
 {
     volatile char *const frame = static_cast<volatile char *>(__builtin_alloca(bytes));
@@ -205,7 +205,7 @@ __attribute__((noinline)) inline void AllocateBelow(size_t bytes)
     frame[bytes - 1] = 1;
 }
 
-// What a request came to.
+// The result of a request.
 struct Outcome
 {
     int calls = 0;

@@ -25,7 +25,7 @@ void *SystemAddress(PIRP irp)
     return MmGetSystemAddressForMdlSafe(irp->MdlAddress, NormalPagePriority | MdlMappingNoExecute);
 }
 
-// Pends requests in a list, as a driver does: whoever takes one off under the lock completes it.
+// Pends requests in a list, as a driver does: the thread that removes a request under the lock completes it.
 class PendingQueue
 {
   public:
@@ -184,7 +184,7 @@ TEST_F(IoTest, SecurityDescriptorIsReadable)
     EXPECT_EQ(machine->io().SecurityDescriptor(u"\\\\.\\Test"), u"D:P(A;;GA;;;SY)(A;;GA;;;BA)");
 }
 
-TEST_F(IoTest, FileContextIsTheDrivers)
+TEST_F(IoTest, FileContextBelongsToTheDriver)
 {
     int mark = 0;
     PVOID seen = nullptr;
@@ -226,7 +226,7 @@ TEST_F(IoTest, DirectReadSeesTheCallersPages)
     EXPECT_STREQ(buffer, "direct");
 }
 
-TEST_F(IoTest, DirectReadOfNothingHasNoMdl)
+TEST_F(IoTest, DirectReadOfZeroBytesHasNoMdl)
 {
     Outcome outcome;
 
@@ -393,7 +393,7 @@ TEST_F(IoTest, NeitherControlGivesTheCallersPointers)
     machine->io().DeviceControlAndWait(file, kNeither, in, sizeof(in), out, sizeof(out));
 }
 
-TEST_F(IoTest, OutOfMemoryForTheSystemBufferFailsTheRequestAlone)
+TEST_F(IoTest, OutOfMemoryForTheSystemBufferFailsOnlyTheRequest)
 {
     int calls = 0;
     char out[8];
@@ -418,7 +418,7 @@ TEST_F(IoTest, UnhandledMajorFunctionIsRefused)
     EXPECT_EQ(machine->io().WriteAndWait(file, "x", 1).status, STATUS_INVALID_DEVICE_REQUEST);
 }
 
-// With a queue of pended reads.
+// A driver with a queue of pended reads.
 class PendedIoTest : public IoTest
 {
   protected:
@@ -446,7 +446,7 @@ TEST_F(PendedIoTest, PendedReadCompletesLater)
     EXPECT_EQ(machine->io().outstanding(file), 0u);
 }
 
-TEST_F(PendedIoTest, WaitingRunsTheDeferredWorkThatCompletes)
+TEST_F(PendedIoTest, WaitingRunsTheDeferredWorkThatCompletesTheRead)
 {
     machine->scheduler().Queue(DISPATCH_LEVEL, [this] { CompleteWith(queue.Take(), STATUS_SUCCESS, 2); });
     EXPECT_EQ(machine->io().ReadAndWait(file, buffer, sizeof(buffer)).information, 2u);
@@ -571,7 +571,7 @@ TEST_F(PendedIoTest, CompletionMayMakeTheNextRequest)
     EXPECT_EQ(queue.Take(), nullptr);
 }
 
-// Calls `step` again and again until it is destroyed.
+// Calls `step` in a loop until the object is destroyed.
 class Repeater
 {
   public:
@@ -668,7 +668,7 @@ TEST(ExclusiveDeviceTest, SecondOpenFails)
     machine->io().UnloadDriver(driver.object);
 }
 
-// One read through a driver whose dispatch routine misbehaves.
+// Sends one read to a driver whose dispatch routine misbehaves.
 void ReadThrough(const TestDriver::Dispatch &dispatch)
 {
     TestMachine machine;
@@ -696,7 +696,7 @@ TEST(IoDeathTest, DoubleCompletionIsFound)
                  "BUGCHECK IRP_COMPLETED_TWICE: IoCompleteRequest was called for IRP_MJ_READ");
 }
 
-// Reads, and does something with the request when it is over.
+// Sends a read, and misuses the request after its completion.
 void MisuseCompletedRequest(const std::function<void(PIRP)> &misuse)
 {
     TestMachine machine;
@@ -718,13 +718,13 @@ void MisuseCompletedRequest(const std::function<void(PIRP)> &misuse)
     machine->io().UnloadDriver(driver.object);
 }
 
-TEST(IoDeathTest, CompletionAfterTheRequestIsOverIsFound)
+TEST(IoDeathTest, CompletionOfAFinishedRequestIsFound)
 {
     EXPECT_DEATH(MisuseCompletedRequest([](PIRP irp) { IoCompleteRequest(irp, IO_NO_INCREMENT); }),
                  "BUGCHECK IRP_COMPLETED_TWICE");
 }
 
-TEST(IoDeathTest, WritingToARequestThatIsOverIsFound)
+TEST(IoDeathTest, WritingToAFinishedRequestIsFound)
 {
     EXPECT_DEATH(MisuseCompletedRequest([](PIRP irp) { irp->IoStatus.Information = 1; }),
                  RULE_OR_SANITIZER("IRP_USED_AFTER_COMPLETION"));

@@ -26,7 +26,7 @@ TEST(IrqlTest, RaisesAndLowers)
     EXPECT_EQ(KeGetCurrentIrql(), PASSIVE_LEVEL);
 }
 
-TEST(IrqlTest, IsEachThreadsOwn)
+TEST(IrqlTest, BelongsToEachThread)
 {
     nt::IrqlScope irql(DISPATCH_LEVEL);
     KIRQL other = HIGH_LEVEL;
@@ -135,7 +135,7 @@ TEST(SpinLockTest, ExcludesOtherThreads)
     EXPECT_EQ(counter, kThreads * kRounds);
 }
 
-TEST(IrqlDeathTest, RaisingDownIsFound)
+TEST(IrqlDeathTest, RaisingToALowerLevelIsFound)
 {
     EXPECT_DEATH(
         {
@@ -147,7 +147,7 @@ TEST(IrqlDeathTest, RaisingDownIsFound)
         "BUGCHECK IRQL_RAISED_DOWN");
 }
 
-TEST(IrqlDeathTest, LoweringUpIsFound)
+TEST(IrqlDeathTest, LoweringToAHigherLevelIsFound)
 {
     EXPECT_DEATH(KeLowerIrql(DISPATCH_LEVEL), "BUGCHECK IRQL_LOWERED_UP");
 }
@@ -235,7 +235,7 @@ TEST(SpinLockDeathTest, TwoLocksInBothOrdersAreFoundWithoutADeadlock)
         "BUGCHECK SPIN_LOCK_ORDER");
 }
 
-TEST(SpinLockDeathTest, ACircleOfThreeLocksIsFound)
+TEST(SpinLockDeathTest, ACycleOfThreeLocksIsFound)
 {
     EXPECT_DEATH(
         {
@@ -257,7 +257,7 @@ TEST(SpinLockDeathTest, ACircleOfThreeLocksIsFound)
         "BUGCHECK SPIN_LOCK_ORDER");
 }
 
-TEST(SpinLockTest, ANewLockInTheMemoryOfAnotherHasNoOrderYet)
+TEST(SpinLockTest, ANewLockInReusedMemoryHasNoOrder)
 {
     KSPIN_LOCK first;
     KSPIN_LOCK second;
@@ -382,7 +382,7 @@ TEST(DriverCallDeathTest, ReturningAtAnotherIrqlIsFound)
         "BUGCHECK IRQL_CHANGED_BY_CALL: classify was entered at PASSIVE_LEVEL and returned at DISPATCH_LEVEL");
 }
 
-TEST(DriverCallDeathTest, GoingDeepIntoTheStackIsFound)
+TEST(DriverCallDeathTest, UsingTooMuchStackIsFound)
 {
     TestMachine machine;
     nt::DriverCall call("classify");

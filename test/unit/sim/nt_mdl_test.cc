@@ -27,7 +27,7 @@ TEST_F(MdlTest, DescribesItsBuffer)
     IoFreeMdl(mdl);
 }
 
-TEST_F(MdlTest, HangsOnAnIrpAsItsFirstOrAsASecondaryBuffer)
+TEST_F(MdlTest, IsAnIrpsFirstOrSecondaryBuffer)
 {
     IRP irp{};
     PMDL first = IoAllocateMdl(bytes, 10, FALSE, FALSE, &irp);
@@ -43,7 +43,7 @@ TEST_F(MdlTest, HangsOnAnIrpAsItsFirstOrAsASecondaryBuffer)
     }
 }
 
-TEST_F(MdlTest, PartialMdlDescribesAPiece)
+TEST_F(MdlTest, PartialMdlDescribesAPart)
 {
     PMDL whole = IoAllocateMdl(bytes, 6000, FALSE, FALSE, nullptr);
     PMDL piece = IoAllocateMdl(bytes + 4090, 100, FALSE, FALSE, nullptr);
@@ -92,7 +92,7 @@ TEST(MdlDeathTest, PartialMdlOutsideOfItsSourceIsFound)
         "BUGCHECK MDL_PARTIAL_OUTSIDE");
 }
 
-TEST(MdlDeathTest, LeakIsNamedByItsTag)
+TEST(MdlDeathTest, LeakIsReportedWithItsTag)
 {
     EXPECT_DEATH(
         {

@@ -15,7 +15,7 @@ namespace
 
 using ndis::PoolOwner;
 
-// Bytes 0, 1, 2, ... in MDLs of the given sizes.
+// The bytes 0, 1, 2, ... in MDLs of the given sizes.
 class DataChain
 {
   public:
@@ -59,7 +59,7 @@ class DataChain
     std::vector<PMDL> mdls_;
 };
 
-// What a test sees of a buffer's data: copied, wherever it lies.
+// Returns a copy of a buffer's data, in whichever MDLs it lies.
 std::vector<uint8_t> DataOf(NET_BUFFER *buffer)
 {
     std::vector<uint8_t> storage(buffer->DataLength);
@@ -374,7 +374,7 @@ TEST_F(NetBuffersTest, AllocationsMayFailWithoutALeak)
     EXPECT_EQ(machine->net_buffers().allocated(PoolOwner::kDriver), 0);
 }
 
-TEST_F(NetBuffersTest, StacksOwnAllocationsDoNotFail)
+TEST_F(NetBuffersTest, AllocationsOfTheStackDoNotFail)
 {
     uint8_t *data;
 
@@ -415,7 +415,7 @@ TEST(NdisApiTest, PoolAndGenericObjectOfADriver)
     EXPECT_EQ(NdisAllocateNetBufferListPool(nullptr, &parameters), nullptr);
 }
 
-// A list of a driver's pool, for the rules.
+// A list of a driver's pool, for the tests of the rules.
 struct Fixture
 {
     TestMachine machine;

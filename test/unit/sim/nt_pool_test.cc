@@ -47,7 +47,7 @@ class PoolTest : public ::testing::TestWithParam<bool>
 INSTANTIATE_TEST_SUITE_P(VerifierOffAndOn, PoolTest, ::testing::Bool(),
                          [](const auto &info) { return info.param ? "Verified" : "Fast"; });
 
-TEST_P(PoolTest, CountsWhatIsAllocated)
+TEST_P(PoolTest, CountsAllocationsAndTheirBytes)
 {
     void *first = Allocate(100);
     void *second = Allocate(5000);
@@ -87,7 +87,7 @@ TEST_P(PoolTest, AlignsBySize)
     }
 }
 
-TEST_P(PoolTest, AllocatePool2ZeroesUnlessToldNotTo)
+TEST_P(PoolTest, AllocatePool2ZeroesUnlessUninitializedIsRequested)
 {
     const std::vector<char> zeros(nt::Pool::kLargePage, 0);
 
@@ -186,12 +186,12 @@ TEST(PoolVerifierTest, NewMemoryIsNotZero)
     Free(block);
 }
 
-TEST(PoolVerifierTest, NewAndRecycledMemoryIsFilledWithTheByteThatWasChosen)
+TEST(PoolVerifierTest, NewAndReusedMemoryIsFilledWithTheChosenByte)
 {
     TestMachine machine;
 
     machine->pool().SetFreshByte(0x5A);
-    for (size_t size : {16, 300 * 1024}) // kept after it is freed, and not
+    for (size_t size : {16, 300 * 1024}) // kept after it is freed, and not kept
     {
         for (int round = 0; round < 2; round++)
         {
@@ -204,14 +204,14 @@ TEST(PoolVerifierTest, NewAndRecycledMemoryIsFilledWithTheByteThatWasChosen)
     }
 }
 
-TEST(PoolVerifierTest, ReportTellsWhereItWasAllocated)
+TEST(PoolVerifierTest, ReportSaysWhereMemoryWasAllocated)
 {
     TestMachine machine;
     void *first = Allocate(64);
     void *second = Allocate(64);
     std::string report = machine->pool().Report();
 
-    // Two places in this function: two lines.
+    // Two call sites in this function give two lines.
     EXPECT_THAT(report, HasSubstr("allocated at "));
     EXPECT_THAT(report, HasSubstr(" < "));
     EXPECT_EQ(std::count(report.begin(), report.end(), '\n'), 2) << report;
@@ -219,7 +219,7 @@ TEST(PoolVerifierTest, ReportTellsWhereItWasAllocated)
     Free(second);
 }
 
-// Fails the first call from each place.
+// Fails the first call from each call site.
 class EachPlaceOnce : public nt::FaultPlan
 {
   public:
@@ -246,7 +246,7 @@ __attribute__((noinline)) bool AllocatesAndFrees()
     return true;
 }
 
-TEST(FaultInjectionTest, APlanIsAskedOnlyOfTheDriversCalls)
+TEST(FaultInjectionTest, APlanDecidesOnlyOnTheDriversCalls)
 {
     EachPlaceOnce plan;
     TestMachine machine;
@@ -255,7 +255,7 @@ TEST(FaultInjectionTest, APlanIsAskedOnlyOfTheDriversCalls)
     EXPECT_EQ(plan.places(), 0u);
 }
 
-TEST(FaultInjectionTest, APlanSeesThePlacesInTheDriverWhoeverCallsIt)
+TEST(FaultInjectionTest, APlanSeesTheSameStackForEveryCallerOfTheDriver)
 {
     EachPlaceOnce plan;
     TestMachine machine;
@@ -286,7 +286,7 @@ TEST(FaultInjectionTest, FailAllFailsUntilStopped)
     Free(block);
 }
 
-TEST(FaultInjectionTest, FailOneInFailsThatShareOfTheDriversCallsAlone)
+TEST(FaultInjectionTest, FailOneInFailsThatShareOfOnlyTheDriversCalls)
 {
     constexpr int kCalls = 10000;
     TestMachine machine;
@@ -304,7 +304,7 @@ TEST(FaultInjectionTest, FailOneInFailsThatShareOfTheDriversCallsAlone)
     EXPECT_EQ(machine->faults().failures(), static_cast<uint64_t>(failed));
 }
 
-TEST(PoolDeathTest, LeakEndsTheMachineWithItsTag)
+TEST(PoolDeathTest, LeakEndsTheMachineAndReportsItsTag)
 {
     EXPECT_DEATH(
         {
@@ -355,7 +355,7 @@ TEST(PoolDeathTest, WrongTagIsFound)
         "BUGCHECK POOL_WRONG_TAG");
 }
 
-TEST(PoolDeathTest, FreeOfSomethingElseIsFound)
+TEST(PoolDeathTest, FreeOfAnAddressOutsideThePoolIsFound)
 {
     EXPECT_DEATH(
         {
@@ -377,7 +377,7 @@ TEST(PoolDeathTest, FreeOfSomethingElseIsFound)
         "BUGCHECK POOL_BAD_ADDRESS");
 }
 
-// The size is a variable, so that the compiler does not see through it.
+// The size is a variable, so the compiler cannot see the bad access.
 void WriteAt(char *block, volatile long offset)
 {
     block[offset] = 0;

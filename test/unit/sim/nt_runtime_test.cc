@@ -230,7 +230,7 @@ TEST(RuntimeDeathTest, WideFormatsAreFound)
     }
 }
 
-TEST(RuntimeDeathTest, DriversBugchecksAndAssertionsEndTheMachine)
+TEST(RuntimeDeathTest, BugchecksAndAssertionsOfADriverEndTheMachine)
 {
     EXPECT_DEATH(KeBugCheckEx(0xE2, 1, 2, 3, 4), "BUGCHECK DRIVER_BUGCHECK: code 0x000000E2");
     EXPECT_DEATH(NT_ASSERT(1 + 1 == 3), "BUGCHECK ASSERTION: 1 \\+ 1 == 3");

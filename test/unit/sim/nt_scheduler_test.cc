@@ -56,7 +56,7 @@ uint64_t MillisecondsSinceBoot()
     return (KeQueryInterruptTime() - nt::Clock::kBootTicks) / kTicksPerMillisecond;
 }
 
-TEST(DeferredWorkTest, RunsOnlyWhenAskedTo)
+TEST(DeferredWorkTest, RunsOnlyOnRequest)
 {
     TestMachine machine;
     bool ran = false;
@@ -79,7 +79,7 @@ TEST(DeferredWorkTest, RunsAtItsLevelAndDispatchGoesFirst)
     EXPECT_EQ(KeGetCurrentIrql(), PASSIVE_LEVEL);
 }
 
-TEST(DeferredWorkTest, RunsWhatWorkQueues)
+TEST(DeferredWorkTest, RunsWorkThatWorkQueues)
 {
     TestMachine machine;
     int depth = 0;
@@ -96,7 +96,7 @@ TEST(DeferredWorkTest, RunsWhatWorkQueues)
     EXPECT_EQ(depth, 5);
 }
 
-TEST(DeferredWorkTest, WorkerRunsItOnItsOwnThread)
+TEST(DeferredWorkTest, RunsOnTheThreadOfTheWorker)
 {
     TestMachine machine(RealTime());
     std::thread::id worker;
@@ -155,7 +155,7 @@ TEST(VirtualClockTest, StandsStillUntilAdvanced)
     EXPECT_EQ(after.QuadPart - before.QuadPart, 1500 * 10'000);
 }
 
-TEST(RealClockTest, GoesOn)
+TEST(RealClockTest, MovesForward)
 {
     TestMachine machine(RealTime());
     LARGE_INTEGER frequency;
@@ -193,7 +193,7 @@ TEST(TimerTest, FiresItsDpcWhenDue)
     EXPECT_EQ(fired.size(), 1u);
 }
 
-TEST(TimerTest, TimersFireInTheOrderTheyAreDueAtTheirDueTime)
+TEST(TimerTest, TimersFireInOrderAtTheirDueTimes)
 {
     TestMachine machine;
     TestTimer late;
@@ -326,7 +326,7 @@ TEST(DpcTest, MayQueueItselfAgain)
     EXPECT_EQ(ran, 3);
 }
 
-TEST(DpcTest, GetsItsArguments)
+TEST(DpcTest, ReceivesItsArguments)
 {
     TestMachine machine;
     KDPC dpc;
@@ -488,7 +488,7 @@ TEST(WaitTest, WorkThatWaitsLetsOtherWorkRun)
     }
 }
 
-TEST(WaitTest, WorkThatSleepsOnAVirtualClockWithAWorkerGoesOn)
+TEST(WaitTest, WorkThatSleepsOnAVirtualClockWithAWorkerContinues)
 {
     MachineOptions options;
 
@@ -508,7 +508,7 @@ TEST(WaitTest, WorkThatSleepsOnAVirtualClockWithAWorkerGoesOn)
     EXPECT_EQ(woke, 40u);
 }
 
-TEST(WaitTest, AdvanceWithAWorkerWaitsForWhatItFires)
+TEST(WaitTest, AdvanceWithAWorkerWaitsForTheFiredWork)
 {
     MachineOptions options;
 
@@ -524,7 +524,7 @@ TEST(WaitTest, AdvanceWithAWorkerWaitsForWhatItFires)
     KeCancelTimer(&timer);
 }
 
-TEST(WaitTest, UntilGivesUpAtItsLimit)
+TEST(WaitTest, UntilEndsAtItsLimit)
 {
     TestMachine machine;
 

@@ -18,7 +18,7 @@ enum class Ours
     kSoftBlock,
     kHardBlock,
     kContinue,
-    kRespectful // decides only with the right to
+    kRespectful // decides only if it has the right to
 };
 
 struct Case

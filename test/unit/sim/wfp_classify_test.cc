@@ -43,7 +43,7 @@ TEST_F(WfpClassify, FirstCalloutStartsWithTheRightAndNoAction)
     StopDriver(driver);
 }
 
-TEST_F(WfpClassify, AbsorbComesWithTheBlockThatSetIt)
+TEST_F(WfpClassify, AbsorbAppliesToTheBlockThatSetIt)
 {
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
@@ -72,7 +72,7 @@ TEST_F(WfpClassify, InspectionDoesNotDecide)
     StopDriver(driver);
 }
 
-TEST_F(WfpClassify, CompletionHandleIsThereAtAuthorizationLayersOnly)
+TEST_F(WfpClassify, CompletionHandleIsPresentOnlyAtAuthorizationLayers)
 {
     TestCallout callout;
     bool present = false;
@@ -92,7 +92,7 @@ TEST_F(WfpClassify, CompletionHandleIsThereAtAuthorizationLayersOnly)
     StopDriver(driver);
 }
 
-TEST_F(WfpClassify, RetreatThatIsUndoneIsNoMatter)
+TEST_F(WfpClassify, RetreatThatIsUndoneIsAllowed)
 {
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_INBOUND_IPPACKET_V4});
@@ -117,7 +117,7 @@ TEST_F(WfpClassify, RetreatThatIsUndoneIsNoMatter)
     StopDriver(driver);
 }
 
-TEST_F(WfpClassify, ShownDataIsPoisonedAfterwards)
+TEST_F(WfpClassify, DataOfAClassifyIsOverwrittenAfterIt)
 {
     TestCallout callout;
     const WSACMSGHDR *kept = nullptr;
@@ -170,7 +170,7 @@ class WfpClassifyThreads : public WfpTest
     WfpClassifyThreads() : WfpTest({false, true, 2, false}) {}
 };
 
-TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
+TEST_F(WfpClassifyThreads, FiltersChangeDuringClassifies)
 {
     constexpr int kSwaps = 300;
     TestCallout callout;
@@ -212,7 +212,7 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
     }
     EXPECT_EQ(permitted, 0u) << "a swap in one transaction leaves no moment without a filter";
 
-    // The callout must be unused once it is unregistered: it dies right afterwards.
+    // The callout is unused once it is unregistered: it is destroyed right afterwards.
     ASSERT_EQ(FwpmFilterDeleteById0(driver.session, filter), STATUS_SUCCESS);
     ASSERT_EQ(FwpsCalloutUnregisterById0(driver.callouts[0]), STATUS_SUCCESS);
     callout.classify = nullptr;
@@ -228,7 +228,7 @@ TEST_F(WfpClassifyThreads, FiltersChangeUnderRunningClassifies)
 class WfpClassifyDeathTest : public WfpTest
 {
   protected:
-    // What the engine says when the callout does this.
+    // Expects a bugcheck of the engine for this classify function.
     void ExpectDeath(uint16_t layer, const GUID &key, FWP_ACTION_TYPE action,
                      const std::function<void(const ClassifyCall &)> &classify, const char *message)
     {
@@ -252,7 +252,7 @@ TEST_F(WfpClassifyDeathTest, ActionWithoutTheRight)
     engine().RemoveForeignFilter(foreign);
 }
 
-TEST_F(WfpClassifyDeathTest, RightTakenBack)
+TEST_F(WfpClassifyDeathTest, RightSetAgain)
 {
     const uint64_t foreign = engine().AddForeignFilter(kLayer, 0xFFFF, ForeignAction::kHardPermit);
 

@@ -1,4 +1,4 @@
-// A machine whose driver is the test: callouts are lambdas, and filters find them by their context.
+// A machine on which the test is the driver: callouts are lambdas, and filters find them by their context.
 #pragma once
 
 #include <ntddk.h>
@@ -44,7 +44,7 @@ struct ClassifyCall
     void ClearRight() const { out->rights &= ~static_cast<UINT32>(FWPS_RIGHT_ACTION_WRITE); }
 };
 
-// What a filter's context points to.
+// A filter's context points to this.
 struct TestCallout
 {
     std::function<void(const ClassifyCall &)> classify = [](const ClassifyCall &call) { call.Continue(); };
@@ -144,7 +144,7 @@ class WfpTest : public ::testing::Test
         return FwpsCalloutRegister1(&device, &callout, id);
     }
 
-    // A session with one sublayer and, registered and added, one callout for each layer that is asked for.
+    // A session with one sublayer, and one callout for each given layer, registered and added.
     struct Driver
     {
         HANDLE session = nullptr;
@@ -200,7 +200,7 @@ class WfpTest : public ::testing::Test
     {
         ClassifyInput input;
 
-        fields[5].value.type = FWP_UINT8; // IP_PROTOCOL at the ALE layers
+        fields[5].value.type = FWP_UINT8; // the field IP_PROTOCOL at the ALE layers
         fields[5].value.uint8 = protocol;
         values.layerId = layer;
         values.valueCount = static_cast<UINT32>(fields.size());
@@ -221,7 +221,7 @@ class WfpTest : public ::testing::Test
     UINT8 protocol = IPPROTO_TCP;
 };
 
-// Bytes with an MDL over them, for net buffer lists.
+// Bytes with an MDL that describes them, for net buffer lists.
 class PacketBytes
 {
   public:

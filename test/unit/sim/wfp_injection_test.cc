@@ -108,7 +108,7 @@ class WfpInjection : public WfpTest
     Target target;
 };
 
-TEST_F(WfpInjection, IsDeliveredAndCompletedBySchedulerAtDispatch)
+TEST_F(WfpInjection, IsDeliveredAndCompletedByTheSchedulerAtDispatch)
 {
     Completion completion;
     NET_BUFFER_LIST *list = Allocate();
@@ -196,7 +196,7 @@ TEST_F(WfpInjection, FailedCallDoesNotComplete)
     FwpsFreeNetBufferList0(list);
 }
 
-TEST_F(WfpInjection, EveryListOfAChainCompletesByItself)
+TEST_F(WfpInjection, EveryListOfAChainCompletesSeparately)
 {
     Completion completion;
     NET_BUFFER_LIST *first = Allocate();
@@ -208,7 +208,7 @@ TEST_F(WfpInjection, EveryListOfAChainCompletesByItself)
     EXPECT_EQ(target.deliveries.size(), 2u);
 }
 
-TEST_F(WfpInjection, InjectionStateTellsWhoInjected)
+TEST_F(WfpInjection, InjectionStateIdentifiesTheInjector)
 {
     Completion completion;
     HANDLE other = nullptr;
@@ -237,7 +237,7 @@ TEST_F(WfpInjection, InjectionStateTellsWhoInjected)
     EXPECT_EQ(FwpsInjectionHandleDestroy0(other), STATUS_SUCCESS);
 }
 
-TEST_F(WfpInjection, InjectionStateIsThereDuringTheDeliveryAndCanBeCopied)
+TEST_F(WfpInjection, InjectionStateIsPresentDuringTheDeliveryAndCanBeCopied)
 {
     Completion completion;
     FWPS_PACKET_INJECTION_STATE seen = FWPS_PACKET_NOT_INJECTED;
@@ -360,7 +360,7 @@ class WfpOrigin : public WfpInjection
     Origin origin;
 };
 
-TEST_F(WfpOrigin, WithoutCopiesTheOriginIsLeftAlone)
+TEST_F(WfpOrigin, OriginWithoutCopiesIsNotCalled)
 {
     callout.classify = [](const ClassifyCall &call) { call.Absorb(); };
     const ClassifyResult result = ClassifyPacket();
@@ -448,7 +448,7 @@ TEST_F(WfpOrigin, ListAllocatedOutsideOfClassifiesHasNoOrigin)
     EXPECT_EQ(target.deliveries[0].origin, nullptr);
 }
 
-TEST_F(WfpOrigin, ReferencedListIsReleasedWhenTheDriverLetsGo)
+TEST_F(WfpOrigin, ReferencedListIsReleasedWhenTheDriverDereferencesIt)
 {
     bool released = false;
     NET_BUFFER_LIST *clone = nullptr;

@@ -32,7 +32,7 @@ TEST_F(WfpManagement, FilterTakesEffectAtCommitAndNotBefore)
     StopDriver(driver);
 }
 
-TEST_F(WfpManagement, AbortForgetsWhatTheTransactionDid)
+TEST_F(WfpManagement, AbortUndoesTheTransaction)
 {
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
@@ -94,7 +94,7 @@ TEST_F(WfpManagement, OneSessionHasOneTransaction)
     EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
 }
 
-TEST_F(WfpManagement, AnotherSessionWaitsForTheTransactionUntilItsTimeIsOver)
+TEST_F(WfpManagement, AnotherSessionWaitsForTheTransactionUntilItsTimeout)
 {
     const HANDLE first = Open();
     const HANDLE second = Open();
@@ -109,7 +109,7 @@ TEST_F(WfpManagement, AnotherSessionWaitsForTheTransactionUntilItsTimeIsOver)
     EXPECT_EQ(FwpmEngineClose0(second), STATUS_SUCCESS);
 }
 
-TEST_F(WfpManagement, ATransactionOfAClosedSessionIsADriversMistake)
+TEST_F(WfpManagement, ATransactionOfAClosedSessionIsFound)
 {
     const HANDLE session = Open();
 
@@ -281,7 +281,7 @@ TEST_F(WfpManagement, CalloutSeesItsFilter)
     StopDriver(driver);
 }
 
-TEST_F(WfpManagement, FilterNeedsWhatItNames)
+TEST_F(WfpManagement, FilterNeedsTheObjectsThatItNames)
 {
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
     const auto add = [&](const std::function<void(FWPM_FILTER0 *)> &change)
@@ -384,7 +384,7 @@ TEST_F(WfpManagementDeathTest, ManagementAboveItsIrql)
     EXPECT_DEATH(at_dispatch(), "BUGCHECK.*FwpmEngineOpen0");
 }
 
-TEST_F(WfpManagementDeathTest, LeavingThingsBehindAtUnload)
+TEST_F(WfpManagementDeathTest, ObjectsLeftAtUnload)
 {
     const HANDLE session = Open();
     UINT32 id = 0;

@@ -74,7 +74,7 @@ TEST_F(WfpPend, ReauthorizationCannotBePended)
     EXPECT_EQ(result.action, ClassifyResult::kPermit);
 }
 
-TEST_F(WfpPend, FailureCanBeAskedFor)
+TEST_F(WfpPend, FailureCanBeRequested)
 {
     engine().SetPendFailure(STATUS_INSUFFICIENT_RESOURCES);
     EXPECT_FALSE(engine().Classify(PendableInput()).pended);
@@ -84,7 +84,7 @@ TEST_F(WfpPend, FailureCanBeAskedFor)
     FwpsCompleteOperation0(context, nullptr);
 }
 
-TEST_F(WfpPend, CompletionInsideThePendingClassifyComesAfterIt)
+TEST_F(WfpPend, CompletionInsideThePendingClassifyRunsAfterIt)
 {
     bool inside = false;
 
