@@ -1,4 +1,4 @@
-/** What the callouts at ALE_AUTH_CONNECT and ALE_AUTH_RECV_ACCEPT do, by the verdict of the connection. */
+/** The callouts at ALE_AUTH_CONNECT and ALE_AUTH_RECV_ACCEPT, by the verdict of the connection. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict } from '../../lib/index.js';
@@ -16,7 +16,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
   const local = { address: computer, port: 50_001 };
 
   test.each(['tcp', 'udp'] as const)(
-    'a %s connection that is not in the table is held, with its process',
+    'a %s connection that is not in the table is held and reported with its process',
     async (protocol) => {
       const simulated = await Simulated.start();
       const flow = simulated.network.connect({ processId, protocol, local, remote });
@@ -48,7 +48,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     },
   );
 
-  test('a datagram that waits is shown to the client from its transport header on', async () => {
+  test('a held datagram is reported from its transport header on', async () => {
     const simulated = await Simulated.start();
     const payload = new TextEncoder().encode('a question');
     const flow = simulated.network.connect({ processId, protocol: 'udp', remote, payload });
@@ -58,7 +58,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     expect(await flow.outcome).toBe('permitted');
   });
 
-  test('Accept: the connection is let through, and its first segment asked about', async () => {
+  test('Accept: the connection is permitted, and the client is asked about its first segment', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
     (await simulated.question()).accept();
@@ -68,7 +68,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     expect(await flow.outcome).toBe('permitted');
   });
 
-  test('PermanentAccept: the connection is let through, and nothing more asked', async () => {
+  test('PermanentAccept: the connection is permitted without further questions', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
     (await simulated.question()).accept({ permanent: true });
@@ -82,7 +82,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     ['Block', Verdict.Block],
     ['Drop', Verdict.Drop],
   ] as const)(
-    '%s: ALE permits, and the packet layer asks for each packet',
+    '%s: ALE permits, and the packet layer asks about each packet',
     async (_name, verdict) => {
       const simulated = await Simulated.start();
       const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
@@ -108,7 +108,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
-  test('PermanentDrop: the connection is dropped without a word', async () => {
+  test('PermanentDrop: the connection is dropped silently', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({ processId, protocol: 'tcp', local, remote });
     (await simulated.question()).drop({ permanent: true });
@@ -116,7 +116,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
-  test('ICMP is left to the packet layer', async () => {
+  test('ICMP is decided at the packet layer', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({
       processId,
@@ -137,7 +137,7 @@ describe.each(families)('ALE_AUTH_RECV_ACCEPT over $family', ({ computer, strang
   const remote = { address: stranger, port: 40_000 };
 
   test.each(['tcp', 'udp'] as const)(
-    'a %s connection that is not in the table is held, with the process that listens',
+    'a %s connection that is not in the table is held and reported with the listening process',
     async (protocol) => {
       const simulated = await Simulated.start();
       const flow = simulated.network.accept({ processId, protocol, local, remote });
@@ -157,7 +157,7 @@ describe.each(families)('ALE_AUTH_RECV_ACCEPT over $family', ({ computer, strang
   test.each([
     ['Accept', Verdict.Accept],
     ['PermanentAccept', Verdict.PermanentAccept],
-  ] as const)('%s: the connection is let in', async (_name, verdict) => {
+  ] as const)('%s: the inbound connection is permitted', async (_name, verdict) => {
     const simulated = await Simulated.start();
     const flow = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
     simulated.device.setVerdict((await simulated.question()).id, verdict);
@@ -171,7 +171,7 @@ describe.each(families)('ALE_AUTH_RECV_ACCEPT over $family', ({ computer, strang
     ['PermanentDrop', Verdict.PermanentDrop],
     ['Undeterminable', Verdict.Undeterminable],
     ['Failed', Verdict.Failed],
-  ] as const)('%s: the connection is not let in', async (_name, verdict) => {
+  ] as const)('%s: the inbound connection is refused', async (_name, verdict) => {
     const simulated = await Simulated.start();
     const flow = simulated.network.accept({ processId, protocol: 'tcp', local, remote });
     simulated.device.setVerdict((await simulated.question()).id, verdict);

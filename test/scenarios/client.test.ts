@@ -1,4 +1,4 @@
-/** What the client is told, whatever the size of its buffers: records, statistics, the log. */
+/** The client's view, for every size of its buffers: records, statistics, the log. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict } from '../../lib/index.js';
@@ -9,7 +9,7 @@ const computer = '192.0.2.10';
 const remote = { address: '198.51.100.7', port: 443 };
 const HEADERS = 40;
 
-/** A TCP packet of that many bytes, each payload byte telling where it lies. */
+/** A TCP packet of that many bytes; each payload byte encodes its position. */
 const packetOf = (bytes: number, sourcePort = 50_000): Uint8Array =>
   ipPacket({
     source: computer,
@@ -22,20 +22,23 @@ const packetOf = (bytes: number, sourcePort = 50_000): Uint8Array =>
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 describe.each([1024, 1499, 65_536])('a client that reads %i bytes at a time', (readBufferSize) => {
-  test.each([1, 4])('with %i reads gets packets of every length whole', async (readBuffers) => {
-    const simulated = await Simulated.start({ readBufferSize, readBuffers });
-    const packets = [1500, HEADERS, 1024, 9000, 983, 984, 1500, 65_535].map((length, index) =>
-      packetOf(length, 50_000 + index),
-    );
-    const outcomes = packets.map((packet) => simulated.network.packet(packet, 'outbound'));
-    const questions = await simulated.questions(packets.length);
-    expect(questions.map((question) => hex(question.payload))).toEqual(packets.map(hex));
-    for (const question of questions) question.accept();
-    expect(new Set(await Promise.all(outcomes))).toEqual(new Set(['permitted']));
-  });
+  test.each([1, 4])(
+    'with %i reads receives packets of every length complete',
+    async (readBuffers) => {
+      const simulated = await Simulated.start({ readBufferSize, readBuffers });
+      const packets = [1500, HEADERS, 1024, 9000, 983, 984, 1500, 65_535].map((length, index) =>
+        packetOf(length, 50_000 + index),
+      );
+      const outcomes = packets.map((packet) => simulated.network.packet(packet, 'outbound'));
+      const questions = await simulated.questions(packets.length);
+      expect(questions.map((question) => hex(question.payload))).toEqual(packets.map(hex));
+      for (const question of questions) question.accept();
+      expect(new Set(await Promise.all(outcomes))).toEqual(new Set(['permitted']));
+    },
+  );
 });
 
-test('the payload limit cuts what the client is shown, not what is sent', async () => {
+test('the payload limit shortens the reported payload, not the sent packet', async () => {
   const simulated = await Simulated.start({ payloadLimit: 100 });
   const sent: Uint8Array[] = [];
   simulated.network.onWire((packet) => sent.push(Uint8Array.from(packet)));
@@ -47,7 +50,7 @@ test('the payload limit cuts what the client is shown, not what is sent', async 
   await expect.poll(() => sent).toEqual([packetOf(1500)]);
 });
 
-test('each process is told with its path, and anew when the path changes', async () => {
+test('each process is reported with its path, and again when the path changes', async () => {
   const simulated = await Simulated.start();
   const connect = async (processPath: string): Promise<string | undefined> => {
     const flow = simulated.network.connect({ processId: 7, processPath, protocol: 'tcp', remote });
@@ -64,7 +67,7 @@ test('each process is told with its path, and anew when the path changes', async
   ]);
 });
 
-test('a process that a connection gets after its first packet is told before the next', async () => {
+test('a process that is known after the first packet is reported before the next packet', async () => {
   const simulated = await Simulated.start();
   const outcome = simulated.network.packet(packetOf(100), 'outbound');
   const first = await simulated.question();
@@ -85,7 +88,7 @@ test('a process that a connection gets after its first packet is told before the
   second.accept({ permanent: true });
 });
 
-test('the statistics count what was asked, decided, injected and let through', async () => {
+test('the statistics count questions, verdicts, injections and permitted packets', async () => {
   const simulated = await Simulated.start();
   const before = await simulated.device.getStatistics();
   const packets = [1, 2, 3].map((port) =>
@@ -98,8 +101,8 @@ test('the statistics count what was asked, decided, injected and let through', a
   const counted = async (): Promise<Record<string, bigint>> => {
     const after = await simulated.device.getStatistics();
     return {
-      asked: after.eventsQueued - before.eventsQueued,
-      told: after.eventsDelivered - before.eventsDelivered,
+      queued: after.eventsQueued - before.eventsQueued,
+      delivered: after.eventsDelivered - before.eventsDelivered,
       decided: after.verdictsApplied - before.verdictsApplied,
       permitted: after.packetsPermitted - before.packetsPermitted,
       blocked: after.packetsBlocked - before.packetsBlocked,
@@ -108,10 +111,10 @@ test('the statistics count what was asked, decided, injected and let through', a
       connections: after.connections - before.connections,
     };
   };
-  // An injection completes a moment after its packet has its outcome.
+  // An injection completes shortly after the outcome of its packet.
   await expect.poll(counted).toEqual({
-    asked: 3n,
-    told: 3n,
+    queued: 3n,
+    delivered: 3n,
     decided: 2n,
     permitted: 1n,
     blocked: 1n,
@@ -126,14 +129,14 @@ describe('the log', () => {
   test.each([
     ['warning', 1],
     ['error', 0],
-  ] as const)('at level %s has %i lines of an unknown id', async (logLevel, lines) => {
+  ] as const)('at level %s has %i lines about an unknown id', async (logLevel, lines) => {
     const simulated = await Simulated.start({ logLevel });
     simulated.device.setVerdict(999_999n, Verdict.Accept);
     const log = await simulated.device.getLogs();
     expect(log.filter((line) => line.message.includes('999999'))).toHaveLength(lines);
   });
 
-  test('keeps the newest lines, and tells how many were overwritten', async () => {
+  test('keeps the newest lines, and reports how many were overwritten', async () => {
     const simulated = await Simulated.start();
     const count = 1100;
     await simulated.device.getLogs();
@@ -150,7 +153,7 @@ describe('the log', () => {
     expect(told?.message).toMatch(/\b76 log lines were overwritten/);
   });
 
-  test('gets the entries and bytes of every cache when asked to', async () => {
+  test('receives the entries and bytes of every cache on request', async () => {
     const simulated = await Simulated.start({ logLevel: 'info' });
     const outcome = simulated.network.packet(packetOf(100), 'outbound');
     const question = await simulated.question();

@@ -1,4 +1,4 @@
-/** Where the scenarios run: on a simulated computer in this process, or on the one that Wine plays. */
+/** The computer of the scenarios: a simulated one in this process, or the one that Wine provides. */
 
 import { createSimulator, type Simulator, type SimulatorOptions } from '../../lib/index.js';
 

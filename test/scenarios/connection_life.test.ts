@@ -1,4 +1,4 @@
-/** From the first packet of a connection to the end of it: what the client is told, once each. */
+/** A connection from its first packet to its end: each event is reported once. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict } from '../../lib/index.js';
@@ -14,7 +14,7 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
   const remote = { address: stranger, port: 443 };
 
   test.each(['tcp', 'udp'] as const)(
-    'the end of a %s connection is told once, with its process',
+    'the end of a %s connection is reported once, with its process',
     async (protocol) => {
       const simulated = await Simulated.start();
       const flow = simulated.network.connect({ processId: 7, protocol, local, remote });
@@ -43,7 +43,7 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
     },
   );
 
-  test('a port that is used again is a new connection, which the client is asked about', async () => {
+  test('a reused port is a new connection, and the client is asked about it', async () => {
     const simulated = await Simulated.start();
     const first = simulated.network.connect({ processId: 7, protocol: 'tcp', local, remote });
     (await simulated.question()).accept({ permanent: true });
@@ -57,7 +57,7 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
     expect(await second.outcome).toBe('blocked');
   });
 
-  test('two applications on one remote endpoint are two connections', async () => {
+  test('two applications with the same remote endpoint are two connections', async () => {
     const simulated = await Simulated.start();
     const one = simulated.network.connect({ processId: 1, protocol: 'tcp', local, remote });
     const other = simulated.network.connect({
@@ -102,7 +102,7 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
   );
 });
 
-test('a changed verdict holds for the next packet of a live connection', async () => {
+test('a changed verdict applies to the next packet of a live connection', async () => {
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({
     processId: 7,
@@ -115,12 +115,12 @@ test('a changed verdict holds for the next packet of a live connection', async (
   expect(await flow.send(new Uint8Array(10))).toBe('permitted');
   simulated.device.updateVerdict(question, Verdict.PermanentBlock);
   expect(await flow.send(new Uint8Array(10))).not.toBe('permitted');
-  // Where the stack had authorized the flow again meanwhile, it refuses until it has done so once more.
+  // If the stack has authorized the flow again in between, it refuses until the next authorization.
   simulated.device.updateVerdict(question, Verdict.PermanentAccept);
   await expect.poll(() => flow.send(new Uint8Array(10))).toBe('permitted');
 });
 
-test('after the cache was cleared, a live connection is asked about again', async () => {
+test('after the cache is cleared, the client is asked again about a live connection', async () => {
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({
     processId: 7,
@@ -135,7 +135,7 @@ test('after the cache was cleared, a live connection is asked about again', asyn
   expect(await sent).not.toBe('permitted');
 });
 
-test('connections that ended over a minute ago are forgotten by the driver itself', async () => {
+test('the driver removes connections that ended over a minute ago', async () => {
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({
     processId: 7,
@@ -151,7 +151,7 @@ test('connections that ended over a minute ago are forgotten by the driver itsel
   expect((await simulated.device.getStatistics()).connections).toBe(0n);
 });
 
-test('a connection that was idle for ten minutes is forgotten, one in use is not', async () => {
+test('the driver removes a connection that was idle for ten minutes, but not one in use', async () => {
   const simulated = await Simulated.start();
   const idle = simulated.network.connect({
     processId: 7,

@@ -1,4 +1,4 @@
-/** What becomes of a datagram that comes in pieces: all of them go the way of the first one. */
+/** Datagrams in fragments: all fragments share the fate of the first one. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict, type Outcome } from '../../lib/index.js';
@@ -42,7 +42,7 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     return fragmentsOf(whole, size, 7) as Fragments;
   }
 
-  /** A computer on which the datagram's connection has the verdict already. */
+  /** A computer on which the datagram's connection already has the verdict. */
   async function decided(verdict: Verdict): Promise<Simulated> {
     const simulated = await Simulated.start({ logLevel: 'error' });
     const outcome = simulated.network.packet(outgoing, 'outbound');
@@ -67,7 +67,7 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     ['Accept', 'permitted', Verdict.Accept],
     ['Block', 'dropped', Verdict.Block],
   ] as const)(
-    'is asked about once, whatever the order, and with %s it is %s',
+    'is asked about once, in any order, and with %s it is %s',
     async (_name, expected, verdict) => {
       const simulated = await decided(Verdict.Accept);
       const [first, second, third] = fragments();
@@ -91,7 +91,7 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     expect(await simulated.counted('fragmentsBlocked')).toBe(1n);
   });
 
-  test('with overlapping fragments goes no further', async () => {
+  test('with overlapping fragments is blocked from the overlap on', async () => {
     const { network } = await decided(Verdict.PermanentAccept);
     const [first, , third] = fragments();
     const [, overlap] = fragments(16);
@@ -100,7 +100,7 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
     expect(await network.packet(third, direction)).toBe('blocked');
   });
 
-  test('lets its waiting fragments go when filtering stops', async () => {
+  test('releases its held fragments when filtering stops', async () => {
     const { network, device } = await decided(Verdict.PermanentAccept);
     const outcome = network.packet(fragments()[1], direction);
     device.shutdown();
@@ -109,7 +109,7 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
 });
 
 describe.each(families)(
-  'a datagram over $family that comes in in pieces',
+  'an inbound datagram in fragments over $family',
   ({ family, computer, stranger }) => {
     function fragments(id: number): Fragments {
       const whole = ipPacket({
@@ -140,7 +140,7 @@ describe.each(families)(
       return pieces.map((piece) => network.packet(piece, 'inbound'));
     }
 
-    /** The bytes that the program was given since the last time. */
+    /** The number of bytes that the program has received since the last call. */
     async function received({ device }: Simulated): Promise<bigint> {
       const entries = await device.getBandwidth();
       return entries.reduce((sum, { receivedBytes }) => sum + receivedBytes, 0n);

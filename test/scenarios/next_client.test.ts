@@ -1,4 +1,4 @@
-/** One client after the other on one driver, as when an application ends and is started anew. */
+/** Successive clients of one driver, as when an application ends and starts again. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict, type Flow, type Outcome } from '../../lib/index.js';
@@ -20,7 +20,7 @@ const packetOf = (bytes: number, sourcePort: number): Uint8Array =>
     payload: new Uint8Array(bytes),
   });
 
-test('the next client is asked about what is new, by ids that the one before did not have', async () => {
+test('the next client is asked about new connections, with ids that the previous client did not have', async () => {
   const first = await Simulated.start();
   const ids = [];
   for (const processId of [1, 2]) {
@@ -37,9 +37,9 @@ test('the next client is asked about what is new, by ids that the one before did
   expect(await second.untaken('connection')).toEqual([]);
 });
 
-test('the next client is not told that connections of the one before end', async () => {
+test("the end of a previous client's connection is not reported to the next client", async () => {
   const first = await Simulated.start();
-  const flow = first.network.connect({ processId: 1, protocol: 'udp', remote }); // which ends without a packet
+  const flow = first.network.connect({ processId: 1, protocol: 'udp', remote }); // sends no packet
   (await first.question()).accept({ permanent: true });
   await flow.outcome;
   await first.device.close();
@@ -50,7 +50,7 @@ test('the next client is not told that connections of the one before end', async
   expect(await second.untaken('connection-end')).toEqual([]);
 });
 
-test('the next client gets none of the answers that the one before awaited', async () => {
+test('the next client receives no answer that the previous client requested', async () => {
   const first = await Simulated.start();
   const flow = connect(first, 1);
   (await first.question()).accept({ permanent: true });
@@ -76,7 +76,7 @@ describe.each([
   const settled = (outcome: Outcome): Outcome =>
     expected === 'blocked' && outcome === 'dropped' ? 'blocked' : outcome;
 
-  test(`what it held is ${expected} when it closes, and the next client is not told of it`, async () => {
+  test(`everything that it held is ${expected} when it closes, and is not reported to the next client`, async () => {
     const first = await Simulated.start({ failPolicy });
     const outcomes = [
       connect(first, 1).outcome,
@@ -92,7 +92,7 @@ describe.each([
     expect((await second.device.getStatistics()).packetsHeld).toBe(0n);
   });
 
-  test(`what comes between two clients is ${expected}, and the next client is asked again`, async () => {
+  test(`traffic between two clients is ${expected}, and the next client is asked again`, async () => {
     const first = await Simulated.start({ failPolicy });
     await first.device.close();
     expect(await connect(first, 1).outcome).toBe(expected);
@@ -105,7 +105,7 @@ describe.each([
   });
 });
 
-test('the network goes on between two clients', async () => {
+test('the network keeps working between two clients', async () => {
   const first = await Simulated.start();
   const flow = connect(first, 1);
   (await first.question()).accept({ permanent: true });
@@ -124,7 +124,7 @@ test('the network goes on between two clients', async () => {
   first.clock.advance(1);
 });
 
-test('a connection that a client accepted for good is asked about by the next', async () => {
+test('the next client is asked about a connection that the previous client accepted permanently', async () => {
   const first = await Simulated.start();
   const flow = connect(first, 1);
   (await first.question()).accept({ permanent: true });
@@ -139,7 +139,7 @@ test('a connection that a client accepted for good is asked about by the next', 
   expect(await sent).toBe('permitted');
 });
 
-test('a verdict by an id of the client before decides nothing', async () => {
+test('a verdict with an id of the previous client has no effect', async () => {
   const first = await Simulated.start();
   const before = connect(first, 1);
   const { id } = await first.question();
@@ -150,7 +150,7 @@ test('a verdict by an id of the client before decides nothing', async () => {
   const after = connect(second, 2);
   const question = await second.question();
   second.device.setVerdict(id, Verdict.PermanentBlock);
-  await second.device.getLogs(); // behind the verdict
+  await second.device.getLogs(); // answered after the verdict
   expect(await second.counted('verdictsUnknownId')).toBe(1n);
   expect(await second.counted('verdictsApplied')).toBe(0n);
   expect((await second.device.getStatistics()).packetsHeld).toBe(1n);
@@ -158,7 +158,7 @@ test('a verdict by an id of the client before decides nothing', async () => {
   expect(await after.outcome).toBe('permitted');
 });
 
-test('another client is refused as long as one is open, and disturbs it not', async () => {
+test('a second client is refused while one is open, and does not disturb it', async () => {
   const first = await Simulated.start();
   await expect(first.reopen()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_BUSY' });
   const { outcome } = connect(first, 1);
@@ -166,7 +166,7 @@ test('another client is refused as long as one is open, and disturbs it not', as
   expect(await outcome).toBe('blocked');
 });
 
-test('opening the device again awaits the close that is on its way', async () => {
+test('opening the device again waits for a close in progress', async () => {
   const first = await Simulated.start();
   void first.device.close();
   const second = await first.reopen();
@@ -174,7 +174,7 @@ test('opening the device again awaits the close that is on its way', async () =>
   expect((await second.question()).processId).toBe(2);
 });
 
-test('after the driver was shut down by one client it filters for the next', async () => {
+test('the driver filters for the next client after a shutdown by the previous client', async () => {
   const first = await Simulated.start({ failPolicy: 'closed' });
   first.device.shutdown();
   await first.device.close();
@@ -186,7 +186,7 @@ test('after the driver was shut down by one client it filters for the next', asy
   expect(await outcome).toBe('permitted');
 });
 
-test('the options of a client are not those of the next', async () => {
+test('the options of a client do not apply to the next client', async () => {
   const first = await Simulated.start({
     failPolicy: 'closed',
     pendingTimeoutMs: 500,
@@ -210,7 +210,7 @@ test('the options of a client are not those of the next', async () => {
   expect(await Promise.all(packets)).toEqual(['permitted', 'permitted', 'permitted']);
 });
 
-test('two hundred clients leave no memory behind in the driver', async () => {
+test('two hundred clients leave no memory allocated in the driver', async () => {
   let client = await Simulated.start();
   const { network } = client;
   const held = [];

@@ -1,4 +1,4 @@
-/** What the callouts at OUTBOUND_IPPACKET and INBOUND_IPPACKET do, by the verdict of the packet's connection. */
+/** The callouts at OUTBOUND_IPPACKET and INBOUND_IPPACKET, by the verdict of the packet's connection. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict, type ConnectionEvent } from '../../lib/index.js';
@@ -35,7 +35,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
       payload: new TextEncoder().encode(text),
     });
 
-  /** A computer on which the connection has the verdict already. */
+  /** A computer on which the connection already has the verdict. */
   async function decided(verdict: Verdict): Promise<Simulated> {
     const simulated = await Simulated.start({ logLevel: 'error' });
     const outcome = simulated.network.packet(outgoing('first'), 'outbound');
@@ -45,7 +45,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
     return simulated;
   }
 
-  test('an outbound packet of no known connection is held, and the client asked with the whole packet', async () => {
+  test('an outbound packet of an unknown connection is held, and the client is asked with the whole packet', async () => {
     const simulated = await Simulated.start();
     const packet = outgoing();
     const outcome = simulated.network.packet(packet, 'outbound');
@@ -76,7 +76,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
     expect(await outcome).toBe('permitted');
   });
 
-  test('an inbound packet of no known connection is let through to ALE without a question', async () => {
+  test('an inbound packet of an unknown connection passes to ALE without a question', async () => {
     const simulated = await Simulated.start();
     expect(await simulated.network.packet(incoming(), 'inbound')).toBe('permitted');
     expect(await simulated.untaken('connection')).toEqual([]);
@@ -102,7 +102,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
   describe.each([
     ['outbound', outgoing],
     ['inbound', incoming],
-  ] as const)('%s, the connection having', (direction, packet) => {
+  ] as const)('%s packets of a connection with', (direction, packet) => {
     test('no verdict yet: each packet is held', async () => {
       const simulated = await Simulated.start();
       const first = simulated.network.packet(outgoing('first'), 'outbound');
@@ -147,7 +147,7 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
 });
 
 describe.each(families)('other protocols over $family', ({ computer, stranger }) => {
-  test('each packet is held, with ports 0, and remembers nothing', async () => {
+  test('each packet is held and reported with ports 0, and its verdict is not remembered', async () => {
     const simulated = await Simulated.start();
     const echo = ipPacket({ source: computer, destination: stranger, protocol: 'icmp' });
     for (const verdict of [Verdict.PermanentAccept, Verdict.PermanentBlock]) {
@@ -175,7 +175,7 @@ describe.each(families)('other protocols over $family', ({ computer, stranger })
   });
 });
 
-describe('what is not a whole packet', () => {
+describe('incomplete packets', () => {
   const whole = ipPacket({
     source: '192.0.2.10',
     destination: '198.51.100.7',
@@ -185,7 +185,7 @@ describe('what is not a whole packet', () => {
     payload: new Uint8Array(64),
   });
 
-  test('a packet cut in its transport header is blocked and counted', async () => {
+  test('a packet that ends in its transport header is blocked and counted', async () => {
     const simulated = await Simulated.start();
     const { malformedPackets } = await simulated.device.getStatistics();
     expect(await simulated.network.packet(whole.subarray(0, 22), 'outbound')).not.toBe('permitted');
@@ -193,8 +193,8 @@ describe('what is not a whole packet', () => {
   });
 });
 
-describe('headers of more than the least length', () => {
-  test('IPv4 options are passed over', async () => {
+describe('headers longer than the minimum', () => {
+  test('IPv4 options are skipped', async () => {
     const simulated = await Simulated.start();
     const outcome = simulated.network.packet(
       ipPacket({
@@ -212,7 +212,7 @@ describe('headers of more than the least length', () => {
     expect(await outcome).toBe('permitted');
   });
 
-  test('IPv6 hop-by-hop and destination options are passed over', async () => {
+  test('IPv6 hop-by-hop and destination options are skipped', async () => {
     const simulated = await Simulated.start();
     const options = Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0);
     const outcome = simulated.network.packet(
@@ -236,7 +236,7 @@ describe('headers of more than the least length', () => {
   });
 });
 
-test("the client's own resolver traffic to itself is let through without a question", async () => {
+test('the DNS traffic of the client to itself is permitted without a question', async () => {
   const simulated = await Simulated.start({ dnsPort: 5353 });
   const query = ipPacket({
     source: '127.0.0.1',

@@ -1,4 +1,4 @@
-/** What happens when the stack authorizes its flows again, as after any change of its filters. */
+/** Flows that the stack authorizes again, as after any change of its filters. */
 
 import { describe, expect, test } from 'vitest';
 import { Verdict, type Flow } from '../../lib/index.js';
@@ -20,7 +20,7 @@ describe.each(cases)(
   ({ computer, stranger, protocol, direction }) => {
     const bytes = Uint8Array.of(1, 2, 3);
 
-    /** A flow that was accepted for good. */
+    /** A flow with a permanent Accept. */
     async function accepted(): Promise<{ simulated: Simulated; flow: Flow }> {
       const simulated = await Simulated.start();
       const [near, far] = [
@@ -36,7 +36,7 @@ describe.each(cases)(
       return { simulated, flow };
     }
 
-    test('goes on without a question', async () => {
+    test('continues without a question', async () => {
       const { simulated, flow } = await accepted();
       simulated.network.reauthorize();
       expect(await flow.send(bytes)).toBe('permitted');
@@ -45,7 +45,7 @@ describe.each(cases)(
       expect(await simulated.untaken('connection')).toEqual([]);
     });
 
-    test('goes no further when it is blocked for good meanwhile', async () => {
+    test('is blocked when its verdict changed to PermanentBlock', async () => {
       const { simulated, flow } = await accepted();
       simulated.device.updateVerdict(
         {
@@ -63,7 +63,7 @@ describe.each(cases)(
       expect(await simulated.untaken('connection')).toEqual([]);
     });
 
-    test('is asked about again when the client has made the driver forget it', async () => {
+    test('is asked about again when the client has cleared the cache', async () => {
       const { simulated, flow } = await accepted();
       simulated.device.clearCache();
       const outcome = flow.send(bytes);

@@ -1,4 +1,4 @@
-/** Where the packets of a redirected connection go, and how the answers from there arrive. */
+/** Packets of a redirected connection on their way to the target, and the target's answers. */
 
 import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, test } from 'vitest';
@@ -53,7 +53,7 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
 
   const first = packet(local, remote, 'first');
 
-  /** A computer on which the connection is redirected by the verdict on its first packet. */
+  /** A computer on which the verdict on the connection's first packet redirects it. */
   async function redirected(
     options: SimulatorOptions = {},
   ): Promise<{ simulated: Simulated; wire: Wire }> {
@@ -70,7 +70,7 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
     await wire.passes('outbound', equals(packet(localThere, target, 'first')));
   });
 
-  test('later packets go there without a question', async () => {
+  test('later packets go to the target without a question', async () => {
     const { simulated, wire } = await redirected();
     expect(await simulated.network.packet(packet(local, remote, 'more'), 'outbound')).toEqual({
       redirectedTo: target,
@@ -79,7 +79,7 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test('the answer from there arrives as from the remote end', async () => {
+  test('the answer of the target arrives as if the remote end had sent it', async () => {
     const { simulated, wire } = await redirected();
     const outcome = simulated.network.packet(packet(target, localThere, 'answer'), 'inbound');
     expect(await outcome).toEqual({ redirectedTo: local });
@@ -87,12 +87,12 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test('what the remote end itself sends does not arrive', async () => {
+  test('a packet that the remote end itself sends does not arrive', async () => {
     const { simulated } = await redirected();
     expect(await simulated.network.packet(packet(remote, local), 'inbound')).toBe('dropped');
   });
 
-  test('fragments go to the target as their first one', async () => {
+  test('fragments go to the same target as the first one', async () => {
     const { simulated, wire } = await redirected();
     const large = 'x'.repeat(2000);
     for (const fragment of fragmentsOf(packet(local, remote, large), 1000, 7)) {
@@ -105,7 +105,7 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
     }
   });
 
-  test('the ports are those of the options', async () => {
+  test('the options set the target ports', async () => {
     const { simulated } = await redirected({
       dnsPort: 5053,
       tunnelPort: 5717,
@@ -117,7 +117,7 @@ describe.each(cases)('$name: $protocol over $family', (each) => {
   });
 });
 
-test('statistics count the packets that were redirected', async () => {
+test('the statistics count redirected packets', async () => {
   const simulated = await Simulated.start();
   const outcome = simulated.network.packet(
     ipPacket({ source: '192.0.2.10', destination: '198.51.100.7', protocol: 'udp' }),
@@ -129,7 +129,7 @@ test('statistics count the packets that were redirected', async () => {
   expect(await simulated.counted('packetsBlocked')).toBe(0n);
 });
 
-test('a redirect of a packet without ports drops it and says so in the log', async () => {
+test('a redirect of a packet without ports drops the packet and writes a log line', async () => {
   const simulated = await Simulated.start({ logLevel: 'error' });
   const echo = ipPacket({ source: '192.0.2.10', destination: '198.51.100.7', protocol: 'icmp' });
   const outcome = simulated.network.packet(echo, 'outbound');
@@ -144,7 +144,7 @@ test('a redirect of a packet without ports drops it and says so in the log', asy
 });
 
 describe.each(families)('an application over $family', ({ computer, stranger, loopback }) => {
-  test('asks a remote resolver over UDP and is answered by the one here', async () => {
+  test('asks a remote resolver over UDP, and the local resolver answers', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({
       processId: 7,
@@ -166,7 +166,7 @@ describe.each(families)('an application over $family', ({ computer, stranger, lo
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test('has its first datagram counted, which goes past the layer that counts the others', async () => {
+  test('has its first datagram counted, although it bypasses the layer that counts the others', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({
       processId: 7,
@@ -183,7 +183,7 @@ describe.each(families)('an application over $family', ({ computer, stranger, lo
     ]);
   });
 
-  test('connects over TCP to the tunnel that listens here, and closes', async () => {
+  test('connects over TCP to the local tunnel, and closes', async () => {
     const simulated = await Simulated.start();
     simulated.network.listen({
       processId: 9,

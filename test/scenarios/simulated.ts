@@ -1,4 +1,4 @@
-/** A simulated computer for one test: its time stands still, and everything that the driver says is kept and checked. */
+/** A simulated computer for one test: its clock stands still, and every event of the driver is kept and checked. */
 
 import { expect, onTestFinished } from 'vitest';
 import type {
@@ -54,7 +54,7 @@ export class Simulated {
     return new Simulated(simulator, device, new StreamInvariants(), await device.getStatistics());
   }
 
-  /** The application is started anew: the driver's next client. */
+  /** Starts the application again: the driver's next client. */
   async reopen(options?: ClientOptions): Promise<Simulated> {
     const device = await this.#simulator.open(options);
     return new Simulated(
@@ -65,12 +65,12 @@ export class Simulated {
     );
   }
 
-  /** How far a counter has come since the start: another test's driver may have counted before. */
+  /** The increase of a counter since the start: the driver may have counted in an earlier test. */
   async counted(counter: keyof Statistics): Promise<bigint> {
     return (await this.device.getStatistics())[counter] - this.#before[counter];
   }
 
-  /** The oldest event of the type that was not yet taken. */
+  /** The oldest event of the type that no test code has taken yet. */
   async next<T extends EventType>(type: T): Promise<EventOf<T>> {
     for (;;) {
       const index = this.#waiting.findIndex((event) => event.type === type);
@@ -84,14 +84,14 @@ export class Simulated {
     return this.next('connection');
   }
 
-  /** The next questions, as many as these. */
+  /** The next `count` questions. */
   async questions(count: number): Promise<ConnectionEvent[]> {
     const questions: ConnectionEvent[] = [];
     while (questions.length < count) questions.push(await this.question());
     return questions;
   }
 
-  /** What the driver had said until now and was not yet taken. */
+  /** All events of the type so far that no test code has taken yet. */
   async untaken<T extends EventType>(type: T): Promise<EventOf<T>[]> {
     await this.device.getLogs();
     await new Promise((resolve) => setImmediate(resolve));
@@ -107,7 +107,7 @@ export class Simulated {
   }
 }
 
-/** The packets that are let through from now on. */
+/** The packets that are permitted from now on. */
 export class Wire {
   readonly #packets: Record<Direction, Uint8Array[]> = { outbound: [], inbound: [] };
   #wake: () => void = () => undefined;
@@ -119,7 +119,7 @@ export class Wire {
     });
   }
 
-  /** Resolves once such a packet was let through. */
+  /** Resolves once a matching packet is permitted. */
   async passes(direction: Direction, isSuch: (packet: Uint8Array) => boolean): Promise<void> {
     while (!this.#packets[direction].some(isSuch)) {
       await new Promise<void>((resolve) => (this.#wake = resolve));

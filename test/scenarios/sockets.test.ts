@@ -1,4 +1,4 @@
-/** What applications do with their sockets: many peers, ports used again, listeners, both ends on one computer. */
+/** Sockets of applications: many peers, reused ports, listeners, both ends on one computer. */
 
 import { describe, expect, test } from 'vitest';
 import { Simulated } from './simulated.js';
@@ -11,7 +11,7 @@ const families = [
 describe.each(families)('over $family', ({ family, computer, stranger, itself }) => {
   const ipVersion = family === 'IPv4' ? 4 : 6;
 
-  test('each peer of one UDP socket is a connection of its own, and each end is told once', async () => {
+  test('each peer of one UDP socket is a separate connection, and each end is reported once', async () => {
     const simulated = await Simulated.start();
     const local = { address: computer, port: 50_020 };
     const flows = Array.from({ length: 9 }, (_unused, index) =>
@@ -39,7 +39,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     );
   });
 
-  test('a datagram to a listening socket is asked about with the process that listens', async () => {
+  test('a datagram to a listening socket is reported with the listening process', async () => {
     const simulated = await Simulated.start();
     simulated.network.listen({ processId: 53, protocol: 'udp', local: { port: 5353 }, ipVersion });
     const flow = simulated.network.accept({
@@ -59,7 +59,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect(await flow.outcome).toBe('permitted');
   });
 
-  test('a listener that closes ends no connection that it accepted', async () => {
+  test('a listener that closes does not end the connections that it accepted', async () => {
     const simulated = await Simulated.start();
     const listener = simulated.network.listen({
       processId: 80,
@@ -82,7 +82,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect((await simulated.next('connection-end')).processId).toBe(80);
   });
 
-  test('a process that closes its socket on a port that it shares ends its own connections only', async () => {
+  test('a process that closes its socket on a shared port ends only its own connections', async () => {
     const simulated = await Simulated.start();
     const sockets = [];
     for (const processId of [7, 8]) {
@@ -112,7 +112,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect((await simulated.next('connection-end')).processId).toBe(8);
   });
 
-  test('a listener without connections closes without a word', async () => {
+  test('a listener without connections closes without an event', async () => {
     const simulated = await Simulated.start();
     const listener = simulated.network.listen({
       processId: 80,
@@ -125,7 +125,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test('a port that is used again by another process, many times, is asked about each time', async () => {
+  test('the client is asked each time that another process reuses a port, many times over', async () => {
     const simulated = await Simulated.start();
     const remote = { address: `${stranger}7`, port: 443 };
     for (let processId = 1; processId <= 20; processId++) {
@@ -140,7 +140,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     }
   });
 
-  test('a TCP connection of two programs of this computer is asked about at both ends', async () => {
+  test('the client is asked at both ends of a TCP connection between two programs of this computer', async () => {
     const simulated = await Simulated.start();
     const server = { address: itself, port: 8080 };
     simulated.network.listen({ processId: 80, protocol: 'tcp', local: server });
@@ -167,7 +167,7 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect(await flow.outcome).toBe('permitted');
   });
 
-  test('a datagram to another program of this computer is asked about where it is sent, and its copy arrives', async () => {
+  test('a datagram to another program of this computer is asked about only when it is sent, and arrives', async () => {
     const simulated = await Simulated.start();
     const server = { address: itself, port: 5353 };
     simulated.network.listen({ processId: 53, protocol: 'udp', local: server });

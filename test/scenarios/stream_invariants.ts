@@ -1,14 +1,14 @@
-/** What the driver's event stream must keep to, whatever happens: the same as test/support/observer.h checks in C++. */
+/** The invariants of the driver's event stream: the same as those of test/support/observer.h in C++. */
 
 import type { ConnectionEndEvent, ConnectionEvent, NetVerdictEvent } from '../../lib/index.js';
 
 export class StreamInvariants {
-  /** Which were broken until now. */
+  /** The violations so far. */
   readonly problems: string[] = [];
   readonly #ids: Set<bigint>;
   readonly #alive = new Set<string>();
 
-  /** Of a driver's first client, or of the next one after that of `former`: ids never repeat. */
+  /** Without `former`, the client is a driver's first; otherwise the next one after it, because ids never repeat. */
   constructor(former?: StreamInvariants) {
     this.#ids = former === undefined ? new Set() : former.#ids;
   }

@@ -1,4 +1,4 @@
-/** Without a verdict nothing passes, and nothing waits for ever. */
+/** Without a verdict no packet is permitted, and no packet waits forever. */
 
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ import { Simulated } from './simulated.js';
 
 const remote = { address: '198.51.100.7', port: 443 };
 
-test('with no verdict at all nothing is let through', async () => {
+test('nothing is permitted without a verdict', async () => {
   const simulated = await Simulated.start();
   const flows = Array.from({ length: 20 }, (_, index) =>
     simulated.network.connect({ processId: index, protocol: index % 2 ? 'tcp' : 'udp', remote }),
@@ -26,7 +26,7 @@ describe.each([
   ['open', 'permitted'],
   ['closed', 'blocked'],
 ] as const)('failing %s', (failPolicy, expected) => {
-  /** A computer that holds one of everything, and their outcomes. */
+  /** A computer that holds one packet of each kind, and their outcomes. */
   async function holding(): Promise<{ simulated: Simulated; outcomes: Promise<Outcome>[] }> {
     const simulated = await Simulated.start({ failPolicy });
     const { network } = simulated;
@@ -69,7 +69,7 @@ describe.each([
     expect(outcomes.map(settled)).toEqual(outcomes.map(() => expected));
   });
 
-  test(`over the limit of held packets, the newest is ${expected}, and the loss is told`, async () => {
+  test(`over the limit of held packets, the newest packet is ${expected}, and the loss is reported`, async () => {
     const simulated = await Simulated.start({ failPolicy, maxHeldPackets: 2 });
     const packet = (port: number): Uint8Array =>
       ipPacket({
@@ -85,7 +85,7 @@ describe.each([
   });
 });
 
-test('the pending time over, the timeout verdict is applied and told', async () => {
+test('after the pending timeout, the timeout verdict is applied and reported', async () => {
   const simulated = await Simulated.start({
     pendingTimeoutMs: 5000,
     timeoutVerdict: Verdict.PermanentBlock,
@@ -97,7 +97,7 @@ test('the pending time over, the timeout verdict is applied and told', async () 
   expect(await flow.outcome).toBe('blocked');
 });
 
-test("without a timeout the computer's own connect time runs out", async () => {
+test("without a pending timeout, the computer's connect timeout ends the connection", async () => {
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({ processId: 1, protocol: 'tcp', remote });
   await simulated.question();
@@ -105,7 +105,7 @@ test("without a timeout the computer's own connect time runs out", async () => {
   expect(await flow.outcome).toBe('pending-timeout');
 });
 
-test('a verdict for an id that nobody waits for is counted and logged, and decides nothing', async () => {
+test('a verdict for an id that is not pending is counted and logged, and has no effect', async () => {
   const simulated = await Simulated.start();
   const { verdictsUnknownId } = await simulated.device.getStatistics();
   simulated.device.setVerdict(999_999n, Verdict.PermanentAccept);
@@ -114,7 +114,7 @@ test('a verdict for an id that nobody waits for is counted and logged, and decid
   expect((await simulated.device.getStatistics()).verdictsUnknownId).toBe(verdictsUnknownId + 1n);
 });
 
-test('a full event queue loses no packet: each is decided by the fail policy, and the loss is counted', async () => {
+test('a full event queue loses no packet: the fail policy decides on each packet, and the loss is counted', async () => {
   await using simulator = await startComputer({
     failPolicy: 'closed',
     maxQueuedBytes: 64 * 1024,
@@ -210,7 +210,7 @@ test('no packet of a blocked connection passes, in any order of verdict and pack
   );
 });
 
-test('the replay of a capture with nobody deciding lets no connection through, and closing ends it', async () => {
+test('the replay of a capture without verdicts permits no connection, and closing ends it', async () => {
   const capture = new URL('../../captures/host-traffic.pcap', import.meta.url);
   expect((await readFile(capture)).length).toBeGreaterThan(1_000_000);
   const simulator = await startComputer({ failPolicy: 'closed' });

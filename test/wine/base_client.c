@@ -1,5 +1,6 @@
-// A client that speaks only the base protocol, in its plainest form: synchronous reads of 1024 bytes on its one thread,
-// one command a write, at the device of the service whose name it is given. Prints TAP and a last line of counts.
+// A client of the base protocol in its simplest form: synchronous reads of 1024 bytes on one thread.
+// Each write has one command. The argument is the service whose device the client opens.
+// It prints TAP and a last line of counts.
 
 #include <windows.h>
 
@@ -65,12 +66,12 @@ static DWORD WINAPI EndInTime(LPVOID unused)
 // ---- The device
 
 static HANDLE Device;
-static uint8_t Stream[STREAM_BYTES]; // what was read and not yet taken
+static uint8_t Stream[STREAM_BYTES]; // bytes that were read but not yet parsed
 static size_t StreamLength;
 static size_t LongestRead;
 static unsigned Reads;
 
-// False at the end of the stream.
+// Returns false at the end of the stream.
 static bool ReadMore(void)
 {
     DWORD read = 0;
@@ -100,7 +101,7 @@ typedef struct RECORD
 
 static RECORD Record;
 
-// The next record. False at the end of the stream.
+// Moves to the next record. Returns false at the end of the stream.
 static bool NextRecord(void)
 {
     const size_t header = 5;
@@ -126,7 +127,7 @@ static bool NextRecord(void)
     }
 }
 
-// The next record of the type; others are passed over.
+// Reads up to the next record of the type, and skips others.
 static void Await(uint8_t type)
 {
     do
@@ -229,7 +230,7 @@ static void OpensAlone(const char *name)
         ExitProcess(2);
     }
     second = CreateFileA(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
-    // Wine opens it in spite of what the driver says, but to no purpose.
+    // Wine opens the device although the driver refuses; every request then fails.
     Check(second == INVALID_HANDLE_VALUE ||
               !DeviceIoControl(second, IOCTL_VERSION, NULL, 0, version, sizeof(version), &length, NULL),
           "a second client is refused");
@@ -309,7 +310,7 @@ static void AcceptsInbound(void)
     Check(ControlOutcome(6) == OutcomePermitted, "the accepted connection is let in");
 }
 
-// Its record is longer than a read.
+// The record of this datagram is longer than a read.
 static void DropsLongDatagram(void)
 {
     static uint8_t payload[3000];

@@ -1,4 +1,4 @@
-/** Fields of the control protocol: little-endian, one after another. */
+/** Reads and writes the fields of the control protocol: little-endian, without padding. */
 
 export class ControlWriter {
   readonly #chunks: Buffer[] = [];
@@ -28,7 +28,7 @@ export class ControlWriter {
     return this.#number(8, (chunk) => chunk.writeDoubleLE(value));
   }
 
-  /** In the 16 bytes that every address takes. */
+  /** Writes the address into the 16 bytes that every address takes. */
   address(value: Uint8Array): this {
     const chunk = Buffer.alloc(16);
     chunk.set(value);

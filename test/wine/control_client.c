@@ -65,7 +65,7 @@ static void Write(HANDLE handle)
     }
 }
 
-// Carries the request out; its answer has this length.
+// Sends the request and reads an answer of this length.
 static void Ask(void *answer, size_t length)
 {
     uint8_t response[1024];

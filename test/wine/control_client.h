@@ -1,5 +1,5 @@
-// A test's way to the simulation under Wine (sim/wine/control_protocol.h). One thread; a request that fails ends the
-// process with a message.
+// A C client of the simulation under Wine (sim/wine/control_protocol.h), for one thread.
+// A failed request ends the process with a message.
 #pragma once
 
 #include <stdbool.h>
@@ -17,7 +17,7 @@ typedef enum OUTCOME
     OutcomeRedirected = 4
 } OUTCOME;
 
-// Addresses are in network order, of which IPv4 uses the first four bytes.
+// Addresses are in network order; IPv4 uses the first four bytes.
 typedef struct FLOW
 {
     uint8_t Protocol;
@@ -40,7 +40,7 @@ typedef struct ENGINE
     uint64_t PoolBytes;
 } ENGINE;
 
-// A session on a network without traffic.
+// Begins a session on a network without traffic.
 void ControlOpen(void);
 void ControlClose(void);
 
@@ -51,5 +51,5 @@ void ControlReceive(uint64_t flow, const void *bytes, size_t length, uint64_t ta
 void ControlCloseFlow(uint64_t flow);
 ENGINE ControlEngine(void);
 
-// Waits for what became of the request with the tag; each can be asked for once.
+// Waits for the outcome of the request with the tag. Each outcome can be read once.
 OUTCOME ControlOutcome(uint64_t tag);

@@ -1,4 +1,4 @@
-/** What the simulation under Wine is told and tells: sim/wine/control_protocol.h in TypeScript. */
+/** The control protocol of the simulation under Wine: sim/wine/control_protocol.h in TypeScript. */
 
 import type {
   LoadResult,
@@ -102,7 +102,7 @@ export function readCounters(reader: ControlReader): NativeCounters {
   };
 }
 
-/** The events that one read gave. */
+/** Decodes the events of one read. */
 export function readEvents(bytes: Buffer): ControlEvent[] {
   const reader = new ControlReader(bytes);
   const events: ControlEvent[] = [];

@@ -1,4 +1,4 @@
-// Wine ends its drivers soon after its last program: this one stays until it is ended.
+// Wine ends its drivers soon after its last program ends, so this program runs until it is killed.
 
 #include <windows.h>
 

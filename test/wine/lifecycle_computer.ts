@@ -1,7 +1,7 @@
 /**
- * The package as the lifecycle programs import it, with the driver's binary in the simulated computer's place. They show
- * how a process ends, so nothing but the device may keep it: the network is opened at its first use, and nobody hears what
- * becomes of its traffic.
+ * The package as the lifecycle programs import it, with the driver's binary instead of the simulated computer.
+ * The programs show how a process ends, so only the device may keep the process alive.
+ * The network is therefore opened at its first use, and outcomes of its traffic are not read.
  */
 
 import { Network } from '../../lib/simulator/network.js';

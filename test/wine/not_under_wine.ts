@@ -1,9 +1,9 @@
-/** The tests that Wine cannot show, each with the reason. */
+/** The tests that cannot run under Wine, each with the reason. */
 
 export interface NotUnderWine {
-  /** Of test/scenarios or test/lifecycle. */
+  /** A file of test/scenarios or test/lifecycle. */
   readonly file: string;
-  /** The test's own title. */
+  /** The test's title. */
   readonly test: string;
   readonly reason: string;
 }
@@ -41,17 +41,17 @@ const LIFECYCLE: Readonly<Record<string, string>> = {
 export const notUnderWine: readonly NotUnderWine[] = [
   {
     file: 'connection_life.test.ts',
-    test: 'connections that ended over a minute ago are forgotten by the driver itself',
+    test: 'the driver removes connections that ended over a minute ago',
     reason: MINUTES,
   },
   {
     file: 'connection_life.test.ts',
-    test: 'a connection that was idle for ten minutes is forgotten, one in use is not',
+    test: 'the driver removes a connection that was idle for ten minutes, but not one in use',
     reason: MINUTES,
   },
   {
     file: 'next_client.test.ts',
-    test: 'another client is refused as long as one is open, and disturbs it not',
+    test: 'a second client is refused while one is open, and does not disturb it',
     reason: 'Wine opens a device although its driver refuses; what is asked of it then fails',
   },
   {
@@ -66,7 +66,7 @@ export const notUnderWine: readonly NotUnderWine[] = [
   })),
 ];
 
-/** Folders of tests that are not run under Wine at all. */
+/** Folders whose tests never run under Wine. */
 export const foldersNotUnderWine: Readonly<Record<string, string>> = {
   'test/cli':
     'replay and decode know no backend, and are compared with tshark; `driver` is run by the installed package',

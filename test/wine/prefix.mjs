@@ -1,4 +1,4 @@
-// A Wine prefix of our own: a Windows with the simulation's drivers in it, that ends with us.
+// A Wine prefix for one run: a Windows with the simulation's drivers, which ends with this process.
 import { spawn, spawnSync } from 'node:child_process';
 import {
   copyFileSync,
@@ -32,18 +32,18 @@ export class WinePrefix {
     delete this.#env.DISPLAY;
   }
 
-  /** A folder of the prefix, below drive C. */
+  /** Returns a folder of the prefix, below drive C. */
   folder(...names) {
     return join(this.#path, 'drive_c', ...names);
   }
 
-  /** Makes the prefix anew. */
+  /** Creates the prefix again. */
   async create() {
     rmSync(this.#path, { recursive: true, force: true });
     mkdirSync(this.#path, { recursive: true });
     await this.#must('wineboot', ['-i']);
     await this.#must(WINE, ['winecfg', '-v', 'win10']);
-    // What comes next has a Windows of its own: this one is about to end.
+    // The next program starts a new wineserver, so this one must have ended.
     await this.#must('wineserver', ['-w']);
   }
 
@@ -51,17 +51,17 @@ export class WinePrefix {
     copyFileSync(path, this.folder('windows', 'system32', 'drivers', name));
   }
 
-  /** Wine ends drivers soon after its last program: `program` is one that stays. */
+  /** Starts `program`, which runs on: Wine ends drivers soon after its last program ends. */
   keepAlive(program) {
     this.#keepAlive = spawn(WINE, [program], { env: this.#env, stdio: 'ignore' });
   }
 
-  /** Runs a Windows program: `{code, output}`. Its output goes through a file, as Node.js refuses pipes there. */
+  /** Runs a Windows program: `{code, output}`. Its output goes to a file, because Node.js refuses pipes there. */
   async run(program, args, limitMs = 60_000, variables = {}) {
     return this.#start(WINE, [program, ...args], limitMs, variables);
   }
 
-  /** The command lines of what runs in the prefix. */
+  /** Returns the command lines of the processes in the prefix. */
   processes() {
     return readdirSync('/proc')
       .filter((name) => /^\d+$/.test(name))
@@ -71,13 +71,13 @@ export class WinePrefix {
           if (!environment.includes(`WINEPREFIX=${this.#path}`)) return [];
           return [readFileSync(`/proc/${id}/cmdline`, 'utf8').replaceAll('\0', ' ')];
         } catch {
-          return []; // ended meanwhile
+          return []; // the process has ended
         }
       })
       .filter((commandLine) => commandLine !== '');
   }
 
-  /** Ends everything that runs in the prefix. */
+  /** Ends all processes in the prefix. */
   end() {
     spawnSync('wineserver', ['-k'], this.#options());
     spawnSync('wineserver', ['-w'], this.#options(20_000));
@@ -93,7 +93,7 @@ export class WinePrefix {
     if (code !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${code}\n${output}`);
   }
 
-  /** Not synchronously: a signal to this process is to be heard meanwhile. */
+  /** Asynchronous, so that this process can handle signals meanwhile. */
   async #start(program, args, limitMs, variables = {}) {
     const log = join(this.#path, 'output.txt');
     const output = openSync(log, 'w');
@@ -111,7 +111,7 @@ export class WinePrefix {
   }
 }
 
-/** A path of this computer's as Windows programs in Wine have it. */
+/** Returns the path by which Windows programs in Wine reach a path of this computer. */
 export function windowsPath(path) {
   return `Z:${path.replaceAll('/', '\\')}`;
 }

@@ -1,4 +1,4 @@
-/** The simulation under Wine by itself: the driver is loaded, and nobody has attached to it. */
+/** The simulation under Wine without a client: the driver is loaded, and no client is attached. */
 
 import { onTestFinished, expect, test } from 'vitest';
 import { Network } from '../../lib/simulator/network.js';
@@ -19,7 +19,7 @@ test('the driver filters at 18 layers', () => {
   expect(start().remoteNetwork.engine().layers).toBe(18);
 });
 
-test('without a client everything is let through', async () => {
+test('without a client all traffic is permitted', async () => {
   const { network } = start();
   const flow = network.connect({ processId: 1, protocol: 'tcp', remote });
   expect(await flow.outcome).toBe('permitted');
@@ -32,12 +32,12 @@ test('without a client everything is let through', async () => {
   flow.close();
 });
 
-test('a new network has seen nothing', () => {
+test('a new network has counted no traffic', () => {
   const counters = start().network.counters();
   expect([counters.offered, counters.flowsTotal]).toEqual([0, 0]);
 });
 
-test('packets are shown as they leave', async () => {
+test('outbound packets are reported when they leave', async () => {
   const { network } = start();
   const seen: [string, number][] = [];
   network.onWire((packet, direction) => seen.push([direction, packet.length]));
@@ -46,17 +46,17 @@ test('packets are shown as they leave', async () => {
   await expect.poll(() => seen).toEqual([['outbound', 1028]]);
 });
 
-test('a load is carried out', async () => {
+test('a load runs to its end', async () => {
   const { network } = start();
   const result = await network.load({ connections: 500, inFlight: 16 });
   expect([result.permitted, result.blocked, result.dropped]).toEqual([500, 0, 0]);
 });
 
-test('a capture that is not there is refused', async () => {
+test('a missing capture is refused', async () => {
   await expect(start().network.replay('C:\\no-such.pcap')).rejects.toThrow('no-such.pcap');
 });
 
-test('a listener takes connections that arrive', async () => {
+test('a listener accepts inbound connections', async () => {
   const { network } = start();
   const local = { address: '192.0.2.10', port: 8080 };
   const listener = network.listen({ processId: 5, protocol: 'tcp', local });

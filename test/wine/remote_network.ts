@@ -1,4 +1,4 @@
-/** The simulated network beneath the driver that Wine has loaded, by way of the simulation's device. */
+/** The simulated network beneath the driver that Wine has loaded, reached through the simulation's device. */
 
 import { closeSync, openSync, read, readSync, writeSync } from 'node:fs';
 import type {
@@ -29,7 +29,7 @@ import {
 const DEVICE_PATH = String.raw`\\.\GLOBALROOT\Device\NetVerdictSimulation`;
 const MAX_RESPONSE_BYTES = 4096;
 
-/** What the driver has in the filter engine, and the simulation in its pool. */
+/** The driver's objects in the filter engine, and the simulation's pool. */
 export interface EngineState {
   readonly layers: number;
   readonly pendedOperations: number;
@@ -52,7 +52,7 @@ export class RemoteNetwork implements NativeNetwork {
     this.#ask(request(Operation.begin));
   }
 
-  /** A network without any traffic. There is one at a time: opening another ends it. */
+  /** Opens a network without traffic. Only one is open at a time: opening another one ends it. */
   static open(): RemoteNetwork {
     const network = RemoteNetwork.openUnheard();
     const events = openSync(DEVICE_PATH, 'r+');
@@ -61,14 +61,14 @@ export class RemoteNetwork implements NativeNetwork {
     return network;
   }
 
-  /** As {@link open}, but nobody hears what becomes of the traffic: the read that waits for it would keep the process. */
+  /** As {@link open}, but outcomes are not read, because the pending read would keep the process alive. */
   static openUnheard(): RemoteNetwork {
     RemoteNetwork.#current?.close();
     RemoteNetwork.#current = new RemoteNetwork();
     return RemoteNetwork.#current;
   }
 
-  /** Ends the network. Closing again does nothing more. */
+  /** Ends the network. A second call has no effect. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -147,7 +147,7 @@ export class RemoteNetwork implements NativeNetwork {
     });
   }
 
-  /** Time under Wine is real: this thread waits, while the driver and its reads go on. */
+  /** Time under Wine is real: this thread waits, while the driver and its reads continue. */
   advance(milliseconds: number): void {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
   }
@@ -194,7 +194,7 @@ export class RemoteNetwork implements NativeNetwork {
     return this.#ask(writeFlow(request(operation).u64(tag), spec)).u64();
   }
 
-  /** Carries a request out; what is left to read is its answer. */
+  /** Sends a request and returns a reader of its answer. */
   #ask(writer: ControlWriter): ControlReader {
     writeSync(this.#requests, writer.finish());
     const response = Buffer.alloc(MAX_RESPONSE_BYTES);

@@ -1,7 +1,9 @@
-// Tests the driver's binary under Wine: a prefix of its own with netverdict.sys over the simulation; a plain client of the
-// base protocol; the simulation by itself; and the scenarios, whose results are compared with the host's. Needs the
-// CMake preset sim-wine to be built. Lines that begin with `! ` are worth a look even where all is well. The last line is
-// `N passed, N failed, N skipped`.
+// Tests the driver's binary under Wine, in a new prefix with netverdict.sys over the simulation.
+// It runs a plain client of the base protocol, the tests of the simulation, and the scenarios.
+// The results of the scenarios are compared with those of the host.
+// It needs a build of the CMake preset sim-wine.
+// A line that begins with `! ` needs attention even if all tests pass.
+// The last line is `N passed, N failed, N skipped`.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -78,7 +80,7 @@ function testFiles(folder) {
     .map((name) => `${folder}/${name}`);
 }
 
-/** Runs test files in the Windows Node.js: their results. */
+/** Runs test files in the Windows Node.js and returns their results. */
 async function runTests(prefix, node, files, limitMs) {
   const report = prefix.folder('report.json');
   const paths = files.map((file) => windowsPath(join(app, file)));
@@ -98,7 +100,7 @@ async function runTests(prefix, node, files, limitMs) {
   return results;
 }
 
-/** The packed package in an application's folder, tested through its public interface. */
+/** Tests the packed package, installed in an application's folder, through its public interface. */
 async function testInstalled(prefix, node) {
   installPackage(prefix.folder('app'));
   const { code, output } = await prefix.run(
@@ -120,7 +122,7 @@ async function testInstalled(prefix, node) {
   return summary(results);
 }
 
-/** The same tests on this computer's own simulator, meanwhile: name → state. */
+/** Runs the same tests in this computer's simulator at the same time: returns name → state. */
 async function runOnHost() {
   const path = join(work, 'host.json');
   const child = spawn(
@@ -157,7 +159,7 @@ function table(rows) {
     .join('\n');
 }
 
-/** Prints all results side by side, and what differs. */
+/** Prints all results side by side, and their differences. */
 async function compare(hostRun, results) {
   const host = await hostRun;
   const wine = new Map(results.map(({ file, name, state }) => [`${file} > ${name}`, state]));
@@ -183,7 +185,7 @@ function reasonToSkip(name) {
   )?.reason;
 }
 
-/** Prints what was left out, with the reason. */
+/** Prints the tests that were left out, with the reason. */
 function printSkipped(results) {
   for (const { file, name, state } of results) {
     const full = `${file} > ${name}`;

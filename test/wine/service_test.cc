@@ -1,5 +1,5 @@
-// Drives the driver's service through addon/win32/service.cc: the whole life of a service, and the errors on its way.
-// Takes the path of a driver. Prints TAP.
+// Drives the driver's service through addon/win32/service.cc: the whole life of a service, and its errors.
+// The argument is the path of a driver. Prints TAP.
 
 #include <windows.h>
 
@@ -81,8 +81,8 @@ bool IsGone(const std::wstring &name)
     return false;
 }
 
-// By its name alone: Wine unloads a driver while the close of a handle to its device is still being carried out, which
-// Windows does not.
+// Looks up the name without opening the device.
+// Wine unloads a driver while the close of a handle to its device is still running; Windows does not.
 bool HasDevice(const std::wstring &name)
 {
     wchar_t target[MAX_PATH];
@@ -90,8 +90,8 @@ bool HasDevice(const std::wstring &name)
     return QueryDosDeviceW(name.c_str(), target, MAX_PATH) != 0;
 }
 
-// The names of a service's dependencies, with a comma after each. From the registry, as Wine's QueryServiceConfigW
-// leaves them out.
+// The names of a service's dependencies, with a comma after each.
+// They come from the registry, because Wine's QueryServiceConfigW omits them.
 std::wstring DependenciesOf(const std::wstring &name)
 {
     const std::wstring key = L"SYSTEM\\CurrentControlSet\\Services\\" + name;

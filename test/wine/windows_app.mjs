@@ -1,4 +1,4 @@
-// The library and its tests as plain JavaScript for the Windows Node.js, in a folder that is a package of its own.
+// Builds the library and its tests as plain JavaScript for the Windows Node.js, in a folder that is a package.
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
@@ -24,7 +24,7 @@ const folders = [
   'test/wine',
 ];
 
-/** Makes the package in `target`; the addon is the prebuilt one for Windows, where there is one. */
+/** Creates the package in `target`, with the prebuilt addon for Windows if there is one. */
 export function buildWindowsApp(target) {
   rmSync(target, { recursive: true, force: true });
   for (const folder of folders) transpileFolder(folder, target);
@@ -48,7 +48,7 @@ export function buildWindowsApp(target) {
   return existsSync(addon);
 }
 
-/** The packed package, installed without any script into a folder that has the programs of test/wine/installed. */
+/** Installs the packed package, without scripts, into a folder with the programs of test/wine/installed. */
 export function installPackage(target) {
   rmSync(target, { recursive: true, force: true });
   cpSync(join(root, 'test/wine/installed'), target, { recursive: true });
@@ -65,7 +65,7 @@ function npm(args, cwd) {
   return stdout;
 }
 
-/** A real node.exe of the version, from the npm package that has it; downloaded once. */
+/** Provides a real node.exe of the version, from the npm package that contains it; downloaded once. */
 export function provideNode(version, folder) {
   const program = join(folder, 'package/bin/node.exe');
   if (existsSync(program)) return program;

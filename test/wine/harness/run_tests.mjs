@@ -1,5 +1,5 @@
-// Runs test files with vitest's runner in this Node.js: `node run_tests.mjs <report.json> <file>...`. The report is a list
-// of {file, name, state, milliseconds, error?}; state is passed, failed or skipped.
+// Runs test files with vitest's runner in this Node.js: `node run_tests.mjs <report.json> <file>...`.
+// The report is a list of {file, name, state, milliseconds, error?}; state is passed, failed or skipped.
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -16,7 +16,7 @@ function* testsOf(task) {
   else for (const inner of task.tasks) yield* testsOf(inner);
 }
 
-/** The test file's name as it is in the sources. */
+/** Returns the test file's name in the sources. */
 function fileName(file) {
   return basename(file.filepath).replace(/\.js$/, '.ts');
 }
@@ -73,7 +73,7 @@ class Runner {
     collected.forEach(skipWhatWineCannotShow);
   }
 
-  // What has run stays known where a later test ends the process.
+  // Writes the results of finished tests, in case a later test ends the process.
   onAfterRunTask(task) {
     results.push(resultOf(task));
     report();

@@ -1,5 +1,5 @@
-// What the tests import as 'vitest' under Wine: its own runner and assertions, without its server and transformer, whose
-// native parts are not built for Windows here.
+// The module that tests import as 'vitest' under Wine: vitest's runner and assertions.
+// It lacks vitest's server and transformer, whose native parts are not built for Windows here.
 import * as chai from 'chai';
 import {
   ASYMMETRIC_MATCHERS_OBJECT,
@@ -35,7 +35,7 @@ export const expect = Object.assign(
   { poll },
 );
 
-/** Asserts again and again, until it holds or the time is up. */
+/** Repeats the assertion until it holds or the time is up. */
 function poll(read) {
   const matchers = new Proxy(
     {},

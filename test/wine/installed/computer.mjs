@@ -1,4 +1,4 @@
-// What the programs of this folder share: the computer beneath the driver, and the package as an application has it.
+// Shared code of the programs in this folder: the network beneath the driver, and the installed package.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -18,7 +18,7 @@ const LIMIT_MS = 60_000;
 
 let nextPort = 50_000;
 
-/** The network beneath the driver, until `use` has run. */
+/** Opens the network beneath the driver, and closes it when `use` has run. */
 export async function withNetwork(use) {
   const network = RemoteNetwork.open();
   try {
@@ -28,7 +28,7 @@ export async function withNetwork(use) {
   }
 }
 
-/** An application connects: `{id, outcome}`. */
+/** Connects an application: returns `{id, outcome}`. */
 export function connect(network, remotePort, payload) {
   let settle;
   const outcome = new Promise((resolve) => {
@@ -48,7 +48,7 @@ export function connect(network, remotePort, payload) {
   return { id, outcome: within(outcome, `the outcome of port ${remotePort}`) };
 }
 
-/** A packet of no connection goes out: its outcome. */
+/** Sends a packet without a connection: returns its outcome. */
 export function packet(network) {
   const bytes = ipPacket({
     source: LOCAL.join('.'),
@@ -63,7 +63,7 @@ export function packet(network) {
   return within(outcome, 'the outcome of the packet');
 }
 
-/** Runs a program in this Node.js. Its output goes through files, as Node.js refuses pipes under Wine. */
+/** Runs a program in this Node.js. Its output goes to files, because Node.js refuses pipes under Wine. */
 export async function runToEnd(args) {
   const folder = mkdtempSync(join(tmpdir(), 'netverdict-'));
   const paths = ['stdout', 'stderr'].map((name) => join(folder, name));
@@ -78,7 +78,7 @@ export async function runToEnd(args) {
   return { code, stdout, stderr };
 }
 
-/** Rejects with what did not come in time. */
+/** Rejects with `what` if the promise does not settle in time. */
 export async function within(promise, what) {
   const abort = new AbortController();
   const limit = delay(LIMIT_MS, undefined, { signal: abort.signal }).then(() => {
@@ -92,7 +92,7 @@ export async function within(promise, what) {
   }
 }
 
-/** Until a file of another program is there. */
+/** Resolves once the file of another program exists. */
 export async function fileAppears(path) {
   for (const end = performance.now() + LIMIT_MS; !existsSync(path); await delay(20)) {
     if (performance.now() > end) throw new Error(`${path} did not appear within ${LIMIT_MS} ms`);

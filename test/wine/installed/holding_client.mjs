@@ -1,4 +1,6 @@
-// A client that never decides: `node holding_client.mjs <path>` writes <path>1.txt once it holds a connection, then <path>2.txt.
+// A client that never decides: `node holding_client.mjs <path>`.
+// It writes <path>1.txt when the first connection is held, and <path>2.txt when the second event is held.
+
 import { writeFileSync } from 'node:fs';
 import { open } from 'netverdict';
 

@@ -1,4 +1,4 @@
-// Opens and closes the device, under whatever name this program has: `<host>.exe opening_client.mjs <file>`.
+// Opens and closes the device in a program of any name: `<host>.exe opening_client.mjs <file>`.
 import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { open } from 'netverdict';

@@ -1,4 +1,4 @@
-// The packed package, installed into Windows, against the driver's binary: the public API alone.
+// The packed package, installed in Windows, with the driver's binary: only the public API is used.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -20,7 +20,7 @@ import { connect, fileAppears, packet, runToEnd, within, withNetwork } from './c
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-/** Decides over every connection by its remote port, until the device ends. */
+/** Decides on every connection by its remote port, until the device ends. */
 async function decide(device, verdictOf) {
   const seen = [];
   for await (const event of device) {
@@ -37,7 +37,7 @@ async function runHere(program, file, node = process.execPath) {
   return child;
 }
 
-/** `netverdict driver …`: its standard output. */
+/** Runs `netverdict driver …` and returns its standard output. */
 async function driver(...args) {
   const program = join(here, 'node_modules', 'netverdict', 'dist', 'cli', 'main.js');
   const { code, stdout, stderr } = await runToEnd([program, 'driver', ...args]);
@@ -71,12 +71,12 @@ test('the service runs the driver of the package', async () => {
   assert.equal(startType, 'demand');
 });
 
-test('a service that is there is not installed again, one that runs is not started again', async () => {
+test('an existing service is not installed again, and a running one is not started again', async () => {
   await assert.rejects(service.install(), (error) => error instanceof ServiceStateError);
   await assert.rejects(service.start(), (error) => error instanceof ServiceStateError);
 });
 
-test('a device that is not there is not found, with a hint', async () => {
+test('a missing device is not found, and the error has a hint', async () => {
   await assert.rejects(open({ path: String.raw`\\.\NoSuchDriver` }), {
     code: 'ERR_NETVERDICT_NOT_FOUND',
     message: /Install and start the driver/,
@@ -96,7 +96,7 @@ for (const path of [
   });
 }
 
-test('connections are told and obey their verdicts', async () => {
+test('connections are reported and follow their verdicts', async () => {
   await withNetwork(async (network) => {
     const device = await open();
     const deciding = decide(device, (port) =>
@@ -132,7 +132,7 @@ test('bandwidth and logs come from the driver', async () => {
   });
 });
 
-// Windows refuses to open; Wine opens whatever the driver says, and the driver refuses every request.
+// Windows refuses to open; Wine opens whatever the driver returns, and the driver refuses every request.
 test('a second client is refused', async () => {
   const device = await open();
   try {
@@ -149,7 +149,7 @@ test('a second client is refused', async () => {
   }
 });
 
-test('shutdown resolves what is held, and ends the stream', async () => {
+test('shutdown resolves held packets and ends the stream', async () => {
   await withNetwork(async (network) => {
     const device = await open({ failPolicy: 'closed' });
     const events = device.events({ types: ['connection'] });
@@ -162,7 +162,7 @@ test('shutdown resolves what is held, and ends the stream', async () => {
   });
 });
 
-test('twenty times opened and closed, the device still answers', async () => {
+test('the device still answers after it is opened and closed twenty times', async () => {
   for (let cycle = 0; cycle < 20; cycle++) {
     const device = await open();
     assert.equal(typeof device.version().major, 'number');
@@ -170,14 +170,14 @@ test('twenty times opened and closed, the device still answers', async () => {
   }
 });
 
-test('the end of a process with reads pending lets go what was held: a connection and a packet', async () => {
+test('the end of a process with pending reads releases a held connection and a held packet', async () => {
   await withNetwork(async (network) => {
     const held = (count) => join(here, `held${count}.txt`);
     for (const count of [1, 2]) rmSync(held(count), { force: true });
     const child = spawn(process.execPath, [join(here, 'holding_client.mjs'), join(here, 'held')], {
       stdio: 'ignore',
     });
-    // The client may still be opening: until then connections are let through.
+    // The client may still be opening: until then connections are permitted.
     let connection;
     for (let port = 1000; connection === undefined; port++) {
       const { outcome } = connect(network, port);
@@ -195,7 +195,7 @@ test('the end of a process with reads pending lets go what was held: a connectio
   });
 });
 
-test('the addon loads in a program of another name', async () => {
+test('the addon loads in a program with another name', async () => {
   const electron = join(here, 'electron.exe');
   const file = join(here, 'opened.txt');
   copyFileSync(process.execPath, electron);
@@ -204,7 +204,7 @@ test('the addon loads in a program of another name', async () => {
   assert.match(readFileSync(file, 'utf8'), /^electron\.exe \d+$/);
 });
 
-test('the command line stops, removes, installs and starts the driver, and says what it does', async () => {
+test('the command line stops, removes, installs and starts the driver, and reports each step', async () => {
   const state = async () => JSON.parse(await driver('status', '--json')).state;
   assert.equal(await state(), 'running');
   assert.match(await driver('stop'), /^NetVerdict: stopped, .*netverdict\.sys\n$/);
@@ -216,7 +216,7 @@ test('the command line stops, removes, installs and starts the driver, and says 
   assert.equal(await state(), 'running');
 });
 
-test('the command line ends with 1 and a reason where the driver cannot be started', async () => {
+test('the command line exits with 1 and a reason if the driver cannot be started', async () => {
   const program = join(here, 'node_modules', 'netverdict', 'dist', 'cli', 'main.js');
   const { code, stdout, stderr } = await runToEnd([program, 'driver', 'start', '--name', 'NoSuch']);
   assert.equal(code, 1);
