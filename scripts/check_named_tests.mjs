@@ -1,4 +1,4 @@
-// Checks the documents: each behaviour has a test, each named test exists, and no line of these is wider than 120 columns.
+// Checks the documents: each behaviour has a test, each named test exists, and no line is wider than 120 columns.
 //
 // A behaviour is a list item that begins with a key, or a cell of a table of verdicts, whose key is `row, column`.
 // `<document>.tests.json` beside a document maps each key to its tests: `Suite.Test`, or `file › title` for vitest.
@@ -144,7 +144,9 @@ for (const { name, where } of [...named, ...inChangelog]) {
   if (!exists) problems.push(`${where}: no such test: ${name}`);
 }
 for (const { document, behaviours, tests } of documents) checkKeys(document, behaviours, tests);
-for (const document of DOCUMENTS) checkWidths(`${document}.md`);
+for (const folder of ['.', 'docs', 'captures', 'examples']) {
+  for (const name of filesOf(folder, '.md')) checkWidths(name);
+}
 
 console.log(`CHANGELOG.md: ${inChangelog.length} tests`);
 for (const problem of problems) console.error(problem);
