@@ -1,6 +1,6 @@
-// Takes a driver through its life on a real Windows: install, start, decide over a connection of our own, stop, remove.
+// Takes a driver through its life on real Windows: install, start, decide on one connection, stop, remove.
 //   node windows_smoke_test.mjs <netverdict.sys> [--may-be-refused]
-// With --may-be-refused, Windows may refuse the driver's signature: that is said, and is no failure.
+// With --may-be-refused, a refusal of the driver's signature is a warning and no failure.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
@@ -13,13 +13,13 @@ const { BusyError, DriverRefusedError, Verdict, open, service } = createRequire(
 const [sysPath, ...flags] = process.argv.slice(2);
 const name = 'NetVerdict';
 
-async function decideOverOwnConnection() {
+async function decideOnOwnConnection() {
   const server = createServer((socket) => socket.end()).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();
   const device = await open();
   console.log('driver', device.version());
-  await assert.rejects(open(), BusyError, 'a second client is told that there is one');
+  await assert.rejects(open(), BusyError, 'a second client is refused');
   let seen = false;
   const events = (async () => {
     for await (const event of device) {
@@ -35,7 +35,7 @@ async function decideOverOwnConnection() {
   await device.shutdown();
   await events;
   await device.close();
-  assert(seen, 'the driver told of our own connection');
+  assert(seen, 'the driver reported the connection of this test');
 }
 
 assert.equal((await service.status()).state, 'not-installed');
@@ -43,7 +43,7 @@ await service.install({ sysPath, name });
 try {
   await service.start();
   assert.equal((await service.status()).state, 'running');
-  await decideOverOwnConnection();
+  await decideOnOwnConnection();
   await service.stop();
   assert.equal((await service.status()).state, 'stopped');
 } catch (error) {

@@ -1,4 +1,4 @@
-// Runs every benchmark, each beside its peer, and prints one table: medians with their spread, the ratio, the goal.
+// Runs every benchmark beside its peer, and prints a table of medians with spread, ratio and goal.
 // `npm run bench -- native` and `npm run bench -- js` run one half.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ function nativeResults() {
 }
 
 function javaScriptResults() {
-  run('node-gyp', ['rebuild', '--directory', 'bench/peer']); // on npm's own PATH
+  run('node-gyp', ['rebuild', '--directory', 'bench/peer']); // npm puts it on PATH
   return ['events', 'verdicts'].flatMap((name) => {
     const module = new URL(`js/${name}.mjs`, import.meta.url).href;
     const script = `const { results } = await import(${JSON.stringify(module)}); console.log(JSON.stringify(results));`;

@@ -1,9 +1,9 @@
 # Finds the Windows Driver Kit beside Visual Studio's toolset.
 #
-# Result: WDK_FOUND, WDK_VERSION, and
+# It sets WDK_FOUND and WDK_VERSION, and defines
 #   wdk_add_driver(<target> LIBRARIES <library>… SOURCES <file>…)
-# which adds <target>.sys, a kernel-mode driver, with Code Analysis where WDK_CODE_ANALYSIS is set. Libraries are the
-# kit's, by name. The environment's WDKContentRoot overrides the place.
+# which adds <target>.sys, a kernel-mode driver. Libraries are the kit's, by name.
+# WDK_CODE_ANALYSIS turns on Code Analysis. The environment variable WDKContentRoot overrides the kit's folder.
 
 if(DEFINED ENV{WDKContentRoot})
     cmake_path(SET WDK_ROOT NORMALIZE "$ENV{WDKContentRoot}")
@@ -33,7 +33,7 @@ endforeach()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(WDK REQUIRED_VARS WDK_ROOT WDK_VERSION VERSION_VAR WDK_VERSION)
 
-# None of user mode's libraries and run-time checks.
+# A driver has none of user mode's libraries and run-time checks.
 set(CMAKE_C_STANDARD_LIBRARIES "")
 string(REPLACE "/RTC1" "" CMAKE_C_FLAGS_DEBUG "${CMAKE_C_FLAGS_DEBUG}")
 
@@ -50,13 +50,13 @@ function(wdk_add_driver target)
     set_target_properties(${target} PROPERTIES SUFFIX .sys MSVC_RUNTIME_LIBRARY "")
     target_include_directories(${target} SYSTEM BEFORE PRIVATE "${include}/km/crt" "${include}/km" "${include}/shared")
     target_compile_definitions(${target} PRIVATE ${WDK_DEFINITIONS} _WIN64 POOL_NX_OPTIN_AUTO=1 $<$<CONFIG:Debug>:DBG=1>)
-    # Kernel mode; buffers, branches and speculation guarded.
+    # Kernel mode, with guards of buffers, branches and speculation.
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:
         /kernel /W4 /WX /GS /guard:cf /Qspectre /Gy /Gw /Zi /Zp8 /Oi /Oy- /GF /external:W0
         $<$<BOOL:${WDK_CODE_ANALYSIS}>:/analyze>>)
     target_link_options(${target} PRIVATE
         /DRIVER /KERNEL /SUBSYSTEM:NATIVE,10.00 /ENTRY:GsDriverEntry /NODEFAULTLIB /MANIFEST:NO /INCREMENTAL:NO
         /DYNAMICBASE /NXCOMPAT /HIGHENTROPYVA /INTEGRITYCHECK /GUARD:CF /RELEASE /OPT:REF /OPT:ICF /DEBUG:FULL /WX
-        /SECTION:INIT,d /IGNORE:4078) # freed after the start; the linker warns of sections whose attributes differ
+        /SECTION:INIT,d /IGNORE:4078) # INIT is freed after the start; 4078 warns of sections whose attributes differ
     target_link_libraries(${target} PRIVATE ${driver_LIBRARIES})
 endfunction()

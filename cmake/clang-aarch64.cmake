@@ -1,4 +1,4 @@
-# Cross build of the driver for Windows on AArch64, with Clang and LLD, over mingw-w64's headers.
+# Cross build of the driver for Windows on AArch64, with Clang, LLD and mingw-w64's headers.
 set(CMAKE_SYSTEM_NAME Windows)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 
@@ -8,7 +8,7 @@ endforeach()
 set(CMAKE_C_COMPILER clang-19)
 set(CMAKE_CXX_COMPILER clang++-19)
 set(CMAKE_RC_COMPILER x86_64-w64-mingw32-windres)
-# A resource file instead of an object: those are for one processor.
+# A resource file fits every processor. An object would be for x64.
 set(CMAKE_RC_FLAGS_INIT "-O res")
 
 set(CMAKE_FIND_ROOT_PATH /usr/x86_64-w64-mingw32)

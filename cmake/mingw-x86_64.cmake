@@ -1,4 +1,4 @@
-# Cross build for 64-bit Windows with Debian's mingw-w64: the driver, and (with the posix threads variant) user-mode C++.
+# Cross build for 64-bit Windows with Debian's mingw-w64. User-mode C++ needs the posix threads variant.
 set(CMAKE_SYSTEM_NAME Windows)
 set(CMAKE_SYSTEM_PROCESSOR x86_64)
 
@@ -13,5 +13,5 @@ set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 
-# A probe program that is linked would need an entry point that a driver does not have.
+# A linked probe program would need an entry point, which a driver does not have.
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)

@@ -1,6 +1,7 @@
-// Lets each of the driver's calls that may fail do so once, over the driver's tests (test/faults/main.cc) and over the
-// scenarios (test/faults/environment.cc), both built with the sanitizers. With arguments, over the driver's tests alone:
-// `--test=SUITE.NAME`, or a part of it, `--stack=HASH`.
+// Makes each fallible call of the driver fail once.
+// It does so over the driver's tests (test/faults/main.cc) and the scenarios (test/faults/environment.cc).
+// Both are built with the sanitizers.
+// With arguments it runs only the driver's tests: `--test=SUITE.NAME`, or a part of it, `--stack=HASH`.
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,14 +11,14 @@ import { provideTools } from './testing/tools.mjs';
 
 const PROGRAM = join(root, 'build', 'asan', 'test', 'unit', 'kext_faults');
 /**
- * What the kernel, the observer, the sanitizers and the test runner say where a failed call did harm. A failed test is
- * none: the driver may decide by its fail policy, or count as lost, what the test waits for.
+ * The output of the kernel, the observer, the sanitizers and the test runner after a failed call that did harm.
+ * A failed test is no harm: the driver may decide by its fail policy, or count an awaited event as lost.
  */
 const HARM =
   /BUGCHECK|INVARIANT|AddressSanitizer|runtime error:|Hook timed out|exited unexpectedly|terminated/;
 /**
- * Longer than a scenario takes; one that waits for what a failed call has prevented ends then. What was held for ever
- * meanwhile, the observer finds as the simulator is closed.
+ * Longer than a scenario takes. A scenario that waits for a prevented event ends after this time.
+ * The observer finds packets that stay held when the simulator is closed.
  */
 const TEST_TIMEOUT_MS = 3000;
 
@@ -33,7 +34,7 @@ async function build() {
   }
 }
 
-/** The scenarios again and again, until no call stack is new. */
+/** Runs the scenarios again and again, until no call stack is new. */
 async function injectIntoScenarios() {
   const folder = mkdtempSync(join(tmpdir(), 'netverdict-faults-'));
   const environment = { ...sanitizedAddon(), NETVERDICT_FAULTS: folder };

@@ -1,4 +1,4 @@
-// Formats every file, or with --check says which are not formatted: Prettier for what it knows, clang-format for C and C++.
+// Formats every file: clang-format for C and C++, Prettier for the rest. With --check it only names unformatted files.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';

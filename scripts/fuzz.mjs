@@ -1,6 +1,7 @@
-// Runs the fuzzers of test/fuzz/ for some seconds each: those of the driver and of the reading of captures by libFuzzer,
-// those of the library by fast-check. Every run starts from the corpus in the repository; what it adds stays in
-// build/fuzz/corpus/. A finding is an input that ends a fuzzer: it is kept, and the way to repeat it is printed.
+// Runs the fuzzers of test/fuzz/ for some seconds each.
+// libFuzzer drives those of the driver and of the capture reader, fast-check those of the library.
+// Every run starts from the corpus in the repository. New inputs stay in build/fuzz/corpus/.
+// A finding is an input that ends a fuzzer. It is kept, and the command that repeats it is printed.
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -15,15 +16,15 @@ const BUILD = join(ROOT, 'build', 'fuzz');
 const NATIVE = ['captures', 'commands', 'ioctls', 'packets', 'stateful'];
 const LIBRARY = ['decoder', 'policy'];
 const NAMES = [...NATIVE, ...LIBRARY];
-/** What an input frees it frees within milliseconds: a short memory is enough to find its use afterwards. */
+/** A small quarantine is enough, because an input uses freed memory within milliseconds. */
 const ASAN_OPTIONS =
   'quarantine_size_mb=1:thread_local_quarantine_size_kb=64:malloc_context_size=2';
-/** Longer ones take longer, and reach no more. */
+/** Longer inputs take longer and reach no more code. */
 const LONGEST_INPUT = { stateful: 768 };
 const LONGEST_OTHER_INPUT = 2048;
-/** What takes longer is looked at alone: a busy machine may have been slow. */
+/** A slower input runs again alone, because a busy machine may have been slow. */
 const SLOW_SECONDS = 30;
-/** Of processor time that no input takes unless it hangs, and of waiting for what does not come. */
+/** Only an input that hangs takes so much processor time, or waits so long. */
 const HANG_PROCESSOR_SECONDS = 20;
 const HANG_SECONDS = 300;
 
@@ -55,7 +56,7 @@ function execute(path, args, timeout) {
 
 /** @typedef {{ name: string, executions: number, coverage: string, finding: string | undefined }} Result */
 
-/** Whether the input takes too long wherever it runs, and not only where others take the processor. */
+/** Whether the input takes too long also when nothing else needs the processor. */
 async function hangs(path, file) {
   const limited = `ulimit -t ${HANG_PROCESSOR_SECONDS}; exec "$@"`;
   const { ok } = await execute(
@@ -66,7 +67,7 @@ async function hangs(path, file) {
   return !ok;
 }
 
-/** One run of libFuzzer, which ends with the time or with a finding. */
+/** Runs libFuzzer until the time is over or it has a finding. */
 async function runOnce(name, path, seconds) {
   const findings = join(BUILD, 'findings');
   const corpus = join(BUILD, 'corpus', name);
@@ -75,7 +76,7 @@ async function runOnce(name, path, seconds) {
     `-max_total_time=${seconds}`,
     `-max_len=${LONGEST_INPUT[name] ?? LONGEST_OTHER_INPUT}`,
     `-timeout=${SLOW_SECONDS}`,
-    '-detect_leaks=0', // what the driver leaks the simulated kernel finds, faster
+    '-detect_leaks=0', // the simulated kernel finds the driver's leaks faster
     '-print_final_stats=1',
     `-artifact_prefix=${join(findings, `${name}-`)}`,
     corpus,
@@ -133,7 +134,7 @@ async function build() {
   return true;
 }
 
-/** As many at once as there are processors. */
+/** Runs as many fuzzers at once as there are processors. */
 async function runAll() {
   const left = [...names];
   const results = [];

@@ -1,4 +1,4 @@
-// The package's install step: nothing to do where a prebuilt addon fits, else compile it on every core.
+// The package's install step. If no prebuilt addon fits, it compiles one on every core.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-/** Of the sources themselves, not of the package: the tests are not in that one. */
+/** The package has no tests, so a folder with tests is a checkout. */
 const isCheckout = existsSync(join(root, 'scripts', 'test.mjs'));
 const isAskedToCompile = process.env.npm_config_build_from_source === 'true';
 
@@ -41,10 +41,10 @@ function install() {
     : `no prebuilt addon for ${process.platform}-${process.arch}`;
   console.log(`netverdict: ${reason}: compiling`);
   if (compile()) return;
-  const failure = `netverdict: the native addon could not be compiled (the reason stands above). ${NEEDED}`;
+  const failure = `netverdict: the native addon could not be compiled (see the reason above). ${NEEDED}`;
   if (isCheckout) {
     console.warn(
-      `${failure}\nOn Debian, npm test installs what is missing, as root, and compiles.`,
+      `${failure}\nOn Debian, npm test installs the missing programs as root, and compiles.`,
     );
   } else {
     console.error(`${failure}\nThen run npm install again.`);

@@ -1,5 +1,7 @@
-// Searches every state of the concurrency models in test/models/ with spin, and shows that each can fail: a model's
-// broken variants, named in its first comment as `NAME breaks it`, must be found. Prints a table; fails if any is wrong.
+// Searches every state of the concurrency models in test/models/ with spin.
+// It also shows that each model can fail: the search must find the error in each broken variant.
+// A model's first comment names its broken variants: `NAME breaks it`.
+// It prints a table, and fails if a result is wrong.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +20,7 @@ function search(file, variant) {
   try {
     const define = variant === '' ? [] : [`-D${variant}`];
     execute('spin', [...define, '-a', join(MODELS, file)]);
-    // A broken variant's search ends early: it takes less time than optimizing would.
+    // The search of a broken variant ends early, so optimizing would take longer than it saves.
     const level = variant === '' ? '-O2' : '-O0';
     execute('gcc', [level, '-w', '-DSAFETY', '-DCOLLAPSE', '-o', 'pan', 'pan.c']);
     const output = execute('./pan', [`-m${MOST_STEPS}`]);

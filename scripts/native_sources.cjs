@@ -1,5 +1,6 @@
-// Names the sources of the native addon. On Windows: its own, as Microsoft's compiler does not take the simulated kernel.
-// Elsewhere also the driver's core, and the simulated kernel that the core runs on.
+// Prints the sources of the native addon.
+// On Windows it names only the addon's own, because Microsoft's compiler does not accept the simulated kernel.
+// Elsewhere it adds the driver's core, and the simulated kernel under the core.
 'use strict';
 
 const { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } = require('node:fs');
@@ -14,12 +15,12 @@ function sources(folder, extension) {
     .sort();
 }
 
-/** Leaves a file as it is that has this text, for its age tells what to compile again. */
+/** Writes a file only if its text differs, because a newer file is compiled again. */
 function writeIfDifferent(path, text) {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text);
 }
 
-/** Writes files that include eight sources each: most of the time goes into the standard library's headers. */
+/** Writes files that include eight sources each, because the standard library's headers take most of the time. */
 function combined(name, files) {
   const folder = 'build/combined';
   mkdirSync(join(root, folder), { recursive: true });

@@ -1,5 +1,5 @@
-// Fills prebuilds/ as node-gyp-build looks for it: `npm run prebuild [-- <platform>-<arch>…]`. This computer's addon is built
-// by node-gyp, Windows' addon and driver by mingw-w64.
+// Fills prebuilds/ for node-gyp-build: `npm run prebuild [-- <platform>-<arch>…]`.
+// node-gyp builds this computer's addon. mingw-w64 builds the addon and the driver for Windows.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ function cmake(preset) {
   run('cmake', '--build', '--preset', preset);
 }
 
-/** Copies files of the build into an empty folder of prebuilds/. */
+/** Copies build results into an empty folder of prebuilds/. */
 function fill(target, files) {
   const folder = join(root, 'prebuilds', target);
   rmSync(folder, { recursive: true, force: true });

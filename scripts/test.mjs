@@ -1,6 +1,6 @@
-// `npm test`: every check of the project, two groups of them side by side. Groups can be named:
-// `npm test -- lint vitest`; with `--verbose` all that they say is printed. The last line is always
-// `N passed, N failed, N skipped`.
+// `npm test` runs every check of the project, two groups side by side.
+// `npm test -- lint vitest` runs only those groups. `--verbose` prints all of their output.
+// The last line is always `N passed, N failed, N skipped`.
 import { rmSync, mkdirSync } from 'node:fs';
 import pLimit from 'p-limit';
 import { groups, stages } from './testing/groups.mjs';

@@ -1,4 +1,4 @@
-// The test groups: what each needs, runs and counts.
+// The test groups: the programs that each needs, the commands that it runs, and its counts.
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -7,12 +7,12 @@ import { outputDirectory, root, run, runScript } from './run.mjs';
 import { sanitizedAddon, threadSanitizedAddon } from './sanitized.mjs';
 
 const jobs = String(availableParallelism());
-/** In so many processes a test program runs: more than processors, as some tests take seconds. */
+/** The number of processes of a test program. It exceeds the processors, because some tests take seconds. */
 const SHARDS = 4 * availableParallelism();
-/** Thrice what the slowest shard takes where other groups run, too. */
+/** Three times the time of the slowest shard beside other groups. */
 const SHARD_TIMEOUT_MS = 300_000;
 
-/** Runs commands in turn, each one counted as a check; later ones run even where an earlier one failed. */
+/** Runs commands in turn and counts each as a check. A failure does not stop the later ones. */
 async function checks(...commands) {
   const results = [];
   for (const command of commands) results.push(await command());
@@ -33,7 +33,7 @@ async function untilFailure(commands) {
   return { ok: true, output };
 }
 
-/** `complete` is false where the test program failed without naming a failed test: that counts as a failure. */
+/** A program that failed without a failed test counts as one failure. */
 function withExitCode(counts, result) {
   const failed = !result.ok && counts.failed === 0 ? 1 : counts.failed;
   return { counts: { ...counts, failed }, log: result.output };
@@ -75,7 +75,7 @@ function parseVitestReport(text) {
   };
 }
 
-/** One of `of` equal parts of a test program's tests. */
+/** Runs one of `of` equal parts of a test program's tests. */
 async function gtestShard(program, shard, of) {
   const path = join(outputDirectory, `${program.replaceAll('/', '-')}-${shard}.json`);
   const result = await run(
@@ -90,8 +90,8 @@ async function gtestShard(program, shard, of) {
 }
 
 /**
- * Configures and builds a CMake preset, and runs its test programs, many tests in a process: with sanitizers, a process for
- * each test, as ctest has them, takes longer than the test.
+ * Configures and builds a CMake preset, and runs its test programs with many tests in a process.
+ * With sanitizers a process for each test, as in ctest, takes longer than the test itself.
  */
 async function gtest(preset, programs, ...targets) {
   const chosen = targets.flatMap((target) => ['--target', target]);
@@ -110,7 +110,7 @@ async function gtest(preset, programs, ...targets) {
   return sum(await Promise.all(shards.map((shard) => limit(shard))));
 }
 
-/** The tests of a project, of all its folders or of some; `environment` is added to that of this process. */
+/** Runs the tests of a project, in all of its folders or in some. `environment` adds variables to the process. */
 async function vitest(project, folders = [], environment = {}) {
   const path = join(outputDirectory, `vitest-${project}${folders.length}.json`);
   const args = ['run', `--project=${project}`, '--reporter=dot', '--reporter=json'];
@@ -122,11 +122,11 @@ async function vitest(project, folders = [], environment = {}) {
   return withExitCode(readReport(path, parseVitestReport), result);
 }
 
-/** The scenarios, with the addon that was built with the sanitizers. */
+/** Runs the scenarios with the addon that was built with the sanitizers. */
 const sanitizedScenarios = () =>
   vitest('netverdict', ['test/scenarios', 'test/lifecycle'], sanitizedAddon());
 
-/** A script whose last line tells the counts. */
+/** Runs a script whose last line has the counts. */
 async function countedScript(path, ...args) {
   const result = await run(process.execPath, [path, ...args]);
   const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
@@ -150,7 +150,7 @@ async function wine() {
   return { ...result, remarks };
 }
 
-/** Builds the driver's binary and looks at what Windows asks of it. */
+/** Builds the driver's binary, and checks what Windows requires of it. */
 async function mingw() {
   const built = await untilFailure([
     () => run('cmake', ['--preset', 'kext-mingw']),
@@ -231,7 +231,7 @@ export const groups = {
   },
   faults: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    // Over the driver's tests; over the scenarios it takes minutes.
+    // Only the driver's tests: the scenarios take minutes.
     run: () => countedScript('scripts/faults.mjs', '--test='),
   },
   mingw: {
@@ -244,12 +244,12 @@ export const groups = {
   },
 };
 
-/** In which they run, two sequences at a time: a group needs what those before it in its sequence have built. */
+/** Two sequences run at a time. A group needs the results of those before it in its sequence. */
 export const stages = [
   [['build'], ['format']],
   [
     ['asan', 'faults'],
-    ['mingw', 'wine', 'package'], // the latter two pack prebuilds/, and fill it
+    ['mingw', 'wine', 'package'], // the last two fill and pack prebuilds/
     ['vitest'],
     ['fuzz'],
     ['lint'],

@@ -1,4 +1,4 @@
-// Runs one command of a test group; its output is kept for the report of a failure.
+// Runs one command of a test group, and keeps its output for the report of a failure.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -9,7 +9,7 @@ export const outputDirectory = join(root, 'build', 'test');
 
 const running = new Set();
 
-// Ended itself, this process ends what it runs, which may have more to end.
+// A signal to this process ends its commands, which end their own.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.once(signal, () => {
     for (const child of running) child.kill('SIGTERM');
@@ -18,8 +18,8 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 }
 
 /**
- * Resolves to `{ok, output}`; never rejects: a command that cannot be started, or that takes longer than `timeoutMs`, is
- * one that failed.
+ * Resolves to `{ok, output}` and never rejects.
+ * A command that cannot be started, or that takes longer than `timeoutMs`, has failed.
  */
 export function run(command, args, environment = {}, timeoutMs = undefined) {
   return new Promise((resolve) => {
@@ -40,7 +40,7 @@ export function run(command, args, environment = {}, timeoutMs = undefined) {
   });
 }
 
-/** A tool of node_modules, run by this Node.js. */
+/** Runs a tool of node_modules with this Node.js. */
 export function runScript(path, args, environment) {
   return run(process.execPath, [join(root, 'node_modules', path), ...args], environment);
 }

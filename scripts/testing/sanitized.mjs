@@ -1,4 +1,4 @@
-// What a Node.js needs in its environment to load the addon that was built with sanitizers.
+// The environment in which Node.js loads an addon that was built with sanitizers.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root } from './run.mjs';
@@ -13,11 +13,11 @@ const addon = (preset, ...runtimes) => ({
 
 export const sanitizedAddon = () => ({
   ...addon('asan', 'libasan.so', 'libubsan.so'),
-  ASAN_OPTIONS: 'detect_leaks=0', // Node.js itself ends without freeing all
+  ASAN_OPTIONS: 'detect_leaks=0', // Node.js does not free everything at its end
 });
 
 export const threadSanitizedAddon = () => ({
   ...addon('tsan', 'libtsan.so'),
-  // Node.js itself is built without: of its own threads nothing is known.
+  // Node.js is built without ThreadSanitizer, which knows nothing of its threads.
   TSAN_OPTIONS: 'ignore_noninstrumented_modules=1',
 });

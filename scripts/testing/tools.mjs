@@ -1,9 +1,9 @@
-// The programs that the test groups need beyond Node.js, and how they are provided.
+// The programs that the test groups need beside Node.js, and their Debian packages.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** name → Debian package, and what shows that it is there: a program on PATH or a file. */
+/** name → Debian package, and a file that shows the installation. Without a file it is the program on PATH. */
 const tools = {
   make: { package: 'make' },
   'g++': { package: 'g++' },
@@ -51,7 +51,7 @@ function install(packages) {
   spawnSync('apt-get', ['install', '-qy', '--no-install-recommends', ...packages], options);
 }
 
-/** Installs what is missing of `names` where that is possible; returns tool → package of what is missing still. */
+/** Installs the missing tools if it can. Returns tool → package of those that are still missing. */
 export function provideTools(names) {
   const missing = [...names].filter(isMissing);
   if (missing.length === 0) return new Map();
@@ -63,7 +63,7 @@ export function provideTools(names) {
   const left = new Map(missing.filter(isMissing).map((name) => [name, tools[name].package]));
   if (left.size > 0) {
     console.log(
-      'Some checks need programs that are not here. On Debian or Ubuntu, as root:\n' +
+      'Some checks need programs that are not installed. On Debian or Ubuntu, as root:\n' +
         `  apt-get update && apt-get install --no-install-recommends ${[...left.values()].join(' ')}`,
     );
   }
