@@ -1,6 +1,6 @@
 // Fuzzes the reading of packet captures: any file is read to its end or refused with an error that tells where, and the
 // frames that it holds are replayed.
-#include "computer.h"
+#include "support/machine_test.h"
 
 #include "sources/link_layer.h"
 #include "sources/pcap_file.h"

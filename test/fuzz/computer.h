@@ -3,7 +3,14 @@
 #pragma once
 
 #include "input.h"
-#include "unit/kext/driver_fixture.h"
+
+#include "support/device_client.h"
+#include "support/driver_loader.h"
+#include "support/machine_test.h"
+#include "support/network.h"
+#include "support/packets.h"
+
+#include <memory>
 
 namespace fuzz
 {
@@ -18,16 +25,12 @@ using kext_test::Record;
 class Computer
 {
   public:
-    Computer() : machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_), client_(machine_)
+    Computer()
+        : machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_), driver_(machine_),
+          client_(machine_)
     {
-        EXPECT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        EXPECT_EQ(driver_.Load(), STATUS_SUCCESS);
         Settle();
-    }
-
-    ~Computer()
-    {
-        client_.Close();
-        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
     }
 
     Computer(const Computer &) = delete;
@@ -59,8 +62,8 @@ class Computer
     sim::Machine machine_;
     sim::Machine::Scope scope_;
     Network network_;
+    kext_test::DriverLoader driver_;
     Client client_;
-    PDRIVER_OBJECT driver_ = nullptr;
 };
 
 // A client's life on a computer where all connections that came before are forgotten: one input's. Loading a driver

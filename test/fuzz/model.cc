@@ -9,7 +9,7 @@ namespace fuzz
 
 void Model::Attached()
 {
-    stream_.clear();
+    splitter_.Clear();
     records_ = 0;
     Detached();
 }
@@ -36,26 +36,8 @@ void Model::Reloaded()
 
 void Model::Read(const uint8_t *bytes, size_t length)
 {
-    stream_.insert(stream_.end(), bytes, bytes + length);
-
-    size_t at = 0;
-
-    while (stream_.size() - at >= sizeof(INFO_HEADER_WIRE))
-    {
-        uint32_t body;
-
-        std::memcpy(&body, &stream_[at + 1], sizeof(body));
-        ASSERT_LE(body, PROTOCOL_MAX_RECORD_LENGTH);
-        if (stream_.size() - at - sizeof(INFO_HEADER_WIRE) < body)
-        {
-            break;
-        }
-
-        const auto start = stream_.begin() + static_cast<ptrdiff_t>(at + sizeof(INFO_HEADER_WIRE));
-        Take({stream_[at], ByteVector(start, start + body)});
-        at += sizeof(INFO_HEADER_WIRE) + body;
-    }
-    stream_.erase(stream_.begin(), stream_.begin() + static_cast<ptrdiff_t>(at));
+    ASSERT_TRUE(splitter_.Add(bytes, length, [this](const INFO_HEADER_WIRE &header, const uint8_t *record)
+                              { Take(Record::Of(header, record)); }));
 }
 
 void Model::Take(const Record &record)

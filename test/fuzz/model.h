@@ -12,7 +12,10 @@
 // Where the order of things is not to be seen from outside, either is right.
 #pragma once
 
-#include "computer.h"
+#include "support/bytes.h"
+#include "support/flows.h"
+#include "support/record_splitter.h"
+#include "support/records.h"
 
 #include <array>
 #include <map>
@@ -21,6 +24,11 @@
 
 namespace fuzz
 {
+
+using kext_test::ByteVector;
+using kext_test::Flow;
+using kext_test::Question;
+using kext_test::Record;
 
 class Model
 {
@@ -124,7 +132,7 @@ class Model
     bool reliable_ = true;
     bool ever_unreliable_ = false; // an injection that fails later may have begun then
     bool guessed_ = false;         // the client decided on an id that it has not read
-    ByteVector stream_;            // the part of a record that has come
+    kext_test::RecordSplitter splitter_;
     uint64_t records_ = 0;
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;

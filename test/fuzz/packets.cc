@@ -3,6 +3,10 @@
 // What the driver puts back has right checksums where all that was indicated had.
 #include "computer.h"
 
+#include "net/ip_packet.h"
+
+#include <algorithm>
+
 namespace
 {
 
@@ -82,7 +86,7 @@ Indicated ReadIndicated(fuzz::Input &input)
 
 uint32_t HeaderOfAll(const Indicated &indicated)
 {
-    uint32_t header = fuzz::Network::HeaderLength(indicated.lists[0][0]);
+    uint32_t header = kext_test::HeaderLength(indicated.lists[0][0]);
 
     for (const auto &list : indicated.lists)
     {
@@ -96,7 +100,7 @@ uint32_t HeaderOfAll(const Indicated &indicated)
 
 void Indicate(fuzz::Computer &computer, const Indicated &indicated)
 {
-    const bool v6 = fuzz::Network::IsV6(indicated.lists[0][0]);
+    const bool v6 = kext_test::IsV6(indicated.lists[0][0]);
     const uint32_t header = indicated.outbound ? 0 : HeaderOfAll(indicated);
     kext_test::PacketChain chain(computer.machine(), indicated.lists, header, indicated.piece);
 

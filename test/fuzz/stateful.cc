@@ -5,6 +5,7 @@
 #include "model.h"
 
 #include "nt/callback_object.h"
+#include "support/commands.h"
 
 #include <deque>
 
@@ -45,7 +46,7 @@ class Life
 {
   public:
     explicit Life(fuzz::Input &input)
-        : input_(input), machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_)
+        : input_(input), machine_(kext_test::StandingClock()), scope_(machine_), network_(machine_), driver_(machine_)
     {
         strict_ = input_.Bool();
         Load();
@@ -66,7 +67,7 @@ class Life
   private:
     void Load()
     {
-        ASSERT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        ASSERT_EQ(driver_.Load(), STATUS_SUCCESS);
         network_.TakeReauthorized();
         client_ = std::make_unique<fuzz::Client>(machine_);
         network_.SetObserver(&client_->observer());
@@ -74,7 +75,7 @@ class Life
 
     void Unload()
     {
-        EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
+        driver_.Unload();
         Settle();
         for (const std::shared_ptr<int> &completions : pended_)
         {
@@ -174,8 +175,8 @@ class Life
     sim::Machine machine_;
     sim::Machine::Scope scope_;
     Network network_;
+    kext_test::DriverLoader driver_;
     std::unique_ptr<fuzz::Client> client_; // of this load of the driver: another one's ids begin anew
-    PDRIVER_OBJECT driver_ = nullptr;
     bool strict_ = false;
     bool injections_fail_ = false;
     bool calls_fail_ = false;
@@ -286,7 +287,7 @@ void Life::Authorize()
     const Flow flow = ReadFlow();
     const uint8_t how = input_.Byte();
     const ByteVector packet = kext_test::MakePacket(flow, (how & 1) != 0, NextPayload());
-    Network::AleOptions options;
+    kext_test::AleOptions options;
 
     options.reauthorize = (how & 2) != 0;
     options.loopback = (how & 4) != 0;
@@ -374,7 +375,7 @@ void Life::SendRaw()
     {
         network_.Outbound(packet);
     }
-    else if (packet.size() >= Network::HeaderLength(packet))
+    else if (packet.size() >= kext_test::HeaderLength(packet))
     {
         network_.Inbound(packet, input_.Bool());
     }
@@ -552,8 +553,8 @@ void Life::Step()
             {
                 const std::vector<uint64_t> &ids = model_.ids();
 
-                Write(fuzz::Client::VerdictBytes(ids[ids.size() - 1 - input_.Byte() % ids.size()],
-                                                 static_cast<uint8_t>(input_.Below(VerdictCount + 1))));
+                Write(kext_test::VerdictBytes(ids[ids.size() - 1 - input_.Byte() % ids.size()],
+                                              static_cast<uint8_t>(input_.Below(VerdictCount + 1))));
             }
             break;
         case 20:

@@ -152,7 +152,7 @@ void Observer::Opened(const Counters &before, bool is_exact)
 
     before_ = before;
     is_exact_ = is_exact;
-    partial_.clear();
+    splitter_.Clear();
     records_ = 0;
     told_losses_ = 0;
     untold_losses_.reset();
@@ -166,22 +166,13 @@ void Observer::Opened(const Counters &before, bool is_exact)
 void Observer::Read(const uint8_t *bytes, size_t length)
 {
     const std::lock_guard<std::mutex> lock(mutex_);
-    size_t at = 0;
 
-    partial_.insert(partial_.end(), bytes, bytes + length);
-    while (partial_.size() - at >= sizeof(INFO_HEADER_WIRE))
-    {
-        const auto header = WireAt<INFO_HEADER_WIRE>(partial_.data() + at);
-
-        if (partial_.size() - at - sizeof(header) < header.Length)
-        {
-            break;
-        }
-        ReadRecord(header.Type, partial_.data() + at, sizeof(header) + header.Length);
-        records_++;
-        at += sizeof(header) + header.Length;
-    }
-    partial_.erase(partial_.begin(), partial_.begin() + static_cast<ptrdiff_t>(at));
+    splitter_.Add(bytes, length,
+                  [this](const INFO_HEADER_WIRE &header, const uint8_t *record)
+                  {
+                      ReadRecord(header.Type, record, sizeof(header) + header.Length);
+                      records_++;
+                  });
 }
 
 // `record`: with its header.
@@ -362,7 +353,7 @@ std::vector<std::string> Observer::Problems(const Counters &now)
     const std::lock_guard<std::mutex> lock(mutex_);
     const size_t for_good = problems_.size();
 
-    if (!partial_.empty())
+    if (!splitter_.empty())
     {
         Report("the stream ends within a record");
     }

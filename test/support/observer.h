@@ -13,6 +13,8 @@
 
 #include "protocol.h"
 
+#include "support/record_splitter.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -101,7 +103,7 @@ class Observer
     template <typename Wire> static Step UpdateStep(const Wire &wire);
     static std::vector<Step> StepsOf(const uint8_t *bytes, size_t length);
 
-    void ReadRecord(uint8_t type, const uint8_t *body, size_t length);
+    void ReadRecord(uint8_t type, const uint8_t *record, size_t length);
     void ReadConnection(const Pair &pair, uint64_t id);
     void ReadConnectionEnd(const Pair &pair);
     void CheckCounters(const Counters &now);
@@ -114,8 +116,8 @@ class Observer
     std::mutex mutex_; // of everything below
     std::set<uint64_t> ids_;
     Counters before_;
-    bool is_exact_ = true;         // before_
-    std::vector<uint8_t> partial_; // a record that is not yet whole
+    bool is_exact_ = true; // before_
+    kext_test::RecordSplitter splitter_;
     uint64_t records_ = 0;
     uint64_t told_losses_ = 0;
     std::optional<uint64_t> untold_losses_; // from before the client knew extended records; nothing: it does not

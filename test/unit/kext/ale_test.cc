@@ -1,4 +1,10 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "nt/fault_injection.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
 
 namespace kext_test
 {
@@ -6,7 +12,6 @@ namespace
 {
 
 using AleTest = DriverTest;
-using AleOptions = Network::AleOptions;
 
 AleOptions Reauthorize()
 {
@@ -18,7 +23,7 @@ AleOptions Reauthorize()
 
 ByteVector TransportOf(const ByteVector &packet)
 {
-    return ByteVector(packet.begin() + Network::HeaderLength(packet), packet.end());
+    return ByteVector(packet.begin() + HeaderLength(packet), packet.end());
 }
 
 enum class Expected
@@ -220,8 +225,8 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     ASSERT_EQ(injected.size(), 1u);
     EXPECT_EQ(injected[0].kind, Injection::kTransportSend);
     EXPECT_EQ(injected[0].bytes, TransportOf(packet));
-    EXPECT_EQ(injected[0].endpoint_handle, Network::kEndpoint);
-    EXPECT_EQ(injected[0].remote_scope, Network::kScope);
+    EXPECT_EQ(injected[0].endpoint_handle, kTransportEndpoint);
+    EXPECT_EQ(injected[0].remote_scope, kRemoteScope);
     EXPECT_EQ(injected[0].compartment, Network::kCompartment);
     EXPECT_EQ(injected[0].control_data, options.control_data) << "copied: the stack's own is gone";
     EXPECT_EQ(injected[0].header_include, options.header_include);
@@ -444,7 +449,7 @@ TEST_F(AleTest, APacketThatIsCutOffBeforeItsChecksumIsBlockedAsMalformed)
 {
     ByteVector packet = MakePacket(UdpV4());
 
-    packet.resize(Network::HeaderLength(packet) + 4);
+    packet.resize(HeaderLength(packet) + 4);
     EXPECT_TRUE(network_.Connect(UdpV4(), &packet, {}).blocked());
     EXPECT_TRUE(network_.Connect(UdpV4(), &packet, {}).blocked());
     EXPECT_EQ(client_.GetStatistics().MalformedPackets, 2u);

@@ -1,6 +1,6 @@
 // Many clients on one driver, one after the other, as an application that is started again for months: what one leaves
 // behind, the next one does not find, and the driver's memory does not grow.
-#include "driver_fixture.h"
+#include "support/driver_test.h"
 
 namespace kext_test
 {
@@ -33,7 +33,7 @@ class ClientLifeTest : public DriverTest
     {
         Flow flow = port % 2 == 0 ? UdpV4() : TcpV6();
         const ByteVector packet = MakePacket(flow);
-        Network::AleOptions options;
+        AleOptions options;
 
         flow.local.port = port;
         flow.process_id = port + life;

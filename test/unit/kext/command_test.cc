@@ -1,9 +1,13 @@
-#include "driver_fixture.h"
+#include "support/commands.h"
+#include "support/driver_test.h"
+
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <iterator>
 #include <random>
 #include <set>
+#include <utility>
 
 namespace kext_test
 {
@@ -34,8 +38,8 @@ TEST_F(CommandTest, CarriesOutSeveralCommandsOfOneWrite)
     const std::vector<Question> questions = client_.ReadQuestions();
     ASSERT_EQ(questions.size(), 2u);
 
-    const ByteVector bytes = Concatenate({Client::VerdictBytes(questions[0].id, VerdictPermanentAccept),
-                                          Client::VerdictBytes(questions[1].id, VerdictPermanentBlock),
+    const ByteVector bytes = Concatenate({VerdictBytes(questions[0].id, VerdictPermanentAccept),
+                                          VerdictBytes(questions[1].id, VerdictPermanentBlock),
                                           {CommandPrintMemoryStats}});
     const sim::nt::IoResult result = client_.Write(bytes);
     EXPECT_EQ(result.status, STATUS_SUCCESS);
@@ -64,8 +68,8 @@ TEST_F(CommandTest, RefusesEveryUnknownCommand)
 
 TEST_F(CommandTest, RefusesEveryTruncatedBody)
 {
-    for (const ByteVector &whole : {Client::VerdictBytes(1, VerdictAccept), UpdateBytes(Flow{}, VerdictAccept),
-                                    UpdateBytes(TcpV6(), VerdictAccept)})
+    for (const ByteVector &whole :
+         {VerdictBytes(1, VerdictAccept), UpdateBytes(Flow{}, VerdictAccept), UpdateBytes(TcpV6(), VerdictAccept)})
     {
         for (size_t length = 1; length < whole.size(); length++)
         {
@@ -80,12 +84,9 @@ TEST_F(CommandTest, RefusesEveryTruncatedBody)
 
 TEST_F(CommandTest, AStreamThatIsCutAnywhereIsCarriedOutUpToItsLastWholeCommand)
 {
-    const std::vector<ByteVector> commands = {Client::VerdictBytes(1, VerdictAccept),
-                                              {CommandClearCache},
-                                              UpdateBytes(Flow{}, VerdictAccept),
-                                              {CommandPrintMemoryStats},
-                                              {CommandGetBandwidthStats},
-                                              UpdateBytes(TcpV6(), VerdictBlock)};
+    const std::vector<ByteVector> commands = {VerdictBytes(1, VerdictAccept),     {CommandClearCache},
+                                              UpdateBytes(Flow{}, VerdictAccept), {CommandPrintMemoryStats},
+                                              {CommandGetBandwidthStats},         UpdateBytes(TcpV6(), VerdictBlock)};
     ByteVector stream;
     std::set<size_t> ends = {0};
 
@@ -151,7 +152,7 @@ TEST_F(CommandTest, TellsHowFarAWriteWasCarriedOutBeforeTheFirstInvalidCommand)
     const Network::Answer connect = network_.Connect(Flow{});
     const uint64_t id = client_.ReadQuestion().id;
     const sim::nt::IoResult result = client_.Write(Concatenate(
-        {Client::VerdictBytes(id, VerdictPermanentAccept), {CommandCleanEndedConnections}, {0x77}, {CommandShutdown}}));
+        {VerdictBytes(id, VerdictPermanentAccept), {CommandCleanEndedConnections}, {0x77}, {CommandShutdown}}));
 
     EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
     EXPECT_EQ(result.information, 11u);
@@ -258,7 +259,7 @@ TEST_F(CommandTest, AVerdictOnAnOperationThatWasHeldBeforeClearCacheStillDecides
     client_.Command(CommandClearCache);
     client_.Verdict(id, VerdictPermanentAccept);
     EXPECT_EQ(connect.completed(), 1);
-    Network::AleOptions again;
+    AleOptions again;
     again.reauthorize = true;
     EXPECT_TRUE(network_.Connect(Flow{}, nullptr, again).permitted());
     EXPECT_TRUE(client_.ReadQuestions().empty());
@@ -338,7 +339,7 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     options.LogLevel = LogSeverityInfo;
     options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
     client_.SetOptions(options);
-    Network::AleOptions ale;
+    AleOptions ale;
     ale.process_path = u"\\device\\harddiskvolume1\\app.exe";
     network_.Connect(Flow{}, nullptr, ale);
     network_.Stream(Flow{}, false, 1);

@@ -1,4 +1,9 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cstring>
 
 namespace kext_test
 {
@@ -96,7 +101,7 @@ TEST_F(DeviceTest, APacketsRecordThatIsLargerThanTheReadersBufferComesInPiecesTh
             stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(read.information));
         }
 
-        const std::vector<Record> records = SplitRecords(stream);
+        const std::vector<Record> records = AllRecords(stream);
         ASSERT_EQ(records.size(), 1u) << size;
         EXPECT_EQ(ParseQuestion(records[0]).payload, packet);
     }
@@ -108,7 +113,7 @@ TEST_F(DeviceTest, ABaseClientGetsExactlyTheBaseProtocol)
     const ByteVector addresses = {192, 0, 2, 1, 198, 51, 100, 7};
     const ByteVector process = {0xD2, 0x04, 0, 0, 0, 0, 0, 0};
     const ByteVector ports = {0x50, 0xC3, 0xBB, 0x01};
-    Network::AleOptions ale;
+    AleOptions ale;
     ByteVector expected;
     const auto expect = [&expected](const ByteVector &bytes)
     { expected.insert(expected.end(), bytes.begin(), bytes.end()); };
@@ -165,7 +170,7 @@ TEST_F(DeviceTest, AfterShutdownReadsGetTheRestAndThenTheEnd)
 
     network_.Connect(Flow{});
     EXPECT_EQ(client_.Command(CommandShutdown).status, STATUS_SUCCESS);
-    EXPECT_EQ(SplitRecords(client_.ReadBytes(&status)).size(), 1u);
+    EXPECT_EQ(AllRecords(client_.ReadBytes(&status)).size(), 1u);
     EXPECT_EQ(status, STATUS_END_OF_FILE);
 }
 
@@ -280,7 +285,7 @@ TEST_F(DeviceTest, OptionsAreForgottenWhenTheClientDetaches)
     ASSERT_EQ(second.Open(), STATUS_SUCCESS);
 
     const ByteVector packet = MakePacket(UdpV4());
-    Network::AleOptions ale;
+    AleOptions ale;
     ale.process_path = u"\\device\\a.exe";
     network_.Connect(UdpV4(), &packet, ale);
 
@@ -306,7 +311,7 @@ TEST_F(DeviceTest, ThePayloadLimitCutsThePayloadOfRecords)
 TEST_F(DeviceTest, AnExtendedClientIsToldOfEachProcessOnceBeforeItsFirstConnection)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
-    Network::AleOptions ale;
+    AleOptions ale;
     Flow flow;
 
     options.Flags = OPTION_FLAG_EXTENDED_RECORDS;

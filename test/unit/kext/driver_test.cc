@@ -1,5 +1,12 @@
 #include "load_fixture.h"
 
+#include "support/device_client.h"
+#include "support/network.h"
+#include "support/packets.h"
+
+#include "ndis/net_buffers.h"
+#include "nt/fault_injection.h"
+
 namespace kext_test
 {
 namespace
@@ -11,7 +18,7 @@ class DriverLoadTest : public BareMachineTest
 
 TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     for (uint16_t layer : kLayers)
     {
         EXPECT_TRUE(machine_.wfp().has_filters(layer)) << "layer " << layer;
@@ -26,14 +33,14 @@ TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
 
 TEST_F(DriverLoadTest, NamesTheProviderOfAllThatItHasInTheFilterEngine)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     EXPECT_TRUE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4));
     EXPECT_EQ(machine_.wfp().objects_without_provider(), 0u);
 }
 
 TEST_F(DriverLoadTest, LeavesNothingBehindAfterUnloading)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     Unload();
 
     machine_.wfp().CheckUnloaded();
@@ -45,7 +52,7 @@ TEST_F(DriverLoadTest, CanBeLoadedAgain)
 {
     for (int i = 0; i < 3; i++)
     {
-        ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+        ASSERT_EQ(Load(), STATUS_SUCCESS);
         Unload();
     }
 }
@@ -64,7 +71,7 @@ TEST_F(DriverLoadTest, NamesItsDeviceAfterTheService)
 
 TEST_F(DriverLoadTest, GivesItsDeviceToTheSystemAndAdministratorsOnly)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     EXPECT_EQ(machine_.io().SecurityDescriptor(u"\\Device\\NetVerdict"), u"D:P(A;;GA;;;SY)(A;;GA;;;BA)");
     Unload();
 }
@@ -73,7 +80,7 @@ TEST_F(DriverLoadTest, RefusesToLoadTwiceAndLeavesTheFirstAlone)
 {
     PDRIVER_OBJECT second = nullptr;
 
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     EXPECT_FALSE(NT_SUCCESS(machine_.io().LoadDriver(DriverEntry, u"Another", &second)));
     {
         Client client(machine_);
@@ -92,7 +99,7 @@ TEST_F(DriverLoadTest, FailsCleanlyWhicheverAllocationFails)
     for (unsigned n = 0;; n++)
     {
         machine_.faults().FailNth(n);
-        const NTSTATUS status = Load(u"NetVerdict");
+        const NTSTATUS status = Load();
         const uint64_t failed = machine_.faults().failures();
         machine_.faults().Stop();
         if (NT_SUCCESS(status))
@@ -111,7 +118,7 @@ TEST_F(DriverLoadTest, FailsCleanlyWhicheverAllocationFails)
 
 TEST_F(DriverLoadTest, UnloadsWhileThousandsOfConnectionsAreKnown)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     {
         Network network(machine_);
         Client client(machine_);
@@ -132,7 +139,7 @@ TEST_F(DriverLoadTest, UnloadsWhileThousandsOfConnectionsAreKnown)
 
 TEST_F(DriverLoadTest, UnloadsOnlyWhenEveryInjectionHasCompleted)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     {
         Network network(machine_);
         {
@@ -153,7 +160,7 @@ TEST_F(DriverLoadTest, UnloadsOnlyWhenEveryInjectionHasCompleted)
 // A driver cannot be unloaded under an open handle: it goes when the handle does.
 TEST_F(DriverLoadTest, UnloadingWithPendedConnectionsWaitsForTheClientsDetachWhichResolvesThem)
 {
-    ASSERT_EQ(Load(u"NetVerdict"), STATUS_SUCCESS);
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
     Network network(machine_);
     Client client(machine_);
     std::vector<Network::Answer> connects;
@@ -167,7 +174,7 @@ TEST_F(DriverLoadTest, UnloadingWithPendedConnectionsWaitsForTheClientsDetachWhi
         connects.push_back(network.Connect(flow));
         EXPECT_TRUE(connects.back().pended());
     }
-    EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_PENDING);
+    EXPECT_EQ(driver_.BeginUnload(), STATUS_PENDING);
     machine_.Run();
     EXPECT_EQ(machine_.wfp().counters().pended_now, 100u) << "the client may still decide";
     EXPECT_EQ(client.GetStatistics().PacketsHeld, 100u);

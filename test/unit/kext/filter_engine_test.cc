@@ -1,6 +1,14 @@
 // The filter engine's service (BFE) starts after the driver, stops and starts again; its transactions fail.
 #include "load_fixture.h"
 
+#include "support/commands.h"
+#include "support/driver_test.h"
+
+#include "nt/fault_injection.h"
+#include "nt/scheduler.h"
+
+#include <gmock/gmock.h>
+
 namespace kext_test
 {
 namespace
@@ -13,8 +21,6 @@ constexpr size_t kResettableLayers = 4;
 class FilterEngineLoadTest : public BareMachineTest
 {
   protected:
-    using BareMachineTest::Load;
-    NTSTATUS Load() { return Load(u"NetVerdict"); }
     void Set(FWPM_SERVICE_STATE state) { machine_.wfp().SetServiceState(state); }
 };
 

@@ -90,7 +90,7 @@ CONNECTION_KEY EqualLowBits(uint32_t i)
 class FloodingTest : public KextTest, public testing::WithParamInterface<Flood>
 {
   protected:
-    FloodingTest() : KextTest(Deterministic()), random_(RandomKeys())
+    FloodingTest() : random_(RandomKeys())
     {
         for (uint32_t i = 0; i < kKeys; i++)
         {

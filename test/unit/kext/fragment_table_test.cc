@@ -1,7 +1,12 @@
-#include "driver_fixture.h"
+#include "support/commands.h"
+#include "support/driver_test.h"
 
+#include <gmock/gmock.h>
+
+#include <algorithm>
 #include <atomic>
 #include <thread>
+#include <utility>
 
 namespace kext_test
 {

@@ -1,5 +1,6 @@
 // What the fuzzer's model finds wrong: for each of its checks, a driver that breaks it and one that does not.
 #include "fuzz/model.h"
+#include "support/commands.h"
 
 #include <gtest/gtest-spi.h>
 
@@ -54,7 +55,7 @@ class FuzzModelTest : public testing::Test
         Read(wire);
     }
 
-    void Verdict(uint64_t id, uint8_t verdict) { model_.Written(Client::VerdictBytes(id, verdict)); }
+    void Verdict(uint64_t id, uint8_t verdict) { model_.Written(VerdictBytes(id, verdict)); }
 
     fuzz::Model model_;
 

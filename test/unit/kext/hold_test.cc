@@ -1,9 +1,11 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
 
 #include <array>
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <thread>
+#include <utility>
 
 namespace kext_test
 {
@@ -263,7 +265,7 @@ TEST_F(HoldTest, AnOperationOverTheHeldLimitIsCompletedButNotWithinItsClassify)
     EXPECT_EQ(connect.completed(), 1);
     EXPECT_EQ(accept.completed(), 1);
     EXPECT_EQ(network_.TakeInjected().size(), 1u) << "the accepted connection's packet";
-    Network::AleOptions again;
+    AleOptions again;
     again.reauthorize = true;
     EXPECT_TRUE(network_.Connect(Flow{}, nullptr, again).permitted());
 }
@@ -384,7 +386,7 @@ TEST_F(HoldTest, ATimeoutMayBlock)
 TEST_F(HoldTest, ATimedOutReauthorizationReauthorizes)
 {
     const ByteVector packet = MakePacket(Flow{});
-    Network::AleOptions ale;
+    AleOptions ale;
 
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -428,7 +430,7 @@ TEST_F(HoldTest, NothingHangsOrLeaksWhicheverAllocationFails)
 
     for (;; runs++)
     {
-        Network::AleOptions reauthorize;
+        AleOptions reauthorize;
         reauthorize.reauthorize = true;
 
         network_.FailNth(runs);

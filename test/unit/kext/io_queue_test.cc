@@ -35,7 +35,7 @@ constexpr uint32_t kMoreThanAChunk = 70000;
 class IoQueueTest : public kext_test::KextTest
 {
   protected:
-    explicit IoQueueTest(const sim::MachineOptions &options = Deterministic())
+    explicit IoQueueTest(const sim::MachineOptions &options = kext_test::StandingClock())
         : KextTest(options), device_(std::make_unique<QueueDevice>(machine_, &memory_))
     {
     }

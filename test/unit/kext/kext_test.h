@@ -3,8 +3,8 @@
 
 #include "memory.h"
 
-#include "machine.h"
-#include "nt/clock.h"
+#include "support/machine_test.h"
+
 #include "nt/fault_injection.h"
 #include "nt/pool.h"
 
@@ -23,17 +23,15 @@ namespace kext_test
 {
 
 // Fails the test when memory is left at its end.
-class KextTest : public testing::Test
+class KextTest : public MachineTest
 {
   protected:
-    explicit KextTest(const sim::MachineOptions &options = Deterministic()) : machine_(options), scope_(machine_)
+    explicit KextTest(const sim::MachineOptions &options = StandingClock()) : MachineTest(options)
     {
         MemoryInitialize(&memory_);
     }
 
     ~KextTest() override { EXPECT_EQ(MemoryBytes(&memory_), 0u) << machine_.pool().Report(); }
-
-    void Advance(std::chrono::nanoseconds duration) { machine_.clock().Advance(duration); }
 
     // Runs `body` on `count` threads of this machine at once.
     void RunThreads(unsigned count, const std::function<void(unsigned)> &body)
@@ -79,27 +77,15 @@ class KextTest : public testing::Test
         }
     }
 
-    // Time stands still, and deferred work waits for machine_.Run().
-    static sim::MachineOptions Deterministic()
-    {
-        sim::MachineOptions options;
-
-        options.virtual_clock = true;
-        options.worker = false;
-        return options;
-    }
-
-    // Deferred work runs on a thread of its own.
+    // A thread runs deferred work.
     static sim::MachineOptions WithWorker()
     {
-        sim::MachineOptions options;
+        sim::MachineOptions options = StandingClock();
 
-        options.virtual_clock = true;
+        options.worker = true;
         return options;
     }
 
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
     MEMORY memory_;
 };
 

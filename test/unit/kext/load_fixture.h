@@ -1,7 +1,10 @@
-// What tests of loading and unloading the driver need.
+// Tests of loading and unloading the driver.
 #pragma once
 
-#include "driver_fixture.h"
+#include "support/driver_loader.h"
+#include "support/machine_test.h"
+
+#include "wfp/engine.h"
 
 namespace kext_test
 {
@@ -27,7 +30,7 @@ inline const uint16_t kLayers[] = {
     FWPS_LAYER_INBOUND_IPPACKET_V6,
 };
 
-// How many of them the driver filters at.
+// Returns at how many of them the driver filters.
 inline size_t FilteredLayers(sim::Machine &machine)
 {
     size_t count = 0;
@@ -39,25 +42,16 @@ inline size_t FilteredLayers(sim::Machine &machine)
     return count;
 }
 
-// Without a driver, to begin with, and at the end, however the test came to it.
-class BareMachineTest : public testing::Test
+// A test that loads the driver itself.
+class BareMachineTest : public MachineTest
 {
   protected:
-    BareMachineTest() : machine_(StandingClock()), scope_(machine_) {}
-    ~BareMachineTest() override { Unload(); }
+    BareMachineTest() : driver_(machine_) {}
 
-    NTSTATUS Load(const std::u16string &service) { return machine_.io().LoadDriver(DriverEntry, service, &driver_); }
-    void Unload()
-    {
-        if (driver_ != nullptr)
-        {
-            EXPECT_EQ(machine_.io().UnloadDriver(std::exchange(driver_, nullptr)), STATUS_SUCCESS);
-        }
-    }
+    NTSTATUS Load(const std::u16string &service = u"NetVerdict") { return driver_.Load(service); }
+    void Unload() { driver_.Unload(); }
 
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
-    PDRIVER_OBJECT driver_ = nullptr;
+    DriverLoader driver_;
 };
 
 } // namespace kext_test

@@ -1,4 +1,8 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "net/ip_packet.h"
+
+#include <cstring>
 
 namespace kext_test
 {

@@ -1,9 +1,12 @@
 // Nothing that a program, a remote end or the client chooses stands in the log as text: no line is forged, and no
 // terminal is driven, by who reads it.
+#include "support/commands.h"
+#include "support/driver_test.h"
 
-#include "driver_fixture.h"
+#include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace kext_test
 {
@@ -45,7 +48,7 @@ class LogInjectionTest : public DriverTest
 
 TEST_F(LogInjectionTest, AProgramsPathIsNotInTheLog)
 {
-    Network::AleOptions options;
+    AleOptions options;
 
     options.process_path = u"\\device\\harddiskvolume1\\\r\nforged \x1b[2J.exe";
     EXPECT_TRUE(network_.Connect(Flow{}, nullptr, options).pended());
@@ -71,7 +74,7 @@ TEST_F(LogInjectionTest, AClientsBytesAreNotInTheLog)
 
     std::memcpy(&id, Forgery().data(), sizeof(id));
     client_.Write(ForgedBytes());
-    client_.Write(Client::VerdictBytes(id, VerdictAccept));
+    client_.Write(VerdictBytes(id, VerdictAccept));
     ExpectOnlyOurWords();
 }
 

@@ -1,5 +1,11 @@
 // Each invariant, broken by a driver that is made up.
-#include "driver_fixture.h"
+#include "support/commands.h"
+#include "support/observer.h"
+#include "support/packets.h"
+
+#include <gmock/gmock.h>
+
+#include <cstring>
 
 namespace
 {
@@ -60,7 +66,7 @@ class ObserverTest : public testing::Test
     // Given by the client, and carried out by the driver.
     void Verdict(uint64_t id, uint8_t verdict)
     {
-        Write(Client::VerdictBytes(id, verdict));
+        Write(VerdictBytes(id, verdict));
         now_.verdicts_applied++;
         now_.packets_held--;
     }
@@ -129,7 +135,7 @@ TEST_F(ObserverTest, AnIdThatTakesTwoVerdictsIsFound)
 
 TEST_F(ObserverTest, AVerdictThatNobodyCountsIsFound)
 {
-    Write(Client::VerdictBytes(99, VerdictAccept));
+    Write(VerdictBytes(99, VerdictAccept));
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 verdicts were given, 0 applied and 0 of unknown ids")));
     now_.verdicts_unknown_id = 1;
     EXPECT_THAT(Problems(), IsEmpty());
@@ -216,7 +222,7 @@ TEST_F(ObserverTest, APacketThatStaysHeldAfterItsVerdictIsFound)
 
 TEST_F(ObserverTest, AVerdictThatTheDriverHasNotTakenCountsAsNoneGiven)
 {
-    const ByteVector verdict = Client::VerdictBytes(1, VerdictAccept);
+    const ByteVector verdict = VerdictBytes(1, VerdictAccept);
 
     Question(1, Flow{});
     Write(verdict);

@@ -1,7 +1,13 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "ndis/net_buffers.h"
+
+#include <gmock/gmock.h>
 
 #include <future>
+#include <memory>
 #include <thread>
+#include <utility>
 
 namespace kext_test
 {
@@ -57,7 +63,7 @@ class OtherInjector : public sim::wfp::InjectionTarget
         }
         else
         {
-            waiting_.push_back(Network::BytesOf(injection.net_buffer_list->FirstNetBuffer));
+            waiting_.push_back(BytesOf(injection.net_buffer_list->FirstNetBuffer));
         }
         return STATUS_SUCCESS;
     }

@@ -1,4 +1,11 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "nt/fault_injection.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <utility>
 
 namespace kext_test
 {

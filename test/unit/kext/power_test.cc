@@ -1,6 +1,9 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
 
 #include "nt/callback_object.h"
+#include "nt/fault_injection.h"
+
+#include <gmock/gmock.h>
 
 namespace kext_test
 {
@@ -152,7 +155,7 @@ TEST_F(PowerTest, WithoutTheCallbackObjectTheDriverWorks)
     for (uint64_t failing = 0; failures != 0; failing++)
     {
         machine_.faults().FailNth(failing);
-        const NTSTATUS status = machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_);
+        const NTSTATUS status = driver_.Load();
         failures = machine_.faults().failures();
         machine_.faults().Stop();
         if (NT_SUCCESS(status) && context()->Power.Registration == nullptr)

@@ -4,6 +4,7 @@
 
 #include "io_queue.h"
 #include "kext_test.h"
+#include "support/records.h"
 
 #include "nt/io_manager.h"
 
@@ -189,38 +190,5 @@ class QueueDevice
     sim::nt::File *file_ = nullptr;
     std::deque<Read> reads_;
 };
-
-// One record of a stream.
-struct Record
-{
-    uint8_t type;
-    std::vector<uint8_t> body;
-};
-
-// The stream must end where a record ends.
-inline std::vector<Record> AllRecords(const std::vector<uint8_t> &stream)
-{
-    std::vector<Record> records;
-    size_t offset = 0;
-
-    while (stream.size() - offset >= 5)
-    {
-        Record record;
-        uint32_t length;
-
-        memcpy(&length, &stream[offset + 1], 4);
-        if (stream.size() - offset - 5 < length)
-        {
-            break;
-        }
-        record.type = stream[offset];
-        record.body.assign(stream.begin() + static_cast<long>(offset) + 5,
-                           stream.begin() + static_cast<long>(offset) + 5 + length);
-        records.push_back(record);
-        offset += 5 + length;
-    }
-    EXPECT_EQ(offset, stream.size()) << "the stream ends within a record";
-    return records;
-}
 
 } // namespace kext_test

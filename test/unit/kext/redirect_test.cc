@@ -1,12 +1,20 @@
-#include "driver_fixture.h"
-
 #include "checksum.h"
 #include "redirect.h"
 
+#include "support/commands.h"
+#include "support/driver_test.h"
+
+#include "net/ip_packet.h"
+#include "nt/fault_injection.h"
+
+#include <gmock/gmock.h>
+
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <random>
 #include <thread>
+#include <utility>
 
 namespace kext_test
 {
@@ -185,14 +193,14 @@ TEST_P(EachRedirectTest, TheFirstPacketOfAPendedConnectIsRedirectedToo)
         EXPECT_EQ(info.source, target().local.address);
         EXPECT_EQ(info.destination, target().remote.address);
         EXPECT_EQ(ByteVector(sent[0].begin() + info.ip_header_size, sent[0].end()),
-                  ByteVector(expected.begin() + Network::HeaderLength(expected), expected.end()));
+                  ByteVector(expected.begin() + HeaderLength(expected), expected.end()));
     }
 }
 
 TEST_P(EachRedirectTest, APacketThatIsHeldDuringAReauthorizationIsRedirected)
 {
     const ByteVector packet = MakePacket(flow());
-    Network::AleOptions ale;
+    AleOptions ale;
 
     ale.reauthorize = true;
     EXPECT_TRUE(network_.Connect(flow(), &packet, ale).absorbed());
@@ -211,7 +219,7 @@ TEST_P(EachRedirectTest, APacketThatIsHeldDuringAReauthorizationIsRedirected)
 TEST_P(EachRedirectTest, AReceivedPacketThatIsHeldDuringAReauthorizationIsDroppedAndNotSentToTheTarget)
 {
     const ByteVector packet = MakePacket(flow(), true);
-    Network::AleOptions ale;
+    AleOptions ale;
 
     ale.reauthorize = true;
     ale.packet_direction = FWP_DIRECTION_INBOUND;
@@ -663,7 +671,7 @@ TEST(RedirectRewriteTest, AFirstFragmentsUdpChecksumIsNeverNoneOverIpv6)
     const CONNECTION_KEY key = KeyOf(TargetOf(UdpV6(), VerdictRedirectNameServer));
     ByteVector fragment = Fragment(MakePacket(UdpV6(), false, Payload(40)), 0, 24);
     ByteVector all_ones = fragment;
-    const size_t checksum = Network::HeaderLength(fragment) + 6;
+    const size_t checksum = HeaderLength(fragment) + 6;
 
     Put(&fragment, checksum, {0, 0});
     Put(&all_ones, checksum, {0xFF, 0xFF});
@@ -682,7 +690,7 @@ TEST(RedirectRewriteTest, AUdpChecksumThatBecomesZeroIsSentAsAllOnes)
     for (const Flow &flow : {UdpV4(), UdpV6()})
     {
         const CONNECTION_KEY key = KeyOf(TargetOf(flow, VerdictRedirectNameServer));
-        const size_t checksum = Network::HeaderLength(MakePacket(flow)) + 6;
+        const size_t checksum = HeaderLength(MakePacket(flow)) + 6;
         int all_ones = 0;
 
         for (int word = 0; word < 0x10000; word++)

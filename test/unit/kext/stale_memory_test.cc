@@ -1,10 +1,15 @@
 // What the client gets was all written for it. The driver does the same twice, with memory that holds another byte
 // before: a byte of a record that nobody wrote differs. Its variables on the stack hold a pattern before, by the
 // compiler, that no record has otherwise.
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "nt/pool.h"
+
+#include <gmock/gmock.h>
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace
 {
@@ -22,19 +27,14 @@ constexpr size_t kDirtyPackets = 400; // more than the event queue keeps chunks 
 class Session
 {
   public:
-    explicit Session(uint8_t stale) : machine_(StandingClock()), scope_(machine_), network_(machine_), client_(machine_)
+    explicit Session(uint8_t stale)
+        : machine_(StandingClock()), scope_(machine_), network_(machine_), driver_(machine_), client_(machine_)
     {
         machine_.pool().SetFreshByte(stale);
-        EXPECT_EQ(machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &driver_), STATUS_SUCCESS);
+        EXPECT_EQ(driver_.Load(), STATUS_SUCCESS);
         EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
         SetOptions([](OPTIONS_WIRE *) {});
         DirtyTheEventQueue(stale);
-    }
-
-    ~Session()
-    {
-        client_.Close();
-        EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
     }
 
     ByteVector EveryRecord()
@@ -102,7 +102,7 @@ class Session
     void AskAbout(const Flow &flow)
     {
         const ByteVector packet = MakePacket(flow);
-        Network::AleOptions options;
+        AleOptions options;
 
         options.process_path = u"\\device\\harddiskvolume1\\program.exe";
         network_.Connect(flow, flow.protocol == PROTOCOL_TCP ? nullptr : &packet, options);
@@ -171,15 +171,15 @@ class Session
     sim::Machine machine_;
     sim::Machine::Scope scope_;
     Network network_;
+    DriverLoader driver_;
     Client client_;
-    PDRIVER_OBJECT driver_ = nullptr;
     ByteVector stream_;
 };
 
 TEST(StaleMemoryTest, EveryByteOfEveryRecordIsWritten)
 {
-    const std::vector<Record> first = SplitRecords(Session(0xAA).EveryRecord());
-    const std::vector<Record> second = SplitRecords(Session(0x55).EveryRecord());
+    const std::vector<Record> first = AllRecords(Session(0xAA).EveryRecord());
+    const std::vector<Record> second = AllRecords(Session(0x55).EveryRecord());
     std::set<int> types;
 
     ASSERT_EQ(first.size(), second.size());

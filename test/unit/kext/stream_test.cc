@@ -1,4 +1,9 @@
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <utility>
 
 namespace kext_test
 {

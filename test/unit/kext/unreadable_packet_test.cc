@@ -1,5 +1,7 @@
 // Packets whose data cannot be had: on Windows they may have to be mapped first, or moved.
-#include "driver_fixture.h"
+#include "support/driver_test.h"
+
+#include "nt/fault_injection.h"
 
 namespace
 {

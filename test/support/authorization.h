@@ -1,0 +1,33 @@
+// Authorizations at ALE_AUTH_CONNECT and ALE_AUTH_RECV_ACCEPT.
+#pragma once
+
+#include "support/classifier.h"
+#include "support/packet_chain.h"
+
+#include <optional>
+
+namespace kext_test
+{
+
+constexpr uint64_t kTransportEndpoint = 0xABCDEF;
+constexpr uint32_t kRemoteScope = 0x70000005;
+
+struct AleOptions
+{
+    bool reauthorize = false;
+    bool loopback = false;
+    std::optional<FWP_DIRECTION> packet_direction;
+    std::u16string process_path;
+    ByteVector control_data;
+    ByteVector header_include;
+    PacketList more_packets;            // in net buffers of the same list
+    std::vector<PacketList> more_lists; // in the same chain
+};
+
+// `packet`: a whole IP packet of the flow, or null where the layer shows none.
+Classifier::Answer AuthorizeConnect(Classifier &classifier, const Flow &flow, const ByteVector *packet,
+                                    const AleOptions &options);
+Classifier::Answer AuthorizeAccept(Classifier &classifier, const Flow &flow, const ByteVector *packet,
+                                   const AleOptions &options);
+
+} // namespace kext_test

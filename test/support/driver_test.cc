@@ -1,0 +1,32 @@
+#include "support/driver_test.h"
+
+namespace kext_test
+{
+
+DriverTest::DriverTest(const sim::MachineOptions &options)
+    : MachineTest(options), network_(machine_), driver_(machine_), client_(machine_)
+{
+    EXPECT_EQ(driver_.Load(), STATUS_SUCCESS);
+    EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+    network_.SetObserver(&client_.observer());
+    machine_.Run();
+    network_.TakeReauthorized();
+}
+
+DriverTest::~DriverTest()
+{
+    client_.Close();
+    Unload();
+}
+
+void DriverTest::Decide(const Flow &flow, uint8_t verdict)
+{
+    const ByteVector packet = MakePacket(flow);
+
+    EXPECT_TRUE(network_.Connect(flow, flow.protocol == PROTOCOL_TCP ? nullptr : &packet).pended());
+    client_.Verdict(client_.ReadQuestion().id, verdict);
+    network_.TakeInjected();
+    network_.TakeReauthorized();
+}
+
+} // namespace kext_test

@@ -1,0 +1,88 @@
+// The network stack below the driver. It indicates at the filter engine's layers, one by one, and records what the
+// driver injects.
+#pragma once
+
+#include "support/authorization.h"
+#include "support/injected.h"
+#include "support/observer.h"
+
+#include <mutex>
+
+namespace kext_test
+{
+
+class Network : public Classifier, public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
+{
+  public:
+    explicit Network(sim::Machine &machine);
+    ~Network() override;
+
+    // The observer sees every packet that the driver injects at the network layer.
+    void SetObserver(netverdict_test::Observer *observer) { observer_ = observer; }
+
+    // ALE_AUTH_CONNECT. `packet`: a whole IP packet of the flow, or null where the layer shows none.
+    Answer Connect(const Flow &flow, const ByteVector *packet = nullptr, const AleOptions &options = {})
+    {
+        return AuthorizeConnect(*this, flow, packet, options);
+    }
+
+    // ALE_AUTH_RECV_ACCEPT.
+    Answer Accept(const Flow &flow, const ByteVector *packet, const AleOptions &options = {})
+    {
+        return AuthorizeAccept(*this, flow, packet, options);
+    }
+
+    // OUTBOUND_IPPACKET.
+    Answer Outbound(const ByteVector &packet) { return Outbound(std::vector<PacketList>{{packet}}); }
+    Answer Outbound(const std::vector<PacketList> &lists, size_t piece = 0);
+    Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain);
+
+    // INBOUND_IPPACKET. A fragment that is permitted is indicated again before it is reassembled.
+    Answer Inbound(const ByteVector &packet, bool loopback = false)
+    {
+        return Inbound(std::vector<PacketList>{{packet}}, loopback);
+    }
+    Answer Inbound(const std::vector<PacketList> &lists, bool loopback = false, size_t piece = 0);
+
+    // A datagram that was reassembled from permitted fragments.
+    Answer Reassembled(const ByteVector &packet);
+
+    // `header`: bytes of IP header before the chain's data. `flags`: FWP_CONDITION_FLAG_....
+    Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags);
+
+    // ALE_ENDPOINT_CLOSURE.
+    void Close(const Flow &flow);
+
+    // ALE_RESOURCE_RELEASE. A zero address is a wildcard bind. A process id of 0 is left out.
+    void Release(uint8_t protocol, const Endpoint &local, uint64_t process_id = 0);
+
+    // ALE_RESOURCE_ASSIGNMENT.
+    void Bind(uint8_t protocol, const Endpoint &local, uint64_t process_id);
+
+    // TCP payload at STREAM.
+    void Stream(const Flow &flow, bool inbound, size_t bytes);
+
+    // UDP datagrams at DATAGRAM_DATA, in one chain. The layer shows them without the IP header; inbound, also without
+    // the UDP header.
+    void Datagrams(const Flow &flow, bool inbound, const std::vector<PacketList> &lists);
+
+    // Runs deferred work. Returns the packets injected since the last call, in order.
+    std::vector<Injected> TakeInjected();
+
+    // Runs deferred work. Returns the layers reauthorized since the last call, one entry per call to the engine.
+    std::vector<uint16_t> TakeReauthorized();
+
+    NTSTATUS Deliver(const Injection &injection) override;
+    void FiltersChanged(uint16_t layer) override;
+
+  private:
+    bool ClassifyInjected(const Injection &injection);
+    bool ClassifyReceived(NET_BUFFER_LIST *list);
+
+    netverdict_test::Observer *observer_ = nullptr;
+    std::mutex mutex_;
+    std::vector<Injected> injected_;     // under mutex_
+    std::vector<uint16_t> reauthorized_; // under mutex_
+};
+
+} // namespace kext_test
