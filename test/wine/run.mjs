@@ -25,6 +25,9 @@ const work = join(root, 'build/wine');
 const app = join(work, 'app');
 const comparison = join(work, 'comparison.txt');
 const total = { passed: 0, failed: 0, skipped: 0 };
+/** Files of library, scenarios or lifecycle tests that are named as arguments: only they run. */
+const chosen = process.argv.slice(2).map((file) => file.replace(/\.ts$/, '.js'));
+const isWhole = chosen.length === 0;
 
 function count(results) {
   for (const { state } of results) total[state] += 1;
@@ -37,6 +40,9 @@ async function stage(name, action) {
     `${name} (${((performance.now() - start) / 1000).toFixed(1)} s)${note ? `: ${note}` : ''}`,
   );
 }
+
+/** A stage that is left out where files are named. */
+const stageOfAll = (name, action) => (isWhole ? stage(name, action) : undefined);
 
 function summary(results) {
   const of = (state) => results.filter((result) => result.state === state).length;
@@ -211,26 +217,32 @@ try {
       prefix.copyDriver(join(built, 'sim/wine', name), name);
     prefix.keepAlive(join(built, 'test/wine/keep_alive.exe'));
   });
-  await stage("The addon's service control", () => runProgram(prefix, 'service_test', [DRIVER]));
-  await stage('Service by another name', () => startService(prefix, PLAIN_SERVICE));
-  await stage('Base protocol client', () => runProgram(prefix, 'base_client', [PLAIN_SERVICE]));
-  await stage('Service stops', () => stopService(prefix, PLAIN_SERVICE));
+  await stageOfAll("The addon's service control", () =>
+    runProgram(prefix, 'service_test', [DRIVER]),
+  );
+  await stageOfAll('Service by another name', () => startService(prefix, PLAIN_SERVICE));
+  await stageOfAll('Base protocol client', () =>
+    runProgram(prefix, 'base_client', [PLAIN_SERVICE]),
+  );
+  await stageOfAll('Service stops', () => stopService(prefix, PLAIN_SERVICE));
   await stage('Windows Node.js and the tests for it', async () => {
     node = provideNode(NODE_VERSION, join(work, `node-${NODE_VERSION}`));
     hasAddon = buildWindowsApp(app);
     exceptions = await import(join(app, 'test/wine/not_under_wine.js'));
   });
-  if (hasAddon) {
+  if (hasAddon && isWhole) {
     for (const version of [OLDER_NODE_VERSION, NODE_VERSION]) {
       const program = provideNode(version, join(work, `node-${version}`));
       await stage(`Installed package, Node.js ${version}`, () => testInstalled(prefix, program));
     }
   }
   await stage('Service', () => startService(prefix, SERVICE));
-  await stage('Simulation by itself', async () =>
+  await stageOfAll('Simulation by itself', async () =>
     summary(await runTests(prefix, node, ['test/wine/remote_network.test.js'], 60_000)),
   );
-  if (hasAddon) {
+  if (hasAddon && !isWhole) {
+    await stage('Named files', async () => summary(await runTests(prefix, node, chosen, 300_000)));
+  } else if (hasAddon) {
     const library = ['test/lib', 'test/protocol'].flatMap(testFiles);
     await stage('Library', async () => summary(await runTests(prefix, node, library, 120_000)));
     let lifecycle = [];
