@@ -21,14 +21,14 @@ export class CaptureFolder {
     return this.file(name);
   }
 
-  /** Runs editcap on the bundled capture: `options` come before the file names, `selection` after them. */
+  /** Runs editcap on the bundled capture: `options` precede the file names, `selection` follows them. */
   edit(name: string, options: readonly string[], selection: readonly string[] = []): string {
     const path = this.file(name);
     runTool('editcap', [...options, bundledCapture, path, ...selection]);
     return path;
   }
 
-  /** The bundled capture with some of its frames a second time, shortly after the first. */
+  /** The bundled capture with some frames repeated shortly after the first time. */
   withDuplicates(name: string, selection: readonly string[]): string {
     const path = this.file(name);
     const copies = this.edit(`${name}.copies`, ['-t', '0.002', '-r'], selection);
@@ -44,7 +44,7 @@ export class CaptureFolder {
 
 const LINKTYPE_RAW = 101;
 
-/** A pcap file of IP packets, a millisecond apart. */
+/** A pcap file of IP packets, one millisecond apart. */
 export function rawCapture(...packets: readonly Uint8Array[]): Buffer {
   const header = Buffer.alloc(24);
   header.writeUInt32LE(0xa1b2c3d4, 0);

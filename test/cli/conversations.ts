@@ -1,14 +1,14 @@
 import type { JsonLine } from './run_cli.js';
 
-/** What passed in one conversation, seen from the local host. */
+/** The traffic of one conversation, from the local host's view. */
 export interface Conversation {
-  /** How many connections these endpoints had one after another. */
+  /** The number of successive connections between these endpoints. */
   connections: number;
   transmitted: number;
   received: number;
 }
 
-/** `tcp 10.0.0.1:1234 10.0.0.2:80` (local end first) → what passed. */
+/** `tcp 10.0.0.1:1234 10.0.0.2:80` (local end first) → its traffic. */
 export type Conversations = Map<string, Conversation>;
 
 export function conversationKey(
@@ -50,7 +50,7 @@ function keyOf(protocol: string, tuple: Tuple): string {
   );
 }
 
-/** The TCP and UDP conversations that the events of a replay tell of. */
+/** The TCP and UDP conversations in the events of a replay. */
 export function conversationsOfReplay(lines: readonly JsonLine[]): Conversations {
   const conversations: Conversations = new Map();
   for (const line of lines) {

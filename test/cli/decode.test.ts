@@ -63,7 +63,7 @@ const unknown = record(200, Buffer.of(9, 9));
 const stream = Buffer.concat([connection, logLine, bandwidth, lost, unknown, connectionEnd]);
 
 describe('netverdict decode', () => {
-  it('prints one JSON object a line, ids and counters as decimal text, no payload', async () => {
+  it('prints one JSON object per line, with ids and counters as decimal text and without payload', async () => {
     const result = await runCli('decode', folder.write('stream.bin', stream), '--json');
     expect(result).toMatchObject({ code: 0, stderr: '' });
     const lines = parseJsonLines(result.stdout);
@@ -95,7 +95,7 @@ describe('netverdict decode', () => {
     expect(lines[3]).toMatchObject({ count: '12', reason: 'event-queue-full' });
   });
 
-  it('prints the payload as base64 when it is asked for', async () => {
+  it('prints the payload as base64 on request', async () => {
     const result = await runCli(
       'decode',
       folder.write('payload.bin', stream),
@@ -105,7 +105,7 @@ describe('netverdict decode', () => {
     expect(parseJsonLines(result.stdout)[0]).toMatchObject({ payload: 'AQID' });
   });
 
-  it('prints a line a record for people, without control sequences from the file', async () => {
+  it('prints one line per record for people, without control sequences from the file', async () => {
     const result = await runCli('decode', folder.write('text.bin', stream));
     expect(result.code).toBe(0);
     expect(result.stdout.trim().split('\n')).toHaveLength(6);
@@ -121,12 +121,12 @@ describe('netverdict decode', () => {
     expect(parseJsonLines(text)).toHaveLength(6);
   });
 
-  it('takes an empty recording for one without records', async () => {
+  it('accepts an empty recording as one without records', async () => {
     const result = await runCli('decode', folder.write('empty.bin', ''));
     expect(result).toEqual({ code: 0, stdout: '', stderr: '' });
   });
 
-  it('prints what stands before the cut of a truncated recording, and exits with 2', async () => {
+  it('prints the complete records of a truncated recording, and exits with 2', async () => {
     const file = folder.write('truncated.bin', stream.subarray(0, stream.length - 1));
     const result = await runCli('decode', file, '--json');
     expect(result.code).toBe(2);
@@ -147,7 +147,7 @@ describe('netverdict decode', () => {
     expect(result.stderr).toMatch(/1 malformed record/);
   });
 
-  it('stops at a length that no record has, and exits with 2', async () => {
+  it('stops at an impossible record length, and exits with 2', async () => {
     const file = folder.write('corrupt.bin', Buffer.concat([lost, Buffer.alloc(64, 0xff)]));
     const result = await runCli('decode', file, '--json');
     expect(result.code).toBe(2);

@@ -4,7 +4,7 @@ import { runCli } from './run_cli.js';
 const actions = ['install', 'start', 'stop', 'remove', 'status'];
 
 describe('netverdict driver', () => {
-  it('lists what can be done with the driver', async () => {
+  it('lists the actions on the driver', async () => {
     const result = await runCli('driver', '--help');
     expect(result).toMatchObject({ code: 0, stderr: '' });
     for (const action of actions) expect(result.stdout).toMatch(new RegExp(`^ +${action} `, 'm'));
@@ -37,7 +37,7 @@ describe('netverdict driver', () => {
     ['a time-out of zero', ['stop', '--timeout', '0'], /--timeout 0/],
     ['an unknown start type', ['install', '--start-type', 'boot'], /--start-type boot/],
   ];
-  it.each(misuse)('exits with 2 and says why on %s', async (_, args, message) => {
+  it.each(misuse)('exits with 2 and a reason on %s', async (_, args, message) => {
     const result = await runCli('driver', ...args);
     expect(result).toMatchObject({ code: 2, stdout: '' });
     expect(result.stderr).toMatch(message);

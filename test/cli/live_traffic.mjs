@@ -1,5 +1,5 @@
-// Makes real traffic between two addresses of this (empty) network namespace, and captures it:
-// unshare --net node live_traffic.mjs <capture file>
+// Creates real traffic between two addresses of this (empty) network namespace, and captures it.
+// Usage: unshare --net node live_traffic.mjs <capture file>
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
@@ -36,7 +36,7 @@ async function startCapture() {
   return capture;
 }
 
-/** Sends a marker until the capture has it: everything before it is in the file as well. */
+/** Sends a marker until the capture has it: then all earlier packets are in the file too. */
 async function awaitInCapture(marker) {
   const socket = createSocket('udp4');
   socket.bind(0, pairs[0].local);
@@ -54,7 +54,7 @@ async function listen(server, address) {
   return server.address().port;
 }
 
-/** One connection in which both ends send so many random bytes. */
+/** One connection on which each end sends the given number of random bytes. */
 async function exchange(from, to, sent, received) {
   const server = createServer({ allowHalfOpen: true }, (peer) => {
     peer.resume().on('end', () => peer.end(randomBytes(received)));
@@ -72,7 +72,7 @@ function failed(socket) {
   return new Promise((resolve) => socket.on('close', resolve));
 }
 
-/** A connection that is cut by a reset while data is under way. */
+/** A connection that a reset ends while data is in transit. */
 async function reset(from, to) {
   const server = createServer((peer) =>
     peer.write(randomBytes(5000), () => peer.resetAndDestroy()),

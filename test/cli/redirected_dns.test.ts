@@ -24,7 +24,7 @@ function packets(capture: string, filter: string): Packet[] {
   return dissect(capture, filter, FIELDS);
 }
 
-/** In an order of their own: what waits for a verdict is overtaken by others. */
+/** Sorts the packets, because other packets overtake those that wait for a verdict. */
 function sorted(list: readonly Packet[]): string[] {
   return list.map((packet) => JSON.stringify(packet)).sort();
 }
@@ -60,7 +60,7 @@ describe('a replay with DNS redirected to the resolver', () => {
     expect(sorted(packets(file, `${on('delivered')} && ${TO_SERVER}`))).toEqual(sent);
   });
 
-  it('sends nothing of it to the network', () => {
+  it('sends no query to the network', () => {
     expect(packets(file, `${on('network')} && (${TO_SERVER} || ${FROM_SERVER})`)).toEqual([]);
   });
 
@@ -71,7 +71,7 @@ describe('a replay with DNS redirected to the resolver', () => {
     );
   });
 
-  it('delivers every answer as from the server that was asked', () => {
+  it('delivers every answer with the address of the queried server', () => {
     expect(sorted(packets(file, `${on('delivered')} && ${FROM_SERVER}`))).toEqual(
       sorted(packets(bundledCapture, FROM_SERVER)),
     );
@@ -91,7 +91,7 @@ describe('a replay with DNS redirected to the resolver', () => {
   });
 });
 
-it('an answer to what the resolver was not asked comes from the network, and is not delivered', async () => {
+it('an answer to a query that the resolver did not get comes from the network, and is not delivered', async () => {
   const local = { address: '192.0.2.10', port: 50_000 };
   const server = { address: '198.51.100.53', port: 53 };
   const message = (source: typeof local, destination: typeof local, id: number): Uint8Array =>
@@ -121,7 +121,7 @@ it('an answer to what the resolver was not asked comes from the network, and is 
   expect(lines.at(-1)).toMatchObject({ packets: { blocked: 1 } });
 });
 
-it('a replay through the tunnel delivers what the remote ends sent', async () => {
+it('a replay through the tunnel delivers the bytes that the remote ends sent', async () => {
   const policy = folder.write(
     'tunnel.json',
     JSON.stringify({

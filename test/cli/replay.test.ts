@@ -29,7 +29,7 @@ function summary(lines: readonly JsonLine[]): JsonLine {
 }
 
 describe('netverdict replay', () => {
-  it('gives an event every field of the API, and no payload', async () => {
+  it('prints every field of an event of the API, without payload', async () => {
     const lines = connections(await replayJson(bundledCapture, ...bundledLocal));
     const download = lines.find((line) => line['localPort'] === 40_672);
     expect(download).toEqual({
@@ -48,7 +48,7 @@ describe('netverdict replay', () => {
     });
   });
 
-  it('prints the payload as base64 when it is asked for', async () => {
+  it('prints the payload as base64 on request', async () => {
     const lines = connections(await replayJson(bundledCapture, ...bundledLocal, '--payload'));
     const datagrams = lines.filter((line) => line['protocol'] === 17 && line['remotePort'] === 53);
     expect(datagrams.length).toBeGreaterThan(0);
@@ -57,7 +57,7 @@ describe('netverdict replay', () => {
     }
   });
 
-  it('blocks what the sample policy blocks, and lets none of it through', async () => {
+  it('blocks the traffic that the sample policy blocks, and permits none of it', async () => {
     const all = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
     const lines = await replayJson(bundledCapture, ...bundledLocal, ...samplePolicy);
     const decided = conversationsOfReplay(lines);
@@ -75,7 +75,7 @@ describe('netverdict replay', () => {
     expect(summary(lines)['verdicts']).toMatchObject({ PermanentBlock: blocked.length });
   });
 
-  it('lets nothing through when everything is blocked', async () => {
+  it('permits no packet when everything is blocked', async () => {
     const policy = folder.write('block.json', '{"default": "permanent-block"}');
     const lines = await replayJson(bundledCapture, ...bundledLocal, '--policy', policy);
     expect(summary(lines)).toMatchObject({
@@ -99,7 +99,7 @@ describe('netverdict replay', () => {
     });
   });
 
-  it('shows people a line a connection, and tables', async () => {
+  it('prints one line per connection, and tables, for people', async () => {
     const result = await runCli('replay', bundledCapture, ...bundledLocal, ...samplePolicy);
     expect(result).toMatchObject({ code: 0, stderr: '' });
     expect(result.stdout).toMatch(
@@ -117,7 +117,7 @@ describe('netverdict replay', () => {
     expect(result.stdout).toMatch(/TCP connections +│ +51 /);
   });
 
-  it('prints what stands before the cut of a truncated capture, says so, and exits with 2', async () => {
+  it('replays the complete packets of a truncated capture, reports the cut, and exits with 2', async () => {
     const file = folder.truncated('truncated.pcap', 1_000_003);
     const result = await runCli('replay', file, ...bundledLocal, '--json');
     expect(result.code).toBe(2);
@@ -125,7 +125,7 @@ describe('netverdict replay', () => {
     expect(result.stderr).toMatch(/truncated\.pcap/);
   });
 
-  it('on Ctrl-C shows what was replayed, and exits with 130', async () => {
+  it('on Ctrl-C prints the results so far, and exits with 130', async () => {
     const child = startCli('replay', bundledCapture, ...bundledLocal, '--json', '--speed', '0.001');
     let stdout = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -137,7 +137,7 @@ describe('netverdict replay', () => {
     expect(summary(parseJsonLines(stdout)).type).toBe('summary');
   });
 
-  it('ends quietly when its reader has seen enough', async () => {
+  it('ends without an error when its reader closes the pipe', async () => {
     const policy = folder.write('chatty.json', '{"default": "accept"}');
     const child = startCli('replay', bundledCapture, '--json', '--policy', policy);
     let stderr = '';
@@ -195,7 +195,7 @@ describe('a broken policy file', () => {
   });
 });
 
-describe('a file that is no capture', () => {
+describe('a file that is not a capture', () => {
   const header = readFileSync(bundledCapture).subarray(0, 24);
   const pcapng = Buffer.from('0a0d0d0a1c0000004d3c2b1a01000000ffffffffffffffff1c000000', 'hex');
   const files: [string, Uint8Array][] = [
@@ -215,7 +215,7 @@ describe('a file that is no capture', () => {
     ['half a pcapng block', pcapng.subarray(0, 20)],
     ['a pcapng block of length 0', Buffer.concat([pcapng, Buffer.from('0600000000000000', 'hex')])],
   ];
-  it.each(files)('%s: exits with 2 and says what is wrong', async (name, bytes) => {
+  it.each(files)('%s: exits with 2 and a reason', async (name, bytes) => {
     const file = folder.write(`${name}.pcap`, bytes);
     const result = await runCli('replay', file, '--json');
     expect(result.code).toBe(2);

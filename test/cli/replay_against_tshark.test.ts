@@ -13,7 +13,7 @@ afterAll(() => {
 });
 
 describe('replay of the bundled capture', () => {
-  it('shows 51 TCP and 7 UDP conversations, each exactly once', async () => {
+  it('prints 51 TCP and 7 UDP conversations, each exactly once', async () => {
     const conversations = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
     expect(countConnections(conversations, 'tcp')).toBe(51);
     expect(countConnections(conversations, 'udp')).toBe(7);
@@ -22,7 +22,7 @@ describe('replay of the bundled capture', () => {
     );
   });
 
-  it('counts the payload that was sent and received', async () => {
+  it('counts the sent and received payload', async () => {
     const conversations = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
     expect(totals(conversations)).toEqual({
       tcp: { v4: { tx: 5_245, rx: 613_498 }, v6: { tx: 300_285, rx: 300_290 } },
@@ -30,7 +30,7 @@ describe('replay of the bundled capture', () => {
     });
   });
 
-  it('ends with a summary that agrees with its events', async () => {
+  it('ends with a summary that matches its events', async () => {
     const lines = await replayJson(bundledCapture, ...bundledLocal);
     const conversations = conversationsOfReplay(lines);
     const connections = lines.filter((line) => line.type === 'connection');
@@ -43,10 +43,10 @@ describe('replay of the bundled capture', () => {
     });
   });
 
-  it('finds the host by itself', async () => {
-    const told = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
+  it('finds the local host without an option', async () => {
+    const fromEvents = conversationsOfReplay(await replayJson(bundledCapture, ...bundledLocal));
     const found = conversationsOfReplay(await replayJson(bundledCapture));
-    expect(found).toEqual(told);
+    expect(found).toEqual(fromEvents);
   });
 });
 
@@ -73,11 +73,11 @@ describe('replay agrees with tshark about every conversation and its payload', (
   });
 });
 
-/** Making and capturing traffic takes the rights of root on Linux; where they must be there, their lack is a failure. */
+/** Capturing needs root on Linux; where it is required, a missing right is a failure. */
 const mayCapture =
   Boolean(process.env['CI']) || spawnSync('unshare', ['--net', 'true']).status === 0;
 
-describe.skipIf(!mayCapture)('replay of traffic that is captured now', () => {
+describe.skipIf(!mayCapture)('replay of live captured traffic', () => {
   const capture = folder.file('live.pcapng');
 
   beforeAll(() => {

@@ -18,7 +18,7 @@ export function startCli(...args: string[]) {
   return spawn(process.execPath, [program, ...args], { cwd: root });
 }
 
-/** Runs the command line to its end, as built in dist/. */
+/** Runs the command line of dist/ to its end. */
 export async function runCli(...args: string[]): Promise<CliResult> {
   const child = startCli(...args);
   child.stdin.end();

@@ -17,7 +17,7 @@ const ENTRY = {
 };
 
 describe('a replay whose output is read slowly', () => {
-  it('asks for bandwidth again until the events before the answer are read', async () => {
+  it('requests bandwidth again until the events before the answer are read', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     const many = bytes(...Array.from({ length: 1000 }, () => connection()));
     for (let read = 0; read < 4; read++) native.feed(many);
@@ -31,7 +31,7 @@ describe('a replay whose output is read slowly', () => {
     expect(await answer).toMatchObject([ENTRY]);
   });
 
-  it('counts the bandwidth that comes when nobody waits for it any more', async () => {
+  it('counts bandwidth that arrives after the last request', async () => {
     const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
     onTestFinished(() => {
       write.mockRestore();
@@ -41,8 +41,8 @@ describe('a replay whose output is read slowly', () => {
     report.addEvent(event as BandwidthEvent);
     await report.finish({ permitted: 0, blocked: 0, held: 0 });
     const lines = write.mock.calls.join('').trim().split('\n');
-    const [told, summary] = lines.map((line) => JSON.parse(line) as object);
-    expect(told).toMatchObject({ type: 'bandwidth', protocol: 6 });
+    const [entry, summary] = lines.map((line) => JSON.parse(line) as object);
+    expect(entry).toMatchObject({ type: 'bandwidth', protocol: 6 });
     expect(summary).toMatchObject({ bandwidth: { tcp: { v4: { tx: 10, rx: 20 } } } });
   });
 });

@@ -21,7 +21,7 @@ const FIELDS = [
 type Field = (typeof FIELDS)[number];
 type Packet<F extends string> = Readonly<Record<F, string>>;
 
-/** Checksums are verified: tshark leaves them alone by default. */
+/** Turns on the verification of checksums, which tshark omits by default. */
 const CHECKED = [
   'ip.check_checksum:TRUE',
   'tcp.check_checksum:TRUE',
@@ -32,7 +32,7 @@ const CHECKED = [
 export const WRONG_CHECKSUM =
   'ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad"';
 
-/** Fields of the packets that a display filter selects; a capture that breaks off gives what stands before the break. */
+/** The fields of the packets that a display filter selects. A truncated capture gives its complete packets. */
 export function dissect<F extends string>(
   capture: string,
   filter: string,
@@ -60,7 +60,7 @@ export function dissect<F extends string>(
 const UDP_HEADER_SIZE = 8;
 const SEQUENCE_SPACE = 2 ** 32;
 
-/** The bytes of one direction of one TCP stream: sequence numbers seen, each counted once. */
+/** The bytes of one direction of one TCP stream: each sequence number counts once. */
 class StreamBytes {
   private readonly ranges: [number, number][] = [];
   private last: number | undefined;

@@ -17,7 +17,7 @@ describe('netverdict', () => {
     expect(result.stdout).toMatch(/^Usage: netverdict/);
   });
 
-  it('tells of every option of replay, and of the interfaces that it writes', async () => {
+  it('describes every option of replay, and the interfaces that it writes', async () => {
     const { stdout } = await runCli('replay', '--help');
     for (const option of ['--local', '--policy', '--speed', '--fast', '--write-out', '--json']) {
       expect(stdout).toContain(option);
@@ -47,7 +47,7 @@ describe('netverdict', () => {
     ['a payload without JSON', ['replay', 'x', '--payload'], /--payload.*--json/],
     ['a decoded payload without JSON', ['decode', 'x', '--payload'], /--payload.*--json/],
   ];
-  it.each(misuse)('exits with 2 and says why on %s', async (_, args, message) => {
+  it.each(misuse)('exits with 2 and a reason on %s', async (_, args, message) => {
     const result = await runCli(...args);
     expect(result.code).toBe(2);
     expect(result.stdout).toBe('');
@@ -65,13 +65,13 @@ describe('netverdict', () => {
     },
   );
 
-  it.each(['replay', 'decode'])('%s of a folder exits with 2 and says so', async (command) => {
+  it.each(['replay', 'decode'])('%s of a folder exits with 2 and a reason', async (command) => {
     const result = await runCli(command, 'captures');
     expect(result.code).toBe(2);
     expect(result.stderr).toMatch(/captures.*folder/);
   });
 
-  it('a file that is no capture exits with 2 and says so', async () => {
+  it('a file that is not a capture exits with 2 and a reason', async () => {
     const result = await runCli('replay', 'package.json');
     expect(result.code).toBe(2);
     expect(result.stderr).toMatch(/package\.json/);

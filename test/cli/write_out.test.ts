@@ -1,4 +1,4 @@
-/** The capture of what the driver let through, as tshark reads it. */
+/** The capture of permitted packets, as tshark reads it. */
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,14 +19,14 @@ function count(capture: string, filter = ANYTHING): number {
   return dissect(capture, filter, ['frame.number']).length;
 }
 
-/** Replays the bundled capture and returns the path of what was let through. */
+/** Replays the bundled capture and returns the path of the capture of permitted packets. */
 async function written(name: string, ...args: string[]): Promise<string> {
   const file = folder.file(name);
   await replayJson(bundledCapture, '--write-out', file, ...args);
   return file;
 }
 
-describe('netverdict replay --write-out, where everything is accepted', () => {
+describe('netverdict replay --write-out with an Accept for everything', () => {
   let file: string;
   let before: number;
   let after: number;
@@ -37,7 +37,7 @@ describe('netverdict replay --write-out, where everything is accepted', () => {
     after = Date.now();
   });
 
-  it('writes what was sent and what was delivered', () => {
+  it('writes sent and delivered packets', () => {
     const host = dissect(bundledCapture, 'ip.src == 10.77.0.2', ['eth.src'])[0]!['eth.src'];
     const packets = dissect(file, ANYTHING, ['frame.interface_name']);
     const on = (name: string): number =>
@@ -64,7 +64,7 @@ describe('netverdict replay --write-out, where everything is accepted', () => {
     expect(dissect(file, WRONG_CHECKSUM, ['frame.number'])).toEqual([]);
   });
 
-  it('says which way a packet went', () => {
+  it('writes the direction of each packet', () => {
     const wrong =
       'ip.src == 10.77.0.2 && !icmp && frame.packet_flags_direction != 2 || ' +
       'ip.dst == 10.77.0.2 && !icmp && frame.packet_flags_direction != 1';
@@ -72,7 +72,7 @@ describe('netverdict replay --write-out, where everything is accepted', () => {
     expect(dissect(file, wrong, ['frame.number'])).toEqual([]);
   });
 
-  it('takes the times from the clock of the computer, in the order of the packets', () => {
+  it("writes times of the computer's clock, in the order of the packets", () => {
     const times = dissect(file, ANYTHING, ['frame.time_epoch']).map((packet) =>
       Number(packet['frame.time_epoch']),
     );
@@ -83,7 +83,7 @@ describe('netverdict replay --write-out, where everything is accepted', () => {
 });
 
 describe('netverdict replay --write-out', () => {
-  it('leaves out what was blocked', async () => {
+  it('omits blocked packets', async () => {
     const everything = conversationsOfReplay(await replayJson(bundledCapture));
     const file = await written('sample.pcapng', '--policy', 'examples/policy.json');
     const isBlocked = (key: string): boolean =>
@@ -95,14 +95,14 @@ describe('netverdict replay --write-out', () => {
     );
   });
 
-  it('writes a capture without packets where everything is blocked', async () => {
+  it('writes a capture without packets if everything is blocked', async () => {
     const policy = folder.write('block.json', '{"default": "permanent-block"}');
     const file = await written('nothing.pcapng', '--policy', policy);
     expect(existsSync(file)).toBe(true);
     expect(count(file)).toBe(0);
   });
 
-  it('replaces what the file held before', async () => {
+  it('replaces the previous content of the file', async () => {
     const path = folder.write('before.pcapng', 'x'.repeat(10_000_000));
     expect(count(await written('before.pcapng'))).toBeGreaterThan(2000);
     expect(readFileSync(path).length).toBeLessThan(10_000_000);
@@ -119,7 +119,7 @@ describe('a file that cannot be written', () => {
     ['that is a folder', 'captures', /directory/],
     ['without a name', '', /writeOut/],
   ];
-  it.each(problems)('%s: exits with 2 and says so', async (_, file, message) => {
+  it.each(problems)('%s: exits with 2 and a reason', async (_, file, message) => {
     const result = await runCli('replay', bundledCapture, '--write-out', file);
     expect(result.code).toBe(2);
     expect(result.stderr).toMatch(message);
@@ -127,13 +127,16 @@ describe('a file that cannot be written', () => {
     expect(result.stderr.trim().split('\n')).toHaveLength(1);
   });
 
-  it.skipIf(!existsSync('/dev/full'))('for lack of room: exits with 2 and says so', async () => {
-    const result = await runCli('replay', bundledCapture, '--write-out', '/dev/full');
-    expect(result.code).toBe(2);
-    expect(result.stderr).toMatch(/\/dev\/full.*No space left/);
-  });
+  it.skipIf(!existsSync('/dev/full'))(
+    'because the disk is full: exits with 2 and a reason',
+    async () => {
+      const result = await runCli('replay', bundledCapture, '--write-out', '/dev/full');
+      expect(result.code).toBe(2);
+      expect(result.stderr).toMatch(/\/dev\/full.*No space left/);
+    },
+  );
 
-  it('because it is the capture itself: exits with 2 and leaves the capture alone', async () => {
+  it('because it is the capture itself: exits with 2 and does not change the capture', async () => {
     const capture = folder.edit('itself.pcap', ['-F', 'pcap']);
     const bytes = readFileSync(capture);
     const result = await runCli('replay', capture, '--write-out', capture);

@@ -1,5 +1,5 @@
-// For an addon that is built for tests: with NETVERDICT_FAULTS=FOLDER in the environment, the driver's calls that may
-// fail do, each call stack once for all processes with that folder, where every stack that has failed leaves a file.
+// Faults of an addon built for tests: NETVERDICT_FAULTS=FOLDER in the environment makes the driver's calls fail.
+// Each call stack fails once among all processes with that folder. Every stack that has failed leaves a file there.
 #include "nt/call_stack.h"
 #include "nt/fault_injection.h"
 
@@ -59,7 +59,7 @@ class OncePerFolder : public sim::nt::FaultPlan
 
     const std::string folder_;
     std::mutex mutex_;
-    std::unordered_set<uint64_t> seen_; // under mutex_
+    std::unordered_set<uint64_t> seen_; // guarded by mutex_
 };
 
 [[maybe_unused]] const bool planned = []

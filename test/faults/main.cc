@@ -1,9 +1,9 @@
-// Runs the driver's tests again and again, and each time another of the driver's calls that may fail does: every
-// distinct call stack once, also those that only come up after a failure, until there is no new one. A test need not
-// pass then; but nothing may crash, hang, or be left behind, and the simulated kernel's checks and the invariants that
-// test/support/observer.h looks after hold.
+// Runs the driver's tests again and again; in each run another of the driver's calls fails that may fail.
+// Every distinct call stack fails once, including stacks that only appear after a failure, until there is no new one.
+// A test need not pass then, but nothing may crash, hang or leak.
+// The checks of the simulated kernel and the invariants of test/support/observer.h must hold.
 //
-// Each run is a process of its own, which starts as a copy of this one: stacks are the same in all of them.
+// Each run is a process that starts as a copy of this one, so the call stacks are the same in all of them.
 #include "nt/call_stack.h"
 #include "nt/fault_injection.h"
 #include "nt/thread_state.h"
@@ -31,28 +31,28 @@
 namespace
 {
 
-// Many times what a test takes; what takes longer is stuck.
+// Many times the duration of a test; a run that takes longer is stuck.
 constexpr unsigned kSecondsOfARun = 300;
 
-// Where threads race a stack does not come in every run.
+// Where threads race, a stack does not appear in every run.
 constexpr size_t kMostWaysToAStack = 40;
 constexpr size_t kMostTries = 40;
 constexpr size_t kMostFailuresOfARun = 4;
 
-// One run: a test, and the stacks whose first calls fail in it. All but the last have led to that.
+// One run: a test, and the stacks whose first calls fail in it. All stacks but the last led to the last one.
 struct Job
 {
     std::string test;
     std::vector<uint64_t> stacks;
 };
 
-// What a run writes for its parent.
+// The results that a run writes for its parent.
 struct Report
 {
     static constexpr size_t kMostStacks = 1 << 16;
 
-    std::atomic<bool> injected; // the last stack's
-    std::atomic<bool> ended;    // the test came to its end
+    std::atomic<bool> injected; // the last stack's call failed
+    std::atomic<bool> ended;    // the test ran to its end
     std::atomic<size_t> count;
     uint64_t stacks[kMostStacks];
 };
@@ -88,10 +88,10 @@ class Recorder : public sim::nt::FaultPlan
     Report *report_;
     const std::vector<uint64_t> &wanted_;
     std::mutex mutex_;
-    std::unordered_set<uint64_t> seen_; // under mutex_
+    std::unordered_set<uint64_t> seen_; // guarded by mutex_
 };
 
-// Ends a test where its first expectation fails: what it does next may rest on that.
+// Ends a test at its first failed expectation, because its next steps may depend on it.
 class EndTestAtFailure : public testing::EmptyTestEventListener
 {
   public:
@@ -136,10 +136,10 @@ struct Run
     int output = -1;
 };
 
-// A call that may fail, by its stack.
+// A call that may fail, identified by its stack.
 struct Place
 {
-    std::vector<Job> ways; // runs that led to it, and it
+    std::vector<Job> ways; // runs that led to it, and itself
     size_t tries = 0;
     bool running = false;
     bool injected = false;
@@ -152,7 +152,7 @@ class Search
 
     void Add(Job job) { waiting_.push_back(std::move(job)); }
 
-    // Returns whether nothing was found.
+    // Returns true if no problem was found.
     bool Go()
     {
         while (!waiting_.empty() || !running_.empty())
@@ -239,7 +239,7 @@ class Search
             output.find("INVARIANT ") != std::string::npos)
         {
             failed_++;
-            Tell(run, status, output);
+            PrintFailure(run, status, output);
         }
         for (size_t i = 0; i < run.report->count; i++)
         {
@@ -262,7 +262,7 @@ class Search
         }
     }
 
-    // The next way, and all of them again.
+    // Tries the next way; after the last one it starts again.
     void Try(Place *place)
     {
         if (!place->injected && !place->running && !place->ways.empty() && place->tries < kMostTries)
@@ -285,7 +285,7 @@ class Search
         return output;
     }
 
-    static void Tell(const Run &run, int status, const std::string &output)
+    static void PrintFailure(const Run &run, int status, const std::string &output)
     {
         std::printf("\n%s\n  repeat it: --test=%s",
                     WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "STUCK" : "FAILED", run.job.test.c_str());
@@ -299,7 +299,7 @@ class Search
     const unsigned at_once_;
     std::deque<Job> waiting_;
     std::map<pid_t, Run> running_;
-    std::map<uint64_t, Place> places_; // by stack
+    std::map<uint64_t, Place> places_; // by hash of the stack
     size_t tests_ = 0;
     size_t failed_ = 0;
 };

@@ -1,5 +1,5 @@
-// Fuzzes the reading of packet captures: any file is read to its end or refused with an error that tells where, and the
-// frames that it holds are replayed.
+// Fuzzes the capture readers: every file is read to its end, or refused with an error that names the position.
+// The frames of the file are replayed.
 #include "support/machine_test.h"
 
 #include "sources/link_layer.h"
@@ -42,7 +42,7 @@ class CaptureFile
     int descriptor_;
 };
 
-// How many frames can be read.
+// Returns the number of frames that can be read.
 size_t ReadFrames(const std::string &path)
 {
     sim::sources::PcapFile file(path);

@@ -1,5 +1,5 @@
-// Fuzzes what a client writes: any bytes, in several writes, while connections and packets are held. Whatever is
-// written, the driver goes on answering, and says of each write how much of it was carried out.
+// Fuzzes the writes of a client: any bytes, in several writes, while connections and packets are held.
+// The driver keeps answering, and reports for each write how many bytes it has processed.
 #include "computer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

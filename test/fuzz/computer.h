@@ -1,5 +1,5 @@
-// The computer that a fuzzer drives: the driver loaded, and a network that indicates whatever it is told to. Nothing
-// runs beside the fuzzer's own thread, and time stands still unless it is advanced: an input does the same every time.
+// The computer that a fuzzer drives: the driver is loaded, and the fuzzer makes every indication of the network.
+// Only the fuzzer's own thread runs, and time stands still unless it is advanced, so an input is reproducible.
 #pragma once
 
 #include "input.h"
@@ -40,14 +40,14 @@ class Computer
     Network &network() { return network_; }
     Client &client() { return client_; }
 
-    // Runs what is deferred, and forgets what was injected and authorized again.
+    // Runs deferred work, and drops the records of injections and reauthorizations.
     void Settle()
     {
         network_.TakeInjected();
         network_.TakeReauthorized();
     }
 
-    // One of a few connections, so that an input meets the same ones again.
+    // One of a few connections, so that an input meets the same ones several times.
     static Flow FlowOf(uint8_t choice)
     {
         Flow flow = (choice & 1) != 0 ? kext_test::TcpV6() : Flow{};
@@ -66,9 +66,9 @@ class Computer
     Client client_;
 };
 
-// A client's life on a computer where all connections that came before are forgotten: one input's. Loading a driver
-// takes longer than most inputs do, so that some of them share one; then it is unloaded, and the machine looks for what
-// is left.
+// One input's client, on a computer where all earlier connections are removed.
+// Loading a driver takes longer than most inputs, so several inputs share one load.
+// The driver is then unloaded, and the machine checks for leaks.
 class ClientLife
 {
   public:

@@ -1,4 +1,4 @@
-// A fuzzer's input, read from front to back, so that a seed is written down as it is read. Behind its end come zeros.
+// A fuzzer's input, read from front to back, so seeds are written in reading order. Zeros follow its end.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ class Input
 
     bool empty() const { return at_ == end_; }
 
-    // Little-endian, as the wire format.
+    // Little-endian, as in the wire format.
     template <typename T> T Number()
     {
         T value{};
@@ -32,7 +32,7 @@ class Input
     bool Bool() { return (Byte() & 1) != 0; }
     uint32_t Below(uint32_t bound) { return bound <= 256 ? Byte() % bound : Number<uint32_t>() % bound; }
 
-    // As many as there are, at most `length`.
+    // Returns at most `length` bytes, or the rest of the input.
     std::vector<uint8_t> Bytes(size_t length)
     {
         const uint8_t *from = at_;
@@ -41,7 +41,7 @@ class Input
         return std::vector<uint8_t>(from, at_);
     }
 
-    // Preceded by their length in 16 bits.
+    // Reads bytes that follow their length in 16 bits.
     std::vector<uint8_t> CountedBytes() { return Bytes(Number<uint16_t>()); }
     std::vector<uint8_t> Rest() { return Bytes(left()); }
 

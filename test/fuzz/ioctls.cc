@@ -1,5 +1,5 @@
-// Fuzzes the requests of DeviceIoControl: known and unknown codes, of every method, with input and output of any
-// length; then traffic under the options that came of it. No byte behind what the driver says it has written changes.
+// Fuzzes DeviceIoControl: known and unknown codes, of every method, with input and output of any length.
+// Then it sends traffic with the options that are set. The driver may not write behind the length that it returns.
 #include "computer.h"
 
 namespace

@@ -1,4 +1,4 @@
-// What all fuzzers share: a failed expectation ends the run as a finding.
+// Shared by all fuzzers: a failed expectation ends the run as a finding.
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -7,7 +7,7 @@
 extern "C" int LLVMFuzzerInitialize(int *, char ***)
 {
     GTEST_FLAG_SET(break_on_failure, true);
-    // libFuzzer keeps the input of an abort, not of a breakpoint.
+    // libFuzzer saves the input of an abort, but not of a breakpoint.
     std::signal(SIGTRAP, [](int) { std::abort(); });
     return 0;
 }

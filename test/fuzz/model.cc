@@ -17,7 +17,7 @@ void Model::Attached()
 void Model::Detached()
 {
     asked_.clear();
-    told_.clear();
+    reported_.clear();
     standings_.clear();
     fragments_let_go_.clear();
     doubtful_.clear();
@@ -75,12 +75,12 @@ void Model::TakeQuestion(const Question &question)
     EXPECT_GT(question.id, last_id_);
     last_id_ = question.id;
     ids_.push_back(question.id);
-    told_.insert(key);
+    reported_.insert(key);
     if (question.payload.size() >= sizeof(serial))
     {
         std::memcpy(&serial, question.payload.data() + question.payload.size() - sizeof(serial), sizeof(serial));
     }
-    // A payload that was cut off ends in something else.
+    // A truncated payload does not end in its serial number.
     const auto packet = packets_.find(serial);
     asked_.emplace(question.id, Asked{key, packet != packets_.end() && packet->second.key == key ? serial : 0});
 }
@@ -92,14 +92,14 @@ void Model::TakeEnd(const Record &record)
     const auto after = static_cast<ptrdiff_t>(length);
 
     ASSERT_EQ(record.body.size(), 14 + 2 * length);
-    EXPECT_EQ(
-        told_.count(KeyOf(record.body[9], ByteVector(address, address + after), record.At<uint16_t>(10 + 2 * length),
-                          ByteVector(address + after, address + 2 * after), record.At<uint16_t>(12 + 2 * length))),
-        1u)
-        << "the end of a connection that was not told of";
+    EXPECT_EQ(reported_.count(
+                  KeyOf(record.body[9], ByteVector(address, address + after), record.At<uint16_t>(10 + 2 * length),
+                        ByteVector(address + after, address + 2 * after), record.At<uint16_t>(12 + 2 * length))),
+              1u)
+        << "the end of a connection that was not reported";
 }
 
-// As the driver reads a write, up to the first command that it refuses.
+// Reads the commands as the driver does, up to the first one that it refuses.
 void Model::Written(const ByteVector &bytes)
 {
     for (size_t at = 0; at < bytes.size();)
@@ -149,7 +149,7 @@ void Model::Perform(uint8_t command)
     }
 }
 
-// The driver forgets its connections. What is on its way out goes on.
+// The driver removes its connections. Packets that it is injecting are still sent.
 void Model::Forget()
 {
     for (auto &[key, standing] : standings_)
@@ -207,7 +207,7 @@ void Model::Update(const uint8_t *command, size_t length)
            remote[length + 2]);
 }
 
-// A verdict on what has ended since, or is another connection by now, changes nothing.
+// A verdict on a connection that ended, or whose id now belongs to another connection, has no effect.
 void Model::Decide(const Key &key, uint8_t verdict)
 {
     Standing &standing = standings_[key];
@@ -271,13 +271,13 @@ void Model::Add(uint32_t serial, const Flow &flow, bool let_pass, bool fragment)
     }
 }
 
-// By the driver, whatever the client says: another fragment has come since, which may overlap this one.
+// The driver may refuse an accepted fragment: a later fragment may overlap it.
 bool Model::MayBeRefused(uint32_t serial, const Packet &packet) const
 {
     return packet.fragment && last_fragment_.at(HostsOf(packet.key)) != serial;
 }
 
-// Fragments go the way of their datagram's first one, which is known by its hosts, not by the ports.
+// Fragments share the fate of their datagram's first fragment, which is found by its hosts, not by its ports.
 bool Model::FollowsAFirst(const Packet &packet) const
 {
     return packet.fragment && fragments_let_go_.count(HostsOf(packet.key)) != 0;

@@ -1,15 +1,14 @@
-// What must be true whatever happens, told of everything that the client and the network see:
+// The invariants of the driver. The model sees everything that the client and the network see.
 //
-// - The stream of records is whole, whatever the sizes of the reads.
-// - Ids count up and never come again.
-// - No connection ends that this client was not told of.
-// - A packet goes on its way at most once, and not at all where the driver had let it pass at once, or where the client
-//   did not want it to.
-// - A packet that the client accepted does go on its way, unless something was told to fail.
-// - With a fail policy of closed, no packet leaves before a verdict that lets it: one verdict on an id lets one packet
-//   go, and a connection's packets pass by themselves as long as its last verdict lets them.
+// - The stream of records is complete for all sizes of reads.
+// - Ids count up and never repeat.
+// - Only connections that were reported to this client are reported as ended.
+// - A packet is sent at most once, and never if the driver let it pass at once or the client refused it.
+// - A packet that the client accepted is sent, unless a failure was injected.
+// - With the fail policy closed, no packet is sent before a verdict that permits it.
+//   One verdict on an id permits one packet. The last verdict on a connection permits its later packets.
 //
-// Where the order of things is not to be seen from outside, either is right.
+// Where the order of events cannot be observed from outside, both orders are right.
 #pragma once
 
 #include "support/bytes.h"
@@ -35,45 +34,45 @@ class Model
   public:
     // ---- The client
 
-    // A handle was opened: another stream begins, and nothing is decided.
+    // A handle was opened: a new stream begins, and no connection has a verdict.
     void Attached();
-    // It was closed, and what was still to be injected has been.
+    // The handle was closed, and all pending injections are done.
     void Detached();
 
-    // `strict`: from now on nothing may pass without a verdict.
+    // `strict`: from now on no packet may pass without a verdict.
     void SetStrict(bool strict) { strict_ = strict; }
 
     void Read(const uint8_t *bytes, size_t length);
-    void Written(const ByteVector &bytes); // before it is written
+    void Written(const ByteVector &bytes); // called before the write
 
-    uint64_t records() const { return records_; } // read of this stream
+    uint64_t records() const { return records_; } // records read from this stream
     const std::vector<uint64_t> &ids() const { return ids_; }
 
     // ---- The network
 
-    // A packet that ends in `serial`, on its way out by `flow`.
+    // A packet that ends in `serial`, outbound on `flow`.
     void Sent(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
-    // The same from the other end: the driver may let it pass to where it is asked about again.
+    // The same, inbound: the driver may pass it to the layer where the client is asked again.
     void Arrived(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
     void Injected(uint32_t serial);
 
-    // Everything that was put off has run: what is to be injected is.
+    // All deferred work has run: every pending injection is done.
     void Settled();
 
-    // ---- What happens to the driver
+    // ---- Events of the driver
 
-    // Connections of this end have ended: it may be that they are decided on no more.
+    // Connections of this end have ended: later verdicts on them may have no effect.
     void Ended(uint8_t protocol, const sim::net::Endpoint &local);
-    // So much time has passed that connections may have been forgotten.
+    // Enough time has passed that the driver may have removed connections.
     void Aged() { all_doubtful_ = true; }
 
-    // Something else than the client may decide on what is held: time, or a sleep.
+    // Held packets may now be resolved without the client: by a timeout, or by sleep.
     void OthersMayDecide();
 
-    // Whether injections, and what else the driver calls, succeed.
+    // Sets whether injections, and other functions that the driver calls, succeed.
     void SetReliable(bool reliable);
 
-    // The driver was unloaded, and loaded again: its ids begin anew.
+    // The driver was unloaded and loaded again: its ids start again.
     void Reloaded();
 
   private:
@@ -86,24 +85,24 @@ class Model
         Key key;
         bool let_pass;
         bool fragment;
-        bool left_to_ale = false; // where its datagram's first fragment is of no known connection, and it waited for it
+        bool left_to_ale = false; // held until its datagram's first fragment, which is of an unknown connection
         bool injected = false;
-        bool may_have_failed = false; // being injected: then the fail policy tries once more
-        bool refused = false;         // by the client
+        bool may_have_failed = false; // the injection may fail; the fail policy then injects again
+        bool refused = false;         // refused by the client
     };
 
     struct Asked
     {
         Key key;
-        uint32_t serial; // of the packet that is held, or 0
+        uint32_t serial; // the held packet, or 0
     };
 
-    // What the client decided about a connection.
+    // The client's decision on a connection.
     struct Standing
     {
-        bool lets_pass = false;  // by the last verdict
-        bool redirected = false; // once: then packets are injected that nobody was asked about
-        uint32_t let_go = 0;     // held packets, of those that have not been injected
+        bool lets_pass = false;  // as the last verdict says
+        bool redirected = false; // redirected at least once: packets are then injected without a question
+        uint32_t let_go = 0;     // held packets that are permitted but not injected yet
     };
 
     static Key KeyOf(const Flow &flow);
@@ -136,17 +135,17 @@ class Model
     uint64_t records_ = 0;
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;
-    std::map<uint64_t, Asked> asked_; // and not decided
-    std::set<Key> told_;
+    std::map<uint64_t, Asked> asked_; // questions without a verdict
+    std::set<Key> reported_;
     std::map<Key, Standing> standings_;
-    std::map<Hosts, uint32_t> last_fragment_; // its serial: one that overlaps another refuses their datagram
-    std::set<Hosts> fragments_let_go_; // hosts of which some connection was let pass: fragments may be of its datagrams
-    std::set<End> doubtful_;           // a verdict may be of no effect there
+    std::map<Hosts, uint32_t> last_fragment_; // by serial; a fragment that overlaps it refuses their datagram
+    std::set<Hosts> fragments_let_go_; // hosts with a permitted connection: fragments may belong to its datagrams
+    std::set<End> doubtful_;           // verdicts may have no effect on these ends
     bool all_doubtful_ = false;
     std::map<uint32_t, Packet> packets_; // by serial
     uint32_t last_serial_ = 0;
-    uint32_t last_unsure_ = 0; // packets up to it may be decided on by others
-    std::set<uint32_t> owed_;  // accepted: to be injected
+    uint32_t last_unsure_ = 0; // others may decide on packets up to this one
+    std::set<uint32_t> owed_;  // accepted packets that must be injected
 };
 
 } // namespace fuzz

@@ -1,6 +1,6 @@
-// Fuzzes IP packets of both families at the packet layers: any bytes, in pieces of any size, fragments, several packets
-// in one indication, and redirection of what can be. The client answers each question by a verdict of the input's.
-// What the driver puts back has right checksums where all that was indicated had.
+// Fuzzes IP packets of both families at the packet layers: any bytes, in MDLs of any size.
+// It also indicates fragments, several packets at once, and redirects. The input has the verdict on each question.
+// An injected packet has right checksums if all indicated packets had them.
 #include "computer.h"
 
 #include "net/ip_packet.h"
@@ -26,7 +26,7 @@ bool IsWholeWithRightChecksums(const fuzz::ByteVector &packet)
            !info.fragment && sim::net::ChecksumsAreRight(packet.data(), info);
 }
 
-// A TCP segment or UDP datagram with the same ends and payload, whose checksums are right; anything else as it is.
+// The same TCP segment or UDP datagram with right checksums; other packets unchanged.
 fuzz::ByteVector WrittenAnew(const fuzz::ByteVector &packet)
 {
     sim::net::IpPacketInfo info;

@@ -1,6 +1,6 @@
-// Fuzzes the order of things: connections, packets, fragments, commands of any bytes, reads of any size, cancels,
-// closed handles, time, sleep, failing memory and injections, unloads. A model is told of everything and checks what
-// must be true in every state (model.h).
+// Fuzzes sequences of connections, packets, fragments, commands of any bytes, and reads of any size.
+// It also cancels, closes handles, advances time, sleeps, fails memory and injections, and unloads.
+// A model follows every step and checks the invariants in every state (model.h).
 #include "computer.h"
 #include "model.h"
 
@@ -20,7 +20,7 @@ constexpr size_t kMostReads = 6;
 constexpr size_t kMostSteps = 400;
 constexpr size_t kDrainLength = 4096;
 
-// A read that was asked for. They complete in any order; their data is in the order that they were issued.
+// A pending read. Reads complete in any order; their data has the order in which they were issued.
 struct Read
 {
     explicit Read(size_t length) : buffer(length) {}
@@ -95,7 +95,7 @@ class Life
         ASSERT_EQ(client_->Open(), STATUS_SUCCESS);
         model_.Attached();
         delivered_before_ = client_->GetStatistics().EventsDelivered;
-        client_->observer().OthersMayDecide(); // the model knows when
+        client_->observer().OthersMayDecide(); // the model gets this event at the right moment
         if (strict_)
         {
             SetOptions();
@@ -103,7 +103,7 @@ class Life
         }
     }
 
-    // `whole`: everything is read before, and nothing may be amiss. Otherwise the client goes as one that is killed.
+    // `whole`: all records are read first and must be valid. Otherwise the client closes as if it were killed.
     void Close(bool whole)
     {
         if (client_->file() == nullptr)
@@ -160,7 +160,7 @@ class Life
         return flow;
     }
 
-    // A payload that ends in a number of its own.
+    // A payload that ends in a unique number.
     ByteVector NextPayload()
     {
         ByteVector payload(4 + input_.Byte() % 64, 'n');
@@ -176,7 +176,7 @@ class Life
     sim::Machine::Scope scope_;
     Network network_;
     kext_test::DriverLoader driver_;
-    std::unique_ptr<fuzz::Client> client_; // of this load of the driver: another one's ids begin anew
+    std::unique_ptr<fuzz::Client> client_; // of this load of the driver; ids start again with the next load
     bool strict_ = false;
     bool injections_fail_ = false;
     bool calls_fail_ = false;
@@ -184,7 +184,7 @@ class Life
     uint32_t serial_ = 0x01000000;
     std::deque<std::unique_ptr<Read>> reads_;
     NTSTATUS last_read_status_ = STATUS_SUCCESS;
-    uint64_t delivered_before_ = 0; // to other clients
+    uint64_t delivered_before_ = 0; // records delivered to earlier clients
     std::chrono::milliseconds passed_{0};
     std::vector<std::shared_ptr<int>> pended_;
 };
@@ -309,7 +309,7 @@ void Life::Authorize()
     {
         pended_.push_back(answer.completions);
     }
-    // The packet of an authorization that permits goes on to the packet layer.
+    // The packet of a permitted authorization continues to the packet layer.
     if (!packetless && !answer.permitted())
     {
         model_.Arrived(serial_, flow, false);
@@ -415,7 +415,7 @@ void Life::End()
     }
 }
 
-// Mostly a short time, and in all not too long: every second of it is a round of maintenance.
+// The times are short, because every second is a round of maintenance.
 void Life::Advance()
 {
     constexpr std::chrono::seconds kMost{4 * CONNECTION_IDLE_SECONDS};

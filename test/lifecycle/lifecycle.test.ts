@@ -7,15 +7,17 @@ import {
   type ProgramResult,
 } from './run_program.js';
 
-/** A program that hangs is ended first, so that it is known which, and what it said. */
+/** A program that hangs is ended before this timeout, so that the failure names it and shows its output. */
 const timeout = PROGRAM_TIMEOUT_MS + 15_000;
 
-/** It ended by itself with this code, and said nothing on standard error. */
+/** Expects that the process ended with this code and wrote nothing to standard error. */
 function expectEnd(result: ProgramResult, code: number, stdout: string): void {
   expect(result).toEqual({ code, signal: null, stdout, stderr: '' });
 }
 
-/** Linux may be set to promise all memory that is asked for; AddressSanitizer ends a process that asks for so much. */
+/**
+ * Returns false where Linux promises all requested memory, or AddressSanitizer ends a process that requests too much.
+ */
 function isRefusedMemory(): boolean {
   return (
     process.platform === 'linux' &&
@@ -24,7 +26,7 @@ function isRefusedMemory(): boolean {
   );
 }
 
-/** AddressSanitizer keeps hundreds of megabytes of what was freed, to find who still uses it. */
+/** AddressSanitizer keeps hundreds of megabytes of freed memory to find late uses; this turns that off. */
 function withoutQuarantine(): NodeJS.ProcessEnv {
   const { ASAN_OPTIONS } = process.env;
   const none = 'quarantine_size_mb=0:thread_local_quarantine_size_kb=0';
@@ -66,7 +68,7 @@ describe.concurrent('a process', { timeout }, () => {
     expectEnd(await runProgram('unref'), 0, 'unref’d\n');
   });
 
-  it('is kept by what it awaits of a simulator whose device is closed, and by nothing else of it', async () => {
+  it('is kept alive by awaited results of a simulator whose device is closed, and by nothing else', async () => {
     const stdout = 'held permitted\nbetween permitted, sent permitted\nload permitted 1000\n';
     expectEnd(await runProgram('close_device_alone'), 0, stdout);
   });
@@ -75,7 +77,7 @@ describe.concurrent('a process', { timeout }, () => {
     expectEnd(await runProgram('second_client'), 6, '5 clients\n');
   });
 
-  it('may ref and unref a device that is closed, which does nothing', async () => {
+  it('may ref and unref a closed device without effect', async () => {
     expectEnd(await runProgram('ref_after_close', [], OVERWRITE_FREED), 0, 'closed\n');
   });
 
@@ -84,9 +86,12 @@ describe.concurrent('a process', { timeout }, () => {
     expectEnd(await runProgram('abort_while_closing', [], OVERWRITE_FREED), 0, stdout);
   });
 
-  it.runIf(isRefusedMemory())('that asks for more memory than there is gets an error', async () => {
-    expectEnd(await runProgram('load_without_memory'), 0, 'rejected with 0xc000009a\nclosed\n');
-  });
+  it.runIf(isRefusedMemory())(
+    'that requests more memory than there is receives an error',
+    async () => {
+      expectEnd(await runProgram('load_without_memory'), 0, 'rejected with 0xc000009a\nclosed\n');
+    },
+  );
 
   it('is not kept alive by watching the bandwidth of a device that is unref’d', async () => {
     expectEnd(await runProgram('unref_watching'), 0, 'unref’d\n');
@@ -96,26 +101,26 @@ describe.concurrent('a process', { timeout }, () => {
     expect(await runProgram('abort_with_held')).toMatchObject({ signal: 'SIGABRT', stdout: '' });
   });
 
-  it('that handles its own failure closes the device, and what was held goes by the fail policy', async () => {
+  it('that handles its own failure closes the device, and the fail policy decides on held packets', async () => {
     const stdout = 'the application failed\npermitted\n';
     expectEnd(await runProgram('uncaught_beside_device'), 0, stdout);
   });
 
-  it('may fork, and both go on with devices of their own', async () => {
+  it('may fork, and both processes continue with separate devices', async () => {
     expectEnd(await runProgram('fork_beside_device'), 0, 'child 0, here blocked\n');
   });
 
-  it('that stops reading for half a minute is told exactly how much was lost, and nothing stays held', async () => {
+  it('that stops reading for half a minute receives the exact number of losses, and nothing stays held', async () => {
     expectEnd(
       await runProgram('stops_reading'),
       0,
-      'told and lost 6200, of 6200: pending-timeout permitted\n' +
-        'told on true, lost true, lost but not counted 0\n' +
+      'reported and lost 6200, of 6200: pending-timeout permitted\n' +
+        'reported after the pause true, lost true, lost but not counted 0\n' +
         'held 0\n',
     );
   });
 
-  it('whose loop fails at a verdict goes on with the next event; the undecided one goes by the fail policy', async () => {
+  it('whose loop fails at a verdict continues with the next event, and the fail policy decides on the undecided one', async () => {
     expectEnd(
       await runProgram('throw_and_go_on'),
       0,
@@ -123,7 +128,7 @@ describe.concurrent('a process', { timeout }, () => {
     );
   });
 
-  it('may have many devices, each of which works', async () => {
+  it('may have many working devices', async () => {
     expectEnd(await runProgram('many_devices'), 0, 'permitted '.repeat(8).trim() + '\n');
   });
 
@@ -132,9 +137,9 @@ describe.concurrent('a process', { timeout }, () => {
   });
 });
 
-/** Alone, as it is the longest. */
+/** Runs alone, because it takes longest. */
 describe('a process that opens and closes thousands of devices', { timeout }, () => {
-  it('keeps no handle and no memory of them', async () => {
+  it('keeps no handle and no memory of closed devices', async () => {
     const result = await runProgram('open_close_cycles', ['--expose-gc'], withoutQuarantine());
     expectEnd(result, 0, 'handles 0\nmemory is flat\n');
   });
@@ -165,24 +170,24 @@ describe.concurrent('the garbage collector', { timeout }, () => {
     expect(result).toMatchObject({ code: 0, signal: null, stdout });
   });
 
-  it('ends a simulator whose device is closed, and one with a forgotten second client, with one warning', async () => {
+  it('ends a simulator whose device is closed, and one whose second client is forgotten, with one warning', async () => {
     const result = await runProgram('collect_computer', ['--expose-gc']);
     const stdout = ['its threads have ended', '0 warnings', 'its threads have ended', '1 warnings'];
     expect(result).toMatchObject({ code: 0, signal: null, stdout: `${stdout.join('\n')}\n` });
   });
 
-  it('leaves a simulator alone that an outcome or a load is awaited from, and closes it then', async () => {
+  it('keeps a simulator while an outcome or a load is awaited, and closes it then', async () => {
     const result = await runProgram('collect_awaiting', ['--expose-gc']);
     const stdout = 'outcome permitted\nload permitted 3\nwarned twice\n';
     expect(result).toMatchObject({ code: 0, signal: null, stdout });
   });
 
-  it('leaves a device alone that a loop waits for', async () => {
+  it('keeps a device that a loop waits for', async () => {
     const result = await runProgram('collect_waiting', ['--expose-gc']);
     expectEnd(result, 0, 'decided 50\n');
   });
 
-  it('leaves a device alone that an answer is awaited from', async () => {
+  it('keeps a device while an answer is awaited', async () => {
     const result = await runProgram('collect_asking', ['--expose-gc']);
     expectEnd(result, 0, 'answered\n');
   });

@@ -1,4 +1,4 @@
-/** Runs a program of its own process, with the package as it was built. */
+/** Runs a program in a process of its own, with the built package. */
 
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
@@ -16,15 +16,15 @@ export interface ProgramResult {
 /** A program that has not ended by then hangs. */
 export const PROGRAM_TIMEOUT_MS = 120_000;
 
-/** Makes the C library overwrite what is freed, so that using it afterwards crashes. */
+/** Makes the C library overwrite freed memory, so that a late use crashes. */
 export const OVERWRITE_FREED = {
   MALLOC_PERTURB_: '92',
   GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0',
 };
 
 /**
- * Runs `programs/<name>.mjs` to its end; `environment` is added to that of this process. Its output goes through files:
- * under Wine, Node.js refuses pipes.
+ * Runs `programs/<name>.mjs` to its end, with `environment` added to this process's environment.
+ * Its output goes to files, because Node.js refuses pipes under Wine.
  */
 export async function runProgram(
   name: string,

@@ -1,26 +1,32 @@
 /*
- * kext/io_queue.c: records that wait for reads, and reads that wait for records. Every read is completed exactly once,
- * at the latest by its cancellation, the shutdown or the detach; none waits while there is something for it. What is
- * pushed is delivered once, in order, or counted as lost and told, or still queued; nothing is freed that is in use.
- * Deliver runs in whoever became the deliverer, or in the DPC that goes on for it: a process of its own here. Not
- * modelled: the want of memory, records of different lengths (a read is for one, and one that is gone makes room to tell
- * losses) and more than one reason of loss.
+ * kext/io_queue.c: records that wait for reads, and reads that wait for records.
+ * Every read completes exactly once, at the latest by its cancellation, the shutdown or the detach.
+ * No read waits while the queue has a record for it.
+ * A pushed record is delivered once and in order, or counted as lost and reported, or still queued.
+ * Memory in use is never freed.
+ * Deliver runs in the thread that became the deliverer, or in the DPC that continues for it.
+ * The model has a separate process for it.
+ * Not modelled: failing allocations, more than one reason of loss, and records of different lengths.
+ * Here a read takes one record, and one record that leaves makes room for a loss record.
  *
- * CANCEL_NOT_CLEARED breaks it: TakeRead takes a read without clearing its cancel routine. CANCEL_NOT_SEEN breaks it: a
- * read is pended without looking whether it was cancelled before. PENDED_DETACHED breaks it: a read is pended whatever
- * the state. TWO_DELIVERERS breaks it: BecomeDeliverer does not look at Delivering. LOST_WAKE_UP breaks it: the deliverer
- * releases the lock between its last look at the queue and EndDelivering. NOBODY_DELIVERS breaks it: a read that came
- * cancelled makes its caller the deliverer, who only completes that read. UNCOUNTED_LOSS breaks it: a full queue drops
- * the record and no more. UNTOLD_LOSS breaks it: a drained queue does not tell its losses. NO_GENERATION breaks it: what
- * was copied is taken off the queue even though it was discarded in between. NO_ORPHANS breaks it: Discard frees what
- * the deliverer copies. NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
+ * CANCEL_NOT_CLEARED breaks it: TakeRead takes a read without clearing its cancel routine.
+ * CANCEL_NOT_SEEN breaks it: a read is pended without a check whether it was cancelled before.
+ * PENDED_DETACHED breaks it: a read is pended in every state.
+ * TWO_DELIVERERS breaks it: BecomeDeliverer does not check Delivering.
+ * LOST_WAKE_UP breaks it: the deliverer releases the lock between its last check of the queue and EndDelivering.
+ * NOBODY_DELIVERS breaks it: a read that arrives cancelled makes its caller the deliverer, who only completes that read.
+ * UNCOUNTED_LOSS breaks it: a full queue drops the record without counting it.
+ * UNREPORTED_LOSS breaks it: a drained queue does not report its losses.
+ * NO_GENERATION breaks it: copied records are removed from the queue even if they were discarded in between.
+ * NO_ORPHANS breaks it: Discard frees records that the deliverer copies.
+ * NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
  */
 
-#define EVENTS 3 /* that are pushed */
+#define EVENTS 3 /* events that are pushed */
 #define READS 2
 #define SLOTS 2 /* IO_QUEUE.MaxBytes, in records */
 #define GENERATIONS 3
-#define LOSS 16 /* a record of LOSS + n tells n losses; others are events, by number */
+#define LOSS 16 /* a record of LOSS + n reports n losses; smaller numbers are events */
 
 #ifdef TWO_DELIVERERS
 #define DELIVERERS 2
@@ -31,7 +37,7 @@
 mtype = { detached, attached, shutting_down };
 
 /* IO_QUEUE */
-bool locked; /* held over more than one step; elsewhere `atomic` stands for the lock */
+bool locked; /* held for several steps; elsewhere `atomic` stands for the lock */
 mtype state = attached;
 byte queue[SLOTS];
 byte queued;
@@ -51,13 +57,13 @@ bool routine[READS];
 bool cancelled[READS]; /* IRP.Cancel */
 byte completions[READS];
 
-byte users = 1 + READS; /* producer and readers that are not done */
-byte deliverers;        /* that should start: threads or DPCs */
+byte users = 1 + READS; /* producer and readers that have not finished */
+byte deliverers;        /* threads or DPCs that should start to deliver */
 byte next_event = 1;
-byte last_event; /* that the client has read */
-byte pushed;     /* of this generation, and what became of it */
+byte last_event; /* the last one that the client has read */
+byte pushed;     /* records of this generation; their fate is counted below */
 byte delivered;
-byte told;
+byte reported;
 bool freed[GENERATIONS];
 
 inline Acquire()
@@ -75,7 +81,7 @@ inline Complete(read)
     atomic { completions[read]++; assert(completions[read] == 1) }
 }
 
-/* `delivers`: whether the caller goes on as the deliverer if it has become it. */
+/* `delivers`: a caller that becomes the deliverer also delivers. */
 inline BecomeDeliverer(delivers)
 {
     if
@@ -97,7 +103,7 @@ inline Append(record)
 }
 
 /* AppendLossRecordsIfRoom */
-inline TellLosses()
+inline ReportLosses()
 {
     if
     :: lost > 0 && queued < SLOTS ->
@@ -116,7 +122,7 @@ inline Remove(index)
     list[READS - 1] = 0
 }
 
-/* The oldest whose cancel routine could be cleared; READS: none. */
+/* Takes the oldest read whose cancel routine it could clear; READS means none. */
 inline TakeRead(read)
 {
     read = READS;
@@ -167,9 +173,9 @@ proctype Producer()
 #ifndef UNCOUNTED_LOSS
                     lost++;
 #endif
-#ifndef UNTOLD_LOSS
+#ifndef UNREPORTED_LOSS
                     if
-                    :: queued == 0 -> TellLosses(); BecomeDeliverer(true)
+                    :: queued == 0 -> ReportLosses(); BecomeDeliverer(true)
                     :: else -> skip
                     fi
 #endif
@@ -230,7 +236,7 @@ proctype Cancel(byte read)
     byte i;
     bool had;
 
-    atomic { /* a completed IRP is not cancelled any more */
+    atomic { /* a completed IRP cannot be cancelled */
         if
         :: completions[read] == 0 -> cancelled[read] = true
         :: else -> skip
@@ -311,11 +317,11 @@ end:
             fi;
             if
             :: record == 0 || generation != mine -> skip
-            :: record >= LOSS && generation == mine -> told = told + record - LOSS
+            :: record >= LOSS && generation == mine -> reported = reported + record - LOSS
             :: else -> delivered++
             fi;
-#ifndef UNTOLD_LOSS
-            TellLosses()
+#ifndef UNREPORTED_LOSS
+            ReportLosses()
 #endif
         }
         atomic { /* CompleteRead */
@@ -360,7 +366,7 @@ inline Detach()
         lost = 0;
         pushed = 0;
         delivered = 0;
-        told = 0;
+        reported = 0;
         i = 0
     }
     for (i : 0 .. n - 1) {
@@ -368,7 +374,7 @@ inline Detach()
     }
 }
 
-/* What the device does for its clients. It may stop anywhere. */
+/* The operations of the device for its clients. It may stop after any of them. */
 proctype Device()
 {
     byte i, n, read;
@@ -392,7 +398,7 @@ proctype Device()
         fi
     fi;
 
-    /* IoQueueUninitialize: nobody comes any more, and every IRP is completed. */
+    /* IoQueueUninitialize: no caller is left, and every IRP is completed. */
     users == 0 && completions[0] == 1 && completions[1] == 1;
     Acquire();
     uninitializing = true;
@@ -426,7 +432,7 @@ init
         }
         run Device()
     }
-    timeout; /* nothing happens any more */
+    timeout; /* no process can take a step */
     assert(!delivering && !locked);
     for (n : 0 .. READS - 1) {
         assert(completions[n] == 1 || (!cancelled[n] && state == attached && queued == 0 && lost == 0))
@@ -435,5 +441,5 @@ init
     for (n : 0 .. SLOTS - 1) {
         events = events + (queue[n] == 0 -> 0 : (queue[n] >= LOSS -> queue[n] - LOSS : 1))
     }
-    assert(pushed == delivered + told + lost + events)
+    assert(pushed == delivered + reported + lost + events)
 }

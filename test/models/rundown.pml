@@ -1,6 +1,7 @@
 /*
- * kext/rundown.c: RundownEnter and RundownLeave of many, RundownWait of one that has forbidden new entries before, as
- * StopFiltering does with Mode. Nobody is inside when RundownWait returns, and it always returns.
+ * kext/rundown.c: many threads call RundownEnter and RundownLeave, and one calls RundownWait.
+ * Before RundownWait the waiter forbids new entries, as StopFiltering does with Mode.
+ * No thread is inside when RundownWait returns, and it always returns.
  *
  * LOST_WAKE_UP breaks it: the event is cleared after the counter was read.
  */
@@ -10,8 +11,8 @@
 byte inside;     /* RUNDOWN_SLOT.Inside */
 bool waiting;    /* RUNDOWN.Waiting */
 bool left;       /* RUNDOWN.Left, signalled */
-bool forbidden;  /* what an entry looks at, inside */
-byte working;    /* users that do what the rundown protects */
+bool forbidden;  /* checked by an entry, inside */
+byte working;    /* users of the protected resource */
 
 active [USERS] proctype User()
 {

@@ -1,4 +1,4 @@
-/** The package's install step, in a folder that is laid out as an installed package or as a checkout. */
+/** The package's install step, in a folder laid out as an installed package or as a checkout. */
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -32,7 +32,7 @@ function addPrebuild(): void {
   );
 }
 
-/** Runs it; the compiler's stand-in ends with `compilerStatus`, and no program is on the PATH. */
+/** Runs the step; the stand-in for the compiler exits with `compilerStatus`, and no program is on the PATH. */
 function install(
   compilerStatus?: number,
   variables: Record<string, string> = {},
@@ -57,12 +57,12 @@ function install(
 }
 
 describe('the install step', () => {
-  it('starts no program and says nothing where a prebuilt addon fits', () => {
+  it('starts no program and prints nothing if a prebuilt addon fits', () => {
     addPrebuild();
     expect(install(1)).toEqual({ status: 0, stdout: '', stderr: '' });
   });
 
-  it('says for what there is no prebuilt addon, and compiles', () => {
+  it('names the platform without a prebuilt addon, and compiles', () => {
     expect(install(0)).toEqual({
       status: 0,
       stdout: `netverdict: no prebuilt addon for ${target}: compiling\ncompiler runs\n`,
@@ -70,7 +70,7 @@ describe('the install step', () => {
     });
   });
 
-  it('compiles in spite of a prebuilt addon where that is asked for', () => {
+  it('compiles on request although there is a prebuilt addon', () => {
     addPrebuild();
     expect(install(0, { npm_config_build_from_source: 'true' })).toEqual({
       status: 0,
@@ -89,7 +89,7 @@ describe('the install step', () => {
     expect(stderr).toContain('run npm install again');
   });
 
-  it('only warns in a checkout, whose tests install what is missing', () => {
+  it('only warns in a checkout, because its tests install the compiler', () => {
     writeFileSync(join(folder, 'scripts', 'test.mjs'), '');
     const { status, stderr } = install();
     expect(status).toBe(0);

@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const project = mkdtempSync(join(tmpdir(), 'netverdict-package-'));
 const INSTALL_TIMEOUT_MS = 540_000;
 
-/** The README's example, as it stands there. */
+/** Returns the example from the README. */
 function readmeExample(): string {
   const example = /^```js\n(.*?)^```$/ms.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.[1];
   if (example === undefined) throw new Error('README.md has no example');
@@ -121,7 +121,7 @@ describe('the packed package in an empty project', () => {
     });
   });
 
-  it('holds what it needs and no more', () => {
+  it('contains the needed files and no others', () => {
     const unwanted = ['bench', 'captures', 'docs', 'examples', 'lib', 'test'];
     const present = readdirSync(join(project, 'node_modules', 'netverdict'));
     expect(present.filter((name) => unwanted.includes(name))).toEqual([]);
@@ -149,7 +149,7 @@ describe('the packed package with prebuilt addons', () => {
   const packed = (platform: string, name: string): string =>
     join(app, 'node_modules', 'netverdict', 'prebuilds', platform, name);
 
-  it('holds those of this computer and of Windows, with the driver and its INF', () => {
+  it('contains the addons of this computer and of Windows, with the driver and its INF', () => {
     const files = readdirSync(join(app, 'node_modules', 'netverdict', 'prebuilds'), {
       recursive: true,
       encoding: 'utf8',
@@ -162,14 +162,14 @@ describe('the packed package with prebuilt addons', () => {
     );
   });
 
-  it.each(['node', 'sys'])('holds no symbols in netverdict.%s for Windows', (ending) => {
+  it.each(['node', 'sys'])('contains no symbols in netverdict.%s for Windows', (ending) => {
     const image = readFileSync(packed('win32-x64', `netverdict.${ending}`));
     const header = image.readUInt32LE(0x3c);
     expect(image.toString('latin1', header, header + 4)).toBe('PE\0\0');
     expect([image.readUInt32LE(header + 12), image.readUInt32LE(header + 16)]).toEqual([0, 0]);
   });
 
-  it.runIf(process.platform === 'linux')('holds no symbols in netverdict.node for Linux', () => {
+  it.runIf(process.platform === 'linux')('contains no symbols in netverdict.node for Linux', () => {
     const sections = execFileSync('readelf', ['-SW', packed(target, 'netverdict.node')], {
       encoding: 'utf8',
     });
@@ -178,7 +178,7 @@ describe('the packed package with prebuilt addons', () => {
     expect(sections).not.toContain('.debug_info');
   });
 
-  it("runs the README's example without a script or a compiler at installation", () => {
+  it("runs the README's example after an installation without scripts or a compiler", () => {
     expect(existsSync(join(app, 'node_modules', 'netverdict', 'build'))).toBe(false);
     writeFileSync(join(app, 'example.mjs'), readmeExample());
     const output = execFileSync(process.execPath, ['example.mjs'], { cwd: app, encoding: 'utf8' });

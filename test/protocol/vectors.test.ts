@@ -195,7 +195,7 @@ describe('golden vectors', () => {
     expect(decoded[0]).toMatchObject(EXPECTED_RECORDS[kind]!(fields));
   });
 
-  it('the records decode one after the other from one buffer', () => {
+  it('the records decode in sequence from one buffer', () => {
     const decoded = parseInfo(Buffer.concat(records.map(({ bytes }) => bytes)));
     expect(decoded.map((record) => record.type)).toEqual(
       records.map(({ kind, fields }) => EXPECTED_RECORDS[kind]!(fields)['type']),

@@ -149,8 +149,8 @@ describe('the log', () => {
     const lines = await simulated.device.getLogs();
     expect(lines).toHaveLength(1024);
     expect(lines.at(-1)?.message).toContain(String(1_000_000 + count - 1));
-    const [told] = await simulated.device.getLogs();
-    expect(told?.message).toMatch(/\b76 log lines were overwritten/);
+    const [entry] = await simulated.device.getLogs();
+    expect(entry?.message).toMatch(/\b76 log lines were overwritten/);
   });
 
   test('receives the entries and bytes of every cache on request', async () => {

@@ -1,6 +1,6 @@
 /**
- * The life of one computer: on its driver client after client decides at random over all that goes on there, and ends in
- * some way, while the network goes on.
+ * The life of one computer. Client after client decides at random on its traffic, and ends in various ways.
+ * The network runs on meanwhile.
  */
 
 import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../../dist/index.mjs';
@@ -12,13 +12,13 @@ const VERDICTS = Object.values(Verdict).filter(
 );
 
 const PATIENCE_MS = 5000;
-/** What stays: list heads for the ports that were used, and hash tables at the size that they had. */
+/** Memory that stays: list heads for the used ports, and hash tables at their reached size. */
 const IDLE_GROWTH_ALLOWED = 4 * 1024 * 1024;
 const LONGEST_CLIENT_MS = 2000;
-/** After a client that decided over nothing at its end, so that something is held. */
+/** A client that stops deciding before its end waits this long, so that packets are held. */
 const HOLDING_MS = 50;
 
-/** Accepts mostly, so that connections live. */
+/** Accepts most connections, so that they live. */
 function randomPolicy(random) {
   const weights = VERDICTS.map(() => random.below(3));
   const choices = VERDICTS.flatMap((verdict, index) => Array(weights[index]).fill(verdict));
@@ -26,19 +26,19 @@ function randomPolicy(random) {
   return () => random.oneOf([...accepts, ...choices]);
 }
 
-/** What a client's end leaves unfinished: an answer that was lost is awaited until then. */
+/** Ignores the errors of work that a client's end interrupts; a lost answer is awaited until then. */
 function unlessEnded(error) {
   if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
 }
 
-/** One application on a driver that others may have used before, whose ids are `known`. */
+/** One application on a driver that others may have used before; `known` has their ids. */
 class Client {
   #device;
   #network;
   #random;
   #counts;
   #known;
-  #told = 0n;
+  #reportedLost = 0n;
   #lostBefore;
   #holdsAll = false;
   #isStopped = false;
@@ -53,7 +53,7 @@ class Client {
     counts.clients += 1;
   }
 
-  /** Works until its time is up; `others` may fail meanwhile. */
+  /** Works until its time is up; rejects if one of `others` does. */
   async live(milliseconds, others) {
     this.#lostBefore = await this.#lost();
     const random = new Random(this.#random.below(2 ** 31));
@@ -68,18 +68,18 @@ class Client {
     this.#isStopped = true;
   }
 
-  /** By the command; then the stream ends, and everything that was lost has been told. */
+  /** Ends the client by the shutdown command; the stream then ends, after all losses are reported. */
   async shutDown() {
     const lost = (await this.#lost()) - this.#lostBefore;
     while (!(await unlessOutOfMemory(() => this.#device.shutdown()))) await pause(10);
     await this.#working;
-    if (this.#told < lost)
-      throw new Error(`${lost} events were lost, and ${this.#told} told to be`);
+    if (this.#reportedLost < lost)
+      throw new Error(`${lost} events were lost, and ${this.#reportedLost} reported`);
     await expectNothingHeld(this.#network);
     await this.close();
   }
 
-  /** With all that waits for its verdict. */
+  /** Closes the client while events wait for its verdict. */
   async closeHolding() {
     this.#holdsAll = true;
     await pause(HOLDING_MS);
@@ -96,20 +96,20 @@ class Client {
     for await (const event of this.#device) {
       this.#counts.events += 1;
       if (event.type === 'lost') {
-        this.#told += event.count;
+        this.#reportedLost += event.count;
         this.#counts.lost += Number(event.count);
       }
       if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
       if (event.type !== 'connection') continue;
       if (this.#known.has(event.id)) throw new Error(`id ${event.id} came twice`);
       this.#known.add(event.id);
-      if (this.#holdsAll || this.#random.below(200) === 0) continue; // it never decides on this one
+      if (this.#holdsAll || this.#random.below(200) === 0) continue; // this event gets no verdict
       this.#device.setVerdict(event.id, verdict());
       this.#counts.verdicts += 1;
     }
   }
 
-  /** By the driver's own count. */
+  /** Returns the driver's count of lost events. */
   async #lost() {
     let statistics;
     const read = async () => (statistics = await this.#device.getStatistics());
@@ -118,7 +118,7 @@ class Client {
   }
 }
 
-/** Adds to `counts`; rejects with what went wrong. `gauges` is called with the pool's bytes while it lives. */
+/** Adds to `counts`, and rejects on an error. `gauges` is called with the pool's bytes during the life. */
 export async function live({ seed, milliseconds, counts, gauges }) {
   const random = new Random(seed);
   const simulator = await createSimulator(randomOptions(random));
@@ -142,7 +142,7 @@ export async function live({ seed, milliseconds, counts, gauges }) {
     await expectIdle(network, idlePoolBytes);
   }
   const counters = network.counters();
-  await simulator.close(); // resolves what is held, unloads the driver and checks what is left
+  await simulator.close(); // resolves held packets, unloads the driver and checks for leaks
   await Promise.all([client.close(), working]);
   counts.connections += counters.flowsTotal;
   counts.packets += counters.offered;
@@ -150,7 +150,7 @@ export async function live({ seed, milliseconds, counts, gauges }) {
   counts.lives += 1;
 }
 
-/** Client after client, until the time is up: the last one, which has not ended yet. */
+/** Runs client after client until the time is up; returns the last one, which is still open. */
 async function liveAgain({ simulator, random, counts, end, working }) {
   const { network } = simulator;
   const known = new Set();
@@ -165,7 +165,7 @@ async function liveAgain({ simulator, random, counts, end, working }) {
       () => client.closeHolding(),
       () => client.close(),
     ])();
-    await expectNothingHeld(network); // without a client
+    await expectNothingHeld(network); // no client is attached
     await pause(random.below(50));
     device = await simulator.open(randomOptions(random));
   }
@@ -188,7 +188,7 @@ async function expectNothingHeld(network) {
   );
 }
 
-/** A driver that filters no more gives its memory back. */
+/** A driver that does not filter frees its memory. */
 async function expectIdle(network, idlePoolBytes) {
   await waitFor(
     () => network.poolBytes() <= idlePoolBytes + IDLE_GROWTH_ALLOWED,

@@ -1,6 +1,7 @@
 /**
- * Mixed load on all layers for some minutes: random policies, clients that come and go, calls of the driver that fail,
- * one computer after the other. Says what happened over time, and fails when something stays held, breaks, or grows.
+ * Mixed load on all layers for some minutes: random policies, clients that come and go, failing calls of the driver.
+ * It runs one computer after the other, and prints statistics over time.
+ * It fails when packets stay held, an error occurs, or memory grows.
  */
 
 import { writeFileSync } from 'node:fs';
@@ -28,8 +29,8 @@ const { minutes, seed, json } = new Command('soak')
   .opts();
 
 /**
- * How much more the last third of the time may need than the second. In its first minutes a process still grows to what
- * the load needs.
+ * The growth allowed from the second third of the time to the last third.
+ * In its first minutes a process still grows to the size that the load needs.
  */
 const GROWTH_ALLOWED_MIB = { memoryMiB: minutes < 5 ? 48 : 16, poolMiB: 8 };
 
@@ -55,7 +56,7 @@ const started = Date.now();
 const remaining = () => started + minutes * 60_000 - Date.now();
 
 function sample() {
-  collectGarbage(); // what it would free some day is no growth
+  collectGarbage(); // uncollected garbage is not growth
   const { rss, heapTotal, heapUsed } = process.memoryUsage();
   samples.push({
     seconds: Math.round((Date.now() - started) / 1000),
@@ -76,12 +77,12 @@ async function liveAgain(lane) {
   }
 }
 
-/** Of the least quarter, the most: lives differ in what they need, and what stays is in all of them. */
+/** Returns the upper bound of the lowest quarter: lives differ in their needs, and a leak raises all of them. */
 function lowerQuartile(values) {
   return values.toSorted((left, right) => left - right)[Math.floor(values.length / 4)] ?? 0;
 }
 
-/** Of the last third of the time against the second. */
+/** Returns the growth from the second third of the time to the last third. */
 function growth(key) {
   const third = Math.floor(samples.length / 3);
   const values = samples.map((each) => each[key]);

@@ -1,9 +1,9 @@
-/** What a computer does: each of these goes on until it is told to stop. Whatever becomes of it is right. */
+/** The workloads of a computer; each one runs until it is stopped. Every outcome of the traffic is accepted. */
 
 import { fileURLToPath } from 'node:url';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
-/** Of no connection: the driver's count up from 1. */
+/** An id without a connection: the driver's ids count up from 1. */
 let unknownId = 1n << 40n;
 const REMOTE = { 4: '198.51.100.', 6: '2001:db8:ffff::' };
 const LOCAL = { 4: '192.0.2.10', 6: '2001:db8::10' };
@@ -16,7 +16,7 @@ function remoteEnd(random, ipVersion) {
   };
 }
 
-/** Connections of all kinds, with data both ways. */
+/** Connections of all kinds, with data in both directions. */
 async function flows({ network, random, stopped }) {
   while (!stopped()) {
     const ipVersion = random.oneOf([4, 6]);
@@ -56,7 +56,7 @@ async function bursts({ network, random, stopped }) {
   }
 }
 
-/** Raw packets, most of them nonsense. */
+/** Raw packets, most of them malformed. */
 async function packets({ network, random, stopped }) {
   while (!stopped()) {
     const packet = random.bytes(1 + random.below(200));
@@ -69,7 +69,7 @@ async function packets({ network, random, stopped }) {
   }
 }
 
-/** Real traffic. */
+/** Replays of real traffic. */
 async function replays({ network, stopped }) {
   while (!stopped()) {
     await network.replay(CAPTURE, { local: ['10.77.0.2', 'fd77::2'] });
@@ -77,7 +77,7 @@ async function replays({ network, stopped }) {
   }
 }
 
-/** Whether the command was carried out: not where the call behind it was one of those that fail. */
+/** Returns whether the command succeeded; it does not if a fault was injected into its call. */
 export async function unlessOutOfMemory(command) {
   try {
     await command();
@@ -88,7 +88,7 @@ export async function unlessOutOfMemory(command) {
   }
 }
 
-/** Every command of a client. */
+/** Sends every command of a client. */
 export async function commands({ device, network, random, stopped }) {
   const all = [
     () => device.getBandwidth(),
@@ -106,5 +106,5 @@ export async function commands({ device, network, random, stopped }) {
   }
 }
 
-/** What goes on whether the driver has a client or none. */
+/** The workloads that run with and without a client. */
 export const NETWORK = { flows, bursts, packets, replays };

@@ -1,6 +1,6 @@
 /**
- * The addon with everybody at work at once, for ThreadSanitizer: several computers in several threads of JavaScript,
- * whose native threads carry packets, read, and end while the others go on. Whatever becomes of a packet is right.
+ * The addon under concurrent load, for ThreadSanitizer: several computers in several threads of JavaScript.
+ * Their native threads carry packets, read, and end while the others run. Every outcome of a packet is accepted.
  */
 
 import { fileURLToPath } from 'node:url';
@@ -8,12 +8,12 @@ import { isMainThread, Worker } from 'node:worker_threads';
 import { ClosedError, createSimulator, DriverShutdownError, Verdict } from '../../dist/index.mjs';
 
 const CAPTURE = fileURLToPath(new URL('../../captures/host-traffic.pcap', import.meta.url));
-const LIVES = 4; // of computers, one after the other in each thread
-const CLIENTS = 3; // of each, one after the other
+const LIVES = 4; // computers in each thread, one after the other
+const CLIENTS = 3; // clients of each computer, one after the other
 const AT_ONCE = 2;
 const VERDICTS = [Verdict.Accept, Verdict.PermanentAccept, Verdict.Block, Verdict.RedirectTunnel];
 
-/** What a computer's end leaves unfinished. */
+/** Ignores the errors of work that the end of a computer interrupts. */
 function unlessEnded(error) {
   if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
 }
@@ -49,7 +49,7 @@ async function commands(device) {
   }
 }
 
-/** Client after client; those of every second computer end while all of it goes on, as the computer does. */
+/** Runs client after client; those of every second computer end under load, as the computer does. */
 async function live(number) {
   const options = { pendingTimeoutMs: 200 };
   const simulator = await createSimulator(options);
@@ -80,7 +80,7 @@ async function liveAgain() {
   }
 }
 
-/** One that is terminated at any time, and one that comes to its end. */
+/** Starts a worker that is terminated at any time, and one that runs to its end. */
 async function startWorkers() {
   const ended = (worker) => new Promise((resolve) => worker.once('exit', resolve));
   const terminated = new Worker(new URL(import.meta.url));

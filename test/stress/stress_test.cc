@@ -1,6 +1,6 @@
-// The whole driver with everybody at work at once: applications, raw packets, a client that reads, answers, commands,
-// cancels, and comes and goes, maintenance, sleep, policy changes, and unloads under load. For ThreadSanitizer, which
-// then sees every pair of threads that meet; what must hold at the end is what always must.
+// The whole driver under concurrent load: applications, raw packets, maintenance, sleep, policy changes, and unloads.
+// A client reads, answers, sends commands, cancels, and comes and goes.
+// ThreadSanitizer then sees every pair of threads that meet; the usual invariants must hold at the end.
 #include "context.h"
 #include "driver.h"
 
@@ -36,9 +36,9 @@ using sim::net::FlowSpec;
 using sim::net::Outcome;
 using sim::net::OutcomeKind;
 
-constexpr unsigned kLives = 24; // of clients
+constexpr unsigned kLives = 24; // lives of the client
 constexpr uint64_t kQuestionsOfALife = 400;
-constexpr unsigned kLivesOfALoad = 6; // of the driver
+constexpr unsigned kLivesOfALoad = 6; // lives of the client per load of the driver
 
 Endpoint RandomEnd(std::mt19937 &random, uint8_t family, bool local)
 {
@@ -74,8 +74,8 @@ FlowSpec RandomFlow(std::mt19937 &random)
     return spec;
 }
 
-// The client, while one is attached. Every thread of it stops before the handle is closed, but the reader: its reads
-// are cancelled by the close of others or end with the stream.
+// The client, while one is attached. All its threads but the reader stop before the handle is closed.
+// The reader stops when its reads are cancelled, or when the stream ends.
 class ClientLife
 {
   public:
@@ -84,7 +84,7 @@ class ClientLife
         EXPECT_EQ(machine_.io().Open(u"\\\\.\\NetVerdict", &file_), STATUS_SUCCESS);
     }
 
-    // Returns the questions that were answered.
+    // Returns the number of answered questions.
     uint64_t Live()
     {
         std::thread reader([this] { Read(); });
@@ -185,7 +185,7 @@ class ClientLife
 
                 questions_.pop_front();
                 answered_++;
-                if (random() % 16 != 0) // a few are never answered
+                if (random() % 16 != 0) // some questions get no answer
                 {
                     commands.insert(commands.end(), bytes, bytes + sizeof(wire));
                 }
@@ -252,14 +252,14 @@ class ClientLife
     sim::nt::File *file_ = nullptr;
     std::atomic<bool> over_{false};
     std::atomic<bool> reader_done_{false};
-    std::mutex mutex_; // of all below
+    std::mutex mutex_; // guards the members below
     std::condition_variable arrived_;
     std::deque<uint64_t> questions_;
     std::unordered_set<uint64_t> asked_;
     std::atomic<uint64_t> answered_{0};
 };
 
-// Traffic that goes on until it is told to stop.
+// Traffic that runs until it is stopped.
 class Traffic
 {
   public:

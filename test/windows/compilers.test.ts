@@ -1,4 +1,4 @@
-/** The driver's sources by other compilers and for another processor than mingw-w64's x64. */
+/** Compiles the driver's sources with other compilers, and for another processor than mingw-w64's x64. */
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -17,11 +17,11 @@ function run(program: string, args: readonly string[]): { status: number | null;
 }
 
 describe('the driver’s sources', () => {
-  it('have no warning where Microsoft’s dialect of C is spoken', { timeout: LIMIT_MS }, () => {
+  it('compile without warnings in Microsoft’s dialect of C', { timeout: LIMIT_MS }, () => {
     const sources = readdirSync(join(root, 'kext')).filter((name) => name.endsWith('.c'));
     const builtin = run('clang-19', ['-print-resource-dir']).output.trim();
     const result = run('clang-19', [
-      // mingw-w64's headers want to see GNU C; the driver's own sources do not ask for it.
+      // mingw-w64's headers require GNU C; the driver's sources do not.
       ...['--target=x86_64-pc-windows-msvc', '-fgnuc-version=4.2.1'],
       ...['-std=c17', '-fsyntax-only', '-ffreestanding', '-nostdinc'],
       ...['-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas', '-Wno-multichar'],

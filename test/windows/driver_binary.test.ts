@@ -1,4 +1,4 @@
-/** The driver's binary, as mingw-w64 links it: what Windows and its policies ask of a driver image. */
+/** The driver's binary, as mingw-w64 links it: the properties that Windows and its policies require of a driver. */
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
@@ -30,13 +30,13 @@ function importedLibraries(): string[] {
   return [...headers.matchAll(/DLL Name: (\S+)/g)].map(([, name]) => name!.toLowerCase());
 }
 
-/** Functions, by the lines `<address> <ordinal> <name>`. */
+/** Functions, from the lines `<address> <ordinal> <name>`. */
 function importedFunctions(): string[] {
   const tables = headers.slice(0, headers.indexOf('The Export Tables'));
   return [...tables.matchAll(/^\t[0-9a-f]+\t\s+\d+\s+(\w+)$/gm)].map(([, name]) => name!);
 }
 
-/** The sum of the file's 16-bit words, with carry, and of its length. */
+/** The sum of the file's 16-bit words, with carry, plus its length. */
 function checksum(image: Buffer): number {
   const field = image.readUInt32LE(0x3c) + 24 + 64;
   let sum = 0;
@@ -48,7 +48,7 @@ function checksum(image: Buffer): number {
   return sum + image.length;
 }
 
-/** The functions that the sources mark to be freed after the start. */
+/** The functions that the sources mark for the section that is freed after the start. */
 function initFunctions(): string[] {
   const folders = ['kext', 'kext/wdk'];
   const sources = folders.flatMap((folder) =>
@@ -64,20 +64,20 @@ const objectFiles = readdirSync(objects, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.c.obj'))
   .map((name) => join(objects, name));
 
-/** A function's section by its name; those that the compiler has put into their callers have none. */
+/** Maps functions to their sections; functions that the compiler has inlined have none. */
 function sectionsOfFunctions(): Map<string, string> {
   const found = new Map<string, string>();
   for (const file of objectFiles) {
     const dump = objdump('-ht', file);
     const names = [...dump.matchAll(/^\s+(\d+) (\S+)\s+[0-9a-f]{8} /gm)].map(([, , name]) => name!);
     for (const [, section, name] of dump.matchAll(/\(sec\s+(\d+)\).*\(ty\s+20\).* (\w+)$/gm)) {
-      if (section !== '0') found.set(name!, names[Number(section) - 1]!); // 0: of another object
+      if (section !== '0') found.set(name!, names[Number(section) - 1]!); // 0: defined in another object
     }
   }
   return found;
 }
 
-/** What the code beyond INIT refers to. */
+/** The names that code outside INIT refers to. */
 function namesOutsideInit(): string[] {
   return objectFiles.flatMap((file) =>
     [
@@ -89,7 +89,7 @@ function namesOutsideInit(): string[] {
 }
 
 describe('netverdict.sys', () => {
-  it('is of the native subsystem, for Windows 10', () => {
+  it('has the native subsystem, for Windows 10', () => {
     expect(headerField('Subsystem')).toBe('00000001');
     expect(headerField('MajorSubsystemVersion')).toBe('10');
   });
@@ -98,13 +98,13 @@ describe('netverdict.sys', () => {
     expect(headers).toMatch(new RegExp(`^\\s+${flag}$`, 'm'));
   });
 
-  it('imports from the kernel, NDIS and the filter engine alone', () => {
+  it('imports only from the kernel, NDIS and the filter engine', () => {
     const allowed = ['ntoskrnl.exe', 'ndis.sys', 'fwpkclnt.sys', 'netio.sys', 'hal.dll'];
     expect(importedLibraries().filter((name) => !allowed.includes(name))).toEqual([]);
     expect(importedLibraries()).toContain('fwpkclnt.sys');
   });
 
-  it('imports nothing that Windows 10 1809 lacks', () => {
+  it('imports only functions that Windows 10 1809 has', () => {
     const known = Object.values(imports).flat();
     expect(importedFunctions().length).toBeGreaterThan(50);
     expect(importedFunctions().filter((name) => !known.includes(name))).toEqual([]);
@@ -119,7 +119,7 @@ describe('netverdict.sys', () => {
     ).toEqual([]);
   });
 
-  it('is entered in the section that Windows frees after the start', () => {
+  it('has its entry point in the section that Windows frees after the start', () => {
     const [, size, address] = /^\s+\d+ INIT\s+([0-9a-f]+)\s+([0-9a-f]+)/m.exec(objdump('-h'))!;
     const start = Number(BigInt(`0x${address!}`) - BigInt(`0x${headerField('ImageBase')}`));
     const entry = Number.parseInt(headerField('AddressOfEntryPoint'), 16);
@@ -127,7 +127,7 @@ describe('netverdict.sys', () => {
     expect(entry).toBeLessThan(start + Number.parseInt(size!, 16));
   });
 
-  it('has its start discarded, and all of it in that section', () => {
+  it('has all of its start code in a section that is discarded', () => {
     const characteristics = sectionCharacteristics(readFileSync(binary), 'INIT');
     expect(characteristics & SectionFlag.Discardable).not.toBe(0);
     expect(characteristics & SectionFlag.Writable).toBe(0);
@@ -139,7 +139,7 @@ describe('netverdict.sys', () => {
     expect(sections.get('LogMayRepeat')).toBe('.text');
   });
 
-  it('calls nothing that was discarded', () => {
+  it('calls no discarded function', () => {
     const discarded = new Set([...initFunctions(), 'INIT']);
     const names = new Set(namesOutsideInit());
     expect(names).toContain('MemoryFree');
@@ -157,7 +157,7 @@ describe('netverdict.sys', () => {
 
   it('carries the version of the package, as its INF does', () => {
     const image = readFileSync(binary);
-    const fixed = image.indexOf(Buffer.from([0xbd, 0x04, 0xef, 0xfe])); // VS_FIXEDFILEINFO's signature
+    const fixed = image.indexOf(Buffer.from([0xbd, 0x04, 0xef, 0xfe])); // signature of VS_FIXEDFILEINFO
     const version = (at: number): string =>
       [2, 0, 6, 4].map((offset) => image.readUInt16LE(fixed + at + offset)).join('.');
     const expected = `${manifest.version}.0`;
@@ -173,7 +173,7 @@ describe('netverdict.sys', () => {
   });
 });
 
-describe('the declarations that stand in for the kit’s', () => {
+describe('the declarations that replace those of the WDK', () => {
   it('assert the size of every structure', () => {
     const folder = join(root, 'kext', 'wdk');
     const headers = readdirSync(folder).filter((name) => name.endsWith('.h'));

@@ -1,6 +1,8 @@
-/** What netverdict.sys may import: each function below the oldest version of Windows that has it, as its documentation says. */
+/**
+ * The imports allowed to netverdict.sys: each function with the oldest Windows version that its documentation names.
+ */
 
-/** With their build numbers. Windows 10 1809 is the oldest that the driver is for. */
+/** Build numbers. Windows 10 1809 is the oldest version that the driver supports. */
 export const OLDEST_BUILD = 17_763;
 
 export const builds = {

@@ -1,8 +1,8 @@
-/** Portable executables, as far as the tests look into them ("PE Format" in Microsoft's documentation). */
+/** The parts of portable executables that the tests check ("PE Format" in Microsoft's documentation). */
 
 export const SectionFlag = { Discardable: 0x0200_0000, Writable: 0x8000_0000 } as const;
 
-/** A section's flags. */
+/** Returns a section's flags. */
 export function sectionCharacteristics(image: Buffer, name: string): number {
   const header = image.readUInt32LE(0x3c);
   const sections = header + 24 + image.readUInt16LE(header + 20);

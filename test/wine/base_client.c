@@ -285,7 +285,7 @@ static void TellsEnd(uint64_t flow)
     ControlCloseFlow(flow);
     Await(InfoConnectionEndV4);
     Check(U64(0) == 4242 && Record.Body[8] == 0 && Record.Body[9] == Tcp && U16(18) == FlowV4.LocalPort,
-          "the connection's end is told");
+          "the connection's end is reported");
 }
 
 static void BlocksOutboundV6(void)

@@ -133,7 +133,7 @@ function readEvent(reader: ControlReader): ControlEvent {
     case 6:
       return { tag, kind: 'failed', message: reader.rest().toString('utf8') };
     default:
-      throw new Error(`The simulation told of something unknown, of kind ${kind}.`);
+      throw new Error(`The simulation sent an unknown event, kind ${kind}.`);
   }
 }
 

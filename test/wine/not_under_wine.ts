@@ -16,24 +16,24 @@ const SIMULATOR = 'it is about the simulation within a process, which is in the 
 
 const LIFECYCLE: Readonly<Record<string, string>> = {
   'that aborts while a connection is held ends at once': 'Windows has no signal to abort by',
-  'that handles its own failure closes the device, and what was held goes by the fail policy':
+  'that handles its own failure closes the device, and the fail policy decides on held packets':
     OUTCOMES,
-  'may fork, and both go on with devices of their own': ONE_DEVICE,
-  'keeps no handle and no memory of them': OUTCOMES,
-  'that stops reading for half a minute is told exactly how much was lost, and nothing stays held':
+  'may fork, and both processes continue with separate devices': ONE_DEVICE,
+  'keeps no handle and no memory of closed devices': OUTCOMES,
+  'that stops reading for half a minute receives the exact number of losses, and nothing stays held':
     OUTCOMES,
-  'whose loop fails at a verdict goes on with the next event; the undecided one goes by the fail policy':
+  'whose loop fails at a verdict continues with the next event, and the fail policy decides on the undecided one':
     OUTCOMES,
-  'is kept by what it awaits of a simulator whose device is closed, and by nothing else of it':
+  'is kept alive by awaited results of a simulator whose device is closed, and by nothing else':
     OUTCOMES,
   'may abort a replay while its simulator closes': SIMULATOR,
-  'that asks for more memory than there is gets an error': SIMULATOR,
-  'leaves a simulator alone that an outcome or a load is awaited from, and closes it then':
+  'that requests more memory than there is receives an error': SIMULATOR,
+  'keeps a simulator while an outcome or a load is awaited, and closes it then':
     SIMULATOR,
   'closes a forgotten device, with a warning': OUTCOMES,
-  'ends a simulator whose device is closed, and one with a forgotten second client, with one warning':
+  'ends a simulator whose device is closed, and one whose second client is forgotten, with one warning':
     OUTCOMES,
-  'may have many devices, each of which works': ONE_DEVICE,
+  'may have many working devices': ONE_DEVICE,
   'may load the package both as ESM and as CommonJS': ONE_DEVICE,
   'may open, use and close devices': ONE_DEVICE,
 };
@@ -56,7 +56,7 @@ export const notUnderWine: readonly NotUnderWine[] = [
   },
   {
     file: 'isolation.test.ts',
-    test: 'opens no socket, pipe, file or shared memory that another process could come in by',
+    test: 'opens no socket, pipe, file or shared memory that gives another process access',
     reason: SIMULATOR,
   },
   ...Object.entries(LIFECYCLE).map(([test, reason]) => ({

@@ -1,4 +1,4 @@
-// What the library's fuzzers start from: the files of the corpus, as they are and changed in places.
+// The seeds of the library's fuzzers: the files of the corpus, unchanged and with changes.
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -16,7 +16,7 @@ export const corpusOf = (fuzzer) => filesOf(join(ROOT, 'test', 'fuzz', 'corpus',
 export const examplePolicies = () =>
   filesOf(join(ROOT, 'examples'), (name) => name.endsWith('.json'));
 
-/** With up to three stretches replaced by other bytes, or by none. */
+/** The seed with up to three ranges replaced by other bytes, or by none. */
 export const changed = (seed) =>
   fc
     .tuple(

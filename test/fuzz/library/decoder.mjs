@@ -1,5 +1,6 @@
-// The decoder of the driver's stream: any bytes, most of them nearly records, give the same records or the same error in
-// whatever pieces they come, and every field of every record can be read. It starts from records of the bundled capture.
+// Fuzzes the decoder of the driver's stream with any bytes, most of them close to valid records.
+// The same bytes give the same records, or the same error, for every split into pieces.
+// Every field of every record can be read. The seeds are records of the bundled capture.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { changed, corpusOf } from './corpus.mjs';

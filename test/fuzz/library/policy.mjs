@@ -1,6 +1,6 @@
-// Policies: any text or value, most of them nearly policies, is refused with an error that says why or decides over
-// every connection, by the same rule whether its addresses come as text or as bytes. It starts from the policies of
-// examples/ and of the corpus.
+// Fuzzes policies with any text or value, most of them close to valid policies.
+// A policy is refused with an error that says why, or it decides on every connection.
+// The same rule decides for addresses as text and as bytes. The seeds are those of examples/ and of the corpus.
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { changed, corpusOf, examplePolicies } from './corpus.mjs';
@@ -20,7 +20,7 @@ const VERDICT_NAMES = [
 ];
 
 const oneOf = (...values) => fc.constantFrom(...values);
-/** What the field should hold, or now and then anything. */
+/** The expected value of the field, or sometimes any value. */
 const nearly = (arbitrary) =>
   fc.oneof({ weight: 30, arbitrary }, { weight: 1, arbitrary: fc.jsonValue() });
 const oneOrMore = (arbitrary) =>

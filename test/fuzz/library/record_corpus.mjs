@@ -1,5 +1,6 @@
-// Writes the corpus of the decoder's fuzzer: records of every kind, as the driver core wrote them while the bundled
-// capture was replayed. Needs the built addon and `npm run compile`.
+// Writes the corpus of the decoder's fuzzer: records of every kind.
+// The driver core wrote these records during a replay of the bundled capture.
+// Needs the built addon and `npm run compile`.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -46,7 +47,7 @@ network.connect({
 });
 const replayed = network
   .replay(join(ROOT, 'captures', 'host-traffic.pcap'), { local: ['10.77.0.2', 'fd77::2'] })
-  .then(() => sleep(100)) // the first ones have no verdict in time
+  .then(() => sleep(100)) // the first ones time out without a verdict
   .then(() => Promise.all([device.getBandwidth(), device.getLogs()]))
   .then(() => device.shutdown());
 for await (const event of device.events()) {

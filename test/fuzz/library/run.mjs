@@ -1,5 +1,5 @@
-// A fuzzer of the library, by fast-check: `node test/fuzz/library/run.mjs decoder 60`. Ends with an error and the
-// smallest input that breaks the property; otherwise says how many inputs held it.
+// Runs a fuzzer of the library, by fast-check: `node test/fuzz/library/run.mjs decoder 60`.
+// It fails with the smallest input that breaks the property; otherwise it prints the number of inputs.
 import fc from 'fast-check';
 import { decoderExamples, decoderKeepsItsPromises } from './decoder.mjs';
 import { policyExamples, policyKeepsItsPromises } from './policy.mjs';

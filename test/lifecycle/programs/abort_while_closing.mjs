@@ -8,7 +8,7 @@ const { network, close } = await createSimulator();
 const controller = new AbortController();
 const replay = network.replay(capture, { signal: controller.signal });
 const closed = close();
-// Nothing of this is told to JavaScript meanwhile: the replay is still awaited, but its computer is gone.
+// JavaScript gets no event meanwhile: the replay is still awaited, but its computer is gone.
 while (countThreads() > threads);
 controller.abort('enough');
 console.log(`rejected with ${await replay.catch((reason) => reason)}`);

@@ -1,4 +1,4 @@
-// The simulator is never closed. After its device, what is awaited of the network keeps the process, and nothing else.
+// The simulator is never closed. After its device is closed, only awaited results of the network keep the process.
 import { createSimulator } from 'netverdict';
 import { connect } from './connect.mjs';
 

@@ -1,4 +1,4 @@
-/** Collects garbage, once in each of several turns of the event loop, until `isDone` says so. */
+/** Collects garbage in each of several turns of the event loop, until `isDone` returns true. */
 export async function collectUntil(isDone, turns = 200) {
   for (let turn = 0; turn < turns && !isDone(); turn++) {
     globalThis.gc();

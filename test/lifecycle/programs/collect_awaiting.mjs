@@ -8,8 +8,8 @@ process.on('warning', () => {
 });
 
 /**
- * Nobody reads: the driver decides after a while, and otherwise than where its client ends before. Nothing leads to the
- * simulator but what is awaited of it.
+ * No client reads: the driver's timeout verdict differs from the fail policy that applies when a client ends.
+ * Only the awaited results refer to the simulator.
  */
 const impatient = {
   failPolicy: 'closed',

@@ -1,4 +1,4 @@
-// Simulators that nothing leads to any more: of one the device was closed, of the other the second client was forgotten.
+// Simulators without references: in one the device was closed, in the other the second client was forgotten.
 import { createSimulator } from 'netverdict';
 import { collectUntil } from './collect.mjs';
 import { connect } from './connect.mjs';

@@ -3,7 +3,7 @@ import { collectUntil } from './collect.mjs';
 
 const CONNECTIONS = 50;
 
-/** While it waits, nothing but the native side's callback leads to the device. */
+/** While it waits, only the native side's callback refers to the device. */
 async function decideAll() {
   const { device, network } = await createSimulator();
   void network.load({ connections: CONNECTIONS, inFlight: 1 });

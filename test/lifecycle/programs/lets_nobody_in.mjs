@@ -1,9 +1,9 @@
-// What other processes could reach this one by, before and after a device is open.
+// Lists the ways into this process from other processes, before and while a device is open.
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { createSimulator } from 'netverdict';
 import { connect } from './connect.mjs';
 
-/** Sockets, pipes, and files other than the ones that code is loaded from. */
+/** Sockets, pipes, and files other than those that code is loaded from. */
 function doors() {
   const isDoor = (target) => /^(?:socket|pipe):|^\/(?!.*\.(?:m?js|node|json)$)/.test(target);
   return readdirSync('/proc/self/fd')
@@ -11,14 +11,14 @@ function doors() {
       try {
         return readlinkSync(`/proc/self/fd/${descriptor}`);
       } catch {
-        return ''; // of the listing itself
+        return ''; // descriptor of the listing itself
       }
     })
     .filter(isDoor)
     .sort();
 }
 
-/** Memory that others may have mapped, too. */
+/** Memory that other processes may also have mapped. */
 const sharedMemory = () =>
   readFileSync('/proc/self/maps', 'utf8')
     .split('\n')

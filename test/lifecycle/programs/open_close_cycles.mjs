@@ -5,10 +5,10 @@ import { connect } from './connect.mjs';
 
 const MEGABYTE = 1024 * 1024;
 const SAMPLES = 5;
-/** A leak of 8 KiB in each of a thousand cycles is twice as much. AddressSanitizer's own memory comes and goes. */
+/** A leak of 8 KiB per cycle gives twice this in a thousand cycles. AddressSanitizer's own memory varies. */
 const MOST_GROWTH = (process.env.ASAN_OPTIONS === undefined ? 4 : 16) * MEGABYTE;
 
-/** Each with a connection that is held at the end. */
+/** Opens and closes devices, each with a held connection at its end. */
 async function cycles(count) {
   for (let i = 0; i < count; i++) {
     const { device, network } = await createSimulator();
@@ -20,7 +20,7 @@ async function cycles(count) {
   }
 }
 
-/** What the process holds: the least of several samples, as garbage is let go of in other threads. */
+/** Measures the process: the minimum of several samples, because other threads free garbage late. */
 async function held(count) {
   let bytes = Infinity;
   for (let sample = 0; sample < SAMPLES; sample++) {
@@ -34,7 +34,7 @@ async function held(count) {
   return { bytes, handles };
 }
 
-await cycles(1000); // until the allocators have what they ever take
+await cycles(1000); // until the allocators have reached their full size
 const before = await held(250);
 await cycles(500);
 const after = await held(250);

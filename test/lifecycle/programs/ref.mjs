@@ -2,7 +2,7 @@ import { createSimulator } from 'netverdict';
 
 const { device } = await createSimulator();
 device.unref().ref();
-// This timer alone would keep nothing alive: it fires because the device does.
+// This timer alone would not keep the process alive: it fires because the device does.
 setTimeout(async () => {
   console.log('still there');
   await device.close();

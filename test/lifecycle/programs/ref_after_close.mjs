@@ -2,7 +2,7 @@ import { createSimulator } from 'netverdict';
 
 const { device } = await createSimulator();
 await device.close();
-// What the native side had for it is freed in one of the next turns.
+// The native side frees the device's objects in one of the next turns.
 for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 device.unref().ref().unref();
 console.log('closed');

@@ -1,4 +1,4 @@
-// Clients that follow one another, the last of which is not closed: the process ends with it in the middle of a read.
+// Opens one client after another and leaves the last one open: the process ends in the middle of its read.
 import { createSimulator, Verdict } from 'netverdict';
 
 const simulator = await createSimulator();

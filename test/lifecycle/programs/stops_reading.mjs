@@ -1,4 +1,4 @@
-// Some events are read, then none for half a minute of connections, then all the rest.
+// Reads some events, then none during half a minute of connections, then all the rest.
 import { setImmediate as turn } from 'node:timers/promises';
 import { createSimulator } from 'netverdict';
 
@@ -12,10 +12,10 @@ const { device, network, clock } = await createSimulator({
 });
 const events = device.events();
 const outcomes = [];
-let told = 0;
+let reported = 0;
 let lost = 0;
 
-/** Of one packet each: what was lost is asked about once. */
+/** Each connection has one packet, so a lost question is not asked again. */
 async function letPass(seconds) {
   for (let second = 0; second < seconds; second++) {
     for (let i = 0; i < CONNECTIONS_A_SECOND; i++) {
@@ -30,7 +30,7 @@ async function letPass(seconds) {
 function take(event) {
   if (event.type === 'lost') lost += Number(event.count);
   if (event.type !== 'connection') return;
-  told += 1;
+  reported += 1;
   event.accept();
 }
 
@@ -39,17 +39,17 @@ async function read(isEnough) {
 }
 
 await letPass(1);
-await read(() => told === 100);
+await read(() => reported === 100);
 await letPass(SECONDS);
-await read(() => told + lost >= outcomes.length);
+await read(() => reported + lost >= outcomes.length);
 const kinds = [...new Set(await Promise.all(outcomes))].sort();
-await turn(); // the verdicts of the last one are written
+await turn(); // the verdicts of the last event are written
 const { eventsLost, packetsHeld } = await device.getStatistics();
 device.shutdown();
 for await (const event of events) take(event);
-console.log(`told and lost ${told + lost}, of ${outcomes.length}: ${kinds.join(' ')}`);
+console.log(`reported and lost ${reported + lost}, of ${outcomes.length}: ${kinds.join(' ')}`);
 console.log(
-  `told on ${told > 100}, lost ${lost > 0}, lost but not counted ${lost - Number(eventsLost)}`,
+  `reported after the pause ${reported > 100}, lost ${lost > 0}, lost but not counted ${lost - Number(eventsLost)}`,
 );
 console.log(`held ${packetsHeld}`);
 await device.close();

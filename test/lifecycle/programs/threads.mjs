@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 
-/** How many threads this process has, where that can be told. */
+/** Returns the number of threads of this process, where the system reports it. */
 export function countThreads() {
   return process.platform === 'linux' ? readdirSync('/proc/self/task').length : 0;
 }

@@ -1,4 +1,4 @@
-// The second verdict fails, and the loop with it; another loop goes on.
+// The second verdict throws and ends the loop; another loop continues.
 import { createSimulator } from 'netverdict';
 import { connect } from './connect.mjs';
 

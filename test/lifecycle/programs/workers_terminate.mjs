@@ -7,7 +7,7 @@ async function terminateInRead() {
   return worker.terminate();
 }
 
-/** At once; but Windows' driver lets one program at a time have the device. */
+/** Runs three at once; under Wine in sequence, because Windows' driver allows one program at a time. */
 async function threeTimes(action) {
   const first = action();
   if (process.platform === 'win32') await first;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 
 const WORKERS = 20;
-const STEP_MS = 0.4; // later is each terminated than the one before
+const STEP_MS = 0.4; // each one is terminated this much later than the one before
 
 function waitBusily(milliseconds) {
   const end = performance.now() + milliseconds;

@@ -107,10 +107,10 @@ test('connections are reported and follow their verdicts', async () => {
     assert.equal(await telnet.outcome, 'blocked');
     assert.equal(await web.outcome, 'permitted');
     await device.close();
-    const told = (await deciding).filter(({ type }) => type === 'connection');
-    assert.deepEqual(told.map(({ remotePort }) => remotePort).sort(), [23, 443]);
-    assert.equal(told[0].processId, 4242);
-    assert.equal(told[0].remoteAddress, '192.0.2.1');
+    const events = (await deciding).filter(({ type }) => type === 'connection');
+    assert.deepEqual(events.map(({ remotePort }) => remotePort).sort(), [23, 443]);
+    assert.equal(events[0].processId, 4242);
+    assert.equal(events[0].remoteAddress, '192.0.2.1');
   });
 });
 
