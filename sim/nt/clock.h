@@ -47,7 +47,7 @@ class Clock
     uint64_t PreciseSystemTime() const;
 
     // Virtual clock only: lets time pass. Timers fire in the order of their due times, each at its due time.
-    // Deferred work runs before time goes on.
+    // Deferred work runs before the time moves.
     // It runs on this thread, or on the worker of a machine that has one.
     void Advance(std::chrono::nanoseconds duration);
 

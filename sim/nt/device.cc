@@ -68,7 +68,7 @@ void IoState::DeleteDevice(Device *device)
 
     if (devices_.count(device) == 0 || device->deleted)
     {
-        Bugcheck("DEVICE_DELETED_TWICE", "IoDeleteDevice was called for %p, which is not a device any more",
+        Bugcheck("DEVICE_DELETED_TWICE", "IoDeleteDevice was called for %p, which is no longer a device",
                  static_cast<void *>(device));
     }
     device->deleted = true;

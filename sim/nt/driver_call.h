@@ -38,7 +38,7 @@ inline void RequireStack(const char *function)
     }
 }
 
-// Stands around the call, in a block of its own.
+// Constructed before the call and destroyed after it.
 // `routine` is the called routine, such as "DriverUnload"; the string must outlive the call.
 class DriverCall
 {

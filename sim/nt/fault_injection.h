@@ -18,7 +18,7 @@
 namespace sim::nt
 {
 
-// Decides about failures where a test arms none: for all machines that are created while the plan is set.
+// Decides on failures where a test arms none: for all machines that are created while the plan is set.
 class FaultPlan
 {
   public:

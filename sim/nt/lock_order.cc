@@ -73,7 +73,7 @@ void RememberLockOrder(LockAddress held, LockAddress lock)
     }
     if (IsBehindLocked(held, lock, &seen))
     {
-        Bugcheck("SPIN_LOCK_ORDER", "lock %p is acquired with %p held, which has been acquired behind it before",
+        Bugcheck("SPIN_LOCK_ORDER", "lock %p is acquired with %p held, which was acquired after it before",
                  const_cast<const void *>(lock), const_cast<const void *>(held));
     }
     ahead[lock].insert(held);

@@ -96,7 +96,7 @@ class InjectionTarget
   public:
     virtual ~InjectionTarget() = default;
 
-    // Delivers the packet into the stack: it is classified again, with its injection state, and goes on.
+    // Delivers the packet into the stack: it is classified again, with its injection state, and continues.
     // Called once for each injection, at DISPATCH_LEVEL. The result becomes the status of the net buffer list.
     // If the target replaces the injected list by another, Engine::CopyInjectionState copies the injection state.
     virtual NTSTATUS Deliver(const Injection &injection) = 0;

@@ -51,7 +51,7 @@ void RequireNoTcpClassify(const EngineState &engine, const char *function)
 
     if (protocol.type == FWP_UINT8 && protocol.uint8 == IPPROTO_TCP)
     {
-        Bugcheck("WFP_INLINE_TCP_INJECTION", "%s was called inside a classify of TCP at %s: it must be put off",
+        Bugcheck("WFP_INLINE_TCP_INJECTION", "%s was called inside a classify of TCP at %s: it must be deferred",
                  function, frame->layer.name);
     }
 }
@@ -272,8 +272,8 @@ void NTAPI FwpsDereferenceNetBufferList0(NET_BUFFER_LIST *netBufferList, BOOLEAN
 {
     if (dispatchLevel && sim::nt::CurrentIrql() != DISPATCH_LEVEL)
     {
-        Bugcheck("WFP_WRONG_IRQL_SAID", "FwpsDereferenceNetBufferList0 was called with dispatchLevel set at IRQL %u",
-                 sim::nt::CurrentIrql());
+        Bugcheck("WFP_WRONG_DISPATCH_LEVEL",
+                 "FwpsDereferenceNetBufferList0 was called with dispatchLevel set at IRQL %u", sim::nt::CurrentIrql());
     }
     EnterAtDispatch(__func__).lists.Dereference(netBufferList);
 }

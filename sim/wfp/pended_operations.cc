@@ -10,7 +10,7 @@ namespace sim::wfp
 namespace
 {
 
-// The engine goes on with the packet that the driver injects next.
+// The engine continues with the packet that the driver injects next.
 void RequireInjectableNext(const NET_BUFFER_LIST *list)
 {
     const uint32_t flags = StateOf(list).flags;

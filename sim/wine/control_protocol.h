@@ -11,8 +11,8 @@
 // An address is 16 bytes in network order; IPv4 uses the first four.
 //
 //   request    u8 operation, then its body
-//   response   u32 NTSTATUS, then the body of the answer, if it is a success
-//   event      u32 length of what follows, u8 kind, u64 tag (of the request that it belongs to), then its body
+//   response   u32 NTSTATUS, then the body of the answer on success
+//   event      u32 length of the rest, u8 kind, u64 tag (of the request that it belongs to), then its body
 //
 //   specification of a flow: u8 protocol, u8 family (4 or 6), u8 loopback, u64 processId, localAddress, u16 localPort,
 //   remoteAddress, u16 remotePort, u16 bytes of the path, UTF-16 path, payload to the end
@@ -42,7 +42,7 @@ enum ControlOperation
     kControlCounters = 13,  // → outbound, inbound: u64 offered, permitted, blocked, dropped, heldNow, heldTotal,
                             //   injected each; u64 flowsNow, flowsTotal, streamBytesSent, streamBytesReceived,
                             //   datagramBytesSent, datagramBytesReceived, pendingTimeouts
-    kControlEngine = 14,    // → what the driver has in the filter engine: u64 layers with filters, pended operations,
+    kControlEngine = 14,    // → the driver's objects in the filter engine: u64 layers with filters, pended operations,
                             //   injections, net buffer lists; and u64 bytes of the simulation's pool
     kControlLoad = 15,      // u64 tag, u64 connections, u32 inFlight, u8 protocol, u8 ipVersion,
                             //   u32 packetsPerConnection, u32 payloadLength
@@ -54,7 +54,7 @@ enum ControlOperation
 enum ControlEvent
 {
     kControlOutcome = 1,  // u8 kind (0 permitted, 1 blocked, 2 dropped, 3 pending timeout, 4 redirected),
-                          //   u8 family, address, u16 port: where to, if redirected
+                          //   u8 family, address, u16 port of the target, if redirected
     kControlOnWire = 2,   // u8 direction, IP packet to the end
     kControlLoaded = 3,   // f64 seconds, u64 permitted, blocked, dropped, f32 latencies to the end
     kControlProgress = 4, // u64 frames, bytes, totalBytes

@@ -1,4 +1,4 @@
-/** Runs a program in a process of its own, with the built package. */
+/** Runs a program in a separate process, with the built package. */
 
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';

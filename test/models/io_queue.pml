@@ -14,7 +14,8 @@
  * PENDED_DETACHED breaks it: a read is pended in every state.
  * TWO_DELIVERERS breaks it: BecomeDeliverer does not check Delivering.
  * LOST_WAKE_UP breaks it: the deliverer releases the lock between its last check of the queue and EndDelivering.
- * NOBODY_DELIVERS breaks it: a read that arrives cancelled makes its caller the deliverer, who only completes that read.
+ * NOBODY_DELIVERS breaks it: a read that arrives cancelled makes its caller the deliverer.
+ * That caller only completes the read.
  * UNCOUNTED_LOSS breaks it: a full queue drops the record without counting it.
  * UNREPORTED_LOSS breaks it: a drained queue does not report its losses.
  * NO_GENERATION breaks it: copied records are removed from the queue even if they were discarded in between.

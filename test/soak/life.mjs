@@ -15,7 +15,7 @@ const PATIENCE_MS = 5000;
 /** Memory that stays: list heads for the used ports, and hash tables at their reached size. */
 const IDLE_GROWTH_ALLOWED = 4 * 1024 * 1024;
 const LONGEST_CLIENT_MS = 2000;
-/** A client that stops deciding before its end waits this long, so that packets are held. */
+/** The time between a client's last verdict and its close, so that packets are held. */
 const HOLDING_MS = 50;
 
 /** Accepts most connections, so that they live. */

@@ -360,7 +360,7 @@ class Traffic
     std::vector<std::thread> threads_;
 };
 
-TEST(StressTest, EverybodyWorksAtOnceWhileClientsAndTheDriverComeAndGo)
+TEST(StressTest, AllWorkRunsAtOnceWhileClientsAndTheDriverComeAndGo)
 {
     sim::MachineOptions machine_options;
 

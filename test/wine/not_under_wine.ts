@@ -28,8 +28,7 @@ const LIFECYCLE: Readonly<Record<string, string>> = {
     OUTCOMES,
   'may abort a replay while its simulator closes': SIMULATOR,
   'that requests more memory than there is receives an error': SIMULATOR,
-  'keeps a simulator while an outcome or a load is awaited, and closes it then':
-    SIMULATOR,
+  'keeps a simulator while an outcome or a load is awaited, and closes it then': SIMULATOR,
   'closes a forgotten device, with a warning': OUTCOMES,
   'ends a simulator whose device is closed, and one whose second client is forgotten, with one warning':
     OUTCOMES,
