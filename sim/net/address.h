@@ -25,6 +25,11 @@ inline size_t AddressLength(uint8_t family)
     return family == kIpv6 ? 16 : 4;
 }
 
+inline bool HasPorts(uint8_t protocol)
+{
+    return protocol == kProtocolTcp || protocol == kProtocolUdp;
+}
+
 inline bool IsEcho(uint8_t protocol)
 {
     return protocol == kProtocolIcmp || protocol == kProtocolIcmpV6;

@@ -15,11 +15,6 @@ namespace
 constexpr uint16_t kFirstDynamicPort = 49152;
 constexpr uint32_t kDynamicPorts = 65536 - kFirstDynamicPort;
 
-bool HasPorts(uint8_t protocol)
-{
-    return protocol == kProtocolTcp || protocol == kProtocolUdp;
-}
-
 PacketCounters Read(const DirectionCounts &counts)
 {
     PacketCounters read;
@@ -36,56 +31,43 @@ PacketCounters Read(const DirectionCounts &counts)
 
 } // namespace
 
-Core::Core(Machine &machine) : machine_(machine), engine_(machine.wfp()), packets_(machine), deadlines_(machine) {}
-
-Core::~Core() = default;
-
 void Core::Start()
 {
-    engine_.SetInjectionTarget(this);
-    engine_.SetReauthorizer(this);
+    engine().SetInjectionTarget(this);
+    engine().SetReauthorizer(this);
 }
 
 void Core::End()
 {
-    ended_.store(true, std::memory_order_relaxed);
-    engine_.SetInjectionTarget(nullptr);
-    engine_.SetReauthorizer(nullptr);
-    deadlines_.End();
+    Resources::End();
+    engine().SetInjectionTarget(nullptr);
+    engine().SetReauthorizer(nullptr);
     flows_.ForEach([](Flow &flow) { flow.Abandon(); });
     for (auto &listener : listeners_)
     {
         listener.second.Forget();
     }
     listeners_.clear();
-    jobs_.Drain([](Job *job) { delete job; });
+    FreeJobs();
 }
 
-StackCounters Core::counters() const
+StackCounters Core::counters()
 {
-    StackCounters counters;
-    const DirectionCounts &sent = counts_[static_cast<size_t>(Direction::kOutbound)];
-    const DirectionCounts &received = counts_[static_cast<size_t>(Direction::kInbound)];
+    StackCounters read;
+    const DirectionCounts &sent = counts(Direction::kOutbound);
+    const DirectionCounts &received = counts(Direction::kInbound);
 
-    counters.outbound = Read(sent);
-    counters.inbound = Read(received);
-    counters.flows_now = flows_.now();
-    counters.flows_total = flows_.total();
-    counters.stream_bytes_sent = sent.stream_bytes.load(std::memory_order_relaxed);
-    counters.stream_bytes_received = received.stream_bytes.load(std::memory_order_relaxed);
-    counters.datagram_bytes_sent = sent.datagram_bytes.load(std::memory_order_relaxed);
-    counters.datagram_bytes_received = received.datagram_bytes.load(std::memory_order_relaxed);
-    counters.pending_timeouts = pending_timeouts_.load(std::memory_order_relaxed);
-    counters.wrong_checksums = wrong_checksums_.load(std::memory_order_relaxed);
-    return counters;
-}
-
-void Core::PolicyChanged()
-{
-    for (std::atomic<uint32_t> &policy : policies_)
-    {
-        policy.fetch_add(1, std::memory_order_release);
-    }
+    read.outbound = Read(sent);
+    read.inbound = Read(received);
+    read.flows_now = flows_.now();
+    read.flows_total = flows_.total();
+    read.stream_bytes_sent = sent.stream_bytes.load(std::memory_order_relaxed);
+    read.stream_bytes_received = received.stream_bytes.load(std::memory_order_relaxed);
+    read.datagram_bytes_sent = sent.datagram_bytes.load(std::memory_order_relaxed);
+    read.datagram_bytes_received = received.datagram_bytes.load(std::memory_order_relaxed);
+    read.pending_timeouts = pending_timeouts().load(std::memory_order_relaxed);
+    read.wrong_checksums = wrong_checksums().load(std::memory_order_relaxed);
+    return read;
 }
 
 void Core::FiltersChanged(uint16_t layer)
@@ -96,7 +78,7 @@ void Core::FiltersChanged(uint16_t layer)
         {
             if (AuthorizationLayer(direction, family) == layer)
             {
-                policies_[PolicyIndex(direction, family)].fetch_add(1, std::memory_order_release);
+                PolicyChanged(direction, family);
             }
         }
     }
@@ -106,7 +88,7 @@ SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const 
 {
     for (;;)
     {
-        SocketRef found = sockets_.Find(protocol, local, false, owner.process_id);
+        SocketRef found = sockets().Find(protocol, local, false, owner.process_id);
 
         if (found && (!own || found->process_id() == owner.process_id))
         {
@@ -115,7 +97,7 @@ SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const 
 
         SocketRef made(new Socket(*this, protocol, local, owner.process_id, owner.process_path, owner.loopback, true));
 
-        if (sockets_.Insert(made.get()))
+        if (sockets().Insert(made.get()))
         {
             return made->Bind() ? std::move(made) : SocketRef();
         }
@@ -139,25 +121,8 @@ FlowRef Core::OpenFlow(FlowOptions options)
         return FlowRef();
     }
 
-    FlowIdentity &identity = flow->identity_;
+    const bool indexed = HasPorts(options.protocol) && !options.raw;
 
-    identity.protocol = options.protocol;
-    identity.direction = options.direction;
-    identity.loopback = options.loopback;
-    identity.local = options.local;
-    identity.remote = options.remote;
-    identity.flow_handle = flow->id();
-    identity.socket = options.socket.get();
-    if (options.socket)
-    {
-        identity.endpoint_handle = options.socket->handle();
-        if (options.direction == Direction::kInbound && options.protocol == kProtocolTcp)
-        {
-            identity.parent_handle = identity.endpoint_handle;
-            identity.endpoint_handle = NewHandle();
-        }
-    }
-    flow->accepted_ = options.accepted;
     if (options.socket && options.accepted)
     {
         options.socket->accepted_.fetch_add(1, std::memory_order_acq_rel);
@@ -166,17 +131,9 @@ FlowRef Core::OpenFlow(FlowOptions options)
     {
         AddOwner(options.socket.get());
     }
-    flow->socket_handle_.store(options.socket ? options.socket->handle() : 0, std::memory_order_relaxed);
-    flow->socket_ = std::move(options.socket);
-    flow->conversation_ = std::move(options.conversation);
-    flow->raw_ = options.raw;
-    flow->local_sequence_ = static_cast<uint32_t>(flow->id() * 2654435761u);
-    flow->remote_sequence_ = ~flow->local_sequence_;
-    flow->AddReference();
-    flow->opened_ = true;
-    if (HasPorts(options.protocol) && !options.raw)
+    flow->Open(std::move(options));
+    if (indexed)
     {
-        flow->tuple_ = MakeTuple(options.protocol, options.local, options.remote);
         flows_.Index(flow);
     }
     return FlowRef(flow);
@@ -184,55 +141,13 @@ FlowRef Core::OpenFlow(FlowOptions options)
 
 FlowRef Core::LooseFlow(Direction direction, const IpPacketInfo &info)
 {
-    Flow *flow = flows_.Allocate();
+    FlowRef flow(flows_.Allocate());
 
-    if (flow == nullptr)
+    if (flow)
     {
-        return FlowRef();
+        flow->OpenLoose(direction, info);
     }
-
-    const bool outbound = direction == Direction::kOutbound;
-    FlowIdentity &identity = flow->identity_;
-
-    identity.protocol = info.protocol;
-    identity.direction = direction;
-    identity.local = outbound ? info.source_endpoint() : info.destination_endpoint();
-    identity.remote = outbound ? info.destination_endpoint() : info.source_endpoint();
-    identity.loopback = IsLoopback(info.family, info.destination) || info.source == info.destination;
-    identity.flow_handle = flow->id();
-    flow->raw_ = true;
-    return FlowRef(flow);
-}
-
-Job *Core::NewJob()
-{
-    Job *job = jobs_.Get();
-
-    return job == nullptr ? new Job : job;
-}
-
-void Core::Recycle(Job *job)
-{
-    job->Reset();
-    if (!jobs_.Put(job))
-    {
-        delete job;
-    }
-}
-
-PacketPtr Core::CopyPacket(const uint8_t *bytes, size_t length)
-{
-    PacketPtr packet = packets_.Get(length);
-
-    if (packet != nullptr)
-    {
-        std::copy_n(bytes, length, packet->bytes());
-        if (!packet->Parse())
-        {
-            return nullptr;
-        }
-    }
-    return packet;
+    return flow;
 }
 
 uint16_t Core::NextPort()
@@ -256,39 +171,6 @@ Endpoint Core::DefaultLocal(uint8_t family, bool loopback)
         local.address = loopback ? Address{127, 0, 0, 1} : Address{192, 168, 1, 2};
     }
     return local;
-}
-
-void Core::ObserveWire(const void *observer, WireObserver callback)
-{
-    const std::lock_guard<std::mutex> lock(wire_mutex_);
-    auto observers = wire_observers_ == nullptr ? std::make_shared<WireObservers>()
-                                                : std::make_shared<WireObservers>(*wire_observers_);
-
-    observers->erase(observer);
-    if (callback != nullptr)
-    {
-        observers->emplace(observer, std::move(callback));
-    }
-    is_observed_.store(!observers->empty(), std::memory_order_release);
-    wire_observers_ = std::move(observers);
-}
-
-void Core::TellWire(Direction direction, const Packet &packet)
-{
-    if (packet.reassembled || !is_observed_.load(std::memory_order_acquire))
-    {
-        return;
-    }
-
-    std::shared_ptr<const WireObservers> observers;
-    {
-        const std::lock_guard<std::mutex> lock(wire_mutex_);
-        observers = wire_observers_;
-    }
-    for (const auto &observer : *observers)
-    {
-        observer.second(direction, packet);
-    }
 }
 
 void Core::AddOwner(Socket *socket)
@@ -344,7 +226,7 @@ void Core::CloseListener(uint64_t listener)
     RemoveOwner(socket.get());
     if (socket->listeners_.fetch_sub(1, std::memory_order_acq_rel) == 1 && socket->protocol() == kProtocolTcp)
     {
-        sockets_.Remove(socket.get());
+        sockets().Remove(socket.get());
         socket->Close();
     }
 }

@@ -128,25 +128,12 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
     }
 }
 
-PacketPtr Core::Reassemble(const Packet &fragment)
-{
-    const std::vector<uint8_t> bytes = reassembly_.Add(fragment);
-    PacketPtr whole = bytes.empty() ? nullptr : CopyPacket(bytes.data(), bytes.size());
-
-    if (whole != nullptr)
-    {
-        whole->loopback = fragment.loopback;
-        whole->reassembled = true;
-    }
-    return whole;
-}
-
 bool Core::ToConversation(PacketPtr *packet)
 {
     const IpPacketInfo &info = (*packet)->info();
     const FlowRef flow = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
 
-    if (!flow || flow->conversation_ == nullptr)
+    if (!flow || !flow->has_conversation())
     {
         return false;
     }
@@ -170,7 +157,7 @@ void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
         return;
     }
     Count(&counts(Direction::kInbound).permitted);
-    TellWire(Direction::kInbound, *packet);
+    NotifyWire(Direction::kInbound, *packet);
     if (done != nullptr)
     {
         done({OutcomeKind::kPermitted, {}});
@@ -186,7 +173,7 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
 {
     const bool begins = info.protocol == kProtocolUdp ||
                         (info.protocol == kProtocolTcp && (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn);
-    SocketRef socket = begins ? sockets_.Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
+    SocketRef socket = begins ? sockets().Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
 
     if (!socket)
     {
@@ -245,6 +232,19 @@ void Core::Refuse(const Packet &packet)
     }
 }
 
+void Core::FinishPeer(const Tuple &tuple)
+{
+    const FlowRef peer = flows_.Find(tuple);
+
+    if (peer)
+    {
+        Job *job = NewJob();
+
+        job->kind = JobKind::kPeerFinished;
+        peer->Submit(job);
+    }
+}
+
 void Core::InjectLoose(wfp::Injection::Kind kind, PacketPtr packet)
 {
     const Direction direction = IsReceive(kind) ? Direction::kInbound : Direction::kOutbound;
@@ -282,7 +282,7 @@ NTSTATUS Core::Deliver(const wfp::Injection &injection)
 
         if (hold != nullptr && hold->TakeDelivery())
         {
-            hold->flow().Post({FlowEvent::kDropped, hold});
+            hold->Drop();
         }
     }
     return status;
@@ -299,9 +299,9 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
     if (injection.kind == wfp::Injection::kTransportSend)
     {
         // Only the flow knows where it is from.
-        if (hold == nullptr || injection.endpoint_handle != hold->flow().identity().endpoint_handle ||
-            !SameAddress(hold->flow().identity().remote.family, injection.remote_address,
-                         hold->flow().identity().remote.address))
+        if (hold == nullptr || injection.endpoint_handle != hold->owner().identity().endpoint_handle ||
+            !SameAddress(hold->owner().identity().remote.family, injection.remote_address,
+                         hold->owner().identity().remote.address))
         {
             return STATUS_INVALID_PARAMETER;
         }
@@ -324,11 +324,11 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
         return STATUS_SUCCESS;
     }
 
-    FlowEvent event(FlowEvent::kInjected, hold);
+    HoldEvent event(HoldEvent::kInjected, hold);
 
     event.packet = std::move(packet);
     event.injection = injection.kind;
-    hold->flow().Post(std::move(event));
+    hold->owner().Post(std::move(event));
     return STATUS_SUCCESS;
 }
 
@@ -336,7 +336,7 @@ PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_bu
 {
     const size_t length = net_buffer->DataLength;
     const bool whole = BeginsAtIpHeader(injection.kind);
-    const FlowIdentity *flow = whole ? nullptr : &hold->flow().identity();
+    const FlowIdentity *flow = whole ? nullptr : &hold->owner().identity();
     const size_t header = whole ? 0 : RawPacketSize(flow->local.family, 0);
     PacketPtr packet = header + length > kLongestPacket + kIpv6HeaderSize ? nullptr : NewPacket(header + length);
 
@@ -358,7 +358,7 @@ PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_bu
     }
     if (!ChecksumsAreRight(packet->bytes(), packet->info()))
     {
-        Count(&wrong_checksums_);
+        Count(&wrong_checksums());
     }
     return packet;
 }

@@ -1,7 +1,5 @@
 #include "net/deadlines.h"
 
-#include "net/core.h"
-#include "net/flow.h"
 #include "net/hold.h"
 
 #include "machine.h"
@@ -18,7 +16,7 @@ constexpr uint64_t kNanosecondsPerTick = 100;
 
 } // namespace
 
-void Deadlines::Add(Hold *hold, const std::weak_ptr<Core> &core)
+void Deadlines::Add(Hold *hold)
 {
     const uint64_t now = machine_.clock().InterruptTime();
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -36,7 +34,7 @@ void Deadlines::Add(Hold *hold, const std::weak_ptr<Core> &core)
     last_ = hold;
     if (timer_ == 0)
     {
-        ArmLocked(core, now);
+        ArmLocked(now);
     }
 }
 
@@ -83,21 +81,21 @@ void Deadlines::End()
     }
 }
 
-void Deadlines::ArmLocked(const std::weak_ptr<Core> &core, uint64_t now)
+void Deadlines::ArmLocked(uint64_t now)
 {
     const uint64_t delay = first_->deadline_ > now ? first_->deadline_ - now : 0;
 
     timer_ = machine_.scheduler().QueueAfter(std::chrono::nanoseconds(delay * kNanosecondsPerTick), PASSIVE_LEVEL,
-                                             [core]
+                                             [deadlines = weak_from_this()]
                                              {
-                                                 if (const std::shared_ptr<Core> alive = core.lock())
+                                                 if (const auto alive = deadlines.lock())
                                                  {
-                                                     alive->deadlines().Expire(core);
+                                                     alive->Expire();
                                                  }
                                              });
 }
 
-void Deadlines::Expire(const std::weak_ptr<Core> &core)
+void Deadlines::Expire()
 {
     for (;;)
     {
@@ -113,13 +111,13 @@ void Deadlines::Expire(const std::weak_ptr<Core> &core)
             }
             if (first_->deadline_ > now)
             {
-                ArmLocked(core, now);
+                ArmLocked(now);
                 return;
             }
             hold = first_;
             RemoveLocked(hold);
         }
-        hold->flow().Post({FlowEvent::kTimeout, hold});
+        hold->TimeOut();
         hold->ReleaseReference();
     }
 }

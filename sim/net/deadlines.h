@@ -1,6 +1,6 @@
-// The holds that wait for a decision, in the order in which the stack loses patience with them.
+// The holds that wait for a decision, ordered by their deadline.
 //
-// Concurrency: everything may be called from any thread. Expired holds are told with no lock held.
+// Concurrency: any thread may call it. Holds expire with no lock held.
 #pragma once
 
 #include <chrono>
@@ -16,13 +16,12 @@ class Machine;
 namespace sim::net
 {
 
-class Core;
 class Hold;
 
-class Deadlines
+class Deadlines : public std::enable_shared_from_this<Deadlines>
 {
   public:
-    // As long as Windows' own connect time.
+    // As long as Windows tries to connect.
     static constexpr std::chrono::seconds kPatience{21};
 
     explicit Deadlines(Machine &machine) : machine_(machine) {}
@@ -30,22 +29,22 @@ class Deadlines
     Deadlines(const Deadlines &) = delete;
     Deadlines &operator=(const Deadlines &) = delete;
 
-    void Add(Hold *hold, const std::weak_ptr<Core> &core);
+    void Add(Hold *hold);
     void Remove(Hold *hold);
 
-    // Nothing expires any more.
+    // Nothing expires from here on.
     void End();
 
   private:
-    void ArmLocked(const std::weak_ptr<Core> &core, uint64_t now);
-    void Expire(const std::weak_ptr<Core> &core);
+    void ArmLocked(uint64_t now);
+    void Expire();
     void RemoveLocked(Hold *hold);
 
     Machine &machine_;
     std::mutex mutex_;
     Hold *first_ = nullptr;
     Hold *last_ = nullptr;
-    uint64_t timer_ = 0; // of the scheduler; 0: not armed
+    uint64_t timer_ = 0; // id of the scheduler's timer; 0: not armed
     bool ended_ = false;
 };
 

@@ -1,48 +1,108 @@
-// The life of a flow, and the order of its work.
-
 #include "net/flow.h"
 
-#include "net/core.h"
+#include "net/stream.h"
 
 #include <mutex>
 #include <utility>
 
 namespace sim::net
 {
-
-void Flow::JobQueue::Append(Job *job)
+namespace
 {
-    job->next = nullptr;
-    (first == nullptr ? first : last->next) = job;
-    last = job;
+
+bool IsEnd(const Job &job)
+{
+    return job.kind == JobKind::kClose || job.kind == JobKind::kPeerFinished || job.kind == JobKind::kFinish;
 }
 
-Job *Flow::JobQueue::Pop()
+// Echo: the message that began the flow is the request.
+PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
 {
-    Job *job = first;
+    const FlowIdentity &identity = flow.identity;
+    const bool outbound = job.direction == Direction::kOutbound;
+    const uint8_t family = identity.local.family;
+    const Endpoint &source = outbound ? identity.local : identity.remote;
+    const Endpoint &destination = outbound ? identity.remote : identity.local;
+    const uint8_t *const bytes = job.bytes.data();
+    const size_t length = job.bytes.size();
+    const bool udp = identity.protocol == kProtocolUdp;
+    const bool echo = IsEcho(identity.protocol);
 
-    if (job != nullptr)
+    if (RawPacketSize(family, kEchoHeaderSize + length) > kLongestPacket)
     {
-        first = job->next;
-        last = first == nullptr ? nullptr : last;
+        return nullptr;
     }
-    return job;
-}
 
-void Flow::JobQueue::Take(JobQueue *other)
-{
-    if (other->empty())
+    PacketPtr packet = flow.resources->NewPacket(udp    ? UdpPacketSize(family, length)
+                                                 : echo ? EchoPacketSize(family, length)
+                                                        : RawPacketSize(family, length));
+
+    if (packet == nullptr)
     {
-        return;
+        return nullptr;
     }
-    (first == nullptr ? first : last->next) = other->first;
-    last = other->last;
-    *other = JobQueue();
+    if (udp)
+    {
+        WriteUdpPacket(packet->bytes(), source, destination, bytes, length);
+    }
+    else if (echo)
+    {
+        WriteEchoPacket(packet->bytes(), source, destination, job.direction == identity.direction, bytes, length);
+    }
+    else
+    {
+        WriteRawPacket(packet->bytes(), source, destination, identity.protocol, bytes, length);
+    }
+    packet->Parse();
+    return packet;
 }
 
-Flow::~Flow()
+} // namespace
+
+void Flow::Open(FlowOptions options)
 {
-    RetireHold();
+    constexpr uint32_t kMultiplier = 2654435761u; // spreads the ids over the sequence numbers
+    const auto sequence = static_cast<uint32_t>(id() * kMultiplier);
+    FlowIdentity &identity = context_.identity;
+
+    identity.protocol = options.protocol;
+    identity.direction = options.direction;
+    identity.loopback = options.loopback;
+    identity.local = options.local;
+    identity.remote = options.remote;
+    identity.flow_handle = id();
+    identity.socket = options.socket.get();
+    if (options.socket)
+    {
+        identity.endpoint_handle = options.socket->handle();
+        if (options.direction == Direction::kInbound && options.protocol == kProtocolTcp)
+        {
+            identity.parent_handle = identity.endpoint_handle;
+            identity.endpoint_handle = context_.resources->NewHandle();
+        }
+    }
+    socket_handle_.store(options.socket ? options.socket->handle() : 0, std::memory_order_relaxed);
+    socket_ = std::move(options.socket);
+    context_.conversation = std::move(options.conversation);
+    context_.accepted = options.accepted;
+    context_.raw = options.raw;
+    tcp_.SetSequences(sequence, ~sequence);
+    AddReference();
+    opened_ = true;
+}
+
+void Flow::OpenLoose(Direction direction, const IpPacketInfo &info)
+{
+    const bool outbound = direction == Direction::kOutbound;
+    FlowIdentity &identity = context_.identity;
+
+    identity.protocol = info.protocol;
+    identity.direction = direction;
+    identity.local = outbound ? info.source_endpoint() : info.destination_endpoint();
+    identity.remote = outbound ? info.destination_endpoint() : info.source_endpoint();
+    identity.loopback = IsLoopback(info.family, info.destination) || info.source == info.destination;
+    identity.flow_handle = id();
+    context_.raw = true;
 }
 
 void Flow::Release()
@@ -50,29 +110,18 @@ void Flow::Release()
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
     {
         Clear();
-        core_->flows().Recycle(this);
+        context_.host->Recycle(this);
     }
 }
 
 void Flow::Clear()
 {
-    identity_ = FlowIdentity();
     socket_.Reset();
     socket_handle_.store(0, std::memory_order_relaxed);
-    conversation_.reset();
-    raw_ = false;
-    accepted_ = false;
-    wait_ = Wait();
-    redirection_ = Redirection();
-    authorization_ = Authorization::kNone;
-    refusal_ = OutcomeKind::kBlocked;
-    epoch_ = 0;
-    waiting_ = false;
-    ever_granted_ = false;
-    established_ = false;
-    failed_ = false;
-    expired_ = false;
-    closing_ = false;
+    context_.Reset();
+    authorization_.Reset();
+    decision_.Reset();
+    tcp_.Reset();
     closed_ = false;
 }
 
@@ -82,34 +131,32 @@ void Flow::Submit(Job *job)
         const std::lock_guard<SpinLock> lock(lock_);
 
         incoming_.Append(job);
-        if (working_)
+        if (std::exchange(working_, true))
         {
             return;
         }
-        working_ = true;
     }
     Work();
 }
 
-void Flow::Post(FlowEvent event)
+void Flow::Post(HoldEvent event)
 {
     event.hold->AddReference();
     {
         const std::lock_guard<SpinLock> lock(lock_);
 
         events_.push_back(std::move(event));
-        if (working_)
+        if (std::exchange(working_, true))
         {
             return;
         }
-        working_ = true;
     }
     Work();
 }
 
 void Flow::Close()
 {
-    Job *job = core_->NewJob();
+    Job *job = context_.resources->NewJob();
 
     job->kind = JobKind::kClose;
     {
@@ -117,18 +164,17 @@ void Flow::Close()
 
         abort_ = true;
         incoming_.Append(job);
-        if (working_)
+        if (std::exchange(working_, true))
         {
             return;
         }
-        working_ = true;
     }
     Work();
 }
 
 void Flow::CloseWhenDone()
 {
-    Job *job = core_->NewJob();
+    Job *job = context_.resources->NewJob();
 
     job->kind = JobKind::kFinish;
     Submit(job);
@@ -136,45 +182,42 @@ void Flow::CloseWhenDone()
 
 void Flow::Abandon()
 {
-    JobQueue left;
-    std::vector<FlowEvent> events;
+    std::vector<HoldEvent> events;
 
     {
         const std::lock_guard<SpinLock> lock(lock_);
 
-        working_ = true; // for good: nothing is worked on any more
-        left.Take(&local_);
-        left.Take(&until_established_);
-        left.Take(&incoming_);
+        working_ = true; // for good: no thread works on it from here on
+        jobs_.Take(&incoming_);
         events.swap(events_);
     }
-    while (Job *job = left.Pop())
+    tcp_.End();
+    while (Job *job = jobs_.Pop())
     {
-        core_->Recycle(job);
+        context_.resources->Recycle(job);
     }
     if (current_ != nullptr)
     {
-        core_->Recycle(std::exchange(current_, nullptr));
+        context_.resources->Recycle(std::exchange(current_, nullptr));
     }
-    for (const FlowEvent &event : events)
+    for (const HoldEvent &event : events)
     {
         event.hold->ReleaseReference();
     }
-    RetireHold();
-    StopAwaitingPeer();
+    decision_.RetireHold();
     socket_.Forget();
-    conversation_.reset();
+    context_.conversation.reset();
 }
 
 void Flow::Work()
 {
     const FlowRef keep = (AddReference(), FlowRef(this));
-    std::vector<FlowEvent> events;
+    std::vector<HoldEvent> events;
     bool abort = false;
 
     while (NextWork(&events, &abort))
     {
-        for (FlowEvent &event : events)
+        for (HoldEvent &event : events)
         {
             Handle(&event);
             event.hold->ReleaseReference();
@@ -184,13 +227,13 @@ void Flow::Work()
         {
             Abort();
         }
-        if (waiting_)
+        if (decision_.waiting())
         {
             continue;
         }
         if (current_ == nullptr)
         {
-            current_ = local_.Pop();
+            current_ = jobs_.Pop();
         }
 
         Job *job = current_;
@@ -198,12 +241,12 @@ void Flow::Work()
         if (job != nullptr && Execute(*job) && current_ == job)
         {
             current_ = nullptr;
-            core_->Recycle(job);
+            context_.resources->Recycle(job);
         }
     }
 }
 
-bool Flow::NextWork(std::vector<FlowEvent> *events, bool *abort)
+bool Flow::NextWork(std::vector<HoldEvent> *events, bool *abort)
 {
     const std::lock_guard<SpinLock> lock(lock_);
 
@@ -213,13 +256,13 @@ bool Flow::NextWork(std::vector<FlowEvent> *events, bool *abort)
         *abort = std::exchange(abort_, false);
         return true;
     }
-    if (!waiting_)
+    if (!decision_.waiting())
     {
-        if (current_ == nullptr && local_.empty())
+        if (current_ == nullptr && jobs_.empty())
         {
-            local_.Take(&incoming_);
+            jobs_.Take(&incoming_);
         }
-        if (current_ != nullptr || !local_.empty())
+        if (current_ != nullptr || !jobs_.empty())
         {
             return true;
         }
@@ -228,38 +271,28 @@ bool Flow::NextWork(std::vector<FlowEvent> *events, bool *abort)
     return false;
 }
 
-void Flow::Handle(FlowEvent *event)
+void Flow::Handle(HoldEvent *event)
 {
-    if (event->hold == peer_hold_)
+    if (tcp_.IsPeerHold(event->hold))
     {
-        OnPeerTimeout();
-        return;
+        tcp_.OnPeerTimeout();
     }
-    if (!waiting_ || event->hold != hold_)
+    else if (decision_.IsOf(event->hold))
     {
-        if (event->packet != nullptr)
-        {
-            core_->InjectLoose(event->injection, std::move(event->packet));
-        }
-        return;
+        decision_.Handle(*current_, event);
     }
-
-    Job &job = *current_;
-
-    switch (event->kind)
+    else if (event->packet != nullptr)
     {
-    case FlowEvent::kCompleted:
-        OnCompleted(job);
-        break;
-    case FlowEvent::kInjected:
-        OnInjected(job, event);
-        break;
-    case FlowEvent::kDropped:
-        OnDropped(job);
-        break;
-    case FlowEvent::kTimeout:
-        OnTimeout(job);
-        break;
+        context_.host->InjectLoose(event->injection, std::move(event->packet));
+    }
+}
+
+void Flow::Abort()
+{
+    context_.closing = true;
+    if (decision_.waiting() && !context_.Lingers(*current_))
+    {
+        decision_.GiveUp(*current_);
     }
 }
 
@@ -271,7 +304,7 @@ bool Flow::Execute(Job &job)
     }
     do
     {
-        if (!Advance(job))
+        if (!trip_.Advance(job))
         {
             return false;
         }
@@ -279,15 +312,14 @@ bool Flow::Execute(Job &job)
     return true;
 }
 
+// Returns false if the job is over, or postponed.
 bool Flow::Begin(Job &job)
 {
-    const bool ends = job.kind == JobKind::kClose || job.kind == JobKind::kPeerFinished || job.kind == JobKind::kFinish;
-
-    if (closed_ && !ends)
+    if (closed_ && !IsEnd(job))
     {
-        if (job.kind == JobKind::kPacket && conversation_ != nullptr && !job.stray)
+        if (job.kind == JobKind::kPacket && context_.conversation != nullptr && !job.stray)
         {
-            conversation_->Ended(*this, {job.direction, OutcomeKind::kBlocked, false});
+            context_.conversation->Ended(context_.identity, {job.direction, OutcomeKind::kBlocked, false});
         }
         Report(job, OutcomeKind::kBlocked);
         return false;
@@ -302,16 +334,16 @@ bool Flow::Begin(Job &job)
     case JobKind::kBytes:
         return BeginBytes(job);
     case JobKind::kMessage:
-        StartTrip(job, MakeMessage(job));
+        trip_.Start(job, MakeMessage(context_, job));
         return true;
     case JobKind::kPacket:
-        StartTrip(job, std::move(job.packet));
+        trip_.Start(job, std::move(job.packet));
         return true;
     case JobKind::kClose:
-        BeginClose();
+        tcp_.Close();
         return false;
     case JobKind::kPeerFinished:
-        if (closing_ || accepted_)
+        if (context_.closing || context_.accepted)
         {
             Finish();
         }
@@ -323,22 +355,70 @@ bool Flow::Begin(Job &job)
     return false;
 }
 
-// Whether the job goes on with another packet.
+bool Flow::BeginControl(Job &job)
+{
+    if (!tcp_.BeginControl(job))
+    {
+        Report(job, OutcomeKind::kBlocked);
+        return false;
+    }
+    if (job.authorize && job.direction == Direction::kOutbound)
+    {
+        job.stage = Stage::kAuthorize; // the SYN is made when it may be sent
+        return true;
+    }
+    trip_.Start(job, tcp_.MakeControl(job));
+    return true;
+}
+
+bool Flow::BeginBytes(Job &job)
+{
+    if (tcp_.MustWait())
+    {
+        tcp_.Postpone(&job);
+        current_ = nullptr;
+        return false;
+    }
+    if (!context_.established || job.bytes.empty())
+    {
+        Report(job, context_.established ? OutcomeKind::kPermitted : OutcomeKind::kBlocked);
+        return false;
+    }
+    if (job.direction == Direction::kOutbound && !IndicateSentBytes(*context_.resources, context_.identity, job.bytes))
+    {
+        Report(job, OutcomeKind::kBlocked);
+        return false;
+    }
+    trip_.Start(job, tcp_.MakeSegmentOf(job));
+    return true;
+}
+
+// Returns true if the job goes on with another packet.
 bool Flow::AfterTrip(Job &job)
 {
+    if (job.arrived && context_.is_tcp() && !context_.raw && context_.conversation == nullptr)
+    {
+        tcp_.Received(job);
+    }
     switch (job.kind)
     {
     case JobKind::kControl:
-        ControlDone(job);
+        if (job.packet == nullptr && !job.offered && job.result == OutcomeKind::kPermitted)
+        {
+            trip_.Supply(job, tcp_.MakeControl(job));
+            return true;
+        }
+        tcp_.ControlDone(job);
         break;
     case JobKind::kBytes:
-        if (SegmentDone(job))
+        if (tcp_.SegmentDone(job))
         {
+            trip_.Start(job, tcp_.MakeSegmentOf(job));
             return true;
         }
         break;
     case JobKind::kPacket:
-        PacketDone(job);
+        tcp_.PacketDone(job);
         break;
     default:
         break;
@@ -360,32 +440,33 @@ void Flow::Report(Job &job, OutcomeKind kind)
 
 void Flow::Finish()
 {
+    FlowIdentity &identity = context_.identity;
+
     if (closed_)
     {
         return;
     }
     closed_ = true;
-    StopAwaitingPeer();
-    if (conversation_ != nullptr)
+    tcp_.End(); // postponed jobs are blocked, because the flow is closed
+    if (context_.conversation != nullptr)
     {
-        conversation_->Closing(*this);
+        context_.conversation->Closing(identity);
     }
-    if (identity_.protocol == kProtocolTcp && ever_granted_ && identity_.socket != nullptr)
+    if (context_.is_tcp() && authorization_.ever_granted() && identity.socket != nullptr)
     {
-        IndicateClosure(core_->engine(), identity_);
+        IndicateClosure(context_.resources->engine(), identity);
     }
-    core_->flows().Unindex(this);
-    if (IsPeerHere() && identity_.protocol == kProtocolTcp && conversation_ == nullptr)
+    context_.host->Unindex(this);
+    if (context_.peer_is_here() && context_.is_tcp() && context_.conversation == nullptr)
     {
-        TellPeer();
+        tcp_.FinishPeer();
     }
-    identity_.socket = nullptr;
-    if (socket_ && !accepted_)
+    identity.socket = nullptr;
+    if (socket_ && !context_.accepted)
     {
-        core_->RemoveOwner(socket_.get());
+        context_.host->RemoveOwner(socket_.get());
     }
     socket_.Reset();
-    local_.Take(&until_established_); // they are told that the flow is closed
     if (std::exchange(opened_, false))
     {
         Release();

@@ -1,20 +1,23 @@
-// A conversation on its way through the layers. Its jobs run one after the other; while the driver holds the packet or
-// the authorization of one, the others wait.
+// A conversation on its way through the layers. Its jobs run one after the other. While the driver holds the packet or
+// the authorization of one job, the others wait.
 //
-// Concurrency: whoever finds the flow idle works on it until nothing is left to do or a decision is awaited; jobs and
-// events of other threads queue up meanwhile. Everything but the queues belongs to the working thread. No lock is held
-// while a layer is classified or a callback runs.
+// Concurrency: the thread that finds the flow idle works on it until nothing is left to do or a decision is awaited.
+// Jobs and events of other threads queue up meanwhile. Only the queues are shared; the rest belongs to the working
+// thread. No lock is held while a layer is classified or a callback runs.
 #pragma once
 
+#include "net/authorization.h"
+#include "net/flow_context.h"
 #include "net/hold.h"
-#include "net/indication.h"
 #include "net/job.h"
+#include "net/pending_decision.h"
 #include "net/socket.h"
 #include "net/spin_lock.h"
+#include "net/tcp_conversation.h"
+#include "net/trip.h"
 
 #include <atomic>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -22,66 +25,33 @@
 namespace sim::net
 {
 
-class Core;
-class Flow;
 class FlowTable;
 
-struct FlowEvent
-{
-    enum Kind : uint8_t
-    {
-        kCompleted, // the pended operation
-        kInjected,  // a copy, as `packet`
-        kDropped,   // the last copy
-        kTimeout,
-    };
-
-    Kind kind = kTimeout;
-    Hold *hold = nullptr; // counted while the event is queued
-    PacketPtr packet;
-    wfp::Injection::Kind injection = wfp::Injection::kNetworkSend;
-
-    FlowEvent(Kind kind_of_event, Hold *hold_of_event) : kind(kind_of_event), hold(hold_of_event) {}
-};
-
-// What became of one packet that a packet source plays.
-struct PacketResult
+struct FlowOptions
 {
     Direction direction = Direction::kOutbound;
-    OutcomeKind kind = OutcomeKind::kPermitted;
-    bool withheld = false; // the IP packet layer let it through, the authorization did not
+    uint8_t protocol = 0;
+    bool loopback = false;
+    bool raw = false;      // IP packet layers only
+    bool accepted = false; // by a socket, without an application's call
+    Endpoint local;
+    Endpoint remote;
+    SocketRef socket; // none: the process is not known
+    std::shared_ptr<Conversation> conversation;
 };
 
-// A packet source's part of a conversation: called on the thread that works on the flow.
-class Conversation
-{
-  public:
-    virtual ~Conversation() = default;
-
-    virtual void Authorized(Flow &flow, OutcomeKind kind) = 0; // each time that it is decided for the first time
-    virtual void Leaving(Flow &flow, Packet &packet) = 0;      // authorized, before OUTBOUND_IPPACKET, once a packet
-    virtual void Arrived(Flow &flow, Packet &packet) = 0;      // authorized and let in
-    virtual void Ended(Flow &flow, const PacketResult &result) = 0;       // of every packet of the source
-    virtual void LoopedBack(Flow &flow, PacketPtr packet) = 0;            // a loopback packet that has left
-    virtual void Redirected(Flow &flow, PacketPtr packet) = 0;            // one that has left for this machine instead
-    virtual bool AnswersRedirected(Flow &flow, const Packet &packet) = 0; // an inbound one: whether it comes from there
-    virtual void DatagramIndicated(Flow &flow, Direction direction, uint32_t payload) = 0;
-    virtual void Closing(Flow &flow) = 0; // its last job; before ALE_ENDPOINT_CLOSURE
-};
-
-class Flow
+class Flow final : public HoldOwner
 {
   public:
     Flow() = default;
-    ~Flow();
+    ~Flow() = default;
 
     Flow(const Flow &) = delete;
     Flow &operator=(const Flow &) = delete;
 
-    Core &core() { return *core_; }
     FlowId id() const { return id_.load(std::memory_order_acquire); }
-    const FlowIdentity &identity() const { return identity_; }
-    const Tuple &tuple() const { return tuple_; }
+    const FlowIdentity &identity() const override { return context_.identity; }
+    bool has_conversation() const { return context_.conversation != nullptr; }
 
     Flow *next_free = nullptr; // of the table
 
@@ -91,201 +61,73 @@ class Flow
     }
     bool IsIndexed() const { return indexed_; }
 
-    // Before the first job.
-    void SetLoopback(bool loopback) { identity_.loopback = loopback; }
+    // Opens it: the flow keeps a reference to itself until it is closed. Called before the first job, as the next.
+    void Open(FlowOptions options);
+    // Uses it for one packet that belongs to no conversation.
+    void OpenLoose(Direction direction, const IpPacketInfo &info);
+    void SetLoopback(bool loopback) { context_.identity.loopback = loopback; }
 
-    void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
-    void Release();
+    void AddReference() override { references_.fetch_add(1, std::memory_order_relaxed); }
+    void Release() override;
+    std::shared_ptr<Resources> ShareResources() override { return context_.resources->shared_from_this(); }
 
-    // Queues the job, and works on the flow where no other thread does.
+    // Queues the job, and works on the flow if no other thread does.
     void Submit(Job *job);
-    void Post(FlowEvent event);
+    void Post(HoldEvent event) override;
 
-    // The end, as the application asks for it: what awaits a decision is given up.
+    // The application ends it. A decision that is awaited is given up.
     void Close();
 
-    // The end, when everything before has been decided.
+    // Ends it when everything before has been decided.
     void CloseWhenDone();
 
-    // Drops everything without a word, where the stack ends.
+    // Drops everything without a report, because the stack ends.
     void Abandon();
 
-    // Indicates stream data of a packet, starting at an offset of it.
-    void IndicatePayload(Direction direction, Packet &packet, uint32_t offset, uint32_t length);
-    void IndicateDisconnect(Direction direction);
-
   private:
-    friend class Core;
     friend class FlowTable;
 
-    enum class Authorization : uint8_t
-    {
-        kNone,
-        kGranted,
-        kWithdrawn // was granted, and refused when it was asked for again
-    };
-
-    enum class Need : uint8_t
-    {
-        kNothing,
-        kFirst,
-        kAgain,
-        kRefused
-    };
-
-    struct JobQueue
-    {
-        Job *first = nullptr;
-        Job *last = nullptr;
-
-        bool empty() const { return first == nullptr; }
-        void Append(Job *job);
-        Job *Pop();
-        void Take(JobQueue *other);
-    };
-
-    struct Wait
-    {
-        bool pended = false; // not completed yet
-        bool copies = false; // the packet's fate is open
-        bool was_pended = false;
-        uint32_t epoch = 0; // of the policy that asked to wait
-    };
-
-    // Where the driver has sent the flow's packets to.
-    struct Redirection
-    {
-        bool active = false;
-        Endpoint source; // as they arrive there
-        Endpoint target;
-    };
-
-    struct Control
-    {
-        Direction direction;
-        uint8_t flags;
-    };
-
-    // Working
     void Work();
-    bool NextWork(std::vector<FlowEvent> *events, bool *abort);
-    void Handle(FlowEvent *event);
+    bool NextWork(std::vector<HoldEvent> *events, bool *abort);
+    void Handle(HoldEvent *event);
+    void Abort();
     bool Execute(Job &job);
     bool Begin(Job &job);
-    bool AfterTrip(Job &job);
-    void Report(Job &job, OutcomeKind kind);
-    void Finish();
-
-    // A packet's trip
-    void StartTrip(Job &job, PacketPtr packet);
-    bool Advance(Job &job);
-    bool Authorize(Job &job);
-    bool Datagram(Job &job);
-    bool IpPacket(Job &job);
-    bool Reassembly(Job &job);
-    template <typename Permitted> bool GoOn(Job &job, const wfp::ClassifyResult &result, const Permitted &permitted);
-    void Join(Job &job);
-    bool LoopedSend(Job &job);
-    void Arrive(Job &job);
-    void Leave(Job &job);
-    bool IsFromTarget(const Job &job);
-    void ComeFromTarget(Packet &packet) const;
-    bool IsPeerHere() const { return identity_.loopback || redirection_.active; }
-    void End(Job &job, OutcomeKind kind);
-    Need NeedOfAuthorization(const Job &job) const;
-    Stage AfterIpPacket(const Job &job) const;
-    Stage AfterAuthorization(const Job &job) const;
-    void Grant(uint32_t epoch);
-    void Refuse(Job &job, OutcomeKind kind, uint32_t epoch); // the conversation
-    void RefusePacket(Job &job, OutcomeKind kind);
-
-    // Decisions that are put off
-    Hold &FreshHold();
-    void RetireHold();
-    void RetireUsedHold();
-    bool AwaitDecision(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
-    void StopWaiting();
-    void OnCompleted(Job &job);
-    bool ComesToThisFlow(const Job &job, const Packet &injected) const;
-    void OnInjected(Job &job, FlowEvent *event);
-    void OnDropped(Job &job);
-    void OnTimeout(Job &job);
-    void Reauthorize(Job &job);
-    void Abort();
-    bool Lingers(const Job &job) const;
-
-    // TCP of the stack's own flows
     bool BeginControl(Job &job);
     bool BeginBytes(Job &job);
-    void BeginClose();
-    void NextSegment(Job &job);
-    bool SegmentDone(Job &job);
-    bool IndicateBytes(Job &job);
-    PacketPtr MakeSegment(Direction direction, uint8_t flags, const uint8_t *payload, size_t length) const;
-    PacketPtr MakeControl(const Job &job) const;
-    PacketPtr MakeMessage(const Job &job) const;
-    void ControlDone(Job &job);
-    void PacketDone(const Job &job);
-    void TellPeer();
-    void OutboundControlDone(uint8_t flags);
-    void InboundControlDone(uint8_t flags);
-    void Received(Job &job);
-    void SegmentArrived(Packet &packet);
-    void RemoteFinished();
-    void AwaitPeer();
-    void StopAwaitingPeer();
-    void OnPeerTimeout();
-    void Establish();
-    void Fail();
-    void QueueControls(std::initializer_list<Control> controls);
-    void QueueFinish();
-
+    bool AfterTrip(Job &job);
+    static void Report(Job &job, OutcomeKind kind);
+    void Finish();
     void Clear();
 
-    Core *core_ = nullptr;
     std::atomic<uint64_t> id_{0};
     std::atomic<uint32_t> references_{0};
 
-    FlowIdentity identity_;
-    Tuple tuple_;
     SocketRef socket_;
     std::atomic<uint64_t> socket_handle_{0}; // of socket_, for other threads
-    std::shared_ptr<Conversation> conversation_;
-    bool raw_ = false;      // IP packet layers only
-    bool accepted_ = false; // by a listener, not by an application's call
 
     SpinLock lock_;
-    bool working_ = false; // under lock_, as the three below
-    bool abort_ = false;   // what is waited for is given up
+    bool working_ = false; // lock_ guards this member and the next three
+    bool abort_ = false;   // the decision that is awaited is given up
     JobQueue incoming_;
-    std::vector<FlowEvent> events_;
+    std::vector<HoldEvent> events_;
 
-    JobQueue local_;
-    JobQueue until_established_;
+    JobQueue jobs_;
     Job *current_ = nullptr;
-    Hold *hold_ = nullptr;      // of the next classify, or of the one that is waited for
-    Hold *peer_hold_ = nullptr; // while the other end on this machine has not answered the handshake
-    Wait wait_;
-    Redirection redirection_;
-    Authorization authorization_ = Authorization::kNone;
-    OutcomeKind refusal_ = OutcomeKind::kBlocked; // while not granted
-    uint32_t epoch_ = 0;                          // of the policy that granted
-    uint32_t local_sequence_ = 0;
-    uint32_t remote_sequence_ = 0;
-    bool waiting_ = false;
-    bool ever_granted_ = false;
-    bool established_ = false;
-    bool failed_ = false;
-    bool expired_ = false;
-    bool closing_ = false;
+    FlowContext context_;
+    Authorization authorization_{context_};
+    PendingDecision decision_{context_, authorization_, *this};
+    Trip trip_{context_, authorization_, decision_};
+    TcpConversation tcp_{context_, *this, jobs_};
+    bool opened_ = false; // the reference to itself exists
     bool closed_ = false;
-    bool opened_ = false;  // the table's reference is there
-    bool indexed_ = false; // found by its tuple
 
+    Tuple tuple_; // FlowTable owns this member and the next two
+    bool indexed_ = false;
     Flow *next_in_bucket_ = nullptr;
 };
 
-// An owner of one reference.
+// Owns one reference.
 class FlowRef
 {
   public:

@@ -1,7 +1,5 @@
 #include "net/flow_table.h"
 
-#include "net/core.h"
-
 namespace sim::net
 {
 
@@ -46,7 +44,8 @@ Flow *FlowTable::Make()
 
     Flow *flow = &chunks_[chunk][index - first];
 
-    flow->core_ = &core_;
+    flow->context_.resources = &resources_;
+    flow->context_.host = &host_;
     flow->id_.store(index + 1, std::memory_order_relaxed);
     made_.store(index + 1, std::memory_order_release);
     return flow;
@@ -104,6 +103,10 @@ void FlowTable::Recycle(Flow *flow)
 
 bool FlowTable::Index(Flow *flow)
 {
+    const FlowIdentity &identity = flow->identity();
+
+    flow->tuple_ = MakeTuple(identity.protocol, identity.local, identity.remote);
+
     const uint64_t hash = Hash(flow->tuple_);
     Shard &shard = ShardOf(hash);
     const std::lock_guard<SpinLock> lock(shard.lock);

@@ -21,7 +21,7 @@ namespace sim::net
 class FlowTable
 {
   public:
-    explicit FlowTable(Core &core) : core_(core) {}
+    FlowTable(Resources &resources, FlowHost &host) : resources_(resources), host_(host) {}
 
     FlowTable(const FlowTable &) = delete;
     FlowTable &operator=(const FlowTable &) = delete;
@@ -31,7 +31,10 @@ class FlowTable
 
     FlowRef Find(FlowId id);
 
-    // False: there is one already of the same tuple.
+    // Takes back a flow without references, with another id.
+    void Recycle(Flow *flow);
+
+    // Returns false if another flow has the same tuple.
     bool Index(Flow *flow);
     void Unindex(Flow *flow);
     FlowRef Find(const Tuple &tuple);
@@ -56,8 +59,6 @@ class FlowTable
     uint64_t total() const { return total_.load(std::memory_order_relaxed); }
 
   private:
-    friend class Flow;
-
     static constexpr uint64_t kFirstChunk = 256; // each further chunk is twice as large
     static constexpr size_t kChunks = 20;
     static constexpr unsigned kIndexBits = 32;
@@ -75,7 +76,6 @@ class FlowTable
     Flow *Make();
     Flow &At(uint64_t index);
     static FlowRef Reference(Flow &flow);
-    void Recycle(Flow *flow);
 
     Shard &ShardOf(uint64_t hash) { return shards_[hash % kShards]; }
     static Flow *&BucketOf(Shard &shard, uint64_t hash)
@@ -84,7 +84,8 @@ class FlowTable
     }
     static void GrowLocked(Shard &shard);
 
-    Core &core_;
+    Resources &resources_;
+    FlowHost &host_;
     std::mutex making_;
     std::array<std::unique_ptr<Flow[]>, kChunks> chunks_;
     std::atomic<uint64_t> made_{0};

@@ -1,16 +1,13 @@
 #include "net/hold.h"
 
-#include "net/core.h"
-#include "net/flow.h"
-
 namespace sim::net
 {
 
 Hold::~Hold()
 {
-    if (core_ != nullptr)
+    if (resources_ != nullptr)
     {
-        flow_.Release();
+        owner_.Release();
     }
 }
 
@@ -18,23 +15,23 @@ void Hold::ReleaseReference()
 {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
     {
-        const std::shared_ptr<Core> keep = core_; // it may go with the flow
+        const std::shared_ptr<Resources> keep = resources_; // the owner may have the last other reference to them
         delete this;
     }
 }
 
-void Hold::KeepFlow()
+void Hold::KeepOwner()
 {
-    if (core_ == nullptr)
+    if (resources_ == nullptr)
     {
-        core_ = flow_.core().shared_from_this();
-        flow_.AddReference();
+        resources_ = owner_.ShareResources();
+        owner_.AddReference();
     }
 }
 
 void Hold::ExpectCompletion()
 {
-    KeepFlow();
+    KeepOwner();
     AddReference();
 }
 
@@ -42,22 +39,32 @@ void Hold::NoCompletion()
 {
     if (!used_)
     {
-        flow_.Release(); // the caller has one
-        core_.reset();
+        owner_.Release(); // the caller has a reference
+        resources_.reset();
     }
     ReleaseReference();
 }
 
-void Hold::Completed()
+void Hold::Complete()
 {
-    flow_.Post({FlowEvent::kCompleted, this});
+    owner_.Post({HoldEvent::kCompleted, this});
     ReleaseReference();
+}
+
+void Hold::Drop()
+{
+    owner_.Post({HoldEvent::kDropped, this});
+}
+
+void Hold::TimeOut()
+{
+    owner_.Post({HoldEvent::kTimeout, this});
 }
 
 void Hold::Retain()
 {
     used_ = true;
-    KeepFlow();
+    KeepOwner();
     AddReference();
 }
 
@@ -68,12 +75,12 @@ void Hold::Release()
 
 void Hold::OnInjected()
 {
-    // The delivery that follows tells the flow.
+    // InjectionTarget::Deliver follows, and posts the copy to the owner.
 }
 
 void Hold::OnDropped()
 {
-    flow_.Post({FlowEvent::kDropped, this});
+    Drop();
 }
 
 } // namespace sim::net

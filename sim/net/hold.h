@@ -1,15 +1,14 @@
-// One classify whose decision is put off: the driver pended the operation, or kept a copy of the packet, or both. What
-// it does with them is posted to the flow.
+// One classify whose decision is pending. The driver pended the operation, or kept a copy of the packet, or both. The
+// hold posts to its flow what the driver does with them.
 //
-// Concurrency: counted references; the filter engine's callbacks come on any thread. A hold that is in use keeps its
-// flow and the stack's core alive.
+// Concurrency: references are counted. The filter engine's callbacks come on any thread. A hold in use keeps its flow
+// and the stack's resources alive.
 #pragma once
 
-#include "wfp/packet_origin.h"
+#include "net/indication.h"
+#include "net/packet.h"
 
-#include <ntddk.h>
-
-#include <ndis.h>
+#include "wfp/engine.h"
 
 #include <atomic>
 #include <cstdint>
@@ -18,36 +17,72 @@
 namespace sim::net
 {
 
-class Core;
 class Deadlines;
-class Flow;
+class Hold;
+class Resources;
+
+struct HoldEvent
+{
+    enum Kind : uint8_t
+    {
+        kCompleted, // the driver completed the pended operation
+        kInjected,  // the driver injected a copy, which is `packet`
+        kDropped,   // the driver freed the last copy
+        kTimeout,
+    };
+
+    Kind kind = kTimeout;
+    Hold *hold = nullptr; // counted while the event is queued
+    PacketPtr packet;
+    wfp::Injection::Kind injection = wfp::Injection::kNetworkSend;
+
+    HoldEvent(Kind kind_of_event, Hold *hold_of_event) : kind(kind_of_event), hold(hold_of_event) {}
+};
+
+// The flow that a hold belongs to.
+class HoldOwner
+{
+  public:
+    virtual const FlowIdentity &identity() const = 0;
+    virtual void Post(HoldEvent event) = 0;
+
+    virtual void AddReference() = 0;
+    virtual void Release() = 0;
+    virtual std::shared_ptr<Resources> ShareResources() = 0;
+
+  protected:
+    ~HoldOwner() = default;
+};
 
 class Hold final : public wfp::PacketOrigin
 {
   public:
-    explicit Hold(Flow &flow) : flow_(flow) {}
+    explicit Hold(HoldOwner &owner) : owner_(owner) {}
+
+    HoldOwner &owner() { return owner_; }
 
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
     void ReleaseReference();
 
-    // Before a classify that may pend: keeps the flow alive, and counts the completion to come.
+    // Keeps the owner alive, and counts the completion to come. Called before a classify that may pend.
     void ExpectCompletion();
     // That classify did not pend.
     void NoCompletion();
-    // The driver completed the operation.
-    void Completed();
 
-    // As long as the hold is referenced.
-    void KeepFlow();
+    // Keeps the owner alive as long as the hold is referenced.
+    void KeepOwner();
 
-    // Whether the driver kept something of the classify, so that the hold cannot serve for another one.
+    // The driver kept something of the classify: the hold cannot serve another one.
     bool used() const { return used_; }
     void set_used() { used_ = true; }
 
-    // Whether this is the first copy that is injected.
+    // True for the first copy that is injected.
     bool TakeDelivery() { return !delivered_.exchange(true); }
 
-    Flow &flow() { return flow_; }
+    // What became of it.
+    void Complete();
+    void Drop();
+    void TimeOut();
 
   private:
     friend class Deadlines;
@@ -59,13 +94,13 @@ class Hold final : public wfp::PacketOrigin
     void OnInjected() override;
     void OnDropped() override;
 
-    Flow &flow_;
-    std::shared_ptr<Core> core_; // while in use
+    HoldOwner &owner_;
+    std::shared_ptr<Resources> resources_; // while in use
     std::atomic<uint32_t> references_{1};
     std::atomic<bool> delivered_{false};
-    bool used_ = false; // of the thread that classifies
+    bool used_ = false; // belongs to the thread that classifies
 
-    Hold *previous_ = nullptr; // of Deadlines
+    Hold *previous_ = nullptr; // Deadlines owns this member and the next three
     Hold *next_ = nullptr;
     uint64_t deadline_ = 0;
     bool listed_ = false;

@@ -33,20 +33,27 @@ constexpr uint32_t kFragmentHeaderSize = 8;
 constexpr uint32_t kNextHeaderOffset = 6;
 constexpr int kMostExtensionHeaders = 16;
 
-// Sums of 16-bit words in memory order: a ones' complement sum is the same in either byte order, swapped.
+// Adds 16-bit words in memory order: swapped, a ones' complement sum is the same in either byte order.
 uint64_t Sum(const uint8_t *bytes, size_t length, uint64_t sum)
 {
-    while (length >= sizeof(uint32_t))
+    uint64_t pairs = 0;
+    uint32_t rest = 0;
+
+    for (; length >= sizeof(pairs); bytes += sizeof(pairs), length -= sizeof(pairs))
     {
-        uint32_t word;
-        std::memcpy(&word, bytes, sizeof(word));
-        sum += word;
-        bytes += sizeof(word);
-        length -= sizeof(word);
+        std::memcpy(&pairs, bytes, sizeof(pairs));
+        sum += (pairs & 0xFFFFFFFF) + (pairs >> 32);
+    }
+    if (length >= sizeof(rest))
+    {
+        std::memcpy(&rest, bytes, sizeof(rest));
+        sum += rest;
+        bytes += sizeof(rest);
+        length -= sizeof(rest);
     }
     if (length != 0)
     {
-        uint32_t rest = 0;
+        rest = 0;
         std::memcpy(&rest, bytes, length);
         sum += rest;
     }

@@ -21,4 +21,34 @@ void Job::Reset()
     }
 }
 
+void JobQueue::Append(Job *job)
+{
+    job->next = nullptr;
+    (first_ == nullptr ? first_ : last_->next) = job;
+    last_ = job;
+}
+
+Job *JobQueue::Pop()
+{
+    Job *job = first_;
+
+    if (job != nullptr)
+    {
+        first_ = job->next;
+        last_ = first_ == nullptr ? nullptr : last_;
+    }
+    return job;
+}
+
+void JobQueue::Take(JobQueue *other)
+{
+    if (other->empty())
+    {
+        return;
+    }
+    (first_ == nullptr ? first_ : last_->next) = other->first_;
+    last_ = other->last_;
+    *other = JobQueue();
+}
+
 } // namespace sim::net

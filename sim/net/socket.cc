@@ -1,26 +1,16 @@
 #include "net/socket.h"
 
-#include "net/core.h"
 #include "net/indication.h"
+#include "net/resources.h"
 
 #include <mutex>
 
 namespace sim::net
 {
-namespace
-{
-
-bool HasPorts(uint8_t protocol)
-{
-    return protocol == kProtocolTcp || protocol == kProtocolUdp;
-}
-
-} // namespace
-
-Socket::Socket(Core &core, uint8_t protocol, const Endpoint &local, uint64_t process_id,
+Socket::Socket(Resources &resources, uint8_t protocol, const Endpoint &local, uint64_t process_id,
                const std::u16string &process_path, bool loopback, bool shared)
-    : core_(core), local_(local), handle_(core.NewHandle()), process_id_(process_id), protocol_(protocol),
-      loopback_(loopback), shared_(shared), path_(process_path)
+    : resources_(resources), local_(local), handle_(resources.NewHandle()), process_id_(process_id),
+      protocol_(protocol), loopback_(loopback), shared_(shared), path_(process_path)
 {
     path_blob_.size = static_cast<UINT32>((path_.size() + 1) * sizeof(char16_t));
     path_blob_.data = reinterpret_cast<UINT8 *>(path_.data());
@@ -28,14 +18,14 @@ Socket::Socket(Core &core, uint8_t protocol, const Endpoint &local, uint64_t pro
 
 bool Socket::Bind()
 {
-    bound_ = !HasPorts(protocol_) || IndicateAssignment(core_.engine(), *this);
+    bound_ = !HasPorts(protocol_) || IndicateAssignment(resources_.engine(), *this);
     return bound_;
 }
 
 void Socket::Release()
 {
-    const bool last =
-        shared_ ? core_.sockets().ReleaseReference(this) : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    const bool last = shared_ ? resources_.sockets().ReleaseReference(this)
+                              : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
     if (last)
     {
         Close();
@@ -45,15 +35,15 @@ void Socket::Release()
 
 void Socket::Close()
 {
-    if (closed_.exchange(true) || !bound_ || !HasPorts(protocol_) || core_.ended())
+    if (closed_.exchange(true) || !bound_ || !HasPorts(protocol_) || resources_.ended())
     {
         return;
     }
     if (shared_)
     {
-        IndicateClosure(core_.engine(), *this);
+        IndicateClosure(resources_.engine(), *this);
     }
-    IndicateRelease(core_.engine(), *this);
+    IndicateRelease(resources_.engine(), *this);
 }
 
 SocketTable::~SocketTable()

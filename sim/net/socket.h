@@ -23,13 +23,14 @@ namespace sim::net
 {
 
 class Core;
+class Resources;
 class SocketTable;
 
 class Socket
 {
   public:
-    Socket(Core &core, uint8_t protocol, const Endpoint &local, uint64_t process_id, const std::u16string &process_path,
-           bool loopback, bool shared);
+    Socket(Resources &resources, uint8_t protocol, const Endpoint &local, uint64_t process_id,
+           const std::u16string &process_path, bool loopback, bool shared);
 
     Socket(const Socket &) = delete;
     Socket &operator=(const Socket &) = delete;
@@ -72,7 +73,7 @@ class Socket
     ~Socket() = default;
     void Close();
 
-    Core &core_;
+    Resources &resources_;
     const Endpoint local_;
     const uint64_t handle_;
     const uint64_t process_id_;

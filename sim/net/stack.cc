@@ -174,7 +174,7 @@ FlowId Stack::Connect(const FlowSpec &spec, OutcomeCallback outcome)
 FlowId Stack::Accept(const FlowSpec &spec, OutcomeCallback outcome)
 {
     const FlowSpec completed = Completed(spec, *core_, Direction::kInbound);
-    const bool ports = spec.protocol == kProtocolTcp || spec.protocol == kProtocolUdp;
+    const bool ports = HasPorts(spec.protocol);
     SocketRef socket;
 
     if (ports)

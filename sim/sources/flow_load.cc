@@ -1,5 +1,6 @@
 #include "sources/flow_load.h"
 
+#include "byte_order.h"
 #include "net/ip_packet.h"
 
 #include "machine.h"
@@ -108,10 +109,7 @@ class FlowLoad::Batch
             (*address)[0] = 0xFD;
             (*address)[1] = 0x01;
         }
-        for (size_t i = 0; i < 4; ++i)
-        {
-            (*address)[last - 1 - i] = static_cast<uint8_t>(number >> (8 * i));
-        }
+        StoreBig32(address->data() + last - sizeof(number), number);
     }
 
     void Begin(uint64_t number)

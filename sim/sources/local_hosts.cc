@@ -75,12 +75,10 @@ void LocalHosts::Learn(const LinkFrame &frame, const net::IpPacketInfo &packet)
 
     if (IsHost(packet.family, packet.source))
     {
-        seen_.insert(source);
         count(&hosts_[source], true);
     }
     if (IsHost(packet.family, packet.destination))
     {
-        seen_.insert(destination);
         count(&hosts_[destination], false);
     }
     if (frame.has_hardware)
@@ -258,8 +256,10 @@ std::vector<net::Endpoint> LocalHosts::Addresses() const
 {
     std::vector<net::Endpoint> addresses;
 
-    for (const HostAddress &address : seen_)
+    for (const auto &host : hosts_)
     {
+        const HostAddress &address = host.first;
+
         if (IsLocal(address.first, address.second))
         {
             addresses.push_back({address.first, address.second, 0});

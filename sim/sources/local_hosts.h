@@ -63,13 +63,12 @@ class LocalHosts
 
     const std::vector<Prefix> prefixes_;
     std::map<HardwareAddress, Host> stations_;
-    std::map<HostAddress, Host> hosts_;
+    std::map<HostAddress, Host> hosts_;                        // every address that is an end of a packet
     std::map<HardwareAddress, std::set<HostAddress>> sources_; // what a station sends from
     std::set<HostAddress> outgoing_;                           // what the capture itself calls the host's
     std::set<std::array<uint8_t, sizeof(net::Tuple)>> begun_;  // UDP conversations, both ways
     std::set<HardwareAddress> own_stations_;
     std::set<HostAddress> local_;
-    std::set<HostAddress> seen_; // every address of an end of a packet
 };
 
 } // namespace sim::sources

@@ -517,7 +517,7 @@ net::SocketRef Replay::Session::SocketOf(const net::FlowSpec &owner)
 net::FlowRef Replay::Session::OpenFlow(net::FlowOptions options, bool counted,
                                        std::shared_ptr<ReplayConversation> *conversation)
 {
-    *conversation = std::make_shared<ReplayConversation>(counts_, options.local.family, counted);
+    *conversation = std::make_shared<ReplayConversation>(core_, counts_, options.local.family, counted);
     options.conversation = *conversation;
 
     net::FlowRef flow = core_.OpenFlow(std::move(options));

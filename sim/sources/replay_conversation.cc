@@ -1,6 +1,7 @@
 #include "sources/replay_conversation.h"
 
 #include "byte_order.h"
+#include "net/stream.h"
 
 #include <optional>
 #include <utility>
@@ -21,12 +22,11 @@ size_t Index(Direction direction)
 constexpr uint16_t kDnsPort = 53;
 
 // The id of a DNS message over UDP, which its answer has too (RFC 1035, section 4.1.1).
-std::optional<uint16_t> DnsId(const net::Flow &flow, const net::Packet &packet)
+std::optional<uint16_t> DnsId(const net::FlowIdentity &flow, const net::Packet &packet)
 {
     const net::IpPacketInfo &info = packet.info();
 
-    if (info.protocol != net::kProtocolUdp || flow.identity().remote.port != kDnsPort ||
-        info.payload_length < sizeof(uint16_t))
+    if (info.protocol != net::kProtocolUdp || flow.remote.port != kDnsPort || info.payload_length < sizeof(uint16_t))
     {
         return std::nullopt;
     }
@@ -44,25 +44,25 @@ void ReplayCounts::Wake() const
     }
 }
 
-void ReplayConversation::Authorized(net::Flow &, OutcomeKind kind)
+void ReplayConversation::Authorized(OutcomeKind kind)
 {
     kind_ = kind;
 }
 
-void ReplayConversation::Leaving(net::Flow &flow, net::Packet &packet)
+void ReplayConversation::Leaving(const net::FlowIdentity &flow, net::Packet &packet)
 {
     Segment(flow, Direction::kOutbound, packet);
 }
 
-void ReplayConversation::Arrived(net::Flow &flow, net::Packet &packet)
+void ReplayConversation::Arrived(const net::FlowIdentity &flow, net::Packet &packet)
 {
     Segment(flow, Direction::kInbound, packet);
 }
 
-void ReplayConversation::Ended(net::Flow &flow, const net::PacketResult &result)
+void ReplayConversation::Ended(const net::FlowIdentity &flow, const net::PacketResult &result)
 {
     const bool goes_on =
-        flow.identity().loopback && result.direction == Direction::kOutbound && result.kind == OutcomeKind::kPermitted;
+        flow.loopback && result.direction == Direction::kOutbound && result.kind == OutcomeKind::kPermitted;
 
     redirected_ = redirected_ || result.kind == OutcomeKind::kRedirected;
     if (goes_on)
@@ -74,12 +74,11 @@ void ReplayConversation::Ended(net::Flow &flow, const net::PacketResult &result)
     counts_->Wake();
 }
 
-void ReplayConversation::LoopedBack(net::Flow &flow, net::PacketPtr packet)
+void ReplayConversation::LoopedBack(net::PacketPtr packet)
 {
     const net::IpPacketInfo &info = packet->info();
     const bool begins = !std::exchange(far_begun_, true);
-    net::Core &core = flow.core();
-    net::Job *job = core.NewJob();
+    net::Job *job = core_.NewJob();
 
     job->direction = Direction::kInbound;
     job->offer_always = true;
@@ -91,10 +90,10 @@ void ReplayConversation::LoopedBack(net::Flow &flow, net::PacketPtr packet)
 }
 
 // The resolver or tunnel of this machine is given it.
-void ReplayConversation::Redirected(net::Flow &flow, net::PacketPtr packet)
+void ReplayConversation::Redirected(const net::FlowIdentity &flow, net::PacketPtr packet)
 {
     const std::optional<uint16_t> id = DnsId(flow, *packet);
-    const net::FlowRef loose = flow.core().LooseFlow(Direction::kInbound, packet->info());
+    const net::FlowRef loose = core_.LooseFlow(Direction::kInbound, packet->info());
 
     if (id)
     {
@@ -102,7 +101,7 @@ void ReplayConversation::Redirected(net::Flow &flow, net::PacketPtr packet)
     }
     if (loose)
     {
-        net::Job *job = flow.core().NewJob();
+        net::Job *job = core_.NewJob();
 
         loose->SetLoopback(true);
         job->direction = Direction::kInbound;
@@ -112,20 +111,20 @@ void ReplayConversation::Redirected(net::Flow &flow, net::PacketPtr packet)
 }
 
 // What a resolver was not asked, it does not answer.
-bool ReplayConversation::AnswersRedirected(net::Flow &flow, const net::Packet &packet)
+bool ReplayConversation::AnswersRedirected(const net::FlowIdentity &flow, const net::Packet &packet)
 {
     const std::optional<uint16_t> id = DnsId(flow, packet);
 
     return !id || redirected_queries_.count(*id) != 0;
 }
 
-void ReplayConversation::DatagramIndicated(net::Flow &, Direction direction, uint32_t payload)
+void ReplayConversation::DatagramIndicated(Direction direction, uint32_t payload)
 {
     net::Count(&(direction == Direction::kOutbound ? counts_->udp_sent : counts_->udp_received)[family_index_],
                payload);
 }
 
-void ReplayConversation::Closing(net::Flow &flow)
+void ReplayConversation::Closing(const net::FlowIdentity &flow)
 {
     for (const Direction direction : {Direction::kOutbound, Direction::kInbound})
     {
@@ -147,7 +146,7 @@ void ReplayConversation::Closing(net::Flow &flow)
 }
 
 // Shows the stream layer what is new in a segment, or was waiting for its acknowledgment.
-void ReplayConversation::Segment(net::Flow &flow, Direction direction, net::Packet &packet)
+void ReplayConversation::Segment(const net::FlowIdentity &flow, Direction direction, net::Packet &packet)
 {
     const net::IpPacketInfo &info = packet.info();
 
@@ -177,29 +176,29 @@ void ReplayConversation::Segment(net::Flow &flow, Direction direction, net::Pack
         stream.SetEnd(sequence + info.payload_length);
         if (!std::exchange(disconnected_[Index(direction)], true))
         {
-            flow.IndicateDisconnect(direction);
+            net::IndicateDisconnect(core_.engine(), flow, direction);
         }
     }
 }
 
 // packet: that the bytes may lie in.
-void ReplayConversation::Indicate(net::Flow &flow, Direction direction, const uint8_t *bytes, size_t length,
-                                  net::Packet *packet)
+void ReplayConversation::Indicate(const net::FlowIdentity &flow, Direction direction, const uint8_t *bytes,
+                                  size_t length, net::Packet *packet)
 {
     net::Count(&(direction == Direction::kOutbound ? counts_->tcp_sent : counts_->tcp_received)[family_index_], length);
     if (packet != nullptr && bytes >= packet->bytes() && bytes < packet->bytes() + packet->length())
     {
-        flow.IndicatePayload(direction, *packet, static_cast<uint32_t>(bytes - packet->bytes()),
+        net::IndicatePayload(core_, flow, direction, *packet, static_cast<uint32_t>(bytes - packet->bytes()),
                              static_cast<uint32_t>(length));
         return;
     }
 
-    const net::PacketPtr copy = flow.core().NewPacket(length);
+    const net::PacketPtr copy = core_.NewPacket(length);
 
     if (copy != nullptr)
     {
         std::copy_n(bytes, length, copy->bytes());
-        flow.IndicatePayload(direction, *copy, 0, static_cast<uint32_t>(length));
+        net::IndicatePayload(core_, flow, direction, *copy, 0, static_cast<uint32_t>(length));
     }
 }
 

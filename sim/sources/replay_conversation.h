@@ -39,28 +39,30 @@ struct ReplayCounts
 class ReplayConversation final : public net::Conversation
 {
   public:
-    ReplayConversation(std::shared_ptr<ReplayCounts> counts, uint8_t family, bool counted)
-        : counts_(std::move(counts)), family_index_(family == net::kIpv6 ? 1 : 0), counted_(counted)
+    ReplayConversation(net::Core &core, std::shared_ptr<ReplayCounts> counts, uint8_t family, bool counted)
+        : core_(core), counts_(std::move(counts)), family_index_(family == net::kIpv6 ? 1 : 0), counted_(counted)
     {
     }
 
     // A looped packet that was let out comes in by this flow. Before the first packet.
     void SetFarEnd(net::FlowRef far_end) { far_end_ = std::move(far_end); }
 
-    void Authorized(net::Flow &flow, net::OutcomeKind kind) override;
-    void Leaving(net::Flow &flow, net::Packet &packet) override;
-    void Arrived(net::Flow &flow, net::Packet &packet) override;
-    void Ended(net::Flow &flow, const net::PacketResult &result) override;
-    void LoopedBack(net::Flow &flow, net::PacketPtr packet) override;
-    void Redirected(net::Flow &flow, net::PacketPtr packet) override;
-    bool AnswersRedirected(net::Flow &flow, const net::Packet &packet) override;
-    void DatagramIndicated(net::Flow &flow, net::Direction direction, uint32_t payload) override;
-    void Closing(net::Flow &flow) override;
+    void Authorized(net::OutcomeKind kind) override;
+    void Leaving(const net::FlowIdentity &flow, net::Packet &packet) override;
+    void Arrived(const net::FlowIdentity &flow, net::Packet &packet) override;
+    void Ended(const net::FlowIdentity &flow, const net::PacketResult &result) override;
+    void LoopedBack(net::PacketPtr packet) override;
+    void Redirected(const net::FlowIdentity &flow, net::PacketPtr packet) override;
+    bool AnswersRedirected(const net::FlowIdentity &flow, const net::Packet &packet) override;
+    void DatagramIndicated(net::Direction direction, uint32_t payload) override;
+    void Closing(const net::FlowIdentity &flow) override;
 
   private:
-    void Segment(net::Flow &flow, net::Direction direction, net::Packet &packet);
-    void Indicate(net::Flow &flow, net::Direction direction, const uint8_t *bytes, size_t length, net::Packet *packet);
+    void Segment(const net::FlowIdentity &flow, net::Direction direction, net::Packet &packet);
+    void Indicate(const net::FlowIdentity &flow, net::Direction direction, const uint8_t *bytes, size_t length,
+                  net::Packet *packet);
 
+    net::Core &core_;
     const std::shared_ptr<ReplayCounts> counts_;
     const size_t family_index_;
     const bool counted_; // a conversation of TCP or UDP

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "byte_order.h"
 #include "machine.h"
 #include "net/core.h"
 #include "net/ip_packet.h"
@@ -156,10 +157,7 @@ inline bool ReadAddress(const FWP_VALUE0 &value, Address *address)
 {
     if (value.type == FWP_UINT32)
     {
-        for (size_t i = 0; i < 4; ++i)
-        {
-            (*address)[i] = static_cast<uint8_t>(value.uint32 >> (24 - 8 * i));
-        }
+        StoreBig32(address->data(), value.uint32);
         return true;
     }
     if (value.type == FWP_BYTE_ARRAY16_TYPE)

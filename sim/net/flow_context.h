@@ -1,0 +1,100 @@
+// What the parts of a flow share: the conversation's identity and state, and the way to the stack.
+//
+// Concurrency: belongs to the thread that works on the flow.
+#pragma once
+
+#include "net/conversation.h"
+#include "net/job.h"
+#include "net/resources.h"
+
+#include <cstdint>
+#include <memory>
+
+namespace sim::net
+{
+
+class Flow;
+
+// The stack around a flow: where packets go that leave it.
+class FlowHost
+{
+  public:
+    // A packet left for this machine itself.
+    virtual void LoopBack(PacketPtr packet) = 0;
+
+    // A packet passed INBOUND_IPPACKET. It goes to the socket that it is for.
+    virtual void ToSocket(PacketPtr packet, OutcomeCallback done) = 0;
+
+    // A datagram of a packet source passed INBOUND_IPPACKET. It goes to its conversation. Returns false, and leaves the
+    // packet, where there is none.
+    virtual bool ToConversation(PacketPtr *packet) = 0;
+
+    // The driver injected a packet that stands for no packet of a flow, or for one that the flow has given up.
+    virtual void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet) = 0;
+
+    // Ends the other end of a loopback connection.
+    virtual void FinishPeer(const Tuple &tuple) = 0;
+
+    // An application's reference to a shared socket ends. With the last one, the UDP conversations that the socket
+    // accepted end too.
+    virtual void RemoveOwner(Socket *socket) = 0;
+
+    // The flow ended: its tuple no longer leads to it.
+    virtual void Unindex(Flow *flow) = 0;
+
+    // The last reference is gone.
+    virtual void Recycle(Flow *flow) = 0;
+
+  protected:
+    ~FlowHost() = default;
+};
+
+// Where the driver sent the flow's packets instead.
+struct Redirection
+{
+    bool active = false;
+    Endpoint source; // the ends of a packet that arrives there
+    Endpoint target;
+};
+
+struct FlowContext
+{
+    Resources *resources = nullptr;
+    FlowHost *host = nullptr;
+
+    FlowIdentity identity;
+    std::shared_ptr<Conversation> conversation; // nullptr: the stack plays the conversation
+    Redirection redirection;
+    bool raw = false;         // IP packet layers only
+    bool accepted = false;    // by a listener, without an application's call
+    bool established = false; // TCP: the handshake is complete
+    bool closing = false;     // the application closed it, or its peer did
+    bool expired = false;     // a decision came too late
+
+    bool is_tcp() const { return identity.protocol == kProtocolTcp; }
+    bool peer_is_here() const { return identity.loopback || redirection.active; }
+    uint32_t policy() const { return resources->policy(identity.direction, identity.local.family); }
+
+    // A connection that is up still sends its payload when the application has closed it.
+    bool Lingers(const Job &job) const
+    {
+        return established && (job.kind == JobKind::kBytes || job.kind == JobKind::kControl);
+    }
+
+    // Ends the way of the job's packet.
+    void End(Job &job, OutcomeKind kind);
+
+    // The authorization refuses the job's packet. A packet of a source still goes to the IP packet layer.
+    void Refuse(Job &job, OutcomeKind kind);
+
+    // Forgets the conversation. The stack stays.
+    void Reset();
+};
+
+// The outcome of a classify that blocked.
+inline OutcomeKind OutcomeOf(const wfp::ClassifyResult &block)
+{
+    return block.absorbed ? OutcomeKind::kDropped : OutcomeKind::kBlocked;
+}
+
+} // namespace sim::net
