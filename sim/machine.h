@@ -1,9 +1,9 @@
-// One simulated computer: the kernel, the network stack and the filter engine that a driver runs on. Several may live
-// in one process.
+// One simulated computer: the kernel, the network stack and the filter engine that a driver runs on.
+// Several machines may live in one process.
 //
-// Concurrency: every part may be used from several threads at once. A thread that calls a kernel function must have a
-// machine (Machine::Scope); a machine's own worker thread has it always. Making and destroying a machine is for one
-// thread, while no other uses it.
+// Concurrency: several threads may use every part at once.
+// A thread that calls a kernel function must have a machine (Machine::Scope). A machine's worker thread always has one.
+// One thread makes and destroys a machine, while no other uses it.
 #pragma once
 
 #include <cstdint>
@@ -40,22 +40,22 @@ class Stack;
 
 struct MachineOptions
 {
-    bool virtual_clock = false; // time passes in Clock::Advance, and where a thread of the kernel waits
+    bool virtual_clock = false; // time passes only in Clock::Advance and in kernel waits
     bool worker = true;         // false: deferred work runs only in Run, in Clock::Advance and in kernel waits
     uint32_t processors = 2;
-    bool verifier = true; // pool guards and quarantine, call stacks of allocations; the cheap checks are always on
+    bool verifier = true; // pool guards, quarantine, call stacks of allocations; the cheap checks are always on
 };
 
 class Machine
 {
   public:
     explicit Machine(const MachineOptions &options = {});
-    ~Machine(); // bugchecks on what is left: drivers, pool memory
+    ~Machine(); // bugchecks if a driver or pool memory is left
 
     Machine(const Machine &) = delete;
     Machine &operator=(const Machine &) = delete;
 
-    // The calling thread's machine; for a thread that has none, OfForeignThread.
+    // Returns the calling thread's machine. A thread without one gets OfForeignThread's.
     static Machine &Current()
     {
         Machine *machine = nt::thread_state.machine;
@@ -63,7 +63,7 @@ class Machine
         return machine == nullptr ? OfForeignThread() : *machine;
     }
 
-    // Makes it the calling thread's machine. Nests.
+    // Makes it the calling thread's machine. Scopes nest.
     class Scope
     {
       public:
@@ -89,17 +89,17 @@ class Machine
     wfp::Engine &wfp() { return *wfp_; }
     net::Stack &net() { return *net_; }
 
-    // Runs deferred work and due timers on the calling thread until none is left (worker == false), or waits until the
-    // worker is idle.
+    // With a worker: waits until it is idle.
+    // Without a worker: runs deferred work and due timers on the calling thread until none is left.
     void Run();
 
-    // Another network stack in place of the present one, whose flows are forgotten; the filter engine and the driver
-    // stay. For the one thread that uses the network.
+    // Replaces the network stack, and forgets its flows. The filter engine and the driver stay.
+    // Only the thread that uses the network may call it.
     void RestartNetwork();
 
   private:
-    // The machine that a thread of somebody else's, such as a driver's under Wine, calls the kernel of. Bugchecks where
-    // there can be several machines.
+    // Returns the machine of a foreign thread, such as a driver's thread under Wine.
+    // Bugchecks in a build that may have several machines.
     static Machine &OfForeignThread();
 
     const MachineOptions options_;
@@ -113,7 +113,7 @@ class Machine
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;
     std::unique_ptr<net::Stack> net_;
-    std::vector<std::unique_ptr<net::Stack>> former_networks_; // the driver may still hold packets of theirs
+    std::vector<std::unique_ptr<net::Stack>> former_networks_; // the driver may still hold their packets
 };
 
 } // namespace sim

@@ -45,7 +45,8 @@ inline bool SameEndpoint(const Endpoint &a, const Endpoint &b)
     return a.family == b.family && a.port == b.port && a.address == b.address;
 }
 
-// As seen from this machine. Compared and hashed whole: unused bytes are zero.
+// Both ends of a conversation, as this machine sees them.
+// A tuple is compared and hashed as a whole: its unused bytes are zero.
 struct Tuple
 {
     Address local{};
@@ -59,11 +60,11 @@ struct Tuple
     bool operator==(const Tuple &other) const { return std::memcmp(this, &other, sizeof(*this)) == 0; }
 };
 
-static_assert(sizeof(Tuple) == 40, "no padding, which would be compared");
+static_assert(sizeof(Tuple) == 40, "padding would be compared too");
 
 Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote);
 
-uint64_t HashBytes(const void *bytes, size_t length); // a multiple of 8
+uint64_t HashBytes(const void *bytes, size_t length); // `length` is a multiple of 8
 
 inline uint64_t Hash(const Tuple &tuple)
 {

@@ -1,5 +1,5 @@
-// The part of a conversation that belongs to a packet source. The source watches its packets and answers for the
-// computers around this one.
+// The part of a conversation that belongs to a packet source.
+// The source watches its packets and answers for the computers around this one.
 //
 // Concurrency: called on the thread that works on the conversation's flow.
 #pragma once

@@ -1,7 +1,8 @@
-// The network stack behind its public face: opens flows, leads packets to flows and sockets, and is the stack's side of
-// the filter engine. Packet sources build on it.
+// The network stack behind its public face.
+// It opens flows, leads packets to flows and sockets, and is the stack's side of the filter engine.
+// Packet sources build on it.
 //
-// Concurrency: any thread may call it once its current machine is the stack's.
+// Concurrency: any thread may call it while the thread's current machine is the stack's.
 #pragma once
 
 #include "net/flow.h"
@@ -34,8 +35,8 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     FlowTable &flows() { return flows_; }
     StackCounters counters();
 
-    // Finds or makes the shared socket of this endpoint. Returns nothing if its bind is blocked. `own`: a socket of
-    // another process does not serve.
+    // Finds or makes the shared socket of this endpoint. Returns nothing if its bind is blocked.
+    // With `own`, a socket of another process does not serve.
     SocketRef OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const Endpoint &local, bool own = false);
     // Makes a socket for one flow alone.
     SocketRef OpenSocket(const FlowSpec &owner, const Endpoint &local);
@@ -54,8 +55,8 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     // An application's reference to a shared socket begins.
     void AddOwner(Socket *socket);
 
-    // A reference of an application that only listens. With the last one a TCP listener closes; the connections that it
-    // accepted stay.
+    // A listener is an application's reference to a socket on which it only listens.
+    // A TCP socket closes with its last listener. The connections that it accepted stay.
     uint64_t AddListener(SocketRef socket);
     void CloseListener(uint64_t listener);
 

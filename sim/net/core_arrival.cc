@@ -39,7 +39,7 @@ void CopyData(NET_BUFFER *net_buffer, uint8_t *to)
     }
 }
 
-// The stack reads the header of what is sent in place.
+// Checks what the stack requires of a sent packet: it reads the IP header in place.
 void CheckSentHeader(const NET_BUFFER *net_buffer)
 {
     const auto *start =
@@ -168,7 +168,8 @@ void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
     }
 }
 
-// The conversation that the packet begins at a listener or a UDP socket, if there is one.
+// Opens the conversation that the packet begins at a listener or a UDP socket.
+// Returns nothing if no socket accepts it.
 FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback)
 {
     const bool begins = info.protocol == kProtocolUdp ||
@@ -200,7 +201,7 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
     return flow;
 }
 
-// RST: nobody listens.
+// Answers with RST, because no socket listens.
 void Core::Refuse(const Packet &packet)
 {
     const IpPacketInfo &info = packet.info();
@@ -298,7 +299,7 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
     }
     if (injection.kind == wfp::Injection::kTransportSend)
     {
-        // Only the flow knows where it is from.
+        // Only the flow knows the source of a packet that starts at its transport header.
         if (hold == nullptr || injection.endpoint_handle != hold->owner().identity().endpoint_handle ||
             !SameAddress(hold->owner().identity().remote.family, injection.remote_address,
                          hold->owner().identity().remote.address))

@@ -1,9 +1,10 @@
-// A conversation on its way through the layers. Its jobs run one after the other. While the driver holds the packet or
-// the authorization of one job, the others wait.
+// A conversation on its way through the layers. Its jobs run one after the other.
+// While the driver holds the packet or the authorization of one job, the others wait.
 //
 // Concurrency: the thread that finds the flow idle works on it until nothing is left to do or a decision is awaited.
-// Jobs and events of other threads queue up meanwhile. Only the queues are shared; the rest belongs to the working
-// thread. No lock is held while a layer is classified or a callback runs.
+// Jobs and events of other threads queue up meanwhile.
+// Only the queues are shared. The rest belongs to the working thread.
+// No lock is held while a layer is classified or a callback runs.
 #pragma once
 
 #include "net/authorization.h"
@@ -61,7 +62,9 @@ class Flow final : public HoldOwner
     }
     bool IsIndexed() const { return indexed_; }
 
-    // Opens it: the flow keeps a reference to itself until it is closed. Called before the first job, as the next.
+    // Call one of these before the first job.
+
+    // Opens it. The flow keeps a reference to itself until it is closed.
     void Open(FlowOptions options);
     // Uses it for one packet that belongs to no conversation.
     void OpenLoose(Direction direction, const IpPacketInfo &info);

@@ -25,18 +25,18 @@ class FlowHost
     // A packet passed INBOUND_IPPACKET. It goes to the socket that it is for.
     virtual void ToSocket(PacketPtr packet, OutcomeCallback done) = 0;
 
-    // A datagram of a packet source passed INBOUND_IPPACKET. It goes to its conversation. Returns false, and leaves the
-    // packet, where there is none.
+    // A datagram of a packet source passed INBOUND_IPPACKET. It goes to its conversation.
+    // Returns false, and leaves the packet, if there is no such conversation.
     virtual bool ToConversation(PacketPtr *packet) = 0;
 
-    // The driver injected a packet that stands for no packet of a flow, or for one that the flow has given up.
+    // The driver injected a packet that no flow waits for.
     virtual void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet) = 0;
 
     // Ends the other end of a loopback connection.
     virtual void FinishPeer(const Tuple &tuple) = 0;
 
-    // An application's reference to a shared socket ends. With the last one, the UDP conversations that the socket
-    // accepted end too.
+    // An application's reference to a shared socket ends.
+    // With the last reference, the UDP conversations that the socket accepted end too.
     virtual void RemoveOwner(Socket *socket) = 0;
 
     // The flow ended: its tuple no longer leads to it.
@@ -75,7 +75,7 @@ struct FlowContext
     bool peer_is_here() const { return identity.loopback || redirection.active; }
     uint32_t policy() const { return resources->policy(identity.direction, identity.local.family); }
 
-    // A connection that is up still sends its payload when the application has closed it.
+    // An established connection still sends its payload after the application has closed it.
     bool Lingers(const Job &job) const
     {
         return established && (job.kind == JobKind::kBytes || job.kind == JobKind::kControl);
@@ -84,7 +84,7 @@ struct FlowContext
     // Ends the way of the job's packet.
     void End(Job &job, OutcomeKind kind);
 
-    // The authorization refuses the job's packet. A packet of a source still goes to the IP packet layer.
+    // The authorization refuses the job's packet. A packet that is always offered still goes to the IP packet layer.
     void Refuse(Job &job, OutcomeKind kind);
 
     // Forgets the conversation. The stack stays.

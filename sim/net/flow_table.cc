@@ -169,7 +169,7 @@ FlowRef FlowTable::Find(const Tuple &tuple)
     {
         if (flow->tuple_ == tuple)
         {
-            flow->AddReference(); // the table's own is there as long as it is indexed
+            flow->AddReference(); // safe: an indexed flow has a reference to itself
             return FlowRef(flow);
         }
     }

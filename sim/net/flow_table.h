@@ -1,7 +1,7 @@
-// All flows of a stack: by id, and by what the packets of a conversation have in common. Flows lie in memory that is
-// never given back before the end, so that a stale id is found out by looking.
+// All flows of a stack, by id and by tuple.
+// The memory of flows is kept until the stack ends, so that a lookup can detect a stale id.
 //
-// Concurrency: everything may be called from any thread.
+// Concurrency: any thread may call it.
 #pragma once
 
 #include "net/flow.h"
@@ -26,12 +26,12 @@ class FlowTable
     FlowTable(const FlowTable &) = delete;
     FlowTable &operator=(const FlowTable &) = delete;
 
-    // A flow with one reference, the caller's. nullptr: there are too many.
+    // Returns a flow with one reference, which the caller owns, or nullptr if there are too many flows.
     Flow *Allocate();
 
     FlowRef Find(FlowId id);
 
-    // Takes back a flow without references, with another id.
+    // Takes back a flow without references, and gives it another id.
     void Recycle(Flow *flow);
 
     // Returns false if another flow has the same tuple.
@@ -39,7 +39,7 @@ class FlowTable
     void Unindex(Flow *flow);
     FlowRef Find(const Tuple &tuple);
 
-    // Calls `visit` with every flow that is in use.
+    // Calls `visit` for every flow in use.
     template <typename Visitor> void ForEach(Visitor visit)
     {
         const uint64_t count = made_.load(std::memory_order_acquire);

@@ -1,7 +1,7 @@
-// Objects that wait to be used again, linked through their `next_free` member. Threads have lists of their own as long
-// as there are no more than kShards of them.
+// Objects that wait for reuse, linked through their `next_free` member.
+// Each thread has its own list, unless there are more than kShards threads.
 //
-// Concurrency: everything may be called from any thread.
+// Concurrency: any thread may call it.
 #pragma once
 
 #include "net/spin_lock.h"
@@ -24,10 +24,10 @@ inline size_t ThreadNumber()
 template <typename T> class FreeList
 {
   public:
-    // `limit`: objects that one shard keeps at most.
+    // One shard keeps `limit` objects at most.
     explicit FreeList(size_t limit) : limit_(limit) {}
 
-    // nullptr where there is none.
+    // Returns nullptr if the list is empty.
     T *Get()
     {
         Shard &shard = OfThread();
@@ -42,7 +42,7 @@ template <typename T> class FreeList
         return object;
     }
 
-    // False: the list is full, and the object stays the caller's.
+    // Returns false if the list is full. The caller keeps the object then.
     bool Put(T *object)
     {
         Shard &shard = OfThread();
@@ -58,7 +58,7 @@ template <typename T> class FreeList
         return true;
     }
 
-    // Takes everything out, for the end.
+    // Takes every object out.
     template <typename Consumer> void Drain(Consumer consumer)
     {
         for (Shard &shard : shards_)

@@ -1,8 +1,8 @@
-// One classify whose decision is pending. The driver pended the operation, or kept a copy of the packet, or both. The
-// hold posts to its flow what the driver does with them.
+// One classify whose decision is pending. The driver pended the operation, or kept a copy of the packet, or both.
+// The hold posts to its flow what the driver does with them.
 //
-// Concurrency: references are counted. The filter engine's callbacks come on any thread. A hold in use keeps its flow
-// and the stack's resources alive.
+// Concurrency: references are counted. The filter engine's callbacks come on any thread.
+// A hold in use keeps its flow and the stack's resources alive.
 #pragma once
 
 #include "net/indication.h"
@@ -64,9 +64,9 @@ class Hold final : public wfp::PacketOrigin
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
     void ReleaseReference();
 
-    // Keeps the owner alive, and counts the completion to come. Called before a classify that may pend.
+    // Before a classify that may pend: keeps the owner alive, and counts the completion to come.
     void ExpectCompletion();
-    // That classify did not pend.
+    // After that classify, if it did not pend.
     void NoCompletion();
 
     // Keeps the owner alive as long as the hold is referenced.
@@ -79,7 +79,7 @@ class Hold final : public wfp::PacketOrigin
     // True for the first copy that is injected.
     bool TakeDelivery() { return !delivered_.exchange(true); }
 
-    // What became of it.
+    // Post to the owner: the driver completed the operation, dropped the last copy, or did neither in time.
     void Complete();
     void Drop();
     void TimeOut();

@@ -30,7 +30,7 @@ constexpr uint8_t kBroadcast = 4;
 constexpr uint8_t kEchoTypeV4 = 8;
 constexpr uint8_t kEchoTypeV6 = 128;
 
-// Which of a pair of layers: the ids of the IPv6 layers follow those of IPv4.
+// Chooses between the two values of an IP version.
 uint16_t OfFamily(uint8_t family, uint16_t v4, uint16_t v6)
 {
     return family == kIpv6 ? v6 : v4;
@@ -90,7 +90,7 @@ void SetProcessPath(FWP_VALUE0 *value, const Socket *socket)
     }
 }
 
-// The values of one indication, all empty at first.
+// The values of one indication. All of them are empty at first.
 template <size_t kCount> class Values
 {
   public:
@@ -204,7 +204,7 @@ class Metadata
     FWPS_INCOMING_METADATA_VALUES0 values_{};
 };
 
-// What a datagram's sender asked for: the interface that it leaves by.
+// The control data of a datagram: the interface that its sender asked for.
 struct PacketControl
 {
     WSACMSGHDR header;
@@ -259,7 +259,7 @@ wfp::ClassifyResult Classify(wfp::Engine &engine, wfp::ClassifyInput *input, Pac
     return result;
 }
 
-// The data of a packet at the ALE and datagram layers.
+// Describes the data of a packet for the ALE and datagram layers.
 NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
 {
     const IpPacketInfo &info = packet->info();
@@ -271,7 +271,7 @@ NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
     return packet->Describe(info.ip_header_size, info.transport_header_size + info.payload_length);
 }
 
-// The four fields that both authorization layers have at the same places.
+// Sets the fields that have the same index at both authorization layers.
 template <size_t kCount> void SetAleSubject(Values<kCount> *values, const FlowIdentity &flow)
 {
     const uint8_t family = flow.local.family;
@@ -395,7 +395,7 @@ wfp::ClassifyResult IndicateReceiveAccept(wfp::Engine &engine, AuthorizationRequ
     return ClassifyAuthorization(engine, request, values.get());
 }
 
-// The fields after the two addresses have the same places at both IP packet layers.
+// Sets the fields after the two addresses. They have the same index at both IP packet layers.
 static_assert(static_cast<int>(FWPS_FIELD_INBOUND_IPPACKET_V4_IP_LOCAL_INTERFACE) ==
                       static_cast<int>(FWPS_FIELD_OUTBOUND_IPPACKET_V4_IP_LOCAL_INTERFACE) &&
                   static_cast<int>(FWPS_FIELD_INBOUND_IPPACKET_V4_COMPARTMENT_ID) ==
@@ -418,7 +418,7 @@ void SetIpAddresses(Values<FWPS_FIELD_INBOUND_IPPACKET_V4_MAX> *values, const Ip
                    info.family, local);
 }
 
-// The first fields of all three notification layers.
+// Sets the first fields of the three notification layers.
 template <size_t kCount>
 void SetAleSocket(Values<kCount> *values, const Socket *socket, uint8_t protocol, const Endpoint &local)
 {

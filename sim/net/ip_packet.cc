@@ -33,7 +33,7 @@ constexpr uint32_t kFragmentHeaderSize = 8;
 constexpr uint32_t kNextHeaderOffset = 6;
 constexpr int kMostExtensionHeaders = 16;
 
-// Adds 16-bit words in memory order: swapped, a ones' complement sum is the same in either byte order.
+// Adds 16-bit words in memory order. A ones' complement sum does not depend on the byte order of its words.
 uint64_t Sum(const uint8_t *bytes, size_t length, uint64_t sum)
 {
     uint64_t pairs = 0;
@@ -60,7 +60,7 @@ uint64_t Sum(const uint8_t *bytes, size_t length, uint64_t sum)
     return sum;
 }
 
-// In memory order.
+// Returns the ones' complement of the sum, in memory order.
 uint16_t Fold(uint64_t sum)
 {
     while (sum >> 16 != 0)
@@ -75,7 +75,8 @@ void WriteChecksum(uint8_t *bytes, uint16_t checksum)
     std::memcpy(bytes, &checksum, sizeof(checksum));
 }
 
-// After bytes that it covers have changed: the sums of their complements and of what they are now.
+// Updates a checksum after bytes that it covers have changed.
+// `change` is the sum of the old bytes' complement and of the new bytes.
 void UpdateChecksum(uint8_t *checksum, uint64_t change)
 {
     uint16_t before = 0;
@@ -148,7 +149,8 @@ void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
     {
         const uint32_t udp_length = LoadBig16(transport + 4);
 
-        // 0 stands for a length that does not fit; the packet may be longer than the datagram, but not shorter.
+        // A UDP length of 0 stands for one that does not fit. A packet may be longer than its datagram, but not
+        // shorter.
         if (udp_length >= kUdpHeaderSize && !info->fragment)
         {
             info->payload_length = std::min(info->payload_length, udp_length - static_cast<uint32_t>(kUdpHeaderSize));
@@ -167,7 +169,7 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     info->length = LoadBig16(bytes + 2);
     if (info->length == 0)
     {
-        info->length = static_cast<uint32_t>(captured); // the network adapter was to fill it in
+        info->length = static_cast<uint32_t>(captured); // captured before the network adapter filled it in
     }
     if (info->ip_header_size < kIpv4HeaderSize || info->ip_header_size > captured ||
         info->length < info->ip_header_size)
@@ -189,8 +191,7 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     return true;
 }
 
-// Walks the extension headers as far as they lie within `available`. Where they do not, the transport header is not
-// known.
+// Walks the extension headers. If they do not lie within `available`, the transport header stays unknown.
 void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
 {
     uint32_t link = kNextHeaderOffset;
@@ -241,7 +242,7 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         info->ip_header_size += static_cast<uint32_t>(size);
         if (info->fragment && !info->first_fragment)
         {
-            return; // what follows is not a header
+            return; // the middle of a datagram follows, not a header
         }
     }
 }
@@ -279,7 +280,7 @@ void FinishTransport(uint8_t *packet, size_t ip_header, size_t transport_length,
 
     if (checksum == 0 && protocol == kProtocolUdp)
     {
-        checksum = 0xFFFF; // 0 stands for none
+        checksum = 0xFFFF; // 0 would mean that there is none
     }
     WriteChecksum(transport + checksum_offset, checksum);
 }
@@ -387,7 +388,7 @@ size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const
     if (first.family == kIpv6)
     {
         StoreBig16(out + 4, static_cast<uint16_t>(size - kIpv6HeaderSize + length));
-        out[first.fragment_link] = first_fragment[size]; // what the Fragment header says that follows it
+        out[first.fragment_link] = first_fragment[size]; // the Next Header of the Fragment header
         return size;
     }
     StoreBig16(out + 2, static_cast<uint16_t>(size + length));
@@ -491,7 +492,7 @@ void WriteEnds(uint8_t *bytes, const IpPacketInfo &info, const Endpoint &source,
                                          Sum(new_ports.data(), new_ports.size(), 0));
             if (udp && checksum[0] == 0 && checksum[1] == 0)
             {
-                WriteChecksum(checksum, 0xFFFF); // 0 says that there is none
+                WriteChecksum(checksum, 0xFFFF); // 0 would mean that there is none
             }
         }
         std::copy(new_ports.begin(), new_ports.end(), transport);

@@ -1,4 +1,4 @@
-// IP packets as bytes: reads their headers, writes packets of the stack's own.
+// IP packets as bytes: reads headers, and writes the packets that the stack makes.
 #pragma once
 
 #include "net/address.h"
@@ -30,13 +30,13 @@ struct IpPacketInfo
     bool first_fragment = false;
     bool more_fragments = false;
     uint16_t fragment_offset = 0; // bytes
-    uint32_t fragment_start = 0;  // where the bytes at that offset are in the packet
-    uint32_t fragment_link = 0;   // IPv6: where it says that a Fragment header follows
+    uint32_t fragment_start = 0;  // where the fragment's payload starts in the packet
+    uint32_t fragment_link = 0;   // IPv6: where the Next Header field lies that announces the Fragment header
     uint32_t fragment_identification = 0;
-    uint32_t length = 0;                // of the packet, by its own header
+    uint32_t length = 0;                // of the packet, according to its header
     uint32_t ip_header_size = 0;        // up to the transport header, with IPv6 extension headers
-    uint32_t transport_header_size = 0; // 0 where it is not known or not all there
-    uint32_t payload_length = 0;        // after the transport header, where that is known
+    uint32_t transport_header_size = 0; // 0: the header is not known, or not complete
+    uint32_t payload_length = 0;        // after a transport header that is known
     Address source{};
     Address destination{};
     uint16_t source_port = 0;      // TCP and UDP; ICMP: the type
@@ -52,8 +52,8 @@ struct IpPacketInfo
     bool is_echo_request() const;
 };
 
-// Reads the headers of a packet of which `captured` bytes are there. A packet may be longer by its own header than what
-// is there of it; what is read lies within both. False where the IP header is not a valid one or not all there.
+// Reads the headers of a packet of which `captured` bytes exist. Its own header may claim more bytes.
+// It reads within both lengths. Returns false if the IP header is not valid or not complete.
 bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info);
 
 struct TcpSegment
@@ -63,36 +63,37 @@ struct TcpSegment
     uint8_t flags = 0;
 };
 
-// Sizes of packets with `payload` bytes, and the packets themselves with right checksums. `out` has room for that size;
-// `payload` may be null where its length is 0. They return the size.
+// Sizes of packets with `payload` bytes.
 size_t TcpPacketSize(uint8_t family, size_t payload);
 size_t UdpPacketSize(uint8_t family, size_t payload);
 size_t EchoPacketSize(uint8_t family, size_t payload);
 size_t RawPacketSize(uint8_t family, size_t payload);
 
+// Write packets with right checksums, and return their size.
+// `out` has room for that size. `payload` may be null if its length is 0.
 size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const TcpSegment &segment,
                       const uint8_t *payload, size_t length);
 size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const uint8_t *payload,
                       size_t length);
-// source.port is the identifier, destination.port the sequence number.
+// source.port is the echo's identifier, destination.port its sequence number.
 size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
                        const uint8_t *payload, size_t length);
 size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
                       const uint8_t *payload, size_t length);
 
-// Writes the IP header alone, before `transport_length` bytes that are there already. Returns its size.
+// Writes the IP header alone. The `transport_length` bytes behind it exist already. Returns its size.
 size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
                      size_t transport_length);
 
-// The IP header of a datagram that was put together: that of its first fragment, before `length` bytes.
+// The IP header of a reassembled datagram with `length` bytes. It is made of its first fragment's header.
 size_t ReassembledHeaderSize(const IpPacketInfo &first);
 size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const IpPacketInfo &first, size_t length);
 
-// Gives a TCP or UDP packet, or a fragment of one, other ends of the same family; its checksums are updated for them
-// (RFC 1624), so that a wrong one stays wrong.
+// Gives a TCP or UDP packet, or a fragment of one, other ends of the same family.
+// It updates the checksums for them (RFC 1624), so that a wrong checksum stays wrong.
 void WriteEnds(uint8_t *bytes, const IpPacketInfo &info, const Endpoint &source, const Endpoint &destination);
 
-// Whether the IPv4 header's and the TCP or UDP checksum are right; true for what has none. The packet is all there.
+// Returns true if the IPv4 header's checksum and the TCP or UDP checksum are right or absent. The packet is complete.
 bool ChecksumsAreRight(const uint8_t *bytes, const IpPacketInfo &info);
 
 } // namespace sim::net

@@ -24,8 +24,9 @@ enum class JobKind : uint8_t
     kFinish        // the end
 };
 
-// Where a packet is on its way. Outbound: authorize, datagram, IP packet. Inbound: IP packet, authorize, datagram,
-// arrived. An inbound fragment ends after kFragment; the fragment that completes a datagram goes on as the datagram.
+// Where a packet is on its way.
+// Outbound: authorize, datagram, IP packet. Inbound: IP packet, authorize, datagram, arrived.
+// An inbound fragment ends after kFragment. The fragment that completes a datagram goes on as the datagram.
 enum class Stage : uint8_t
 {
     kNone, // the job has not begun

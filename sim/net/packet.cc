@@ -12,7 +12,7 @@ namespace sim::net
 namespace
 {
 
-constexpr std::align_val_t kAlignment{16}; // of IP headers: more than a pointer's
+constexpr std::align_val_t kAlignment{16}; // Windows aligns an IP header at a pointer or better
 
 } // namespace
 
@@ -103,7 +103,7 @@ void PacketPool::PutBack(Packet *packet)
     packet->reassembled = false;
     if (packet->injected)
     {
-        // The filter engine's state stays with the list.
+        // The list keeps the injection state, so that the packet needs another list.
         packet->injected = false;
         machine_.net_buffers().Free(packet->net_buffer_list_);
         packet->net_buffer_list_ = nullptr;

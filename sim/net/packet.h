@@ -1,6 +1,6 @@
-// A packet on its way through the layers: its bytes in one buffer, and the net buffer list that describes them.
+// A packet on its way through the layers: one buffer with its bytes, and the net buffer list that describes them.
 //
-// Concurrency: a packet belongs to one thread at a time; the pool may be used from any thread.
+// Concurrency: a packet belongs to one thread at a time. Any thread may use the pool.
 #pragma once
 
 #include "net/free_list.h"
@@ -35,10 +35,10 @@ class Packet
     uint32_t length() const { return length_; }
     const IpPacketInfo &info() const { return info_; }
 
-    // Reads the headers anew. False where it is not an IP packet.
+    // Reads the headers again. Returns false if it is not an IP packet.
     bool Parse() { return ParseIpPacket(buffer_, length_, &info_); }
 
-    // The net buffer list, its data being these bytes; what lies before is the retreat space.
+    // Returns the net buffer list with these bytes as its data. The bytes before them are its retreat space.
     NET_BUFFER_LIST *Describe(uint32_t offset, uint32_t length);
     NET_BUFFER_LIST *StartAt(uint32_t offset) { return Describe(offset, length_ - offset); }
     NET_BUFFER_LIST *net_buffer_list() { return net_buffer_list_; }
@@ -48,7 +48,7 @@ class Packet
     bool loopback = false;
     bool reassembled = false;
     bool injected = false;   // the net buffer list carries an injection state
-    bool referenced = false; // the driver was seen to hold a reference to it
+    bool referenced = false; // the driver held a reference to it after a classify
 
   private:
     friend class PacketPool;
@@ -77,12 +77,12 @@ class PacketPool
 {
   public:
     explicit PacketPool(Machine &machine);
-    ~PacketPool(); // every packet has come back
+    ~PacketPool(); // every packet must have come back
 
     PacketPool(const PacketPool &) = delete;
     PacketPool &operator=(const PacketPool &) = delete;
 
-    // A packet of this many bytes, their content undefined. nullptr where there is no memory.
+    // Returns a packet of this many bytes with undefined content, or nullptr if there is no memory.
     PacketPtr Get(size_t length);
 
   private:

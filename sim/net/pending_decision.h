@@ -1,5 +1,5 @@
-// A decision that the driver postpones: the flow waits for the completion of a pended operation, for a copy of the
-// packet, or for both.
+// A decision that the driver postpones.
+// The flow waits for the completion of a pended operation, for a copy of the packet, or for both.
 //
 // Concurrency: belongs to the thread that works on the flow.
 #pragma once
@@ -32,8 +32,8 @@ class PendingDecision
     void RetireUsedHold();
     void RetireHold();
 
-    // After a classify that did not decide. `epoch` is the policy that was asked. Returns false if the flow waits now,
-    // true if the packet has ended because the flow is closing.
+    // After a classify that did not decide. `epoch` is the policy that was asked.
+    // Returns false if the flow waits now, true if the packet has ended because the flow is closing.
     bool Await(Job &job, const wfp::ClassifyResult &result, uint32_t epoch);
 
     bool waiting() const { return waiting_; }
@@ -45,7 +45,7 @@ class PendingDecision
     // Ends the wait without a decision. The packet is dropped.
     void GiveUp(Job &job);
 
-    // The flow forgets the wait. It does not change the counters.
+    // Forgets the wait, for the reuse of the flow.
     void Reset();
 
   private:

@@ -1,6 +1,6 @@
 // Puts the fragments of datagrams together (RFC 791, RFC 8200 section 4.5).
 //
-// Concurrency: may be used from any thread.
+// Concurrency: any thread may call it.
 #pragma once
 
 #include "net/ip_packet.h"
@@ -19,23 +19,23 @@ namespace sim::net
 class Reassembly
 {
   public:
-    // Keeps what is in the fragment. The whole datagram where nothing of it is missing any more, else nothing. One
-    // whose fragments overlap is discarded (RFC 5722).
+    // Keeps the fragment's payload. Returns the datagram if it is complete now, else nothing.
+    // A datagram whose fragments overlap is discarded (RFC 5722).
     std::vector<uint8_t> Add(const Packet &fragment);
 
   private:
-    static constexpr size_t kMostDatagrams = 256; // the oldest goes
+    static constexpr size_t kMostDatagrams = 256; // one more replaces the oldest
 
     using Key = std::tuple<uint8_t, uint8_t, uint32_t, Address, Address>;
 
     struct Datagram
     {
-        uint64_t number = 0; // in the order of their beginning
+        uint64_t number = 0; // counts up in the order of their first arrivals
         std::vector<uint8_t> first;
         IpPacketInfo first_info;
         std::map<uint32_t, std::vector<uint8_t>> pieces; // by offset
         size_t received = 0;
-        size_t length = 0; // 0 until the last fragment has told it
+        size_t length = 0; // 0 until the last fragment arrives
     };
 
     static Key KeyOf(const IpPacketInfo &info);

@@ -1,7 +1,7 @@
 // What all flows of a stack share: the filter engine, pools, sockets, counters, deadlines and the observers of the
 // wire.
 //
-// Concurrency: any thread may call it once its current machine is the stack's.
+// Concurrency: any thread may call it while the thread's current machine is the stack's.
 #pragma once
 
 #include "net/deadlines.h"
@@ -84,9 +84,9 @@ class Resources : public std::enable_shared_from_this<Resources>
     // Returns the datagram that the fragment completes, or nullptr.
     PacketPtr Reassemble(const Packet &fragment);
 
-    // The observer sees every packet that is let through, as it leaves or arrives. It sees fragments, not the datagram
-    // that they make. Packet::loopback marks a packet that stays on this machine. An empty callback removes the
-    // observer.
+    // The observer gets every packet that passes, as it leaves or arrives. An empty callback removes it.
+    // It gets fragments, not the datagram that they make.
+    // Packet::loopback marks a packet that stays on this machine.
     void ObserveWire(const void *observer, WireObserver callback);
     void NotifyWire(Direction direction, const Packet &packet);
 

@@ -1,7 +1,7 @@
-// A local endpoint: what a process has bound. It is assigned its port once, and released once.
+// A local endpoint that a process has bound. It is assigned once, and released once.
 //
-// Concurrency: what describes the endpoint does not change after Bind; the table may be used from any thread. Layers
-// are classified with no lock held.
+// Concurrency: the endpoint's description does not change after Bind. Any thread may use the table.
+// Layers are classified with no lock held.
 #pragma once
 
 #include "net/address.h"
@@ -41,22 +41,22 @@ class Socket
     uint64_t process_id() const { return process_id_; }
     bool loopback() const { return loopback_; }
 
-    // Shared endpoints (listeners, UDP) are found by their address, and have a closure of their own.
+    // Listeners and UDP sockets are shared: the table finds them by address, and each has its own closure.
     bool shared() const { return shared_; }
 
-    // The process path as UTF-16 with its end; nullptr where it is not known.
+    // The process path as UTF-16 with its terminator, or nullptr if it is not known.
     FWP_BYTE_BLOB *process_path() const { return path_.empty() ? nullptr : &path_blob_; }
 
-    // ALE_RESOURCE_ASSIGNMENT, for protocols that have ports. False: it was blocked.
+    // Indicates ALE_RESOURCE_ASSIGNMENT if the protocol has ports. Returns false if that is blocked.
     bool Bind();
 
     void AddReference() { references_.fetch_add(1, std::memory_order_relaxed); }
 
-    // The last one closes it: ALE_ENDPOINT_CLOSURE where it is shared, ALE_RESOURCE_RELEASE. A TCP listener is closed
-    // before, with its application's last hold on it.
+    // The last release closes it: ALE_ENDPOINT_CLOSURE if it is shared, then ALE_RESOURCE_RELEASE.
+    // A TCP listener closes earlier, with the last application that listens.
     void Release();
 
-    // The same without indications, where the stack ends. Shared ones that are open are the table's to delete.
+    // Releases without indications, because the stack ends. The table deletes shared sockets that are open.
     void Abandon()
     {
         if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
@@ -84,14 +84,14 @@ class Socket
     std::u16string path_;
     mutable FWP_BYTE_BLOB path_blob_{};
     std::atomic<uint32_t> references_{1};
-    std::atomic<uint32_t> owners_{0};    // applications that hold it
-    std::atomic<uint32_t> listeners_{0}; // of these, without a conversation
+    std::atomic<uint32_t> owners_{0};    // applications that use it
+    std::atomic<uint32_t> listeners_{0}; // owners that only listen
     std::atomic<bool> closed_{false};
-    std::atomic<uint32_t> accepted_{0}; // conversations that it has accepted by itself, ever
-    Socket *next_ = nullptr;            // of the table
+    std::atomic<uint32_t> accepted_{0}; // conversations that it ever accepted without an application's call
+    Socket *next_ = nullptr;            // in the table
 };
 
-// An owner of one reference.
+// Owns one reference.
 class SocketRef
 {
   public:
@@ -131,7 +131,7 @@ class SocketRef
         }
     }
 
-    // Without indications, where the stack ends.
+    // Releases without indications, because the stack ends.
     void Forget()
     {
         if (socket_ != nullptr)
@@ -149,25 +149,25 @@ class SocketRef
     Socket *socket_ = nullptr;
 };
 
-// Shared sockets by protocol, address and port. Processes may share an endpoint (SO_REUSEADDR), each with a socket of
-// its own.
+// Shared sockets by protocol, address and port.
+// Processes may share an endpoint (SO_REUSEADDR). Each of them has its own socket.
 class SocketTable
 {
   public:
     SocketTable() = default;
-    ~SocketTable(); // forgets what is left
+    ~SocketTable(); // deletes the sockets that are left
 
     SocketTable(const SocketTable &) = delete;
     SocketTable &operator=(const SocketTable &) = delete;
 
-    // The socket of exactly this endpoint, or, with `wildcard`, one of the same port on every address; if it can be,
-    // the process's own.
+    // Finds the socket of exactly this endpoint. With `wildcard`, a socket of the port on every address serves too.
+    // It prefers the socket of this process.
     SocketRef Find(uint8_t protocol, const Endpoint &local, bool wildcard, uint64_t process_id = 0);
 
-    // False: the process has one already.
+    // Returns false if the process has a socket of this endpoint already.
     bool Insert(Socket *socket);
 
-    // It is not found any more.
+    // Find no longer finds it.
     void Remove(Socket *socket);
 
   private:
@@ -185,7 +185,7 @@ class SocketTable
     static Socket *FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local, uint64_t process_id);
     static void RemoveLocked(Bucket *bucket, Socket *socket);
 
-    // Takes the socket out if this was the last reference. Whether it was.
+    // Releases a reference. Takes the socket out, and returns true, if it was the last one.
     bool ReleaseReference(Socket *socket);
 
     std::array<Bucket, kBuckets> buckets_;

@@ -1,4 +1,4 @@
-// A lock for a few instructions: taking it costs one atomic exchange while nobody else has it.
+// A lock for a few instructions. Without contention it costs one atomic exchange.
 #pragma once
 
 #include <atomic>

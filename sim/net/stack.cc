@@ -11,7 +11,7 @@ namespace
 
 constexpr uint32_t kPortTries = 16384;
 
-void Tell(const OutcomeCallback &outcome, OutcomeKind kind)
+void Report(const OutcomeCallback &outcome, OutcomeKind kind)
 {
     if (outcome != nullptr)
     {
@@ -28,7 +28,7 @@ bool IsTaken(const FlowSpec &spec, Core &core)
     return static_cast<bool>(core.flows().Find(MakeTuple(spec.protocol, spec.local, spec.remote)));
 }
 
-// Fills in what the caller leaves open.
+// Fills in what the caller leaves zero.
 FlowSpec Completed(const FlowSpec &spec, Core &core, Direction direction)
 {
     FlowSpec completed = spec;
@@ -100,7 +100,7 @@ FlowId Begin(Core &core, const FlowSpec &spec, SocketRef socket, OutcomeCallback
 
     if (!flow)
     {
-        Tell(outcome, OutcomeKind::kBlocked);
+        Report(outcome, OutcomeKind::kBlocked);
         return 0;
     }
 
@@ -109,7 +109,7 @@ FlowId Begin(Core &core, const FlowSpec &spec, SocketRef socket, OutcomeCallback
     if (!bound)
     {
         flow->Close();
-        Tell(outcome, OutcomeKind::kBlocked);
+        Report(outcome, OutcomeKind::kBlocked);
         return id;
     }
     flow->Submit(FirstJob(core, spec, std::move(outcome)));
@@ -127,7 +127,7 @@ void Continue(Core &core, FlowId id, Direction direction, const uint8_t *bytes, 
 
     if (!flow)
     {
-        Tell(outcome, OutcomeKind::kBlocked);
+        Report(outcome, OutcomeKind::kBlocked);
         return;
     }
 
@@ -228,7 +228,7 @@ void Stack::Packet(Direction direction, const uint8_t *ip_packet, size_t length,
 
     if (!flow)
     {
-        Tell(outcome, OutcomeKind::kBlocked);
+        Report(outcome, OutcomeKind::kBlocked);
         return;
     }
 
@@ -246,7 +246,7 @@ void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outc
 
     if (packet == nullptr)
     {
-        Tell(outcome, OutcomeKind::kBlocked);
+        Report(outcome, OutcomeKind::kBlocked);
         return;
     }
     core_->Arrive(std::move(packet), std::move(outcome));

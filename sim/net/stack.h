@@ -1,8 +1,9 @@
-// The network stack of a simulated computer: turns socket calls and packets of the wire into the layer
-// indications that Windows' stack gives, in its order, and carries out what the filter engine decides.
+// The network stack of a simulated computer.
+// It turns socket calls and packets of the wire into layer indications, in the order of Windows' stack.
+// It carries out the filter engine's decisions.
 //
-// Concurrency: every public method may be called from any thread whose current machine is the stack's own. No lock
-// is held while a layer is classified or a callback runs, so a callback may call the stack again.
+// Concurrency: any thread may call it while the thread's current machine is the stack's.
+// No lock is held while a layer is classified or a callback runs, so a callback may call the stack again.
 #pragma once
 
 #include <array>
@@ -43,23 +44,23 @@ constexpr Direction Opposite(Direction direction)
 
 struct FlowSpec
 {
-    Direction direction = Direction::kOutbound; // set by Connect and Accept themselves
+    Direction direction = Direction::kOutbound; // Connect and Accept set it
     uint8_t protocol = 6;                       // IP protocol number
     uint64_t process_id = 0;
     std::u16string process_path;
     Endpoint local;
     Endpoint remote;
-    std::vector<uint8_t> payload; // the first datagram, echo data, or the bytes sent once a connection is up
-    bool loopback = false;        // the remote end is on this machine too: both sides are seen
+    std::vector<uint8_t> payload; // the first datagram, the echo's data, or the first bytes after the handshake
+    bool loopback = false;        // the remote end is on this machine too, and both sides are indicated
 };
 
 enum class OutcomeKind : uint8_t
 {
-    kPermitted,      // authorized, and its first packet was let through
+    kPermitted,      // authorized, and its first packet passed
     kBlocked,        // a block without absorb: the application sees an error
     kDropped,        // absorbed and discarded
-    kPendingTimeout, // undecided when the stack's own connect time was over
-    kRedirected      // let through with another destination
+    kPendingTimeout, // the decision did not come within Windows' connect time
+    kRedirected      // passed with another destination
 };
 
 struct Outcome
@@ -68,7 +69,7 @@ struct Outcome
     Endpoint redirected_to;
 };
 
-// Called once, on any thread.
+// Runs once, on any thread.
 using OutcomeCallback = std::function<void(const Outcome &)>;
 
 using WireCallback = std::function<void(Direction, const uint8_t *ip_packet, size_t length)>;
@@ -77,13 +78,13 @@ using FlowId = uint64_t;
 
 struct PacketCounters
 {
-    uint64_t offered = 0;   // given to the IP packet layer for the first time
-    uint64_t permitted = 0; // let through, at once or after having been held
+    uint64_t offered = 0;   // came to the IP packet layer for the first time
+    uint64_t permitted = 0; // passed, at once or after a hold
     uint64_t blocked = 0;   // blocked without absorb
     uint64_t dropped = 0;   // absorbed and discarded
     uint64_t held_now = 0;
     uint64_t held_total = 0;
-    uint64_t injected = 0; // packets that the driver gave back
+    uint64_t injected = 0; // packets that the driver injected
 };
 
 struct StackCounters
@@ -106,52 +107,53 @@ class Stack
     explicit Stack(Machine &machine);
     ~Stack(); // ends
 
-    // Flows that are alive are forgotten, without further indications. Ending again does nothing.
+    // Forgets all flows, without further indications. A second call does nothing.
     void End();
 
     Stack(const Stack &) = delete;
     Stack &operator=(const Stack &) = delete;
 
-    // Socket and bind (ALE_RESOURCE_ASSIGNMENT), ALE_AUTH_CONNECT, then SYN, first datagram or echo at
-    // OUTBOUND_IPPACKET. Local address and port are chosen where they are zero.
+    // Binds a socket (ALE_RESOURCE_ASSIGNMENT) and connects it (ALE_AUTH_CONNECT).
+    // Then the SYN, the first datagram or the echo comes to OUTBOUND_IPPACKET.
+    // A local address or port of zero is chosen by the stack.
     FlowId Connect(const FlowSpec &spec, OutcomeCallback outcome);
 
-    // SYN or datagram from the wire at INBOUND_IPPACKET, then ALE_AUTH_RECV_ACCEPT. A listener is made where none
-    // has the local endpoint.
+    // A SYN or a datagram comes from the wire to INBOUND_IPPACKET, then to ALE_AUTH_RECV_ACCEPT.
+    // Makes a listener if no socket has the local endpoint.
     FlowId Accept(const FlowSpec &spec, OutcomeCallback outcome);
 
-    // Binds spec.local and listens; a UDP listener is a bound socket. A zero address listens on every one. What a TCP
-    // listener has accepted outlives it.
+    // Binds spec.local and listens. A UDP listener is a bound socket. An address of zero stands for every address.
+    // The connections that a TCP listener accepted outlive it.
     uint64_t Listen(const FlowSpec &spec);
     void CloseListener(uint64_t listener);
 
-    // Payload of an open flow, out to and in from the remote end. An unknown or closed flow gives kBlocked.
+    // Payload of an open flow, to the remote end and from it. The outcome of an unknown or closed flow is kBlocked.
     void Send(FlowId flow, const uint8_t *bytes, size_t length, OutcomeCallback outcome);
     void Receive(FlowId flow, const uint8_t *bytes, size_t length, OutcomeCallback outcome);
 
-    // FINs, ALE_ENDPOINT_CLOSURE, ALE_RESOURCE_RELEASE. Unknown ids are ignored.
+    // Sends the FINs, then indicates ALE_ENDPOINT_CLOSURE and ALE_RESOURCE_RELEASE. Ignores an unknown id.
     void Close(FlowId flow);
 
-    // A raw IP packet. It is classified at the IP packet layer of its direction, and goes no further; but the datagram
-    // that inbound fragments make is received as by Arrive. What does not begin with a valid IP header is blocked by
-    // the stack itself.
+    // Classifies a raw IP packet at the IP packet layer of its direction. It goes no further.
+    // The datagram that inbound fragments make is received as by Arrive.
+    // The stack itself blocks a packet without a valid IP header.
     void Packet(Direction direction, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
-    // An IP packet from the wire: classified at INBOUND_IPPACKET (a fragment twice, and the datagram that it completes
-    // once more), and then received by the conversation, listener or
-    // UDP socket that it is for. A TCP segment that is for none is answered by RST.
+    // Classifies an IP packet from the wire at INBOUND_IPPACKET. The conversation, listener or UDP socket receives it.
+    // A fragment is classified twice, and the datagram that it completes once more.
+    // A TCP segment without a receiver is answered by RST.
     void Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
-    // As on a policy change: every live flow is authorized again at its ALE layer with its next packet.
+    // Does what a policy change does: the next packet of every flow is authorized again at its ALE layer.
     void Reauthorize();
 
-    // Every packet that is let through, as it leaves or arrives: fragments, not what they make. An empty callback ends
-    // it.
+    // The callback gets every packet that passes, as it leaves or arrives.
+    // It gets fragments, not the datagram that they make. An empty callback ends it.
     void SetWire(WireCallback wire);
 
     StackCounters counters() const;
 
-    Core &core(); // what packet sources build on
+    Core &core(); // packet sources build on it
 
   private:
     std::shared_ptr<Core> core_;

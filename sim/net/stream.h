@@ -18,8 +18,8 @@ class Resources;
 void IndicatePayload(Resources &resources, const FlowIdentity &flow, Direction direction, Packet &packet,
                      uint32_t offset, uint32_t length);
 
-// Indicates the bytes that an application sends, before they are cut into segments: a chain of buffers. Returns false
-// if they are blocked or memory is short.
+// Indicates the bytes that an application sends, as a chain of buffers, before they are cut into segments.
+// Returns false if they are blocked or memory is short.
 bool IndicateSentBytes(Resources &resources, const FlowIdentity &flow, const std::vector<uint8_t> &bytes);
 
 // Indicates a FIN.

@@ -1,5 +1,5 @@
-// A TCP connection of the stack's own: handshake, payload, end. It also plays the remote end. The remote end of a
-// loopback connection is another flow.
+// A TCP connection that the stack itself plays: handshake, payload, end.
+// It also plays the remote end, unless that is another flow of this machine.
 //
 // Concurrency: belongs to the thread that works on the flow.
 #pragma once

@@ -1,5 +1,5 @@
-// The way of one packet through the layers. The job keeps the packet's state between two layers, so that a trip that
-// waits for a decision goes on where it stopped.
+// The way of one packet through the layers.
+// The job keeps the packet's state, so that a trip that waits for a decision goes on where it stopped.
 //
 // Concurrency: belongs to the thread that works on the flow.
 #pragma once

@@ -20,7 +20,7 @@ namespace
 
 constexpr std::chrono::milliseconds kLongestWait(50);
 
-// Remote endpoints that differ, and local ports that are used again as late as possible.
+// Each flow has its own remote endpoint. A local port is reused as late as possible.
 constexpr uint32_t kFirstRemoteV4 = 0x0B000001; // 11.0.0.1
 constexpr uint16_t kRemotePort = 443;
 constexpr uint16_t kFirstLocalPort = 1024;
@@ -61,7 +61,7 @@ class FlowLoad::Batch
         {
             while (free_.empty() && !stop_->load())
             {
-                Collect((slots_.size() + 1) / 2); // in batches: waking up for each one would cost more than it does
+                Collect((slots_.size() + 1) / 2); // in batches: one wake-up for each flow would cost more than the flow
             }
             if (!free_.empty())
             {
@@ -84,8 +84,8 @@ class FlowLoad::Batch
     enum State : uint8_t
     {
         kBegun,
-        kReturned, // Connect has; the outcome is open
-        kDecided   // the outcome came while Connect was running
+        kReturned, // Connect has returned without an outcome
+        kDecided   // the outcome came before Connect returned
     };
 
     struct Slot
@@ -94,8 +94,8 @@ class FlowLoad::Batch
         std::atomic<uint8_t> state{kBegun};
         net::OutcomeKind kind = net::OutcomeKind::kPermitted;
         net::FlowId flow = 0;
-        std::chrono::steady_clock::time_point begun; // with one flow in the air
-        bool in_use = false;                         // of the running thread
+        std::chrono::steady_clock::time_point begun; // set with one flow at a time
+        bool in_use = false;                         // belongs to the running thread
     };
 
     void SetAddress(net::Endpoint *endpoint, uint32_t number) { SetAddress(&endpoint->address, number); }
@@ -133,7 +133,7 @@ class FlowLoad::Batch
         }
     }
 
-    // On any thread.
+    // Runs on any thread.
     void Decided(Slot *slot, const net::Outcome &outcome)
     {
         slot->kind = outcome.kind;
@@ -142,8 +142,8 @@ class FlowLoad::Batch
             return;
         }
 
-        // Once the slot is listed, the batch may end. WaitUntil looks at the list under the scheduler's own lock, so
-        // Wake must not be called under the list's.
+        // The batch may end as soon as the slot is listed.
+        // WaitUntil takes mutex_ under the scheduler's lock, so Wake must not be called under mutex_.
         Machine &machine = machine_;
         bool enough;
 
@@ -159,7 +159,7 @@ class FlowLoad::Batch
         }
     }
 
-    // Ends flows that were decided on other threads, of which it waits for this many.
+    // Waits until `wanted` flows are decided on other threads, and ends them.
     void Collect(size_t wanted)
     {
         const auto ready = [this]
@@ -188,7 +188,7 @@ class FlowLoad::Batch
         collected_.clear();
     }
 
-    // Gives flows up that are not decided: closing them decides.
+    // Gives up the flows that are not decided. Closing a flow decides it.
     void Abandon()
     {
         for (Slot &slot : slots_)
@@ -260,8 +260,8 @@ class FlowLoad::Batch
     FlowLoadResult result_;
 
     std::mutex mutex_;
-    std::vector<Slot *> decided_; // under mutex_, as the next
-    size_t wanted_ = SIZE_MAX;    // wake up when so many are decided
+    std::vector<Slot *> decided_; // mutex_ guards this member and the next
+    size_t wanted_ = SIZE_MAX;    // the running thread wakes up when so many are decided
 };
 
 FlowLoad::FlowLoad(Machine &machine, const FlowLoadOptions &options) : machine_(machine), options_(options)

@@ -26,7 +26,7 @@ constexpr uint16_t kTypeIpv6 = 0x86DD;
 constexpr uint16_t kTypeVlan = 0x8100;
 constexpr uint16_t kTypeServiceVlan = 0x88A8;
 constexpr uint16_t kTypeOldServiceVlan = 0x9100;
-constexpr uint16_t kSmallestType = 0x0600; // below, it is a length
+constexpr uint16_t kSmallestType = 0x0600; // a smaller number is a length
 
 constexpr size_t kEthernetHeader = 14;
 constexpr size_t kVlanTag = 4;
@@ -89,7 +89,7 @@ class Decoder
         return Result(FrameKind::kIp);
     }
 
-    // What follows a field with an Ethernet type, behind any VLAN tags.
+    // Decodes what follows an Ethernet type. VLAN tags may come first.
     LinkFrame Typed(uint16_t type, size_t offset)
     {
         while (type == kTypeVlan || type == kTypeServiceVlan || type == kTypeOldServiceVlan)
@@ -122,7 +122,7 @@ class Decoder
         return Typed(LoadBig16(data_ + 12), kEthernetHeader);
     }
 
-    // The address family, in the byte order of the machine that captured: the version of the packet tells as much.
+    // The header is an address family in the byte order of the machine that captured. AF_INET6 differs by system.
     LinkFrame Family()
     {
         constexpr uint8_t kInet = 2;

@@ -1,4 +1,4 @@
-// The link layers that captures have: finds the IP packet in a frame.
+// Finds the IP packet in a frame of a capture, whatever its link layer.
 #pragma once
 
 #include <array>
@@ -8,7 +8,7 @@
 namespace sim::sources
 {
 
-using HardwareAddress = std::array<uint8_t, 8>; // the last bytes are zero where it is shorter
+using HardwareAddress = std::array<uint8_t, 8>; // a shorter address ends with zeros
 
 enum class FrameKind : uint8_t
 {
@@ -21,12 +21,12 @@ enum class FrameKind : uint8_t
 struct LinkFrame
 {
     FrameKind kind = FrameKind::kOther;
-    const uint8_t *packet = nullptr; // kIp
+    const uint8_t *packet = nullptr; // set with kIp
     size_t captured_length = 0;
-    size_t original_length = 0; // with what follows the packet on the link
+    size_t original_length = 0; // may count padding behind the packet
     bool has_hardware = false;  // both addresses are known
-    bool outgoing = false;      // the capture itself tells that the host sent it
-    bool incoming = false;      // or that it was for the host
+    bool outgoing = false;      // the capture marks it as sent by the host
+    bool incoming = false;      // the capture marks it as received by the host
     HardwareAddress source{};
     HardwareAddress destination{};
 };

@@ -24,7 +24,7 @@ bool IsGroup(const HardwareAddress &address)
     return (address[0] & 1) != 0;
 }
 
-// Whether the first `bits` bits are the same.
+// Returns true if the first `bits` bits are the same.
 bool SamePrefix(const net::Address &a, const net::Address &b, unsigned bits)
 {
     const unsigned bytes = bits / 8;
@@ -62,7 +62,7 @@ void LocalHosts::Learn(const LinkFrame &frame, const net::IpPacketInfo &packet)
                           (packet.tcp_flags & (net::kTcpSyn | net::kTcpAck)) == net::kTcpSyn;
     const bool is_new_udp =
         packet.protocol == net::kProtocolUdp && packet.has_transport() && begun_.insert(ConversationKey(packet)).second;
-    // A capture may begin with the answer.
+    // A capture may begin with the answer to a request that it has missed.
     const bool is_answer =
         packet.source_endpoint().port <= kLastWellKnownPort && packet.destination_endpoint().port > kLastWellKnownPort;
 
@@ -165,7 +165,7 @@ bool LocalHosts::IsMoreLikely(const Host &host, const Host &than)
     const auto is_router = [](const Host &one, const Host &other)
     { return one.addresses > kRouterAddresses && one.addresses > 4 * other.addresses; };
 
-    // What only one of two sends to everybody does not count.
+    // One of two hosts may broadcast more frames. A difference below a tenth does not count.
     if (std::min(host.frames, than.frames) * 10 < std::max(host.frames, than.frames) * 9)
     {
         return host.frames > than.frames;
@@ -211,7 +211,7 @@ Way LocalHosts::WayOf(const LinkFrame &frame, const net::IpPacketInfo &packet) c
     {
         return Way::kForeign;
     }
-    // To everybody: a host that has no address yet is known by its station.
+    // A broadcast or multicast: a host without an IP address yet is known by its station.
     if (net::IsUnspecified(packet.family, packet.source) &&
         (frame.outgoing || (frame.has_hardware && own_stations_.count(frame.source) != 0)))
     {
@@ -231,7 +231,7 @@ bool LocalHosts::IsLocal(uint8_t family, const net::Address &address) const
                        { return prefix.family == family && SamePrefix(prefix.address, address, PrefixBits(prefix)); });
 }
 
-// The last address of a given prefix.
+// Returns true for the last address of a given prefix.
 bool LocalHosts::IsLocalBroadcast(uint8_t family, const net::Address &address) const
 {
     constexpr unsigned kSmallestNetwork = 30;

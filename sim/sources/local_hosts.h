@@ -1,9 +1,9 @@
-// Which addresses of a capture are the captured host's, and which way its packets go.
+// Finds out which addresses of a capture belong to the captured host, and which way its packets go.
 //
-// A capture seldom says whose it is. The host is the hardware address that takes part in most frames, or, where frames
-// have none, the IP address. Two that take part in about as many, as in a capture of two hosts or of a host and its
-// router, are told apart by their addresses, of which a router sends from many, and then by who begins more
-// conversations.
+// A capture seldom names its host. The host is the hardware address that takes part in most frames.
+// In frames without hardware addresses, it is the IP address that takes part in most frames.
+// Two candidates may take part in about as many frames: two hosts, or a host and its router.
+// A router sends from many IP addresses. Otherwise the host is the one that begins more conversations.
 #pragma once
 
 #include "net/ip_packet.h"
@@ -33,7 +33,7 @@ class LocalHosts
   public:
     explicit LocalHosts(std::vector<Prefix> given) : prefixes_(std::move(given)) {}
 
-    // Every frame with an IP packet, before the first question.
+    // Learns from every frame with an IP packet. Decide follows, and then WayOf may be called.
     void Learn(const LinkFrame &frame, const net::IpPacketInfo &packet);
     void Decide();
 
@@ -41,19 +41,19 @@ class LocalHosts
 
     bool inferred() const { return prefixes_.empty(); }
 
-    // Local addresses that occurred, and are no multicast addresses.
+    // The local unicast addresses that occurred.
     std::vector<net::Endpoint> Addresses() const;
 
   private:
     struct Host
     {
         uint64_t frames = 0;
-        uint64_t connections = 0; // of TCP that it began
-        uint64_t datagrams = 0;   // conversations of UDP that it began
-        size_t addresses = 1;     // that it sends from
+        uint64_t connections = 0; // TCP connections that it began
+        uint64_t datagrams = 0;   // UDP conversations that it began
+        size_t addresses = 1;     // IP addresses that it sends from
     };
 
-    using HostAddress = std::pair<uint8_t, net::Address>; // family first
+    using HostAddress = std::pair<uint8_t, net::Address>; // the family comes first
 
     static bool IsMoreLikely(const Host &host, const Host &than);
     template <typename Key> static Key Likeliest(const std::map<Key, Host> &hosts);
@@ -64,9 +64,9 @@ class LocalHosts
     const std::vector<Prefix> prefixes_;
     std::map<HardwareAddress, Host> stations_;
     std::map<HostAddress, Host> hosts_;                        // every address that is an end of a packet
-    std::map<HardwareAddress, std::set<HostAddress>> sources_; // what a station sends from
-    std::set<HostAddress> outgoing_;                           // what the capture itself calls the host's
-    std::set<std::array<uint8_t, sizeof(net::Tuple)>> begun_;  // UDP conversations, both ways
+    std::map<HardwareAddress, std::set<HostAddress>> sources_; // IP addresses that a station sends from
+    std::set<HostAddress> outgoing_;                           // addresses that the capture marks as the host's
+    std::set<std::array<uint8_t, sizeof(net::Tuple)>> begun_;  // UDP conversations, one entry for both directions
     std::set<HardwareAddress> own_stations_;
     std::set<HostAddress> local_;
 };

@@ -25,8 +25,8 @@ constexpr size_t kEnhancedHeaderSize = 20;
 constexpr size_t kSimpleHeaderSize = 4;
 constexpr size_t kOldHeaderSize = 20;
 
-constexpr uint32_t kLongestFrame = 16 * 1024 * 1024;            // far above what any link has: a longer one is damage
-constexpr uint32_t kLongestBlock = kLongestFrame + 1024 * 1024; // of those that are read as a whole
+constexpr uint32_t kLongestFrame = 16 * 1024 * 1024;            // no link has longer frames: a longer one is damage
+constexpr uint32_t kLongestBlock = kLongestFrame + 1024 * 1024; // longest block that is read as a whole
 
 constexpr uint64_t kNanosecondsPerSecond = 1000000000;
 
@@ -101,7 +101,7 @@ PcapFile::PcapFile(const std::string &path) : path_(path), file_(path, std::ios:
 
     if (size < 0)
     {
-        Fail(0, "the size of the file cannot be told", "give a regular file, not a pipe");
+        Fail(0, "the size of the file cannot be determined", "give a regular file, not a pipe");
     }
     size_ = static_cast<uint64_t>(size);
     Rewind();
@@ -162,7 +162,7 @@ void PcapFile::ReadClassicHeader(const uint8_t *magic)
     }
     interface.resolution = (big_endian_ ? big : little) == kNanoseconds ? 9 : 6;
     interface.snap_length = U32(header + 16);
-    interface.link_type = static_cast<uint16_t>(U32(header + 20)); // the upper half tells of frame check sequences
+    interface.link_type = static_cast<uint16_t>(U32(header + 20)); // the upper half describes frame check sequences
     interfaces_.push_back(interface);
 }
 
@@ -245,8 +245,8 @@ bool PcapFile::NextRecord(Frame *frame)
     return true;
 }
 
-// Reads the next block: what is between its header and its trailer is in record_, if it is one that matters. False at
-// the end.
+// Reads the next block. Returns false at the end.
+// record_ gets the bytes between header and trailer, if the block is of a type that matters.
 bool PcapFile::NextBlock(Block *block)
 {
     for (;;)
@@ -318,7 +318,7 @@ bool PcapFile::NextBlock(Block *block)
     }
 }
 
-// `start`: its first four bytes, which have been read. False: the file ends inside it.
+// `start` holds the first four bytes, which have been read. Returns false if the file ends inside the section header.
 bool PcapFile::ReadSectionHeader(uint64_t offset, const uint8_t *start)
 {
     uint8_t header[kSmallestSection - kBlockTrailerSize];

@@ -1,5 +1,5 @@
-// Reads packet captures: classic pcap (microseconds and nanoseconds, both byte orders) and pcapng. Every length in the
-// file is checked against the file before it is used.
+// Reads packet captures: classic pcap (microseconds and nanoseconds, both byte orders) and pcapng.
+// It checks every length in the file against the file's size before it uses the length.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 namespace sim::sources
 {
 
-// The message names the file, the offset, and what to do.
+// The message names the file, the offset and the remedy.
 class PcapError : public std::runtime_error
 {
   public:
@@ -26,9 +26,9 @@ class PcapError : public std::runtime_error
 
 struct Frame
 {
-    uint64_t time_ns = 0; // since 1970; 0 where the block has none (pcapng simple packet blocks)
+    uint64_t time_ns = 0; // since 1970; 0 in a block without a time (pcapng simple packet blocks)
     uint32_t interface_id = 0;
-    uint16_t link_type = 0;        // LINKTYPE_ value
+    uint16_t link_type = 0;        // a LINKTYPE_ value
     const uint8_t *data = nullptr; // valid until the next call
     uint32_t captured_length = 0;
     uint32_t original_length = 0;
@@ -38,15 +38,15 @@ struct Frame
 class PcapFile
 {
   public:
-    // Throws PcapError where the file cannot be opened or does not begin as a capture.
+    // Throws PcapError if the file cannot be opened or does not begin as a capture.
     explicit PcapFile(const std::string &path);
     ~PcapFile();
 
     PcapFile(const PcapFile &) = delete;
     PcapFile &operator=(const PcapFile &) = delete;
 
-    // False at the end. A file that ends inside a record ends there: truncated() then tells where. Throws PcapError on
-    // a corrupt record.
+    // Reads the next frame. Returns false at the end. Throws PcapError on a corrupt record.
+    // A file that ends inside a record ends before it, and truncated() says where.
     bool Next(Frame *frame);
 
     void Rewind();
@@ -54,16 +54,16 @@ class PcapFile
     uint64_t size() const { return size_; }
     uint64_t position() const { return position_; } // bytes read so far
 
-    // Empty, or a sentence that tells where the file breaks off and what to do.
+    // Empty, or a sentence that names the place where the file breaks off and the remedy.
     const std::string &truncated() const { return truncated_; }
 
   private:
     struct Interface
     {
         uint16_t link_type = 0;
-        uint32_t snap_length = 0; // 0: none
+        uint32_t snap_length = 0; // 0: no limit
         bool binary_resolution = false;
-        uint8_t resolution = 6; // a time unit is 10 or 2 to the power of minus this
+        uint8_t resolution = 6; // the time unit is 10^-resolution or 2^-resolution seconds
         int64_t offset_seconds = 0;
     };
 
@@ -102,7 +102,7 @@ class PcapFile
     uint64_t position_ = 0;
     bool blocks_ = false; // pcapng
     bool big_endian_ = false;
-    std::vector<Interface> interfaces_; // of the section; a classic file has one
+    std::vector<Interface> interfaces_; // of the present section; a classic file has one
     std::vector<uint8_t> record_;
 };
 

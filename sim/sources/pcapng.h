@@ -15,14 +15,16 @@ inline constexpr uint32_t kEnhancedPacket = 6;
 
 inline constexpr uint32_t kByteOrder = 0x1A2B3C4D;
 
-// Options of any block, and of an interface description.
+// Option of any block.
 inline constexpr uint16_t kEndOfOptions = 0;
+
+// Options of an interface description.
 inline constexpr uint16_t kInterfaceName = 2;
 inline constexpr uint16_t kInterfaceDescriptionText = 3;
 inline constexpr uint16_t kTimeResolution = 9;
 inline constexpr uint16_t kTimeOffset = 14;
 
-// Of an enhanced packet.
+// Option of an enhanced packet.
 inline constexpr uint16_t kPacketFlags = 2;
 
 } // namespace sim::sources::pcapng

@@ -29,8 +29,8 @@ using net::Tuple;
 
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr uint64_t kMostOutstanding = 16 * 1024; // packets that wait for their outcome
-constexpr uint64_t kFramesBetweenLooks = 64;     // at the clock
+constexpr uint64_t kMostOutstanding = 16 * 1024; // packets without an outcome
+constexpr uint64_t kFramesBetweenLooks = 64;     // between two looks at the clock
 constexpr std::chrono::milliseconds kProgressInterval(100);
 constexpr std::chrono::milliseconds kWaitSlice(50);
 constexpr uint16_t kFirstDynamicPort = 1024;
@@ -65,7 +65,7 @@ bool IsSynAck(const IpPacketInfo &info)
     return HasFlags(info, net::kTcpSyn | net::kTcpAck, net::kTcpSyn | net::kTcpAck);
 }
 
-// Who began a conversation of which this is the first packet in the capture.
+// Guesses who began the conversation from its first packet in the capture.
 Direction DirectionOfConversation(const IpPacketInfo &info, Direction direction)
 {
     const bool local_known = LocalOf(info, direction).port < kFirstDynamicPort;
@@ -86,7 +86,7 @@ Direction DirectionOfConversation(const IpPacketInfo &info, Direction direction)
     return direction;
 }
 
-// A capture has no process ids: one is made up for each local endpoint.
+// Makes up a process id for each local endpoint, because a capture has none.
 uint64_t ProcessIdOf(const Tuple &tuple)
 {
     constexpr uint64_t kProcesses = 4096;
@@ -116,13 +116,13 @@ class Replay::Session
     struct Entry
     {
         net::FlowRef flow;
-        net::FlowRef stray; // for what comes after the conversation's end
+        net::FlowRef stray; // for packets after the conversation's end
         std::shared_ptr<ReplayConversation> conversation;
         bool begun = false;
         bool ended = false;
         bool syn_seen = false;
         uint32_t syn_sequence = 0;
-        std::weak_ptr<ReplayConversation> past; // expires when the last of an ended conversation is over
+        std::weak_ptr<ReplayConversation> past; // the ended conversation; expires with its last packet
         bool fin_seen[2] = {};                  // by direction
         bool fin_acknowledged[2] = {};
         uint32_t fin_sequence[2] = {};
@@ -265,10 +265,10 @@ void Replay::Session::Learn(PcapFile *file)
 
 void Replay::Session::Play(PcapFile *file, const ReplayProgressCallback &progress)
 {
-    SteadyClock::time_point told = SteadyClock::now();
+    SteadyClock::time_point reported = SteadyClock::now();
     Frame frame;
 
-    start_ = told;
+    start_ = reported;
     while (!stopped() && file->Next(&frame))
     {
         Pace(frame.time_ns);
@@ -281,9 +281,9 @@ void Replay::Session::Play(PcapFile *file, const ReplayProgressCallback &progres
                   SteadyClock::time_point::max());
         }
         if (progress != nullptr && summary_.frames % kFramesBetweenLooks == 0 &&
-            SteadyClock::now() - told >= kProgressInterval)
+            SteadyClock::now() - reported >= kProgressInterval)
         {
-            told = SteadyClock::now();
+            reported = SteadyClock::now();
             progress({summary_.frames, file->position(), file->size()});
         }
     }
@@ -329,7 +329,7 @@ void Replay::Session::PlayFrame(const Frame &frame)
     }
 }
 
-// What the capture has cut off is zero.
+// The bytes that the capture has cut off are zero.
 net::PacketPtr Replay::Session::MakePacket(const LinkFrame &link, const IpPacketInfo &info)
 {
     const size_t there = std::min<size_t>(link.captured_length, info.length);
@@ -371,7 +371,7 @@ void Replay::Session::PlayPacket(const IpPacketInfo &info, net::PacketPtr packet
     Follow(&entry, info, direction);
 }
 
-// It leaves by one conversation and arrives by another.
+// A looped packet leaves by one conversation and arrives by another.
 void Replay::Session::PlayLooped(const IpPacketInfo &info, net::PacketPtr packet)
 {
     const bool conversation = info.has_transport() && !info.fragment;
@@ -472,7 +472,7 @@ void Replay::Session::Open(Entry *entry, const IpPacketInfo &info, Direction dir
     if (net::IsMulticast(owner.local.family, owner.local.address) ||
         net::IsBroadcast(owner.local.family, owner.local.address))
     {
-        owner.local.address = {}; // a socket is not bound to a group
+        owner.local.address = {}; // a socket cannot be bound to a group address
     }
     if (!options.raw)
     {
@@ -486,7 +486,7 @@ void Replay::Session::Open(Entry *entry, const IpPacketInfo &info, Direction dir
     entry->flow = OpenFlow(std::move(options), conversation, &entry->conversation);
     if (late && entry->flow)
     {
-        // The connect itself was before the capture.
+        // The application connected before the capture began.
         net::Job *job = core_.NewJob();
 
         job->kind = net::JobKind::kAuthorize;
@@ -558,7 +558,7 @@ void Replay::Session::Submit(Entry *entry, Direction direction, net::PacketPtr p
         job->authorize = same_way && info.is_echo_request();
         break;
     }
-    // A connect whose first packet came in has been authorized before it.
+    // An outbound conversation whose first captured packet came in is authorized by a job of its own.
     if (flow->identity().direction == Direction::kOutbound && direction == Direction::kInbound)
     {
         job->authorize = false;
@@ -567,7 +567,7 @@ void Replay::Session::Submit(Entry *entry, Direction direction, net::PacketPtr p
     flow->Submit(job);
 }
 
-// Packets after the end are classified at the IP packet layers alone, and not before those of the conversation.
+// Packets after the end are classified at the IP packet layers alone, and after the packets of the conversation.
 net::Flow *Replay::Session::StrayFlow(Entry *entry, const IpPacketInfo &info, Direction direction)
 {
     if (!entry->stray)
@@ -589,7 +589,7 @@ net::Flow *Replay::Session::StrayFlow(Entry *entry, const IpPacketInfo &info, Di
     return entry->stray.get();
 }
 
-// Ends a connection with its RST, or when both FINs are acknowledged.
+// Ends a connection at a RST, or when both FINs are acknowledged.
 void Replay::Session::Follow(Entry *entry, const IpPacketInfo &info, Direction direction)
 {
     if (info.protocol != net::kProtocolTcp || !info.has_transport() || info.fragment || entry->ended)
@@ -658,7 +658,7 @@ void Replay::Session::Pace(uint64_t time_ns)
     Await([] { return false; }, start_ + std::chrono::nanoseconds(static_cast<int64_t>(nanoseconds)));
 }
 
-// Until `done`, the time, or Stop. Whether it is done.
+// Waits for `done`, for the time, or for Stop. Returns true if it is done.
 bool Replay::Session::Await(const std::function<bool()> &done, SteadyClock::time_point until)
 {
     const auto ready = [&] { return done() || stopped(); };
@@ -679,7 +679,8 @@ bool Replay::Session::Await(const std::function<bool()> &done, SteadyClock::time
     return is_ready && done();
 }
 
-// Every packet gets its outcome, and every conversation its end. A stopped replay does not wait for what is still held.
+// Waits until every packet has its outcome and every conversation its end.
+// A stopped replay does not wait for packets that are held.
 void Replay::Session::Finish()
 {
     const bool done =

@@ -1,5 +1,5 @@
-// Replays a packet capture of one host through the network stack: every frame is offered to the layers in Windows'
-// order, every conversation lives from its bind to its release.
+// Replays a packet capture of one host through the network stack.
+// Every frame is offered to the layers in Windows' order. Every conversation lives from its bind to its release.
 #pragma once
 
 #include <array>
@@ -27,7 +27,7 @@ struct ReplayOptions
     std::string path;
     std::vector<Prefix> local; // empty: inferred from the capture
     double speed = 0;          // 1: as captured, 2: twice as fast; 0: as fast as possible
-    std::string write_out;     // where a WireCapture of the replay goes; empty: nowhere
+    std::string write_out;     // path of a WireCapture of the replay; empty: none
 };
 
 struct ReplayProgress
@@ -42,8 +42,8 @@ struct ReplaySummary
     uint64_t frames = 0;
     uint64_t bytes = 0;            // captured bytes of those frames
     uint64_t ip_packets = 0;       // offered to the packet layers
-    uint64_t fragments = 0;        // of these, IP fragments
-    uint64_t non_ip_frames = 0;    // ARP and the like
+    uint64_t fragments = 0;        // IP packets that are fragments
+    uint64_t non_ip_frames = 0;    // ARP and others
     uint64_t foreign_frames = 0;   // between two other hosts
     uint64_t malformed_frames = 0; // too short or inconsistent to be offered
 
@@ -55,26 +55,26 @@ struct ReplaySummary
     uint64_t tcp_received[2] = {};
     uint64_t udp_sent[2] = {}; // payload bytes indicated at the datagram layer: IPv4, IPv6
     uint64_t udp_received[2] = {};
-    uint64_t stream_gaps = 0; // places where the capture misses stream bytes
+    uint64_t stream_gaps = 0; // places where the capture lacks stream bytes
     uint64_t stream_gap_bytes = 0;
 
     uint64_t conversations_permitted = 0; // TCP and UDP, by their authorization
     uint64_t conversations_blocked = 0;
     uint64_t conversations_dropped = 0;
-    uint64_t conversations_pending = 0; // undecided at the end or timed out
+    uint64_t conversations_pending = 0; // not decided at the end, or timed out
     uint64_t conversations_redirected = 0;
 
-    uint64_t packets_permitted = 0; // IP packets, by what the packet layers decided
+    uint64_t packets_permitted = 0; // IP packets, by the decision of the packet layers
     uint64_t packets_blocked = 0;
     uint64_t packets_dropped = 0;
     uint64_t packets_pending = 0;
     uint64_t packets_redirected = 0;
-    uint64_t packets_withheld = 0; // let through by the packet layers, but their conversation was not authorized
+    uint64_t packets_withheld = 0; // the packet layers permitted them, but their conversation was not authorized
 
-    std::vector<net::Endpoint> local_addresses; // given or inferred, that occurred; ports 0
+    std::vector<net::Endpoint> local_addresses; // local addresses that occurred, given or inferred, with port 0
     bool local_inferred = false;
     bool stopped = false;
-    std::string warning; // where the file breaks off before its end, else empty
+    std::string warning; // names the place where the file breaks off; empty: it does not
 };
 
 using ReplayProgressCallback = std::function<void(const ReplayProgress &)>;
@@ -88,12 +88,12 @@ class Replay
     Replay(const Replay &) = delete;
     Replay &operator=(const Replay &) = delete;
 
-    // Once, on the calling thread; returns when every packet has its outcome. Throws PcapError where the file cannot be
-    // read, std::runtime_error where the other cannot be written. Progress is told at most some ten times a second and
-    // once at the end.
+    // Runs once, on the calling thread. Returns when every packet has its outcome.
+    // Throws PcapError if the capture cannot be read, std::runtime_error if `write_out` cannot be written.
+    // `progress` runs about ten times a second at most, and once at the end.
     void Run(const ReplayProgressCallback &progress);
 
-    void Stop(); // from any thread: Run() ends the live flows and returns
+    void Stop(); // any thread may call it: Run() ends the live flows and returns
 
     ReplaySummary summary() const; // after Run()
 

@@ -21,7 +21,7 @@ size_t Index(Direction direction)
 
 constexpr uint16_t kDnsPort = 53;
 
-// The id of a DNS message over UDP, which its answer has too (RFC 1035, section 4.1.1).
+// Returns the id of a DNS message over UDP. Its answer has the same id (RFC 1035, section 4.1.1).
 std::optional<uint16_t> DnsId(const net::FlowIdentity &flow, const net::Packet &packet)
 {
     const net::IpPacketInfo &info = packet.info();
@@ -67,7 +67,7 @@ void ReplayConversation::Ended(const net::FlowIdentity &flow, const net::PacketR
     redirected_ = redirected_ || result.kind == OutcomeKind::kRedirected;
     if (goes_on)
     {
-        return; // what becomes of it is told where it comes in
+        return; // the far end reports its outcome
     }
     net::Count(result.withheld ? &counts_->packets_withheld : &counts_->packets[static_cast<size_t>(result.kind)]);
     counts_->outstanding_packets.fetch_sub(1, std::memory_order_seq_cst);
@@ -89,7 +89,7 @@ void ReplayConversation::LoopedBack(net::PacketPtr packet)
     far_end_->Submit(job);
 }
 
-// The resolver or tunnel of this machine is given it.
+// Delivers the packet to the resolver or tunnel of this machine.
 void ReplayConversation::Redirected(const net::FlowIdentity &flow, net::PacketPtr packet)
 {
     const std::optional<uint16_t> id = DnsId(flow, *packet);
@@ -110,7 +110,7 @@ void ReplayConversation::Redirected(const net::FlowIdentity &flow, net::PacketPt
     }
 }
 
-// What a resolver was not asked, it does not answer.
+// A resolver of this machine answers only the queries that it got.
 bool ReplayConversation::AnswersRedirected(const net::FlowIdentity &flow, const net::Packet &packet)
 {
     const std::optional<uint16_t> id = DnsId(flow, packet);
@@ -145,7 +145,7 @@ void ReplayConversation::Closing(const net::FlowIdentity &flow)
     counts_->Wake();
 }
 
-// Shows the stream layer what is new in a segment, or was waiting for its acknowledgment.
+// Indicates the bytes that are new in a segment, and the bytes that its acknowledgment releases.
 void ReplayConversation::Segment(const net::FlowIdentity &flow, Direction direction, net::Packet &packet)
 {
     const net::IpPacketInfo &info = packet.info();
@@ -181,7 +181,7 @@ void ReplayConversation::Segment(const net::FlowIdentity &flow, Direction direct
     }
 }
 
-// packet: that the bytes may lie in.
+// If the bytes lie in `packet`, they are indicated in place. Otherwise they are copied.
 void ReplayConversation::Indicate(const net::FlowIdentity &flow, Direction direction, const uint8_t *bytes,
                                   size_t length, net::Packet *packet)
 {

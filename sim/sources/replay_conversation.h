@@ -1,6 +1,6 @@
-// A conversation of a capture: what the layers above the IP packet layers are shown of it, and what became of it.
+// A conversation of a capture: feeds the stream layer, and counts what became of its packets.
 //
-// Concurrency: the counters are for all threads; the rest belongs to the thread that works on the conversation's flow.
+// Concurrency: all threads share the counters. The rest belongs to the thread that works on the conversation's flow.
 #pragma once
 
 #include "net/core.h"
@@ -15,7 +15,7 @@
 namespace sim::sources
 {
 
-// Of all conversations of a replay.
+// The counters of all conversations of a replay.
 struct ReplayCounts
 {
     std::atomic<uint64_t> tcp_sent[2]{}; // IPv4, IPv6
@@ -30,7 +30,7 @@ struct ReplayCounts
 
     std::atomic<uint64_t> outstanding_packets{0};
     std::atomic<uint64_t> open_flows{0};
-    std::atomic<bool> awaited{false}; // somebody waits for the two above
+    std::atomic<bool> awaited{false}; // a thread waits for outstanding_packets or open_flows
     std::function<void()> wake;
 
     void Wake() const;
@@ -44,7 +44,7 @@ class ReplayConversation final : public net::Conversation
     {
     }
 
-    // A looped packet that was let out comes in by this flow. Before the first packet.
+    // Call it before the first packet. A looped packet that has left comes in by this flow.
     void SetFarEnd(net::FlowRef far_end) { far_end_ = std::move(far_end); }
 
     void Authorized(net::OutcomeKind kind) override;
@@ -65,7 +65,7 @@ class ReplayConversation final : public net::Conversation
     net::Core &core_;
     const std::shared_ptr<ReplayCounts> counts_;
     const size_t family_index_;
-    const bool counted_; // a conversation of TCP or UDP
+    const bool counted_; // it counts as a conversation of TCP or UDP
     bool redirected_ = false;
     bool far_begun_ = false;
     bool disconnected_[2] = {};

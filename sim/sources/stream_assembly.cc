@@ -22,7 +22,7 @@ void StreamAssembly::Add(uint32_t sequence, const uint8_t *bytes, size_t length,
 
     if (position < next_)
     {
-        // Sent again, or a keep-alive probe.
+        // The segment was sent again, or is a keep-alive probe.
         const size_t known = std::min(static_cast<size_t>(next_ - position), length);
 
         position += static_cast<int64_t>(known);
@@ -66,7 +66,7 @@ void StreamAssembly::Acknowledge(uint32_t sequence, const Sink &sink)
 
     if (has_end_)
     {
-        position = std::min(position, end_); // the FIN has a sequence number too
+        position = std::min(position, end_); // the FIN's sequence number is no byte of the stream
     }
     while (next_ < position)
     {
@@ -102,7 +102,7 @@ void StreamAssembly::Store(int64_t position, const uint8_t *bytes, size_t length
     }
 }
 
-// What has become next in order.
+// Gives the waiting bytes that are next in order now.
 void StreamAssembly::GiveStored(const Sink &sink)
 {
     while (!waiting_.empty() && waiting_.begin()->first <= next_)

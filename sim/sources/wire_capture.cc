@@ -22,11 +22,11 @@ namespace
 
 constexpr uint16_t kMajorVersion = 1;
 constexpr uint16_t kMinorVersion = 0;
-constexpr uint64_t kUnknownLength = ~uint64_t{0}; // of the section
+constexpr uint64_t kUnknownLength = ~uint64_t{0}; // of a section that is still written
 constexpr uint16_t kLinkTypeRaw = 101;
 constexpr uint32_t kNoSnapLength = 0;
 
-constexpr uint8_t kTenthsOfMicroseconds = 7; // the machine's: 10 to the power of minus 7 seconds
+constexpr uint8_t kTenthsOfMicroseconds = 7; // the machine's time unit is 10^-7 seconds
 constexpr uint32_t kInboundFlag = 1;
 constexpr uint32_t kOutboundFlag = 2;
 
@@ -40,7 +40,7 @@ struct Interface
     std::string_view description;
 };
 
-// A packet's interface is its place here.
+// The interface of a packet. Its number is its place in the file.
 enum InterfaceId : uint32_t
 {
     kNetwork,
@@ -60,7 +60,7 @@ class Block
     explicit Block(uint32_t type)
     {
         Add(type);
-        Add(uint32_t{0}); // the length, in Finish
+        Add(uint32_t{0}); // Finish sets the length
     }
 
     template <typename Number> void Add(Number number) { Append(&number, sizeof(number)); }
@@ -80,7 +80,7 @@ class Block
 
     void EndOptions() { AddOption(pcapng::kEndOfOptions, nullptr, 0); }
 
-    // The whole block.
+    // Returns the complete block.
     const std::vector<uint8_t> &Finish()
     {
         const auto length = static_cast<uint32_t>(bytes_.size() + sizeof(uint32_t));
@@ -98,7 +98,7 @@ class Block
         bytes_.insert(bytes_.end(), from, from + length);
     }
 
-    std::vector<uint8_t> bytes_; // in this computer's byte order, as the section header tells
+    std::vector<uint8_t> bytes_; // in this computer's byte order, which the section header declares
 };
 
 } // namespace
@@ -181,7 +181,7 @@ class WireCapture::File
         NoteError();
     }
 
-    // The first one is what went wrong.
+    // Keeps the first error, which is the cause of later ones.
     void NoteError()
     {
         if (!file_ && error_ == 0)
@@ -223,7 +223,7 @@ void WireCapture::Finish()
 
 void WireCapture::RefuseSameFile(const std::string &written, const std::string &read)
 {
-    std::error_code missing; // nothing is there yet
+    std::error_code missing; // the file to write may not exist yet
 
     if (std::filesystem::equivalent(written, read, missing))
     {

@@ -1,8 +1,10 @@
-// Writes what is let through to a packet capture, for tshark and its like: a pcapng file (draft-ietf-opsawg-pcapng) of
-// raw IP packets, by the machine's clock, on three interfaces. 'network': sent to other computers. 'loopback': sent to
-// this one itself. 'delivered': given to this computer's programs, wherever it came from.
+// Writes every packet that passes to a packet capture, for tshark and similar tools.
+// It is a pcapng file (draft-ietf-opsawg-pcapng) of raw IP packets, with the machine's time, on three interfaces:
+//   network    packets that this computer sends to others
+//   loopback   packets that this computer sends to itself
+//   delivered  packets that the programs of this computer receive, from any sender
 //
-// Concurrency: packets come on any thread; the rest is for one.
+// Concurrency: packets come on any thread. One thread calls the methods.
 #pragma once
 
 #include "net/core.h"
@@ -16,17 +18,17 @@ namespace sim::sources
 class WireCapture
 {
   public:
-    // Replaces the file and begins. Throws std::runtime_error where it cannot be written.
+    // Replaces the file and begins. Throws std::runtime_error if it cannot be written.
     WireCapture(net::Core &core, const std::string &path);
-    ~WireCapture(); // ends without a word
+    ~WireCapture(); // ends without an error
 
     WireCapture(const WireCapture &) = delete;
     WireCapture &operator=(const WireCapture &) = delete;
 
-    // Ends. Throws std::runtime_error where not all could be written.
+    // Ends. Throws std::runtime_error if not everything could be written.
     void Finish();
 
-    // Throws std::runtime_error where the capture would be written over the one that is being read.
+    // Throws std::runtime_error if both paths name the same file.
     static void RefuseSameFile(const std::string &written, const std::string &read);
 
   private:
