@@ -1,4 +1,4 @@
-// The module: its classes and functions, made anew for each environment (main thread, worker), and no state of its own.
+// The module. Each environment (main thread, worker) gets its own classes and functions. The module has no state.
 #include <napi.h>
 
 #ifdef NETVERDICT_EMBEDDED

@@ -1,4 +1,4 @@
-// What a device is to the addon: reads that pend, writes and controls that do not. One implementation a backend.
+// A device for the addon: reads that pend, writes and controls that do not. Each backend implements it.
 #pragma once
 
 #include <cstdint>
@@ -20,16 +20,16 @@ class Device
 
     virtual ~Device() = default;
 
-    // The next bytes of the info stream. `buffer` must live until the completion.
+    // Reads the next bytes of the info stream. `buffer` must live until the completion.
     virtual void Read(void *buffer, uint32_t length, Completion completion, void *context) = 0;
 
-    // Whole command records. Never waits for the driver.
+    // Writes whole command records. It never waits for the driver.
     virtual IoResult Write(const void *bytes, uint32_t length) = 0;
 
     virtual IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                              uint32_t output_length) = 0;
 
-    // Completes every pending read with STATUS_CANCELLED, or with what it has.
+    // Completes every pending read with STATUS_CANCELLED, or with the bytes that it has.
     virtual void CancelReads() = 0;
 };
 

@@ -64,7 +64,7 @@ void EventPump::PopLocked(Buffer &buffer)
     buffer.state = State::kFree;
     waiting_bytes_ -= buffer.length;
     ++taken_;
-    // Waking the thread costs more than posting a read, so it is woken for half of the buffers at once.
+    // A wake-up costs more than a read, so the thread wakes up for half of the buffers at once.
     if (posted_ - taken_ <= buffers_.size() / 2)
     {
         changed_.notify_one();
@@ -147,7 +147,7 @@ void EventPump::OnRead(void *context, int32_t status, uint64_t information)
 {
     Buffer &buffer = *static_cast<Buffer *>(context);
     EventPump &pump = *buffer.pump;
-    bool tell = false;
+    bool notify = false;
     {
         std::lock_guard<std::mutex> lock(pump.mutex_);
         buffer.status = pump.MayTryAgain(status) ? 0 : status;
@@ -162,10 +162,10 @@ void EventPump::OnRead(void *context, int32_t status, uint64_t information)
         if (pump.armed_ && pump.BufferOf(pump.taken_).state == State::kFilled)
         {
             pump.armed_ = false;
-            tell = true;
+            notify = true;
         }
     }
-    if (tell)
+    if (notify)
     {
         pump.readable_();
     }

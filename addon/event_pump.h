@@ -1,11 +1,10 @@
-// Keeps reads in flight on a device and hands their bytes, in the order in which the reads were issued, to one
-// consumer.
+// Keeps reads in flight on a device, and gives their bytes to one consumer in the order of the reads.
 //
-// Concurrency: completions come on any thread and tell the consumer at once. A thread of the pump's own posts reads
-// again as the consumer frees their buffers, and stops while `high_water` bytes wait: then the driver's bounded queue
-// fills, and the driver counts what is lost. A read that there is no memory for is issued again a little later: it took
-// nothing from the driver's queue. Front, Pop and end are for the consumer's thread. No lock is held over a
-// call out.
+// Concurrency: completions come on any thread, and wake the consumer at once.
+// The pump's thread posts reads again as the consumer frees their buffers.
+// It stops while `high_water` bytes wait: the driver's bounded queue fills then, and the driver counts lost events.
+// A read that fails for lack of memory took nothing from the driver's queue. It is issued again a little later.
+// Only the consumer's thread calls Front, Pop and end. No lock is held during a callback.
 #pragma once
 
 #include <chrono>
@@ -28,7 +27,7 @@ struct EventPumpOptions
     uint32_t buffers = 4;
     uint32_t buffer_size = 65536;  // bytes
     uint64_t high_water = 1 << 20; // bytes
-    // So long reads may go without memory, all of them, before that ends the stream.
+    // If every read fails for lack of memory for this long, the stream ends.
     std::chrono::milliseconds patience{5000};
 };
 
@@ -41,22 +40,22 @@ class EventPump
         size_t length;
     };
 
-    // Throws where there is no memory or no thread. `readable` is called on any thread, once after each time that Front
-    // had nothing to give.
+    // Throws if there is no memory or no thread.
+    // After Front had nothing to give, `readable` is called once, on any thread, when there is something.
     EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable);
     ~EventPump();
 
     EventPump(const EventPump &) = delete;
     EventPump &operator=(const EventPump &) = delete;
 
-    // The oldest bytes that were read, valid until Pop; nothing when there are none now or any more.
+    // Returns the oldest bytes that were read, valid until Pop. Returns nothing if there are none.
     std::optional<Bytes> Front();
     void Pop();
 
-    // Why there will be no more, once Front has given everything: the status of the read that failed.
+    // The status of the read that ended the stream, once Front has given everything before it.
     std::optional<int32_t> end() const;
 
-    // Ends all reads and waits for their completions. What was read stays to be taken.
+    // Ends all reads and waits for their completions. Front still gives the bytes that were read.
     void Stop();
 
   private:
@@ -93,12 +92,12 @@ class EventPump
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     std::vector<Buffer> buffers_;
-    uint64_t posted_ = 0; // sequence numbers: of the next read to post,
-    uint64_t taken_ = 0;  // and of the next one to give out
+    uint64_t posted_ = 0; // sequence number of the next read to post
+    uint64_t taken_ = 0;  // sequence number of the next read to give out
     uint32_t outstanding_ = 0;
     uint64_t waiting_bytes_ = 0;
     std::optional<Clock::time_point> out_of_memory_since_;
-    Clock::time_point pause_until_{}; // no read is posted before, while there is no memory
+    Clock::time_point pause_until_{}; // while there is no memory, no read is posted before this time
     bool failed_ = false;
     bool stopping_ = false;
     bool armed_ = true;

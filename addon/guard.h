@@ -1,6 +1,6 @@
-// Failures on their way to JavaScript. A call of Node-API that fails throws a Napi::Error: at any time each may, as a
-// worker can be terminated at any time. The wrapper of each method hands that to JavaScript; what else C++ throws must
-// not reach it.
+// Failures on their way to JavaScript.
+// A failed Node-API call throws a Napi::Error. Any call may fail, because a worker can be terminated at any time.
+// The wrapper of each method hands a Napi::Error to JavaScript. No other C++ exception may reach the wrapper.
 #pragma once
 
 #include <napi.h>
@@ -13,7 +13,7 @@
 namespace netverdict
 {
 
-// Does `work`; what it throws for want of memory or of a thread becomes an error for JavaScript.
+// Does `work`. If it throws because memory or a thread is lacking, JavaScript gets an error.
 template <typename Work> auto Guard(Napi::Env env, Work work) -> decltype(work())
 {
     try
@@ -30,9 +30,9 @@ template <typename Work> auto Guard(Napi::Env env, Work work) -> decltype(work()
     }
 }
 
-// Does the `work` of a wrapped object's constructor; where that throws, undoes it by `undo` and throws in JavaScript
-// alone. The object lives on until it is collected: in a worker that is being terminated it could not be unwrapped, and
-// would be deleted again at the worker's end.
+// Does the `work` of a wrapped object's constructor. If that throws, it undoes it by `undo`, and throws in JavaScript.
+// The C++ constructor itself never throws: the object lives on until it is collected.
+// A worker that is being terminated could not unwrap the object, and would delete it a second time at its end.
 template <typename Work, typename Undo> void GuardConstruction(Napi::Env env, Work work, Undo undo)
 {
     try

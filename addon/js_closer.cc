@@ -67,10 +67,10 @@ void JsCloser::StartThread()
 void JsCloser::CloseIt()
 {
     close_();
-    queue_.Post([this](Napi::Env env) { Tell(env); });
+    queue_.Post([this](Napi::Env env) { ReportClosed(env); });
 }
 
-void JsCloser::Tell(Napi::Env env)
+void JsCloser::ReportClosed(Napi::Env env)
 {
     Finish();
     napi_remove_env_cleanup_hook(env_, &OnEnvironmentEnd, this);

@@ -1,7 +1,7 @@
-// Closing what an object of JavaScript has, once.
+// Closes what a JavaScript object owns, once.
 //
-// Concurrency: methods run on the JavaScript thread. Closing runs on a thread of its own, because it waits for the
-// driver; nothing of it waits for JavaScript, so that the end of the environment can wait for it in turn.
+// Concurrency: methods run on the JavaScript thread. Closing runs on its own thread, because it waits for the driver.
+// Closing never waits for JavaScript, so that the end of the environment can wait for closing.
 #pragma once
 
 #include <napi.h>
@@ -18,21 +18,21 @@ namespace netverdict
 class JsCloser
 {
   public:
-    // `close` runs on any thread, then `closed` on the JavaScript thread, and the queue takes no more. What they use
-    // must be there until the closer is destroyed, which closes.
+    // `close` runs on any thread, then `closed` runs on the JavaScript thread. After that the queue takes no tasks.
+    // Whatever they use must outlive the closer. Its destructor closes.
     JsCloser(Napi::Env env, JsQueue &queue, std::function<void()> close, std::function<void()> closed);
     ~JsCloser();
 
     JsCloser(const JsCloser &) = delete;
     JsCloser &operator=(const JsCloser &) = delete;
 
-    // Keeps `self` alive until it is closed.
+    // Starts to close. Keeps `self` alive until it is closed.
     void Start(const Napi::Object &self);
 
-    // The same, and a promise that is settled then.
+    // Starts to close. Returns a promise that resolves when it is closed.
     Napi::Value Close(const Napi::CallbackInfo &info);
 
-    // False: it was closed already.
+    // Returns false if it was closed already.
     bool CloseAndWait();
 
     bool is_open() const { return !is_closing_; }
@@ -41,7 +41,7 @@ class JsCloser
     void StartThread();
     void CloseIt();
     void Finish();
-    void Tell(Napi::Env env);
+    void ReportClosed(Napi::Env env);
     static void OnEnvironmentEnd(void *self);
 
     const napi_env env_;

@@ -79,7 +79,7 @@ void JsDevice::Finalize(Napi::BasicEnv basic_env)
     {
         WarnOfForgotten(Napi::Env(basic_env));
     }
-    catch (const Napi::Error &) // nobody is there to catch it
+    catch (const Napi::Error &) // a finalizer has no caller to throw to
     {
     }
 }

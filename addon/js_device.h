@@ -1,4 +1,4 @@
-// What every device class of JavaScript has: reading by a pump, writing, controlling, and closing.
+// The common part of all device classes of JavaScript: reads through a pump, writes, controls and closing.
 //
 // Concurrency: methods run on the JavaScript thread.
 #pragma once
@@ -19,8 +19,8 @@ namespace netverdict
 class JsDevice
 {
   public:
-    // `options` has readBuffers, readBufferSize and highWaterMark. `close` closes the device once no read is left, on
-    // any thread; `closed` is told then, on the JavaScript thread. Throws where there is no memory or no thread.
+    // `options` has readBuffers, readBufferSize and highWaterMark. Throws if there is no memory or no thread.
+    // `close` closes the device on any thread, once no read is left. Then `closed` runs on the JavaScript thread.
     JsDevice(
         Device &device, const Napi::Object &options, const Napi::Function &on_readable, std::function<void()> close,
         std::function<void()> closed = [] {});
@@ -35,13 +35,13 @@ class JsDevice
     void RefProcess(const Napi::CallbackInfo &info);
     void UnrefProcess(const Napi::CallbackInfo &info);
 
-    // Keeps `info.This()` alive until the promise is settled.
+    // Returns a promise, and keeps `info.This()` alive until that is settled.
     Napi::Value Close(const Napi::CallbackInfo &info);
 
-    // Without a promise; keeps `self` alive.
+    // Closes without a promise, and keeps `self` alive until it is closed.
     void StartClosing(const Napi::Object &self);
 
-    // The object was collected: closes the device, and warns where that was forgotten.
+    // The object was collected. Closes the device, and warns if the application forgot to.
     void Finalize(Napi::BasicEnv env);
 
   private:

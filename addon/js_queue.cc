@@ -10,7 +10,7 @@ namespace netverdict
 namespace
 {
 
-// Does `work`; what it throws becomes an uncaught exception.
+// Does `work`. An exception of it becomes an uncaught exception.
 template <typename Work> void TellOfExceptions(Napi::Env env, Work work)
 {
     try

@@ -1,8 +1,8 @@
-// Work for the JavaScript thread of one environment, from any thread: one call into JavaScript's event loop for
-// everything that has come together.
+// Tasks for the JavaScript thread of one environment, from any thread.
+// One call into JavaScript's event loop runs every task that is waiting.
 //
-// Concurrency: Post on any thread, everything else on the JavaScript thread. Tasks run in the order in which they were
-// posted. Tasks that are left when the environment ends are forgotten.
+// Concurrency: any thread may call Post. Only the JavaScript thread calls the other methods.
+// Tasks run in the order of their posting. The end of the environment drops the tasks that are left.
 #pragma once
 
 #include <napi.h>
@@ -19,7 +19,7 @@ class JsQueue
   public:
     using Task = std::function<void(Napi::Env)>;
 
-    // As long as it is referenced, it keeps the process alive; at first it is.
+    // A referenced queue keeps the process alive. It starts referenced.
     explicit JsQueue(Napi::Env env);
     ~JsQueue();
 
@@ -28,11 +28,11 @@ class JsQueue
 
     void Post(Task task);
 
-    // Once it is closed, these do nothing.
+    // These do nothing once it is closed.
     void Ref(Napi::Env env);
     void Unref(Napi::Env env);
 
-    // No more tasks are taken. Those that were posted still run.
+    // Takes no tasks from here on. Tasks that were posted still run.
     void Close();
 
   private:
@@ -47,7 +47,7 @@ class JsQueue
     napi_threadsafe_function function_ = nullptr;
 };
 
-// Calls a function of the application. What it throws becomes an uncaught exception, as from an event listener.
+// Calls a function of the application. An exception of it becomes an uncaught exception, as in an event listener.
 void CallIntoApplication(Napi::Env env, const Napi::FunctionReference &function,
                          const std::initializer_list<napi_value> &arguments);
 

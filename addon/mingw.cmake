@@ -1,7 +1,7 @@
-# The addon for Windows, cross-built. Node-API is imported from the program that loads the addon, whatever its name is.
+# The addon for Windows, cross-built. It imports Node-API from the program that loads it, whatever its name is.
 set(NODE_API_HEADERS ${PROJECT_SOURCE_DIR}/node_modules/node-api-headers)
 
-# Windows' own headers do not go with the simulated kernel's: what uses them is compiled apart.
+# Windows' headers conflict with those of the simulated kernel: files that use them are compiled apart.
 file(GLOB WIN32_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/win32/*.cc)
 add_library(netverdict_win32 OBJECT ${WIN32_SOURCES})
 set_target_properties(netverdict_win32 PROPERTIES CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON)

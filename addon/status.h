@@ -1,4 +1,4 @@
-// The statuses of Windows' kernel that the addon tells apart or gives itself: NTSTATUS ([MS-ERREF] 2.3).
+// The NTSTATUS values that the addon distinguishes or returns itself ([MS-ERREF] 2.3).
 #pragma once
 
 #include <cstdint>

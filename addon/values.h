@@ -1,4 +1,4 @@
-// Between JavaScript's values and plain ones. The library has checked every argument before it comes here.
+// Converts between JavaScript values and plain values. The library has checked every argument before.
 #pragma once
 
 #include <napi.h>
@@ -14,10 +14,10 @@ std::vector<uint8_t> ToBytes(const Napi::Value &uint8_array);
 
 Napi::Uint8Array FromBytes(Napi::Env env, const uint8_t *bytes, size_t length);
 
-// NTSTATUS as the library compares them: unsigned.
+// NTSTATUS as an unsigned number, which the library compares.
 Napi::Number FromStatus(Napi::Env env, int32_t status);
 
-// An Error that has the `status`.
+// Makes an Error with the property `status`.
 Napi::Error StatusError(Napi::Env env, const char *what, int32_t status);
 
 } // namespace netverdict

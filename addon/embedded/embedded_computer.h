@@ -1,4 +1,4 @@
-// The driver's core in this process: a simulated computer of its own, with the driver loaded.
+// The driver's core in this process: a simulated computer with the driver loaded.
 #pragma once
 
 #include <memory>
@@ -19,10 +19,10 @@ struct EmbeddedComputerOptions
 class EmbeddedComputer
 {
   public:
-    // The driver's status when it does not load.
+    // Returns the driver's status if it does not load.
     static NTSTATUS Start(const EmbeddedComputerOptions &options, std::unique_ptr<EmbeddedComputer> *computer);
 
-    // Unloads the driver. Its devices are closed.
+    // Unloads the driver. Its devices must be closed before.
     ~EmbeddedComputer();
 
     EmbeddedComputer(const EmbeddedComputer &) = delete;

@@ -1,4 +1,4 @@
-// A handle of the driver's device on an embedded computer: the driver's client.
+// The driver's client on an embedded computer: a handle of the driver's device.
 #pragma once
 
 #include <future>
@@ -16,10 +16,10 @@ namespace netverdict
 class EmbeddedDevice final : public Device
 {
   public:
-    // The driver's or the I/O manager's status when the device cannot be had. The computer must outlive it.
+    // Returns the status of the driver or the I/O manager if the device does not open. The computer must outlive it.
     static NTSTATUS Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device);
 
-    // Closes the handle: the driver decides what it holds by the fail policy before this returns.
+    // Closes the handle. Before this returns, the driver decides by the fail policy on everything that it holds.
     ~EmbeddedDevice() override;
 
     EmbeddedDevice(const EmbeddedDevice &) = delete;
@@ -31,12 +31,12 @@ class EmbeddedDevice final : public Device
                      uint32_t output_length) override;
     void CancelReads() override;
 
-    // In builds for tests: makes what stands between each device and its user, which it gets to see from the first call
-    // until just before the handle is closed.
+    // In builds for tests: makes an object between each device and its user.
+    // That object sees every call from the first one until just before the handle is closed.
     using Wrapper = std::unique_ptr<Device> (*)(EmbeddedDevice &device);
     static inline Wrapper wrapper = nullptr;
 
-    // Ready once the handle is closed and the computer is not needed any more. Once.
+    // Ready once the handle is closed: the device does not use the computer after that. Call it once.
     std::future<void> closed() { return closed_.get_future(); }
 
     sim::Machine &machine() { return machine_; }

@@ -62,7 +62,7 @@ void JsEmbeddedComputer::Undo()
     computer_.reset();
 }
 
-// On any thread.
+// Runs on any thread.
 void JsEmbeddedComputer::End()
 {
     network_->Stop();
@@ -128,7 +128,7 @@ void JsEmbeddedComputer::Hold(bool is_awaited)
     RefOrUnrefProcess();
 }
 
-// An open device says itself whether the process goes on, as nothing is decided without its client.
+// While a device is open, the device decides whether the process stays alive: only its client decides connections.
 void JsEmbeddedComputer::RefOrUnrefProcess()
 {
     if (!closer_->is_open())

@@ -1,6 +1,6 @@
-// The class EmbeddedComputer as JavaScript sees it: a simulated computer with the driver loaded, and its network.
+// The JavaScript class EmbeddedComputer: a simulated computer with the driver loaded, and its network.
 //
-// Concurrency: methods run on the JavaScript thread. One device at a time is open on it: the driver takes one client.
+// Concurrency: methods run on the JavaScript thread. One device at a time is open: the driver takes one client.
 #pragma once
 
 #include <napi.h>
@@ -25,13 +25,13 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
   public:
     static Napi::Function Define(Napi::Env env);
 
-    // new EmbeddedComputer(options); an error has the `status` of loading the driver.
+    // new EmbeddedComputer(options). An error has the `status` of the failed load.
     explicit JsEmbeddedComputer(const Napi::CallbackInfo &info);
 
-    // The object was collected: closes its device and ends the computer.
+    // The object was collected. Closes its device and ends the computer.
     void Finalize(Napi::BasicEnv env) override;
 
-    // Opens the device for `client`, which is closed before the computer ends. Throws where it cannot be had.
+    // Opens the device for `client`. The computer closes `client` before it ends. Throws if the device does not open.
     std::unique_ptr<EmbeddedDevice> OpenDevice(Napi::Env env, JsEmbeddedDevice &client);
     void DeviceClosed();
 
@@ -44,21 +44,21 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
     void End();
     Napi::Value Close(const Napi::CallbackInfo &info);
 
-    // Something of the network is awaited, or nothing any more.
+    // The application begins or stops to wait for outcomes of the network.
     void Hold(bool is_awaited);
     void RefOrUnrefProcess();
 
-    // Throws where the computer is closed.
+    // Throws if the computer is closed.
     void RequireOpen(Napi::Env env);
 
-    // Each uses the ones before it until it ends.
+    // Each of these members uses those before it until it ends.
     std::unique_ptr<EmbeddedComputer> computer_; // until closed
     std::optional<JsQueue> queue_;
     std::optional<Network> network_;
     std::optional<JsCloser> closer_;
 
     JsEmbeddedDevice *client_ = nullptr; // while it is open
-    std::future<void> device_closed_;    // of the last one
+    std::future<void> device_closed_;    // ready once the last device is closed
     bool is_awaited_ = false;
 };
 

@@ -1,4 +1,4 @@
-// The class EmbeddedDevice as JavaScript sees it: the driver's client on an embedded computer.
+// The JavaScript class EmbeddedDevice: the driver's client on an embedded computer.
 #pragma once
 
 #include <napi.h>
@@ -19,11 +19,11 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
   public:
     static Napi::Function Define(Napi::Env env);
 
-    // new EmbeddedDevice(computer, options, onReadable); an error has the `status` of opening. As long as one of the
-    // two objects is alive, so is the other: what is awaited of the computer's network needs its client.
+    // new EmbeddedDevice(computer, options, onReadable). An error has the `status` of the failed open.
+    // Computer and device keep each other alive: outcomes of the computer's network need its client.
     explicit JsEmbeddedDevice(const Napi::CallbackInfo &info);
 
-    // The object was collected, or its computer.
+    // The object or its computer was collected.
     void Finalize(Napi::BasicEnv env) override;
 
     void StartClosing() { js_->StartClosing(Value()); }
@@ -41,7 +41,7 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
     void Open(const Napi::CallbackInfo &info);
     void Undo();
 
-    // Each uses the ones before it until it ends.
+    // Each of these members uses those before it until it ends.
     std::unique_ptr<EmbeddedDevice> device_; // until closed
     std::unique_ptr<Device> wrapped_;        // until closed
     std::unique_ptr<JsDevice> js_;

@@ -18,7 +18,7 @@ namespace netverdict
 namespace
 {
 
-// What `failure` says, for a promise to be rejected with.
+// Converts `failure` to the value that rejects a promise.
 Napi::Value FromFailure(Napi::Env env, const std::exception_ptr &failure)
 {
     try
@@ -162,7 +162,7 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
     auto replay = std::make_shared<sim::sources::Replay>(machine_, ToReplayOptions(info[0].As<Napi::Object>()));
     auto done = std::make_shared<Napi::Promise::Deferred>(env);
     const uint64_t callback = Remember(info[1]);
-    const auto tell = [this, callback](const sim::sources::ReplayProgress &reached)
+    const auto report = [this, callback](const sim::sources::ReplayProgress &reached)
     {
         queue_.Post(
             [this, callback, reached](Napi::Env env)
@@ -189,7 +189,7 @@ Napi::Value Network::Replay(const Napi::CallbackInfo &info)
     uint64_t source = 0;
     try
     {
-        source = Start([replay] { replay->Stop(); }, [replay, tell] { replay->Run(tell); }, settle);
+        source = Start([replay] { replay->Stop(); }, [replay, report] { replay->Run(report); }, settle);
     }
     catch (...)
     {
@@ -270,7 +270,7 @@ uint64_t Network::Start(std::function<void()> stop, std::function<void()> work, 
 
 void Network::Finish(uint64_t source)
 {
-    std::shared_ptr<Source> finished; // nothing where the network ends, and Join has it
+    std::shared_ptr<Source> finished; // nullptr: the network ends, and Join has taken it
     {
         std::lock_guard<std::mutex> lock(mutex_);
         const auto found = sources_.find(source);
@@ -311,7 +311,7 @@ void Network::DropWhatIsAwaited()
             Forget(std::exchange(wire_, 0));
             while (!callbacks_.empty())
             {
-                TellOutcome(env, callbacks_.begin()->first, {sim::net::OutcomeKind::kDropped, {}});
+                ReportOutcome(env, callbacks_.begin()->first, {sim::net::OutcomeKind::kDropped, {}});
             }
         });
 }
@@ -350,10 +350,10 @@ sim::net::OutcomeCallback Network::OutcomeOf(const Napi::Value &callback)
     }
     BeginAwaiting();
     return [this, id = Remember(callback)](const sim::net::Outcome &outcome)
-    { queue_.Post([this, id, outcome](Napi::Env env) { TellOutcome(env, id, outcome); }); };
+    { queue_.Post([this, id, outcome](Napi::Env env) { ReportOutcome(env, id, outcome); }); };
 }
 
-void Network::TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome)
+void Network::ReportOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome)
 {
     const auto found = callbacks_.find(callback);
     if (found == callbacks_.end())

@@ -1,7 +1,8 @@
-// The simulated network for JavaScript: flows, raw packets, captures and load, with their outcomes.
+// The simulated network for JavaScript: flows, raw packets, captures and load, and their outcomes.
 //
-// Concurrency: everything on the JavaScript thread but Stop and Join. Outcomes come on any thread and reach JavaScript
-// through the queue. Each replay and each load has a thread of its own. No lock is held over a call out.
+// Concurrency: methods run on the JavaScript thread, except for those that say otherwise.
+// Outcomes come on any thread and reach JavaScript through the queue.
+// Each replay and each load has its own thread. No lock is held during a callback.
 #pragma once
 
 #include <napi.h>
@@ -24,8 +25,8 @@ namespace netverdict
 class Network
 {
   public:
-    // Outcomes reach JavaScript through `queue`. `hold` is told when outcomes, replays or loads begin to be awaited,
-    // and when none is any more.
+    // Outcomes reach JavaScript through `queue`.
+    // `hold(true)` is called when the first outcome, replay or load is awaited, `hold(false)` after the last one.
     Network(sim::Machine &machine, JsQueue &queue, std::function<void(bool)> hold);
 
     Network(const Network &) = delete;
@@ -50,17 +51,17 @@ class Network
     Napi::Value InjectedFaults(const Napi::CallbackInfo &info);
     void OnWire(const Napi::CallbackInfo &info);
 
-    // The network is gone: what is still awaited of it was dropped. Any thread.
+    // The network is gone. The outcomes that are still awaited become kDropped. Any thread may call it.
     void DropWhatIsAwaited();
 
-    // Tells all replays and loads to end, and waits for them. Any thread.
+    // Stop ends all replays and loads, Join waits for them. Any thread may call these.
     void Stop();
     void Join();
 
   private:
-    // An outcome's callback is known by a number, because it may only be touched on the JavaScript thread.
+    // A number stands for an outcome's callback, because only the JavaScript thread may touch the callback.
     sim::net::OutcomeCallback OutcomeOf(const Napi::Value &callback);
-    void TellOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome);
+    void ReportOutcome(Napi::Env env, uint64_t callback, const sim::net::Outcome &outcome);
     uint64_t Remember(const Napi::Value &callback);
     void Forget(uint64_t callback);
 
@@ -71,8 +72,8 @@ class Network
     };
     using Settle = std::function<void(Napi::Env, const std::exception_ptr &)>;
 
-    // Does `work` on a thread of its own, then `settle` on the JavaScript thread with what was thrown, if anything was.
-    // Returns the source's number.
+    // Does `work` on a new thread, then `settle` on the JavaScript thread, with the exception of `work` if it threw
+    // one. Returns the source's number.
     uint64_t Start(std::function<void()> stop, std::function<void()> work, Settle settle);
     void Finish(uint64_t source);
 

@@ -1,4 +1,4 @@
-// Between JavaScript's values and the simulated network's.
+// Converts between JavaScript values and those of the simulated network.
 #pragma once
 
 #include <napi.h>

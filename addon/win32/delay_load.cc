@@ -1,6 +1,6 @@
-// What the linker's delay-loaded imports call at their first use (only mingw-w64's linker needs it; Microsoft's has its
-// own, with node-gyp's hook). Node-API is in the program itself: node.exe, electron.exe, or what an application made
-// of it.
+// Delay-loaded imports call this at their first use. It finds Node-API in the program that loaded the addon.
+// That program is node.exe, electron.exe or an application made of them.
+// Only mingw-w64's linker needs this file. Microsoft's linker has its own code, with node-gyp's hook.
 #ifdef __MINGW32__
 #include <windows.h>
 
@@ -9,8 +9,8 @@
 namespace
 {
 
-// The image's delay-load directory entry (PE format, "Delay Import Table"). All but the attributes are relative to the
-// image's base.
+// The image's delay-load directory entry (PE format, "Delay Import Table").
+// All fields but the attributes are relative to the image's base.
 struct DelayLoadDescriptor
 {
     uint32_t attributes;
@@ -37,9 +37,9 @@ extern "C" FARPROC WINAPI __delayLoadHelper2(const DelayLoadDescriptor *descript
     const FARPROC function = GetProcAddress(GetModuleHandleW(nullptr), hint_and_name->Name);
     if (function == nullptr)
     {
-        // The program is no Node.js, or one too old: there is no way to go on.
+        // The program is not Node.js, or its Node.js is too old: the addon cannot go on.
         OutputDebugStringA(hint_and_name->Name);
-        RaiseException(0xC06D007F /* ERROR_PROC_NOT_FOUND, as delay loading tells it */, 0, 0, nullptr);
+        RaiseException(0xC06D007F /* ERROR_PROC_NOT_FOUND of delay loading */, 0, 0, nullptr);
     }
     *address = function;
     return function;

@@ -13,7 +13,7 @@ namespace netverdict
 namespace
 {
 
-// One request to the manager, on a thread of the pool: it may take as long as the driver's start takes.
+// One request to the manager, on a thread of the pool, because the start of the driver may take long.
 class ServiceRequest final : public Napi::AsyncWorker
 {
   public:

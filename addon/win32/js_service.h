@@ -1,4 +1,4 @@
-// The driver's service as JavaScript sees it: functions that return promises. Windows only.
+// The driver's service for JavaScript: functions that return promises. Windows only.
 #pragma once
 
 #include <napi.h>
@@ -6,8 +6,9 @@
 namespace netverdict
 {
 
-// {install, start, stop, remove, query, isTestSigningOn}. The promises resolve, whether the request succeeded or not,
-// to {code, call}; query's also has {state, exitCode, startType, path}.
+// Returns {install, start, stop, remove, query, isTestSigningOn}.
+// Their promises resolve to {code, call}, whether the request succeeded or not.
+// The result of query also has {state, exitCode, startType, path}.
 Napi::Object DefineService(Napi::Env env);
 
 } // namespace netverdict

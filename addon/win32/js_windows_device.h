@@ -1,4 +1,4 @@
-// The class WindowsDevice as JavaScript sees it: the installed driver's device.
+// The JavaScript class WindowsDevice: the installed driver's device.
 #pragma once
 
 #include <napi.h>
@@ -17,7 +17,7 @@ class JsWindowsDevice final : public Napi::ObjectWrap<JsWindowsDevice>
   public:
     static Napi::Function Define(Napi::Env env);
 
-    // new WindowsDevice(options, onReadable); an error has the `status` of opening.
+    // new WindowsDevice(options, onReadable). An error has the `status` of the failed open.
     explicit JsWindowsDevice(const Napi::CallbackInfo &info);
 
     void Finalize(Napi::BasicEnv env) override;

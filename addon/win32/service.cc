@@ -25,7 +25,7 @@ struct CloseServiceHandleOnExit
 
 using ServiceHandle = std::unique_ptr<std::remove_pointer_t<SC_HANDLE>, CloseServiceHandleOnExit>;
 
-// What the driver cannot filter without, as netverdict.inf has it: the filter engine and the network stack.
+// The services that the driver needs: the filter engine and the network stack. netverdict.inf has the same list.
 constexpr wchar_t kDependencies[] = L"BFE\0Tcpip\0";
 
 ServiceResult Success()
@@ -72,7 +72,7 @@ ServiceResult QueryState(SC_HANDLE service, ServiceStatus *status)
 
 ServiceResult QueryConfig(SC_HANDLE service, ServiceStatus *status)
 {
-    // The most that the function returns is 8 KiB; the structure in front of its strings wants alignment.
+    // The function returns 8 KiB at most. The structure in front of the strings needs alignment.
     std::vector<std::max_align_t> buffer(8 * 1024 / sizeof(std::max_align_t));
     auto *config = reinterpret_cast<QUERY_SERVICE_CONFIGW *>(buffer.data());
     DWORD needed = 0;
@@ -89,7 +89,7 @@ ServiceResult QueryConfig(SC_HANDLE service, ServiceStatus *status)
 
 ServiceResult ServiceInstall(const ServiceConfig &config)
 {
-    // The manager would take a path to nothing, and only the start would fail.
+    // The manager accepts a path without a file. Only the start would fail.
     const DWORD attributes = GetFileAttributesW(config.path.c_str());
     if (attributes == INVALID_FILE_ATTRIBUTES)
     {
@@ -163,7 +163,7 @@ ServiceResult ServiceQuery(const std::wstring &name, ServiceStatus *status)
 
 std::optional<bool> IsTestSigningOn()
 {
-    // As NtQuerySystemInformation's documentation has them; the SDK's headers leave them out.
+    // From the documentation of NtQuerySystemInformation. The SDK's headers lack them.
     constexpr ULONG code_integrity_information = 103;
     constexpr ULONG option_test_sign = 0x02;
     struct CodeIntegrityInformation

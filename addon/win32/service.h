@@ -1,7 +1,7 @@
 // The driver's service, through Windows' service control manager. Windows only.
 //
-// Concurrency: there is no state. A call takes as long as the manager takes: starting runs DriverEntry. None waits for
-// a state: that is the caller's, who knows how long.
+// Concurrency: has no state. A call takes as long as the manager takes: a start runs DriverEntry.
+// No call waits for a state of the service. The caller waits, because it knows how long.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace netverdict
 // ERROR_DIRECTORY_NOT_SUPPORTED, which mingw-w64's headers lack.
 constexpr uint32_t kErrorDirectoryNotSupported = 336;
 
-// How a request to the manager ended: the Win32 error, 0 for none, and the function that gave it.
+// The result of a request to the manager: a Win32 error, or 0, and the function that returned it.
 struct ServiceResult
 {
     uint32_t code = 0;
@@ -32,29 +32,29 @@ struct ServiceConfig
 struct ServiceStatus
 {
     uint32_t state = 0;     // SERVICE_STOPPED to SERVICE_PAUSED
-    uint32_t exit_code = 0; // a Win32 error: why it stopped
+    uint32_t exit_code = 0; // the Win32 error with which it stopped
     uint32_t start_type = 0;
-    std::wstring path; // as the manager keeps it: \??\C:\…
+    std::wstring path; // in the manager's form: \??\C:\…
 };
 
-// Registers the driver; it is not started. ERROR_FILE_NOT_FOUND or ERROR_PATH_NOT_FOUND without the file,
-// kErrorDirectoryNotSupported where it is a folder, ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE,
-// ERROR_ACCESS_DENIED.
+// Registers the driver, and does not start it.
+// Errors: ERROR_FILE_NOT_FOUND or ERROR_PATH_NOT_FOUND without the file, kErrorDirectoryNotSupported for a folder,
+// ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE, ERROR_ACCESS_DENIED.
 ServiceResult ServiceInstall(const ServiceConfig &config);
 
-// Loads the driver. Returns after DriverEntry, with its status as a Win32 error.
+// Loads the driver. Returns after DriverEntry, with the status of DriverEntry as a Win32 error.
 ServiceResult ServiceStart(const std::wstring &name);
 
-// Asks the driver to unload: it does so when its last handle is closed.
+// Asks the driver to unload. It unloads when its last handle is closed.
 ServiceResult ServiceStop(const std::wstring &name);
 
-// Marks the service for deletion: it goes when it is stopped and its last handle is closed.
+// Marks the service for deletion. It is deleted when it is stopped and its last handle is closed.
 ServiceResult ServiceRemove(const std::wstring &name);
 
-// ERROR_SERVICE_DOES_NOT_EXIST where it is not installed.
+// Fails with ERROR_SERVICE_DOES_NOT_EXIST if the service is not installed.
 ServiceResult ServiceQuery(const std::wstring &name, ServiceStatus *status);
 
-// Whether Windows takes test-signed drivers; nothing where Windows does not say.
+// Returns true if Windows accepts test-signed drivers, and nothing if the query fails.
 std::optional<bool> IsTestSigningOn();
 
 } // namespace netverdict

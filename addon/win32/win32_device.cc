@@ -16,15 +16,15 @@ namespace netverdict
 namespace
 {
 
-constexpr DWORD kRequestLimitMs = 30'000; // the driver answers at once; this is for one that does not
+constexpr DWORD kRequestLimitMs = 30'000; // the driver answers at once, unless it is stuck
 
-// Whether the request began, so that its completion comes: also where it ended at once with a warning.
+// Returns true if the request began, so that its completion comes. A warning is such an error too.
 bool HasBegun(DWORD error)
 {
     return error == ERROR_IO_PENDING || error == ERROR_MORE_DATA;
 }
 
-// What a request ended with, as the driver told.
+// The status and length with which the driver completed a request.
 IoResult ResultOf(const OVERLAPPED &overlapped)
 {
     return {static_cast<int32_t>(overlapped.Internal), overlapped.InternalHigh};
@@ -43,7 +43,7 @@ struct Win32Device::State
 {
     HANDLE file = INVALID_HANDLE_VALUE;
     HANDLE port = nullptr;
-    HANDLE answered = nullptr; // of the one write or control
+    HANDLE answered = nullptr; // the event of the one write or control
     std::thread completer;
 
     ~State()
@@ -67,7 +67,7 @@ struct Win32Device::State
         }
     }
 
-    // An event with the lowest bit set keeps a request's completion away from the port.
+    // An event handle with the lowest bit set keeps the completion of a request away from the port.
     OVERLAPPED MakeOverlapped() const
     {
         OVERLAPPED overlapped{};
@@ -89,7 +89,7 @@ struct Win32Device::State
         {
             return ResultOf(*overlapped);
         }
-        // The request must be over before its memory is.
+        // The request must end before its memory does.
         CancelIoEx(file, overlapped);
         WaitForSingleObject(answered, INFINITE);
         return {kStatusIoTimeout, 0};
@@ -164,7 +164,7 @@ void Win32Device::Read(void *buffer, uint32_t length, Completion completion, voi
             return;
         }
     }
-    request.release(); // the port's, also where the read is over already
+    request.release(); // the port has it, even if the read has ended already
 }
 
 IoResult Win32Device::Write(const void *bytes, uint32_t length)

@@ -17,7 +17,7 @@ struct Pair
     uint32_t status;
 };
 
-// [MS-ERREF] 2.2 and 2.3. Several statuses may become one error: what it most likely was, of a device.
+// [MS-ERREF] 2.2 and 2.3. Windows maps several statuses to one error. This is the most likely one of a device.
 constexpr Pair kPairs[] = {
     {1, 0xC0000010},    // ERROR_INVALID_FUNCTION: STATUS_INVALID_DEVICE_REQUEST
     {2, 0xC0000034},    // ERROR_FILE_NOT_FOUND: STATUS_OBJECT_NAME_NOT_FOUND
@@ -52,11 +52,11 @@ constexpr Pair kPairs[] = {
     {1455, 0xC000009A}, // ERROR_COMMITMENT_LIMIT
     {1460, 0xC00000B5}, // ERROR_TIMEOUT
     {1617, 0xC00002B6}, // ERROR_DEVICE_REMOVED
-    {1784, 0xC000009A}, // ERROR_INVALID_USER_BUFFER: too many requests at once, as ReadFile has it
+    {1784, 0xC000009A}, // ERROR_INVALID_USER_BUFFER: ReadFile returns it for too many requests at once
     {1816, 0xC000009A}, // ERROR_NOT_ENOUGH_QUOTA
 };
 
-// What an error is that Windows has no number for.
+// Windows returns this error for a status that has no error number.
 constexpr uint32_t kErrorMessageNotFound = 317; // ERROR_MR_MID_NOT_FOUND
 
 } // namespace
@@ -70,8 +70,8 @@ int32_t StatusFromWin32(uint32_t error)
 
 int32_t OpenStatusFromWin32(uint32_t error)
 {
-    // Not every Windows has an error for what the driver gives a second client, and of all that an opening fails with
-    // it alone may lack one.
+    // STATUS_DEVICE_ALREADY_ATTACHED refuses a second client. Some versions of Windows have no error number for it.
+    // Every other status of a failed open has one.
     return error == kErrorMessageNotFound ? kStatusDeviceAlreadyAttached : StatusFromWin32(error);
 }
 

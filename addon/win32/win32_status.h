@@ -1,5 +1,6 @@
-// From the errors of Win32 functions to the statuses of the kernel that they were made of. A request that Windows or
-// the driver fails at once comes back as the former, one that pended as the latter: callers see the latter alone.
+// Converts the errors of Win32 functions back to the NTSTATUS values that Windows made them of.
+// A request that fails at once returns a Win32 error. A request that pended returns an NTSTATUS.
+// Callers get an NTSTATUS from both.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +8,10 @@
 namespace netverdict
 {
 
-// An error that has no status of its own becomes one of facility NTWIN32: 0xC007xxxx.
+// An error without a matching status becomes a status of facility NTWIN32: 0xC007xxxx.
 int32_t StatusFromWin32(uint32_t error);
 
-// As StatusFromWin32, for what opening a device failed with.
+// The same for an error of opening a device.
 int32_t OpenStatusFromWin32(uint32_t error);
 
 } // namespace netverdict

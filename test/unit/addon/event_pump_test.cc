@@ -1,4 +1,4 @@
-// The order, the backpressure and the end of what the pump reads, over a device whose reads the test completes.
+// Order, backpressure and end of the pump's bytes, over a device whose reads the test completes.
 #include "addon/event_pump.h"
 
 #include <gmock/gmock.h>
@@ -44,7 +44,7 @@ class PendingDevice final : public Device
         }
     }
 
-    // The index-th of those that pend, by their order of issue.
+    // The index-th pending read, in the order of issue.
     void Complete(size_t index, int32_t status, const std::string &bytes)
     {
         PendingRead read;
@@ -127,7 +127,7 @@ TEST_F(EventPumpTest, KeepsAllItsBuffersInFlight)
     EXPECT_EQ(device_.pending(), 3u);
 }
 
-TEST_F(EventPumpTest, GivesBytesInTheOrderOfIssueWhateverTheOrderOfCompletion)
+TEST_F(EventPumpTest, GivesBytesInTheOrderOfIssueNotOfCompletion)
 {
     Start(3);
     device_.AwaitIssued(3);
@@ -138,7 +138,7 @@ TEST_F(EventPumpTest, GivesBytesInTheOrderOfIssueWhateverTheOrderOfCompletion)
     EXPECT_THAT(TakeAll(), ElementsAre("first", "second", "third"));
 }
 
-TEST_F(EventPumpTest, TellsTheConsumerOnceUntilItHasFoundNothingMore)
+TEST_F(EventPumpTest, NotifiesTheConsumerOnceUntilFrontFindsNothing)
 {
     Start(3);
     device_.AwaitIssued(3);
@@ -150,7 +150,7 @@ TEST_F(EventPumpTest, TellsTheConsumerOnceUntilItHasFoundNothingMore)
     EXPECT_EQ(told_, 2);
 }
 
-TEST_F(EventPumpTest, ReadsAgainIntoBuffersThatWereTaken)
+TEST_F(EventPumpTest, ReusesBuffersThatWereTaken)
 {
     Start(2);
     device_.AwaitIssued(2);
@@ -162,7 +162,7 @@ TEST_F(EventPumpTest, ReadsAgainIntoBuffersThatWereTaken)
     EXPECT_THAT(TakeAll(), ElementsAre("c"));
 }
 
-TEST_F(EventPumpTest, StopsReadingAtHighWaterAndGoesOnBelowIt)
+TEST_F(EventPumpTest, StopsReadingAtHighWaterAndContinuesBelowIt)
 {
     EventPump &pump = Start(4, 8);
     device_.AwaitIssued(4);
@@ -181,7 +181,7 @@ TEST_F(EventPumpTest, StopsReadingAtHighWaterAndGoesOnBelowIt)
     device_.AwaitIssued(7);
 }
 
-TEST_F(EventPumpTest, ReadsWithoutBytesAreSteppedOver)
+TEST_F(EventPumpTest, SkipsReadsWithoutBytes)
 {
     Start(2);
     device_.AwaitIssued(2);
@@ -201,7 +201,7 @@ TEST_F(EventPumpTest, EndsAfterTheBytesBeforeTheFailedRead)
     EXPECT_EQ(pump.end(), kEndOfFile);
 }
 
-TEST_F(EventPumpTest, AReadThatThereIsNoMemoryForIsIssuedAgain)
+TEST_F(EventPumpTest, IssuesAReadAgainThatFailedForLackOfMemory)
 {
     EventPump &pump = Start(2);
     device_.AwaitIssued(2);
@@ -214,7 +214,7 @@ TEST_F(EventPumpTest, AReadThatThereIsNoMemoryForIsIssuedAgain)
     EXPECT_EQ(pump.end(), std::nullopt);
 }
 
-TEST_F(EventPumpTest, EndsWhereThereIsNoMemoryForReadsForLong)
+TEST_F(EventPumpTest, EndsWhenReadsLackMemoryForTooLong)
 {
     EventPumpOptions options;
     options.buffers = 2;
@@ -236,7 +236,7 @@ TEST_F(EventPumpTest, IssuesNoReadAfterAFailedOne)
     EXPECT_EQ(device_.issued(), 2u);
 }
 
-TEST_F(EventPumpTest, StopCancelsWhatPendsAndKeepsWhatWasRead)
+TEST_F(EventPumpTest, StopCancelsPendingReadsAndKeepsBytesThatWereRead)
 {
     EventPump &pump = Start(3);
     device_.AwaitIssued(3);
@@ -247,7 +247,7 @@ TEST_F(EventPumpTest, StopCancelsWhatPendsAndKeepsWhatWasRead)
     EXPECT_EQ(pump.end(), kCancelled);
 }
 
-TEST_F(EventPumpTest, ACompletionBeforeReadReturnsIsNoDifference)
+TEST_F(EventPumpTest, ACompletionMayComeBeforeReadReturns)
 {
     class ImmediateDevice final : public Device
     {

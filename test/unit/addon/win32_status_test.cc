@@ -9,7 +9,7 @@ namespace netverdict
 namespace
 {
 
-TEST(Win32Status, IsTheStatusThatTheDriverGave)
+TEST(Win32Status, GivesTheStatusOfTheDriver)
 {
     EXPECT_EQ(StatusFromWin32(1), ToStatus(0xC0000010));
     EXPECT_EQ(StatusFromWin32(22), ToStatus(0xC0000184));
@@ -18,7 +18,7 @@ TEST(Win32Status, IsTheStatusThatTheDriverGave)
     EXPECT_EQ(StatusFromWin32(995), kStatusCancelled);
 }
 
-TEST(Win32Status, IsOneForEveryWayToLackMemory)
+TEST(Win32Status, GivesOneStatusForEveryLackOfMemory)
 {
     for (const uint32_t error : {8, 14, 1450, 1453, 1455, 1784, 1816})
     {
@@ -26,12 +26,12 @@ TEST(Win32Status, IsOneForEveryWayToLackMemory)
     }
 }
 
-TEST(Win32Status, KeepsTheNumberOfAnErrorThatHasNoStatus)
+TEST(Win32Status, KeepsTheNumberOfAnErrorWithoutAStatus)
 {
     EXPECT_EQ(StatusFromWin32(31337), ToStatus(0xC0070000 + 31337));
 }
 
-TEST(Win32Status, OfAnOpeningIsThatOfASecondClientWhereWindowsHasNoErrorForIt)
+TEST(Win32Status, AnOpenThatFailsWithoutAnErrorNumberWasASecondClient)
 {
     EXPECT_EQ(OpenStatusFromWin32(317), kStatusDeviceAlreadyAttached);
     EXPECT_EQ(OpenStatusFromWin32(548), kStatusDeviceAlreadyAttached);

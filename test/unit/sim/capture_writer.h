@@ -1,4 +1,4 @@
-// Capture files and frames that tests make.
+// Makes capture files and frames for tests.
 #pragma once
 
 #include <unistd.h>
@@ -20,7 +20,7 @@ namespace sim::sources
 
 using Bytes = std::vector<uint8_t>;
 
-// Numbers in a byte order.
+// Writes numbers in a byte order.
 class Writer
 {
   public:
@@ -58,7 +58,7 @@ class Writer
     Bytes bytes_;
 };
 
-// A file that is gone with the object.
+// A file that its destructor removes.
 class TemporaryFile
 {
   public:
@@ -81,7 +81,7 @@ class TemporaryFile
     std::string path_;
 };
 
-// A classic capture, little-endian, of microseconds.
+// A classic capture, little-endian, with microseconds.
 class Capture
 {
   public:
@@ -92,7 +92,7 @@ class Capture
 
     Capture &Add(const Bytes &frame, uint32_t microseconds = 0) { return AddCut(frame, frame.size(), microseconds); }
 
-    // Of which only the beginning was captured.
+    // Adds a frame of which only the first `captured` bytes were captured.
     Capture &AddCut(const Bytes &frame, size_t captured, uint32_t microseconds = 0)
     {
         out_.U32(1700000000 + microseconds / 1000000).U32(microseconds % 1000000);

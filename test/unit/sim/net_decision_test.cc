@@ -1,4 +1,4 @@
-// What becomes of operations and packets that the driver blocks, drops or holds.
+// The fate of operations and packets that the driver blocks, drops or holds.
 
 #include "net_fixture.h"
 
@@ -9,7 +9,7 @@ namespace
 
 using testing::ElementsAre;
 
-constexpr size_t kTcpFlagsAt = 20 + 13; // from the IPv4 header
+constexpr size_t kTcpFlagsAt = 20 + 13; // offset from the IPv4 header
 
 class NetDecision : public NetTest
 {
@@ -50,7 +50,7 @@ class NetDecision : public NetTest
         FlowSpec client;
     };
 
-    // A TCP connection of this machine to itself.
+    // A TCP connection from this machine to itself.
     static Ends Loopback()
     {
         Ends ends{Tcp(), Tcp()};
@@ -78,7 +78,7 @@ TEST_F(NetDecision, ABlockedConnectSendsNothing)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked, OutcomeKind::kBlocked));
 }
 
-TEST_F(NetDecision, ADroppedConnectIsToldApartFromABlockedOne)
+TEST_F(NetDecision, ADroppedConnectDiffersFromABlockedOne)
 {
     Decide({LayerKind::kConnect}, Decision::kDrop);
     Connect(Tcp());
@@ -86,7 +86,7 @@ TEST_F(NetDecision, ADroppedConnectIsToldApartFromABlockedOne)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kDropped, OutcomeKind::kDropped));
 }
 
-TEST_F(NetDecision, ABlockedBindEndsTheConnectThere)
+TEST_F(NetDecision, ABlockedBindEndsTheConnect)
 {
     Decide({LayerKind::kAssign}, Decision::kBlock);
     stack().Close(Connect(Tcp()));
@@ -116,7 +116,7 @@ TEST_F(NetDecision, ABlockedAcceptAnswersNothing)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked));
 }
 
-TEST_F(NetDecision, AConnectThatNobodyAnswersTimesOut)
+TEST_F(NetDecision, AConnectWithoutAnAnswerTimesOut)
 {
     const auto [server, client] = Loopback();
     const uint8_t byte = 1;
@@ -155,7 +155,7 @@ TEST_F(NetDecision, AnAnswerThatIsNotAcknowledgedTimesOut)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(NetDecision, ADatagramThatIsNotAuthorizedIsAskedForAgain)
+TEST_F(NetDecision, EachDatagramAsksAgainAfterARefusal)
 {
     Decide({LayerKind::kConnect}, Decision::kDrop);
 
@@ -211,7 +211,7 @@ TEST_F(NetDecision, ACompletedConnectMayBeRefused)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kBlocked, OutcomeKind::kDropped));
 }
 
-TEST_F(NetDecision, ADiscardedDatagramOfAPendedConnectWaitsForTheCompletionToTell)
+TEST_F(NetDecision, ADiscardedDatagramOfAPendedConnectWaitsForTheCompletion)
 {
     policy = [](const Indication &seen)
     {
@@ -245,7 +245,7 @@ TEST_F(NetDecision, ADatagramOfAPendedConnectGoesOnWhenItIsInjected)
     EXPECT_THAT(Log(), ElementsAre("datagram send 9", "out udp 1"));
 }
 
-TEST_F(NetDecision, AnUncopiedDatagramOfAPendedConnectIsLost)
+TEST_F(NetDecision, ADatagramOfAPendedConnectIsLostWithoutACopy)
 {
     Decide({LayerKind::kConnect}, Decision::kPendWithoutCopy);
 
@@ -273,7 +273,7 @@ TEST_F(NetDecision, ACompletedAcceptIsNotAuthorizedAgainButItsInjectedPacketIs)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
 }
 
-TEST_F(NetDecision, APendedAcceptIsOverWhenItsPacketIsDiscarded)
+TEST_F(NetDecision, APendedAcceptEndsWhenItsPacketIsDiscarded)
 {
     Decide({LayerKind::kAccept}, Decision::kPend);
     Accept(Server());
@@ -417,7 +417,7 @@ TEST_F(NetDecision, ARedirectionToThisMachineReachesItsListener)
                                    "in udp 2 injected", "accept injected", "datagram receive 2 injected"));
 }
 
-TEST_F(NetDecision, AHeldLoopbackPacketComesInAgainByTheSendPath)
+TEST_F(NetDecision, AHeldLoopbackPacketArrivesAgainThroughTheSendPath)
 {
     FlowSpec server = Udp({});
     FlowSpec client = Udp({1, 2});
@@ -466,7 +466,7 @@ TEST_F(NetDecision, AHeldPacketTimesOutByItself)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPendingTimeout, OutcomeKind::kPermitted));
 }
 
-TEST_F(NetDecision, ClosingGivesUpWhatIsNotDecided)
+TEST_F(NetDecision, CloseGivesUpPendingDecisions)
 {
     Decide({LayerKind::kConnect}, Decision::kPend);
 
@@ -480,7 +480,7 @@ TEST_F(NetDecision, ClosingGivesUpWhatIsNotDecided)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(NetDecision, PayloadThatIsHeldIsStillSentWhenTheConnectionIsClosed)
+TEST_F(NetDecision, HeldPayloadIsStillSentAfterTheConnectionIsClosed)
 {
     const FlowId flow = Connect(Tcp());
     const uint8_t byte = 1;
@@ -548,7 +548,7 @@ TEST_F(NetDecision, AReauthorizationCannotBePendedButItsPacketCanBeHeld)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted, OutcomeKind::kPermitted));
 }
 
-TEST_F(NetDecision, AWithdrawnAuthorizationHoldsUntilThePolicyChanges)
+TEST_F(NetDecision, AWithdrawnAuthorizationLastsUntilThePolicyChanges)
 {
     const FlowId flow = Connect(Tcp());
     const uint8_t byte = 1;
@@ -569,7 +569,7 @@ TEST_F(NetDecision, AWithdrawnAuthorizationHoldsUntilThePolicyChanges)
                                      OutcomeKind::kPermitted));
 }
 
-TEST_F(NetDecision, AHeldAuthorizationIsAskedAgainWhenFiltersWereSwappedForIt)
+TEST_F(NetDecision, AHeldAuthorizationAsksAgainAfterTheFiltersWereSwapped)
 {
     policy = [](const Indication &seen)
     { return seen.layer == LayerKind::kConnect ? Decision::kHold : Decision::kPermit; };

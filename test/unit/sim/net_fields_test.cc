@@ -1,4 +1,4 @@
-// What each layer is told: values and their types, metadata, and where the data starts.
+// Every layer's values and their types, its metadata, and the start of its data.
 
 #include "net_fixture.h"
 
@@ -13,7 +13,7 @@ constexpr uint32_t kSubInterface = 3;
 class NetFields : public NetTest
 {
   protected:
-    // Everything that a connection and a datagram each way show, by layer; the first of each.
+    // The first indication at each layer, of a connection and a datagram in each direction.
     void SeeEverything(uint8_t family)
     {
         FlowSpec server = Tcp(family);
@@ -132,7 +132,7 @@ TEST_F(NetFields, EveryLayerNamesTheSameConversation)
     }
 }
 
-TEST_F(NetFields, InterfacesAreNamedWhereLayersHaveThem)
+TEST_F(NetFields, LayersWithInterfaceFieldsNameTheInterface)
 {
     SeeEverything(kIpv4);
     for (const LayerKind layer :
@@ -312,7 +312,7 @@ TEST_F(NetFields, AcceptOfTcpHasTheSynAndTheListenersProcess)
     EXPECT_NE(accept.metadata.transportEndpointHandle, listening);
 }
 
-TEST_F(NetFields, EchoNamesItsTypeAndCodeInPlaceOfPorts)
+TEST_F(NetFields, EchoHasTypeAndCodeInsteadOfPorts)
 {
     FlowSpec spec = Udp({1, 2});
 
@@ -327,7 +327,7 @@ TEST_F(NetFields, EchoNamesItsTypeAndCodeInPlaceOfPorts)
     EXPECT_EQ(connect.data.size(), 8u + 2u);
 }
 
-TEST_F(NetFields, DatagramsStartAtTheHeaderOutAndAtThePayloadIn)
+TEST_F(NetFields, OutboundDatagramsStartAtTheHeaderInboundOnesAtThePayload)
 {
     const FlowId flow = stack().Connect(Udp({1, 2, 3}), nullptr);
     const uint8_t reply[] = {4, 5};
@@ -339,7 +339,7 @@ TEST_F(NetFields, DatagramsStartAtTheHeaderOutAndAtThePayloadIn)
     EXPECT_EQ(LastSeen(LayerKind::kDatagram).packet.size(), 30u);
 }
 
-TEST_F(NetFields, StreamHasPayloadAloneAndNoProcess)
+TEST_F(NetFields, StreamHasOnlyPayloadAndNoProcess)
 {
     const FlowId flow = stack().Connect(Tcp(), nullptr);
     const uint8_t bytes[] = {1, 2, 3};
@@ -358,7 +358,7 @@ TEST_F(NetFields, StreamHasPayloadAloneAndNoProcess)
     EXPECT_NE(stream.stream_flags & FWPS_STREAM_FLAG_RECEIVE, 0u);
 }
 
-TEST_F(NetFields, ClosureOfAConnectionNamesItsPeerAndThatOfASocketNone)
+TEST_F(NetFields, ClosureOfAConnectionNamesItsPeerAndClosureOfASocketDoesNot)
 {
     stack().Close(stack().Connect(Tcp(), nullptr));
     EXPECT_TRUE(LastSeen(LayerKind::kClosure).has_remote);

@@ -1,4 +1,4 @@
-// A machine whose driver is the test: it watches every layer, writes down what it sees, and decides as the test says.
+// A machine whose driver is the test. It watches every layer, records each indication, and decides as the test says.
 #pragma once
 
 #include <ntddk.h>
@@ -48,14 +48,14 @@ enum class LayerKind : uint8_t
     kRelease
 };
 
-// What a callout was shown.
+// What one callout saw.
 struct Indication
 {
     LayerKind layer = LayerKind::kAssign;
     uint8_t family = kIpv4;
     uint16_t layer_id = 0;
     uint32_t value_count = 0;
-    std::vector<FWP_DATA_TYPE> types; // of every value
+    std::vector<FWP_DATA_TYPE> types; // one for each value
     Endpoint local;
     Endpoint remote;
     bool has_remote = false;
@@ -67,14 +67,14 @@ struct Indication
     FWPS_INCOMING_METADATA_VALUES0 metadata{};
     std::u16string process_path;
     bool has_data = false;
-    std::vector<uint8_t> data;   // from where the data starts
-    std::vector<uint8_t> packet; // from the IP header, at the IP packet layers and for inbound packets
+    std::vector<uint8_t> data;   // from the start of the layer's data
+    std::vector<uint8_t> packet; // from the IP header; set at the IP packet layers and for inbound packets
     uint32_t mdls = 0;
     uintptr_t start = 0; // address of the data
-    uint32_t lists = 0;  // of a chain
+    uint32_t lists = 0;  // net buffer lists in the chain
     uint32_t stream_flags = 0;
     size_t stream_length = 0;
-    Direction direction = Direction::kOutbound; // where the layer tells one
+    Direction direction = Direction::kOutbound; // at the layers that have one
     FWPS_PACKET_INJECTION_STATE injection = FWPS_PACKET_NOT_INJECTED;
     KIRQL irql = PASSIVE_LEVEL;
 
@@ -89,16 +89,16 @@ enum class Decision : uint8_t
     kBlock,
     kDrop, // block and absorb
     kHold, // copy and absorb
-    kPend, // pend, with a copy of the packet where there is one
+    kPend, // pend, and copy the packet if there is one
     kPendWithoutCopy
 };
 
-// An operation or a packet that the driver keeps.
+// An operation or a packet that the driver holds.
 struct Held
 {
     Indication seen;
-    HANDLE operation = nullptr;      // pended, and not completed
-    NET_BUFFER_LIST *copy = nullptr; // not freed and not injected
+    HANDLE operation = nullptr;      // pended, and not completed yet
+    NET_BUFFER_LIST *copy = nullptr; // neither freed nor injected yet
     std::vector<uint8_t> control;
 };
 
@@ -107,7 +107,7 @@ namespace fixture
 
 inline constexpr ULONG kTag = 'tseT';
 
-// Indices of the fields of one kind of layer; kNone where it has none.
+// The field indices of one kind of layer. kNone stands for a missing field.
 inline constexpr uint32_t kNone = ~0u;
 
 struct Fields
@@ -256,28 +256,28 @@ class NetTest : public ::testing::Test
 
     Stack &stack() { return machine.net(); }
 
-    // What was seen since the last call, one name an indication.
+    // The names of the indications since the last call.
     std::vector<std::string> Log();
     std::vector<Indication> Seen();
     Indication LastSeen(LayerKind layer);
 
-    // Decides as `decision` at these layers, and permits at the others.
+    // Makes `decision` at these layers, and permits at the others.
     void Decide(std::initializer_list<LayerKind> layers, Decision decision);
 
-    // The oldest that is held.
+    // The entry that has been held longest.
     Held &FirstHeld();
     size_t held_count();
     void Complete(Held &held);
     void Inject(Held &held);
     void Discard(Held &held); // frees the copy
-    void Forget();            // what is neither pended nor has a copy any more
-    // As a driver does: completes what is pended, and injects the copy.
+    void Forget();            // drops entries without operation and copy
+    // Completes the pended operation and injects the copy, as a driver does.
     void Allow(Held &held);
-    // Completes what is pended, and frees the copy.
+    // Completes the pended operation and frees the copy.
     void Refuse(Held &held);
     void AllowAll();
 
-    // As a driver that wants every flow to be authorized again.
+    // Replaces the filters of the authorization layers, so that every flow is authorized again.
     void SwapFilters();
 
     void Run() { machine.Run(); }
@@ -294,10 +294,10 @@ class NetTest : public ::testing::Test
     Machine machine;
     Machine::Scope scope;
     std::function<Decision(const Indication &)> policy = [](const Indication &) { return Decision::kPermit; };
-    // What the driver does to the bytes of a copy before it injects it.
+    // Changes the bytes of a copy before it is injected.
     std::function<void(std::vector<uint8_t> *)> rewrite;
-    bool inject_at_once = false;  // what is held, still inside the classify
-    bool injection_fails = false; // as the engine was told: the copy is freed instead
+    bool inject_at_once = false;  // inject a held packet inside its classify
+    bool injection_fails = false; // the engine fails injections, and the copy is freed
 
   private:
     struct Watch;
@@ -322,7 +322,7 @@ class NetTest : public ::testing::Test
     NDIS_HANDLE pool_ = nullptr;
     std::vector<std::unique_ptr<Watch>> watches_;
     std::mutex mutex_;
-    std::vector<Indication> seen_; // under mutex_, as the next
+    std::vector<Indication> seen_; // mutex_ guards this member and the next
     std::list<Held> held_;
 };
 
@@ -507,7 +507,7 @@ inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const F
 
     if (decision == Decision::kPermit)
     {
-        // Another product's hard block stands: a callout without the right may only veto.
+        // A hard block of another product stands. A callout without the right may only veto.
         if ((out->rights & FWPS_RIGHT_ACTION_WRITE) != 0)
         {
             out->actionType = FWP_ACTION_PERMIT;

@@ -1,4 +1,4 @@
-// The order in which the layers are indicated, over the whole life of a conversation.
+// The order of the layers' indications over the life of a conversation.
 
 #include "net_fixture.h"
 
@@ -19,7 +19,7 @@ std::vector<uint8_t> Whole(const Endpoint &source, const Endpoint &destination, 
     return packet;
 }
 
-// The same in pieces.
+// Cuts the packet's payload into fragments.
 std::vector<std::vector<uint8_t>> Fragments(const Endpoint &source, const Endpoint &destination, size_t payload,
                                             size_t piece = 16)
 {
@@ -162,7 +162,7 @@ TEST_P(NetOrderOfFamily, InboundEcho)
     EXPECT_THAT(Log(), ElementsAre("in echo", "accept"));
 }
 
-TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenAtTheIpPacketLayersAlone)
+TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenOnlyAtTheIpPacketLayers)
 {
     FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
 
@@ -236,7 +236,7 @@ TEST_F(NetOrder, AListenerClosesOnceWhileItsConnectionsLiveOn)
     EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
 }
 
-TEST_F(NetOrder, ProcessesShareAUdpPortWithASocketEach)
+TEST_F(NetOrder, ProcessesShareAUdpPortAndEachHasItsSocket)
 {
     std::vector<uint64_t> released;
     FlowSpec one = Udp({1});
@@ -257,7 +257,7 @@ TEST_F(NetOrder, ProcessesShareAUdpPortWithASocketEach)
     EXPECT_THAT(released, ElementsAre(7u, 8u));
 }
 
-TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheDatagramThatTheyMakeOnce)
+TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheirDatagramOnce)
 {
     std::vector<Outcome> outcomes;
     std::vector<std::vector<uint8_t>> wire;
@@ -285,7 +285,7 @@ TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheDatagramThatTheyMakeOnce)
     EXPECT_EQ(stack().counters().datagram_bytes_received, 40u);
 }
 
-TEST_P(NetOrderOfFamily, FragmentsThatOverlapMakeNothing)
+TEST_P(NetOrderOfFamily, OverlappingFragmentsMakeNoDatagram)
 {
     FlowSpec server = Udp({}, GetParam());
 
@@ -371,7 +371,7 @@ TEST_F(NetOrder, LoopbackTcpIsSeenFromBothSides)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(NetOrder, NobodyListensOnLoopback)
+TEST_F(NetOrder, AConnectToALoopbackPortWithoutAListenerIsReset)
 {
     FlowSpec client = Tcp();
 
@@ -480,7 +480,7 @@ TEST_F(NetOrder, PacketsFromTheWireReachListenersAndConversations)
     EXPECT_THAT(Log(), ElementsAre("in A", "closure"));
 }
 
-TEST_F(NetOrder, ASegmentForNobodyIsAnsweredByReset)
+TEST_F(NetOrder, ASegmentWithoutAReceiverIsAnsweredByReset)
 {
     uint8_t packet[128];
     const size_t length =

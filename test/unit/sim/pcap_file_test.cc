@@ -1,4 +1,4 @@
-// Capture files: both formats, both byte orders, times, and files that are not what they should be.
+// Capture files: both formats, both byte orders, times, and damaged files.
 
 #include "capture_writer.h"
 
@@ -186,7 +186,7 @@ TEST(PcapFile, EveryInterfaceHasItsLinkTypeAndTimeUnit)
     EXPECT_EQ(frame.time_ns, 1002 * kSecond);
 }
 
-TEST(PcapFile, ASectionBeginsItsInterfacesAnewInItsOwnByteOrder)
+TEST(PcapFile, ASectionHasItsOwnInterfacesAndByteOrder)
 {
     Blocks little(false);
     Blocks big(true);
@@ -233,7 +233,7 @@ TEST(PcapFile, CanBeReadAgain)
     EXPECT_EQ(ReadAll(&capture), first);
 }
 
-TEST(PcapFile, AFileThatBreaksOffGivesWhatIsThereAndSaysWhere)
+TEST(PcapFile, ATruncatedFileGivesItsFramesAndSaysWhereItEnds)
 {
     const Bytes whole = Capture().Add({1, 2, 3}).Add({4, 5, 6}).bytes();
     const size_t second = 24 + 16 + 3;
@@ -249,7 +249,7 @@ TEST(PcapFile, AFileThatBreaksOffGivesWhatIsThereAndSaysWhere)
     }
 }
 
-TEST(PcapFile, BlocksThatBreakOffGiveWhatIsThere)
+TEST(PcapFile, ATruncatedBlockFileGivesItsFrames)
 {
     Blocks blocks;
 
@@ -273,7 +273,7 @@ TEST(PcapFile, BlocksThatBreakOffGiveWhatIsThere)
     }
 }
 
-TEST(PcapFile, FilesThatAreNoCapturesSayWhatToDo)
+TEST(PcapFile, TheErrorOfAFileThatIsNoCaptureNamesTheRemedy)
 {
     EXPECT_THAT(ErrorOf({}), HasSubstr("empty"));
     EXPECT_THAT(ErrorOf({1, 2}), HasSubstr("too short"));
@@ -283,11 +283,11 @@ TEST(PcapFile, FilesThatAreNoCapturesSayWhatToDo)
     EXPECT_THROW(PcapFile("/nonexistent/capture.pcap"), PcapError);
 }
 
-TEST(PcapFile, DamageIsAnErrorThatSaysWhere)
+TEST(PcapFile, TheErrorOfADamagedFileNamesTheOffset)
 {
     Bytes huge = Capture().Add({1}).bytes();
 
-    huge[24 + 8 + 3] = 0x7F; // of the captured length
+    huge[24 + 8 + 3] = 0x7F; // the high byte of the captured length
     EXPECT_THAT(ErrorOf(huge), AllOf(HasSubstr("offset 24"), HasSubstr("not possible")));
 
     Blocks start;
@@ -324,7 +324,7 @@ TEST(PcapFile, DamageIsAnErrorThatSaysWhere)
     EXPECT_THAT(ErrorOf(order), AllOf(HasSubstr("offset 0"), HasSubstr("byte order")));
 }
 
-TEST(PcapFile, NoDamageOfOneByteDoesHarm)
+TEST(PcapFile, NoDamagedByteDoesHarm)
 {
     Blocks blocks;
 

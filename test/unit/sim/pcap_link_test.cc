@@ -1,4 +1,4 @@
-// Link layers of captures.
+// IP packets are found in the frames of every link layer.
 
 #include "capture_writer.h"
 
@@ -52,7 +52,7 @@ TEST(PcapLink, EthernetWithVlanTags)
     ExpectPacketAt(22, 1, two);
 }
 
-TEST(PcapLink, EthernetWithALengthInPlaceOfAType)
+TEST(PcapLink, EthernetWithALengthInsteadOfAType)
 {
     ExpectPacketAt(22, 1, EthernetFrame(StationOf(1), StationOf(2), Join({0xAA, 0xAA, 3, 0, 0, 0, 8, 0}), 40));
 }
@@ -77,7 +77,7 @@ TEST(PcapLink, NullAndLoopHeadersOfEitherByteOrder)
     EXPECT_EQ(Decode(0, Join({99, 0, 0, 0})).kind, FrameKind::kOther);
 }
 
-TEST(PcapLink, LinuxCookedHeadersTellTheDirection)
+TEST(PcapLink, LinuxCookedHeadersHaveTheDirection)
 {
     Bytes header(16);
 
@@ -96,7 +96,7 @@ TEST(PcapLink, LinuxCookedHeadersTellTheDirection)
     EXPECT_TRUE(Decode(276, Join(second)).outgoing);
 }
 
-TEST(PcapLink, OtherProtocolsAreToldApartFromDamage)
+TEST(PcapLink, OtherProtocolsDifferFromDamage)
 {
     EXPECT_EQ(Decode(1, EthernetFrame(StationOf(1), StationOf(2), Bytes(28), 0x0806)).kind, FrameKind::kOther);
     EXPECT_EQ(Decode(147, kPacket).kind, FrameKind::kUnknownLink);

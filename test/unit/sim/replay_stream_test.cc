@@ -1,4 +1,4 @@
-// The bytes of a captured TCP stream: each once, in order.
+// A captured TCP stream gives each byte once, in order.
 
 #include <gtest/gtest.h>
 
@@ -25,7 +25,7 @@ class ReplayStream : public testing::Test
     { given.append(reinterpret_cast<const char *>(bytes), length); };
 };
 
-TEST_F(ReplayStream, InOrder)
+TEST_F(ReplayStream, SegmentsInOrder)
 {
     stream.Begin(100);
     Add(100, "abc");
@@ -34,7 +34,7 @@ TEST_F(ReplayStream, InOrder)
     EXPECT_EQ(stream.gaps(), 0u);
 }
 
-TEST_F(ReplayStream, OutOfOrder)
+TEST_F(ReplayStream, SegmentsOutOfOrder)
 {
     stream.Begin(100);
     Add(106, "ghi");
@@ -44,7 +44,7 @@ TEST_F(ReplayStream, OutOfOrder)
     EXPECT_EQ(given, "abcdefghi");
 }
 
-TEST_F(ReplayStream, SentAgainInWholeOrInPart)
+TEST_F(ReplayStream, RepeatedBytesAreGivenOnce)
 {
     stream.Begin(100);
     Add(100, "abc");
@@ -54,7 +54,7 @@ TEST_F(ReplayStream, SentAgainInWholeOrInPart)
     EXPECT_EQ(given, "abcdef");
 }
 
-TEST_F(ReplayStream, OverlappingSegmentsThatWait)
+TEST_F(ReplayStream, WaitingSegmentsMayOverlap)
 {
     stream.Begin(100);
     Add(103, "def");
@@ -83,7 +83,7 @@ TEST_F(ReplayStream, SequenceNumbersWrapAround)
     EXPECT_EQ(given, "abcdefg");
 }
 
-TEST_F(ReplayStream, AGapIsSkippedWhenWhatFollowsIsAcknowledged)
+TEST_F(ReplayStream, AGapIsSkippedWhenLaterBytesAreAcknowledged)
 {
     stream.Begin(100);
     Add(100, "abc");
@@ -119,14 +119,14 @@ TEST_F(ReplayStream, TheAcknowledgmentOfAFinIsNoGap)
     EXPECT_EQ(stream.gaps(), 0u);
 }
 
-TEST_F(ReplayStream, BeginsWithTheFirstSegmentOfACaptureThatBeginsLater)
+TEST_F(ReplayStream, BeginsWithTheFirstSegmentOfALateCapture)
 {
     Add(5000, "abc");
     Add(4000, "old");
     EXPECT_EQ(given, "abc");
 }
 
-TEST_F(ReplayStream, WhatWaitsIsBounded)
+TEST_F(ReplayStream, WaitingBytesAreBounded)
 {
     stream.Begin(0);
     for (uint32_t i = 0; i < 5000; ++i)

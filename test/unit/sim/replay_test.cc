@@ -1,4 +1,4 @@
-// Captures through the network stack.
+// Captures are replayed through the network stack.
 
 #include "capture_writer.h"
 #include "net_fixture.h"
@@ -100,7 +100,7 @@ TEST_F(ReplayTest, AConnectionGoesThroughTheLayersInOrder)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, HostTrafficHasTheAmountsThatWereCaptured)
+TEST_F(ReplayTest, HostTrafficHasTheCapturedAmounts)
 {
     const ReplaySummary summary = PlayFile(SOURCE_ROOT "/captures/host-traffic.pcap");
 
@@ -127,7 +127,7 @@ TEST_F(ReplayTest, HostTrafficHasTheAmountsThatWereCaptured)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, HostTrafficIsOfTheHostThatBeginsItsConnections)
+TEST_F(ReplayTest, HostTrafficBelongsToTheHostThatBeginsItsConnections)
 {
     const ReplaySummary summary = PlayFile(SOURCE_ROOT "/captures/host-traffic.pcap");
     const net::Address v4 = {10, 77, 0, 2};
@@ -141,7 +141,7 @@ TEST_F(ReplayTest, HostTrafficIsOfTheHostThatBeginsItsConnections)
     }
 }
 
-TEST_F(ReplayTest, EveryPacketIsOfferedOnceAndNoneIsLetThroughWhenItsConnectionIsBlocked)
+TEST_F(ReplayTest, EveryPacketIsOfferedOnceAndNonePassesWhenItsConnectionIsBlocked)
 {
     for (const Decision decision : {Decision::kBlock, Decision::kDrop})
     {
@@ -222,12 +222,12 @@ TEST_F(ReplayTest, StopEndsTheLiveConversations)
     replay.Stop();
     player.join();
     EXPECT_TRUE(replay.summary().stopped);
-    EXPECT_EQ(stack().counters().flows_now, 1u); // the pended operation keeps it
+    EXPECT_EQ(stack().counters().flows_now, 1u); // the pended operation keeps the flow
     AllowAll();
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, FramesOfOthersAreNotReplayed)
+TEST_F(ReplayTest, FramesOfOtherHostsAreNotReplayed)
 {
     Capture capture;
 
@@ -245,7 +245,7 @@ TEST_F(ReplayTest, FramesOfOthersAreNotReplayed)
     EXPECT_EQ(summary.malformed_frames, 1u);
 }
 
-TEST_F(ReplayTest, GivenPrefixesTellWhoseTheCaptureIs)
+TEST_F(ReplayTest, GivenPrefixesDecideWhichHostIsLocal)
 {
     Capture capture;
     Prefix prefix;
@@ -266,7 +266,7 @@ TEST_F(ReplayTest, ARouterIsNotTheHost)
 {
     Capture capture;
 
-    // A server: whoever connects does so through the router.
+    // The host is a server: all clients connect through the router.
     for (uint8_t i = 0; i < 40; ++i)
     {
         const net::Endpoint client = V4(198, 51, 100, i, 40000);
@@ -281,7 +281,7 @@ TEST_F(ReplayTest, ARouterIsNotTheHost)
     EXPECT_EQ(summary.local_addresses[0].address, kLocal.address);
 }
 
-TEST_F(ReplayTest, RawCapturesAreOfTheAddressThatTakesPartInMostPackets)
+TEST_F(ReplayTest, RawCapturesBelongToTheAddressInMostPackets)
 {
     Capture capture(101);
 
@@ -319,7 +319,7 @@ TEST_F(ReplayTest, AReusedPortIsANewConnection)
 
     AddConnection(&capture, kLocal, 1000);
     AddConnection(&capture, kLocal, 90000);
-    // And one whose end is not in the capture.
+    // The end of the next connection is not in the capture.
     capture.Add(Sent(TcpPacket(kLocal, kRemote, 500000, 0, kTcpSyn)));
     capture.Add(Sent(TcpPacket(kLocal, kRemote, 500000, 0, kTcpSyn))); // sent again
     capture.Add(Sent(TcpPacket(kLocal, kRemote, 900000, 0, kTcpSyn)));
@@ -334,7 +334,7 @@ TEST_F(ReplayTest, AReusedPortIsANewConnection)
     EXPECT_EQ(summary.tcp_sent[0], 6u);
 }
 
-TEST_F(ReplayTest, AResetEndsAConnectionAndWhatFollowsIsOfferedAlone)
+TEST_F(ReplayTest, AResetEndsAConnectionAndLaterPacketsBelongToNone)
 {
     Capture capture;
 
@@ -349,14 +349,14 @@ TEST_F(ReplayTest, AResetEndsAConnectionAndWhatFollowsIsOfferedAlone)
     EXPECT_EQ(summary.packets_permitted, 3u);
 }
 
-TEST_F(ReplayTest, ConversationsThatBeganBeforeTheCaptureAreOneConversationEach)
+TEST_F(ReplayTest, AConversationThatBeganBeforeTheCaptureIsOneConversation)
 {
     Capture capture;
     const net::Endpoint server = V4(10, 0, 0, 1, 22);
     const net::Endpoint client = V4(192, 0, 2, 9, 40000);
     const net::Endpoint high = V4(192, 0, 2, 9, 9000);
 
-    // By the SYN-ACK, by a well-known port, and by the direction of the first packet.
+    // The SYN-ACK, a well-known port, or the direction of the first packet decides who began.
     capture.Add(Received(TcpPacket(kRemote, kLocal, 7000, 1001, kTcpSyn | kTcpAck)));
     capture.Add(Sent(TcpPacket(server, client, 5000, 6000, kTcpAck, {1, 2})));
     capture.Add(Received(TcpPacket(client, server, 6000, 5002, kTcpAck, {3})));
@@ -364,7 +364,7 @@ TEST_F(ReplayTest, ConversationsThatBeganBeforeTheCaptureAreOneConversationEach)
     capture.Add(Received(UdpPacket(V4(192, 0, 2, 53, 53), V4(10, 0, 0, 1, 50010), {5})));
     for (int i = 0; i < 3; ++i)
     {
-        capture.Add(Sent(UdpPacket(V4(10, 0, 0, 1, 50010), V4(192, 0, 2, 53, 53), {5}))); // tells who is the host
+        capture.Add(Sent(UdpPacket(V4(10, 0, 0, 1, 50010), V4(192, 0, 2, 53, 53), {5}))); // makes the host known
     }
 
     const ReplaySummary summary = Play(capture.bytes());
@@ -428,7 +428,7 @@ TEST_F(ReplayTest, FragmentsAreOfferedAndCounted)
     EXPECT_EQ(summary.udp_conversations, 0u);
 }
 
-TEST_F(ReplayTest, FragmentsOfAConnectionThatIsNotOfTheCaptureAreDecidedToo)
+TEST_F(ReplayTest, FragmentsOfAConnectionFromOutsideTheCaptureAreDecidedToo)
 {
     const net::Endpoint server = V4(192, 0, 2, 9, 53);
     net::FlowSpec client = Udp({1});
@@ -462,7 +462,7 @@ TEST_F(ReplayTest, FragmentsOfAConnectionThatIsNotOfTheCaptureAreDecidedToo)
     EXPECT_EQ(summary.packets_permitted, 2u);
 }
 
-TEST_F(ReplayTest, FramesThatWereCutCountByTheirHeaders)
+TEST_F(ReplayTest, CutFramesCountByTheirHeaders)
 {
     Capture capture;
     const Bytes datagram = Sent(UdpPacket(kLocal, V4(192, 0, 2, 1, 53), Bytes(100, 7)));
@@ -497,7 +497,7 @@ TEST_F(ReplayTest, PaddingOfFramesIsNotPayload)
     EXPECT_EQ(LastSeen(LayerKind::kOutPacket).packet.size(), 30u);
 }
 
-TEST_F(ReplayTest, AFileThatBreaksOffIsReplayedUpToThere)
+TEST_F(ReplayTest, ATruncatedFileIsReplayedUpToItsEnd)
 {
     Capture capture;
 
@@ -514,7 +514,7 @@ TEST_F(ReplayTest, AFileThatBreaksOffIsReplayedUpToThere)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, ADamagedFileIsAnErrorAndNothingIsLeft)
+TEST_F(ReplayTest, ADamagedFileIsAnErrorAndLeavesNoFlow)
 {
     Capture capture;
 
@@ -574,7 +574,7 @@ TEST_F(ReplayTest, LoopbackPacketsAreSeenFromBothSides)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, GroupsAndHostsWithoutAnAddressHaveTheirDirection)
+TEST_F(ReplayTest, MulticastAndPacketsWithoutASourceAddressHaveADirection)
 {
     Capture capture;
     const Station everybody = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
@@ -590,7 +590,7 @@ TEST_F(ReplayTest, GroupsAndHostsWithoutAnAddressHaveTheirDirection)
     EXPECT_THAT(log, testing::Contains("in udp 2"));
 }
 
-TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEveryPacket)
+TEST_F(ReplayTest, AnUndecidedConversationDelaysTheReplayOnceNotOncePerPacket)
 {
     Capture capture;
 
@@ -607,7 +607,7 @@ TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEve
             ended = true;
         });
 
-    // What is held is counted a moment before its time begins to run.
+    // A packet counts as held a moment before its deadline begins to run.
     while (!ended)
     {
         machine.clock().Advance(std::chrono::seconds(held_count() == 0 ? 0 : 22));
@@ -618,7 +618,7 @@ TEST_F(ReplayTest, UndecidedConversationsArePendingAndDoNotHoldTheReplayUpForEve
     EXPECT_EQ(held_count(), 8u);
 }
 
-TEST_F(ReplayTest, WhatComesToAConversationFromElsewhereIsNotTakenForThatOfTheCapture)
+TEST_F(ReplayTest, PacketsFromOutsideTheCaptureDoNotCountAsItsPackets)
 {
     const net::Endpoint resolver = V4(192, 0, 2, 53, 53);
     const Bytes stranger = UdpPacket(resolver, kLocal, {1, 2, 3});
@@ -654,7 +654,7 @@ TEST_F(ReplayTest, WhatComesToAConversationFromElsewhereIsNotTakenForThatOfTheCa
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
-TEST_F(ReplayTest, ProgressIsToldAtTheEnd)
+TEST_F(ReplayTest, ProgressIsReportedAtTheEnd)
 {
     Capture capture;
     ReplayProgress last;
@@ -691,7 +691,7 @@ TEST_F(ReplayInRealTime, FollowsTheTimesOfTheCapture)
     EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(39));
 }
 
-TEST_F(ReplayInRealTime, DecisionsOfAnotherThreadLetEverythingThrough)
+TEST_F(ReplayInRealTime, EveryPacketPassesWhenAnotherThreadDecides)
 {
     std::atomic<bool> done{false};
 
