@@ -454,8 +454,8 @@ VOID CalloutsReauthorize(DRIVER_CONTEXT *context)
     {
         LogError(&context->Log, "The filter engine could not be made to authorize again: status 0x%08x",
                  (unsigned)status);
-        HoldRequestReauthorize(context);
-        MaintenanceRetry(context);
+        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+        DeferredRetry(&context->Deferred);
     }
 }
 
@@ -472,8 +472,8 @@ static VOID NTAPI ServiceStateChanged(VOID *callbackContext, FWPM_SERVICE_STATE 
     {
         InterlockedExchange(&callouts->SessionLost, TRUE);
     }
-    HoldRequestReauthorize(context);
-    HoldFinish(context);
+    DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+    DeferredQueue(&context->Deferred);
 }
 
 _Use_decl_annotations_

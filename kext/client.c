@@ -2,6 +2,9 @@
 
 #include "context.h"
 
+#define CLIENT_PERIOD_MS        1000u
+#define CLIENT_URGENT_PERIOD_MS 100u // while held packets can time out
+
 _Use_decl_annotations_
 NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)
 {
@@ -95,7 +98,7 @@ static VOID StartFiltering(DRIVER_CONTEXT *context)
     ApplyOptions(context, &options);
     PacketCacheOpen(&context->Packets);
     InterlockedExchange(&context->Client.Mode, ClientFiltering);
-    MaintenanceStart(context);
+    DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
 }
 
 // Within a transition. After this nothing is held, and nothing of this client's decisions is left: Stop of
@@ -113,7 +116,7 @@ static VOID StopFiltering(DRIVER_CONTEXT *context)
     InterlockedExchange(&client->Mode, AbsentMode(client));
     PacketCacheClose(&context->Packets);
     RundownWait(&client->Classifies);
-    MaintenanceStop(context);
+    DeferredStop(&context->Deferred);
     HoldResolveAll(context);
     InjectChain(FragmentTableResolve(&context->Fragments, failOpen));
     InjectResolveRefused(&context->Injector, failOpen);
@@ -195,7 +198,7 @@ NTSTATUS ClientSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T 
     ApplyOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
-        MaintenanceStart(context);
+        DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
     }
     else
     {
@@ -280,6 +283,12 @@ UINT16 ClientRedirectPort(const CLIENT *client, UINT8 verdict)
     default:
         return 0;
     }
+}
+
+_Use_decl_annotations_
+UINT32 ClientRoundPeriodMs(const CLIENT *client)
+{
+    return ReadNoFence(&client->PendingTimeoutMs) != 0 ? CLIENT_URGENT_PERIOD_MS : CLIENT_PERIOD_MS;
 }
 
 _Use_decl_annotations_

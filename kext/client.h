@@ -92,8 +92,10 @@ BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);
 /// The port that a verdict redirects to, 0 for one that does not. Any IRQL.
 UINT16 ClientRedirectPort(_In_ const CLIENT *client, _In_ UINT8 verdict);
 
-/// The verdict that stands for the fail policy: one for this once, so that the next packet is asked about again.
-/// Any IRQL.
+/// Milliseconds between rounds of maintenance, as this client's options ask for. Any IRQL.
+UINT32 ClientRoundPeriodMs(_In_ const CLIENT *client);
+
+/// The verdict that stands for the fail policy. It is temporary, so the client decides on the next packet. Any IRQL.
 UINT8 ClientFailVerdict(_In_ const CLIENT *client);
 
 EXTERN_C_END

@@ -95,7 +95,7 @@ static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UI
     }
     StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
     // What was blocked or permitted at the ALE layers has to be asked about there again.
-    HoldRequestReauthorize(context);
+    DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
 // Both IP versions have the same fields, one after the other.
@@ -191,7 +191,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
     case CommandClearCache:
         ConnectionTableForget(&context->Connections);
         RedirectTableClear(&context->Redirects);
-        HoldRequestReauthorize(context);
+        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
         break;
     case CommandGetLogs:
         GetLogs(context);
@@ -203,7 +203,8 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         PrintMemoryStats(context);
         break;
     default:
-        MaintenanceClean(context);
+        (VOID) ConnectionTableClean(&context->Connections, TRUE);
+        (VOID) RedirectTableClean(&context->Redirects);
         break;
     }
 }
@@ -273,7 +274,7 @@ NTSTATUS CommandExecute(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T leng
         return Reject(context, "it is empty", 0);
     }
     status = ExecuteAll(context, bytes, length, consumed);
-    // However many verdicts there were: once.
-    HoldFinish(context);
+    // All verdicts of a write share one reauthorization.
+    DeferredQueue(&context->Deferred);
     return status;
 }

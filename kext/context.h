@@ -8,11 +8,11 @@
 #include "callouts.h"
 #include "client.h"
 #include "command.h"
+#include "deferred.h"
 #include "event.h"
 #include "fragment_table.h"
 #include "hold.h"
 #include "inject.h"
-#include "maintenance.h"
 #include "power.h"
 #include "redirect.h"
 
@@ -41,7 +41,8 @@ typedef struct _DRIVER_CONTEXT
     CLIENT Client;
     HOLD Hold;
     INJECTOR Injector;
-    MAINTENANCE Maintenance;
+    DEFERRED Deferred;
+    volatile LONG64 NextClean; ///< KeQueryInterruptTime; of MaintenanceRound
     CALLOUTS Callouts;
     POWER Power;
 } DRIVER_CONTEXT;

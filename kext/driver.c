@@ -4,6 +4,7 @@
 
 #include "context.h"
 #include "device.h"
+#include "maintenance.h"
 
 // Bounds of nonpaged pool, whatever the network and the client do.
 #define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
@@ -218,10 +219,10 @@ static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context
     {
         goto cleanupCallouts;
     }
-    status = MaintenanceInitialize(context);
+    status = DeferredInitialize(&context->Deferred, context->DeviceObject, MaintenanceRound, context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupMaintenance;
+        goto cleanupCallouts;
     }
     status = CalloutsStart(context);
     if (!NT_SUCCESS(status))
@@ -233,8 +234,7 @@ static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context
 
 cleanupStart:
     CalloutsStop(context);
-cleanupMaintenance:
-    MaintenanceUninitialize(context);
+    DeferredUninitialize(&context->Deferred);
 cleanupCallouts:
     CalloutsUnregister(context);
 cleanupInjector:
@@ -249,13 +249,13 @@ cleanupReporting:
     return status;
 }
 
-// The mirror of InitializeContext. Nothing is held, and no classify asks for maintenance any more: the last handle was
-// closed before. A last run of maintenance may use the filter engine's session.
+// The mirror of InitializeContext. Nothing is held, and no classify asks for deferred work: the last handle was closed
+// before. A last round of maintenance may use the filter engine's session.
 static VOID UninitializeContext(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
     CalloutsStop(context);
-    MaintenanceUninitialize(context);
+    DeferredUninitialize(&context->Deferred);
     CalloutsUnregister(context);
     InjectorUninitialize(&context->Injector);
     HoldUninitialize(&context->Hold);

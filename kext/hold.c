@@ -178,7 +178,7 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
     }
     else if (!IsOfPacketLayer(held))
     {
-        HoldRequestReauthorize(context);
+        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
     }
 
     InjectChain(packets);
@@ -272,30 +272,6 @@ VOID HoldResolveAll(DRIVER_CONTEXT *context)
         Resolve(context, held, verdict);
     }
     RundownWait(&context->Hold.Resolvers);
-}
-
-_Use_decl_annotations_
-VOID HoldRequestReauthorize(DRIVER_CONTEXT *context)
-{
-    InterlockedExchange(&context->Hold.ReauthorizeRequested, TRUE);
-}
-
-_Use_decl_annotations_
-VOID HoldFinish(DRIVER_CONTEXT *context)
-{
-    if (ReadNoFence(&context->Hold.ReauthorizeRequested) != FALSE)
-    {
-        MaintenanceQueue(context);
-    }
-}
-
-_Use_decl_annotations_
-VOID HoldReauthorize(DRIVER_CONTEXT *context)
-{
-    if (InterlockedExchange(&context->Hold.ReauthorizeRequested, FALSE) != FALSE)
-    {
-        CalloutsReauthorize(context);
-    }
 }
 
 // ---- Holding
@@ -418,7 +394,8 @@ static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason
     KeAcquireSpinLock(&context->Hold.FailedLock, &irql);
     InsertTailList(&context->Hold.Failed, &held->Link);
     KeReleaseSpinLock(&context->Hold.FailedLock, irql);
-    MaintenanceQueue(context);
+    DeferredRequest(&context->Deferred, DEFERRED_FAILED_HOLDS);
+    DeferredQueue(&context->Deferred);
     return HoldAbsorb;
 }
 

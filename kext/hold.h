@@ -8,8 +8,8 @@
 //
 // To resolve: the verdict is stored in the connection before anything is completed or injected, because both make the
 // filter engine ask again. Everybody who takes something from the cache is inside the rundown Resolvers until it is
-// resolved, so HoldResolveAll can wait for them. Reauthorization is only requested here; whoever resolves calls
-// HoldFinish once at the end, which has it carried out.
+// resolved, so HoldResolveAll can wait for them. Reauthorization is only requested here; the caller queues the deferred
+// work once, at its end.
 //
 // test/models/hold.pml is a model of all this. In its states a HELD is `nothing` until the insert, `cached` in the
 // packet cache, `taken` by the one who got it out of there, `failed` in the list Failed, and `resolved` when its
@@ -32,7 +32,6 @@ typedef struct _HOLD
     RUNDOWN Resolvers;
     KSPIN_LOCK FailedLock;
     LIST_ENTRY Failed; ///< HELDs by Link: pended, and then not announced to the client
-    volatile LONG ReauthorizeRequested;
 } HOLD;
 
 typedef enum _HOLD_RESULT
@@ -94,17 +93,5 @@ UINT64 HoldResolvePresent(_Inout_ struct _DRIVER_CONTEXT *context);
 /// classify holds anything any more.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID HoldResolveAll(_Inout_ struct _DRIVER_CONTEXT *context);
-
-/// Asks for a reauthorization of all flows at the next HoldFinish. Any IRQL.
-VOID HoldRequestReauthorize(_Inout_ struct _DRIVER_CONTEXT *context);
-
-/// Has the maintenance work item carry a requested reauthorization out: the filter engine's service, and another
-/// product's transaction, are not for the caller to wait for.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID HoldFinish(_Inout_ struct _DRIVER_CONTEXT *context);
-
-/// Carries a requested reauthorization out. For the maintenance work item.
-_IRQL_requires_(PASSIVE_LEVEL)
-VOID HoldReauthorize(_Inout_ struct _DRIVER_CONTEXT *context);
 
 EXTERN_C_END

@@ -18,8 +18,8 @@ static VOID LeaveWorkingState(DRIVER_CONTEXT *context)
 
 static VOID EnterWorkingState(DRIVER_CONTEXT *context)
 {
-    MaintenanceStart(context);
-    HoldRequestReauthorize(context);
+    DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
+    DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
 // Inside the client's rundown as a classify is, so that a client that detaches stops the timer after it was started.
@@ -48,7 +48,7 @@ static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOI
         EnterWorkingState(context);
     }
     ClientLeaveClassify(&context->Client, slot);
-    HoldFinish(context);
+    DeferredQueue(&context->Deferred);
 }
 
 _Use_decl_annotations_

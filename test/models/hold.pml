@@ -1,11 +1,10 @@
 /*
- * kext/hold.c, kext/packet_cache.c, and StopFiltering of kext/client.c.
- * Everything that HoldAsk holds is resolved exactly once. Four functions can resolve it:
- * a verdict (HoldApplyVerdict), a timeout (HoldExpire), maintenance after a failure (HoldResolveFailed),
- * or the end of filtering (HoldResolveAll). After the end nothing is held and no thread resolves anything.
+ * kext/hold.c, kext/packet_cache.c, and StopFiltering of kext/client.c: what is held by HoldAsk is resolved exactly once,
+ * by a verdict (HoldApplyVerdict), by time (HoldExpire), by maintenance after a failure (HoldResolveFailed), or by the
+ * end (HoldResolveAll), after which nothing is held and nobody is resolving any more.
  *
- * OUTSIDE_RUNDOWN breaks it: a verdict is applied without entering Resolvers.
- * NO_CLASSIFY_WAIT breaks it: the end does not wait for the classifies that are inside.
+ * OUTSIDE_RUNDOWN breaks it: a verdict is carried out without entering Resolvers. NO_CLASSIFY_WAIT breaks it: the end
+ * does not wait for the classifies that were inside.
  */
 
 #define HELD 2
@@ -14,8 +13,8 @@ mtype = { nothing, cached, failed, taken, resolved };
 
 mtype state[HELD] = nothing;
 byte resolutions[HELD];
-bool held[HELD];       /* a HELD exists, so it must be resolved */
-bool reported[HELD];   /* its record was queued: the client knows the id */
+bool held[HELD];       /* a HELD was made, so it must be resolved */
+bool told[HELD];       /* its record was queued: the client knows the id */
 bool filtering = true; /* CLIENT.Mode */
 bool open = true;      /* PACKET_CACHE, until PacketCacheClose */
 byte classifies;       /* inside the rundown Classifies */
@@ -40,14 +39,14 @@ inline Take(n, from, got)
     }
 }
 
-/* One classify that holds a packet; `n` is its id. */
+/* One classify that holds; `n` is its id. */
 proctype Classify(byte n)
 {
     bool got;
 
     classifies++;
     if
-    :: !filtering -> skip /* the fail policy decides at once */
+    :: !filtering -> skip /* the fail policy, at once */
     :: else ->
         held[n] = true;
         atomic { /* PacketCacheInsert */
@@ -57,28 +56,28 @@ proctype Classify(byte n)
             fi
         }
         if
-        :: got -> skip /* refused: this thread must resolve it */
+        :: got -> skip /* refused, and ours */
         :: else ->
             if
-            :: reported[n] = true; got = false /* Announce */
-            :: Take(n, cached, got)       /* the queue was full: taken back, unless another thread took it */
+            :: told[n] = true; got = false /* Announce */
+            :: Take(n, cached, got)       /* the queue was full: taken back, if nobody was faster */
             fi
         fi;
         if
         :: !got -> skip
-        :: got -> atomic { state[n] = failed } /* pended: maintenance resolves it */
-        :: got -> Resolve(n)                   /* not pended: the fail policy decides here */
+        :: got -> atomic { state[n] = failed } /* pended: left to maintenance */
+        :: got -> Resolve(n)                   /* not pended: the fail policy, here */
         fi
     fi;
     classifies--
 }
 
-/* HoldApplyVerdict for an id that was reported to the client. */
+/* HoldApplyVerdict for an id that was told. */
 proctype Verdict(byte n)
 {
     bool got;
 
-    reported[n] || stopped;
+    told[n] || stopped;
 #ifndef OUTSIDE_RUNDOWN
     resolvers++;
 #endif
@@ -92,7 +91,7 @@ proctype Verdict(byte n)
 #endif
 }
 
-/* MaintenanceRun: HoldResolveFailed, then HoldExpire. It runs once for each HELD, at any time. */
+/* MaintenanceRound: HoldResolveFailed, then HoldExpire. Once a HELD, at any time. */
 proctype Maintenance(byte n)
 {
     bool got;

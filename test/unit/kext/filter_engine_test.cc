@@ -215,9 +215,8 @@ TEST_F(FilterEngineTest, AReauthorizationThatFailsAnywhereIsMadeUpForAndLaterOne
 
     for (uint64_t failing = 0; failures != 0; failing++)
     {
-        HoldRequestReauthorize(context());
         machine_.faults().FailNth(failing);
-        HoldReauthorize(context());
+        CalloutsReauthorize(context());
         failures = machine_.faults().failures();
         machine_.faults().Stop();
         Advance(1s);

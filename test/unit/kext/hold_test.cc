@@ -664,7 +664,8 @@ TEST_F(HoldStressTest, TimeoutsVerdictsAndClearCacheMayMeet)
                 client_.Command(CommandGetBandwidthStats);
                 client_.Command(CommandPrintMemoryStats);
                 client_.Command(CommandGetLogs);
-                MaintenanceQueue(context());
+                DeferredRequest(&context()->Deferred, DEFERRED_DUE | DEFERRED_FAILED_HOLDS);
+                DeferredQueue(&context()->Deferred);
             }
         });
     while (running_ != 0)

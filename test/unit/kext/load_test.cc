@@ -108,9 +108,9 @@ class LoadTest : public DriverTest
         EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
         EXPECT_EQ(client_.GetStatistics().EventsLost, 0u);
         // One round of maintenance at the end of the time, not hundreds on the way.
-        MaintenanceStop(context());
+        DeferredStop(&context()->Deferred);
         Advance(11min);
-        MaintenanceStart(context());
+        DeferredStart(&context()->Deferred, ClientRoundPeriodMs(&context()->Client));
         Advance(2s);
         client_.Read();
         EXPECT_EQ(client_.GetStatistics().Connections, 0u);

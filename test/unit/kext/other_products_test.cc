@@ -276,7 +276,7 @@ TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterE
         client_.Close();
         other.Commit();
     }
-    MaintenanceQueue(context());
+    DeferredQueue(&context()->Deferred);
     Unload();
 }
 

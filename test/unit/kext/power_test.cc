@@ -106,7 +106,7 @@ TEST_F(PowerTest, WakingStartsTheMaintenanceTimerAnew)
 {
     Decide(UdpV4(), VerdictPermanentAccept);
     network_.Close(UdpV4());
-    MaintenanceStop(context());
+    DeferredStop(&context()->Deferred);
     Wake();
     Advance(std::chrono::seconds(62));
     EXPECT_EQ(client_.GetStatistics().Connections, 0u);
