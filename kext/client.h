@@ -1,10 +1,10 @@
-// The attached client: whether there is one, what it chose, and the safe way from one state to the next.
+// The attached client: what every packet asks of it. Is it attached? Does it own this port? Does it fail closed?
 //
-// Mode is what every classify reads first. A classify that filters is inside the rundown Classifies from before it read
-// Mode until it needs nothing of the client any more; so, once Mode was changed and RundownWait has returned, no
-// classify acts on the old mode. Every request of the client is inside the rundown Requests; detaching waits for those.
-// Attach, shutdown, detach and new options are serialized by Transition. Everything that classifies read is one
-// interlocked word each.
+// Every classify reads Mode first. A classify that filters is inside the rundown Classifies, from before it reads Mode
+// until it needs nothing of the client. So once Mode has changed and RundownWait has returned, no classify acts on the
+// old mode. Every request of the client is inside the rundown Requests, and a detach waits for those. A transition
+// (session.c) is one attach, detach, shutdown or change of options; Transition serializes them. All that classifies
+// read is one interlocked word each.
 
 #pragma once
 
@@ -13,12 +13,10 @@
 
 EXTERN_C_START
 
-struct _DRIVER_CONTEXT;
-
 typedef enum _CLIENT_MODE
 {
-    ClientAbsentPermit, ///< nobody decides, and the fail policy is open
-    ClientAbsentBlock,  ///< nobody decides, and the fail policy is closed
+    ClientAbsentPermit, ///< no client, and the fail policy is open
+    ClientAbsentBlock,  ///< no client, and the fail policy is closed
     ClientFiltering
 } CLIENT_MODE;
 
@@ -27,18 +25,18 @@ typedef struct _CLIENT
     volatile LONG Mode;        ///< CLIENT_MODE
     volatile LONG FailClosed;  ///< stays in force after a detach, until the next attach
     volatile LONG64 OwnPorts;  ///< DnsPort, TunnelPort << 16, SplitTunnelPort << 32
-    volatile LONG64 ProcessId; ///< of the process that attached
+    volatile LONG64 ProcessId; ///< of the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
     volatile LONG Extended;
     RUNDOWN Classifies;
     RUNDOWN Requests;
     KEVENT Transition;          ///< a synchronization event used as a mutex
-    volatile LONG Taken;        ///< a handle is open, or its detach has not finished
-    PFILE_OBJECT volatile File; ///< of the attached client; NULL: none, or detaching
+    volatile LONG Taken;        ///< a handle is open, or its detach runs
+    PFILE_OBJECT volatile File; ///< of the attached client; NULL: none, or it detaches
 } CLIENT;
 
-/// STATUS_INSUFFICIENT_RESOURCES, after which ClientUninitialize is allowed and nothing else.
+/// No client is attached, and the fail policy is open. STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS ClientInitialize(_Out_ CLIENT *client, _Inout_ MEMORY *memory);
@@ -46,29 +44,14 @@ NTSTATUS ClientInitialize(_Out_ CLIENT *client, _Inout_ MEMORY *memory);
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID ClientUninitialize(_Inout_ CLIENT *client);
 
-/// A handle was opened: filtering starts, with the options of a base client. STATUS_DEVICE_ALREADY_ATTACHED: there is
-/// another client.
-_IRQL_requires_(PASSIVE_LEVEL)
-_Must_inspect_result_
-NTSTATUS ClientAttach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
+/// Puts options into force for what classifies ask. Within a transition.
+VOID ClientSetOptions(_Inout_ CLIENT *client, _In_ const OPTIONS *options);
 
-/// The client's last handle was closed. When this returns no request of the client runs, its reads are cancelled, every
-/// held packet was resolved by the fail policy, and the next client may attach. Another file's: nothing happens.
-_IRQL_requires_(PASSIVE_LEVEL)
-VOID ClientDetach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
+/// The mode without a client, by the fail policy. Any IRQL.
+CLIENT_MODE ClientAbsentMode(_In_ const CLIENT *client);
 
-/// Stops filtering; the handle stays open. When this returns every held packet was resolved by the fail policy, and
-/// reads end with end-of-file once they have got the rest.
-_IRQL_requires_(PASSIVE_LEVEL)
-VOID ClientShutdown(_Inout_ struct _DRIVER_CONTEXT *context);
-
-/// Puts a SetOptions request into force. STATUS_INVALID_PARAMETER, with nothing changed.
-_IRQL_requires_(PASSIVE_LEVEL)
-NTSTATUS ClientSetOptions(_Inout_ struct _DRIVER_CONTEXT *context, _In_reads_bytes_(length) const UINT8 *request,
-                          _In_ SIZE_T length);
-
-/// Enters for a request of the client that attached with `file`. NULL: that client is not attached (any more).
-/// The thread that entered leaves, at the same IRQL; it is not suspended in between.
+/// Enters for a request of the client that attached with `file`. NULL: that client is not attached. The same thread
+/// leaves, at the same IRQL, and cannot be suspended in between.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -77,7 +60,7 @@ RUNDOWN_SLOT *ClientEnterRequest(_Inout_ CLIENT *client, _In_ PFILE_OBJECT file)
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ClientLeaveRequest(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
 
-/// Enters for a classify, as for a request. NULL: nobody decides; `mode` tells what to do instead.
+/// Enters for a classify, as for a request. NULL: the mode that `mode` gets decides.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_

@@ -1,6 +1,7 @@
 #include "command.h"
 
 #include "context.h"
+#include "session.h"
 
 // A command as it lies in the write, by its first byte.
 typedef union _COMMAND_WIRE
@@ -10,17 +11,6 @@ typedef union _COMMAND_WIRE
     COMMAND_UPDATE_V4_WIRE UpdateV4;
     COMMAND_UPDATE_V6_WIRE UpdateV6;
 } COMMAND_WIRE;
-
-_Use_decl_annotations_
-VOID CommandReset(COMMANDS *commands)
-{
-    UINT32 i;
-
-    for (i = 0; i < CommandCount; i++)
-    {
-        InterlockedExchange64(&commands->Sequence[i], 0);
-    }
-}
 
 // ---- Checking
 
@@ -186,7 +176,7 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
     switch (command)
     {
     case CommandShutdown:
-        ClientShutdown(context);
+        SessionShutdown(context);
         break;
     case CommandClearCache:
         ConnectionTableForget(&context->Connections);
@@ -211,8 +201,6 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
 
 static VOID Execute(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
 {
-    LONG64 sequence = InterlockedIncrement64(&context->Commands.Sequence[wire->Command]);
-
     switch (wire->Command)
     {
     case CommandVerdict:
@@ -226,7 +214,7 @@ static VOID Execute(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
         return;
     default:
         Perform(context, wire->Command);
-        (VOID) EventReplyEnd(&context->Events, wire->Command, (UINT64)sequence);
+        (VOID) EventReplyEnd(&context->Events, wire->Command);
         return;
     }
 }

@@ -11,14 +11,6 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-typedef struct _COMMANDS
-{
-    volatile LONG64 Sequence[CommandCount]; ///< commands of each kind since the client attached
-} COMMANDS;
-
-/// A new client: numbering starts again.
-VOID CommandReset(_Out_ COMMANDS *commands);
-
 /// Carries out the commands of one write, in order, up to the first that is not valid. `consumed`: bytes of the whole,
 /// valid commands that were carried out. STATUS_INVALID_PARAMETER: an empty write, or an unknown, truncated or invalid
 /// command after those, or too many; an error line in the log says why.

@@ -7,7 +7,6 @@
 #include "bandwidth.h"
 #include "callouts.h"
 #include "client.h"
-#include "command.h"
 #include "deferred.h"
 #include "event.h"
 #include "fragment_table.h"
@@ -37,7 +36,6 @@ typedef struct _DRIVER_CONTEXT
     FRAGMENT_TABLE Fragments;
     REDIRECT_TABLE Redirects;
     BANDWIDTH Bandwidth;
-    COMMANDS Commands;
     CLIENT Client;
     HOLD Hold;
     INJECTOR Injector;

@@ -1,6 +1,8 @@
 #include "device.h"
 
+#include "command.h"
 #include "context.h"
+#include "session.h"
 
 _Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
 _Dispatch_type_(IRP_MJ_CLEANUP) static DRIVER_DISPATCH DeviceCleanup;
@@ -22,21 +24,21 @@ static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 {
     PFILE_OBJECT file = IoGetCurrentIrpStackLocation(irp)->FileObject;
 
-    return Complete(irp, ClientAttach(ContextOfDevice(device), file), 0);
+    return Complete(irp, SessionAttach(ContextOfDevice(device), file), 0);
 }
 
 // For the last handle. Wine does not send it; closing does the same there.
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCleanup(PDEVICE_OBJECT device, PIRP irp)
 {
-    ClientDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
+    SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceClose(PDEVICE_OBJECT device, PIRP irp)
 {
-    ClientDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
+    SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return Complete(irp, STATUS_SUCCESS, 0);
 }
 
@@ -152,12 +154,12 @@ static NTSTATUS PerformControl(DEVICE_CONTROL *control, ULONG code)
     case IOCTL_NETVERDICT_VERSION:
         return GetVersion(control);
     case IOCTL_NETVERDICT_SHUTDOWN_REQUEST:
-        ClientShutdown(control->Context);
+        SessionShutdown(control->Context);
         return STATUS_SUCCESS;
     case IOCTL_NETVERDICT_GET_CAPABILITIES:
         return GetCapabilities(control);
     case IOCTL_NETVERDICT_SET_OPTIONS:
-        return ClientSetOptions(control->Context, control->Buffer, control->InputLength);
+        return SessionSetOptions(control->Context, control->Buffer, control->InputLength);
     case IOCTL_NETVERDICT_GET_STATISTICS:
         return GetStatistics(control);
     default:

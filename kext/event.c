@@ -38,8 +38,13 @@ _Use_decl_annotations_
 VOID EventsReset(EVENTS *events)
 {
     KIRQL irql;
+    UINT32 i;
 
     EventsSetOptions(events, FALSE, OPTIONS_PAYLOAD_UNLIMITED);
+    for (i = 0; i < CommandCount; i++)
+    {
+        InterlockedExchange64(&events->Replies[i], 0);
+    }
     if (events->Told != NULL)
     {
         KeAcquireSpinLock(&events->ToldLock, &irql);
@@ -317,8 +322,10 @@ NTSTATUS EventLogLine(EVENTS *events, UINT8 severity, const CHAR *text, UINT32 l
 }
 
 _Use_decl_annotations_
-NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command, UINT64 sequence)
+NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command)
 {
+    // A base client's replies count too: it may become an extended one.
+    LONG64 sequence = InterlockedIncrement64(&events->Replies[command]);
     REPLY_END_WIRE wire;
 
     if (!IsExtended(events))
@@ -326,7 +333,7 @@ NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command, UINT64 sequence)
         return STATUS_SUCCESS;
     }
     wire.Command = command;
-    wire.Sequence = sequence;
+    wire.Sequence = (UINT64)sequence;
     return PushRecord(events, InfoReplyEnd, &wire, sizeof(wire), NULL, 0);
 }
 

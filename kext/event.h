@@ -26,6 +26,7 @@ typedef struct _EVENTS
     MEMORY *Memory;
     volatile LONG Extended;
     volatile LONG PayloadLimit;
+    volatile LONG64 Replies[CommandCount]; ///< of each kind, since the client attached
     KSPIN_LOCK ToldLock;
     EVENTS_TOLD_SET *Told; ///< NULL: no memory; then every connection's process is told
     volatile LONG ToldCount;
@@ -72,9 +73,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventLogLine(_Inout_ EVENTS *events, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                       _In_ UINT32 length);
 
-/// ReplyEnd, for extended clients: what the `sequence`-th command of this kind queued lies before it.
+/// ReplyEnd, for extended clients: all that `command` queued lies before it. Counts the replies of each kind.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 sequence);
+NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command);
 
 /// ConnectionTimeout, for extended clients: the timeout verdict was applied to `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -171,7 +171,10 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         }
         if (vector.kind == "ReplyEnd")
         {
-            return EventReplyEnd(&events_, static_cast<UINT8>(vector.Number("command")), vector.Number("sequence"));
+            const UINT8 command = static_cast<UINT8>(vector.Number("command"));
+
+            events_.Replies[command] = static_cast<LONG64>(vector.Number("sequence") - 1);
+            return EventReplyEnd(&events_, command);
         }
         return EventConnectionTimeout(&events_, vector.Number("id"));
     }

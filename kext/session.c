@@ -1,0 +1,159 @@
+#include "session.h"
+
+#include "context.h"
+
+// A thread that was suspended within a transition would keep every other client out.
+static VOID SessionBeginTransition(CLIENT *client)
+{
+    KeEnterCriticalRegion();
+    KeWaitForSingleObject(&client->Transition, Executive, KernelMode, FALSE, NULL);
+}
+
+static VOID SessionEndTransition(CLIENT *client)
+{
+    KeSetEvent(&client->Transition, IO_NO_INCREMENT, FALSE);
+    KeLeaveCriticalRegion();
+}
+
+// Within a transition.
+static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
+{
+    ClientSetOptions(&context->Client, options);
+    LogSetLevel(&context->Log, options->LogLevel);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS));
+    EventsSetOptions(&context->Events, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS), options->PayloadLimit);
+    PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
+}
+
+static VOID SessionStartTimer(DRIVER_CONTEXT *context)
+{
+    DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
+}
+
+// Within a transition.
+static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
+{
+    OPTIONS options;
+
+    OptionsSetDefaults(&options);
+    // Packets that were refused after the last client had gone are too old by now.
+    InjectResolveRefused(&context->Injector, FALSE);
+    EventsReset(&context->Events);
+    IoQueueAttach(&context->Queue);
+    SessionApplyOptions(context, &options);
+    PacketCacheOpen(&context->Packets);
+    InterlockedExchange(&context->Client.Mode, ClientFiltering);
+    SessionStartTimer(context);
+}
+
+// Within a transition. Afterwards nothing is held, and nothing that this client decided is left. Stop in
+// test/models/hold.pml is this: what is `failed` or `cached` becomes `taken` and `resolved` here, and what a resolver
+// has `taken` is waited for.
+static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
+{
+    CLIENT *client = &context->Client;
+    CLIENT_MODE absent = ClientAbsentMode(client);
+
+    if (ReadNoFence(&client->Mode) != ClientFiltering)
+    {
+        return;
+    }
+    InterlockedExchange(&client->Mode, absent);
+    PacketCacheClose(&context->Packets);
+    RundownWait(&client->Classifies);
+    DeferredStop(&context->Deferred);
+    HoldResolveAll(context);
+    InjectChain(FragmentTableResolve(&context->Fragments, absent == ClientAbsentPermit));
+    InjectResolveRefused(&context->Injector, absent == ClientAbsentPermit);
+    ConnectionTableClear(&context->Connections);
+    RedirectTableClear(&context->Redirects);
+    BandwidthClear(&context->Bandwidth);
+}
+
+_Use_decl_annotations_
+NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
+{
+    CLIENT *client = &context->Client;
+
+    if (InterlockedCompareExchange(&client->Taken, TRUE, FALSE) != FALSE)
+    {
+        return STATUS_DEVICE_ALREADY_ATTACHED;
+    }
+    SessionBeginTransition(client);
+    InterlockedExchange64(&client->ProcessId, (LONG64)(ULONG_PTR)PsGetCurrentProcessId());
+    SessionStartFiltering(context);
+    InterlockedExchangePointer((PVOID volatile *)&client->File, file);
+    SessionEndTransition(client);
+
+    // Flows that were there before are authorized now, with their process.
+    CalloutsReauthorize(context);
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID SessionDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
+{
+    CLIENT *client = &context->Client;
+
+    if (InterlockedCompareExchangePointer((PVOID volatile *)&client->File, NULL, file) != file)
+    {
+        return;
+    }
+    // A thread that was suspended before its end would keep the next client out.
+    KeEnterCriticalRegion();
+    RundownWait(&client->Requests);
+
+    SessionBeginTransition(client);
+    SessionStopFiltering(context);
+    IoQueueDetach(&context->Queue);
+    SessionEndTransition(client);
+
+    // Flows that this client's verdicts blocked are authorized again.
+    CalloutsReauthorize(context);
+    InterlockedExchange(&client->Taken, FALSE);
+    KeLeaveCriticalRegion();
+}
+
+_Use_decl_annotations_
+VOID SessionShutdown(DRIVER_CONTEXT *context)
+{
+    SessionBeginTransition(&context->Client);
+    SessionStopFiltering(context);
+    IoQueueShutdown(&context->Queue);
+    SessionEndTransition(&context->Client);
+    CalloutsReauthorize(context);
+}
+
+_Use_decl_annotations_
+NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T length)
+{
+    CLIENT *client = &context->Client;
+    BOOLEAN wasExtended;
+    OPTIONS options;
+    NTSTATUS status;
+
+    OptionsSetDefaults(&options);
+    status = OptionsParse(request, length, &options);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    SessionBeginTransition(client);
+    wasExtended = ReadNoFence(&client->Extended) != 0;
+    SessionApplyOptions(context, &options);
+    if (ReadNoFence(&client->Mode) == ClientFiltering)
+    {
+        SessionStartTimer(context);
+    }
+    else
+    {
+        InterlockedExchange(&client->Mode, ClientAbsentMode(client));
+    }
+    SessionEndTransition(client);
+    if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
+    {
+        // Connections that came before are authorized again, so that their process is reported.
+        CalloutsReauthorize(context);
+    }
+    return STATUS_SUCCESS;
+}

@@ -1,0 +1,36 @@
+// A client's session: attach, options, shutdown, detach. The one file that starts and stops all the others.
+//
+// These transitions are serialized by CLIENT.Transition. What comes meanwhile sees one mode or the other: client.h says
+// how a transition waits for classifies and requests.
+
+#pragma once
+
+#include "platform.h"
+
+EXTERN_C_START
+
+struct _DRIVER_CONTEXT;
+
+/// A handle was opened: filtering starts, with the options of a base client. STATUS_DEVICE_ALREADY_ATTACHED: another
+/// client is attached.
+_IRQL_requires_(PASSIVE_LEVEL)
+_Must_inspect_result_
+NTSTATUS SessionAttach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
+
+/// The last handle of `file` was closed. If its client is attached, that client is detached: when this returns no
+/// request of it runs, its reads are cancelled, and the fail policy has resolved every held packet. Then the next
+/// client may attach.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID SessionDetach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
+
+/// Stops filtering; the handle stays open. When this returns the fail policy has resolved every held packet. Reads get
+/// the rest of the queue, then end-of-file.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID SessionShutdown(_Inout_ struct _DRIVER_CONTEXT *context);
+
+/// Puts a SetOptions request into force. STATUS_INVALID_PARAMETER: nothing has changed.
+_IRQL_requires_(PASSIVE_LEVEL)
+NTSTATUS SessionSetOptions(_Inout_ struct _DRIVER_CONTEXT *context, _In_reads_bytes_(length) const UINT8 *request,
+                           _In_ SIZE_T length);
+
+EXTERN_C_END
