@@ -1,9 +1,10 @@
 #include "command.h"
 
 #include "context.h"
+#include "hold.h"
 #include "session.h"
 
-// A command as it lies in the write, by its first byte.
+// A command in the bytes of a write. The first byte says which one it is.
 typedef union _COMMAND_WIRE
 {
     UINT8 Command;
@@ -14,7 +15,7 @@ typedef union _COMMAND_WIRE
 
 // ---- Checking
 
-static SIZE_T LengthOf(UINT8 command)
+static SIZE_T CommandLength(UINT8 command)
 {
     switch (command)
     {
@@ -29,7 +30,7 @@ static SIZE_T LengthOf(UINT8 command)
     }
 }
 
-static BOOLEAN HasValidVerdict(const COMMAND_WIRE *wire)
+static BOOLEAN CommandHasValidVerdict(const COMMAND_WIRE *wire)
 {
     switch (wire->Command)
     {
@@ -44,27 +45,27 @@ static BOOLEAN HasValidVerdict(const COMMAND_WIRE *wire)
     }
 }
 
-// Copies the next command; NULL, or why it is not valid. `length` is not 0.
-static const char *Fetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE *wire, SIZE_T *wireLength)
+// Copies the next command. Returns NULL, or why the command is not valid. `length` is not 0.
+static const char *CommandFetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE *wire, SIZE_T *wireLength)
 {
     wire->Command = bytes[0];
     if (wire->Command >= CommandCount)
     {
         return "there is no such command";
     }
-    *wireLength = LengthOf(wire->Command);
+    *wireLength = CommandLength(wire->Command);
     if (*wireLength > length)
     {
         return "the command is cut off";
     }
-    // The first byte may have changed meanwhile: it stays what the length was taken from.
+    // The first byte may have changed meanwhile, so it stays the one that chose the length.
     RtlCopyMemory((UINT8 *)wire + 1, bytes + 1, *wireLength - 1);
-    return HasValidVerdict(wire) ? NULL : "there is no such verdict";
+    return CommandHasValidVerdict(wire) ? NULL : "there is no such verdict";
 }
 
 // ---- Carrying out
 
-static VOID ApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
+static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
 {
     if (HoldApplyVerdict(context, wire->Id, wire->Verdict))
     {
@@ -76,7 +77,7 @@ static VOID ApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wi
                (unsigned long long)wire->Id);
 }
 
-static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 verdict)
+static VOID CommandUpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 verdict)
 {
     if (!ConnectionTableSetVerdict(&context->Connections, key, verdict))
     {
@@ -84,12 +85,12 @@ static VOID UpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UI
         return;
     }
     StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
-    // What was blocked or permitted at the ALE layers has to be asked about there again.
+    // The ALE layers decide again on what they blocked or permitted.
     DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
-// Both IP versions have the same fields, one after the other.
-static VOID Update(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
+// Both IP versions have the same fields in the same order.
+static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
 {
     UINT32 addressLength = ipVersion == 6 ? 16 : 4;
     const UINT8 *local = wire + FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress);
@@ -103,7 +104,7 @@ static VOID Update(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
     RtlCopyMemory(&key.LocalPort, local + addressLength, sizeof(key.LocalPort));
     RtlCopyMemory(key.RemoteAddress, remote, addressLength);
     RtlCopyMemory(&key.RemotePort, remote + addressLength, sizeof(key.RemotePort));
-    UpdateVerdict(context, &key, remote[addressLength + sizeof(UINT16)]);
+    CommandUpdateVerdict(context, &key, remote[addressLength + sizeof(UINT16)]);
 }
 
 static_assert(FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) ==
@@ -114,53 +115,55 @@ static_assert(FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) ==
                       FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, LocalAddress) + 2 * (16 + sizeof(UINT16)),
               "one code for both IP versions");
 
-static BOOLEAN QueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
+static BOOLEAN CommandQueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
 {
     return NT_SUCCESS(EventLogLine((EVENTS *)events, severity, text, length));
 }
 
-static VOID GetLogs(DRIVER_CONTEXT *context)
+static VOID CommandAnswerLogs(DRIVER_CONTEXT *context)
 {
-    UINT64 overwritten = LogDrain(&context->Log, QueueLogLine, &context->Events);
+    UINT64 overwritten = LogDrain(&context->Log, CommandQueueLogLine, &context->Events);
 
     if (overwritten != 0)
     {
-        // Told with the next lines: those of this answer are already on their way.
+        // The next answer carries this line: the lines of this one are already queued.
         LogWarning(&context->Log, "%llu log lines were overwritten before they were fetched",
                    (unsigned long long)overwritten);
     }
 }
 
-// The client has asked for these lines: they are kept whatever the log's level.
-static VOID PrintCache(LOG *log, const char *name, UINT64 entries, UINT64 bytes)
+// The client asked for these lines, so they are kept at any level of the log.
+static VOID CommandPrintTable(LOG *log, const char *name, UINT64 entries, UINT64 bytes)
 {
     LogWrite(log, LogSeverityInfo, __FILE__, __LINE__, "%s: %llu entries, %llu bytes", name,
              (unsigned long long)entries, (unsigned long long)bytes);
 }
 
-static VOID PrintMemoryStats(DRIVER_CONTEXT *context)
+static VOID CommandPrintMemory(DRIVER_CONTEXT *context)
 {
     LOG *log = &context->Log;
     UINT64 refusedCount;
     UINT64 refusedBytes;
 
     InjectCountRefused(&context->Injector, &refusedCount, &refusedBytes);
-    PrintCache(log, "connections", ConnectionTableCount(&context->Connections),
-               ConnectionTableBytes(&context->Connections));
-    PrintCache(log, "held packets", PacketCacheCount(&context->Packets), PacketCacheBytes(&context->Packets));
-    PrintCache(log, "fragments", FragmentTableCount(&context->Fragments), FragmentTableBytes(&context->Fragments));
-    PrintCache(log, "redirects", RedirectTableCount(&context->Redirects), RedirectTableBytes(&context->Redirects));
-    PrintCache(log, "refused injections", refusedCount, refusedBytes);
-    PrintCache(log, "returning injections", ReturnTableCount(&context->Injector.Returns),
-               ReturnTableBytes(&context->Injector.Returns));
-    PrintCache(log, "bandwidth", BandwidthCount(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
-    PrintCache(log, "told processes", EventsToldCount(&context->Events), EventsToldBytes(&context->Events));
-    PrintCache(log, "event queue", IoQueueRecords(&context->Queue), IoQueueBytes(&context->Queue));
+    CommandPrintTable(log, "connections", ConnectionTableCount(&context->Connections),
+                      ConnectionTableBytes(&context->Connections));
+    CommandPrintTable(log, "held packets", PacketCacheCount(&context->Packets), PacketCacheBytes(&context->Packets));
+    CommandPrintTable(log, "fragments", FragmentTableCount(&context->Fragments),
+                      FragmentTableBytes(&context->Fragments));
+    CommandPrintTable(log, "redirects", RedirectTableCount(&context->Redirects),
+                      RedirectTableBytes(&context->Redirects));
+    CommandPrintTable(log, "refused injections", refusedCount, refusedBytes);
+    CommandPrintTable(log, "returning injections", ReturnTableCount(&context->Injector.Returns),
+                      ReturnTableBytes(&context->Injector.Returns));
+    CommandPrintTable(log, "bandwidth", BandwidthCount(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
+    CommandPrintTable(log, "told processes", EventsToldCount(&context->Events), EventsToldBytes(&context->Events));
+    CommandPrintTable(log, "event queue", IoQueueRecords(&context->Queue), IoQueueBytes(&context->Queue));
     LogWrite(log, LogSeverityInfo, __FILE__, __LINE__, "pool: %llu bytes now, %llu at most",
              (unsigned long long)MemoryBytes(&context->Memory), (unsigned long long)MemoryPeakBytes(&context->Memory));
 }
 
-static VOID GetBandwidthStats(DRIVER_CONTEXT *context)
+static VOID CommandAnswerBandwidth(DRIVER_CONTEXT *context)
 {
     NTSTATUS status = BandwidthReport(&context->Bandwidth, &context->Events);
 
@@ -170,8 +173,8 @@ static VOID GetBandwidthStats(DRIVER_CONTEXT *context)
     }
 }
 
-// Of the commands without a body.
-static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
+// Carries out a command without a body.
+static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
 {
     switch (command)
     {
@@ -184,13 +187,13 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
         DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
         break;
     case CommandGetLogs:
-        GetLogs(context);
+        CommandAnswerLogs(context);
         break;
     case CommandGetBandwidthStats:
-        GetBandwidthStats(context);
+        CommandAnswerBandwidth(context);
         break;
     case CommandPrintMemoryStats:
-        PrintMemoryStats(context);
+        CommandPrintMemory(context);
         break;
     default:
         (VOID) ConnectionTableClean(&context->Connections, TRUE);
@@ -199,34 +202,34 @@ static VOID Perform(DRIVER_CONTEXT *context, UINT8 command)
     }
 }
 
-static VOID Execute(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
+static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
 {
     switch (wire->Command)
     {
     case CommandVerdict:
-        ApplyVerdict(context, &wire->Verdict);
+        CommandApplyVerdict(context, &wire->Verdict);
         return;
     case CommandUpdateV4:
-        Update(context, 4, (const UINT8 *)&wire->UpdateV4);
+        CommandUpdate(context, 4, (const UINT8 *)&wire->UpdateV4);
         return;
     case CommandUpdateV6:
-        Update(context, 6, (const UINT8 *)&wire->UpdateV6);
+        CommandUpdate(context, 6, (const UINT8 *)&wire->UpdateV6);
         return;
     default:
-        Perform(context, wire->Command);
+        CommandPerform(context, wire->Command);
         (VOID) EventReplyEnd(&context->Events, wire->Command);
         return;
     }
 }
 
-static NTSTATUS Reject(DRIVER_CONTEXT *context, const char *reason, SIZE_T offset)
+static NTSTATUS CommandReject(DRIVER_CONTEXT *context, const char *reason, SIZE_T offset)
 {
     StatisticsAdd(&context->Statistics, StatisticCommandsRejected, 1);
     LogError(&context->Log, "A write was rejected at byte %llu: %s", (unsigned long long)offset, reason);
     return STATUS_INVALID_PARAMETER;
 }
 
-static NTSTATUS ExecuteAll(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T length, SIZE_T *consumed)
+static NTSTATUS CommandExecuteAll(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T length, SIZE_T *consumed)
 {
     UINT32 count;
 
@@ -238,14 +241,14 @@ static NTSTATUS ExecuteAll(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T l
 
         if (count == PROTOCOL_MAX_COMMANDS_PER_WRITE)
         {
-            return Reject(context, "there are too many commands", *consumed);
+            return CommandReject(context, "there are too many commands", *consumed);
         }
-        reason = Fetch(bytes + *consumed, length - *consumed, &wire, &wireLength);
+        reason = CommandFetch(bytes + *consumed, length - *consumed, &wire, &wireLength);
         if (reason != NULL)
         {
-            return Reject(context, reason, *consumed);
+            return CommandReject(context, reason, *consumed);
         }
-        Execute(context, &wire);
+        CommandExecuteOne(context, &wire);
         *consumed += wireLength;
     }
     return STATUS_SUCCESS;
@@ -259,9 +262,9 @@ NTSTATUS CommandExecute(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T leng
     *consumed = 0;
     if (length == 0)
     {
-        return Reject(context, "it is empty", 0);
+        return CommandReject(context, "it is empty", 0);
     }
-    status = ExecuteAll(context, bytes, length, consumed);
+    status = CommandExecuteAll(context, bytes, length, consumed);
     // All verdicts of a write share one reauthorization.
     DeferredQueue(&context->Deferred);
     return status;

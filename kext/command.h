@@ -1,7 +1,7 @@
-// Commands of the client: parses what a write holds and carries it out, one whole command after the other.
+// Commands of the client: parses the bytes of a write and carries them out, one whole command after the other.
 //
-// The bytes may change under our eyes (they are the client's own pages): each command is copied once, and only the copy
-// is looked at.
+// The client may change these bytes meanwhile, since they are its own pages. So each command is copied once, and only
+// the copy is read.
 
 #pragma once
 
@@ -11,9 +11,9 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-/// Carries out the commands of one write, in order, up to the first that is not valid. `consumed`: bytes of the whole,
-/// valid commands that were carried out. STATUS_INVALID_PARAMETER: an empty write, or an unknown, truncated or invalid
-/// command after those, or too many; an error line in the log says why.
+/// Carries out the commands of one write, in order, up to the first invalid one. `consumed` gets the bytes of those
+/// that were carried out. STATUS_INVALID_PARAMETER: the write is empty or has too many commands, or the next command is
+/// unknown, truncated or invalid; an error line in the log says why.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS

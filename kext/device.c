@@ -11,7 +11,7 @@ _Dispatch_type_(IRP_MJ_READ) static DRIVER_DISPATCH DeviceRead;
 _Dispatch_type_(IRP_MJ_WRITE) static DRIVER_DISPATCH DeviceWrite;
 _Dispatch_type_(IRP_MJ_DEVICE_CONTROL) static DRIVER_DISPATCH DeviceControl;
 
-static NTSTATUS Complete(PIRP irp, NTSTATUS status, ULONG_PTR information)
+static NTSTATUS DeviceComplete(PIRP irp, NTSTATUS status, ULONG_PTR information)
 {
     irp->IoStatus.Status = status;
     irp->IoStatus.Information = information;
@@ -24,22 +24,22 @@ static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 {
     PFILE_OBJECT file = IoGetCurrentIrpStackLocation(irp)->FileObject;
 
-    return Complete(irp, SessionAttach(ContextOfDevice(device), file), 0);
+    return DeviceComplete(irp, SessionAttach(ContextOfDevice(device), file), 0);
 }
 
-// For the last handle. Wine does not send it; closing does the same there.
+// The last handle is closed. Wine sends IRP_MJ_CLOSE alone, which does the same.
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCleanup(PDEVICE_OBJECT device, PIRP irp)
 {
     SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
-    return Complete(irp, STATUS_SUCCESS, 0);
+    return DeviceComplete(irp, STATUS_SUCCESS, 0);
 }
 
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceClose(PDEVICE_OBJECT device, PIRP irp)
 {
     SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
-    return Complete(irp, STATUS_SUCCESS, 0);
+    return DeviceComplete(irp, STATUS_SUCCESS, 0);
 }
 
 _Use_decl_annotations_
@@ -51,14 +51,14 @@ static NTSTATUS NTAPI DeviceRead(PDEVICE_OBJECT device, PIRP irp)
 
     if (slot == NULL)
     {
-        return Complete(irp, STATUS_CANCELLED, 0);
+        return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
     status = IoQueueRead(&context->Queue, irp);
     ClientLeaveRequest(&context->Client, slot);
     return status;
 }
 
-static NTSTATUS Write(DRIVER_CONTEXT *context, PIRP irp, SIZE_T length, SIZE_T *consumed)
+static NTSTATUS DeviceExecute(DRIVER_CONTEXT *context, PIRP irp, SIZE_T length, SIZE_T *consumed)
 {
     const UINT8 *bytes = NULL;
 
@@ -85,14 +85,14 @@ static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 
     if (slot == NULL)
     {
-        return Complete(irp, STATUS_CANCELLED, 0);
+        return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
-    status = Write(context, irp, stack->Parameters.Write.Length, &consumed);
+    status = DeviceExecute(context, irp, stack->Parameters.Write.Length, &consumed);
     ClientLeaveRequest(&context->Client, slot);
-    return Complete(irp, status, consumed);
+    return DeviceComplete(irp, status, consumed);
 }
 
-// ---- IOCTLs. Buffered: input and output are the same buffer.
+// ---- IOCTLs. They are buffered: input and output are the same buffer.
 
 typedef struct _DEVICE_CONTROL
 {
@@ -103,7 +103,7 @@ typedef struct _DEVICE_CONTROL
     SIZE_T Written;
 } DEVICE_CONTROL;
 
-static NTSTATUS GetVersion(DEVICE_CONTROL *control)
+static NTSTATUS DeviceGetVersion(DEVICE_CONTROL *control)
 {
     static const VERSION_WIRE version = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERSION_MINOR, PROTOCOL_VERSION_REVISION,
                                          PROTOCOL_VERSION_BUILD};
@@ -117,8 +117,8 @@ static NTSTATUS GetVersion(DEVICE_CONTROL *control)
     return STATUS_SUCCESS;
 }
 
-// A caller that knows fewer fields gets those.
-static NTSTATUS GetCapabilities(DEVICE_CONTROL *control)
+// A caller that knows fewer fields gets fewer.
+static NTSTATUS DeviceGetCapabilities(DEVICE_CONTROL *control)
 {
     CAPABILITIES_WIRE capabilities;
 
@@ -136,7 +136,7 @@ static NTSTATUS GetCapabilities(DEVICE_CONTROL *control)
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS GetStatistics(DEVICE_CONTROL *control)
+static NTSTATUS DeviceGetStatistics(DEVICE_CONTROL *control)
 {
     DRIVER_CONTEXT *context = control->Context;
     STATISTICS_GAUGES gauges;
@@ -147,21 +147,21 @@ static NTSTATUS GetStatistics(DEVICE_CONTROL *control)
     return StatisticsEncode(&context->Statistics, &gauges, control->Buffer, control->OutputLength, &control->Written);
 }
 
-static NTSTATUS PerformControl(DEVICE_CONTROL *control, ULONG code)
+static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
 {
     switch (code)
     {
     case IOCTL_NETVERDICT_VERSION:
-        return GetVersion(control);
+        return DeviceGetVersion(control);
     case IOCTL_NETVERDICT_SHUTDOWN_REQUEST:
         SessionShutdown(control->Context);
         return STATUS_SUCCESS;
     case IOCTL_NETVERDICT_GET_CAPABILITIES:
-        return GetCapabilities(control);
+        return DeviceGetCapabilities(control);
     case IOCTL_NETVERDICT_SET_OPTIONS:
         return SessionSetOptions(control->Context, control->Buffer, control->InputLength);
     case IOCTL_NETVERDICT_GET_STATISTICS:
-        return GetStatistics(control);
+        return DeviceGetStatistics(control);
     default:
         return STATUS_INVALID_DEVICE_REQUEST;
     }
@@ -178,16 +178,16 @@ static NTSTATUS NTAPI DeviceControl(PDEVICE_OBJECT device, PIRP irp)
 
     if (slot == NULL)
     {
-        return Complete(irp, STATUS_CANCELLED, 0);
+        return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
     control.Context = context;
     control.Buffer = (UINT8 *)irp->AssociatedIrp.SystemBuffer;
     control.InputLength = stack->Parameters.DeviceIoControl.InputBufferLength;
     control.OutputLength = stack->Parameters.DeviceIoControl.OutputBufferLength;
     control.Written = 0;
-    status = PerformControl(&control, stack->Parameters.DeviceIoControl.IoControlCode);
+    status = DevicePerformControl(&control, stack->Parameters.DeviceIoControl.IoControlCode);
     ClientLeaveRequest(&context->Client, slot);
-    return Complete(irp, status, control.Written);
+    return DeviceComplete(irp, status, control.Written);
 }
 
 _Use_decl_annotations_

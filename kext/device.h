@@ -1,7 +1,7 @@
 // The control device: the client's requests, as IRPs.
 //
-// Reads pend in the event queue; everything else is completed by the dispatch routine. Requests of a file that is not
-// the attached client's fail.
+// Reads pend in the event queue; the dispatch routine completes all else. A request on a file of another client than
+// the attached one fails.
 
 #pragma once
 

@@ -6,7 +6,7 @@
 // The largest IPv6 packet that is no jumbogram: header and 65535 bytes (RFC 8200).
 #define INJECT_MAX_LENGTH (40u + 65535u)
 
-static NTSTATUS CreateHandles(INJECTOR *injector)
+static NTSTATUS InjectorCreateHandles(INJECTOR *injector)
 {
     static const UINT32 types = FWPS_INJECTION_TYPE_NETWORK | FWPS_INJECTION_TYPE_TRANSPORT;
     NTSTATUS status = FwpsInjectionHandleCreate0(AF_INET, types, &injector->Handles[0]);
@@ -18,7 +18,7 @@ static NTSTATUS CreateHandles(INJECTOR *injector)
     return status;
 }
 
-static NTSTATUS CreatePool(INJECTOR *injector, PDRIVER_OBJECT driver)
+static NTSTATUS InjectorCreatePool(INJECTOR *injector, PDRIVER_OBJECT driver)
 {
     NET_BUFFER_LIST_POOL_PARAMETERS parameters;
 
@@ -39,47 +39,9 @@ static NTSTATUS CreatePool(INJECTOR *injector, PDRIVER_OBJECT driver)
     return injector->Pool != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
-_Use_decl_annotations_
-NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics, LOG *log)
-{
-    NTSTATUS status;
-
-    RtlZeroMemory(injector, sizeof(*injector));
-    injector->Memory = memory;
-    injector->Statistics = statistics;
-    injector->Log = log;
-    injector->Outstanding = 1;
-    KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
-    KeInitializeSpinLock(&injector->RefusedLock);
-    injector->LastRefused = &injector->Refused;
-    ReturnTableInitialize(&injector->Returns, memory);
-
-    status = CreatePool(injector, driver);
-    if (NT_SUCCESS(status))
-    {
-        status = CreateHandles(injector);
-    }
-    return status;
-}
-
-static VOID ReleaseOutstanding(INJECTOR *injector)
-{
-    if (InterlockedDecrement64(&injector->Outstanding) == 0)
-    {
-        KeSetEvent(&injector->Idle, IO_NETWORK_INCREMENT, FALSE);
-    }
-}
-
-_Use_decl_annotations_
-VOID InjectorUninitialize(INJECTOR *injector)
+static VOID InjectorFree(INJECTOR *injector)
 {
     UINT32 i;
-
-    ReleaseOutstanding(injector);
-    KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
-    // Only now: the last injections may have failed.
-    InjectResolveRefused(injector, FALSE);
-    ReturnTableUninitialize(&injector->Returns);
 
     for (i = 0; i < RTL_NUMBER_OF(injector->Handles); i++)
     {
@@ -98,12 +60,58 @@ VOID InjectorUninitialize(INJECTOR *injector)
     }
 }
 
-static HANDLE HandleOf(const INJECTOR *injector, UINT8 ipVersion)
+_Use_decl_annotations_
+NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics, LOG *log)
+{
+    NTSTATUS status;
+
+    RtlZeroMemory(injector, sizeof(*injector));
+    injector->Memory = memory;
+    injector->Statistics = statistics;
+    injector->Log = log;
+    injector->Outstanding = 1;
+    KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
+    KeInitializeSpinLock(&injector->RefusedLock);
+    injector->LastRefused = &injector->Refused;
+    ReturnTableInitialize(&injector->Returns, memory);
+
+    status = InjectorCreatePool(injector, driver);
+    if (NT_SUCCESS(status))
+    {
+        status = InjectorCreateHandles(injector);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        InjectorFree(injector);
+    }
+    return status;
+}
+
+static VOID InjectorRelease(INJECTOR *injector)
+{
+    if (InterlockedDecrement64(&injector->Outstanding) == 0)
+    {
+        KeSetEvent(&injector->Idle, IO_NETWORK_INCREMENT, FALSE);
+    }
+}
+
+_Use_decl_annotations_
+VOID InjectorUninitialize(INJECTOR *injector)
+{
+    InjectorRelease(injector);
+    KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
+    // The last injections may have been refused.
+    InjectResolveRefused(injector, FALSE);
+    ReturnTableUninitialize(&injector->Returns);
+    InjectorFree(injector);
+}
+
+static HANDLE InjectHandleOf(const INJECTOR *injector, UINT8 ipVersion)
 {
     return injector->Handles[ipVersion == 6 ? 1 : 0];
 }
 
-static ADDRESS_FAMILY FamilyOf(UINT8 ipVersion)
+static ADDRESS_FAMILY InjectFamilyOf(UINT8 ipVersion)
 {
     return ipVersion == 6 ? AF_INET6 : AF_INET;
 }
@@ -111,7 +119,7 @@ static ADDRESS_FAMILY FamilyOf(UINT8 ipVersion)
 _Use_decl_annotations_
 INJECT_ORIGIN InjectOriginOf(INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_LIST *netBufferList)
 {
-    switch (FwpsQueryPacketInjectionState0(HandleOf(injector, ipVersion), netBufferList, NULL))
+    switch (FwpsQueryPacketInjectionState0(InjectHandleOf(injector, ipVersion), netBufferList, NULL))
     {
     case FWPS_PACKET_INJECTED_BY_SELF:
     case FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF:
@@ -143,12 +151,12 @@ INJECT_CHECKSUM InjectChecksumForInbound(const NET_BUFFER_LIST *netBufferList, B
                : InjectChecksumKeep;
 }
 
-static SIZE_T AlignUp(SIZE_T bytes)
+static SIZE_T InjectAlignUp(SIZE_T bytes)
 {
     return (bytes + 15) & ~(SIZE_T)15;
 }
 
-static VOID CopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+static VOID InjectCopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
     packet->Method = source->Method;
     packet->IpVersion = source->IpVersion;
@@ -164,38 +172,38 @@ static VOID CopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 }
 
 // A packet from above the network layer may get an IP header later.
-static UINT32 HeadroomOf(const INJECT_SOURCE *source)
+static UINT32 InjectHeadroomOf(const INJECT_SOURCE *source)
 {
     return source->Method == InjectTransportSend ? IpHeaderPlainLength(source->IpVersion) : 0;
 }
 
-// Lays the variable parts out behind the structure, the packet's bytes last, and copies the others.
-static VOID CopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+// Lays the variable parts out behind the structure, the packet's bytes last. Copies all but these bytes.
+static VOID InjectCopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
-    UINT8 *tail = (UINT8 *)packet + AlignUp(sizeof(*packet));
+    UINT8 *tail = (UINT8 *)packet + InjectAlignUp(sizeof(*packet));
 
     if (source->ControlDataLength != 0)
     {
         packet->ControlData = (WSACMSGHDR *)tail;
         packet->ControlDataLength = source->ControlDataLength;
         RtlCopyMemory(tail, source->ControlData, source->ControlDataLength);
-        tail += AlignUp(source->ControlDataLength);
+        tail += InjectAlignUp(source->ControlDataLength);
     }
     if (source->HeaderIncludeLength != 0)
     {
         packet->HeaderInclude = tail;
         packet->HeaderIncludeLength = source->HeaderIncludeLength;
         RtlCopyMemory(tail, source->HeaderInclude, source->HeaderIncludeLength);
-        tail += AlignUp(source->HeaderIncludeLength);
+        tail += InjectAlignUp(source->HeaderIncludeLength);
     }
-    packet->Headroom = HeadroomOf(source);
+    packet->Headroom = InjectHeadroomOf(source);
     packet->Data = tail + packet->Headroom;
 }
 
-static INJECT_PACKET *AllocatePacket(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 length)
+static INJECT_PACKET *InjectAllocatePacket(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 length)
 {
-    SIZE_T bytes = AlignUp(sizeof(INJECT_PACKET)) + AlignUp(source->ControlDataLength) +
-                   AlignUp(source->HeaderIncludeLength) + HeadroomOf(source) + length;
+    SIZE_T bytes = InjectAlignUp(sizeof(INJECT_PACKET)) + InjectAlignUp(source->ControlDataLength) +
+                   InjectAlignUp(source->HeaderIncludeLength) + InjectHeadroomOf(source) + length;
     INJECT_PACKET *packet = (INJECT_PACKET *)MemoryAllocateUninitialized(injector->Memory, bytes);
 
     if (packet == NULL)
@@ -206,12 +214,12 @@ static INJECT_PACKET *AllocatePacket(INJECTOR *injector, const INJECT_SOURCE *so
     packet->Injector = injector;
     packet->References = 1;
     packet->Length = length;
-    CopyAttributes(packet, source);
-    CopyTail(packet, source);
+    InjectCopyAttributes(packet, source);
+    InjectCopyTail(packet, source);
     return packet;
 }
 
-static NTSTATUS CopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
+static NTSTATUS InjectCopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
 {
     const VOID *bytes = NdisGetDataBuffer(netBuffer, packet->Length, packet->Data, 1, 0);
 
@@ -226,7 +234,7 @@ static NTSTATUS CopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *source)
+static NTSTATUS InjectCompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
     switch (source->Checksum)
     {
@@ -240,7 +248,7 @@ static NTSTATUS CompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *so
     }
 }
 
-static NTSTATUS WrapBytes(INJECT_PACKET *packet)
+static NTSTATUS InjectWrapBytes(INJECT_PACKET *packet)
 {
     packet->Mdl = IoAllocateMdl(packet->Data - packet->Headroom, packet->Headroom + packet->Length, FALSE, FALSE, NULL);
     if (packet->Mdl == NULL)
@@ -252,9 +260,9 @@ static NTSTATUS WrapBytes(INJECT_PACKET *packet)
                                                   packet->Length, &packet->NetBufferList);
 }
 
-// A frame may be longer than its packet: adapters fill short ones up (IEEE 802.3). Above the network layer nothing of
-// that is left, and the header of a reassembled datagram may be that of its first fragment.
-static VOID CutBehindPacket(INJECT_PACKET *copy)
+// A frame may be longer than its packet, because adapters fill short frames up (IEEE 802.3). Not for bytes from above
+// the network layer: these have no filling, and the header of a reassembled datagram may be that of its first fragment.
+static VOID InjectCutBehindPacket(INJECT_PACKET *copy)
 {
     IP_HEADER header;
 
@@ -264,16 +272,16 @@ static VOID CutBehindPacket(INJECT_PACKET *copy)
     }
 }
 
-// Of a copy whose bytes are there, if `status` says so. One that cannot be finished is freed.
-static NTSTATUS Finish(INJECT_PACKET *copy, const INJECT_SOURCE *source, NTSTATUS status, INJECT_PACKET **packet)
+// Finishes a copy whose bytes were copied, if `status` says so. A copy that cannot be finished is freed.
+static NTSTATUS InjectFinish(INJECT_PACKET *copy, const INJECT_SOURCE *source, NTSTATUS status, INJECT_PACKET **packet)
 {
     if (NT_SUCCESS(status))
     {
-        status = CompleteChecksums(copy, source);
+        status = InjectCompleteChecksums(copy, source);
     }
     if (NT_SUCCESS(status))
     {
-        status = WrapBytes(copy);
+        status = InjectWrapBytes(copy);
     }
     if (!NT_SUCCESS(status))
     {
@@ -296,21 +304,21 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
     {
         return STATUS_INVALID_PARAMETER;
     }
-    copy = AllocatePacket(injector, source, length);
+    copy = InjectAllocatePacket(injector, source, length);
     if (copy == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
 
-    status = CopyBytes(copy, netBuffer);
+    status = InjectCopyBytes(copy, netBuffer);
     if (NT_SUCCESS(status) && source->Method != InjectTransportSend && source->Method != InjectTransportReceive)
     {
-        CutBehindPacket(copy);
+        InjectCutBehindPacket(copy);
     }
-    return Finish(copy, source, status, packet);
+    return InjectFinish(copy, source, status, packet);
 }
 
-static NTSTATUS CopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
+static NTSTATUS InjectCopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
 {
     INJECT_SOURCE source;
     INJECT_PACKET *made;
@@ -320,17 +328,17 @@ static NTSTATUS CopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
     source.Checksum = InjectChecksumKeep;
     source.IpVersion = packet->IpVersion;
     source.Compartment = packet->Compartment;
-    made = AllocatePacket(packet->Injector, &source, packet->Length);
+    made = InjectAllocatePacket(packet->Injector, &source, packet->Length);
     if (made == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     RtlCopyMemory(made->Data, packet->Data, packet->Length);
-    return Finish(made, &source, STATUS_SUCCESS, copy);
+    return InjectFinish(made, &source, STATUS_SUCCESS, copy);
 }
 
-// From above the network layer: the IP header goes into the headroom.
-static NTSTATUS PrependHeader(INJECT_PACKET *packet, const CONNECTION_KEY *key)
+// The packet is from above the network layer. The IP header goes into the headroom.
+static NTSTATUS InjectPrependHeader(INJECT_PACKET *packet, const CONNECTION_KEY *key)
 {
     NTSTATUS status =
         NdisRetreatNetBufferDataStart(NET_BUFFER_LIST_FIRST_NB(packet->NetBufferList), packet->Headroom, 0, NULL);
@@ -354,12 +362,12 @@ INJECT_PACKET *InjectTakeToRewrite(INJECT_PACKET *packet, const CONNECTION_KEY *
 
     if (ReadAcquire(&packet->References) != 1)
     {
-        status = CopyShared(packet, &taken);
+        status = InjectCopyShared(packet, &taken);
         InjectDereference(packet);
     }
     if (NT_SUCCESS(status) && taken->Headroom != 0)
     {
-        status = PrependHeader(taken, key);
+        status = InjectPrependHeader(taken, key);
         if (!NT_SUCCESS(status))
         {
             InjectDereference(taken);
@@ -400,13 +408,13 @@ VOID InjectDereference(INJECT_PACKET *packet)
 
 // ---- Packets that could not be injected
 
-static SIZE_T BytesOf(const INJECT_PACKET *packet)
+static SIZE_T InjectBytesOf(const INJECT_PACKET *packet)
 {
     return sizeof(*packet) + packet->ControlDataLength + packet->HeaderIncludeLength + packet->Length;
 }
 
-// FALSE: there are too many.
-static BOOLEAN KeepRefused(INJECT_PACKET *packet)
+// FALSE: too many wait.
+static BOOLEAN InjectKeepRefused(INJECT_PACKET *packet)
 {
     INJECTOR *injector = packet->Injector;
     BOOLEAN kept;
@@ -420,13 +428,13 @@ static BOOLEAN KeepRefused(INJECT_PACKET *packet)
         *injector->LastRefused = packet;
         injector->LastRefused = &packet->Next;
         injector->RefusedCount++;
-        injector->RefusedBytes += (LONG64)BytesOf(packet);
+        injector->RefusedBytes += (LONG64)InjectBytesOf(packet);
     }
     KeReleaseSpinLock(&injector->RefusedLock, irql);
     return kept;
 }
 
-static INJECT_PACKET *TakeRefused(INJECTOR *injector)
+static INJECT_PACKET *InjectTakeRefused(INJECTOR *injector)
 {
     INJECT_PACKET *packets;
     KIRQL irql;
@@ -452,7 +460,7 @@ VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
     KeReleaseSpinLock(&injector->RefusedLock, irql);
 }
 
-static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
+static VOID InjectDropRefused(INJECT_PACKET *packet, NTSTATUS status)
 {
     INJECTOR *injector = packet->Injector;
 
@@ -464,12 +472,12 @@ static VOID DropRefused(INJECT_PACKET *packet, NTSTATUS status)
     InjectDereference(packet);
 }
 
-// For a packet that did not get into the stack: the fail policy decides over it, but not a second time.
-static VOID Refuse(INJECT_PACKET *packet, NTSTATUS status)
+// The stack refused this packet. The fail policy decides on it once; the second time it is dropped.
+static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
 {
-    if (packet->Retried || !KeepRefused(packet))
+    if (packet->Retried || !InjectKeepRefused(packet))
     {
-        DropRefused(packet, status);
+        InjectDropRefused(packet, status);
     }
 }
 
@@ -490,9 +498,9 @@ static VOID NTAPI InjectComplete(void *context, NET_BUFFER_LIST *netBufferList, 
     else
     {
         NET_BUFFER_LIST_STATUS(netBufferList) = STATUS_SUCCESS;
-        Refuse(packet, status);
+        InjectRefuse(packet, status);
     }
-    ReleaseOutstanding(injector);
+    InjectorRelease(injector);
 }
 
 static NTSTATUS InjectIntoTransportSend(INJECT_PACKET *packet)
@@ -506,14 +514,14 @@ static NTSTATUS InjectIntoTransportSend(INJECT_PACKET *packet)
     parameters.controlDataLength = packet->ControlDataLength;
     parameters.headerIncludeHeader = packet->HeaderInclude;
     parameters.headerIncludeHeaderLength = packet->HeaderIncludeLength;
-    return FwpsInjectTransportSendAsync1(HandleOf(packet->Injector, packet->IpVersion), NULL, packet->EndpointHandle, 0,
-                                         &parameters, FamilyOf(packet->IpVersion), packet->Compartment,
-                                         packet->NetBufferList, InjectComplete, packet);
+    return FwpsInjectTransportSendAsync1(InjectHandleOf(packet->Injector, packet->IpVersion), NULL,
+                                         packet->EndpointHandle, 0, &parameters, InjectFamilyOf(packet->IpVersion),
+                                         packet->Compartment, packet->NetBufferList, InjectComplete, packet);
 }
 
-static NTSTATUS Inject(INJECT_PACKET *packet)
+static NTSTATUS InjectCall(INJECT_PACKET *packet)
 {
-    HANDLE handle = HandleOf(packet->Injector, packet->IpVersion);
+    HANDLE handle = InjectHandleOf(packet->Injector, packet->IpVersion);
 
     switch (packet->Method)
     {
@@ -524,15 +532,15 @@ static NTSTATUS Inject(INJECT_PACKET *packet)
         return FwpsInjectNetworkReceiveAsync0(handle, NULL, 0, packet->Compartment, packet->InterfaceIndex,
                                               packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete, packet);
     case InjectTransportReceive:
-        return FwpsInjectTransportReceiveAsync0(handle, NULL, NULL, 0, FamilyOf(packet->IpVersion), packet->Compartment,
-                                                packet->InterfaceIndex, packet->SubInterfaceIndex,
+        return FwpsInjectTransportReceiveAsync0(handle, NULL, NULL, 0, InjectFamilyOf(packet->IpVersion),
+                                                packet->Compartment, packet->InterfaceIndex, packet->SubInterfaceIndex,
                                                 packet->NetBufferList, InjectComplete, packet);
     default:
         return InjectIntoTransportSend(packet);
     }
 }
 
-static NTSTATUS TryInject(INJECT_PACKET *packet)
+static NTSTATUS InjectTry(INJECT_PACKET *packet)
 {
     INJECTOR *injector = packet->Injector;
     NTSTATUS status;
@@ -542,11 +550,11 @@ static NTSTATUS TryInject(INJECT_PACKET *packet)
         ReturnTableAdd(&injector->Returns, packet->Data, packet->Length);
     }
     InterlockedIncrement64(&injector->Outstanding);
-    status = Inject(packet);
+    status = InjectCall(packet);
     if (!NT_SUCCESS(status))
     {
-        // The completion function is not called then.
-        ReleaseOutstanding(injector);
+        // The completion function is not called after a failure.
+        InjectorRelease(injector);
     }
     return status;
 }
@@ -557,11 +565,11 @@ VOID InjectChain(INJECT_PACKET *packets)
     while (packets != NULL)
     {
         INJECT_PACKET *next = packets->Next;
-        NTSTATUS status = TryInject(packets);
+        NTSTATUS status = InjectTry(packets);
 
         if (!NT_SUCCESS(status))
         {
-            Refuse(packets, status);
+            InjectRefuse(packets, status);
         }
         packets = next;
     }
@@ -570,7 +578,7 @@ VOID InjectChain(INJECT_PACKET *packets)
 _Use_decl_annotations_
 VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
 {
-    INJECT_PACKET *packets = TakeRefused(injector);
+    INJECT_PACKET *packets = InjectTakeRefused(injector);
 
     while (packets != NULL)
     {
@@ -578,10 +586,10 @@ VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
         NTSTATUS status;
 
         packets->Retried = TRUE;
-        status = permit ? TryInject(packets) : STATUS_CANCELLED;
+        status = permit ? InjectTry(packets) : STATUS_CANCELLED;
         if (!NT_SUCCESS(status))
         {
-            DropRefused(packets, status);
+            InjectDropRefused(packets, status);
         }
         packets = next;
     }
@@ -606,7 +614,7 @@ SIZE_T InjectChainBytes(const INJECT_PACKET *packets)
 
     for (; packets != NULL; packets = packets->Next)
     {
-        bytes += BytesOf(packets);
+        bytes += InjectBytesOf(packets);
     }
     return bytes;
 }

@@ -1,13 +1,13 @@
 // Copies of packets, and their way back into the network stack.
 //
-// A copy is deep: one block holds the packet's bytes, the control data and all that the injection functions want to
-// know, because nothing of what a classify is given outlives it. Checksums are completed when the copy is made, and its
-// bytes are never written once others may read them. Copies are reference counted: whoever holds the last reference
-// (the holder, the network stack during an injection, or an encoder that still reads the bytes) frees the net buffer
-// list and the block.
+// A copy is deep: one block holds the packet's bytes, the control data and all else that the injection functions need,
+// because nothing that a classify is given outlives it. Checksums are completed when the copy is made. Its bytes are
+// never written once another thread may read them. Copies are reference counted. The owner of the last reference (the
+// holder, the network stack during an injection, or an encoder that reads the bytes) frees the net buffer list and the
+// block.
 //
-// Outstanding counts injections, with one more for the injector itself, and InjectorUninitialize waits for it to reach
-// zero. The one lock guards the list of packets that the stack refused; no other function is called under it.
+// Outstanding counts injections, and one more for the injector itself; InjectorUninitialize waits until it is zero. The
+// one lock guards the list of packets that the stack refused; no other function is called under it.
 
 #pragma once
 
@@ -28,22 +28,22 @@ typedef enum _INJECT_METHOD
 
 typedef enum _INJECT_CHECKSUM
 {
-    InjectChecksumKeep,     ///< bytes from the wire that nobody has verified: the stack will
+    InjectChecksumKeep,     ///< unverified bytes from the wire: the stack verifies them
     InjectChecksumPacket,   ///< a whole IP packet: its IP and transport checksums
     InjectChecksumTransport ///< starts at a TCP or UDP header: the checksum over it and the pseudo header
 } INJECT_CHECKSUM;
 
 typedef enum _INJECT_ORIGIN
 {
-    InjectOriginStack, ///< the network, or a program of this machine
+    InjectOriginStack, ///< the network or a program of this machine sent it
     InjectOriginOther, ///< another product injected it
-    InjectOriginOwn    ///< we injected it, now or earlier on its way
+    InjectOriginOwn    ///< this driver injected it, now or earlier on its way
 } INJECT_ORIGIN;
 
-// Packets that wait because the stack refused them; those beyond are dropped.
+// The most packets that wait because the stack refused them. Those beyond are dropped.
 #define INJECT_MAX_REFUSED 4096u
 
-// Every packet reads the first part; every injection writes the second.
+// Every packet reads the first part of this. Every injection writes the second.
 typedef struct _INJECTOR
 {
     MEMORY *Memory;
@@ -67,7 +67,7 @@ typedef struct _INJECTOR
 static_assert(FIELD_OFFSET(INJECTOR, Outstanding) - FIELD_OFFSET(INJECTOR, Padding1) >= PLATFORM_CACHE_LINE,
               "the handles must not share a line with what is written");
 
-/// What is to be known of a packet for its injection. Pointers need to be valid during InjectCopy only.
+/// What the injection of a packet needs. Pointers must be valid during InjectCopy only.
 typedef struct _INJECT_SOURCE
 {
     INJECT_METHOD Method;
@@ -83,7 +83,7 @@ typedef struct _INJECT_SOURCE
     SCOPE_ID RemoteScopeId;
     const WSACMSGHDR *ControlData;
     UINT32 ControlDataLength;
-    const VOID *HeaderInclude; ///< the IP header that a raw socket's owner made
+    const VOID *HeaderInclude; ///< the IP header that the owner of a raw socket made
     UINT32 HeaderIncludeLength;
 } INJECT_SOURCE;
 
@@ -109,11 +109,10 @@ typedef struct _INJECT_PACKET
     UINT8 *Data;
     UINT32 Length;
     UINT32 Headroom; ///< bytes before Data, for an IP header
-    BOOLEAN Retried; ///< its injection has failed before
+    BOOLEAN Retried; ///< its injection failed before
 } INJECT_PACKET;
 
-/// Makes the injection handles and the pool for net buffer lists. After a failure InjectorUninitialize is allowed and
-/// nothing else.
+/// Makes the injection handles and the pool for net buffer lists. A failure leaves nothing behind.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver, _Inout_ MEMORY *memory,
@@ -123,33 +122,33 @@ NTSTATUS InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID InjectorUninitialize(_Inout_ INJECTOR *injector);
 
-/// Who put this packet into the stack.
+/// Says who put this packet into the stack.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 INJECT_ORIGIN InjectOriginOf(_Inout_ INJECTOR *injector, _In_ UINT8 ipVersion,
                              _In_ const NET_BUFFER_LIST *netBufferList);
 
-/// Whether a packet of another product's, of which `packet` is a copy, is one that we injected lately and that has come
-/// back: once TRUE for each.
+/// `packet` is a copy of a packet that another product injected. TRUE: this driver injected the same packet before, so
+/// it has come back. Each is TRUE once.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *packet);
 
-/// How the checksums of a received packet have to be treated in its copy. Those that the adapter has verified, or that
-/// were never computed because the packet did not leave this machine, are not seen to be right by the stack any more
-/// once the packet is injected: they are computed. All others are kept, so that a damaged packet stays a damaged one.
+/// Says how the copy of a received packet treats its checksums. The stack verifies those of an injected packet. So they
+/// are computed where the adapter has verified them, and where a packet never left this machine. All others are kept:
+/// a damaged packet stays damaged.
 INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
 
-/// Copies what `netBuffer` holds from its data start on, up to the end of the packet if that starts with an IP header.
-/// The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for no bytes, more than 64
-/// KiB, or bytes whose checksum cannot be found.
+/// Copies the bytes of `netBuffer` from its data start on. If they start with an IP header, the copy ends where that
+/// says. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for no bytes, for more
+/// than 64 KiB, and for bytes whose checksum cannot be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
 
-/// Makes an outbound packet of the TCP or UDP connection `key` one whose bytes may be written: a whole IP packet for
-/// the send path, whatever layer it was taken from (one from above the network layer gets a plain IP header), and a
-/// copy if somebody else still reads the bytes. Takes over the reference to `packet`, but not what is chained to it.
-/// NULL: no memory, or more bytes than an IP packet may have; then it was dropped.
+/// Makes an outbound packet of the TCP or UDP connection `key` a whole IP packet for the send path, whose bytes may be
+/// written. A packet from above the network layer gets a plain IP header. If another thread still reads the bytes, it
+/// becomes a copy. Takes over the reference to `packet`, but not the packets chained to it. NULL: the packet was
+/// dropped, for want of memory or because it has more bytes than an IP packet may have.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -158,17 +157,17 @@ INJECT_PACKET *InjectTakeToRewrite(_Inout_ INJECT_PACKET *packet, _In_ const CON
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectReference(_Inout_ INJECT_PACKET *packet);
 
-/// Gives one reference to one packet back (not to those chained to it).
+/// Releases one reference to one packet, not to those chained to it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
 
-/// Lets a chain of packets go back into the stack: takes over one reference to each. A packet that the stack refuses,
-/// at once or when it completes, waits for InjectResolveRefused, up to INJECT_MAX_REFUSED of them. TCP packets must not
-/// be injected from within a classify of a transport layer.
+/// Injects a chain of packets into the stack, and takes over one reference to each. A packet that the stack refuses, at
+/// once or when it completes, waits for InjectResolveRefused; at most INJECT_MAX_REFUSED wait. TCP packets must not be
+/// injected from within a classify of a transport layer.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
 
-/// Decides over the packets that the stack has refused until now: with `permit` they are tried once more. One that is
+/// Decides on the packets that the stack has refused until now. With `permit` each is injected once more. One that is
 /// refused again, or not permitted, is counted and dropped.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectResolveRefused(_Inout_ INJECTOR *injector, _In_ BOOLEAN permit);
@@ -177,7 +176,7 @@ VOID InjectResolveRefused(_Inout_ INJECTOR *injector, _In_ BOOLEAN permit);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectCountRefused(_Inout_ INJECTOR *injector, _Out_ UINT64 *count, _Out_ UINT64 *bytes);
 
-/// Drops a chain of packets: gives one reference to each back.
+/// Drops a chain of packets: releases one reference to each.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDropChain(_In_opt_ INJECT_PACKET *packets);
 

@@ -14,15 +14,15 @@ struct _IO_QUEUE_CHUNK
 
 static_assert(sizeof(IO_QUEUE_CHUNK) == CHUNK_ALLOCATION_BYTES, "64 KiB with the header of the allocation");
 
-// Where a read's copying has come to, in bytes that nobody writes any more. `Chunk` is left behind only when more is
-// read, since the link of the last one is not there yet.
+// How far the copying to a read has come. No thread writes these bytes again. It leaves `Chunk` only to read more,
+// because the newest chunk has no link yet.
 typedef struct _CURSOR
 {
     IO_QUEUE_CHUNK *Chunk;
     UINT32 Offset;
 } CURSOR;
 
-// One read being served, and what the delivery will have taken from the queue.
+// One read that is being served, and what this delivery takes from the queue.
 typedef struct _DELIVERY
 {
     PIRP Irp;
@@ -32,15 +32,15 @@ typedef struct _DELIVERY
     UINT64 Available;
     UINT32 SplitRemaining;
     UINT32 Copied;
-    UINT32 Records; // whose last byte was copied
+    UINT32 Records; // those whose last byte was copied
 } DELIVERY;
 
-static KDEFERRED_ROUTINE DeliverLater;
-static DRIVER_CANCEL CancelRead;
+static KDEFERRED_ROUTINE IoQueueDeliverLater;
+static DRIVER_CANCEL IoQueueCancelRead;
 
 // ---- Chunks
 
-static VOID FreeChunks(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk)
+static VOID IoQueueFreeChunks(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk)
 {
     while (chunk != NULL)
     {
@@ -51,13 +51,13 @@ static VOID FreeChunks(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk)
     }
 }
 
-static VOID PushChunk(IO_QUEUE_CHUNK **list, IO_QUEUE_CHUNK *chunk)
+static VOID IoQueuePushChunk(IO_QUEUE_CHUNK **list, IO_QUEUE_CHUNK *chunk)
 {
     chunk->Next = *list;
     *list = chunk;
 }
 
-static IO_QUEUE_CHUNK *PopChunk(IO_QUEUE_CHUNK **list)
+static IO_QUEUE_CHUNK *IoQueuePopChunk(IO_QUEUE_CHUNK **list)
 {
     IO_QUEUE_CHUNK *chunk = *list;
 
@@ -65,31 +65,31 @@ static IO_QUEUE_CHUNK *PopChunk(IO_QUEUE_CHUNK **list)
     return chunk;
 }
 
-// The lock is held. A drained chunk is kept for the next records, or goes to those that the caller frees.
-static VOID RecycleChunk(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk, IO_QUEUE_CHUNK **surplus)
+// The lock is held. Keeps a drained chunk for the next records, or gives it to the caller to free.
+static VOID IoQueueRecycleChunk(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk, IO_QUEUE_CHUNK **surplus)
 {
     if (queue->SpareCount < IO_QUEUE_MAX_SPARE_CHUNKS)
     {
-        PushChunk(&queue->Spare, chunk);
+        IoQueuePushChunk(&queue->Spare, chunk);
         queue->SpareCount++;
     }
     else
     {
-        PushChunk(surplus, chunk);
+        IoQueuePushChunk(surplus, chunk);
     }
 }
 
-// The lock is held. Chunks that a record of this length needs beyond the tail.
-static UINT32 ChunksNeeded(const IO_QUEUE *queue, UINT64 length)
+// The lock is held. Counts the chunks that a record of this length needs beyond the tail.
+static UINT32 IoQueueChunksNeeded(const IO_QUEUE *queue, UINT64 length)
 {
     UINT32 space = queue->Tail != NULL ? CHUNK_DATA_BYTES - queue->TailOffset : 0;
 
     return length <= space ? 0 : (UINT32)((length - space + CHUNK_DATA_BYTES - 1) / CHUNK_DATA_BYTES);
 }
 
-static VOID AppendChunk(IO_QUEUE *queue)
+static VOID IoQueueAppendChunk(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNK *chunk = PopChunk(&queue->Spare);
+    IO_QUEUE_CHUNK *chunk = IoQueuePopChunk(&queue->Spare);
 
     queue->SpareCount--;
     chunk->Next = NULL;
@@ -107,7 +107,7 @@ static VOID AppendChunk(IO_QUEUE *queue)
 }
 
 // The lock is held, and there are enough spare chunks.
-static VOID AppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
+static VOID IoQueueAppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
 {
     const UINT8 *bytes = (const UINT8 *)data;
 
@@ -118,7 +118,7 @@ static VOID AppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
 
         if (queue->Tail == NULL || queue->TailOffset == CHUNK_DATA_BYTES)
         {
-            AppendChunk(queue);
+            IoQueueAppendChunk(queue);
         }
         part = CHUNK_DATA_BYTES - queue->TailOffset;
         part = length < part ? length : part;
@@ -131,7 +131,7 @@ static VOID AppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
 
 // ---- Losses
 
-static UINT32 LossRecordsBytes(const IO_QUEUE *queue)
+static UINT32 IoQueueLossRecordsBytes(const IO_QUEUE *queue)
 {
     UINT32 bytes = 0;
     UINT32 reason;
@@ -147,19 +147,19 @@ static UINT32 LossRecordsBytes(const IO_QUEUE *queue)
     return bytes;
 }
 
-static VOID ForgetLosses(IO_QUEUE *queue)
+static VOID IoQueueForgetLosses(IO_QUEUE *queue)
 {
     RtlZeroMemory(queue->Lost, sizeof(queue->Lost));
     queue->LostTotal = 0;
 }
 
 // The lock is held, and there is room. Returns the number of records.
-static UINT32 AppendLossRecords(IO_QUEUE *queue)
+static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
 {
     UINT32 records = 0;
     UINT32 reason;
 
-    if (LossRecordsBytes(queue) == 0)
+    if (IoQueueLossRecordsBytes(queue) == 0)
     {
         return 0;
     }
@@ -175,59 +175,60 @@ static UINT32 AppendLossRecords(IO_QUEUE *queue)
         wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
         wire.Count = queue->Lost[reason];
         wire.Reason = (UINT8)reason;
-        AppendBytes(queue, &wire, sizeof(wire));
+        IoQueueAppendBytes(queue, &wire, sizeof(wire));
         records++;
     }
     queue->QueuedRecords += records;
-    ForgetLosses(queue);
+    IoQueueForgetLosses(queue);
     return records;
 }
 
-// The lock is held. Where nothing new is pushed any more, a drained queue tells its losses by itself.
-static UINT32 AppendLossRecordsIfRoom(IO_QUEUE *queue)
+// The lock is held. No push may follow, so a drained queue reports its losses by itself.
+static UINT32 IoQueueAppendLossRecordsIfRoom(IO_QUEUE *queue)
 {
-    UINT32 bytes = LossRecordsBytes(queue);
+    UINT32 bytes = IoQueueLossRecordsBytes(queue);
 
-    if (bytes == 0 || queue->QueuedBytes + bytes > queue->MaxBytes || ChunksNeeded(queue, bytes) > queue->SpareCount)
+    if (bytes == 0 || queue->QueuedBytes + bytes > queue->MaxBytes ||
+        IoQueueChunksNeeded(queue, bytes) > queue->SpareCount)
     {
         return 0;
     }
-    return AppendLossRecords(queue);
+    return IoQueueAppendLossRecords(queue);
 }
 
 // ---- Pended reads
 
-static UINT32 ReadLength(PIRP irp)
+static UINT32 IoQueueReadLength(PIRP irp)
 {
     return IoGetCurrentIrpStackLocation(irp)->Parameters.Read.Length;
 }
 
-static UINT8 *ReadBuffer(PIRP irp)
+static UINT8 *IoQueueReadBuffer(PIRP irp)
 {
     return (UINT8 *)MmGetSystemAddressForMdlSafe(irp->MdlAddress, NormalPagePriority | MdlMappingNoExecute);
 }
 
-static VOID CompleteRead(PIRP irp, NTSTATUS status, UINT32 bytes)
+static VOID IoQueueCompleteRead(PIRP irp, NTSTATUS status, UINT32 bytes)
 {
     irp->IoStatus.Status = status;
     irp->IoStatus.Information = bytes;
     IoCompleteRequest(irp, bytes != 0 ? IO_NETWORK_INCREMENT : IO_NO_INCREMENT);
 }
 
-static PIRP IrpOf(LIST_ENTRY *entry)
+static PIRP IoQueueIrpOf(LIST_ENTRY *entry)
 {
     return CONTAINING_RECORD(entry, IRP, Tail.Overlay.ListEntry);
 }
 
-// The lock is held. Takes the oldest read whose cancel routine could be cleared; one that is being cancelled stays on
-// the list for its cancel routine.
-static PIRP TakeRead(IO_QUEUE *queue)
+// The lock is held. Takes the oldest read whose cancel routine could be cleared. A read whose cancel routine runs stays
+// on the list for it.
+static PIRP IoQueueTakeRead(IO_QUEUE *queue)
 {
     LIST_ENTRY *entry;
 
     for (entry = queue->Reads.Flink; entry != &queue->Reads; entry = entry->Flink)
     {
-        PIRP irp = IrpOf(entry);
+        PIRP irp = IoQueueIrpOf(entry);
 
         if (IoSetCancelRoutine(irp, NULL) != NULL)
         {
@@ -239,7 +240,7 @@ static PIRP TakeRead(IO_QUEUE *queue)
 }
 
 _Use_decl_annotations_
-static VOID CancelRead(PDEVICE_OBJECT device, PIRP irp)
+static VOID IoQueueCancelRead(PDEVICE_OBJECT device, PIRP irp)
 {
     IO_QUEUE *queue = (IO_QUEUE *)irp->Tail.Overlay.DriverContext[0];
     KIRQL irql;
@@ -250,12 +251,12 @@ static VOID CancelRead(PDEVICE_OBJECT device, PIRP irp)
     KeAcquireSpinLock(&queue->Lock, &irql);
     RemoveEntryList(&irp->Tail.Overlay.ListEntry);
     KeReleaseSpinLock(&queue->Lock, irql);
-    CompleteRead(irp, STATUS_CANCELLED, 0);
+    IoQueueCompleteRead(irp, STATUS_CANCELLED, 0);
 }
 
 // ---- Copying, by the deliverer, without the lock
 
-static VOID ReadBytes(CURSOR *cursor, UINT8 *buffer, UINT32 length)
+static VOID IoQueueReadBytes(CURSOR *cursor, UINT8 *buffer, UINT32 length)
 {
     while (length != 0)
     {
@@ -275,7 +276,7 @@ static VOID ReadBytes(CURSOR *cursor, UINT8 *buffer, UINT32 length)
     }
 }
 
-static VOID SkipBytes(CURSOR *cursor, UINT32 length)
+static VOID IoQueueSkipBytes(CURSOR *cursor, UINT32 length)
 {
     while (length > CHUNK_DATA_BYTES - cursor->Offset)
     {
@@ -286,19 +287,19 @@ static VOID SkipBytes(CURSOR *cursor, UINT32 length)
     cursor->Offset += length;
 }
 
-// Length of the record that starts at the cursor, header included; steps over it.
-static UINT32 SkipRecord(CURSOR *cursor)
+// Steps over the record at the cursor. Returns its length, header included.
+static UINT32 IoQueueSkipRecord(CURSOR *cursor)
 {
     INFO_HEADER_WIRE header;
 
-    ReadBytes(cursor, (UINT8 *)&header, sizeof(header));
-    SkipBytes(cursor, header.Length);
+    IoQueueReadBytes(cursor, (UINT8 *)&header, sizeof(header));
+    IoQueueSkipBytes(cursor, header.Length);
     return (UINT32)sizeof(header) + header.Length;
 }
 
-// How much to copy into a buffer of this size: the rest of a split record, then whole records; or, where not even one
-// fits, the start of one.
-static UINT32 MeasureRecords(DELIVERY *delivery, UINT32 capacity)
+// Measures what to copy into a buffer of this size: the rest of a split record, then whole records. If not even one
+// fits, it is the start of one.
+static UINT32 IoQueueMeasureRecords(DELIVERY *delivery, UINT32 capacity)
 {
     CURSOR cursor = delivery->Cursor;
     UINT32 measured;
@@ -310,11 +311,11 @@ static UINT32 MeasureRecords(DELIVERY *delivery, UINT32 capacity)
         return measured;
     }
     delivery->Records += measured != 0 ? 1 : 0;
-    SkipBytes(&cursor, measured);
+    IoQueueSkipBytes(&cursor, measured);
 
     while (measured < capacity && measured < delivery->Available)
     {
-        UINT32 record = SkipRecord(&cursor);
+        UINT32 record = IoQueueSkipRecord(&cursor);
 
         if (record > capacity - measured)
         {
@@ -331,7 +332,7 @@ static UINT32 MeasureRecords(DELIVERY *delivery, UINT32 capacity)
     return measured;
 }
 
-static VOID FillRead(DELIVERY *delivery)
+static VOID IoQueueFillRead(DELIVERY *delivery)
 {
     UINT8 *buffer;
 
@@ -339,23 +340,23 @@ static VOID FillRead(DELIVERY *delivery)
     {
         return;
     }
-    // It was mapped when the read came in, so this only looks the address up.
-    buffer = ReadBuffer(delivery->Irp);
-    delivery->Copied = MeasureRecords(delivery, ReadLength(delivery->Irp));
-    ReadBytes(&delivery->Cursor, buffer, delivery->Copied);
+    // It was mapped when the read came, so this only looks up the address.
+    buffer = IoQueueReadBuffer(delivery->Irp);
+    delivery->Copied = IoQueueMeasureRecords(delivery, IoQueueReadLength(delivery->Irp));
+    IoQueueReadBytes(&delivery->Cursor, buffer, delivery->Copied);
 }
 
 // ---- Delivering
 
-// The lock is held. Takes the next read that can complete now. FALSE: none.
-static BOOLEAN StartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
+// The lock is held. Takes the next read that can complete now. FALSE: there is none.
+static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
 {
     RtlZeroMemory(delivery, sizeof(*delivery));
     if (queue->QueuedBytes == 0 && queue->State != IoQueueShuttingDown)
     {
         return FALSE;
     }
-    delivery->Irp = TakeRead(queue);
+    delivery->Irp = IoQueueTakeRead(queue);
     if (delivery->Irp == NULL)
     {
         return FALSE;
@@ -371,8 +372,8 @@ static BOOLEAN StartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
     return TRUE;
 }
 
-// The lock is held. Takes off the queue what was copied. Returns chunks for the caller to free.
-static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
+// The lock is held. Removes what was copied from the queue. Returns chunks for the caller to free.
+static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 {
     IO_QUEUE_CHUNK *surplus = queue->Orphans;
 
@@ -385,7 +386,7 @@ static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 
     while (queue->Head != delivery->Cursor.Chunk)
     {
-        RecycleChunk(queue, PopChunk(&queue->Head), &surplus);
+        IoQueueRecycleChunk(queue, IoQueuePopChunk(&queue->Head), &surplus);
     }
     queue->HeadOffset = delivery->Cursor.Offset;
     queue->SplitRemaining = delivery->SplitRemaining;
@@ -393,7 +394,7 @@ static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
     queue->QueuedRecords -= delivery->Records;
     if (queue->QueuedBytes == 0)
     {
-        // Head is Tail then. The next records overwrite what is still in the processor's cache.
+        // Head is Tail here. The next records overwrite bytes that are still in the processor's cache.
         queue->HeadOffset = 0;
         queue->TailOffset = 0;
     }
@@ -401,28 +402,28 @@ static IO_QUEUE_CHUNK *CommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 }
 
 // At DISPATCH_LEVEL.
-static VOID ServeRead(IO_QUEUE *queue, DELIVERY *delivery)
+static VOID IoQueueServeRead(IO_QUEUE *queue, DELIVERY *delivery)
 {
     IO_QUEUE_CHUNK *surplus;
     UINT32 lossRecords;
 
-    FillRead(delivery);
+    IoQueueFillRead(delivery);
 
     KeAcquireSpinLockAtDpcLevel(&queue->Lock);
-    surplus = CommitDelivery(queue, delivery);
-    lossRecords = AppendLossRecordsIfRoom(queue);
+    surplus = IoQueueCommitDelivery(queue, delivery);
+    lossRecords = IoQueueAppendLossRecordsIfRoom(queue);
     KeReleaseSpinLockFromDpcLevel(&queue->Lock);
 
-    FreeChunks(queue, surplus);
+    IoQueueFreeChunks(queue, surplus);
     StatisticsAdd(queue->Statistics, StatisticEventsQueued, lossRecords);
     StatisticsAdd(queue->Statistics, StatisticEventsDelivered, delivery->Records);
     StatisticsAdd(queue->Statistics, StatisticBytesDelivered, delivery->Copied);
     StatisticsAdd(queue->Statistics, StatisticReadsCompleted, 1);
-    CompleteRead(delivery->Irp, delivery->Status, delivery->Copied);
+    IoQueueCompleteRead(delivery->Irp, delivery->Status, delivery->Copied);
 }
 
 // The lock is held. TRUE: there is work, and the caller is the deliverer now.
-static BOOLEAN BecomeDeliverer(IO_QUEUE *queue)
+static BOOLEAN IoQueueBecomeDeliverer(IO_QUEUE *queue)
 {
     if (queue->Delivering || IsListEmpty(&queue->Reads) ||
         (queue->QueuedBytes == 0 && queue->State != IoQueueShuttingDown))
@@ -433,8 +434,8 @@ static BOOLEAN BecomeDeliverer(IO_QUEUE *queue)
     return TRUE;
 }
 
-// The lock is held. The last that a deliverer does with the queue.
-static VOID EndDelivering(IO_QUEUE *queue)
+// The lock is held. A deliverer does not touch the queue after this.
+static VOID IoQueueEndDelivering(IO_QUEUE *queue)
 {
     queue->Delivering = FALSE;
     if (queue->Uninitializing)
@@ -444,7 +445,7 @@ static VOID EndDelivering(IO_QUEUE *queue)
 }
 
 // At DISPATCH_LEVEL, by the deliverer, with no lock held.
-static VOID ServeReads(IO_QUEUE *queue)
+static VOID IoQueueServeReads(IO_QUEUE *queue)
 {
     UINT32 served;
 
@@ -454,46 +455,46 @@ static VOID ServeReads(IO_QUEUE *queue)
         BOOLEAN started;
 
         KeAcquireSpinLockAtDpcLevel(&queue->Lock);
-        started = StartDelivery(queue, &delivery);
+        started = IoQueueStartDelivery(queue, &delivery);
         if (!started)
         {
-            EndDelivering(queue);
+            IoQueueEndDelivering(queue);
         }
         KeReleaseSpinLockFromDpcLevel(&queue->Lock);
         if (!started)
         {
             return;
         }
-        ServeRead(queue, &delivery);
+        IoQueueServeRead(queue, &delivery);
     }
-    // A reader as fast as this would hold a producer here for good: the DPC is the deliverer from now on.
+    // So fast a reader would keep a producer here without end. The DPC is the deliverer from now on.
     KeInsertQueueDpc(&queue->DeliverDpc, NULL, NULL);
 }
 
-// By the deliverer, with no lock held. Nobody else delivers meanwhile, so it is raised out of the scheduler's reach: a
-// producer may be any program's thread, one that is suspended or of idle priority too.
-static VOID Deliver(IO_QUEUE *queue)
+// By the deliverer, with no lock held. No other thread delivers meanwhile, and a producer may be any program's thread,
+// also a suspended one or one of idle priority. So the deliverer is raised above the scheduler.
+static VOID IoQueueDeliver(IO_QUEUE *queue)
 {
     KIRQL irql;
 
     KeRaiseIrql(DISPATCH_LEVEL, &irql);
-    ServeReads(queue);
+    IoQueueServeReads(queue);
     KeLowerIrql(irql);
 }
 
 _Use_decl_annotations_
-static VOID DeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
+static VOID IoQueueDeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
 {
     UNREFERENCED_PARAMETER(dpc);
     UNREFERENCED_PARAMETER(argument1);
     UNREFERENCED_PARAMETER(argument2);
-    ServeReads((IO_QUEUE *)context);
+    IoQueueServeReads((IO_QUEUE *)context);
 }
 
 // ---- Losses that are reported
 
-// The lock is held. While records wait, losses add up and go before the next one; an empty queue tells them at once.
-static UINT32 AddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *deliver)
+// The lock is held. While records wait, losses add up and go before the next one. An empty queue reports them at once.
+static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *deliver)
 {
     UINT32 records = 0;
 
@@ -501,8 +502,8 @@ static UINT32 AddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *de
     queue->LostTotal += count;
     if (queue->QueuedBytes == 0)
     {
-        records = AppendLossRecordsIfRoom(queue);
-        *deliver = records != 0 && BecomeDeliverer(queue);
+        records = IoQueueAppendLossRecordsIfRoom(queue);
+        *deliver = records != 0 && IoQueueBecomeDeliverer(queue);
     }
     return records;
 }
@@ -523,7 +524,7 @@ VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
     attached = queue->State == IoQueueAttached;
     if (attached)
     {
-        records = AddLosses(queue, count, reason, &deliver);
+        records = IoQueueAddLosses(queue, count, reason, &deliver);
     }
     KeReleaseSpinLock(&queue->Lock, irql);
     if (attached)
@@ -533,13 +534,13 @@ VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
     }
     if (deliver)
     {
-        Deliver(queue);
+        IoQueueDeliver(queue);
     }
 }
 
 // ---- Records
 
-// A record on its way into the queue, with the chunks that it has brought along.
+// A record that is being pushed, and the chunks that its producer has allocated for it.
 typedef struct _PUSH
 {
     const IO_QUEUE_PIECE *Pieces;
@@ -550,10 +551,10 @@ typedef struct _PUSH
     UINT32 ChunkCount;
     UINT32 MissingChunks;
     UINT32 LossRecords;  // that went before the record
-    UINT64 UntoldLosses; // that a base client can only find in the log
+    UINT64 UnreportedLosses; // a base client finds them in the log alone
 } PUSH;
 
-static NTSTATUS MeasurePush(PUSH *push)
+static NTSTATUS IoQueueMeasurePush(PUSH *push)
 {
     INFO_HEADER_WIRE header;
     UINT32 i;
@@ -572,45 +573,45 @@ static NTSTATUS MeasurePush(PUSH *push)
 }
 
 // The lock is held.
-static VOID PutInChunks(IO_QUEUE *queue, PUSH *push)
+static VOID IoQueuePutInChunks(IO_QUEUE *queue, PUSH *push)
 {
     while (push->ChunkCount != 0)
     {
-        PushChunk(&queue->Spare, PopChunk(&push->Chunks));
+        IoQueuePushChunk(&queue->Spare, IoQueuePopChunk(&push->Chunks));
         queue->SpareCount++;
         push->ChunkCount--;
     }
 }
 
 // The lock is held.
-static VOID TakeOutSurplus(IO_QUEUE *queue, PUSH *push)
+static VOID IoQueueTakeOutSurplus(IO_QUEUE *queue, PUSH *push)
 {
     while (queue->SpareCount > IO_QUEUE_MAX_SPARE_CHUNKS)
     {
-        PushChunk(&push->Chunks, PopChunk(&queue->Spare));
+        IoQueuePushChunk(&push->Chunks, IoQueuePopChunk(&queue->Spare));
         queue->SpareCount--;
     }
 }
 
 // The lock is held, and there is room and memory.
-static VOID AppendRecord(IO_QUEUE *queue, PUSH *push)
+static VOID IoQueueAppendRecord(IO_QUEUE *queue, PUSH *push)
 {
     UINT32 i;
 
-    push->LossRecords = AppendLossRecords(queue);
-    push->UntoldLosses = queue->LostTotal;
-    ForgetLosses(queue);
+    push->LossRecords = IoQueueAppendLossRecords(queue);
+    push->UnreportedLosses = queue->LostTotal;
+    IoQueueForgetLosses(queue);
     for (i = 0; i < push->PieceCount; i++)
     {
-        AppendBytes(queue, push->Pieces[i].Data, push->Pieces[i].Length);
+        IoQueueAppendBytes(queue, push->Pieces[i].Data, push->Pieces[i].Length);
     }
     queue->QueuedRecords++;
 }
 
-// The lock is held. STATUS_RETRY: bring MissingChunks and come again.
-static NTSTATUS TryPush(IO_QUEUE *queue, PUSH *push)
+// The lock is held. STATUS_RETRY: allocate MissingChunks and try again.
+static NTSTATUS IoQueueTryPush(IO_QUEUE *queue, PUSH *push)
 {
-    UINT64 length = push->Length + LossRecordsBytes(queue);
+    UINT64 length = push->Length + IoQueueLossRecordsBytes(queue);
     UINT32 needed;
 
     if (queue->State != IoQueueAttached)
@@ -621,21 +622,21 @@ static NTSTATUS TryPush(IO_QUEUE *queue, PUSH *push)
     {
         return STATUS_BUFFER_OVERFLOW;
     }
-    needed = ChunksNeeded(queue, length);
+    needed = IoQueueChunksNeeded(queue, length);
     if (needed > queue->SpareCount + push->ChunkCount)
     {
         push->MissingChunks = needed - queue->SpareCount - push->ChunkCount;
         return STATUS_RETRY;
     }
 
-    PutInChunks(queue, push);
-    AppendRecord(queue, push);
-    TakeOutSurplus(queue, push);
+    IoQueuePutInChunks(queue, push);
+    IoQueueAppendRecord(queue, push);
+    IoQueueTakeOutSurplus(queue, push);
     return STATUS_SUCCESS;
 }
 
-// Without the lock.
-static BOOLEAN BringChunks(IO_QUEUE *queue, PUSH *push)
+// The lock is not held.
+static BOOLEAN IoQueueBringChunks(IO_QUEUE *queue, PUSH *push)
 {
     for (; push->MissingChunks != 0; push->MissingChunks--)
     {
@@ -645,13 +646,13 @@ static BOOLEAN BringChunks(IO_QUEUE *queue, PUSH *push)
         {
             return FALSE;
         }
-        PushChunk(&push->Chunks, chunk);
+        IoQueuePushChunk(&push->Chunks, chunk);
         push->ChunkCount++;
     }
     return TRUE;
 }
 
-static NTSTATUS PushRecord(IO_QUEUE *queue, PUSH *push, BOOLEAN *deliver)
+static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, PUSH *push, BOOLEAN *deliver)
 {
     for (;;)
     {
@@ -659,21 +660,21 @@ static NTSTATUS PushRecord(IO_QUEUE *queue, PUSH *push, BOOLEAN *deliver)
         KIRQL irql;
 
         KeAcquireSpinLock(&queue->Lock, &irql);
-        status = TryPush(queue, push);
-        *deliver = status == STATUS_SUCCESS && BecomeDeliverer(queue);
+        status = IoQueueTryPush(queue, push);
+        *deliver = status == STATUS_SUCCESS && IoQueueBecomeDeliverer(queue);
         KeReleaseSpinLock(&queue->Lock, irql);
         if (status != STATUS_RETRY)
         {
             return status;
         }
-        if (!BringChunks(queue, push))
+        if (!IoQueueBringChunks(queue, push))
         {
             return STATUS_INSUFFICIENT_RESOURCES;
         }
     }
 }
 
-static VOID CountLoss(IO_QUEUE *queue, const PUSH *push, NTSTATUS status)
+static VOID IoQueueCountLoss(IO_QUEUE *queue, const PUSH *push, NTSTATUS status)
 {
     if (push->LossReason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED)
     {
@@ -692,54 +693,54 @@ NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count
     push.Pieces = pieces;
     push.PieceCount = count;
     push.LossReason = lossReason;
-    status = MeasurePush(&push);
+    status = IoQueueMeasurePush(&push);
     if (!NT_SUCCESS(status))
     {
         return status;
     }
 
-    status = PushRecord(queue, &push, &deliver);
-    FreeChunks(queue, push.Chunks);
+    status = IoQueuePushRecord(queue, &push, &deliver);
+    IoQueueFreeChunks(queue, push.Chunks);
     if (status != STATUS_SUCCESS)
     {
-        CountLoss(queue, &push, status);
+        IoQueueCountLoss(queue, &push, status);
         return status;
     }
 
     StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)push.LossRecords + 1);
-    if (push.UntoldLosses != 0)
+    if (push.UnreportedLosses != 0)
     {
-        LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push.UntoldLosses);
+        LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push.UnreportedLosses);
     }
     if (deliver)
     {
-        Deliver(queue);
+        IoQueueDeliver(queue);
     }
     return STATUS_SUCCESS;
 }
 
 // ---- Reads
 
-static NTSTATUS CheckRead(PIRP irp)
+static NTSTATUS IoQueueCheckRead(PIRP irp)
 {
     if (irp->MdlAddress == NULL)
     {
         return STATUS_INVALID_PARAMETER;
     }
-    return ReadBuffer(irp) != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+    return IoQueueReadBuffer(irp) != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
-// The lock is held. FALSE: it was cancelled before, and is the caller's to complete.
-static BOOLEAN PendRead(IO_QUEUE *queue, PIRP irp)
+// The lock is held. FALSE: it was cancelled before, and the caller completes it.
+static BOOLEAN IoQueuePendRead(IO_QUEUE *queue, PIRP irp)
 {
     IoMarkIrpPending(irp);
     irp->Tail.Overlay.DriverContext[0] = queue;
-    IoSetCancelRoutine(irp, CancelRead);
+    IoSetCancelRoutine(irp, IoQueueCancelRead);
     if (irp->Cancel && IoSetCancelRoutine(irp, NULL) != NULL)
     {
         return FALSE;
     }
-    // Where the cancel routine runs already, it waits for the lock and then finds the read on the list.
+    // A cancel routine that runs already waits for the lock, and then finds the read on the list.
     InsertTailList(&queue->Reads, &irp->Tail.Overlay.ListEntry);
     return TRUE;
 }
@@ -752,30 +753,30 @@ NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp)
     NTSTATUS status;
     KIRQL irql;
 
-    status = ReadLength(irp) != 0 ? CheckRead(irp) : STATUS_SUCCESS;
-    if (ReadLength(irp) == 0 || !NT_SUCCESS(status))
+    status = IoQueueReadLength(irp) != 0 ? IoQueueCheckRead(irp) : STATUS_SUCCESS;
+    if (IoQueueReadLength(irp) == 0 || !NT_SUCCESS(status))
     {
-        CompleteRead(irp, status, 0);
+        IoQueueCompleteRead(irp, status, 0);
         return status;
     }
 
     KeAcquireSpinLock(&queue->Lock, &irql);
     if (queue->State != IoQueueDetached)
     {
-        pended = PendRead(queue, irp);
-        deliver = pended && BecomeDeliverer(queue);
+        pended = IoQueuePendRead(queue, irp);
+        deliver = pended && IoQueueBecomeDeliverer(queue);
         status = STATUS_PENDING;
     }
     KeReleaseSpinLock(&queue->Lock, irql);
 
     if (!pended)
     {
-        CompleteRead(irp, STATUS_CANCELLED, 0);
+        IoQueueCompleteRead(irp, STATUS_CANCELLED, 0);
         return status == STATUS_PENDING ? STATUS_PENDING : STATUS_CANCELLED;
     }
     if (deliver)
     {
-        Deliver(queue);
+        IoQueueDeliver(queue);
     }
     return STATUS_PENDING;
 }
@@ -793,7 +794,7 @@ VOID IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, 
     KeInitializeSpinLock(&queue->Lock);
     InitializeListHead(&queue->Reads);
     KeInitializeEvent(&queue->Idle, NotificationEvent, FALSE);
-    KeInitializeDpc(&queue->DeliverDpc, DeliverLater, queue);
+    KeInitializeDpc(&queue->DeliverDpc, IoQueueDeliverLater, queue);
 }
 
 _Use_decl_annotations_
@@ -813,7 +814,7 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
         KeWaitForSingleObject(&queue->Idle, Executive, KernelMode, FALSE, NULL);
     }
 
-    // The deliverer set the event under the lock and may not have released it yet; the DPC may not have returned yet.
+    // The deliverer set the event under the lock, and may not have released the lock. The DPC may not have returned.
     KeAcquireSpinLock(&queue->Lock, &irql);
     KeReleaseSpinLock(&queue->Lock, irql);
     KeFlushQueuedDpcs();
@@ -828,7 +829,7 @@ VOID IoQueueAttach(IO_QUEUE *queue)
     KeAcquireSpinLock(&queue->Lock, &irql);
     if (reserved != NULL)
     {
-        PushChunk(&queue->Spare, reserved);
+        IoQueuePushChunk(&queue->Spare, reserved);
         queue->SpareCount++;
     }
     queue->State = IoQueueAttached;
@@ -837,12 +838,12 @@ VOID IoQueueAttach(IO_QUEUE *queue)
     KeReleaseSpinLock(&queue->Lock, irql);
 }
 
-// The lock is held. Empties the queue; returns the chunks that the caller may free now.
-static IO_QUEUE_CHUNK *Discard(IO_QUEUE *queue)
+// The lock is held. Empties the queue. Returns the chunks that the caller may free now.
+static IO_QUEUE_CHUNK *IoQueueDiscard(IO_QUEUE *queue)
 {
     IO_QUEUE_CHUNK *chunks = queue->Head;
 
-    // A deliverer reads at most the chunks of the first discard that comes over it.
+    // A deliverer reads at most the chunks of the first discard that comes while it copies.
     if (queue->Copying && queue->Orphans == NULL)
     {
         queue->Orphans = chunks;
@@ -850,7 +851,7 @@ static IO_QUEUE_CHUNK *Discard(IO_QUEUE *queue)
     }
     while (queue->SpareCount != 0)
     {
-        PushChunk(&chunks, PopChunk(&queue->Spare));
+        IoQueuePushChunk(&chunks, IoQueuePopChunk(&queue->Spare));
         queue->SpareCount--;
     }
     queue->Generation++;
@@ -861,17 +862,17 @@ static IO_QUEUE_CHUNK *Discard(IO_QUEUE *queue)
     queue->SplitRemaining = 0;
     queue->QueuedBytes = 0;
     queue->QueuedRecords = 0;
-    ForgetLosses(queue);
+    IoQueueForgetLosses(queue);
     return chunks;
 }
 
 // The lock is held. Takes all reads that the caller may complete, oldest first.
-static VOID TakeReads(IO_QUEUE *queue, LIST_ENTRY *taken)
+static VOID IoQueueTakeReads(IO_QUEUE *queue, LIST_ENTRY *taken)
 {
     PIRP irp;
 
     InitializeListHead(taken);
-    for (irp = TakeRead(queue); irp != NULL; irp = TakeRead(queue))
+    for (irp = IoQueueTakeRead(queue); irp != NULL; irp = IoQueueTakeRead(queue))
     {
         InsertTailList(taken, &irp->Tail.Overlay.ListEntry);
     }
@@ -886,14 +887,14 @@ VOID IoQueueDetach(IO_QUEUE *queue)
 
     KeAcquireSpinLock(&queue->Lock, &irql);
     queue->State = IoQueueDetached;
-    TakeReads(queue, &reads);
-    chunks = Discard(queue);
+    IoQueueTakeReads(queue, &reads);
+    chunks = IoQueueDiscard(queue);
     KeReleaseSpinLock(&queue->Lock, irql);
 
-    FreeChunks(queue, chunks);
+    IoQueueFreeChunks(queue, chunks);
     while (!IsListEmpty(&reads))
     {
-        CompleteRead(IrpOf(RemoveHeadList(&reads)), STATUS_CANCELLED, 0);
+        IoQueueCompleteRead(IoQueueIrpOf(RemoveHeadList(&reads)), STATUS_CANCELLED, 0);
     }
 }
 
@@ -907,12 +908,12 @@ VOID IoQueueShutdown(IO_QUEUE *queue)
     if (queue->State == IoQueueAttached)
     {
         queue->State = IoQueueShuttingDown;
-        deliver = BecomeDeliverer(queue);
+        deliver = IoQueueBecomeDeliverer(queue);
     }
     KeReleaseSpinLock(&queue->Lock, irql);
     if (deliver)
     {
-        Deliver(queue);
+        IoQueueDeliver(queue);
     }
 }
 

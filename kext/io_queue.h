@@ -1,17 +1,17 @@
 // The event queue: records that wait for the client's reads, and reads that wait for records.
 //
-// One spin lock guards everything but the copying to the reader: producers copy their record into the tail chunk under
-// it; at most one thread at a time, the deliverer, takes reads off the list, copies records into them and completes
-// them, with the lock released. Chunks before the tail's write position are never written again, and only the deliverer
-// frees them, so it needs no lock to copy. It runs at DISPATCH_LEVEL, because nobody delivers for it while its thread
-// is not scheduled. A deliverer that has completed a number of reads hands over to a DPC, so that a producer is never
-// kept from its packet for long.
+// One spin lock guards everything but the copying to the reader. Producers copy their record into the tail chunk under
+// it. At most one thread at a time is the deliverer: it takes reads off the list, copies records into them and
+// completes them, with the lock released. Chunks before the tail's write position are never written again, and only the
+// deliverer frees them, so it copies without the lock. It runs at DISPATCH_LEVEL, because no other thread delivers
+// while it is not scheduled. After a number of reads a deliverer hands over to a DPC, so that a producer soon returns
+// to its packet.
 //
-// A pended read is completed by whoever takes it off the list under the lock: the deliverer and IoQueueDetach take only
-// reads whose cancel routine they could clear, the cancel routine takes the others.
+// The thread that takes a pended read off the list under the lock completes it. The deliverer and IoQueueDetach take
+// only reads whose cancel routine they could clear; the cancel routine takes the others.
 //
-// Locks: the queue's lock is a leaf under the cancel spin lock's rules; no IRP is completed, no memory is allocated or
-// given back, and no line is logged with it held.
+// Locks: the queue's lock is a leaf under the cancel spin lock's rules. While it is held no IRP is completed, no memory
+// is allocated or freed, and no line is logged.
 //
 // test/models/io_queue.pml is a model of all this. Its states `detached`, `attached` and `shutting_down` are those of
 // IO_QUEUE_STATE; `delivering`, `copying`, `orphans` and `generation` are the members of IO_QUEUE with those names.
@@ -39,10 +39,10 @@ typedef enum _IO_QUEUE_STATE
     IoQueueShuttingDown ///< no new records; reads get the rest, then end-of-file
 } IO_QUEUE_STATE;
 
-// What one producer or reader delivers before it hands over to the DPC.
+// Reads that one producer or reader completes before it hands over to the DPC.
 #define IO_QUEUE_DELIVERY_BUDGET 16
 
-// Drained chunks that are kept for the next records.
+// The most drained chunks that are kept for the next records.
 #define IO_QUEUE_MAX_SPARE_CHUNKS 4
 
 #define IO_QUEUE_LEAST_MAX_BYTES 1024u
@@ -65,7 +65,7 @@ typedef struct _IO_QUEUE
     UINT32 Generation;      ///< changes with each discard
     LIST_ENTRY Reads;       ///< IRPs by Tail.Overlay.ListEntry, oldest first
     UINT64 QueuedBytes;
-    UINT64 QueuedRecords; ///< with one whose start was delivered
+    UINT64 QueuedRecords; ///< a record whose start was delivered counts
     UINT64 MaxBytes;
     IO_QUEUE_CHUNK *Head; ///< oldest chunk; the deliverer reads from HeadOffset on
     UINT32 HeadOffset;
@@ -74,35 +74,35 @@ typedef struct _IO_QUEUE
     UINT32 TailOffset;     ///< where the next record goes
     UINT32 SpareCount;
     IO_QUEUE_CHUNK *Spare;
-    IO_QUEUE_CHUNK *Orphans; ///< discarded under a deliverer: it frees them
+    IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer reads them: it frees them
     UINT64 LostTotal;
-    UINT64 Lost[LossReasonCount]; ///< not yet told, by reason
+    UINT64 Lost[LossReasonCount]; ///< not yet reported, by reason
 } IO_QUEUE;
 
 /// Makes a detached, empty queue bounded by OPTIONS_DEFAULT_MAX_QUEUED_BYTES. Allocates nothing.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueInitialize(_Out_ IO_QUEUE *queue, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
 
-/// Detaches, waits for a delivery in progress and frees everything. No producer or reader may come any more.
+/// Detaches, waits for a delivery in progress and frees everything. No producer or reader may come afterwards.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
 
-/// A client is there: records are taken and reads are pended from now on. Starts from an empty stream and from the
-/// options of a base client. Reserves memory for the first records, or for telling that they were lost, if there is
+/// A client attaches: the queue takes records and pends reads from now on. It starts with an empty stream and with the
+/// options of a base client. Reserves memory for the first records, or for the report that they were lost, if there is
 /// any.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
 
-/// The client is gone: discards all records, cancels all pended reads (STATUS_CANCELLED). Does not wait for a read that
-/// is being filled; that one still completes.
+/// The client detaches: discards all records and cancels all pended reads (STATUS_CANCELLED). Does not wait for a read
+/// that the deliverer fills; that one completes later.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueDetach(_Inout_ IO_QUEUE *queue);
 
-/// No more records: reads get what is left, then complete with STATUS_END_OF_FILE, until IoQueueDetach.
+/// Takes no more records. Until IoQueueDetach, reads get what is left, and then complete with STATUS_END_OF_FILE.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueShutdown(_Inout_ IO_QUEUE *queue);
 
-/// `maxBytes`: bound of the bytes that wait (at least IO_QUEUE_LEAST_MAX_BYTES); what waits already stays. `extended`:
+/// `maxBytes` bounds the bytes that wait, at least to IO_QUEUE_LEAST_MAX_BYTES; what waits already stays. `extended`:
 /// the client understands EventsLost records.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ BOOLEAN extended);
@@ -110,7 +110,7 @@ VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ BOOLE
 /// Queues one whole record, header included, given in pieces. Never waits. Fails, with nothing queued, with
 /// STATUS_BUFFER_OVERFLOW (no room: lost with `lossReason`), STATUS_INSUFFICIENT_RESOURCES (lost, out of memory),
 /// STATUS_DEVICE_NOT_CONNECTED (no client: not counted) or STATUS_INVALID_PARAMETER (the header's length is not that of
-/// the pieces: not counted). `lossReason` LossUncounted: the caller keeps the data, nothing counts as lost.
+/// the pieces: not counted). With `lossReason` LossUncounted the caller keeps the data, and nothing counts as lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
                      _In_ UINT8 lossReason);
@@ -123,7 +123,7 @@ VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 re
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp);
 
-/// Bytes that wait for a read now, and the records that they are of.
+/// Bytes and records that wait for a read now.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 IoQueueBytes(_Inout_ IO_QUEUE *queue);
 _IRQL_requires_max_(DISPATCH_LEVEL)

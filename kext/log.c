@@ -1,8 +1,8 @@
 #include "log.h"
 
-// A line's state: 0 before its first text, then StateOf the sequence of its text, so that it tells which turn of the
-// ring the text belongs to, plus these. It never goes back to an earlier sequence.
-#define LOG_LINE_OWNED   1 // somebody writes or drains it at this moment
+// A line's state is 0 before its first text. Then it is LogStateOf the sequence of its text, plus these flags, so it
+// says to which turn of the ring the text belongs. It never goes back to an earlier sequence.
+#define LOG_LINE_OWNED   1 // one thread writes or drains it at this moment
 #define LOG_LINE_DRAINED 2
 
 struct _LOG_LINE
@@ -13,7 +13,7 @@ struct _LOG_LINE
     CHAR Text[LOG_LINE_MAX_LENGTH + 1];
 };
 
-static LONG64 StateOf(LONG64 sequence)
+static LONG64 LogStateOf(LONG64 sequence)
 {
     return (sequence + 1) * 4;
 }
@@ -51,8 +51,8 @@ BOOLEAN LogMayRepeat(LOG *log, LOG_LIMIT limit)
     return now >= due && InterlockedCompareExchange64(next, now + (LONG64)PLATFORM_TICKS_PER_SECOND, due) == due;
 }
 
-// Paths differ between build machines and are long; the name says enough.
-static const char *BaseName(const char *path)
+// Paths are long and differ between build machines. The name is enough.
+static const char *LogBaseName(const char *path)
 {
     const char *name = path;
 
@@ -66,8 +66,9 @@ static const char *BaseName(const char *path)
     return name;
 }
 
-// _vsnprintf leaves a cut text unterminated and returns a negative number; a C99 one returns what it would have needed.
-static UINT32 FormatAt(CHAR *text, UINT32 length, const char *format, va_list arguments)
+// When _vsnprintf cuts a text, it leaves it unterminated and returns a negative number. That of C99 returns the length
+// of the whole text.
+static UINT32 LogFormatAt(CHAR *text, UINT32 length, const char *format, va_list arguments)
 {
     UINT32 room = LOG_LINE_MAX_LENGTH - length;
     int written = _vsnprintf(text + length, room + 1, format, arguments);
@@ -75,25 +76,25 @@ static UINT32 FormatAt(CHAR *text, UINT32 length, const char *format, va_list ar
     return written < 0 || (UINT32)written > room ? LOG_LINE_MAX_LENGTH : length + (UINT32)written;
 }
 
-static UINT32 FormatPosition(CHAR *text, const char *format, ...)
+static UINT32 LogFormatPosition(CHAR *text, const char *format, ...)
 {
     va_list arguments;
     UINT32 length;
 
     va_start(arguments, format);
-    length = FormatAt(text, 0, format, arguments);
+    length = LogFormatAt(text, 0, format, arguments);
     va_end(arguments);
     return length;
 }
 
-// Claims the line for the writer of `sequence`. It gives up when another owns the line, or has already written a later
-// turn into it: then this line is older than what is kept.
-static BOOLEAN ClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
+// Claims the line for the writer of `sequence`. FALSE: another thread owns it, or it has the text of a later turn, which
+// is kept instead.
+static BOOLEAN LogClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
 {
     LONG64 state = ReadNoFence64(&line->State);
 
-    if ((state & LOG_LINE_OWNED) != 0 || state > StateOf(sequence) ||
-        InterlockedCompareExchange64(&line->State, StateOf(sequence) | LOG_LINE_OWNED, state) != state)
+    if ((state & LOG_LINE_OWNED) != 0 || state > LogStateOf(sequence) ||
+        InterlockedCompareExchange64(&line->State, LogStateOf(sequence) | LOG_LINE_OWNED, state) != state)
     {
         InterlockedIncrement64(&log->Overwritten);
         return FALSE;
@@ -119,27 +120,27 @@ VOID LogWrite(LOG *log, LOG_SEVERITY severity, const char *file, int lineNumber,
     }
     sequence = InterlockedIncrement64(&log->NextWrite) - 1;
     line = &log->Lines[sequence % LOG_LINE_COUNT];
-    if (!ClaimForWrite(log, line, sequence))
+    if (!LogClaimForWrite(log, line, sequence))
     {
         return;
     }
 
-    length = FormatPosition(line->Text, "%s:%d ", BaseName(file), lineNumber);
+    length = LogFormatPosition(line->Text, "%s:%d ", LogBaseName(file), lineNumber);
     va_start(arguments, format);
-    length = FormatAt(line->Text, length, format, arguments);
+    length = LogFormatAt(line->Text, length, format, arguments);
     va_end(arguments);
     line->Length = (UINT16)length;
     line->Severity = (UINT8)severity;
-    WriteRelease64(&line->State, StateOf(sequence));
+    WriteRelease64(&line->State, LogStateOf(sequence));
 }
 
-// Hands out the text of this sequence, or an older one that a slow writer left there. FALSE: the visitor keeps it.
-static BOOLEAN DrainLine(LOG_LINE *line, LONG64 sequence, LOG_VISITOR visitor, void *context)
+// Hands out the text of this sequence, or an older one of a slow writer. FALSE: the visitor leaves it for later.
+static BOOLEAN LogDrainLine(LOG_LINE *line, LONG64 sequence, LOG_VISITOR visitor, void *context)
 {
     LONG64 state = ReadNoFence64(&line->State);
     BOOLEAN taken;
 
-    if (state == 0 || (state & (LOG_LINE_OWNED | LOG_LINE_DRAINED)) != 0 || state > StateOf(sequence) ||
+    if (state == 0 || (state & (LOG_LINE_OWNED | LOG_LINE_DRAINED)) != 0 || state > LogStateOf(sequence) ||
         InterlockedCompareExchange64(&line->State, state | LOG_LINE_OWNED, state) != state)
     {
         return TRUE;
@@ -161,7 +162,7 @@ UINT64 LogDrain(LOG *log, LOG_VISITOR visitor, void *context)
     }
     for (; sequence < end; sequence++)
     {
-        if (!DrainLine(&log->Lines[sequence % LOG_LINE_COUNT], sequence, visitor, context))
+        if (!LogDrainLine(&log->Lines[sequence % LOG_LINE_COUNT], sequence, visitor, context))
         {
             break;
         }

@@ -1,9 +1,8 @@
 // The log: a ring of the last 1024 lines, which the client fetches with GetLogs.
 //
-// Lock-free. Each line has a state word that its present owner (one writer, or one drain) claims with a
-// compare-exchange; whoever finds a line claimed does not wait but gives the line up and counts it. The level is
-// checked before anything is formatted. Formats must be safe at DISPATCH_LEVEL: no %ws, %wZ, %ls, and no floating
-// point.
+// Lock-free. Each line has a state word that its owner (one writer, or one drain) claims with a compare-exchange. A
+// writer that finds a line claimed does not wait: its line is lost, and counted. The level is checked before anything
+// is formatted. Formats must be safe at DISPATCH_LEVEL: no %ws, %wZ, %ls, and no floating point.
 
 #pragma once
 
@@ -17,7 +16,7 @@ EXTERN_C_START
 
 typedef struct _LOG_LINE LOG_LINE;
 
-/// Lines that a flood could repeat without end; each kind is written at most once a second.
+/// Lines that a flood could repeat without end. Each kind is written at most once a second.
 typedef enum _LOG_LIMIT
 {
     LogLimitMalformed, ///< malformed packets
@@ -42,7 +41,7 @@ typedef struct _LOG
 typedef BOOLEAN (*LOG_VISITOR)(_Inout_opt_ void *context, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                                _In_ UINT32 length);
 
-/// Allocates the ring; level warning. STATUS_INSUFFICIENT_RESOURCES, after which every other call is safe and keeps
+/// Allocates the ring; the level is warning. After STATUS_INSUFFICIENT_RESOURCES every other call is safe and keeps
 /// nothing.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -51,11 +50,11 @@ NTSTATUS LogInitialize(_Out_ LOG *log, _Inout_ MEMORY *memory);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID LogUninitialize(_Inout_ LOG *log);
 
-/// Keeps lines of this LOG_SEVERITY and above. 0 keeps all, 7 and more none.
+/// Keeps lines of this LOG_SEVERITY and above: 0 keeps all, 7 and more keep none.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID LogSetLevel(_Inout_ LOG *log, _In_ UINT8 level);
 
-/// TRUE at most once a second for each limit, so that a flood of packets is no flood of lines.
+/// Returns TRUE at most once a second for each limit, so that a flood of packets makes no flood of lines.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN LogMayRepeat(_Inout_ LOG *log, _In_ LOG_LIMIT limit);
 
