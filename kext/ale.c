@@ -2,6 +2,7 @@
 
 #include "classify.h"
 #include "context.h"
+#include "hold.h"
 
 static_assert((UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS == (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_FLAGS &&
                   (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX ==

@@ -250,6 +250,18 @@ NTSTATUS BandwidthAdd(BANDWIDTH *bandwidth, const CONNECTION_KEY *key, UINT64 tr
     return status;
 }
 
+_Use_decl_annotations_
+VOID BandwidthCountBytes(BANDWIDTH *bandwidth, LOG *log, const CONNECTION_KEY *key, UINT64 transmittedBytes,
+                         UINT64 receivedBytes)
+{
+    NTSTATUS status = BandwidthAdd(bandwidth, key, transmittedBytes, receivedBytes);
+
+    if (!NT_SUCCESS(status) && LogMayRepeat(log, LogLimitBandwidth))
+    {
+        LogWarning(log, "A connection's bytes could not be counted: status 0x%08x", (unsigned)status);
+    }
+}
+
 // ---- Reports
 
 static UINT32 FittingCells(UINT32 count)

@@ -8,11 +8,15 @@
 
 #include "connection_table.h"
 #include "event.h"
+#include "log.h"
 
 EXTERN_C_START
 
 #define BANDWIDTH_SHARD_SHIFT (10 - PLATFORM_TABLE_SHRINK)
 #define BANDWIDTH_SHARD_COUNT (1u << BANDWIDTH_SHARD_SHIFT)
+
+// Of a datagram the bytes behind its header count.
+#define UDP_HEADER_LENGTH 8u
 
 typedef struct _BANDWIDTH_SHARD BANDWIDTH_SHARD;
 
@@ -43,6 +47,11 @@ VOID BandwidthUninitialize(_Inout_ BANDWIDTH *bandwidth);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS BandwidthAdd(_Inout_ BANDWIDTH *bandwidth, _In_ const CONNECTION_KEY *key, _In_ UINT64 transmittedBytes,
                       _In_ UINT64 receivedBytes);
+
+/// The same, with a failure logged, at most one a second.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID BandwidthCountBytes(_Inout_ BANDWIDTH *bandwidth, _Inout_ LOG *log, _In_ const CONNECTION_KEY *key,
+                         _In_ UINT64 transmittedBytes, _In_ UINT64 receivedBytes);
 
 /// Queues what was counted since the last report: TCP v4, TCP v6, UDP v4, UDP v6, each in records of at most
 /// PROTOCOL_MAX_BANDWIDTH_ENTRIES, none for what is empty; and starts again from zero. What does not fit into the queue

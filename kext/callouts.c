@@ -497,7 +497,12 @@ NTSTATUS CalloutsStart(DRIVER_CONTEXT *context)
     }
     status = RenewFiltersInTurn(context);
     // The service may have stopped under it.
-    return ServiceRuns(callouts) ? status : STATUS_SUCCESS;
+    if (NT_SUCCESS(status) || !ServiceRuns(callouts))
+    {
+        return STATUS_SUCCESS;
+    }
+    CalloutsStop(context);
+    return status;
 }
 
 _Use_decl_annotations_
@@ -513,10 +518,16 @@ _Use_decl_annotations_
 NTSTATUS CalloutsRegister(DRIVER_CONTEXT *context)
 {
     CALLOUTS *callouts = &context->Callouts;
+    NTSTATUS status;
 
     RtlZeroMemory(callouts, sizeof(*callouts));
     callouts->ServiceState = FWPM_SERVICE_STATE_MAX;
-    return RegisterCallouts(context);
+    status = RegisterCallouts(context);
+    if (!NT_SUCCESS(status))
+    {
+        UnregisterCallouts(callouts);
+    }
+    return status;
 }
 
 _Use_decl_annotations_

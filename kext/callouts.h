@@ -32,7 +32,7 @@ typedef struct _CALLOUTS
     volatile LONG RenewRequests; ///< above 0: some thread renews the filters
 } CALLOUTS;
 
-/// Registers the callouts. After a failure CalloutsUnregister is allowed and nothing else.
+/// Registers the callouts. A failure leaves nothing registered.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS CalloutsRegister(_Inout_ struct _DRIVER_CONTEXT *context);
@@ -42,8 +42,8 @@ _IRQL_requires_(PASSIVE_LEVEL)
 VOID CalloutsUnregister(_Inout_ struct _DRIVER_CONTEXT *context);
 
 /// Adds the filters, and classifies come from now on: at once if the filter engine's service runs, else as soon as it
-/// does. The context is all set up but for this. After a failure, which a service that stops is not, CalloutsStop is
-/// allowed and nothing else.
+/// does. The context is all set up but for this. A service that stops is no failure. After a failure its changes are
+/// not followed.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS CalloutsStart(_Inout_ struct _DRIVER_CONTEXT *context);

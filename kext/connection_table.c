@@ -349,6 +349,7 @@ NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, UINT
         memory, CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE));
     if (table->Shards == NULL || table->PortStripes == NULL)
     {
+        ConnectionTableUninitialize(table);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
 

@@ -114,8 +114,7 @@ typedef struct _CONNECTION_RELEASE
 /// Called for one connection, with no lock held and at the IRQL of the caller.
 typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 
-/// Makes an empty table that takes up to `maxConnections` (ended ones included). STATUS_INSUFFICIENT_RESOURCES, after
-/// which ConnectionTableUninitialize is allowed and nothing else.
+/// Makes an empty table that takes up to `maxConnections` (ended ones included). STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxConnections);

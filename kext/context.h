@@ -10,9 +10,8 @@
 #include "deferred.h"
 #include "event.h"
 #include "fragment_table.h"
-#include "hold.h"
 #include "inject.h"
-#include "power.h"
+#include "packet_cache.h"
 #include "redirect.h"
 
 EXTERN_C_START
@@ -37,12 +36,12 @@ typedef struct _DRIVER_CONTEXT
     REDIRECT_TABLE Redirects;
     BANDWIDTH Bandwidth;
     CLIENT Client;
-    HOLD Hold;
     INJECTOR Injector;
     DEFERRED Deferred;
     volatile LONG64 NextClean; ///< KeQueryInterruptTime; of MaintenanceRound
     CALLOUTS Callouts;
-    POWER Power;
+    PCALLBACK_OBJECT PowerCallback; ///< or NULL
+    PVOID PowerRegistration;        ///< or NULL
 } DRIVER_CONTEXT;
 
 FORCEINLINE DRIVER_CONTEXT *ContextOfDevice(_In_ PDEVICE_OBJECT device)

@@ -5,26 +5,27 @@
 #include "context.h"
 #include "device.h"
 #include "maintenance.h"
+#include "power.h"
 
-// Bounds of nonpaged pool, whatever the network and the client do.
+// They bound the nonpaged pool that the network and the client can take.
 #define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
 #define DRIVER_MAX_BANDWIDTH_ENTRIES (256u * 1024u)
 
 #define DRIVER_DEVICE_PREFIX L"\\Device\\"
 
-// Only the system and administrators.
+// Access for the system and administrators alone.
 #define DRIVER_SDDL L"D:P(A;;GA;;;SY)(A;;GA;;;BA)"
 
 static DRIVER_UNLOAD DriverUnload;
 
 static const WCHAR DefaultName[] = L"NetVerdict";
 
-// {92993849-0D51-4A14-BCC1-EDE543B3A123}: under this class an administrator may set another security descriptor.
+// An administrator may set another security descriptor for this class.
 static const GUID DeviceClass = {0x92993849, 0x0d51, 0x4a14, {0xbc, 0xc1, 0xed, 0xe5, 0x43, 0xb3, 0xa1, 0x23}};
 
-// The last component of the service's registry path.
+// Gets the last component of the service's registry path.
 PLATFORM_INIT
-static VOID GetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
+static VOID DriverGetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
 {
     USHORT length = registryPath->Length / sizeof(WCHAR);
     USHORT start = length;
@@ -44,8 +45,8 @@ static VOID GetServiceName(PCUNICODE_STRING registryPath, PUNICODE_STRING name)
 }
 
 PLATFORM_INIT
-static NTSTATUS JoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buffer, USHORT bufferBytes,
-                         PUNICODE_STRING joined)
+static NTSTATUS DriverJoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buffer, USHORT bufferBytes,
+                               PUNICODE_STRING joined)
 {
     NTSTATUS status;
 
@@ -57,12 +58,12 @@ static NTSTATUS JoinName(const WCHAR *prefix, PCUNICODE_STRING name, WCHAR *buff
 }
 
 PLATFORM_INIT
-static NTSTATUS CreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVICE_OBJECT *device)
+static NTSTATUS DriverCreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVICE_OBJECT *device)
 {
     WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
     UNICODE_STRING deviceName;
     UNICODE_STRING sddl;
-    NTSTATUS status = JoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
+    NTSTATUS status = DriverJoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
 
     if (!NT_SUCCESS(status))
     {
@@ -73,62 +74,60 @@ static NTSTATUS CreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name, PDEVI
                                   FILE_DEVICE_SECURE_OPEN, FALSE, &sddl, &DeviceClass, device);
     if (NT_SUCCESS(status))
     {
-        // Records are copied once, into the reader's own pages.
+        // Records are copied once, into the reader's pages.
         (*device)->Flags |= DO_DIRECT_IO;
     }
     return status;
 }
 
 PLATFORM_INIT
-static NTSTATUS CreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
+static NTSTATUS DriverCreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
 {
     WCHAR buffer[sizeof(DRIVER_DEVICE_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
     UNICODE_STRING deviceName;
-    NTSTATUS status = JoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
+    NTSTATUS status = DriverJoinName(DRIVER_DEVICE_PREFIX, name, buffer, sizeof(buffer), &deviceName);
 
     if (NT_SUCCESS(status))
     {
-        status =
-            JoinName(DRIVER_LINK_PREFIX, name, context->LinkBuffer, sizeof(context->LinkBuffer), &context->LinkName);
+        status = DriverJoinName(DRIVER_LINK_PREFIX, name, context->LinkBuffer, sizeof(context->LinkBuffer),
+                                &context->LinkName);
     }
     return NT_SUCCESS(status) ? IoCreateSymbolicLink(&context->LinkName, &deviceName) : status;
 }
 
-// The caches, which depend on nothing but memory.
+// The lookup tables.
 PLATFORM_INIT
-static NTSTATUS InitializeTables(DRIVER_CONTEXT *context)
+static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
 {
     MEMORY *memory = &context->Memory;
     NTSTATUS status = ConnectionTableInitialize(&context->Connections, memory, DRIVER_MAX_CONNECTIONS);
 
     if (!NT_SUCCESS(status))
     {
-        goto cleanupConnections;
+        return status;
     }
     status = PacketCacheInitialize(&context->Packets, memory);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupPackets;
+        goto cleanupConnections;
     }
     status = FragmentTableInitialize(&context->Fragments, memory, &context->Statistics);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupFragments;
+        goto cleanupPackets;
     }
     status = RedirectTableInitialize(&context->Redirects, memory, REDIRECT_TABLE_MAX_ENTRIES);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupRedirects;
+        goto cleanupFragments;
     }
     status = BandwidthInitialize(&context->Bandwidth, memory, DRIVER_MAX_BANDWIDTH_ENTRIES);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupBandwidth;
+        goto cleanupRedirects;
     }
     return STATUS_SUCCESS;
 
-cleanupBandwidth:
-    BandwidthUninitialize(&context->Bandwidth);
 cleanupRedirects:
     RedirectTableUninitialize(&context->Redirects);
 cleanupFragments:
@@ -140,7 +139,7 @@ cleanupConnections:
     return status;
 }
 
-static VOID UninitializeTables(DRIVER_CONTEXT *context)
+static VOID DriverUninitializeTables(DRIVER_CONTEXT *context)
 {
     BandwidthUninitialize(&context->Bandwidth);
     RedirectTableUninitialize(&context->Redirects);
@@ -149,9 +148,9 @@ static VOID UninitializeTables(DRIVER_CONTEXT *context)
     ConnectionTableUninitialize(&context->Connections);
 }
 
-// What every other part writes into.
+// The parts that every other part writes into.
 PLATFORM_INIT
-static NTSTATUS InitializeReporting(DRIVER_CONTEXT *context)
+static NTSTATUS DriverInitializeReporting(DRIVER_CONTEXT *context)
 {
     NTSTATUS status;
 
@@ -159,25 +158,20 @@ static NTSTATUS InitializeReporting(DRIVER_CONTEXT *context)
     status = StatisticsInitialize(&context->Statistics, &context->Memory);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupStatistics;
+        return status;
     }
     status = LogInitialize(&context->Log, &context->Memory);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupLog;
+        StatisticsUninitialize(&context->Statistics);
+        return status;
     }
     IoQueueInitialize(&context->Queue, &context->Memory, &context->Statistics, &context->Log);
     EventsInitialize(&context->Events, &context->Memory, &context->Queue);
     return STATUS_SUCCESS;
-
-cleanupLog:
-    LogUninitialize(&context->Log);
-cleanupStatistics:
-    StatisticsUninitialize(&context->Statistics);
-    return status;
 }
 
-static VOID UninitializeReporting(DRIVER_CONTEXT *context)
+static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
 {
     EventsUninitialize(&context->Events);
     IoQueueUninitialize(&context->Queue);
@@ -185,39 +179,15 @@ static VOID UninitializeReporting(DRIVER_CONTEXT *context)
     StatisticsUninitialize(&context->Statistics);
 }
 
+// From here on the filter engine and the system call the driver.
 PLATFORM_INIT
-static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context)
+static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
 {
-    NTSTATUS status = InitializeReporting(context);
+    NTSTATUS status = CalloutsRegister(context);
 
     if (!NT_SUCCESS(status))
     {
         return status;
-    }
-    status = InitializeTables(context);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupReporting;
-    }
-    status = ClientInitialize(&context->Client, &context->Memory);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupClient;
-    }
-    status = HoldInitialize(&context->Hold, &context->Memory);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupHold;
-    }
-    status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Statistics, &context->Log);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupInjector;
-    }
-    status = CalloutsRegister(context);
-    if (!NT_SUCCESS(status))
-    {
-        goto cleanupCallouts;
     }
     status = DeferredInitialize(&context->Deferred, context->DeviceObject, MaintenanceRound, context);
     if (!NT_SUCCESS(status))
@@ -227,41 +197,78 @@ static NTSTATUS InitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context
     status = CalloutsStart(context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupStart;
+        goto cleanupDeferred;
     }
     PowerInitialize(context);
     return STATUS_SUCCESS;
 
-cleanupStart:
-    CalloutsStop(context);
+cleanupDeferred:
     DeferredUninitialize(&context->Deferred);
 cleanupCallouts:
     CalloutsUnregister(context);
-cleanupInjector:
-    InjectorUninitialize(&context->Injector);
-cleanupHold:
-    HoldUninitialize(&context->Hold);
-cleanupClient:
-    ClientUninitialize(&context->Client);
-    UninitializeTables(context);
-cleanupReporting:
-    UninitializeReporting(context);
     return status;
 }
 
-// The mirror of InitializeContext. Nothing is held, and no classify asks for deferred work: the last handle was closed
-// before. A last round of maintenance may use the filter engine's session.
-static VOID UninitializeContext(DRIVER_CONTEXT *context)
+// No classify asks for deferred work: the last handle was closed before. A last round of maintenance may use the filter
+// engine's session.
+static VOID DriverStop(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
     CalloutsStop(context);
     DeferredUninitialize(&context->Deferred);
     CalloutsUnregister(context);
+}
+
+PLATFORM_INIT
+static NTSTATUS DriverInitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *context)
+{
+    NTSTATUS status = DriverInitializeReporting(context);
+
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    status = DriverInitializeTables(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupReporting;
+    }
+    status = ClientInitialize(&context->Client, &context->Memory);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupTables;
+    }
+    status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Statistics, &context->Log);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupClient;
+    }
+    status = DriverStart(context);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupInjector;
+    }
+    return STATUS_SUCCESS;
+
+cleanupInjector:
     InjectorUninitialize(&context->Injector);
-    HoldUninitialize(&context->Hold);
+cleanupClient:
     ClientUninitialize(&context->Client);
-    UninitializeTables(context);
-    UninitializeReporting(context);
+cleanupTables:
+    DriverUninitializeTables(context);
+cleanupReporting:
+    DriverUninitializeReporting(context);
+    return status;
+}
+
+// Undoes DriverInitializeContext. Nothing is held: the last handle was closed before.
+static VOID DriverUninitializeContext(DRIVER_CONTEXT *context)
+{
+    DriverStop(context);
+    InjectorUninitialize(&context->Injector);
+    ClientUninitialize(&context->Client);
+    DriverUninitializeTables(context);
+    DriverUninitializeReporting(context);
 }
 
 _Use_decl_annotations_
@@ -270,7 +277,7 @@ static VOID NTAPI DriverUnload(PDRIVER_OBJECT driver)
     DRIVER_CONTEXT *context = ContextOfDevice(driver->DeviceObject);
 
     IoDeleteSymbolicLink(&context->LinkName);
-    UninitializeContext(context);
+    DriverUninitializeContext(context);
     IoDeleteDevice(driver->DeviceObject);
 }
 
@@ -283,8 +290,8 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     PDEVICE_OBJECT device;
     NTSTATUS status;
 
-    GetServiceName(registryPath, &name);
-    status = CreateDevice(driver, &name, &device);
+    DriverGetServiceName(registryPath, &name);
+    status = DriverCreateDevice(driver, &name, &device);
     if (!NT_SUCCESS(status))
     {
         return status;
@@ -294,12 +301,12 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     driver->DriverUnload = DriverUnload;
     DeviceSetDispatch(driver);
 
-    status = InitializeContext(driver, context);
+    status = DriverInitializeContext(driver, context);
     if (!NT_SUCCESS(status))
     {
         goto cleanupDevice;
     }
-    status = CreateLink(context, &name);
+    status = DriverCreateLink(context, &name);
     if (!NT_SUCCESS(status))
     {
         goto cleanupContext;
@@ -307,7 +314,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     return STATUS_SUCCESS;
 
 cleanupContext:
-    UninitializeContext(context);
+    DriverUninitializeContext(context);
 cleanupDevice:
     IoDeleteDevice(device);
     return status;

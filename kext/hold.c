@@ -1,59 +1,39 @@
 #include "hold.h"
 
 #include "context.h"
-#include "stream.h"
-
-_Use_decl_annotations_
-NTSTATUS HoldInitialize(HOLD *hold, MEMORY *memory)
-{
-    RtlZeroMemory(hold, sizeof(*hold));
-    KeInitializeSpinLock(&hold->FailedLock);
-    InitializeListHead(&hold->Failed);
-    return RundownInitialize(&hold->Resolvers, memory);
-}
-
-_Use_decl_annotations_
-VOID HoldUninitialize(HOLD *hold)
-{
-    RundownUninitialize(&hold->Resolvers);
-}
 
 // ---- Resolving
 
-static BOOLEAN IsPermit(UINT8 verdict)
+static BOOLEAN HoldIsPermit(UINT8 verdict)
 {
     return verdict == VerdictAccept || verdict == VerdictPermanentAccept;
 }
 
-static BOOLEAN IsOfPacketLayer(const HELD *held)
+static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
 {
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
 }
 
-// A connection that ended, or that is another's by now, is not decided any more.
-static VOID StoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
+// Skips a connection that ended, or whose entry was reused: its generation differs.
+static VOID HoldStoreVerdict(CONNECTION_TABLE *connections, const HELD *held, UINT8 verdict)
 {
-    (VOID) ConnectionTableSetVerdictOf(&context->Connections, &held->Key, held->Generation, verdict);
-    ConnectionTableLetGo(&context->Connections, &held->Key, held->Generation);
+    (VOID) ConnectionTableSetVerdictOf(connections, &held->Key, held->Generation, verdict);
+    ConnectionTableLetGo(connections, &held->Key, held->Generation);
 }
 
-static VOID CountResolved(DRIVER_CONTEXT *context, const HELD *held, BOOLEAN permitted)
+static VOID HoldCountResolved(STATISTICS *statistics, const HELD *held, BOOLEAN permitted)
 {
-    if (IsOfPacketLayer(held))
+    // An accept that was refused is not classified again, so no other place counts it.
+    if (HoldIsOfPacketLayer(held) || (held->Kind == HeldAleRecvAccept && !permitted))
     {
-        StatisticsAdd(&context->Statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
-    }
-    else if (held->Kind == HeldAleRecvAccept && !permitted)
-    {
-        // Not classified again, so nobody else counts it.
-        StatisticsAdd(&context->Statistics, StatisticPacketsBlocked, 1);
+        StatisticsAdd(statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
     }
 }
 
 // ---- Resolving with a redirection
 
-// The program here is who was asked for: there is nothing to redirect.
-static BOOLEAN IsInboundConnection(DRIVER_CONTEXT *context, const HELD *held)
+// An inbound connection is not redirected: the remote end asked for this program.
+static BOOLEAN HoldIsInbound(CONNECTION_TABLE *connections, const HELD *held)
 {
     CONNECTION connection;
 
@@ -61,12 +41,12 @@ static BOOLEAN IsInboundConnection(DRIVER_CONTEXT *context, const HELD *held)
     {
         return TRUE;
     }
-    return held->Kind != HeldAleConnect && ConnectionTableGet(&context->Connections, &held->Key, &connection) &&
+    return held->Kind != HeldAleConnect && ConnectionTableGet(connections, &held->Key, &connection) &&
            connection.Direction == DirectionInbound;
 }
 
-// What was held becomes packets of `target`.
-static INJECT_PACKET *TakeRedirected(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_KEY *target)
+// The held packets become packets of `target`.
+static INJECT_PACKET *HoldTakeRedirected(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_KEY *target)
 {
     INJECT_PACKET *taken = NULL;
     INJECT_PACKET **last = &taken;
@@ -81,9 +61,10 @@ static INJECT_PACKET *TakeRedirected(DRIVER_CONTEXT *context, HELD *held, const 
         *last = InjectTakeToRewrite(packet, &held->Key);
         if (*last != NULL)
         {
-            if (held->Kind == HeldAleConnect && held->Key.Protocol == PROTOCOL_UDP)
+            if (held->Kind == HeldAleConnect && held->Key.Protocol == PROTOCOL_UDP && length > UDP_HEADER_LENGTH)
             {
-                DatagramCountSent(context, &held->Key, length);
+                // It goes past DATAGRAM_DATA, where bytes are counted.
+                BandwidthCountBytes(&context->Bandwidth, &context->Log, &held->Key, length - UDP_HEADER_LENGTH, 0);
             }
             last = &(*last)->Next;
         }
@@ -95,22 +76,23 @@ static INJECT_PACKET *TakeRedirected(DRIVER_CONTEXT *context, HELD *held, const 
     return RedirectChain(taken, target, DirectionOutbound);
 }
 
-// A reauthorization of an outbound connection may carry a packet that the remote end has sent, which is neither for the
-// resolver or tunnel nor, since it did not come from there, for the program.
-static BOOLEAN IsReceived(const INJECT_PACKET *packet)
+// A reauthorization of an outbound connection may carry a received packet. The resolver or tunnel is not its receiver,
+// and the program takes packets from there alone, so it is dropped.
+static BOOLEAN HoldIsReceived(const INJECT_PACKET *packet)
 {
     return packet != NULL && (packet->Method == InjectNetworkReceive || packet->Method == InjectTransportReceive);
 }
 
-static BOOLEAN MayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
+static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
 {
     NTSTATUS status;
 
-    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound || IsReceived(held->Packet))
+    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound || HoldIsReceived(held->Packet))
     {
         return FALSE;
     }
-    status = RedirectStart(&context->Redirects, &context->Client, verdict, &held->Key, target);
+    status =
+        RedirectStart(&context->Redirects, verdict, ClientRedirectPort(&context->Client, verdict), &held->Key, target);
     if (!NT_SUCCESS(status))
     {
         LogError(&context->Log, "Verdict %u drops the packet of id %llu, which cannot be redirected: status 0x%08x",
@@ -119,23 +101,23 @@ static BOOLEAN MayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verd
     return NT_SUCCESS(status);
 }
 
-// Takes what is to be injected out of `held`; what is left there is dropped.
-static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+// Takes out of `held` what will be injected. The caller drops the rest.
+static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 {
     FRAGMENT_ACTION fragments = FragmentAbsorb;
     INJECT_PACKET *packets = NULL;
     INJECT_PACKET **last = &packets;
     CONNECTION_KEY target;
 
-    if (IsPermit(verdict))
+    if (HoldIsPermit(verdict))
     {
         packets = held->Packet;
         held->Packet = NULL;
         fragments = FragmentPermit;
     }
-    else if (MayRedirect(context, held, verdict, &target))
+    else if (HoldMayRedirect(context, held, verdict, &target))
     {
-        packets = TakeRedirected(context, held, &target);
+        packets = HoldTakeRedirected(context, held, &target);
         fragments = FragmentRedirect;
     }
     while (*last != NULL)
@@ -151,32 +133,33 @@ static INJECT_PACKET *TakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 v
     return packets;
 }
 
-// Where a connection is accepted the filter engine goes on with the packet that is injected next; it wants to see which
-// (WDK page "FwpsInjectTransportReceiveAsync0"). A connect goes on by itself.
-static VOID CompleteOperation(const HELD *held, const INJECT_PACKET *packets)
+// An accept goes on with the packet that is injected next, so the filter engine is shown that packet (WDK page
+// "FwpsInjectTransportReceiveAsync0"). A connect goes on by itself.
+static VOID HoldComplete(const HELD *held, const INJECT_PACKET *packets)
 {
     BOOLEAN shows = held->Kind == HeldAleRecvAccept && packets != NULL;
 
     FwpsCompleteOperation0(held->CompletionContext, shows ? packets->NetBufferList : NULL);
 }
 
-static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 {
     INJECT_PACKET *packets;
 
-    StoreVerdict(context, held, verdict);
-    if (RedirectIsVerdict(verdict) && IsInboundConnection(context, held))
+    HoldStoreVerdict(&context->Connections, held, verdict);
+    if (RedirectIsVerdict(verdict) && HoldIsInbound(&context->Connections, held))
     {
         verdict = VerdictPermanentAccept;
     }
-    packets = TakePermitted(context, held, verdict);
-    CountResolved(context, held, packets != NULL || (IsPermit(verdict) && !IsOfPacketLayer(held)));
+    packets = HoldTakePermitted(context, held, verdict);
+    HoldCountResolved(&context->Statistics, held,
+                      packets != NULL || (HoldIsPermit(verdict) && !HoldIsOfPacketLayer(held)));
 
     if (held->CompletionContext != NULL)
     {
-        CompleteOperation(held, packets);
+        HoldComplete(held, packets);
     }
-    else if (!IsOfPacketLayer(held))
+    else if (!HoldIsOfPacketLayer(held))
     {
         DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
     }
@@ -189,21 +172,21 @@ static VOID Resolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 _Use_decl_annotations_
 BOOLEAN HoldApplyVerdict(DRIVER_CONTEXT *context, UINT64 id, UINT8 verdict)
 {
-    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Packets.Resolvers);
     HELD *held = PacketCacheTake(&context->Packets, id);
 
     if (held != NULL)
     {
-        Resolve(context, held, verdict);
+        HoldResolve(context, held, verdict);
     }
-    RundownLeave(&context->Hold.Resolvers, slot);
+    RundownLeave(&context->Packets.Resolvers, slot);
     return held != NULL;
 }
 
 _Use_decl_annotations_
 VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
 {
-    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Packets.Resolvers);
     UINT8 verdict = (UINT8)ReadNoFence(&context->Client.TimeoutVerdict);
     UINT32 place = 0;
     HELD *held;
@@ -211,52 +194,38 @@ VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
     while ((held = PacketCacheTakeExpired(&context->Packets, now, &place)) != NULL)
     {
         (VOID) EventConnectionTimeout(&context->Events, held->Id);
-        Resolve(context, held, verdict);
+        HoldResolve(context, held, verdict);
     }
-    RundownLeave(&context->Hold.Resolvers, slot);
-}
-
-static HELD *TakeFailed(HOLD *hold)
-{
-    HELD *held = NULL;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&hold->FailedLock, &irql);
-    if (!IsListEmpty(&hold->Failed))
-    {
-        held = CONTAINING_RECORD(RemoveHeadList(&hold->Failed), HELD, Link);
-    }
-    KeReleaseSpinLock(&hold->FailedLock, irql);
-    return held;
+    RundownLeave(&context->Packets.Resolvers, slot);
 }
 
 _Use_decl_annotations_
 VOID HoldResolveFailed(DRIVER_CONTEXT *context)
 {
-    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Packets.Resolvers);
     HELD *held;
 
-    while ((held = TakeFailed(&context->Hold)) != NULL)
+    while ((held = PacketCacheTakeFailed(&context->Packets)) != NULL)
     {
-        Resolve(context, held, ClientFailVerdict(&context->Client));
+        HoldResolve(context, held, ClientFailVerdict(&context->Client));
     }
-    RundownLeave(&context->Hold.Resolvers, slot);
+    RundownLeave(&context->Packets.Resolvers, slot);
 }
 
 _Use_decl_annotations_
 UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
 {
-    RUNDOWN_SLOT *slot = RundownEnter(&context->Hold.Resolvers);
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Packets.Resolvers);
     UINT64 present = PacketCacheCount(&context->Packets);
     UINT64 resolved = 0;
     HELD *held;
 
     while (resolved < present && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        Resolve(context, held, ClientFailVerdict(&context->Client));
+        HoldResolve(context, held, ClientFailVerdict(&context->Client));
         resolved++;
     }
-    RundownLeave(&context->Hold.Resolvers, slot);
+    RundownLeave(&context->Packets.Resolvers, slot);
     return resolved;
 }
 
@@ -269,9 +238,9 @@ VOID HoldResolveAll(DRIVER_CONTEXT *context)
     HoldResolveFailed(context);
     while ((held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        Resolve(context, held, verdict);
+        HoldResolve(context, held, verdict);
     }
-    RundownWait(&context->Hold.Resolvers);
+    RundownWait(&context->Packets.Resolvers);
 }
 
 // ---- Holding
@@ -290,14 +259,14 @@ HOLD_RESULT HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
     return ReadNoFence(&context->Client.FailClosed) != 0 ? HoldBlock : HoldPermit;
 }
 
-static UINT64 DeadlineOf(const CLIENT *client)
+static UINT64 HoldDeadline(const CLIENT *client)
 {
     UINT32 timeout = (UINT32)ReadNoFence(&client->PendingTimeoutMs);
 
     return timeout != 0 ? KeQueryInterruptTime() + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
 }
 
-static HELD *MakeHeld(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
+static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
 {
     HELD *held = (HELD *)MemoryAllocate(&context->Memory, sizeof(*held));
 
@@ -314,12 +283,12 @@ static HELD *MakeHeld(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Direction = question->Direction;
     held->Packet = question->Packets;
     held->Bytes = sizeof(*held) + InjectChainBytes(question->Packets);
-    held->DeadlineTime = DeadlineOf(&context->Client);
+    held->DeadlineTime = HoldDeadline(&context->Client);
     return held;
 }
 
-// The filter engine may refuse to pend. Then a copied packet can still be held; without one there is nothing to hold.
-static BOOLEAN PendOrKeep(HELD *held, const HOLD_QUESTION *question)
+// FALSE: there is nothing to hold. The filter engine may refuse to pend; a copied packet can be held all the same.
+static BOOLEAN HoldPend(HELD *held, const HOLD_QUESTION *question)
 {
     if (question->CompletionHandle == NULL ||
         NT_SUCCESS(FwpsPendOperation0(question->CompletionHandle, &held->CompletionContext)))
@@ -330,19 +299,19 @@ static BOOLEAN PendOrKeep(HELD *held, const HOLD_QUESTION *question)
     return held->Packet != NULL;
 }
 
-// Notes that the client knows of the connection; its end may have come before, and was told to nobody then.
-static VOID MarkReported(DRIVER_CONTEXT *context, const CONNECTION_KEY *key)
+// If the connection ended before it was marked as reported, its end was not reported there, so it is reported here.
+static VOID HoldMarkReported(CONNECTION_TABLE *connections, EVENTS *events, const CONNECTION_KEY *key)
 {
     CONNECTION connection;
 
-    if (!ConnectionTableSetReported(&context->Connections, key) &&
-        ConnectionTableGet(&context->Connections, key, &connection) && connection.Ended)
+    if (!ConnectionTableSetReported(connections, key) && ConnectionTableGet(connections, key, &connection) &&
+        connection.Ended)
     {
-        (VOID) EventConnectionEnd(&context->Events, &connection);
+        (VOID) EventConnectionEnd(events, &connection);
     }
 }
 
-static NTSTATUS Announce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT64 id)
+static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT64 id)
 {
     const INJECT_PACKET *packet = question->Packets;
     UINT32 offset = question->PayloadOffset;
@@ -359,12 +328,12 @@ static NTSTATUS Announce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question,
                              question->PayloadLayer, payload, length);
     if (NT_SUCCESS(status) && question->Generation != 0)
     {
-        MarkReported(context, question->Key);
+        HoldMarkReported(&context->Connections, &context->Events, question->Key);
     }
     return status;
 }
 
-static UINT8 LossReasonOf(NTSTATUS insertStatus)
+static UINT8 HoldLossReason(NTSTATUS insertStatus)
 {
     switch (insertStatus)
     {
@@ -377,11 +346,10 @@ static UINT8 LossReasonOf(NTSTATUS insertStatus)
     }
 }
 
-// For what is ours again, and unknown to the client.
-static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
+// Undoes a hold that was never reported to the client.
+static HOLD_RESULT HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
 {
     HOLD_RESULT result = HoldFail(context, lossReason);
-    KIRQL irql;
 
     if (held->CompletionContext == NULL)
     {
@@ -391,56 +359,54 @@ static HOLD_RESULT Abandon(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason
         return result;
     }
 
-    KeAcquireSpinLock(&context->Hold.FailedLock, &irql);
-    InsertTailList(&context->Hold.Failed, &held->Link);
-    KeReleaseSpinLock(&context->Hold.FailedLock, irql);
+    PacketCacheFail(&context->Packets, held);
     DeferredRequest(&context->Deferred, DEFERRED_FAILED_HOLDS);
     DeferredQueue(&context->Deferred);
     return HoldAbsorb;
 }
 
-static HOLD_RESULT InsertAndAnnounce(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
+static HOLD_RESULT HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
 {
     UINT64 id = held->Id;
     NTSTATUS status;
 
-    // Before anybody can resolve it.
+    // Before another thread can resolve it.
     ConnectionTableKeep(&context->Connections, &held->Key, held->Generation);
     status = PacketCacheInsert(&context->Packets, held);
     if (!NT_SUCCESS(status))
     {
-        return Abandon(context, held, LossReasonOf(status));
+        return HoldUndo(context, held, HoldLossReason(status));
     }
-    status = Announce(context, question, id);
+    status = HoldReport(context, question, id);
     if (NT_SUCCESS(status))
     {
         return HoldAbsorb;
     }
-    // The queue has counted the record as lost. Whoever else took it meanwhile has resolved it.
+    // The queue has counted the record as lost. If another thread took it first, that thread resolves it.
     held = PacketCacheTake(&context->Packets, id);
-    return held != NULL ? Abandon(context, held, LossUncounted) : HoldAbsorb;
+    return held != NULL ? HoldUndo(context, held, LossUncounted) : HoldAbsorb;
 }
 
 _Use_decl_annotations_
 HOLD_RESULT HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
 {
     INJECT_PACKET *packets = question->Packets;
-    HELD *held = MakeHeld(context, question);
+    HELD *held = HoldMake(context, question);
     HOLD_RESULT result;
 
-    if (held == NULL || !PendOrKeep(held, question))
+    if (held == NULL || !HoldPend(held, question))
     {
         InjectDropChain(packets);
         MemoryFree(&context->Memory, held);
         return HoldFail(context, held == NULL ? LossOutOfMemory : LossUncounted);
     }
 
-    // Its bytes are read for the record when it may be resolved already.
+    // Another thread may resolve it while its bytes are copied into the record.
     if (packets != NULL)
     {
         InjectReference(packets);
     }
-    result = InsertAndAnnounce(context, question, held);
+    result = HoldInsertAndReport(context, question, held);
     if (packets != NULL)
     {
         InjectDereference(packets);

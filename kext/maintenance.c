@@ -1,6 +1,7 @@
 #include "maintenance.h"
 
 #include "context.h"
+#include "hold.h"
 
 // Cleaning walks the whole table: not oftener than this, however often the timer fires.
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND

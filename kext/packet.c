@@ -2,6 +2,7 @@
 
 #include "classify.h"
 #include "context.h"
+#include "hold.h"
 #include "ip_header.h"
 
 static_assert((UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX ==
@@ -178,7 +179,8 @@ static PACKET_DECISION DecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY 
         // Of a redirected connection answers alone are let in, and those that we made come by loopback.
         return IsLoopback(frame) ? PacketPermit : PacketAbsorb;
     }
-    if (!NT_SUCCESS(RedirectStart(&context->Redirects, &context->Client, state->Verdict, key, target)))
+    if (!NT_SUCCESS(RedirectStart(&context->Redirects, state->Verdict,
+                                  ClientRedirectPort(&context->Client, state->Verdict), key, target)))
     {
         return FailRedirect(frame);
     }

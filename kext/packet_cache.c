@@ -1,10 +1,10 @@
 #include "packet_cache.h"
 
-#define LEAST_BUCKETS 4u
-#define MOST_BUCKETS  4096u
+#define PACKET_CACHE_LEAST_BUCKETS 4u
+#define PACKET_CACHE_MOST_BUCKETS  4096u
 
 // A shard gets more buckets when their lists are this long on average.
-#define BUCKET_FULL 2u
+#define PACKET_CACHE_BUCKET_FULL 2u
 
 struct _PACKET_CACHE_SHARD
 {
@@ -21,17 +21,17 @@ struct _PACKET_CACHE_SHARD
 
 static_assert(sizeof(PACKET_CACHE_SHARD) % PLATFORM_CACHE_LINE == 0, "shards must not share a line");
 
-static PACKET_CACHE_SHARD *ShardOf(const PACKET_CACHE *cache, UINT64 id)
+static PACKET_CACHE_SHARD *PacketCacheShardOf(const PACKET_CACHE *cache, UINT64 id)
 {
     return &cache->Shards[id % PACKET_CACHE_SHARD_COUNT];
 }
 
-static LIST_ENTRY *BucketOf(const PACKET_CACHE_SHARD *shard, UINT64 id)
+static LIST_ENTRY *PacketCacheBucketOf(const PACKET_CACHE_SHARD *shard, UINT64 id)
 {
     return &shard->Buckets[(UINT32)(id >> PACKET_CACHE_SHARD_SHIFT) & shard->BucketMask];
 }
 
-static LIST_ENTRY *AllocateBuckets(PACKET_CACHE *cache, UINT32 count)
+static LIST_ENTRY *PacketCacheAllocateBuckets(PACKET_CACHE *cache, UINT32 count)
 {
     LIST_ENTRY *buckets = (LIST_ENTRY *)MemoryAllocate(cache->Memory, count * sizeof(LIST_ENTRY));
     UINT32 i;
@@ -43,21 +43,16 @@ static LIST_ENTRY *AllocateBuckets(PACKET_CACHE *cache, UINT32 count)
     return buckets;
 }
 
-_Use_decl_annotations_
-NTSTATUS PacketCacheInitialize(PACKET_CACHE *cache, MEMORY *memory)
+static NTSTATUS PacketCacheAllocateShards(PACKET_CACHE *cache)
 {
     UINT32 i;
 
-    RtlZeroMemory(cache, sizeof(*cache));
-    cache->Memory = memory;
-    PacketCacheSetLimit(cache, PACKET_CACHE_DEFAULT_MAX_COUNT, PACKET_CACHE_DEFAULT_MAX_BYTES);
-    cache->Shards =
-        (PACKET_CACHE_SHARD *)MemoryAllocateCacheAligned(memory, PACKET_CACHE_SHARD_COUNT * sizeof(PACKET_CACHE_SHARD));
+    cache->Shards = (PACKET_CACHE_SHARD *)MemoryAllocateCacheAligned(cache->Memory, PACKET_CACHE_SHARD_COUNT *
+                                                                                        sizeof(PACKET_CACHE_SHARD));
     if (cache->Shards == NULL)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-
     for (i = 0; i < PACKET_CACHE_SHARD_COUNT; i++)
     {
         PACKET_CACHE_SHARD *shard = &cache->Shards[i];
@@ -65,14 +60,37 @@ NTSTATUS PacketCacheInitialize(PACKET_CACHE *cache, MEMORY *memory)
         KeInitializeSpinLock(&shard->Lock);
         InitializeListHead(&shard->ByAge);
         InitializeListHead(&shard->ByDeadline);
-        shard->BucketMask = LEAST_BUCKETS - 1;
-        shard->Buckets = AllocateBuckets(cache, LEAST_BUCKETS);
+        shard->BucketMask = PACKET_CACHE_LEAST_BUCKETS - 1;
+        shard->Buckets = PacketCacheAllocateBuckets(cache, PACKET_CACHE_LEAST_BUCKETS);
         if (shard->Buckets == NULL)
         {
             return STATUS_INSUFFICIENT_RESOURCES;
         }
     }
     return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+NTSTATUS PacketCacheInitialize(PACKET_CACHE *cache, MEMORY *memory)
+{
+    NTSTATUS status;
+
+    RtlZeroMemory(cache, sizeof(*cache));
+    cache->Memory = memory;
+    KeInitializeSpinLock(&cache->FailedLock);
+    InitializeListHead(&cache->Failed);
+    PacketCacheSetLimit(cache, PACKET_CACHE_DEFAULT_MAX_COUNT, PACKET_CACHE_DEFAULT_MAX_BYTES);
+
+    status = RundownInitialize(&cache->Resolvers, memory);
+    if (NT_SUCCESS(status))
+    {
+        status = PacketCacheAllocateShards(cache);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        PacketCacheUninitialize(cache);
+    }
+    return status;
 }
 
 _Use_decl_annotations_
@@ -85,10 +103,10 @@ VOID PacketCacheUninitialize(PACKET_CACHE *cache)
         MemoryFree(cache->Memory, cache->Shards[i].Buckets);
     }
     MemoryFree(cache->Memory, cache->Shards);
-    cache->Shards = NULL;
+    RundownUninitialize(&cache->Resolvers);
 }
 
-static VOID SetOpen(PACKET_CACHE *cache, BOOLEAN open)
+static VOID PacketCacheSetOpen(PACKET_CACHE *cache, BOOLEAN open)
 {
     UINT32 i;
 
@@ -105,13 +123,13 @@ static VOID SetOpen(PACKET_CACHE *cache, BOOLEAN open)
 _Use_decl_annotations_
 VOID PacketCacheOpen(PACKET_CACHE *cache)
 {
-    SetOpen(cache, TRUE);
+    PacketCacheSetOpen(cache, TRUE);
 }
 
 _Use_decl_annotations_
 VOID PacketCacheClose(PACKET_CACHE *cache)
 {
-    SetOpen(cache, FALSE);
+    PacketCacheSetOpen(cache, FALSE);
 }
 
 _Use_decl_annotations_
@@ -133,33 +151,42 @@ UINT64 PacketCacheReserveId(PACKET_CACHE *cache)
     return (UINT64)id;
 }
 
-static VOID GiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
+static VOID PacketCacheGiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
 {
     InterlockedDecrement64(&cache->Count);
     InterlockedExchangeAdd64(&cache->Bytes, -(LONG64)bytes);
 }
 
-static BOOLEAN TakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
+static HELD *PacketCacheTaken(PACKET_CACHE *cache, HELD *held)
+{
+    if (held != NULL)
+    {
+        PacketCacheGiveBackQuota(cache, held->Bytes);
+    }
+    return held;
+}
+
+static BOOLEAN PacketCacheTakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
 {
     LONG64 count = InterlockedIncrement64(&cache->Count);
     LONG64 total = InterlockedExchangeAdd64(&cache->Bytes, (LONG64)bytes) + (LONG64)bytes;
 
     if (count > ReadNoFence64(&cache->MaxCount) || total > ReadNoFence64(&cache->MaxBytes))
     {
-        GiveBackQuota(cache, bytes);
+        PacketCacheGiveBackQuota(cache, bytes);
         return FALSE;
     }
     return TRUE;
 }
 
-// An insert counts before it links, so 0 means that no shard has anything.
-static BOOLEAN IsEmpty(const PACKET_CACHE *cache)
+// An insert counts before it links. So at 0 no shard has anything.
+static BOOLEAN PacketCacheIsEmpty(const PACKET_CACHE *cache)
 {
     return PacketCacheCount(cache) == 0;
 }
 
-// Deadlines mostly come in order, since all have the same timeout: then the place is at the end.
-static VOID LinkByDeadline(PACKET_CACHE_SHARD *shard, HELD *held)
+// Deadlines mostly come in order, because all have the same timeout. Then the place is at the end.
+static VOID PacketCacheLinkByDeadline(PACKET_CACHE_SHARD *shard, HELD *held)
 {
     LIST_ENTRY *before = shard->ByDeadline.Blink;
 
@@ -171,18 +198,18 @@ static VOID LinkByDeadline(PACKET_CACHE_SHARD *shard, HELD *held)
     InsertHeadList(before, &held->DeadlineLink);
 }
 
-static VOID LinkHeld(PACKET_CACHE_SHARD *shard, HELD *held)
+static VOID PacketCacheLink(PACKET_CACHE_SHARD *shard, HELD *held)
 {
-    InsertTailList(BucketOf(shard, held->Id), &held->Link);
+    InsertTailList(PacketCacheBucketOf(shard, held->Id), &held->Link);
     InsertTailList(&shard->ByAge, &held->AgeLink);
     if (held->DeadlineTime != 0)
     {
-        LinkByDeadline(shard, held);
+        PacketCacheLinkByDeadline(shard, held);
     }
     shard->Count++;
 }
 
-static VOID UnlinkHeld(PACKET_CACHE_SHARD *shard, HELD *held)
+static VOID PacketCacheUnlink(PACKET_CACHE_SHARD *shard, HELD *held)
 {
     RemoveEntryList(&held->Link);
     RemoveEntryList(&held->AgeLink);
@@ -193,15 +220,15 @@ static VOID UnlinkHeld(PACKET_CACHE_SHARD *shard, HELD *held)
     shard->Count--;
 }
 
-static BOOLEAN NeedsBuckets(UINT32 count, UINT32 buckets)
+static BOOLEAN PacketCacheNeedsBuckets(UINT32 count, UINT32 buckets)
 {
-    return count > buckets * BUCKET_FULL && buckets < MOST_BUCKETS;
+    return count > buckets * PACKET_CACHE_BUCKET_FULL && buckets < PACKET_CACHE_MOST_BUCKETS;
 }
 
-// Puts all that is held into twice as many buckets. Without memory the lists just grow longer.
-static VOID GrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT32 bucketCount)
+// Puts all that is held into twice as many buckets. Without memory the lists only grow longer.
+static VOID PacketCacheGrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT32 bucketCount)
 {
-    LIST_ENTRY *buckets = AllocateBuckets(cache, bucketCount * 2);
+    LIST_ENTRY *buckets = PacketCacheAllocateBuckets(cache, bucketCount * 2);
     LIST_ENTRY *unused = buckets;
     LIST_ENTRY *entry;
     KIRQL irql;
@@ -220,7 +247,7 @@ static VOID GrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT32 buc
         {
             HELD *held = CONTAINING_RECORD(entry, HELD, AgeLink);
 
-            InsertTailList(BucketOf(shard, held->Id), &held->Link);
+            InsertTailList(PacketCacheBucketOf(shard, held->Id), &held->Link);
         }
     }
     KeReleaseSpinLock(&shard->Lock, irql);
@@ -237,17 +264,17 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
     BOOLEAN open;
     KIRQL irql;
 
-    if (!TakeQuota(cache, bytes))
+    if (!PacketCacheTakeQuota(cache, bytes))
     {
         return STATUS_QUOTA_EXCEEDED;
     }
 
-    shard = ShardOf(cache, held->Id);
+    shard = PacketCacheShardOf(cache, held->Id);
     KeAcquireSpinLock(&shard->Lock, &irql);
     open = shard->Open;
     if (open)
     {
-        LinkHeld(shard, held);
+        PacketCacheLink(shard, held);
     }
     count = shard->Count;
     buckets = shard->BucketMask + 1;
@@ -255,19 +282,19 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
 
     if (!open)
     {
-        GiveBackQuota(cache, bytes);
+        PacketCacheGiveBackQuota(cache, bytes);
         return STATUS_DEVICE_NOT_READY;
     }
-    if (NeedsBuckets(count, buckets))
+    if (PacketCacheNeedsBuckets(count, buckets))
     {
-        GrowShard(cache, shard, buckets);
+        PacketCacheGrowShard(cache, shard, buckets);
     }
     return STATUS_SUCCESS;
 }
 
-static HELD *FindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
+static HELD *PacketCacheFindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
 {
-    LIST_ENTRY *bucket = BucketOf(shard, id);
+    LIST_ENTRY *bucket = PacketCacheBucketOf(shard, id);
     LIST_ENTRY *entry;
 
     for (entry = bucket->Flink; entry != bucket; entry = entry->Flink)
@@ -285,26 +312,21 @@ static HELD *FindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
 _Use_decl_annotations_
 HELD *PacketCacheTake(PACKET_CACHE *cache, UINT64 id)
 {
-    PACKET_CACHE_SHARD *shard = ShardOf(cache, id);
+    PACKET_CACHE_SHARD *shard = PacketCacheShardOf(cache, id);
     HELD *held;
     KIRQL irql;
 
     KeAcquireSpinLock(&shard->Lock, &irql);
-    held = FindById(shard, id);
+    held = PacketCacheFindById(shard, id);
     if (held != NULL)
     {
-        UnlinkHeld(shard, held);
+        PacketCacheUnlink(shard, held);
     }
     KeReleaseSpinLock(&shard->Lock, irql);
-
-    if (held != NULL)
-    {
-        GiveBackQuota(cache, held->Bytes);
-    }
-    return held;
+    return PacketCacheTaken(cache, held);
 }
 
-static HELD *TakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT64 now)
+static HELD *PacketCacheTakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT64 now)
 {
     HELD *held = NULL;
     KIRQL irql;
@@ -315,7 +337,7 @@ static HELD *TakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UIN
         held = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
         if (held->DeadlineTime <= now)
         {
-            UnlinkHeld(shard, held);
+            PacketCacheUnlink(shard, held);
         }
         else
         {
@@ -323,12 +345,7 @@ static HELD *TakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UIN
         }
     }
     KeReleaseSpinLock(&shard->Lock, irql);
-
-    if (held != NULL)
-    {
-        GiveBackQuota(cache, held->Bytes);
-    }
-    return held;
+    return PacketCacheTaken(cache, held);
 }
 
 _Use_decl_annotations_
@@ -336,15 +353,15 @@ HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now, UINT32 *place)
 {
     HELD *held = NULL;
 
-    while (held == NULL && *place < PACKET_CACHE_SHARD_COUNT && !IsEmpty(cache))
+    while (held == NULL && *place < PACKET_CACHE_SHARD_COUNT && !PacketCacheIsEmpty(cache))
     {
-        held = TakeExpiredFrom(cache, &cache->Shards[*place], now);
+        held = PacketCacheTakeExpiredFrom(cache, &cache->Shards[*place], now);
         *place += held == NULL ? 1 : 0;
     }
     return held;
 }
 
-static HELD *TakeOldestFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard)
+static HELD *PacketCacheTakeOldestFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard)
 {
     HELD *held = NULL;
     KIRQL irql;
@@ -353,33 +370,53 @@ static HELD *TakeOldestFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard)
     if (!IsListEmpty(&shard->ByAge))
     {
         held = CONTAINING_RECORD(shard->ByAge.Flink, HELD, AgeLink);
-        UnlinkHeld(shard, held);
+        PacketCacheUnlink(shard, held);
     }
     KeReleaseSpinLock(&shard->Lock, irql);
-
-    if (held != NULL)
-    {
-        GiveBackQuota(cache, held->Bytes);
-    }
-    return held;
+    return PacketCacheTaken(cache, held);
 }
 
 _Use_decl_annotations_
 HELD *PacketCacheTakeAny(PACKET_CACHE *cache)
 {
-    // Neighbouring ids are in neighbouring shards: going round keeps the order, roughly.
+    // Neighbouring ids are in neighbouring shards, so going round roughly keeps the order.
     UINT32 start = (UINT32)InterlockedIncrement(&cache->NextTake);
     HELD *held = NULL;
     UINT32 i;
 
-    if (IsEmpty(cache))
+    if (PacketCacheIsEmpty(cache))
     {
         return NULL;
     }
     for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
     {
-        held = TakeOldestFrom(cache, &cache->Shards[(start + i) % PACKET_CACHE_SHARD_COUNT]);
+        held = PacketCacheTakeOldestFrom(cache, &cache->Shards[(start + i) % PACKET_CACHE_SHARD_COUNT]);
     }
+    return held;
+}
+
+_Use_decl_annotations_
+VOID PacketCacheFail(PACKET_CACHE *cache, HELD *held)
+{
+    KIRQL irql;
+
+    KeAcquireSpinLock(&cache->FailedLock, &irql);
+    InsertTailList(&cache->Failed, &held->Link);
+    KeReleaseSpinLock(&cache->FailedLock, irql);
+}
+
+_Use_decl_annotations_
+HELD *PacketCacheTakeFailed(PACKET_CACHE *cache)
+{
+    HELD *held = NULL;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&cache->FailedLock, &irql);
+    if (!IsListEmpty(&cache->Failed))
+    {
+        held = CONTAINING_RECORD(RemoveHeadList(&cache->Failed), HELD, Link);
+    }
+    KeReleaseSpinLock(&cache->FailedLock, irql);
     return held;
 }
 

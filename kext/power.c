@@ -1,10 +1,11 @@
 #include "power.h"
 
 #include "context.h"
+#include "hold.h"
 
 static CALLBACK_FUNCTION PowerStateChanged;
 
-static VOID LeaveWorkingState(DRIVER_CONTEXT *context)
+static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
 {
     UINT64 resolved = HoldResolvePresent(context);
 
@@ -16,13 +17,13 @@ static VOID LeaveWorkingState(DRIVER_CONTEXT *context)
     InjectChain(FragmentTableResolve(&context->Fragments, ClientFailVerdict(&context->Client) == VerdictAccept));
 }
 
-static VOID EnterWorkingState(DRIVER_CONTEXT *context)
+static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
 {
     DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
     DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
-// Inside the client's rundown as a classify is, so that a client that detaches stops the timer after it was started.
+// It enters as a classify does, so a detach waits for it, and stops the timer after it was started here.
 _Use_decl_annotations_
 static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOID argument2)
 {
@@ -41,11 +42,11 @@ static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOI
     }
     if (argument2 == NULL)
     {
-        LeaveWorkingState(context);
+        PowerLeaveWorkingState(context);
     }
     else
     {
-        EnterWorkingState(context);
+        PowerEnterWorkingState(context);
     }
     ClientLeaveClassify(&context->Client, slot);
     DeferredQueue(&context->Deferred);
@@ -55,35 +56,32 @@ _Use_decl_annotations_
 PLATFORM_INIT
 VOID PowerInitialize(DRIVER_CONTEXT *context)
 {
-    POWER *power = &context->Power;
     OBJECT_ATTRIBUTES attributes;
     UNICODE_STRING name;
 
-    RtlZeroMemory(power, sizeof(*power));
     RtlInitUnicodeString(&name, L"\\Callback\\PowerState");
     InitializeObjectAttributes(&attributes, &name, OBJ_CASE_INSENSITIVE, NULL, NULL);
     // Wine's function succeeds without an object.
-    if (NT_SUCCESS(ExCreateCallback(&power->Callback, &attributes, FALSE, TRUE)) && power->Callback != NULL)
+    if (NT_SUCCESS(ExCreateCallback(&context->PowerCallback, &attributes, FALSE, TRUE)) &&
+        context->PowerCallback != NULL)
     {
-        power->Registration = ExRegisterCallback(power->Callback, PowerStateChanged, context);
+        context->PowerRegistration = ExRegisterCallback(context->PowerCallback, PowerStateChanged, context);
     }
-    if (power->Registration == NULL)
+    if (context->PowerRegistration == NULL)
     {
-        LogInfo(&context->Log, "The system does not tell of sleep and resume");
+        LogInfo(&context->Log, "The system does not notify of sleep and resume");
     }
 }
 
 _Use_decl_annotations_
 VOID PowerUninitialize(DRIVER_CONTEXT *context)
 {
-    POWER *power = &context->Power;
-
-    if (power->Registration != NULL)
+    if (context->PowerRegistration != NULL)
     {
-        ExUnregisterCallback(power->Registration);
+        ExUnregisterCallback(context->PowerRegistration);
     }
-    if (power->Callback != NULL)
+    if (context->PowerCallback != NULL)
     {
-        ObDereferenceObject(power->Callback);
+        ObDereferenceObject(context->PowerCallback);
     }
 }

@@ -7,7 +7,7 @@
 #define IPV6_SOURCE_OFFSET   8u
 #define PORTS_LENGTH         4u
 
-// Source and destination, as they lie in the packet one after the other.
+// Source and destination, in the order of the packet.
 typedef struct _ENDS
 {
     UINT8 Addresses[32];
@@ -22,7 +22,7 @@ BOOLEAN RedirectIsVerdict(UINT8 verdict)
            verdict == VerdictRedirectSplitTunnel;
 }
 
-static VOID SetLoopback(UINT8 ipVersion, UINT8 address[16])
+static VOID RedirectSetLoopback(UINT8 ipVersion, UINT8 address[16])
 {
     RtlZeroMemory(address, 16);
     if (ipVersion == 4)
@@ -35,7 +35,7 @@ static VOID SetLoopback(UINT8 ipVersion, UINT8 address[16])
 }
 
 _Use_decl_annotations_
-NTSTATUS RedirectStart(REDIRECT_TABLE *table, const CLIENT *client, UINT8 verdict, const CONNECTION_KEY *original,
+NTSTATUS RedirectStart(REDIRECT_TABLE *table, UINT8 verdict, UINT16 port, const CONNECTION_KEY *original,
                        CONNECTION_KEY *target)
 {
     *target = *original;
@@ -45,22 +45,22 @@ NTSTATUS RedirectStart(REDIRECT_TABLE *table, const CLIENT *client, UINT8 verdic
     }
     if (verdict == VerdictRedirectNameServer)
     {
-        SetLoopback(target->IpVersion, target->LocalAddress);
+        RedirectSetLoopback(target->IpVersion, target->LocalAddress);
     }
     RtlCopyMemory(target->RemoteAddress, target->LocalAddress, sizeof(target->RemoteAddress));
-    target->RemotePort = ClientRedirectPort(client, verdict);
+    target->RemotePort = port;
     return RedirectTableNote(table, target, original);
 }
 
 // ---- Rewriting
 
-static VOID StorePort(UINT8 *bytes, UINT16 port)
+static VOID RedirectStorePort(UINT8 *bytes, UINT16 port)
 {
     bytes[0] = (UINT8)(port >> 8);
     bytes[1] = (UINT8)port;
 }
 
-static VOID EndsOf(const CONNECTION_KEY *key, UINT8 direction, ENDS *ends)
+static VOID RedirectEnds(const CONNECTION_KEY *key, UINT8 direction, ENDS *ends)
 {
     BOOLEAN outbound = direction == DirectionOutbound;
     UINT32 length = key->IpVersion == 6 ? 16 : 4;
@@ -68,11 +68,11 @@ static VOID EndsOf(const CONNECTION_KEY *key, UINT8 direction, ENDS *ends)
     RtlCopyMemory(ends->Addresses, outbound ? key->LocalAddress : key->RemoteAddress, length);
     RtlCopyMemory(ends->Addresses + length, outbound ? key->RemoteAddress : key->LocalAddress, length);
     ends->AddressesLength = length * 2;
-    StorePort(ends->Ports, outbound ? key->LocalPort : key->RemotePort);
-    StorePort(ends->Ports + sizeof(UINT16), outbound ? key->RemotePort : key->LocalPort);
+    RedirectStorePort(ends->Ports, outbound ? key->LocalPort : key->RemotePort);
+    RedirectStorePort(ends->Ports + sizeof(UINT16), outbound ? key->RemotePort : key->LocalPort);
 }
 
-static UINT16 Load(const UINT8 *bytes)
+static UINT16 RedirectLoad(const UINT8 *bytes)
 {
     UINT16 value;
 
@@ -80,15 +80,16 @@ static UINT16 Load(const UINT8 *bytes)
     return value;
 }
 
-static VOID Store(UINT8 *bytes, UINT16 value)
+static VOID RedirectStore(UINT8 *bytes, UINT16 value)
 {
     RtlCopyMemory(bytes, &value, sizeof(value));
 }
 
-static VOID RewriteTransport(UINT8 *transport, const IP_HEADER *header, const UINT8 *oldAddresses, const ENDS *ends)
+static VOID RedirectRewriteTransport(UINT8 *transport, const IP_HEADER *header, const UINT8 *oldAddresses,
+                                     const ENDS *ends)
 {
     UINT8 *field = transport + ChecksumTransportOffset(header->Protocol);
-    UINT16 before = Load(field);
+    UINT16 before = RedirectLoad(field);
     UINT16 updated = ChecksumUpdateBytes(before, oldAddresses, ends->Addresses, ends->AddressesLength);
 
     updated = ChecksumUpdateBytes(updated, transport, ends->Ports, PORTS_LENGTH);
@@ -96,7 +97,7 @@ static VOID RewriteTransport(UINT8 *transport, const IP_HEADER *header, const UI
     {
         updated = ChecksumUpdateUdp(header->IpVersion, before, updated);
     }
-    Store(field, updated);
+    RedirectStore(field, updated);
     RtlCopyMemory(transport, ends->Ports, PORTS_LENGTH);
 }
 
@@ -112,20 +113,20 @@ NTSTATUS RedirectRewrite(UINT8 *packet, UINT32 length, const CONNECTION_KEY *key
     {
         return STATUS_INVALID_PARAMETER;
     }
-    EndsOf(key, direction, &ends);
+    RedirectEnds(key, direction, &ends);
     addresses = packet + (header.IpVersion == 6 ? IPV6_SOURCE_OFFSET : IPV4_SOURCE_OFFSET);
 
     // Only the first fragment has the transport header.
     if ((!header.Fragment || header.FirstFragment) &&
         (header.Protocol == PROTOCOL_TCP || header.Protocol == PROTOCOL_UDP))
     {
-        RewriteTransport(packet + header.HeaderLength, &header, addresses, &ends);
+        RedirectRewriteTransport(packet + header.HeaderLength, &header, addresses, &ends);
     }
     if (header.IpVersion == 4)
     {
         UINT8 *field = packet + IPV4_CHECKSUM_OFFSET;
 
-        Store(field, ChecksumUpdateBytes(Load(field), addresses, ends.Addresses, ends.AddressesLength));
+        RedirectStore(field, ChecksumUpdateBytes(RedirectLoad(field), addresses, ends.Addresses, ends.AddressesLength));
     }
     RtlCopyMemory(addresses, ends.Addresses, ends.AddressesLength);
     return STATUS_SUCCESS;

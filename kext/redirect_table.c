@@ -40,6 +40,7 @@ NTSTATUS RedirectTableInitialize(REDIRECT_TABLE *table, MEMORY *memory, UINT64 m
     table->Stripes = (REDIRECT_STRIPE *)MemoryAllocateCacheAligned(memory, STRIPE_COUNT * sizeof(REDIRECT_STRIPE));
     if (table->Buckets == NULL || table->Stripes == NULL)
     {
+        RedirectTableUninitialize(table);
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     for (i = 0; i < STRIPE_COUNT; i++)

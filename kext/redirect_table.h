@@ -26,8 +26,7 @@ typedef struct _REDIRECT_TABLE
     volatile LONG64 Count;
 } REDIRECT_TABLE;
 
-/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES, after which
-/// RedirectTableUninitialize is allowed and nothing else.
+/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxEntries);

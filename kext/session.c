@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include "context.h"
+#include "hold.h"
 
 // A thread that was suspended within a transition would keep every other client out.
 static VOID SessionBeginTransition(CLIENT *client)

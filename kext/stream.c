@@ -3,8 +3,6 @@
 #include "classify.h"
 #include "context.h"
 
-#define UDP_HEADER_LENGTH 8u
-
 // Both IP versions have their values at the same places.
 static_assert((UINT32)FWPS_FIELD_STREAM_V4_IP_LOCAL_ADDRESS == (UINT32)FWPS_FIELD_STREAM_V6_IP_LOCAL_ADDRESS,
               "one code for both IP versions");
@@ -15,16 +13,6 @@ static_assert((UINT32)FWPS_FIELD_DATAGRAM_DATA_V4_IP_LOCAL_ADDRESS ==
               "one code for both IP versions");
 static_assert((UINT32)FWPS_FIELD_DATAGRAM_DATA_V4_DIRECTION == (UINT32)FWPS_FIELD_DATAGRAM_DATA_V6_DIRECTION,
               "one code for both IP versions");
-
-static VOID Add(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
-{
-    NTSTATUS status = BandwidthAdd(&context->Bandwidth, key, inbound ? 0 : bytes, inbound ? bytes : 0);
-
-    if (!NT_SUCCESS(status) && LogMayRepeat(&context->Log, LogLimitBandwidth))
-    {
-        LogWarning(&context->Log, "A connection's bytes could not be counted: status 0x%08x", (unsigned)status);
-    }
-}
 
 static VOID Count(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
 {
@@ -40,7 +28,7 @@ static VOID Count(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN in
     {
         return;
     }
-    Add(context, key, inbound, bytes);
+    BandwidthCountBytes(&context->Bandwidth, &context->Log, key, inbound ? 0 : bytes, inbound ? bytes : 0);
     ClientLeaveClassify(&context->Client, slot);
 }
 
@@ -126,10 +114,4 @@ void NTAPI DatagramClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCO
     }
     DatagramKey(values, &key);
     Count(ContextOfFilter(filter), &key, inbound, DatagramPayload((const NET_BUFFER_LIST *)layerData, inbound));
-}
-
-_Use_decl_annotations_
-VOID DatagramCountSent(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT32 length)
-{
-    Count(context, key, FALSE, length > UDP_HEADER_LENGTH ? length - UDP_HEADER_LENGTH : 0);
 }

@@ -1,10 +1,12 @@
 /*
- * kext/hold.c, kext/packet_cache.c, and StopFiltering of kext/client.c: what is held by HoldAsk is resolved exactly once,
- * by a verdict (HoldApplyVerdict), by time (HoldExpire), by maintenance after a failure (HoldResolveFailed), or by the
- * end (HoldResolveAll), after which nothing is held and nobody is resolving any more.
+ * kext/hold.c, kext/packet_cache.c, and SessionStopFiltering of kext/session.c.
  *
- * OUTSIDE_RUNDOWN breaks it: a verdict is carried out without entering Resolvers. NO_CLASSIFY_WAIT breaks it: the end
- * does not wait for the classifies that were inside.
+ * What HoldAsk holds is resolved exactly once: by a verdict (HoldApplyVerdict), by time (HoldExpire), by maintenance
+ * after a failure (HoldResolveFailed), or by the end (HoldResolveAll). After the end nothing is held, and no thread
+ * resolves anything.
+ *
+ * OUTSIDE_RUNDOWN breaks it: a verdict is carried out without entering Resolvers.
+ * NO_CLASSIFY_WAIT breaks it: the end does not wait for the classifies that were inside.
  */
 
 #define HELD 2
@@ -59,7 +61,7 @@ proctype Classify(byte n)
         :: got -> skip /* refused, and ours */
         :: else ->
             if
-            :: told[n] = true; got = false /* Announce */
+            :: told[n] = true; got = false /* HoldReport */
             :: Take(n, cached, got)       /* the queue was full: taken back, if nobody was faster */
             fi
         fi;
@@ -110,7 +112,7 @@ proctype Maintenance(byte n)
     resolvers--
 }
 
-/* StopFiltering. */
+/* SessionStopFiltering. */
 proctype Stop()
 {
     byte n;

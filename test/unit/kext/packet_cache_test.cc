@@ -355,8 +355,10 @@ TEST_F(PacketCacheTest, EveryFailureOfInitializationIsClean)
         {
             PACKET_CACHE cache;
 
-            (void)!NT_SUCCESS(PacketCacheInitialize(&cache, &memory_));
-            PacketCacheUninitialize(&cache);
+            if (NT_SUCCESS(PacketCacheInitialize(&cache, &memory_)))
+            {
+                PacketCacheUninitialize(&cache);
+            }
         });
     EXPECT_GT(failures, 1u);
 }

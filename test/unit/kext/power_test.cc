@@ -158,7 +158,7 @@ TEST_F(PowerTest, WithoutTheCallbackObjectTheDriverWorks)
         const NTSTATUS status = driver_.Load();
         failures = machine_.faults().failures();
         machine_.faults().Stop();
-        if (NT_SUCCESS(status) && context()->Power.Registration == nullptr)
+        if (NT_SUCCESS(status) && context()->PowerRegistration == nullptr)
         {
             loads_without_it++;
             Client client(machine_);

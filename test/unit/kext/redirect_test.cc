@@ -1,4 +1,5 @@
 #include "checksum.h"
+#include "hold.h"
 #include "redirect.h"
 
 #include "support/commands.h"
