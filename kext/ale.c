@@ -56,15 +56,6 @@ static const ALE_LAYER RecvAcceptLayer = {HeldAleRecvAccept,
                                           FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_INTERFACE_INDEX,
                                           FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_SUB_INTERFACE_INDEX};
 
-typedef enum _ALE_DECISION
-{
-    AlePermit,
-    AleBlock,
-    AleAbsorb,
-    AleHeld, ///< absorbed too, and the client was asked
-    AleHold  ///< ask, and pend the operation if it is a first authorization
-} ALE_DECISION;
-
 // One classify at an authorizing layer.
 typedef struct _ALE_OPERATION
 {
@@ -249,43 +240,6 @@ static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **pack
 
 // ---- Deciding
 
-static ALE_DECISION DecisionOf(UINT8 verdict, UINT8 direction)
-{
-    switch (verdict)
-    {
-    case VerdictUndecided:
-        return AleHold;
-    case VerdictAccept:
-    case VerdictPermanentAccept:
-    case VerdictRedirectNameServer:
-    case VerdictRedirectTunnel:
-    case VerdictRedirectSplitTunnel:
-        return AlePermit;
-    case VerdictBlock:
-        // Outbound, the packet layer asks for each packet.
-        return direction == DirectionOutbound ? AlePermit : AleBlock;
-    case VerdictDrop:
-        return direction == DirectionOutbound ? AlePermit : AleAbsorb;
-    case VerdictPermanentDrop:
-        return AleAbsorb;
-    default:
-        return AleBlock;
-    }
-}
-
-static ALE_DECISION DecisionOfHold(HOLD_RESULT result)
-{
-    switch (result)
-    {
-    case HoldPermit:
-        return AlePermit;
-    case HoldBlock:
-        return AleBlock;
-    default:
-        return AleHeld;
-    }
-}
-
 // Only a first authorization can be pended, and only once: for a connection that is already asked about, a packet is
 // held by itself. A TCP connect has none, so there it is the operation or nothing.
 static HANDLE CompletionHandleOf(const ALE_OPERATION *operation)
@@ -298,7 +252,7 @@ static HANDLE CompletionHandleOf(const ALE_OPERATION *operation)
     return operation->Metadata->completionHandle;
 }
 
-static ALE_DECISION BlockMalformed(const ALE_OPERATION *operation)
+static DECISION BlockMalformed(const ALE_OPERATION *operation)
 {
     DRIVER_CONTEXT *context = operation->Context;
 
@@ -307,10 +261,10 @@ static ALE_DECISION BlockMalformed(const ALE_OPERATION *operation)
     {
         LogWarning(&context->Log, "A malformed IPv%u packet was blocked at an authorization", operation->Key.IpVersion);
     }
-    return AleBlock;
+    return DecisionBlock;
 }
 
-static ALE_DECISION Hold(const ALE_OPERATION *operation)
+static DECISION Hold(const ALE_OPERATION *operation)
 {
     NTSTATUS status = STATUS_SUCCESS;
     HOLD_QUESTION question;
@@ -333,10 +287,9 @@ static ALE_DECISION Hold(const ALE_OPERATION *operation)
     }
     if (!NT_SUCCESS(status))
     {
-        return DecisionOfHold(
-            HoldFail(operation->Context, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : LossUncounted));
+        return HoldFail(operation->Context, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : LossUncounted);
     }
-    return DecisionOfHold(HoldAsk(operation->Context, &question));
+    return HoldAsk(operation->Context, &question);
 }
 
 // Before the connection gets the process: from then on any record may name it, and the packet layer knows no path.
@@ -360,7 +313,7 @@ static VOID AdoptProcess(const ALE_OPERATION *operation)
     }
 }
 
-static ALE_DECISION Decide(ALE_OPERATION *operation)
+static DECISION Decide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
     CONNECTION_STATE state;
@@ -379,35 +332,32 @@ static ALE_DECISION Decide(ALE_OPERATION *operation)
     if (NT_SUCCESS(status))
     {
         operation->New = TRUE;
-        return AleHold;
+        return DecisionAsk;
     }
     if (status != STATUS_OBJECT_NAME_COLLISION)
     {
-        HOLD_RESULT result =
-            HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
-
-        return DecisionOfHold(result);
+        return HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
     }
     AdoptProcess(operation);
-    return DecisionOf(state.Verdict, operation->Layer->Direction);
+    return (DECISION)VerdictRow(state.Verdict)->Ale[operation->Layer->Direction];
 }
 
-static ALE_DECISION Authorize(ALE_OPERATION *operation)
+static DECISION Authorize(ALE_OPERATION *operation)
 {
-    ALE_DECISION decision;
+    DECISION decision;
 
     if (operation->NetBufferList != NULL && InjectOriginOf(&operation->Context->Injector, operation->Key.IpVersion,
                                                            operation->NetBufferList) == InjectOriginOwn)
     {
-        return AlePermit;
+        return DecisionPermit;
     }
     if (operation->Key.Protocol != PROTOCOL_TCP && operation->Key.Protocol != PROTOCOL_UDP)
     {
-        return AlePermit;
+        return DecisionPermit;
     }
     TellProcess(operation);
     decision = Decide(operation);
-    return decision == AleHold ? Hold(operation) : decision;
+    return decision == DecisionAsk ? Hold(operation) : decision;
 }
 
 static VOID Prepare(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
@@ -442,11 +392,11 @@ static BOOLEAN IsClientsOwn(const ALE_OPERATION *operation)
            operation->ProcessId == (UINT64)ReadNoFence64(&operation->Context->Client.ProcessId);
 }
 
-static VOID Answer(const ALE_OPERATION *operation, ALE_DECISION decision, FWPS_CLASSIFY_OUT0 *classifyOut)
+static VOID Answer(const ALE_OPERATION *operation, DECISION decision, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     switch (decision)
     {
-    case AlePermit:
+    case DecisionPermit:
         if (IsClientsOwn(operation))
         {
             ClassifyPermitFinally(classifyOut);
@@ -456,11 +406,11 @@ static VOID Answer(const ALE_OPERATION *operation, ALE_DECISION decision, FWPS_C
             ClassifyPermit(classifyOut);
         }
         break;
-    case AleBlock:
+    case DecisionBlock:
         StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
         ClassifyBlock(classifyOut);
         break;
-    case AleAbsorb:
+    case DecisionAbsorb:
         StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
         ClassifyAbsorb(classifyOut);
         break;
@@ -477,7 +427,7 @@ void NTAPI AleClassifyAuthorize(const FWPS_INCOMING_VALUES0 *values, const FWPS_
                                 UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     DRIVER_CONTEXT *context = ContextOfFilter(filter);
-    ALE_DECISION decision;
+    DECISION decision;
     ALE_OPERATION operation;
     RUNDOWN_SLOT *slot;
     CLIENT_MODE mode;

@@ -127,17 +127,7 @@ UINT16 ClientRedirectPort(const CLIENT *client, UINT8 verdict)
 {
     UINT64 ports = (UINT64)ReadNoFence64(&client->OwnPorts);
 
-    switch (verdict)
-    {
-    case VerdictRedirectNameServer:
-        return (UINT16)ports;
-    case VerdictRedirectTunnel:
-        return (UINT16)(ports >> 16);
-    case VerdictRedirectSplitTunnel:
-        return (UINT16)(ports >> 32);
-    default:
-        return 0;
-    }
+    return (UINT16)(ports >> (16 * VerdictRow(verdict)->Port));
 }
 
 _Use_decl_annotations_

@@ -10,6 +10,7 @@
 
 #include "options.h"
 #include "rundown.h"
+#include "verdict.h"
 
 EXTERN_C_START
 
@@ -24,7 +25,7 @@ typedef struct _CLIENT
 {
     volatile LONG Mode;        ///< CLIENT_MODE
     volatile LONG FailClosed;  ///< stays in force after a detach, until the next attach
-    volatile LONG64 OwnPorts;  ///< DnsPort, TunnelPort << 16, SplitTunnelPort << 32
+    volatile LONG64 OwnPorts;  ///< 16 bits for each OWN_PORT, the first one lowest
     volatile LONG64 ProcessId; ///< of the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
@@ -72,7 +73,7 @@ VOID ClientLeaveClassify(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
 /// Whether a port is one that the client's own resolver or tunnel listens on. Any IRQL.
 BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);
 
-/// The port that a verdict redirects to, 0 for one that does not. Any IRQL.
+/// The port that a redirecting verdict redirects to. Any IRQL.
 UINT16 ClientRedirectPort(_In_ const CLIENT *client, _In_ UINT8 verdict);
 
 /// Milliseconds between rounds of maintenance, as this client's options ask for. Any IRQL.

@@ -2,11 +2,11 @@
 
 #include "redirect.h"
 
-#define BUCKET_SHIFT (12 - PLATFORM_TABLE_SHRINK)
-#define BUCKET_COUNT (1u << BUCKET_SHIFT)
+#define FRAGMENT_BUCKET_SHIFT (12 - PLATFORM_TABLE_SHRINK)
+#define FRAGMENT_BUCKET_COUNT (1u << FRAGMENT_BUCKET_SHIFT)
 
-// Datagrams that are taken out of the table at once, under the lock.
-#define BATCH 32u
+// How many datagrams one hold of the lock removes at most.
+#define FRAGMENT_BATCH 32u
 
 typedef struct _FRAGMENT_KEY
 {
@@ -14,7 +14,7 @@ typedef struct _FRAGMENT_KEY
     UINT8 Destination[16];
     UINT32 Identification;
     UINT32 Compartment;
-    UINT8 Protocol; // IPv6: 0, because there the fragments of one datagram may differ in it (RFC 8200 section 4.5)
+    UINT8 Protocol; // IPv6: 0, since fragments of one datagram may differ in it (RFC 8200 section 4.5)
     UINT8 IpVersion;
     UINT8 Direction;
     UINT8 Zero;
@@ -35,11 +35,11 @@ typedef struct _FRAGMENT_DATAGRAM
     UINT64 Id;
     UINT64 ExpiryTime;
     FRAGMENT_KEY Key;
-    FRAGMENT_ACTION Action; // FragmentWait until it is decided
-    BOOLEAN Refused;        // an overlap was found: nothing more of it goes on until it is forgotten
-    CONNECTION_KEY Target;  // for FragmentRedirect
-    UINT32 Copying;         // FragmentTableWait is still to come for so many
-    UINT32 TotalLength;     // 0 until the last fragment has told it
+    DECISION Decision;     // DecisionHeld until it is decided
+    BOOLEAN Refused;       // an overlap was found: none of it goes on until it is forgotten
+    CONNECTION_KEY Target; // for DecisionRedirect
+    UINT32 Copying;        // calls of FragmentTableWait that are still to come
+    UINT32 TotalLength;    // 0 until the last fragment has come
     UINT32 HighestEnd;
     UINT32 SeenLength;
     INJECT_PACKET *Waiting;
@@ -51,11 +51,11 @@ typedef struct _FRAGMENT_DATAGRAM
 } FRAGMENT_DATAGRAM;
 
 // Packets on their way out of the table.
-typedef struct _RELEASED
+typedef struct _FRAGMENT_RELEASED
 {
     INJECT_PACKET *Packets;
     UINT32 Count;
-} RELEASED;
+} FRAGMENT_RELEASED;
 
 _Use_decl_annotations_
 NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTICS *statistics)
@@ -70,8 +70,8 @@ NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTI
     InitializeListHead(&table->Asked);
     InitializeListHead(&table->Decided);
     SipHashKeyInitialize(&table->HashKey);
-    table->Buckets = (LIST_ENTRY *)MemoryAllocate(memory, BUCKET_COUNT * sizeof(LIST_ENTRY));
-    for (i = 0; table->Buckets != NULL && i < BUCKET_COUNT; i++)
+    table->Buckets = (LIST_ENTRY *)MemoryAllocate(memory, FRAGMENT_BUCKET_COUNT * sizeof(LIST_ENTRY));
+    for (i = 0; table->Buckets != NULL && i < FRAGMENT_BUCKET_COUNT; i++)
     {
         InitializeListHead(&table->Buckets[i]);
     }
@@ -85,9 +85,9 @@ VOID FragmentTableUninitialize(FRAGMENT_TABLE *table)
     table->Buckets = NULL;
 }
 
-// ---- Finding. Under the lock.
+// ---- Finding, under the lock
 
-static VOID MakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment, FRAGMENT_KEY *key)
+static VOID FragmentMakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment, FRAGMENT_KEY *key)
 {
     RtlZeroMemory(key, sizeof(*key));
     RtlCopyMemory(key->Source, header->SourceAddress, sizeof(key->Source));
@@ -99,7 +99,7 @@ static VOID MakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID com
     key->Direction = direction;
 }
 
-static FRAGMENT_DATAGRAM *FindByKey(const FRAGMENT_TABLE *table, UINT32 bucket, const FRAGMENT_KEY *key)
+static FRAGMENT_DATAGRAM *FragmentFindByKey(const FRAGMENT_TABLE *table, UINT32 bucket, const FRAGMENT_KEY *key)
 {
     const LIST_ENTRY *head = &table->Buckets[bucket];
     LIST_ENTRY *entry;
@@ -116,9 +116,9 @@ static FRAGMENT_DATAGRAM *FindByKey(const FRAGMENT_TABLE *table, UINT32 bucket, 
     return NULL;
 }
 
-static FRAGMENT_DATAGRAM *FindById(const FRAGMENT_TABLE *table, UINT64 id)
+static FRAGMENT_DATAGRAM *FragmentFindById(const FRAGMENT_TABLE *table, UINT64 id)
 {
-    const LIST_ENTRY *head = &table->Buckets[id % BUCKET_COUNT];
+    const LIST_ENTRY *head = &table->Buckets[id % FRAGMENT_BUCKET_COUNT];
     LIST_ENTRY *entry;
 
     for (entry = head->Flink; entry != head; entry = entry->Flink)
@@ -133,15 +133,15 @@ static FRAGMENT_DATAGRAM *FindById(const FRAGMENT_TABLE *table, UINT64 id)
     return NULL;
 }
 
-// ---- Adding and removing. Under the lock.
+// ---- Adding and removing, under the lock
 
-static VOID Insert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bucket, const FRAGMENT_KEY *key,
-                   UINT64 now)
+static VOID FragmentInsert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bucket, const FRAGMENT_KEY *key,
+                           UINT64 now)
 {
     RtlZeroMemory(datagram, FIELD_OFFSET(FRAGMENT_DATAGRAM, Ranges));
-    datagram->Id = ++table->LastId << BUCKET_SHIFT | bucket;
+    datagram->Id = ++table->LastId << FRAGMENT_BUCKET_SHIFT | bucket;
     datagram->Key = *key;
-    datagram->Action = FragmentWait;
+    datagram->Decision = DecisionHeld;
     datagram->LastWaiting = &datagram->Waiting;
     datagram->ExpiryTime = now + FRAGMENT_EARLY_MS * PLATFORM_TICKS_PER_MILLISECOND;
     InsertTailList(&table->Early, &datagram->AgeLink);
@@ -149,7 +149,7 @@ static VOID Insert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bu
     InterlockedIncrement64(&table->Count);
 }
 
-static VOID Remove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+static VOID FragmentRemove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
     RemoveEntryList(&datagram->BucketLink);
     RemoveEntryList(&datagram->AgeLink);
@@ -157,9 +157,9 @@ static VOID Remove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
     InterlockedExchangeAdd64(&table->WaitingBytes, -(LONG64)datagram->WaitingBytes);
 }
 
-static RELEASED TakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+static FRAGMENT_RELEASED FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
-    RELEASED released;
+    FRAGMENT_RELEASED released;
 
     released.Packets = datagram->Waiting;
     released.Count = datagram->WaitingCount;
@@ -171,15 +171,15 @@ static RELEASED TakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
     return released;
 }
 
-static VOID MoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT64 now)
+static VOID FragmentMoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT64 now)
 {
     datagram->ExpiryTime = now + FRAGMENT_DECISION_MS * PLATFORM_TICKS_PER_MILLISECOND;
     RemoveEntryList(&datagram->AgeLink);
     InsertTailList(byAge, &datagram->AgeLink);
 }
 
-// Takes the one that was decided longest ago out of the table. NULL: none was.
-static FRAGMENT_DATAGRAM *RemoveOldestDecided(FRAGMENT_TABLE *table)
+// Removes the datagram that was decided longest ago. NULL: none is decided.
+static FRAGMENT_DATAGRAM *FragmentRemoveOldestDecided(FRAGMENT_TABLE *table)
 {
     FRAGMENT_DATAGRAM *datagram;
 
@@ -188,25 +188,25 @@ static FRAGMENT_DATAGRAM *RemoveOldestDecided(FRAGMENT_TABLE *table)
         return NULL;
     }
     datagram = CONTAINING_RECORD(table->Decided.Flink, FRAGMENT_DATAGRAM, AgeLink);
-    Remove(table, datagram);
+    FragmentRemove(table, datagram);
     return datagram;
 }
 
-// Takes a decided datagram of which nothing more can come out of the table. Whoever gets it frees it.
-static FRAGMENT_DATAGRAM *RemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+// Removes a decided datagram whose fragments have all come. The caller frees what this returns.
+static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
-    if (datagram->Action == FragmentWait || datagram->Refused || datagram->Copying != 0 || datagram->TotalLength == 0 ||
-        datagram->SeenLength != datagram->TotalLength)
+    if (datagram->Decision == DecisionHeld || datagram->Refused || datagram->Copying != 0 ||
+        datagram->TotalLength == 0 || datagram->SeenLength != datagram->TotalLength)
     {
         return NULL;
     }
-    Remove(table, datagram);
+    FragmentRemove(table, datagram);
     return datagram;
 }
 
-// ---- Letting go. With the lock released.
+// ---- Letting go, with the lock released
 
-static INJECT_PACKET *Release(FRAGMENT_TABLE *table, RELEASED released, BOOLEAN permit)
+static INJECT_PACKET *FragmentRelease(FRAGMENT_TABLE *table, FRAGMENT_RELEASED released, BOOLEAN permit)
 {
     if (released.Count == 0)
     {
@@ -223,10 +223,10 @@ static INJECT_PACKET *Release(FRAGMENT_TABLE *table, RELEASED released, BOOLEAN 
     return NULL;
 }
 
-// Takes over a datagram that was removed. NULL is allowed.
-static INJECT_PACKET *Forget(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, BOOLEAN permit)
+// Frees a datagram that was removed. NULL is allowed.
+static INJECT_PACKET *FragmentForget(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, BOOLEAN permit)
 {
-    RELEASED released = {NULL, 0};
+    FRAGMENT_RELEASED released = {NULL, 0};
 
     if (datagram != NULL)
     {
@@ -234,28 +234,28 @@ static INJECT_PACKET *Forget(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram,
         released.Count = datagram->WaitingCount;
         MemoryFree(table->Memory, datagram);
     }
-    return Release(table, released, permit);
+    return FragmentRelease(table, released, permit);
 }
 
-static FRAGMENT_ACTION CountBlocked(FRAGMENT_TABLE *table, FRAGMENT_ACTION action)
+static DECISION FragmentCountBlocked(FRAGMENT_TABLE *table, DECISION decision)
 {
-    if (action == FragmentBlock || action == FragmentAbsorb)
+    if (decision == DecisionBlock || decision == DecisionAbsorb)
     {
         StatisticsAdd(table->Statistics, StatisticFragmentsBlocked, 1);
     }
-    return action;
+    return decision;
 }
 
-// ---- One more fragment. Under the lock.
+// ---- One more fragment, under the lock
 
-typedef enum _RECORDING
+typedef enum _FRAGMENT_RECORDING
 {
-    RecordingNew,
-    RecordingDuplicate,
-    RecordingConflict // overlaps another, lies behind the end, or is one too many
-} RECORDING;
+    FragmentIsNew,
+    FragmentIsDuplicate,
+    FragmentIsConflict // it overlaps another, lies behind the end, or is one too many
+} FRAGMENT_RECORDING;
 
-static RECORDING CompareRanges(const FRAGMENT_DATAGRAM *datagram, UINT32 start, UINT32 end)
+static FRAGMENT_RECORDING FragmentCompareRanges(const FRAGMENT_DATAGRAM *datagram, UINT32 start, UINT32 end)
 {
     UINT32 i;
 
@@ -266,17 +266,17 @@ static RECORDING CompareRanges(const FRAGMENT_DATAGRAM *datagram, UINT32 start, 
 
         if (start == otherStart && end == otherEnd)
         {
-            return RecordingDuplicate;
+            return FragmentIsDuplicate;
         }
         if (start < otherEnd && otherStart < end)
         {
-            return RecordingConflict;
+            return FragmentIsConflict;
         }
     }
-    return RecordingNew;
+    return FragmentIsNew;
 }
 
-static BOOLEAN FitsTotalLength(const FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT32 end)
+static BOOLEAN FragmentFitsTotalLength(const FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT32 end)
 {
     if (!header->MoreFragments && (datagram->TotalLength != 0 || datagram->HighestEnd > end))
     {
@@ -285,18 +285,18 @@ static BOOLEAN FitsTotalLength(const FRAGMENT_DATAGRAM *datagram, const IP_HEADE
     return datagram->TotalLength == 0 || end <= datagram->TotalLength;
 }
 
-static RECORDING Record(FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header)
+static FRAGMENT_RECORDING FragmentRecord(FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header)
 {
     UINT32 end = header->FragmentOffset + header->FragmentLength;
-    RECORDING recording = CompareRanges(datagram, header->FragmentOffset, end);
+    FRAGMENT_RECORDING recording = FragmentCompareRanges(datagram, header->FragmentOffset, end);
 
-    if (recording != RecordingNew)
+    if (recording != FragmentIsNew)
     {
         return recording;
     }
-    if (datagram->RangeCount == FRAGMENT_MAX_PIECES || !FitsTotalLength(datagram, header, end))
+    if (datagram->RangeCount == FRAGMENT_MAX_PIECES || !FragmentFitsTotalLength(datagram, header, end))
     {
-        return RecordingConflict;
+        return FragmentIsConflict;
     }
     datagram->Ranges[datagram->RangeCount].Start = (UINT16)header->FragmentOffset;
     datagram->Ranges[datagram->RangeCount].Length = (UINT16)header->FragmentLength;
@@ -304,43 +304,43 @@ static RECORDING Record(FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header)
     datagram->SeenLength += header->FragmentLength;
     datagram->HighestEnd = end > datagram->HighestEnd ? end : datagram->HighestEnd;
     datagram->TotalLength = header->MoreFragments ? datagram->TotalLength : end;
-    return RecordingNew;
+    return FragmentIsNew;
 }
 
-static FRAGMENT_ACTION Admit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT64 now,
-                             RELEASED *refused)
+static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT64 now,
+                              FRAGMENT_RELEASED *refused)
 {
-    RECORDING recording = Record(datagram, header);
+    FRAGMENT_RECORDING recording = FragmentRecord(datagram, header);
 
-    if (recording == RecordingConflict)
+    if (recording == FragmentIsConflict)
     {
-        datagram->Action = FragmentBlock;
+        datagram->Decision = DecisionBlock;
         datagram->Refused = TRUE;
-        *refused = TakeWaiting(table, datagram);
+        *refused = FragmentTakeWaiting(table, datagram);
     }
-    if (recording != RecordingNew)
+    if (recording != FragmentIsNew)
     {
-        return FragmentBlock;
+        return DecisionBlock;
     }
     if (header->FirstFragment)
     {
-        MoveTo(datagram->Refused ? &table->Decided : &table->Asked, datagram, now);
-        return datagram->Action == FragmentWait ? FragmentDecide : datagram->Action;
+        FragmentMoveTo(datagram->Refused ? &table->Decided : &table->Asked, datagram, now);
+        return datagram->Decision == DecisionHeld ? DecisionAsk : datagram->Decision;
     }
-    if (datagram->Action == FragmentWait)
+    if (datagram->Decision == DecisionHeld)
     {
         datagram->Copying++;
     }
-    return datagram->Action;
+    return datagram->Decision;
 }
 
-// The datagram that the fragment belongs to, added with `*spare` where there is none. What has to go for it, an old one
-// of the same key or the oldest of a full table, goes to `*removed`. NULL: it cannot be added.
-static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *key, UINT64 now,
-                                    FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
+// Finds the datagram of a fragment, or adds it with `*spare`. NULL: it cannot be added.
+// `*removed` gets the datagram that had to make room: an old one of the same key, or the oldest of a full table.
+static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *key, UINT64 now,
+                                            FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
 {
-    UINT32 bucket = (UINT32)(SipHash13(&table->HashKey, key, sizeof(*key)) % BUCKET_COUNT);
-    FRAGMENT_DATAGRAM *datagram = FindByKey(table, bucket, key);
+    UINT32 bucket = (UINT32)(SipHash13(&table->HashKey, key, sizeof(*key)) % FRAGMENT_BUCKET_COUNT);
+    FRAGMENT_DATAGRAM *datagram = FragmentFindByKey(table, bucket, key);
 
     if (datagram != NULL && datagram->ExpiryTime > now)
     {
@@ -348,7 +348,7 @@ static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *k
     }
     if (datagram != NULL)
     {
-        Remove(table, datagram);
+        FragmentRemove(table, datagram);
         *removed = datagram;
     }
     datagram = *spare;
@@ -358,143 +358,153 @@ static FRAGMENT_DATAGRAM *FindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *k
     }
     if (table->Count >= FRAGMENT_MAX_DATAGRAMS)
     {
-        *removed = RemoveOldestDecided(table);
+        *removed = FragmentRemoveOldestDecided(table);
         if (*removed == NULL)
         {
             return NULL;
         }
     }
     *spare = NULL;
-    Insert(table, datagram, bucket, key, now);
+    FragmentInsert(table, datagram, bucket, key, now);
     return datagram;
 }
 
-// `*id` gets 0 where there is no datagram, and none could be added with `*spare`.
-static FRAGMENT_ACTION Enter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
-                             FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target)
+// `*id` gets 0 where the datagram is not in the table and could not be added with `*spare`.
+static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
+                              FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, UINT8 *lossReason)
 {
-    FRAGMENT_ACTION action = *spare != NULL ? FragmentOverLimit : FragmentNoMemory;
+    DECISION decision = DecisionFail;
     UINT64 now = KeQueryInterruptTime();
     FRAGMENT_DATAGRAM *removed = NULL;
     FRAGMENT_DATAGRAM *over = NULL;
-    RELEASED refused = {NULL, 0};
+    FRAGMENT_RELEASED refused = {NULL, 0};
     FRAGMENT_DATAGRAM *datagram;
     KIRQL irql;
 
     *id = 0;
+    *lossReason = *spare != NULL ? LossHeldPacketLimit : LossOutOfMemory;
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FindOrAdd(table, key, now, spare, &removed);
+    datagram = FragmentFindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
     {
         *id = datagram->Id;
-        action = Admit(table, datagram, header, now, &refused);
+        decision = FragmentAdmit(table, datagram, header, now, &refused);
         *target = datagram->Target;
-        over = RemoveIfOver(table, datagram);
+        over = FragmentRemoveIfOver(table, datagram);
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) Forget(table, removed, FALSE);
-    (VOID) Forget(table, over, FALSE);
-    (VOID) Release(table, refused, FALSE);
-    return action;
+    (VOID) FragmentForget(table, removed, FALSE);
+    (VOID) FragmentForget(table, over, FALSE);
+    (VOID) FragmentRelease(table, refused, FALSE);
+    return decision;
 }
 
 _Use_decl_annotations_
-FRAGMENT_ACTION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction,
-                                   COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target)
+DECISION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment,
+                            UINT64 *id, CONNECTION_KEY *target, UINT8 *lossReason)
 {
     FRAGMENT_DATAGRAM *spare = NULL;
-    FRAGMENT_ACTION action;
+    DECISION decision;
     FRAGMENT_KEY key;
 
-    MakeKey(header, direction, compartment, &key);
-    action = Enter(table, header, &key, &spare, id, target);
+    FragmentMakeKey(header, direction, compartment, &key);
+    decision = FragmentEnter(table, header, &key, &spare, id, target, lossReason);
     if (*id == 0)
     {
         spare = (FRAGMENT_DATAGRAM *)MemoryAllocateUninitialized(table->Memory, sizeof(*spare));
-        action = Enter(table, header, &key, &spare, id, target);
+        decision = FragmentEnter(table, header, &key, &spare, id, target, lossReason);
         MemoryFree(table->Memory, spare);
     }
-    return *id == 0 && header->FirstFragment ? FragmentDecide : CountBlocked(table, action);
+    return *id == 0 && header->FirstFragment ? DecisionAsk : FragmentCountBlocked(table, decision);
 }
 
-static FRAGMENT_ACTION Append(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, INJECT_PACKET *packet)
+static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, INJECT_PACKET *packet,
+                               UINT8 *lossReason)
 {
-    SIZE_T bytes = InjectChainBytes(packet);
+    SIZE_T bytes;
 
+    if (packet == NULL)
+    {
+        *lossReason = LossOutOfMemory;
+        return DecisionFail;
+    }
     if (datagram->WaitingCount == FRAGMENT_MAX_WAITING)
     {
-        return FragmentBlock;
+        return DecisionBlock;
     }
+    bytes = InjectChainBytes(packet);
     if (bytes > FRAGMENT_MAX_WAITING_BYTES - (UINT64)table->WaitingBytes)
     {
-        return FragmentOverLimit;
+        *lossReason = LossHeldPacketLimit;
+        return DecisionFail;
     }
     *datagram->LastWaiting = packet;
     datagram->LastWaiting = &packet->Next;
     datagram->WaitingCount++;
     datagram->WaitingBytes += bytes;
     InterlockedExchangeAdd64(&table->WaitingBytes, (LONG64)bytes);
-    return FragmentWait;
+    return DecisionHeld;
 }
 
 _Use_decl_annotations_
-FRAGMENT_ACTION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet, CONNECTION_KEY *target)
+DECISION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet, CONNECTION_KEY *target,
+                           UINT8 *lossReason)
 {
-    FRAGMENT_ACTION action = FragmentBlock;
+    DECISION decision = DecisionBlock;
     FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FindById(table, id);
+    datagram = FragmentFindById(table, id);
     if (datagram != NULL)
     {
         datagram->Copying--;
-        action = datagram->Action;
+        decision = datagram->Decision;
         *target = datagram->Target;
-        if (action == FragmentWait)
+        if (decision == DecisionHeld)
         {
-            action = packet != NULL ? Append(table, datagram, packet) : FragmentNoMemory;
+            decision = FragmentAppend(table, datagram, packet, lossReason);
         }
-        over = RemoveIfOver(table, datagram);
+        over = FragmentRemoveIfOver(table, datagram);
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) Forget(table, over, FALSE);
-    if (action != FragmentWait)
+    (VOID) FragmentForget(table, over, FALSE);
+    if (decision != DecisionHeld)
     {
         InjectDropChain(packet);
     }
-    return CountBlocked(table, action);
+    return FragmentCountBlocked(table, decision);
 }
 
 // ---- Decisions
 
 _Use_decl_annotations_
-BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION decision, const CONNECTION_KEY *target,
+BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision, const CONNECTION_KEY *target,
                             INJECT_PACKET **permitted)
 {
     BOOLEAN refused = FALSE;
-    RELEASED released = {NULL, 0};
+    FRAGMENT_RELEASED released = {NULL, 0};
     FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
     UINT8 direction = DirectionOutbound;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FindById(table, id);
-    if (datagram != NULL && datagram->Action == FragmentWait)
+    datagram = FragmentFindById(table, id);
+    if (datagram != NULL && datagram->Decision == DecisionHeld)
     {
-        datagram->Action = decision;
+        datagram->Decision = decision;
         direction = datagram->Key.Direction;
         if (target != NULL)
         {
             datagram->Target = *target;
         }
-        MoveTo(&table->Decided, datagram, KeQueryInterruptTime());
-        released = TakeWaiting(table, datagram);
-        over = RemoveIfOver(table, datagram);
+        FragmentMoveTo(&table->Decided, datagram, KeQueryInterruptTime());
+        released = FragmentTakeWaiting(table, datagram);
+        over = FragmentRemoveIfOver(table, datagram);
     }
     else if (datagram != NULL)
     {
@@ -502,9 +512,10 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION de
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) Forget(table, over, FALSE);
-    (VOID) CountBlocked(table, refused ? FragmentBlock : decision); // the first one itself
-    *permitted = Release(table, released, decision == FragmentPermit || decision == FragmentRedirect);
+    (VOID) FragmentForget(table, over, FALSE);
+    // This counts the first fragment itself.
+    (VOID) FragmentCountBlocked(table, refused ? DecisionBlock : decision);
+    *permitted = FragmentRelease(table, released, decision == DecisionPermit || decision == DecisionRedirect);
     if (target != NULL)
     {
         *permitted = RedirectChain(*permitted, target, direction);
@@ -514,7 +525,7 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, FRAGMENT_ACTION de
 
 // ---- Time and end
 
-static BOOLEAN RemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now, LIST_ENTRY *removed)
+static BOOLEAN FragmentRemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now, LIST_ENTRY *removed)
 {
     FRAGMENT_DATAGRAM *datagram;
 
@@ -527,13 +538,13 @@ static BOOLEAN RemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now
     {
         return FALSE;
     }
-    Remove(table, datagram);
+    FragmentRemove(table, datagram);
     InsertTailList(removed, &datagram->AgeLink);
     return TRUE;
 }
 
-// FALSE: there are no more.
-static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed)
+// FALSE: no datagram is left whose time is over.
+static BOOLEAN FragmentRemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed)
 {
     BOOLEAN more = TRUE;
     UINT32 count;
@@ -541,17 +552,18 @@ static BOOLEAN RemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *remove
 
     InitializeListHead(removed);
     KeAcquireSpinLock(&table->Lock, &irql);
-    for (count = 0; more && count < BATCH; count++)
+    for (count = 0; more && count < FRAGMENT_BATCH; count++)
     {
-        more = RemoveOldest(table, &table->Early, now, removed) || RemoveOldest(table, &table->Asked, now, removed) ||
-               RemoveOldest(table, &table->Decided, now, removed);
+        more = FragmentRemoveOldest(table, &table->Early, now, removed) ||
+               FragmentRemoveOldest(table, &table->Asked, now, removed) ||
+               FragmentRemoveOldest(table, &table->Decided, now, removed);
     }
     KeReleaseSpinLock(&table->Lock, irql);
     return more;
 }
 
-// Returns what waited in all whose time is over at `now`.
-static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN permit)
+// Forgets every datagram whose time is over at `now`, and returns what waited in them.
+static INJECT_PACKET *FragmentForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN permit)
 {
     INJECT_PACKET *packets = NULL;
     INJECT_PACKET **last = &packets;
@@ -560,10 +572,11 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
 
     do
     {
-        more = RemoveBatch(table, now, &removed);
+        more = FragmentRemoveBatch(table, now, &removed);
         while (!IsListEmpty(&removed))
         {
-            *last = Forget(table, CONTAINING_RECORD(RemoveHeadList(&removed), FRAGMENT_DATAGRAM, AgeLink), permit);
+            *last =
+                FragmentForget(table, CONTAINING_RECORD(RemoveHeadList(&removed), FRAGMENT_DATAGRAM, AgeLink), permit);
             while (*last != NULL)
             {
                 last = &(*last)->Next;
@@ -576,13 +589,13 @@ static INJECT_PACKET *ForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN per
 _Use_decl_annotations_
 VOID FragmentTableExpire(FRAGMENT_TABLE *table, UINT64 now)
 {
-    (VOID) ForgetUntil(table, now, FALSE);
+    (VOID) FragmentForgetUntil(table, now, FALSE);
 }
 
 _Use_decl_annotations_
 INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
 {
-    return ForgetUntil(table, MAXLONG64, permit);
+    return FragmentForgetUntil(table, MAXLONG64, permit);
 }
 
 _Use_decl_annotations_
@@ -594,6 +607,6 @@ UINT64 FragmentTableCount(const FRAGMENT_TABLE *table)
 _Use_decl_annotations_
 UINT64 FragmentTableBytes(const FRAGMENT_TABLE *table)
 {
-    return BUCKET_COUNT * sizeof(LIST_ENTRY) + FragmentTableCount(table) * sizeof(FRAGMENT_DATAGRAM) +
+    return FRAGMENT_BUCKET_COUNT * sizeof(LIST_ENTRY) + FragmentTableCount(table) * sizeof(FRAGMENT_DATAGRAM) +
            (UINT64)ReadNoFence64(&table->WaitingBytes);
 }

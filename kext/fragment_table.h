@@ -1,46 +1,35 @@
-// The fragment table: what is known of each IP datagram that comes in pieces, so that all of them go the way of the
-// first one, which alone has the ports.
+// The fragment table: what is decided on each IP datagram that comes in fragments.
 //
-// A datagram's first fragment is decided on like a packet; those after it follow its decision, those that come before
-// it, or while the client is asked about it, wait as copies. No two fragments of a datagram may overlap (RFC 5722, RFC
-// 8200 section 4.5), because then nobody can tell which of them the receiver believes; only an exact duplicate, which
-// networks make, is dropped by itself. A datagram is forgotten when all of it has gone by, and in time; one that was
-// refused for an overlap only in time, so that nothing of it goes on meanwhile.
+// Only the first fragment has the ports, so the others follow the decision on it. The first one is decided on like a
+// packet. A fragment that comes before that decision waits as a copy.
 //
-// Everything is under one spin lock, held for one hash chain and one datagram's list of ranges. Packets are dropped and
-// memory is allocated and freed with it released. A decision that is on its way refers to its
-// datagram by an id, which is never given twice: one that comes too late finds nothing.
+// Fragments of a datagram may not overlap (RFC 5722, RFC 8200 section 4.5): receivers differ in which one they believe.
+// An overlap refuses the whole datagram until its time is over. An exact duplicate is dropped by itself. A datagram is
+// forgotten when all of it has gone by or its time is over.
+//
+// One spin lock guards everything; it is held for one hash chain and one datagram's list of ranges. Packets are dropped
+// and memory is allocated and freed with the lock released. A pending decision refers to its datagram by an id that is
+// never used again, so a decision that comes too late finds nothing.
 
 #pragma once
 
 #include "inject.h"
 #include "ip_header.h"
 #include "siphash.h"
+#include "verdict.h"
 
 EXTERN_C_START
 
-// How long a fragment waits for the first one, and how long a decision is remembered.
+// A fragment waits so long for the first one, and a decision is remembered so long.
 #define FRAGMENT_EARLY_MS    1000u
 #define FRAGMENT_DECISION_MS 30000u
 
-// Copies that wait in one datagram, and fragments that it may have in all.
+// The most copies that wait in one datagram, and the most fragments that it may have.
 #define FRAGMENT_MAX_WAITING 64u
 #define FRAGMENT_MAX_PIECES  128u
 
 #define FRAGMENT_MAX_DATAGRAMS     16384u
 #define FRAGMENT_MAX_WAITING_BYTES (16u * 1024u * 1024u)
-
-typedef enum _FRAGMENT_ACTION
-{
-    FragmentPermit,
-    FragmentBlock,
-    FragmentAbsorb,
-    FragmentRedirect, ///< to another connection: its addresses
-    FragmentDecide,   ///< the first one: decide on it, then FragmentTableDecide unless that is left to a verdict
-    FragmentWait,     ///< it waits for a decision
-    FragmentOverLimit,
-    FragmentNoMemory
-} FRAGMENT_ACTION;
 
 typedef struct _FRAGMENT_TABLE
 {
@@ -49,16 +38,15 @@ typedef struct _FRAGMENT_TABLE
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
-    LIST_ENTRY Early;   ///< whose first fragment has not come, oldest first
-    LIST_ENTRY Asked;   ///< whose first fragment was not decided on yet, by the time when it came
-    LIST_ENTRY Decided; ///< by the time of the decision
+    LIST_ENTRY Early;   ///< datagrams whose first fragment has not come, oldest first
+    LIST_ENTRY Asked;   ///< datagrams whose first fragment came and is undecided, oldest first
+    LIST_ENTRY Decided; ///< decided datagrams, oldest decision first
     UINT64 LastId;
     volatile LONG64 Count;
     volatile LONG64 WaitingBytes;
 } FRAGMENT_TABLE;
 
-/// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES, after which FragmentTableUninitialize is allowed and nothing
-/// else.
+/// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES leaves nothing behind.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics);
@@ -67,41 +55,43 @@ NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *me
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 
-/// What is to be done with a fragment; one that is blocked is counted. `id` gets its datagram's, or 0: there is none.
-/// `target` is written for FragmentRedirect. After FragmentWait comes exactly one FragmentTableWait. A full table
-/// forgets its oldest decision; only where there is none a datagram cannot be remembered. Its first fragment is decided
-/// on all the same; for the others it is FragmentOverLimit or FragmentNoMemory then.
+/// Decides on a fragment. `id` gets its datagram's, or 0: there is none.
+/// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect to `target`: as the first one; a refusal is counted.
+/// DecisionAsk: it is the first one. Decide on it, then call FragmentTableDecide unless the client decides.
+/// DecisionHeld: it waits for the first one. Exactly one FragmentTableWait follows.
+/// DecisionFail: its datagram cannot be remembered; `lossReason` (LOSS_REASON) says why.
+/// A full table forgets its oldest decision before it fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-FRAGMENT_ACTION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
-                                   _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target);
+DECISION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
+                            _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target,
+                            _Inout_ UINT8 *lossReason);
 
-/// Lets the copy of a fragment wait: FragmentWait, and the copy is the table's. Else it was dropped, and the answer
-/// goes for the fragment itself: the decision may have come meanwhile. NULL: there was no memory for a copy.
+/// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now. Else the copy was dropped, and the
+/// decision is on the fragment itself, with the meaning that FragmentTableEnter gives it. A NULL copy fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-FRAGMENT_ACTION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
-                                  _Inout_ CONNECTION_KEY *target);
+DECISION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
+                           _Inout_ CONNECTION_KEY *target, _Inout_ UINT8 *lossReason);
 
-/// Sets the decision on a datagram (FragmentPermit, FragmentRedirect to `target`, FragmentBlock or FragmentAbsorb),
-/// once. `permitted` gets those that waited, redirected if they are to be, counted as permitted and now the caller's to
-/// inject; those that are not permitted are dropped and counted. FALSE: an overlap was found since, and the first one
-/// may not go on either.
+/// Sets the decision on a datagram once: DecisionPermit, DecisionRedirect to `target`, DecisionBlock or DecisionAbsorb.
+/// `permitted` gets the copies that waited and now go on, redirected where that was decided, for the caller to inject.
+/// Copies that do not go on are dropped; both are counted. FALSE: an overlap was found since, and the first fragment
+/// does not go on either.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ FRAGMENT_ACTION decision,
+BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ DECISION decision,
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
-/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it. None of that
-/// went on any more: a datagram whose time is over is not found.
+/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableExpire(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
 
-/// Forgets everything. With `permit` what waited is returned, else dropped, as FragmentTableDecide does.
+/// Forgets everything. With `permit` what waited is returned, else dropped; both are counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
 
-/// Datagrams in the table now, and the pool bytes of all. Any IRQL.
+/// The datagrams in the table, and the pool bytes of all. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);
 UINT64 FragmentTableBytes(_In_ const FRAGMENT_TABLE *table);
 

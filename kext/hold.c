@@ -4,11 +4,6 @@
 
 // ---- Resolving
 
-static BOOLEAN HoldIsPermit(UINT8 verdict)
-{
-    return verdict == VerdictAccept || verdict == VerdictPermanentAccept;
-}
-
 static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
 {
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
@@ -87,7 +82,7 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
 {
     NTSTATUS status;
 
-    if (!RedirectIsVerdict(verdict) || held->Direction != DirectionOutbound || HoldIsReceived(held->Packet))
+    if (held->Direction != DirectionOutbound || HoldIsReceived(held->Packet))
     {
         return FALSE;
     }
@@ -104,28 +99,30 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
 // Takes out of `held` what will be injected. The caller drops the rest.
 static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 {
-    FRAGMENT_ACTION fragments = FragmentAbsorb;
+    DECISION decision = (DECISION)VerdictRow(verdict)->Resolve;
     INJECT_PACKET *packets = NULL;
     INJECT_PACKET **last = &packets;
     CONNECTION_KEY target;
 
-    if (HoldIsPermit(verdict))
+    if (decision == DecisionPermit)
     {
         packets = held->Packet;
         held->Packet = NULL;
-        fragments = FragmentPermit;
     }
-    else if (HoldMayRedirect(context, held, verdict, &target))
+    else if (decision == DecisionRedirect && HoldMayRedirect(context, held, verdict, &target))
     {
         packets = HoldTakeRedirected(context, held, &target);
-        fragments = FragmentRedirect;
+    }
+    else
+    {
+        decision = DecisionAbsorb;
     }
     while (*last != NULL)
     {
         last = &(*last)->Next;
     }
-    if (held->Datagram != 0 && !FragmentTableDecide(&context->Fragments, held->Datagram, fragments,
-                                                    fragments == FragmentRedirect ? &target : NULL, last))
+    if (held->Datagram != 0 && !FragmentTableDecide(&context->Fragments, held->Datagram, decision,
+                                                    decision == DecisionRedirect ? &target : NULL, last))
     {
         InjectDropChain(packets);
         return NULL;
@@ -147,13 +144,13 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
     INJECT_PACKET *packets;
 
     HoldStoreVerdict(&context->Connections, held, verdict);
-    if (RedirectIsVerdict(verdict) && HoldIsInbound(&context->Connections, held))
+    if (VerdictRedirects(verdict) && HoldIsInbound(&context->Connections, held))
     {
         verdict = VerdictPermanentAccept;
     }
     packets = HoldTakePermitted(context, held, verdict);
     HoldCountResolved(&context->Statistics, held,
-                      packets != NULL || (HoldIsPermit(verdict) && !HoldIsOfPacketLayer(held)));
+                      packets != NULL || (VerdictPermits(verdict) && !HoldIsOfPacketLayer(held)));
 
     if (held->CompletionContext != NULL)
     {
@@ -246,7 +243,7 @@ VOID HoldResolveAll(DRIVER_CONTEXT *context)
 // ---- Holding
 
 _Use_decl_annotations_
-HOLD_RESULT HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
+DECISION HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
 {
     if (lossReason != LossUncounted)
     {
@@ -256,7 +253,7 @@ HOLD_RESULT HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
     {
         LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
     }
-    return ReadNoFence(&context->Client.FailClosed) != 0 ? HoldBlock : HoldPermit;
+    return ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
 }
 
 static UINT64 HoldDeadline(const CLIENT *client)
@@ -347,9 +344,9 @@ static UINT8 HoldLossReason(NTSTATUS insertStatus)
 }
 
 // Undoes a hold that was never reported to the client.
-static HOLD_RESULT HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
+static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
 {
-    HOLD_RESULT result = HoldFail(context, lossReason);
+    DECISION result = HoldFail(context, lossReason);
 
     if (held->CompletionContext == NULL)
     {
@@ -362,10 +359,10 @@ static HOLD_RESULT HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReaso
     PacketCacheFail(&context->Packets, held);
     DeferredRequest(&context->Deferred, DEFERRED_FAILED_HOLDS);
     DeferredQueue(&context->Deferred);
-    return HoldAbsorb;
+    return DecisionHeld;
 }
 
-static HOLD_RESULT HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
+static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
 {
     UINT64 id = held->Id;
     NTSTATUS status;
@@ -380,19 +377,19 @@ static HOLD_RESULT HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUEST
     status = HoldReport(context, question, id);
     if (NT_SUCCESS(status))
     {
-        return HoldAbsorb;
+        return DecisionHeld;
     }
     // The queue has counted the record as lost. If another thread took it first, that thread resolves it.
     held = PacketCacheTake(&context->Packets, id);
-    return held != NULL ? HoldUndo(context, held, LossUncounted) : HoldAbsorb;
+    return held != NULL ? HoldUndo(context, held, LossUncounted) : DecisionHeld;
 }
 
 _Use_decl_annotations_
-HOLD_RESULT HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
+DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
 {
     INJECT_PACKET *packets = question->Packets;
     HELD *held = HoldMake(context, question);
-    HOLD_RESULT result;
+    DECISION result;
 
     if (held == NULL || !HoldPend(held, question))
     {

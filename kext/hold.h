@@ -17,17 +17,11 @@
 
 #include "inject.h"
 #include "packet_cache.h"
+#include "verdict.h"
 
 EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
-
-typedef enum _HOLD_RESULT
-{
-    HoldAbsorb, ///< held: absorb the original
-    HoldPermit, ///< not held: the fail policy is open
-    HoldBlock   ///< not held: the fail policy is closed
-} HOLD_RESULT;
 
 /// A packet or an operation on which the client decides.
 typedef struct _HOLD_QUESTION
@@ -44,14 +38,15 @@ typedef struct _HOLD_QUESTION
     UINT32 PayloadOffset;    ///< where that layer starts in the first copy
 } HOLD_QUESTION;
 
-/// Holds and asks the client. For a caller inside a classify.
+/// Holds and asks the client: DecisionHeld, or what HoldFail decides. For a caller inside a classify.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-HOLD_RESULT HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION *question);
+DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION *question);
 
-/// Decides by the fail policy on something that could not be held. Counts it as lost for `lossReason` (LOSS_REASON).
+/// Decides by the fail policy on something that could not be held: DecisionPermit or DecisionBlock. Counts it as lost
+/// for `lossReason` (LOSS_REASON).
 _IRQL_requires_max_(DISPATCH_LEVEL)
-HOLD_RESULT HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT8 lossReason);
+DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT8 lossReason);
 
 /// Carries out the client's verdict on one id. FALSE: nothing is held under this id.
 _IRQL_requires_max_(DISPATCH_LEVEL)

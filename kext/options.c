@@ -1,5 +1,7 @@
 #include "options.h"
 
+#include "verdict.h"
+
 // What happens to a value out of bounds.
 typedef enum _OPTION_RULE
 {
@@ -97,12 +99,6 @@ static SIZE_T OptionsWholeFields(SIZE_T structSize)
     return whole;
 }
 
-// A timeout cannot ask again, and has no client behind it to redirect to.
-static BOOLEAN OptionsHasTimeoutVerdict(const OPTIONS *options)
-{
-    return options->TimeoutVerdict >= VerdictAccept && options->TimeoutVerdict <= VerdictPermanentDrop;
-}
-
 _Use_decl_annotations_
 NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
 {
@@ -127,7 +123,7 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
     {
         parsed.TimeoutVerdict = VerdictBlock;
     }
-    if (!OptionsApplyBounds(&parsed) || (parsed.PendingTimeoutMs != 0 && !OptionsHasTimeoutVerdict(&parsed)))
+    if (!OptionsApplyBounds(&parsed) || (parsed.PendingTimeoutMs != 0 && !VerdictRow(parsed.TimeoutVerdict)->TimesOut))
     {
         return STATUS_INVALID_PARAMETER;
     }

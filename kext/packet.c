@@ -13,17 +13,6 @@ static_assert((UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX ==
                   (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS == (UINT32)FWPS_FIELD_INBOUND_IPPACKET_V6_FLAGS,
               "one code for all four layers");
 
-typedef enum _PACKET_DECISION
-{
-    PacketPermit,
-    PacketBlock,
-    PacketAbsorb,
-    PacketHeld,       // absorbed too, and the client was asked, or a fragment waits for its datagram's first
-    PacketRedirect,   // to another connection, which is not done yet
-    PacketRedirected, // absorbed too, and what it became is to be injected
-    PacketAsk         // not decided yet
-} PACKET_DECISION;
-
 // One classify.
 typedef struct _PACKET_FRAME
 {
@@ -50,68 +39,34 @@ static BOOLEAN HasPorts(UINT8 protocol)
     return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
 }
 
-static PACKET_DECISION DecisionOf(UINT8 verdict)
-{
-    switch (verdict)
-    {
-    case VerdictPermanentAccept:
-        return PacketPermit;
-    case VerdictUndecided:
-    case VerdictAccept:
-    case VerdictBlock:
-    case VerdictDrop:
-        return PacketAsk;
-    case VerdictPermanentBlock:
-        return PacketBlock;
-    case VerdictRedirectNameServer:
-    case VerdictRedirectTunnel:
-    case VerdictRedirectSplitTunnel:
-        return PacketRedirect;
-    default:
-        return PacketAbsorb;
-    }
-}
-
-static PACKET_DECISION DecisionOfHold(HOLD_RESULT result)
-{
-    switch (result)
-    {
-    case HoldPermit:
-        return PacketPermit;
-    case HoldBlock:
-        return PacketBlock;
-    default:
-        return PacketHeld;
-    }
-}
-
-// Nobody is asked any more about a connection that ended: what is still sent goes by its last verdict. What is still
+// The client is not asked about a connection that ended: its last verdict decides on what is still sent. What is still
 // received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
-static PACKET_DECISION DecisionAfterEnd(UINT8 verdict, UINT8 direction)
+static DECISION DecideKnown(const PACKET_FRAME *frame, const CONNECTION_STATE *state)
 {
-    if (direction == DirectionInbound || verdict == VerdictAccept || verdict == VerdictPermanentAccept)
+    const VERDICT_ROW *row = VerdictRow(state->Verdict);
+
+    if (!state->Ended)
     {
-        return PacketPermit;
+        return (DECISION)row->Packet;
     }
-    return RedirectIsVerdict(verdict) ? PacketRedirect : PacketAbsorb;
+    return frame->Direction == DirectionInbound ? DecisionPermit : (DECISION)row->Resolve;
 }
 
-static PACKET_DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
+static DECISION DecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
 {
     NTSTATUS status;
 
     if (frame->Direction == DirectionInbound)
     {
         // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
-        return PacketPermit;
+        return DecisionPermit;
     }
     status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
     if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
     {
-        return DecisionOf(state->Verdict);
+        return DecideKnown(frame, state);
     }
-    return DecisionOfHold(
-        HoldFail(frame->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory));
+    return HoldFail(frame->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
 }
 
 // Traffic between the client's own resolver or tunnel and this machine.
@@ -148,11 +103,11 @@ static BOOLEAN IsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *key, CO
     return frame->Direction == DirectionInbound && ClientOwnsPort(&frame->Context->Client, key->RemotePort) &&
            RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress)) && IsLoopback(frame) &&
            RedirectTableFind(&frame->Context->Redirects, key, original) &&
-           ConnectionTableLookup(&frame->Context->Connections, original, &state) && RedirectIsVerdict(state.Verdict);
+           ConnectionTableLookup(&frame->Context->Connections, original, &state) && VerdictRedirects(state.Verdict);
 }
 
 // Of a packet that could not become what it should.
-static PACKET_DECISION FailRedirect(PACKET_FRAME *frame)
+static DECISION FailRedirect(PACKET_FRAME *frame)
 {
     DRIVER_CONTEXT *context = frame->Context;
 
@@ -161,71 +116,63 @@ static PACKET_DECISION FailRedirect(PACKET_FRAME *frame)
     {
         LogWarning(&context->Log, "A packet could not be redirected and was dropped");
     }
-    return PacketAbsorb;
+    return DecisionAbsorb;
 }
 
-static PACKET_DECISION DecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
-                                      CONNECTION_KEY *target)
+static DECISION DecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
+                               CONNECTION_KEY *target)
 {
     DRIVER_CONTEXT *context = frame->Context;
 
     if (state->Direction == DirectionInbound)
     {
         // Nothing to redirect: the program here is who was asked for.
-        return PacketPermit;
+        return DecisionPermit;
     }
     if (frame->Direction == DirectionInbound)
     {
         // Of a redirected connection answers alone are let in, and those that we made come by loopback.
-        return IsLoopback(frame) ? PacketPermit : PacketAbsorb;
+        return IsLoopback(frame) ? DecisionPermit : DecisionAbsorb;
     }
     if (!NT_SUCCESS(RedirectStart(&context->Redirects, state->Verdict,
                                   ClientRedirectPort(&context->Client, state->Verdict), key, target)))
     {
         return FailRedirect(frame);
     }
-    return PacketRedirect;
+    return DecisionRedirect;
 }
 
-// PacketAsk: `generation` is the connection's, or 0 where there is none. PacketRedirect: `target` is what the packet's
-// connection becomes.
-static PACKET_DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation,
-                                   CONNECTION_KEY *target)
+// DecisionAsk: `generation` is the connection's, or 0 where there is none. DecisionRedirect: `target` is what the
+// packet's connection becomes.
+static DECISION DecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation, CONNECTION_KEY *target)
 {
-    PACKET_DECISION decision;
+    DECISION decision;
     CONNECTION_STATE state;
     BOOLEAN known;
 
     *generation = 0;
     if (!HasPorts(key->Protocol))
     {
-        return PacketAsk;
+        return DecisionAsk;
     }
     if (IsClientsOwn(frame, key))
     {
-        return PacketPermit;
+        return DecisionPermit;
     }
     known = ConnectionTableLookup(&frame->Context->Connections, key, &state);
     if ((!known || state.Ended) && IsAnswer(frame, key, target))
     {
-        return PacketRedirect;
+        return DecisionRedirect;
     }
-    if (!known)
-    {
-        decision = DecideUnknown(frame, key, &state);
-    }
-    else
-    {
-        decision = state.Ended ? DecisionAfterEnd(state.Verdict, frame->Direction) : DecisionOf(state.Verdict);
-    }
-    if (decision == PacketAsk)
+    decision = known ? DecideKnown(frame, &state) : DecideUnknown(frame, key, &state);
+    if (decision == DecisionAsk)
     {
         *generation = state.Generation;
     }
-    return decision == PacketRedirect ? DecideRedirect(frame, key, &state, target) : decision;
+    return decision == DecisionRedirect ? DecideRedirect(frame, key, &state, target) : decision;
 }
 
-static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
+static DECISION BlockMalformed(PACKET_FRAME *frame)
 {
     DRIVER_CONTEXT *context = frame->Context;
 
@@ -235,7 +182,7 @@ static PACKET_DECISION BlockMalformed(PACKET_FRAME *frame)
         LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
                    frame->Direction == DirectionInbound ? "inbound" : "outbound", frame->IpVersion);
     }
-    return PacketBlock;
+    return DecisionBlock;
 }
 
 // ---- Reading the headers. The data start is at the IP header.
@@ -323,8 +270,8 @@ static UINT64 ProcessIdOf(const PACKET_FRAME *frame, const CONNECTION_KEY *key, 
     return 0;
 }
 
-static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                            const CONNECTION_KEY *key, UINT32 generation)
+static DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer, const CONNECTION_KEY *key,
+                     UINT32 generation)
 {
     HOLD_QUESTION question;
     NTSTATUS status;
@@ -337,13 +284,13 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     }
     if (!NT_SUCCESS(status))
     {
-        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+        return HoldFail(frame->Context, LossOutOfMemory);
     }
     // Another product's copy of what the client has decided on, which would go round for ever.
     if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Context->Injector, question.Packets))
     {
         InjectDropChain(question.Packets);
-        return PacketPermit;
+        return DecisionPermit;
     }
     question.Kind = frame->Direction == DirectionInbound ? HeldPacketInbound : HeldPacketOutbound;
     question.Direction = frame->Direction;
@@ -352,7 +299,7 @@ static PACKET_DECISION Hold(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     question.Datagram = frame->Datagram;
     question.ProcessId = ProcessIdOf(frame, key, generation);
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
-    return DecisionOfHold(HoldAsk(frame->Context, &question));
+    return HoldAsk(frame->Context, &question);
 }
 
 // ---- One packet. From Retreat to Advance its data start is at the IP header.
@@ -380,8 +327,8 @@ static VOID QueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
     }
 }
 
-static PACKET_DECISION Redirect(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                const CONNECTION_KEY *target)
+static DECISION Redirect(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                         const CONNECTION_KEY *target)
 {
     INJECT_PACKET *packet;
 
@@ -391,14 +338,14 @@ static PACKET_DECISION Redirect(PACKET_FRAME *frame, const NET_BUFFER_LIST *list
     }
     packet = RedirectChain(packet, target, frame->Direction);
     QueueInjections(frame, packet);
-    return packet != NULL ? PacketRedirected : PacketAbsorb;
+    return packet != NULL ? DecisionRedirect : DecisionAbsorb;
 }
 
-// PacketRedirected: `target` is what the packet's connection became.
-static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                      const IP_HEADER *header, CONNECTION_KEY *target)
+// DecisionRedirect: `target` is what the packet's connection became.
+static DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                               const IP_HEADER *header, CONNECTION_KEY *target)
 {
-    PACKET_DECISION decision;
+    DECISION decision;
     CONNECTION_KEY key;
     UINT32 generation;
 
@@ -406,9 +353,9 @@ static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST
     decision = DecideOnKey(frame, &key, &generation, target);
     switch (decision)
     {
-    case PacketAsk:
+    case DecisionAsk:
         return Hold(frame, list, buffer, &key, generation);
-    case PacketRedirect:
+    case DecisionRedirect:
         return Redirect(frame, list, buffer, target);
     default:
         return decision;
@@ -417,25 +364,10 @@ static PACKET_DECISION DecideOnPacket(PACKET_FRAME *frame, const NET_BUFFER_LIST
 
 // ---- Fragments: as the first one of their datagram
 
-static FRAGMENT_ACTION ActionOf(PACKET_DECISION decision)
+static DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                      const IP_HEADER *header, UINT64 datagram)
 {
-    switch (decision)
-    {
-    case PacketPermit:
-        return FragmentPermit;
-    case PacketBlock:
-        return FragmentBlock;
-    case PacketRedirected:
-        return FragmentRedirect;
-    default:
-        return FragmentAbsorb;
-    }
-}
-
-static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                             const IP_HEADER *header, UINT64 datagram)
-{
-    PACKET_DECISION decision;
+    DECISION decision;
     INJECT_PACKET *waited;
     CONNECTION_KEY target;
 
@@ -443,60 +375,51 @@ static PACKET_DECISION DecideOnFirstFragment(PACKET_FRAME *frame, const NET_BUFF
     decision = DecideOnPacket(frame, list, buffer, header, &target);
     frame->Datagram = 0;
     // The verdict on a held one decides on the others too, and may have done so already.
-    if (decision != PacketHeld && datagram != 0)
+    if (decision != DecisionHeld && datagram != 0)
     {
-        (VOID) FragmentTableDecide(&frame->Context->Fragments, datagram, ActionOf(decision),
-                                   decision == PacketRedirected ? &target : NULL, &waited);
+        (VOID) FragmentTableDecide(&frame->Context->Fragments, datagram, decision,
+                                   decision == DecisionRedirect ? &target : NULL, &waited);
         QueueInjections(frame, waited);
     }
     return decision;
 }
 
-static FRAGMENT_ACTION WaitForFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                            UINT64 datagram, CONNECTION_KEY *target)
+static DECISION WaitForFirstFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                     UINT64 datagram, CONNECTION_KEY *target, UINT8 *lossReason)
 {
     INJECT_PACKET *packet = NULL;
 
     (VOID) Copy(frame, list, buffer, &packet);
-    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target);
+    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target, lossReason);
 }
 
-static PACKET_DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
-                                        const IP_HEADER *header)
+static DECISION DecideOnFragment(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
+                                 const IP_HEADER *header)
 {
     CONNECTION_KEY target;
+    UINT8 lossReason;
     UINT64 datagram;
-    FRAGMENT_ACTION action = FragmentTableEnter(&frame->Context->Fragments, header, frame->Direction,
-                                                ClassifyCompartment(frame->Metadata), &datagram, &target);
+    DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Direction,
+                                           ClassifyCompartment(frame->Metadata), &datagram, &target, &lossReason);
 
-    if (action == FragmentDecide)
+    if (decision == DecisionHeld)
     {
+        decision = WaitForFirstFragment(frame, list, buffer, datagram, &target, &lossReason);
+    }
+    switch (decision)
+    {
+    case DecisionAsk:
         return DecideOnFirstFragment(frame, list, buffer, header, datagram);
-    }
-    if (action == FragmentWait)
-    {
-        action = WaitForFirstFragment(frame, list, buffer, datagram, &target);
-    }
-    switch (action)
-    {
-    case FragmentPermit:
-        return PacketPermit;
-    case FragmentBlock:
-        return PacketBlock;
-    case FragmentRedirect:
+    case DecisionRedirect:
         return Redirect(frame, list, buffer, &target);
-    case FragmentWait:
-        return PacketHeld;
-    case FragmentOverLimit:
-        return DecisionOfHold(HoldFail(frame->Context, LossHeldPacketLimit));
-    case FragmentNoMemory:
-        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+    case DecisionFail:
+        return HoldFail(frame->Context, lossReason);
     default:
-        return PacketAbsorb;
+        return decision;
     }
 }
 
-static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+static DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
     CONNECTION_KEY target;
     IP_HEADER header;
@@ -504,7 +427,7 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
 
     if (status == STATUS_INSUFFICIENT_RESOURCES)
     {
-        return DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+        return HoldFail(frame->Context, LossOutOfMemory);
     }
     if (!NT_SUCCESS(status))
     {
@@ -517,12 +440,12 @@ static PACKET_DECISION DecideOnBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST
     return DecideOnPacket(frame, list, buffer, &header, &target);
 }
 
-static VOID CountDecision(PACKET_FRAME *frame, PACKET_DECISION decision)
+static VOID CountDecision(PACKET_FRAME *frame, DECISION decision)
 {
     // What is held is counted when it is resolved.
-    if (decision != PacketHeld)
+    if (decision != DecisionHeld)
     {
-        BOOLEAN permitted = decision == PacketPermit || decision == PacketRedirected;
+        BOOLEAN permitted = decision == DecisionPermit || decision == DecisionRedirect;
 
         StatisticsAdd(&frame->Context->Statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
     }
@@ -565,9 +488,9 @@ static VOID QueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
     }
 }
 
-static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NET_BUFFER *buffer)
+static VOID NoteDecision(PACKET_FRAME *frame, DECISION decision, const NET_BUFFER *buffer)
 {
-    if (decision == PacketPermit)
+    if (decision == DecisionPermit)
     {
         frame->AnyPermitted = TRUE;
         return;
@@ -577,19 +500,19 @@ static VOID NoteDecision(PACKET_FRAME *frame, PACKET_DECISION decision, const NE
         QueueCopiesBefore(frame, buffer);
     }
     frame->AnyRefused = TRUE;
-    if (decision != PacketBlock)
+    if (decision != DecisionBlock)
     {
         frame->AnyAbsorbed = TRUE;
     }
 }
 
-static PACKET_DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
+static DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    PACKET_DECISION decision;
+    DECISION decision;
 
     if (frame->Origin == InjectOriginOwn)
     {
-        return PacketPermit;
+        return DecisionPermit;
     }
     if (NT_SUCCESS(Retreat(frame, buffer)))
     {
@@ -598,7 +521,7 @@ static PACKET_DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, 
     }
     else
     {
-        decision = DecisionOfHold(HoldFail(frame->Context, LossOutOfMemory));
+        decision = HoldFail(frame->Context, LossOutOfMemory);
     }
     CountDecision(frame, decision);
     return decision;
@@ -606,9 +529,9 @@ static PACKET_DECISION Decide(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, 
 
 static VOID ExamineBuffer(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    PACKET_DECISION decision = Decide(frame, list, buffer);
+    DECISION decision = Decide(frame, list, buffer);
 
-    if (decision == PacketPermit && frame->AnyRefused)
+    if (decision == DecisionPermit && frame->AnyRefused)
     {
         QueueCopy(frame, list, buffer);
     }

@@ -15,13 +15,6 @@ typedef struct _ENDS
     UINT8 Ports[PORTS_LENGTH];
 } ENDS;
 
-_Use_decl_annotations_
-BOOLEAN RedirectIsVerdict(UINT8 verdict)
-{
-    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
-           verdict == VerdictRedirectSplitTunnel;
-}
-
 static VOID RedirectSetLoopback(UINT8 ipVersion, UINT8 address[16])
 {
     RtlZeroMemory(address, 16);
@@ -43,7 +36,7 @@ NTSTATUS RedirectStart(REDIRECT_TABLE *table, UINT8 verdict, UINT16 port, const 
     {
         return STATUS_NOT_SUPPORTED;
     }
-    if (verdict == VerdictRedirectNameServer)
+    if (VerdictRow(verdict)->Port == OwnPortDns)
     {
         RedirectSetLoopback(target->IpVersion, target->LocalAddress);
     }

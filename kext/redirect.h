@@ -10,11 +10,9 @@
 
 #include "inject.h"
 #include "redirect_table.h"
+#include "verdict.h"
 
 EXTERN_C_START
-
-/// Whether a verdict is one of the three. Any IRQL.
-BOOLEAN RedirectIsVerdict(_In_ UINT8 verdict);
 
 /// Gives what a connection becomes under a verdict that redirects it to `port`: `target`, from this machine's view as
 /// `original` is. Notes it in the table. STATUS_NOT_SUPPORTED: the connection has no ports. Or the table's error.

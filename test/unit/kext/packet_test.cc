@@ -212,7 +212,7 @@ TEST_P(PacketFlowTest, EveryOtherVerdictDropsTheHeldPacket)
 {
     for (uint8_t verdict = 0; verdict < VerdictCount; verdict++)
     {
-        if (verdict == VerdictAccept || verdict == VerdictPermanentAccept || RedirectIsVerdict(verdict))
+        if (verdict == VerdictAccept || verdict == VerdictPermanentAccept || VerdictRedirects(verdict))
         {
             continue;
         }
