@@ -1,0 +1,71 @@
+// The layers that the driver filters: one constant row per layer, and nothing but data.
+//
+// A row says what the filter engine is given (keys, name, action, flags) and where a classify of that layer has the
+// values that the handlers read. The table of handlers, in the same order, stands in callouts.c.
+
+#pragma once
+
+#include "protocol.h"
+
+EXTERN_C_START
+
+// The rows, by Windows' names of the layers.
+typedef enum _LAYER_ROW
+{
+    LAYER_ALE_AUTH_CONNECT_V4,
+    LAYER_ALE_AUTH_CONNECT_V6,
+    LAYER_ALE_AUTH_RECV_ACCEPT_V4,
+    LAYER_ALE_AUTH_RECV_ACCEPT_V6,
+    LAYER_ALE_ENDPOINT_CLOSURE_V4,
+    LAYER_ALE_ENDPOINT_CLOSURE_V6,
+    LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
+    LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
+    LAYER_ALE_RESOURCE_RELEASE_V4,
+    LAYER_ALE_RESOURCE_RELEASE_V6,
+    LAYER_STREAM_V4,
+    LAYER_STREAM_V6,
+    LAYER_DATAGRAM_DATA_V4,
+    LAYER_DATAGRAM_DATA_V6,
+    LAYER_OUTBOUND_IPPACKET_V4,
+    LAYER_OUTBOUND_IPPACKET_V6,
+    LAYER_INBOUND_IPPACKET_V4,
+    LAYER_INBOUND_IPPACKET_V6,
+    LAYER_COUNT
+} LAYER_ROW;
+
+// The index of a field that no handler reads at this layer; no layer has as many values.
+#define LAYER_NO_FIELD 0xFFu
+
+/// The index of each field in FWPS_INCOMING_VALUES0.incomingValue, or LAYER_NO_FIELD.
+typedef struct _LAYER_FIELDS
+{
+    UINT8 LocalAddress;
+    UINT8 RemoteAddress;
+    UINT8 LocalPort;
+    UINT8 RemotePort;
+    UINT8 Protocol;
+    UINT8 Flags;
+    UINT8 InterfaceIndex;
+    UINT8 SubInterfaceIndex;
+    UINT8 Direction;
+} LAYER_FIELDS;
+
+typedef struct _LAYER
+{
+    const GUID *Key; ///< Windows' key of the layer
+    const WCHAR *Name;
+    GUID CalloutKey;
+    FWP_ACTION_TYPE Action; ///< of the filter
+    UINT32 CalloutFlags;
+    BOOLEAN Resettable; ///< a new filter here makes the filter engine authorize the layer's flows again
+    UINT8 Direction;    ///< DIRECTION of what a deciding callout decides on
+    UINT8 IpVersion;    ///< 4 or 6
+    LAYER_FIELDS Fields;
+} LAYER;
+
+extern const LAYER Layers[LAYER_COUNT];
+
+// Each layer's LAYER_ROW by its run-time id (FWPS_BUILTIN_LAYERS).
+extern const UINT8 LayerRows[];
+
+EXTERN_C_END

@@ -1,0 +1,56 @@
+// The rows of the layers against the simulated filter engine, which has Windows' ids of them.
+#include <ntddk.h>
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+
+#include "layers.h"
+#include "wfp/layers.h"
+
+namespace
+{
+
+std::string Narrow(const WCHAR *text)
+{
+    std::string narrow;
+    for (; *text != 0; ++text)
+    {
+        narrow.push_back(static_cast<char>(*text));
+    }
+    return narrow;
+}
+
+TEST(LayersTest, EveryRowIsFoundByTheIdOfItsLayer)
+{
+    for (size_t row = 0; row < LAYER_COUNT; ++row)
+    {
+        uint16_t id = 0xFFFF;
+        ASSERT_NE(sim::wfp::FindLayer(*Layers[row].Key, &id), nullptr) << row;
+        EXPECT_EQ(LayerRows[id], row) << Narrow(Layers[row].Name);
+    }
+}
+
+TEST(LayersTest, ARowIsOfTheIpVersionThatItsNameSays)
+{
+    for (const LAYER &layer : Layers)
+    {
+        const std::string version = "IPv" + std::to_string(layer.IpVersion);
+        EXPECT_NE(Narrow(layer.Name).find(version), std::string::npos) << Narrow(layer.Name);
+    }
+}
+
+TEST(LayersTest, NoTwoCalloutsShareAKey)
+{
+    for (const LAYER &left : Layers)
+    {
+        for (const LAYER &right : Layers)
+        {
+            const bool same = std::memcmp(&left.CalloutKey, &right.CalloutKey, sizeof(GUID)) == 0;
+            EXPECT_EQ(same, &left == &right) << Narrow(left.Name);
+        }
+    }
+}
+
+} // namespace
