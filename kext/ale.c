@@ -1,68 +1,13 @@
 #include "ale.h"
 
-#include "classify.h"
 #include "context.h"
 #include "hold.h"
-
-static_assert((UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS == (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_FLAGS &&
-                  (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX ==
-                      (UINT32)FWPS_FIELD_ALE_AUTH_CONNECT_V6_SUB_INTERFACE_INDEX &&
-                  (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_FLAGS ==
-                      (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V6_FLAGS &&
-                  (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_SUB_INTERFACE_INDEX ==
-                      (UINT32)FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V6_SUB_INTERFACE_INDEX &&
-                  (UINT32)FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT ==
-                      (UINT32)FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V6_IP_REMOTE_PORT &&
-                  (UINT32)FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL ==
-                      (UINT32)FWPS_FIELD_ALE_RESOURCE_RELEASE_V6_IP_PROTOCOL &&
-                  (UINT32)FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL ==
-                      (UINT32)FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V6_IP_PROTOCOL,
-              "one code for both IP versions");
-
-// Where one of the two authorizing layers has its values.
-typedef struct _ALE_LAYER
-{
-    HELD_KIND Kind;
-    UINT8 Direction;
-    UINT32 LocalAddress;
-    UINT32 LocalPort;
-    UINT32 Protocol;
-    UINT32 RemoteAddress;
-    UINT32 RemotePort;
-    UINT32 Flags;
-    UINT32 InterfaceIndex;
-    UINT32 SubInterfaceIndex;
-} ALE_LAYER;
-
-static const ALE_LAYER ConnectLayer = {HeldAleConnect,
-                                       DirectionOutbound,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_ADDRESS,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_PORT,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_PROTOCOL,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_ADDRESS,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_PORT,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_INTERFACE_INDEX,
-                                       FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX};
-
-static const ALE_LAYER RecvAcceptLayer = {HeldAleRecvAccept,
-                                          DirectionInbound,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_LOCAL_ADDRESS,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_LOCAL_PORT,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_PROTOCOL,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_REMOTE_ADDRESS,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_REMOTE_PORT,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_FLAGS,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_INTERFACE_INDEX,
-                                          FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_SUB_INTERFACE_INDEX};
 
 // One classify at an authorizing layer.
 typedef struct _ALE_OPERATION
 {
+    const CLASSIFY *Classify;
     DRIVER_CONTEXT *Context;
-    const ALE_LAYER *Layer;
-    const FWPS_INCOMING_VALUES0 *Values;
-    const FWPS_INCOMING_METADATA_VALUES0 *Metadata;
     NET_BUFFER_LIST *NetBufferList; // or NULL: a TCP connect has no packet yet
     CONNECTION_KEY Key;
     UINT32 Generation;
@@ -71,45 +16,20 @@ typedef struct _ALE_OPERATION
     BOOLEAN New; // not known before
 } ALE_OPERATION;
 
-static UINT8 IpVersionOf(UINT16 layerId)
-{
-    switch (layerId)
-    {
-    case FWPS_LAYER_ALE_AUTH_CONNECT_V6:
-    case FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6:
-    case FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6:
-    case FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6:
-    case FWPS_LAYER_ALE_RESOURCE_RELEASE_V6:
-        return 6;
-    default:
-        return 4;
-    }
-}
-
-static UINT64 ProcessIdOf(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
-{
-    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_ID) ? metadata->processId : 0;
-}
-
 // ---- Copying the packet of an operation
 
 // Which way the packet goes; on reauthorization not always the connection's way.
-static BOOLEAN IsPacketInbound(const ALE_OPERATION *operation)
+static BOOLEAN AleIsPacketInbound(const CLASSIFY *classify)
 {
-    if (FWPS_IS_METADATA_FIELD_PRESENT(operation->Metadata, FWPS_METADATA_FIELD_PACKET_DIRECTION))
-    {
-        return operation->Metadata->packetDirection == FWP_DIRECTION_INBOUND;
-    }
-    return operation->Layer->Direction == DirectionInbound;
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = classify->Metadata;
+
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PACKET_DIRECTION)
+               ? metadata->packetDirection == FWP_DIRECTION_INBOUND
+               : classify->Layer->Direction == DirectionInbound;
 }
 
-static BOOLEAN IsLoopback(const ALE_OPERATION *operation)
-{
-    return (ClassifyUint32(operation->Values, operation->Layer->Flags) & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
-}
-
-// What of the packet lies before the data start that the layer gives: inbound both headers, outbound nothing.
-static UINT32 HiddenHeaderLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+// The layer's data starts behind both headers of an inbound packet.
+static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
 {
     UINT32 length = metadata->ipHeaderSize;
 
@@ -120,16 +40,16 @@ static UINT32 HiddenHeaderLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
     return length;
 }
 
-static VOID DescribeInbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
+static VOID AleDescribeInbound(const CLASSIFY *classify, INJECT_SOURCE *source)
 {
     source->Method = InjectTransportReceive;
-    source->InterfaceIndex = ClassifyUint32(operation->Values, operation->Layer->InterfaceIndex);
-    source->SubInterfaceIndex = ClassifyUint32(operation->Values, operation->Layer->SubInterfaceIndex);
+    source->InterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex);
+    source->SubInterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.SubInterfaceIndex);
 }
 
-static VOID DescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
+static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
 {
-    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Metadata;
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
 
     source->Method = InjectTransportSend;
     source->Checksum = InjectChecksumTransport;
@@ -158,8 +78,8 @@ static VOID DescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *sour
     }
 }
 
-static NTSTATUS CopyBuffer(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
-                           NET_BUFFER *buffer, INJECT_PACKET **packet)
+static NTSTATUS AleCopyBuffer(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
+                              NET_BUFFER *buffer, INJECT_PACKET **packet)
 {
     NTSTATUS status;
 
@@ -176,9 +96,9 @@ static NTSTATUS CopyBuffer(const ALE_OPERATION *operation, const INJECT_SOURCE *
     return status;
 }
 
-// Appends copies of every packet of one list at `last`, and moves that on.
-static NTSTATUS CopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
-                         const NET_BUFFER_LIST *list, INJECT_PACKET ***last)
+// Appends a copy of every packet of one list at `last`, and moves that on.
+static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
+                            const NET_BUFFER_LIST *list, INJECT_PACKET ***last)
 {
     NTSTATUS status = STATUS_SUCCESS;
     NET_BUFFER *buffer;
@@ -186,7 +106,7 @@ static NTSTATUS CopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *so
     for (buffer = NET_BUFFER_LIST_FIRST_NB(list); NT_SUCCESS(status) && buffer != NULL;
          buffer = NET_BUFFER_NEXT_NB(buffer))
     {
-        status = CopyBuffer(operation, source, hiddenLength, buffer, *last);
+        status = AleCopyBuffer(operation, source, hiddenLength, buffer, *last);
         if (NT_SUCCESS(status))
         {
             *last = &(**last)->Next;
@@ -195,40 +115,41 @@ static NTSTATUS CopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *so
     return status;
 }
 
-// Copies every packet of the operation into one chain. All or nothing.
-static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **packets, UINT32 *payloadOffset)
+// Copies every packet of the operation into one chain: all or nothing.
+static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **packets, UINT32 *payloadOffset)
 {
-    BOOLEAN inbound = IsPacketInbound(operation);
-    UINT32 hiddenLength = inbound ? HiddenHeaderLength(operation->Metadata) : 0;
+    const CLASSIFY *classify = operation->Classify;
+    BOOLEAN inbound = AleIsPacketInbound(classify);
+    UINT32 hiddenLength = inbound ? AleHiddenLength(classify->Metadata) : 0;
     INJECT_PACKET **last = packets;
     NTSTATUS status = STATUS_SUCCESS;
     const NET_BUFFER_LIST *list;
     INJECT_SOURCE source;
 
+    if (inbound && !FWPS_IS_METADATA_FIELD_PRESENT(classify->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
+    {
+        return STATUS_NOT_SUPPORTED;
+    }
     RtlZeroMemory(&source, sizeof(source));
     source.IpVersion = operation->Key.IpVersion;
-    source.Compartment = ClassifyCompartment(operation->Metadata);
+    source.Compartment = ClassifyCompartment(classify->Metadata);
     if (inbound)
     {
-        if (!FWPS_IS_METADATA_FIELD_PRESENT(operation->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
-        {
-            return STATUS_NOT_SUPPORTED;
-        }
-        DescribeInbound(operation, &source);
+        AleDescribeInbound(classify, &source);
     }
     else
     {
-        DescribeOutbound(operation, &source);
+        AleDescribeOutbound(operation, &source);
     }
-    *payloadOffset = inbound ? operation->Metadata->ipHeaderSize : 0;
+    *payloadOffset = inbound ? classify->Metadata->ipHeaderSize : 0;
 
     for (list = operation->NetBufferList; NT_SUCCESS(status) && list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
         if (inbound)
         {
-            source.Checksum = InjectChecksumForInbound(list, IsLoopback(operation));
+            source.Checksum = InjectChecksumForInbound(list, ClassifyIsLoopback(classify));
         }
-        status = CopyList(operation, &source, hiddenLength, list, &last);
+        status = AleCopyList(operation, &source, hiddenLength, list, &last);
     }
     if (!NT_SUCCESS(status))
     {
@@ -238,21 +159,23 @@ static NTSTATUS CopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **pack
     return status;
 }
 
-// ---- Deciding
+// ---- Holding
 
-// Only a first authorization can be pended, and only once: for a connection that is already asked about, a packet is
-// held by itself. A TCP connect has none, so there it is the operation or nothing.
-static HANDLE CompletionHandleOf(const ALE_OPERATION *operation)
+// Only a first authorization can be pended, and only once. A later packet of a pending connection is held by itself,
+// except at a TCP connect, which has no packet: there the operation is pended or nothing is held.
+static HANDLE AleCompletionHandle(const ALE_OPERATION *operation)
 {
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
+
     if (operation->Reauthorization || (!operation->New && operation->NetBufferList != NULL) ||
-        !FWPS_IS_METADATA_FIELD_PRESENT(operation->Metadata, FWPS_METADATA_FIELD_COMPLETION_HANDLE))
+        !FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_COMPLETION_HANDLE))
     {
         return NULL;
     }
-    return operation->Metadata->completionHandle;
+    return metadata->completionHandle;
 }
 
-static DECISION BlockMalformed(const ALE_OPERATION *operation)
+static DECISION AleBlockMalformed(const ALE_OPERATION *operation)
 {
     DRIVER_CONTEXT *context = operation->Context;
 
@@ -264,26 +187,27 @@ static DECISION BlockMalformed(const ALE_OPERATION *operation)
     return DecisionBlock;
 }
 
-static DECISION Hold(const ALE_OPERATION *operation)
+static DECISION AleHold(const ALE_OPERATION *operation)
 {
+    UINT8 direction = operation->Classify->Layer->Direction;
     NTSTATUS status = STATUS_SUCCESS;
     HOLD_QUESTION question;
 
     RtlZeroMemory(&question, sizeof(question));
-    question.Kind = operation->Layer->Kind;
-    question.Direction = operation->Layer->Direction;
+    question.Kind = direction == DirectionOutbound ? HeldAleConnect : HeldAleRecvAccept;
+    question.Direction = direction;
     question.Key = &operation->Key;
     question.Generation = operation->Generation;
     question.ProcessId = operation->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
-    question.CompletionHandle = CompletionHandleOf(operation);
+    question.CompletionHandle = AleCompletionHandle(operation);
     if (operation->NetBufferList != NULL)
     {
-        status = CopyPackets(operation, &question.Packets, &question.PayloadOffset);
+        status = AleCopyPackets(operation, &question.Packets, &question.PayloadOffset);
     }
     if (status == STATUS_INVALID_PARAMETER)
     {
-        return BlockMalformed(operation);
+        return AleBlockMalformed(operation);
     }
     if (!NT_SUCCESS(status))
     {
@@ -292,10 +216,13 @@ static DECISION Hold(const ALE_OPERATION *operation)
     return HoldAsk(operation->Context, &question);
 }
 
-// Before the connection gets the process: from then on any record may name it, and the packet layer knows no path.
-static VOID TellProcess(const ALE_OPERATION *operation)
+// ---- Deciding
+
+// Any record may name the process once its connection has it, so the process is reported before. The packet layer,
+// which may have seen the connection first, knows no path.
+static VOID AleReportProcess(const ALE_OPERATION *operation)
 {
-    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Metadata;
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
 
     if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_PATH) && metadata->processPath != NULL)
     {
@@ -304,247 +231,168 @@ static VOID TellProcess(const ALE_OPERATION *operation)
     }
 }
 
-// The packet layer may have seen it first, and knows no process.
-static VOID AdoptProcess(const ALE_OPERATION *operation)
+static DECISION AleDecideNew(ALE_OPERATION *operation, const CONNECTION_STATE *state)
 {
+    operation->Generation = state->Generation;
+    operation->New = TRUE;
+    return DecisionAsk;
+}
+
+static DECISION AleDecideKnown(ALE_OPERATION *operation, const CONNECTION_STATE *state)
+{
+    operation->Generation = state->Generation;
     if (operation->ProcessId != 0)
     {
         ConnectionTableSetProcess(&operation->Context->Connections, &operation->Key, operation->ProcessId);
     }
+    return (DECISION)VerdictRow(state->Verdict)->Ale[operation->Classify->Layer->Direction];
 }
 
-static DECISION Decide(ALE_OPERATION *operation)
+static DECISION AleDecide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
-    CONNECTION_STATE state;
+    UINT8 direction = operation->Classify->Layer->Direction;
     NTSTATUS status = STATUS_OBJECT_NAME_COLLISION;
+    CONNECTION_STATE state;
+    // An ended connection was an earlier user of the same addresses and ports.
+    BOOLEAN live = ConnectionTableLookup(connections, &operation->Key, &state) && !state.Ended;
 
-    // One that ended is an old user of the same addresses and ports.
-    if (!ConnectionTableLookup(connections, &operation->Key, &state) || state.Ended)
+    AleReportProcess(operation);
+    if (!live)
     {
-        status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId, operation->Layer->Direction,
-                                       &state);
+        status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId, direction, &state);
     }
-    if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
+    switch (status)
     {
-        operation->Generation = state.Generation;
-    }
-    if (NT_SUCCESS(status))
-    {
-        operation->New = TRUE;
-        return DecisionAsk;
-    }
-    if (status != STATUS_OBJECT_NAME_COLLISION)
-    {
+    case STATUS_SUCCESS:
+        return AleDecideNew(operation, &state);
+    case STATUS_OBJECT_NAME_COLLISION:
+        return AleDecideKnown(operation, &state);
+    default:
         return HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
     }
-    AdoptProcess(operation);
-    return (DECISION)VerdictRow(state.Verdict)->Ale[operation->Layer->Direction];
 }
 
-static DECISION Authorize(ALE_OPERATION *operation)
+static DECISION AleAuthorize(ALE_OPERATION *operation)
 {
+    const CONNECTION_KEY *key = &operation->Key;
     DECISION decision;
 
-    if (operation->NetBufferList != NULL && InjectOriginOf(&operation->Context->Injector, operation->Key.IpVersion,
-                                                           operation->NetBufferList) == InjectOriginOwn)
+    if (operation->NetBufferList != NULL &&
+        InjectOriginOf(&operation->Context->Injector, key->IpVersion, operation->NetBufferList) == InjectOriginOwn)
     {
         return DecisionPermit;
     }
-    if (operation->Key.Protocol != PROTOCOL_TCP && operation->Key.Protocol != PROTOCOL_UDP)
+    if (key->Protocol != PROTOCOL_TCP && key->Protocol != PROTOCOL_UDP)
     {
         return DecisionPermit;
     }
-    TellProcess(operation);
-    decision = Decide(operation);
-    return decision == DecisionAsk ? Hold(operation) : decision;
+    decision = AleDecide(operation);
+    return decision == DecisionAsk ? AleHold(operation) : decision;
 }
 
-static VOID Prepare(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                    NET_BUFFER_LIST *netBufferList, ALE_OPERATION *operation)
+// Once the client has permitted its own connection, no other product may keep it from the network.
+static BOOLEAN AleIsClientsOwn(const ALE_OPERATION *operation)
 {
-    CONNECTION_KEY *key = &operation->Key;
-    const ALE_LAYER *layer =
-        values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4 || values->layerId == FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6
-            ? &RecvAcceptLayer
-            : &ConnectLayer;
-
-    RtlZeroMemory(operation, sizeof(*operation));
-    operation->Layer = layer;
-    operation->Values = values;
-    operation->Metadata = metadata;
-    operation->NetBufferList = netBufferList;
-    operation->ProcessId = ProcessIdOf(metadata);
-    operation->Reauthorization = (ClassifyUint32(values, layer->Flags) & FWP_CONDITION_FLAG_IS_REAUTHORIZE) != 0;
-
-    key->IpVersion = IpVersionOf(values->layerId);
-    key->Protocol = ClassifyUint8(values, layer->Protocol);
-    ClassifyAddress(values, layer->LocalAddress, key->IpVersion, key->LocalAddress);
-    ClassifyAddress(values, layer->RemoteAddress, key->IpVersion, key->RemoteAddress);
-    key->LocalPort = ClassifyUint16(values, layer->LocalPort);
-    key->RemotePort = ClassifyUint16(values, layer->RemotePort);
-}
-
-// The client must be able to reach the network whatever other products think of it, once it has decided so itself.
-static BOOLEAN IsClientsOwn(const ALE_OPERATION *operation)
-{
-    return operation->Layer->Direction == DirectionOutbound && operation->ProcessId != 0 &&
+    return operation->Classify->Layer->Direction == DirectionOutbound && operation->ProcessId != 0 &&
            operation->ProcessId == (UINT64)ReadNoFence64(&operation->Context->Client.ProcessId);
 }
 
-static VOID Answer(const ALE_OPERATION *operation, DECISION decision, FWPS_CLASSIFY_OUT0 *classifyOut)
+static VOID AleAnswer(const ALE_OPERATION *operation, DECISION decision)
 {
-    switch (decision)
+    FWPS_CLASSIFY_OUT0 *out = operation->Classify->Out;
+
+    if (decision == DecisionPermit)
     {
-    case DecisionPermit:
-        if (IsClientsOwn(operation))
+        if (AleIsClientsOwn(operation))
         {
-            ClassifyPermitFinally(classifyOut);
+            ClassifyPermitFinally(out);
         }
         else
         {
-            ClassifyPermit(classifyOut);
+            ClassifyPermit(out);
         }
-        break;
-    case DecisionBlock:
+        return;
+    }
+    // What is held is counted when it is resolved.
+    if (decision != DecisionHeld)
+    {
         StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
-        ClassifyBlock(classifyOut);
-        break;
-    case DecisionAbsorb:
-        StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
-        ClassifyAbsorb(classifyOut);
-        break;
-    default:
-        // What is held is counted when it is resolved.
-        ClassifyAbsorb(classifyOut);
-        break;
+    }
+    if (decision == DecisionBlock)
+    {
+        ClassifyBlock(out);
+    }
+    else
+    {
+        ClassifyAbsorb(out);
     }
 }
 
 _Use_decl_annotations_
-void NTAPI AleClassifyAuthorize(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                                UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+VOID AleClassifyAuthorize(CLASSIFY *classify)
 {
-    DRIVER_CONTEXT *context = ContextOfFilter(filter);
-    DECISION decision;
     ALE_OPERATION operation;
-    RUNDOWN_SLOT *slot;
-    CLIENT_MODE mode;
 
-    UNREFERENCED_PARAMETER(classifyContext);
-    UNREFERENCED_PARAMETER(flowContext);
-    if (!ClassifyMayDecide(classifyOut))
-    {
-        return;
-    }
-    slot = ClientEnterClassify(&context->Client, &mode);
-    if (slot == NULL)
-    {
-        ClassifyWithoutClient(mode == ClientAbsentBlock, classifyOut);
-        return;
-    }
-
-    Prepare(values, metadata, (NET_BUFFER_LIST *)layerData, &operation);
-    operation.Context = context;
-    decision = Authorize(&operation);
-    Answer(&operation, decision, classifyOut);
-    ClientLeaveClassify(&context->Client, slot);
+    RtlZeroMemory(&operation, sizeof(operation));
+    operation.Classify = classify;
+    operation.Context = classify->Context;
+    operation.NetBufferList = (NET_BUFFER_LIST *)classify->LayerData;
+    operation.ProcessId = ClassifyProcessId(classify->Metadata);
+    operation.Reauthorization = ClassifyHasFlag(classify, FWP_CONDITION_FLAG_IS_REAUTHORIZE);
+    ClassifyKey(classify->Layer, classify->Values, &operation.Key);
+    AleAnswer(&operation, AleAuthorize(&operation));
 }
 
 // ---- The end of connections
 
-// `connectionContext`: the driver's.
-static VOID TellEnd(void *connectionContext, const CONNECTION *connection)
+static VOID AleReportEnd(void *events, const CONNECTION *connection)
 {
     if (connection->Reported)
     {
-        (VOID) EventConnectionEnd(&((DRIVER_CONTEXT *)connectionContext)->Events, connection);
+        (VOID) EventConnectionEnd((EVENTS *)events, connection);
     }
 }
 
 _Use_decl_annotations_
-void NTAPI AleClassifyClosure(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                              void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                              UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+VOID AleClassifyClosure(CLASSIFY *classify)
 {
-    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     CONNECTION connection;
     CONNECTION_KEY key;
-    RUNDOWN_SLOT *slot;
-    CLIENT_MODE mode;
 
-    UNREFERENCED_PARAMETER(metadata);
-    UNREFERENCED_PARAMETER(layerData);
-    UNREFERENCED_PARAMETER(classifyContext);
-    UNREFERENCED_PARAMETER(flowContext);
-    ClassifyContinue(classifyOut);
-    slot = ClientEnterClassify(&context->Client, &mode);
-    if (slot == NULL)
+    ClassifyKey(classify->Layer, classify->Values, &key);
+    if (ConnectionTableEnd(&classify->Context->Connections, &key, &connection))
     {
-        return;
+        AleReportEnd(&classify->Context->Events, &connection);
     }
-
-    RtlZeroMemory(&key, sizeof(key));
-    key.IpVersion = IpVersionOf(values->layerId);
-    key.Protocol = ClassifyUint8(values, FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_PROTOCOL);
-    ClassifyAddress(values, FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_ADDRESS, key.IpVersion, key.LocalAddress);
-    ClassifyAddress(values, FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_ADDRESS, key.IpVersion, key.RemoteAddress);
-    key.LocalPort = ClassifyUint16(values, FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_PORT);
-    key.RemotePort = ClassifyUint16(values, FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT);
-    if (ConnectionTableEnd(&context->Connections, &key, &connection))
-    {
-        TellEnd(context, &connection);
-    }
-    ClientLeaveClassify(&context->Client, slot);
 }
 
 _Use_decl_annotations_
-void NTAPI AleClassifyAssignment(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                 void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                                 UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+VOID AleLogAssignment(CLASSIFY *classify)
 {
-    DRIVER_CONTEXT *context = ContextOfFilter(filter);
+    const LAYER *layer = classify->Layer;
 
-    UNREFERENCED_PARAMETER(layerData);
-    UNREFERENCED_PARAMETER(classifyContext);
-    UNREFERENCED_PARAMETER(flowContext);
-    ClassifyContinue(classifyOut);
-    LogDebug(&context->Log, "Process %llu binds IPv%u protocol %u port %u", (unsigned long long)ProcessIdOf(metadata),
-             IpVersionOf(values->layerId), ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_PROTOCOL),
-             ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_PORT));
+    LogDebug(&classify->Context->Log, "Process %llu binds IPv%u protocol %u port %u",
+             (unsigned long long)ClassifyProcessId(classify->Metadata), layer->IpVersion,
+             ClassifyUint8(classify->Values, layer->Fields.Protocol),
+             ClassifyUint16(classify->Values, layer->Fields.LocalPort));
 }
 
 _Use_decl_annotations_
-void NTAPI AleClassifyRelease(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                              void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                              UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+VOID AleClassifyRelease(CLASSIFY *classify)
 {
-    DRIVER_CONTEXT *context = ContextOfFilter(filter);
     CONNECTION_RELEASE release;
-    RUNDOWN_SLOT *slot;
-    CLIENT_MODE mode;
+    CONNECTION_KEY key;
 
-    UNREFERENCED_PARAMETER(layerData);
-    UNREFERENCED_PARAMETER(classifyContext);
-    UNREFERENCED_PARAMETER(flowContext);
-    ClassifyContinue(classifyOut);
-    slot = ClientEnterClassify(&context->Client, &mode);
-    if (slot == NULL)
-    {
-        return;
-    }
-
+    ClassifyKey(classify->Layer, classify->Values, &key);
     RtlZeroMemory(&release, sizeof(release));
-    release.IpVersion = IpVersionOf(values->layerId);
-    release.Protocol = ClassifyUint8(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL);
-    release.LocalPort = ClassifyUint16(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT);
-    ClassifyAddress(values, FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, release.IpVersion,
-                    release.LocalAddress);
-    // Others may have bound the same port.
-    release.ProcessId = ProcessIdOf(metadata);
-    // What a listener has accepted lives on without it, and has a closure of its own.
+    release.IpVersion = key.IpVersion;
+    release.Protocol = key.Protocol;
+    release.LocalPort = key.LocalPort;
+    RtlCopyMemory(release.LocalAddress, key.LocalAddress, sizeof(release.LocalAddress));
+    // Other processes may have bound the same port.
+    release.ProcessId = ClassifyProcessId(classify->Metadata);
+    // A connection that a listener accepted outlives the listener, and has its own closure.
     release.OutboundOnly = release.Protocol == PROTOCOL_TCP;
-    ConnectionTableEndByPort(&context->Connections, &release, TellEnd, context);
-    ClientLeaveClassify(&context->Client, slot);
+    ConnectionTableEndByPort(&classify->Context->Connections, &release, AleReportEnd, &classify->Context->Events);
 }

@@ -1,6 +1,6 @@
 #include "classify.h"
 
-static const FWP_VALUE0 *ValueOfType(const FWPS_INCOMING_VALUES0 *values, UINT32 index, FWP_DATA_TYPE type)
+static const FWP_VALUE0 *ClassifyValueOfType(const FWPS_INCOMING_VALUES0 *values, UINT32 index, FWP_DATA_TYPE type)
 {
     const FWP_VALUE0 *value = ClassifyValue(values, index);
 
@@ -10,7 +10,7 @@ static const FWP_VALUE0 *ValueOfType(const FWPS_INCOMING_VALUES0 *values, UINT32
 _Use_decl_annotations_
 UINT8 ClassifyUint8(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
 {
-    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT8);
+    const FWP_VALUE0 *value = ClassifyValueOfType(values, index, FWP_UINT8);
 
     return value != NULL ? value->uint8 : 0;
 }
@@ -18,7 +18,7 @@ UINT8 ClassifyUint8(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
 _Use_decl_annotations_
 UINT16 ClassifyUint16(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
 {
-    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT16);
+    const FWP_VALUE0 *value = ClassifyValueOfType(values, index, FWP_UINT16);
 
     return value != NULL ? value->uint16 : 0;
 }
@@ -26,12 +26,12 @@ UINT16 ClassifyUint16(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
 _Use_decl_annotations_
 UINT32 ClassifyUint32(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
 {
-    const FWP_VALUE0 *value = ValueOfType(values, index, FWP_UINT32);
+    const FWP_VALUE0 *value = ClassifyValueOfType(values, index, FWP_UINT32);
 
     return value != NULL ? value->uint32 : 0;
 }
 
-static VOID WriteNetworkOrder(UINT32 number, UINT8 *bytes)
+static VOID ClassifyStoreNetworkOrder(UINT32 number, UINT8 *bytes)
 {
     bytes[0] = (UINT8)(number >> 24);
     bytes[1] = (UINT8)(number >> 16);
@@ -39,27 +39,43 @@ static VOID WriteNetworkOrder(UINT32 number, UINT8 *bytes)
     bytes[3] = (UINT8)number;
 }
 
-_Use_decl_annotations_
-VOID ClassifyAddress(const FWPS_INCOMING_VALUES0 *values, UINT32 index, UINT8 ipVersion, UINT8 *address)
+// Writes the address at `index` in network order, and nothing where there is none of this IP version.
+static VOID ClassifyAddress(const FWPS_INCOMING_VALUES0 *values, UINT32 index, UINT8 ipVersion, UINT8 *address)
 {
-    const FWP_VALUE0 *value = ValueOfType(values, index, ipVersion == 6 ? FWP_BYTE_ARRAY16_TYPE : FWP_UINT32);
+    const FWP_VALUE0 *value = ClassifyValueOfType(values, index, ipVersion == 6 ? FWP_BYTE_ARRAY16_TYPE : FWP_UINT32);
 
-    RtlZeroMemory(address, 16);
     if (value == NULL)
     {
         return;
     }
-    if (ipVersion == 6)
+    if (ipVersion == 4)
     {
-        if (value->byteArray16 != NULL)
-        {
-            RtlCopyMemory(address, value->byteArray16->byteArray16, 16);
-        }
+        ClassifyStoreNetworkOrder(value->uint32, address);
     }
-    else
+    else if (value->byteArray16 != NULL)
     {
-        WriteNetworkOrder(value->uint32, address);
+        RtlCopyMemory(address, value->byteArray16->byteArray16, 16);
     }
+}
+
+_Use_decl_annotations_
+VOID ClassifyKey(const LAYER *layer, const FWPS_INCOMING_VALUES0 *values, CONNECTION_KEY *key)
+{
+    const LAYER_FIELDS *fields = &layer->Fields;
+
+    RtlZeroMemory(key, sizeof(*key));
+    key->IpVersion = layer->IpVersion;
+    key->Protocol = ClassifyUint8(values, fields->Protocol);
+    ClassifyAddress(values, fields->LocalAddress, layer->IpVersion, key->LocalAddress);
+    ClassifyAddress(values, fields->RemoteAddress, layer->IpVersion, key->RemoteAddress);
+    key->LocalPort = ClassifyUint16(values, fields->LocalPort);
+    key->RemotePort = ClassifyUint16(values, fields->RemotePort);
+}
+
+_Use_decl_annotations_
+UINT64 ClassifyProcessId(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+{
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_ID) ? metadata->processId : 0;
 }
 
 _Use_decl_annotations_

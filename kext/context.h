@@ -5,9 +5,9 @@
 #pragma once
 
 #include "bandwidth.h"
-#include "callouts.h"
 #include "client.h"
 #include "deferred.h"
+#include "engine.h"
 #include "event.h"
 #include "fragment_table.h"
 #include "inject.h"
@@ -38,8 +38,9 @@ typedef struct _DRIVER_CONTEXT
     CLIENT Client;
     INJECTOR Injector;
     DEFERRED Deferred;
-    volatile LONG64 NextClean; ///< KeQueryInterruptTime; of MaintenanceRound
-    CALLOUTS Callouts;
+    volatile LONG64 NextClean;      ///< KeQueryInterruptTime; of MaintenanceRound
+    UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by LAYER_ROW
+    ENGINE Engine;
     PCALLBACK_OBJECT PowerCallback; ///< or NULL
     PVOID PowerRegistration;        ///< or NULL
 } DRIVER_CONTEXT;

@@ -2,6 +2,7 @@
 
 #include <wdmsec.h>
 
+#include "callouts.h"
 #include "context.h"
 #include "device.h"
 #include "maintenance.h"
@@ -183,18 +184,20 @@ static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
 PLATFORM_INIT
 static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
 {
-    NTSTATUS status = CalloutsRegister(context);
+    NTSTATUS status = CalloutsRegister(context->DeviceObject, context->CalloutIds);
 
     if (!NT_SUCCESS(status))
     {
         return status;
     }
+    EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->Deferred,
+                     (UINT64)(ULONG_PTR)context);
     status = DeferredInitialize(&context->Deferred, context->DeviceObject, MaintenanceRound, context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupCallouts;
+        goto cleanupEngine;
     }
-    status = CalloutsStart(context);
+    status = EngineStart(&context->Engine);
     if (!NT_SUCCESS(status))
     {
         goto cleanupDeferred;
@@ -204,8 +207,9 @@ static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
 
 cleanupDeferred:
     DeferredUninitialize(&context->Deferred);
-cleanupCallouts:
-    CalloutsUnregister(context);
+cleanupEngine:
+    EngineUninitialize(&context->Engine);
+    CalloutsUnregister(context->CalloutIds);
     return status;
 }
 
@@ -214,9 +218,10 @@ cleanupCallouts:
 static VOID DriverStop(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
-    CalloutsStop(context);
+    EngineStop(&context->Engine);
     DeferredUninitialize(&context->Deferred);
-    CalloutsUnregister(context);
+    EngineUninitialize(&context->Engine);
+    CalloutsUnregister(context->CalloutIds);
 }
 
 PLATFORM_INIT

@@ -42,7 +42,7 @@ VOID MaintenanceRound(VOID *driverContext)
     // Only now: a hold that has expired may have asked for it.
     if (DeferredTake(&context->Deferred, DEFERRED_REAUTHORIZE))
     {
-        CalloutsReauthorize(context);
+        EngineReauthorize(&context->Engine);
     }
     if (due)
     {

@@ -87,7 +87,7 @@ NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     SessionEndTransition(client);
 
     // Flows that were there before are authorized now, with their process.
-    CalloutsReauthorize(context);
+    EngineReauthorize(&context->Engine);
     return STATUS_SUCCESS;
 }
 
@@ -110,7 +110,7 @@ VOID SessionDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     SessionEndTransition(client);
 
     // Flows that this client's verdicts blocked are authorized again.
-    CalloutsReauthorize(context);
+    EngineReauthorize(&context->Engine);
     InterlockedExchange(&client->Taken, FALSE);
     KeLeaveCriticalRegion();
 }
@@ -122,7 +122,7 @@ VOID SessionShutdown(DRIVER_CONTEXT *context)
     SessionStopFiltering(context);
     IoQueueShutdown(&context->Queue);
     SessionEndTransition(&context->Client);
-    CalloutsReauthorize(context);
+    EngineReauthorize(&context->Engine);
 }
 
 _Use_decl_annotations_
@@ -154,7 +154,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {
         // Connections that came before are authorized again, so that their process is reported.
-        CalloutsReauthorize(context);
+        EngineReauthorize(&context->Engine);
     }
     return STATUS_SUCCESS;
 }

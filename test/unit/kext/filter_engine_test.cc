@@ -216,7 +216,7 @@ TEST_F(FilterEngineTest, AReauthorizationThatFailsAnywhereIsMadeUpForAndLaterOne
     for (uint64_t failing = 0; failures != 0; failing++)
     {
         machine_.faults().FailNth(failing);
-        CalloutsReauthorize(context());
+        EngineReauthorize(&context()->Engine);
         failures = machine_.faults().failures();
         machine_.faults().Stop();
         Advance(1s);
@@ -248,7 +248,7 @@ TEST_F(FilterEngineTest, NothingIsLeftToDoWithoutAClientOnceAReauthorizationWasM
     client_.Close();
     network_.TakeReauthorized();
     machine_.faults().FailNth(0);
-    CalloutsReauthorize(context());
+    EngineReauthorize(&context()->Engine);
     machine_.faults().Stop();
     Advance(1s);
     EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);

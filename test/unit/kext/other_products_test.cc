@@ -196,8 +196,8 @@ TEST_F(OtherProductsTest, WhatComesBackIsLetThroughOnceAndNotMuchLater)
 TEST_F(OtherProductsTest, AReauthorizationWithinATransactionOfOursIsNoError)
 {
     // One that could be neither committed nor aborted.
-    ASSERT_EQ(FwpmTransactionBegin0(context()->Callouts.Engine, 0), STATUS_SUCCESS);
-    CalloutsReauthorize(context());
+    ASSERT_EQ(FwpmTransactionBegin0(context()->Engine.Session, 0), STATUS_SUCCESS);
+    EngineReauthorize(&context()->Engine);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
     EXPECT_TRUE(client_.GetLogs().empty());
 }
@@ -231,7 +231,7 @@ TEST_F(OtherProductsTest, AReauthorizationWaitsForAnotherProductsTransaction)
             sim::Machine::Scope scope(machine_);
 
             begins.set_value();
-            CalloutsReauthorize(context());
+            EngineReauthorize(&context()->Engine);
         });
 
     begins.get_future().wait();
