@@ -4,22 +4,22 @@
  * No read waits while the queue has a record for it.
  * A pushed record is delivered once and in order, or counted as lost and reported, or still queued.
  * Memory in use is never freed.
- * Deliver runs in the thread that became the deliverer, or in the DPC that continues for it.
+ * IoQueueDeliver runs in the thread that became the deliverer, or in the DPC that continues for it.
  * The model has a separate process for it.
  * Not modelled: failing allocations, more than one reason of loss, and records of different lengths.
  * Here a read takes one record, and one record that leaves makes room for a loss record.
  *
- * CANCEL_NOT_CLEARED breaks it: TakeRead takes a read without clearing its cancel routine.
+ * CANCEL_NOT_CLEARED breaks it: IoQueueTakeRead takes a read without clearing its cancel routine.
  * CANCEL_NOT_SEEN breaks it: a read is pended without a check whether it was cancelled before.
  * PENDED_DETACHED breaks it: a read is pended in every state.
- * TWO_DELIVERERS breaks it: BecomeDeliverer does not check Delivering.
- * LOST_WAKE_UP breaks it: the deliverer releases the lock between its last check of the queue and EndDelivering.
+ * TWO_DELIVERERS breaks it: IoQueueBecomeDeliverer does not check Delivering.
+ * LOST_WAKE_UP breaks it: the deliverer releases the lock between its last check of the queue and IoQueueEndDelivering.
  * NOBODY_DELIVERS breaks it: a read that arrives cancelled makes its caller the deliverer.
  * That caller only completes the read.
  * UNCOUNTED_LOSS breaks it: a full queue drops the record without counting it.
  * UNREPORTED_LOSS breaks it: a drained queue does not report its losses.
  * NO_GENERATION breaks it: copied records are removed from the queue even if they were discarded in between.
- * NO_ORPHANS breaks it: Discard frees records that the deliverer copies.
+ * NO_ORPHANS breaks it: IoQueueDiscard frees records that the deliverer copies.
  * NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
  */
 
@@ -103,7 +103,7 @@ inline Append(record)
     queued++
 }
 
-/* AppendLossRecordsIfRoom */
+/* IoQueueAppendLossRecordsIfRoom */
 inline ReportLosses()
 {
     if
@@ -147,7 +147,7 @@ proctype Producer()
     bool dropped;
 
     for (count : 1 .. EVENTS) {
-        atomic { /* PushRecord */
+        atomic { /* IoQueuePushRecord */
             !locked;
             assert(!gone);
             if
@@ -200,7 +200,7 @@ proctype Reader(byte read)
 #else
     :: true ->
 #endif
-        routine[read] = true; /* PendRead */
+        routine[read] = true; /* IoQueuePendRead */
 #ifdef CANCEL_NOT_SEEN
         pended = true;
 #else
@@ -231,7 +231,7 @@ proctype Reader(byte read)
     }
 }
 
-/* IoCancelIrp of a read, which may come before IoQueueRead does; CancelRead. */
+/* IoCancelIrp of a read, which may come before IoQueueRead does; IoQueueCancelRead. */
 proctype Cancel(byte read)
 {
     byte i;
@@ -262,7 +262,7 @@ proctype Cancel(byte read)
     fi
 }
 
-/* Deliver */
+/* IoQueueDeliver */
 active [DELIVERERS] proctype Deliverer()
 {
     byte i, read, record, mine;
@@ -272,7 +272,7 @@ end:
     do
     ::
         Acquire();
-        atomic { /* StartDelivery */
+        atomic { /* IoQueueStartDelivery */
             read = READS;
             record = 0;
             if
@@ -292,14 +292,14 @@ end:
             Acquire();
 #endif
             mine = 0;
-            delivering = false; /* EndDelivering */
+            delivering = false; /* IoQueueEndDelivering */
             idle = uninitializing;
             Release();
             break
         :: else -> Release()
         fi;
-        assert(record == 0 || !freed[mine]); /* FillRead */
-        atomic { /* CommitDelivery */
+        assert(record == 0 || !freed[mine]); /* IoQueueFillRead */
+        atomic { /* IoQueueCommitDelivery */
             !locked;
             assert(!gone);
             copying = false;
@@ -325,7 +325,7 @@ end:
             ReportLosses()
 #endif
         }
-        atomic { /* CompleteRead */
+        atomic { /* IoQueueCompleteRead */
             if
             :: record > 0 && record < LOSS -> assert(record > last_event); last_event = record
             :: else -> skip
@@ -341,7 +341,7 @@ end:
 
 inline Detach()
 {
-    atomic { /* TakeReads, Discard */
+    atomic { /* IoQueueTakeReads, IoQueueDiscard */
         !locked;
         state = detached;
         n = 0;
