@@ -1,17 +1,23 @@
 // `npm test` runs every check of the project, two groups side by side.
 // `npm test -- lint vitest` runs only those groups. `--verbose` prints all of their output.
+// `npm run test:long` runs the groups that take too long for every change (`--long`).
 // The last line is always `N passed, N failed, N skipped`.
 import { rmSync, mkdirSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
-import { groups, stages } from './testing/groups.mjs';
+import { groups, longStages, stages } from './testing/groups.mjs';
 import { outputDirectory } from './testing/run.mjs';
 import { provideTools } from './testing/tools.mjs';
 
 const inCi = Boolean(process.env.CI) && process.env.CI !== 'false';
-const verbose = process.argv.includes('--verbose');
+const { values: flags, positionals: named } = parseArgs({
+  options: { verbose: { type: 'boolean' }, long: { type: 'boolean' } },
+  allowPositionals: true,
+});
 const total = { passed: 0, failed: 0, skipped: 0 };
 
-function selectGroups(names) {
+/** The named groups, or else all groups of the stages. */
+function selectGroups(names, allStages) {
   const unknown = names.filter((name) => !(name in groups));
   if (unknown.length > 0) {
     console.error(
@@ -19,14 +25,14 @@ function selectGroups(names) {
     );
     process.exit(2);
   }
-  return new Set(names.length > 0 ? names : Object.keys(groups));
+  return new Set(names.length > 0 ? names : allStages.flat(2));
 }
 
 function report(name, counts, seconds, { log = '', remarks = [] } = {}) {
   total.passed += counts.passed;
   total.failed += counts.failed;
   total.skipped += counts.skipped;
-  if (counts.failed > 0 || verbose) console.log(log.trimEnd());
+  if (counts.failed > 0 || flags.verbose) console.log(log.trimEnd());
   const mark = counts.failed > 0 ? '✗' : counts.passed > 0 ? '✓' : '-';
   console.log(
     `${mark} ${name.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped ` +
@@ -54,13 +60,13 @@ async function runSequence(names, selected, missing) {
   }
 }
 
-const selected = selectGroups(process.argv.slice(2).filter((name) => name !== '--verbose'));
+const selected = selectGroups(named, flags.long ? longStages : stages);
 rmSync(outputDirectory, { recursive: true, force: true });
 mkdirSync(outputDirectory, { recursive: true });
 const needed = new Set([...selected].flatMap((name) => groups[name].needs ?? []));
 const missing = provideTools(needed);
 const limit = pLimit(2);
-for (const sequences of stages) {
+for (const sequences of [...stages, ...longStages]) {
   await limit.map(sequences, (sequence) => runSequence(sequence, selected, missing));
 }
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);

@@ -242,6 +242,19 @@ export const groups = {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-g++-posix', 'wine', 'wine64'],
     run: wine,
   },
+  tidy: {
+    needs: ['clang-tidy-19'],
+    run: () => countedScript('scripts/tidy.mjs'),
+  },
+  'long-fuzz': {
+    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => countedScript('scripts/fuzz.mjs', '--seconds', '60'),
+  },
+  'long-soak': {
+    needs: ['python3', 'make', 'g++'],
+    run: () =>
+      checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '5', '--seed', '2'])),
+  },
 };
 
 /** Two sequences run at a time. A group needs the results of those before it in its sequence. */
@@ -259,3 +272,6 @@ export const stages = [
     ['docs'],
   ],
 ];
+
+/** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
+export const longStages = [[['long-fuzz'], ['long-soak'], ['tidy']]];

@@ -21,6 +21,7 @@ const tools = {
   libFuzzer: { package: 'libclang-rt-19-dev', file: '/usr/lib/llvm-19/lib/clang/19/lib/linux' },
   'lld-link-19': { package: 'lld-19' },
   'clang-format-19': { package: 'clang-format-19' },
+  'clang-tidy-19': { package: 'clang-tidy-19' },
   tshark: { package: 'tshark' },
   spin: { package: 'spin' },
   ip: { package: 'iproute2' },
