@@ -183,6 +183,7 @@ export const groups = {
         () => typescript('tsconfig.json'),
         () => typescript('test/tsconfig.json'),
         () => runScript('eslint/bin/eslint.js', ['--max-warnings=0', '.']),
+        () => run(process.execPath, ['scripts/check_ladder.mjs']),
       ),
   },
   format: {
