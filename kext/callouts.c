@@ -6,16 +6,16 @@
 #include "stream.h"
 
 // How long unloading waits before it tries again to unregister a busy callout.
-#define CALLOUTS_BUSY_WAIT_MS 10
+#define CALLOUT_BUSY_WAIT_MS 10
 
 // Attached runs while a client is attached, which stays attached as long as it runs. Always runs before, client or not.
-typedef struct _CALLOUTS_HANDLER
+typedef struct _CALLOUT_HANDLER
 {
     VOID (*Attached)(_Inout_ CLASSIFY *classify);
     VOID (*Always)(_Inout_ CLASSIFY *classify);
-} CALLOUTS_HANDLER;
+} CALLOUT_HANDLER;
 
-static const CALLOUTS_HANDLER Handlers[LAYER_COUNT] = {
+static const CALLOUT_HANDLER Handlers[LAYER_COUNT] = {
     [LAYER_ALE_AUTH_CONNECT_V4] = {AleClassifyAuthorize, NULL},
     [LAYER_ALE_AUTH_CONNECT_V6] = {AleClassifyAuthorize, NULL},
     [LAYER_ALE_AUTH_RECV_ACCEPT_V4] = {AleClassifyAuthorize, NULL},
@@ -37,7 +37,7 @@ static const CALLOUTS_HANDLER Handlers[LAYER_COUNT] = {
 };
 
 // FALSE: the classify is done.
-static BOOLEAN CalloutsInspect(const CALLOUTS_HANDLER *handler, CLASSIFY *classify)
+static BOOLEAN CalloutInspect(const CALLOUT_HANDLER *handler, CLASSIFY *classify)
 {
     ClassifyContinue(classify->Out);
     if (handler->Always != NULL)
@@ -47,12 +47,12 @@ static BOOLEAN CalloutsInspect(const CALLOUTS_HANDLER *handler, CLASSIFY *classi
     return handler->Attached != NULL;
 }
 
-static void NTAPI CalloutsClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                   void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                                   UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
+                                  void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
+                                  UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     UINT32 row = LayerRows[values->layerId];
-    const CALLOUTS_HANDLER *handler = &Handlers[row];
+    const CALLOUT_HANDLER *handler = &Handlers[row];
     BOOLEAN decides = Layers[row].Action == FWP_ACTION_CALLOUT_TERMINATING;
     CLASSIFY classify = {ContextOfFilter(filter), &Layers[row], values, metadata, layerData, classifyOut, NULL};
     RUNDOWN_SLOT *slot;
@@ -60,7 +60,7 @@ static void NTAPI CalloutsClassify(const FWPS_INCOMING_VALUES0 *values, const FW
 
     UNREFERENCED_PARAMETER(classifyContext);
     UNREFERENCED_PARAMETER(flowContext);
-    if (decides ? !ClassifyMayDecide(classifyOut) : !CalloutsInspect(handler, &classify))
+    if (decides ? !ClassifyMayDecide(classifyOut) : !CalloutInspect(handler, &classify))
     {
         return;
     }
@@ -76,11 +76,14 @@ static void NTAPI CalloutsClassify(const FWPS_INCOMING_VALUES0 *values, const FW
     handler->Attached(&classify);
     ClientLeaveClassify(&classify.Context->Client, slot);
 
-    // Outside the rundown, because an injected packet may be classified on this stack.
-    InjectChain(classify.Injections);
+    if (classify.Injections != NULL)
+    {
+        // Outside the rundown, because an injected packet may be classified on this stack.
+        InjectChain(classify.Injections);
+    }
 }
 
-static NTSTATUS NTAPI CalloutsNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey, FWPS_FILTER1 *filter)
+static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey, FWPS_FILTER1 *filter)
 {
     UNREFERENCED_PARAMETER(notifyType);
     UNREFERENCED_PARAMETER(filterKey);
@@ -88,34 +91,34 @@ static NTSTATUS NTAPI CalloutsNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const 
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS CalloutsRegisterOne(PDEVICE_OBJECT device, const LAYER *layer, UINT32 *id)
+static NTSTATUS CalloutRegister(PDEVICE_OBJECT device, const LAYER *layer, UINT32 *id)
 {
     FWPS_CALLOUT1 callout;
 
     RtlZeroMemory(&callout, sizeof(callout));
     callout.calloutKey = layer->CalloutKey;
     callout.flags = layer->CalloutFlags;
-    callout.classifyFn = CalloutsClassify;
-    callout.notifyFn = CalloutsNotify;
+    callout.classifyFn = CalloutClassify;
+    callout.notifyFn = CalloutNotify;
     return FwpsCalloutRegister1(device, &callout, id);
 }
 
-static VOID CalloutsUnregisterOne(UINT32 id)
+static VOID CalloutUnregister(UINT32 id)
 {
     LARGE_INTEGER interval;
 
-    interval.QuadPart = -(LONG64)(CALLOUTS_BUSY_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
+    interval.QuadPart = -(LONG64)(CALLOUT_BUSY_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
     while (FwpsCalloutUnregisterById0(id) == STATUS_DEVICE_BUSY)
     {
         KeDelayExecutionThread(KernelMode, FALSE, &interval);
     }
 }
 
-static VOID CalloutsUnregisterFirst(const UINT32 *ids, UINT32 count)
+static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
 {
     while (count > 0)
     {
-        CalloutsUnregisterOne(ids[--count]);
+        CalloutUnregister(ids[--count]);
     }
 }
 
@@ -126,11 +129,11 @@ NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 
     for (i = 0; i < LAYER_COUNT; i++)
     {
-        NTSTATUS status = CalloutsRegisterOne(device, &Layers[i], &ids[i]);
+        NTSTATUS status = CalloutRegister(device, &Layers[i], &ids[i]);
 
         if (!NT_SUCCESS(status))
         {
-            CalloutsUnregisterFirst(ids, i);
+            CalloutUnregisterFirst(ids, i);
             return status;
         }
     }
@@ -140,5 +143,5 @@ NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 _Use_decl_annotations_
 VOID CalloutsUnregister(const UINT32 *ids)
 {
-    CalloutsUnregisterFirst(ids, LAYER_COUNT);
+    CalloutUnregisterFirst(ids, LAYER_COUNT);
 }

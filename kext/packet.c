@@ -8,8 +8,6 @@
 typedef struct _PACKET_FRAME
 {
     const CLASSIFY *Classify;
-    DRIVER_CONTEXT *Context;
-    const LAYER *Layer;
     const NET_BUFFER_LIST *List; // the one that is examined
     INJECT_ORIGIN Origin;        // of List
     UINT32 HiddenLength;         // inbound, the data start lies behind the IP header
@@ -22,23 +20,10 @@ typedef struct _PACKET_FRAME
 
 static BOOLEAN PacketIsInbound(const PACKET_FRAME *frame)
 {
-    return frame->Layer->Direction == DirectionInbound;
+    return frame->Classify->Layer->Direction == DirectionInbound;
 }
 
 // ---- Deciding by the connection
-
-// The client is not asked about a connection that ended: its last verdict decides on what is still sent. What is still
-// received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
-static DECISION PacketDecideKnown(const PACKET_FRAME *frame, const CONNECTION_STATE *state)
-{
-    const VERDICT_ROW *row = VerdictRow(state->Verdict);
-
-    if (!state->Ended)
-    {
-        return (DECISION)row->Packet;
-    }
-    return PacketIsInbound(frame) ? DecisionPermit : (DECISION)row->Resolve;
-}
 
 static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
 {
@@ -49,19 +34,19 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *k
         // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
         return DecisionPermit;
     }
-    status = ConnectionTableInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
+    status = ConnectionTableInsert(&frame->Classify->Context->Connections, key, 0, DirectionOutbound, state);
     if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
     {
-        return PacketDecideKnown(frame, state);
+        return (DECISION)VerdictRow(state->Verdict)->Packet;
     }
-    return HoldFail(frame->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
+    return HoldFail(frame->Classify->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
 }
 
 // Whether one address is at both ends and a port of the client's resolver or tunnel at `port`.
 static BOOLEAN PacketIsOfOwnPort(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT16 port)
 {
-    return ClientOwnsPort(&frame->Context->Client, port) &&
-           RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress));
+    return RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress)) &&
+           ClientOwnsPort(&frame->Classify->Context->Client, port);
 }
 
 // An inbound fragment is indicated first as a packet, and that decides. What is let in comes again as a fragment, and
@@ -79,13 +64,22 @@ static BOOLEAN PacketIsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *k
     CONNECTION_STATE state;
 
     return PacketIsInbound(frame) && PacketIsOfOwnPort(frame, key, key->RemotePort) &&
-           ClassifyIsLoopback(frame->Classify) && RedirectTableFind(&frame->Context->Redirects, key, original) &&
-           ConnectionTableLookup(&frame->Context->Connections, original, &state) && VerdictRedirects(state.Verdict);
+           ClassifyIsLoopback(frame->Classify) &&
+           RedirectTableFind(&frame->Classify->Context->Redirects, key, original) &&
+           ConnectionTableLookup(&frame->Classify->Context->Connections, original, &state) &&
+           VerdictRedirects(state.Verdict);
+}
+
+// The client is not asked about a connection that ended: its last verdict decides on what is still sent. What is still
+// received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
+static DECISION PacketDecideEnded(const PACKET_FRAME *frame, const CONNECTION_STATE *state)
+{
+    return PacketIsInbound(frame) ? DecisionPermit : (DECISION)VerdictRow(state->Verdict)->Resolve;
 }
 
 static DECISION PacketFailRedirect(PACKET_FRAME *frame)
 {
-    DRIVER_CONTEXT *context = frame->Context;
+    DRIVER_CONTEXT *context = frame->Classify->Context;
 
     StatisticsAdd(&context->Statistics, StatisticInjectFailures, 1);
     if (LogMayRepeat(&context->Log, LogLimitFailure))
@@ -98,7 +92,7 @@ static DECISION PacketFailRedirect(PACKET_FRAME *frame)
 static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
                                      CONNECTION_KEY *target)
 {
-    DRIVER_CONTEXT *context = frame->Context;
+    DRIVER_CONTEXT *context = frame->Classify->Context;
 
     if (state->Direction == DirectionInbound)
     {
@@ -136,12 +130,19 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     {
         return DecisionPermit;
     }
-    known = ConnectionTableLookup(&frame->Context->Connections, key, &state);
-    if ((!known || state.Ended) && PacketIsAnswer(frame, key, target))
+    known = ConnectionTableLookup(&frame->Classify->Context->Connections, key, &state);
+    if (known && !state.Ended)
+    {
+        decision = (DECISION)VerdictRow(state.Verdict)->Packet;
+    }
+    else if (PacketIsAnswer(frame, key, target))
     {
         return DecisionRedirect;
     }
-    decision = known ? PacketDecideKnown(frame, &state) : PacketDecideUnknown(frame, key, &state);
+    else
+    {
+        decision = known ? PacketDecideEnded(frame, &state) : PacketDecideUnknown(frame, key, &state);
+    }
     if (decision == DecisionAsk)
     {
         *generation = state.Generation;
@@ -151,13 +152,13 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
 
 static DECISION PacketBlockMalformed(PACKET_FRAME *frame)
 {
-    DRIVER_CONTEXT *context = frame->Context;
+    DRIVER_CONTEXT *context = frame->Classify->Context;
 
     StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
     if (LogMayRepeat(&context->Log, LogLimitMalformed))
     {
         LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
-                   PacketIsInbound(frame) ? "inbound" : "outbound", frame->Layer->IpVersion);
+                   PacketIsInbound(frame) ? "inbound" : "outbound", frame->Classify->Layer->IpVersion);
     }
     return DecisionBlock;
 }
@@ -168,7 +169,7 @@ static DECISION PacketBlockMalformed(PACKET_FRAME *frame)
 static NTSTATUS PacketParseLongHeaders(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
 {
     UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
-    UINT8 *storage = (UINT8 *)MemoryAllocateUninitialized(&frame->Context->Memory, length);
+    UINT8 *storage = (UINT8 *)MemoryAllocateUninitialized(&frame->Classify->Context->Memory, length);
     const UINT8 *bytes;
     NTSTATUS status;
 
@@ -178,7 +179,7 @@ static NTSTATUS PacketParseLongHeaders(PACKET_FRAME *frame, NET_BUFFER *buffer, 
     }
     bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, storage, 1, 0);
     status = bytes != NULL ? IpHeaderParse(bytes, length, length, header) : STATUS_INSUFFICIENT_RESOURCES;
-    MemoryFree(&frame->Context->Memory, storage);
+    MemoryFree(&frame->Classify->Context->Memory, storage);
     return status;
 }
 
@@ -210,7 +211,7 @@ static NTSTATUS PacketParse(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *
     }
     bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, NULL, 1, 0);
     status = bytes != NULL ? IpHeaderParse(bytes, length, length, header) : PacketParseScattered(frame, buffer, header);
-    if (NT_SUCCESS(status) && header->IpVersion != frame->Layer->IpVersion)
+    if (NT_SUCCESS(status) && header->IpVersion != frame->Classify->Layer->IpVersion)
     {
         return STATUS_INVALID_PARAMETER;
     }
@@ -223,7 +224,7 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
                            INJECT_PACKET **packet)
 {
     const CLASSIFY *classify = frame->Classify;
-    const LAYER_FIELDS *fields = &frame->Layer->Fields;
+    const LAYER_FIELDS *fields = &frame->Classify->Layer->Fields;
     BOOLEAN inbound = PacketIsInbound(frame);
     BOOLEAN loopback = ClassifyIsLoopback(classify);
     INJECT_SOURCE source;
@@ -232,18 +233,18 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     // A loopback packet has no receive path to be put back into: it is sent once more.
     source.Method = inbound && !loopback ? InjectNetworkReceive : InjectNetworkSend;
     source.Checksum = inbound ? InjectChecksumForInbound(list, loopback) : InjectChecksumPacket;
-    source.IpVersion = frame->Layer->IpVersion;
+    source.IpVersion = frame->Classify->Layer->IpVersion;
     source.Compartment = ClassifyCompartment(classify->Metadata);
     source.InterfaceIndex = ClassifyUint32(classify->Values, fields->InterfaceIndex);
     source.SubInterfaceIndex = ClassifyUint32(classify->Values, fields->SubInterfaceIndex);
-    return InjectCopy(&frame->Context->Injector, &source, buffer, packet);
+    return InjectCopy(&frame->Classify->Context->Injector, &source, buffer, packet);
 }
 
 static UINT64 PacketProcessId(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 generation)
 {
     CONNECTION connection;
 
-    if (generation != 0 && ConnectionTableGet(&frame->Context->Connections, key, &connection))
+    if (generation != 0 && ConnectionTableGet(&frame->Classify->Context->Connections, key, &connection))
     {
         return connection.ProcessId;
     }
@@ -263,22 +264,22 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     }
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(frame->Context, LossOutOfMemory);
+        return HoldFail(frame->Classify->Context, LossOutOfMemory);
     }
     // Another product's copy of a packet on which the client has decided would otherwise go round for ever.
-    if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Context->Injector, question.Packets))
+    if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Classify->Context->Injector, question.Packets))
     {
         InjectDropChain(question.Packets);
         return DecisionPermit;
     }
     question.Kind = PacketIsInbound(frame) ? HeldPacketInbound : HeldPacketOutbound;
-    question.Direction = frame->Layer->Direction;
+    question.Direction = frame->Classify->Layer->Direction;
     question.Key = key;
     question.Generation = generation;
     question.Datagram = frame->Datagram;
     question.ProcessId = PacketProcessId(frame, key, generation);
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
-    return HoldAsk(frame->Context, &question);
+    return HoldAsk(frame->Classify->Context, &question);
 }
 
 // ---- One packet; from PacketRetreat to PacketAdvance its data start is at the IP header
@@ -314,20 +315,20 @@ static DECISION PacketRedirect(PACKET_FRAME *frame, NET_BUFFER *buffer, const CO
     {
         return PacketFailRedirect(frame);
     }
-    packet = RedirectChain(packet, target, frame->Layer->Direction);
+    packet = RedirectChain(packet, target, frame->Classify->Layer->Direction);
     PacketQueueInjections(frame, packet);
     return packet != NULL ? DecisionRedirect : DecisionAbsorb;
 }
 
 // DecisionRedirect: the packet's copy is queued, and `target` is what its connection became.
-static DECISION PacketDecideOnWhole(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header,
-                                    CONNECTION_KEY *target)
+static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header,
+                                     CONNECTION_KEY *target)
 {
     DECISION decision;
     CONNECTION_KEY key;
     UINT32 generation;
 
-    IpHeaderToKey(header, frame->Layer->Direction, &key);
+    IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
     decision = PacketDecideOnKey(frame, &key, &generation, target);
     switch (decision)
     {
@@ -342,43 +343,25 @@ static DECISION PacketDecideOnWhole(PACKET_FRAME *frame, NET_BUFFER *buffer, con
 
 // ---- Fragments, which follow the first one of their datagram
 
-static DECISION PacketDecideOnFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header,
-                                            UINT64 datagram)
-{
-    DECISION decision;
-    INJECT_PACKET *waited;
-    CONNECTION_KEY target;
-
-    frame->Datagram = datagram;
-    decision = PacketDecideOnWhole(frame, buffer, header, &target);
-    frame->Datagram = 0;
-    // The verdict on a held first fragment decides on the others too, and may have done so already.
-    if (decision != DecisionHeld && datagram != 0)
-    {
-        (VOID) FragmentTableDecide(&frame->Context->Fragments, datagram, decision,
-                                   decision == DecisionRedirect ? &target : NULL, &waited);
-        PacketQueueInjections(frame, waited);
-    }
-    return decision;
-}
-
 static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, UINT64 datagram,
                                            CONNECTION_KEY *target, UINT8 *lossReason)
 {
     INJECT_PACKET *packet = NULL;
 
     (VOID) PacketCopy(frame, frame->List, buffer, &packet);
-    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target, lossReason);
+    return FragmentTableWait(&frame->Classify->Context->Fragments, datagram, packet, target, lossReason);
 }
 
-static DECISION PacketDecideOnFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
+// DecisionAsk: it is the first one, of frame->Datagram where the table could remember that.
+static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
 {
     COMPARTMENT_ID compartment = ClassifyCompartment(frame->Classify->Metadata);
     CONNECTION_KEY target;
     UINT8 lossReason;
     UINT64 datagram;
-    DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Layer->Direction, compartment,
-                                           &datagram, &target, &lossReason);
+    DECISION decision =
+        FragmentTableEnter(&frame->Classify->Context->Fragments, header, frame->Classify->Layer->Direction, compartment,
+                           &datagram, &target, &lossReason);
 
     if (decision == DecisionHeld)
     {
@@ -387,25 +370,42 @@ static DECISION PacketDecideOnFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, 
     switch (decision)
     {
     case DecisionAsk:
-        return PacketDecideOnFirstFragment(frame, buffer, header, datagram);
+        frame->Datagram = datagram;
+        return DecisionAsk;
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &target);
     case DecisionFail:
-        return HoldFail(frame->Context, lossReason);
+        return HoldFail(frame->Classify->Context, lossReason);
     default:
         return decision;
     }
+}
+
+// Makes the others of its datagram follow a first fragment.
+static VOID PacketDecideDatagram(PACKET_FRAME *frame, DECISION decision, const CONNECTION_KEY *target)
+{
+    INJECT_PACKET *waited;
+
+    // The verdict on a held first fragment decides on the others too, and may have done so already.
+    if (decision != DecisionHeld)
+    {
+        (VOID) FragmentTableDecide(&frame->Classify->Context->Fragments, frame->Datagram, decision,
+                                   decision == DecisionRedirect ? target : NULL, &waited);
+        PacketQueueInjections(frame, waited);
+    }
+    frame->Datagram = 0;
 }
 
 static DECISION PacketDecideOnBuffer(PACKET_FRAME *frame, NET_BUFFER *buffer)
 {
     CONNECTION_KEY target;
     IP_HEADER header;
+    DECISION decision;
     NTSTATUS status = PacketParse(frame, buffer, &header);
 
     if (status == STATUS_INSUFFICIENT_RESOURCES)
     {
-        return HoldFail(frame->Context, LossOutOfMemory);
+        return HoldFail(frame->Classify->Context, LossOutOfMemory);
     }
     if (!NT_SUCCESS(status))
     {
@@ -413,40 +413,30 @@ static DECISION PacketDecideOnBuffer(PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
     if (header.Fragment)
     {
-        return PacketDecideOnFragment(frame, buffer, &header);
+        decision = PacketFollowFirstFragment(frame, buffer, &header);
+        if (decision != DecisionAsk)
+        {
+            return decision;
+        }
     }
-    return PacketDecideOnWhole(frame, buffer, &header, &target);
-}
-
-static VOID PacketCount(PACKET_FRAME *frame, DECISION decision)
-{
-    // What is held is counted when it is resolved.
-    if (decision != DecisionHeld)
+    decision = PacketDecideOnHeader(frame, buffer, &header, &target);
+    if (frame->Datagram != 0)
     {
-        BOOLEAN permitted = decision == DecisionPermit || decision == DecisionRedirect;
-
-        StatisticsAdd(&frame->Context->Statistics, permitted ? StatisticPacketsPermitted : StatisticPacketsBlocked, 1);
+        PacketDecideDatagram(frame, decision, &target);
     }
+    return decision;
 }
 
 static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
 {
     DECISION decision;
 
-    if (frame->Origin == InjectOriginOwn)
+    if (!NT_SUCCESS(PacketRetreat(frame, buffer)))
     {
-        return DecisionPermit;
+        return HoldFail(frame->Classify->Context, LossOutOfMemory);
     }
-    if (NT_SUCCESS(PacketRetreat(frame, buffer)))
-    {
-        decision = PacketDecideOnBuffer(frame, buffer);
-        PacketAdvance(frame, buffer);
-    }
-    else
-    {
-        decision = HoldFail(frame->Context, LossOutOfMemory);
-    }
-    PacketCount(frame, decision);
+    decision = PacketDecideOnBuffer(frame, buffer);
+    PacketAdvance(frame, buffer);
     return decision;
 }
 
@@ -464,7 +454,7 @@ static VOID PacketQueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     }
     if (!NT_SUCCESS(status))
     {
-        StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+        StatisticsAdd(&frame->Classify->Context->Statistics, StatisticInjectFailures, 1);
         return;
     }
     frame->LastInjection = &(*frame->LastInjection)->Next;
@@ -490,19 +480,17 @@ static VOID PacketQueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
     }
 }
 
-static VOID PacketExamine(PACKET_FRAME *frame, NET_BUFFER *buffer)
+static VOID PacketPermit(PACKET_FRAME *frame, NET_BUFFER *buffer)
 {
-    DECISION decision = PacketDecide(frame, buffer);
-
-    if (decision == DecisionPermit)
+    frame->AnyPermitted = TRUE;
+    if (frame->AnyRefused)
     {
-        frame->AnyPermitted = TRUE;
-        if (frame->AnyRefused)
-        {
-            PacketQueueCopy(frame, frame->List, buffer);
-        }
-        return;
+        PacketQueueCopy(frame, frame->List, buffer);
     }
+}
+
+static VOID PacketRefuse(PACKET_FRAME *frame, NET_BUFFER *buffer, DECISION decision)
+{
     if (frame->AnyPermitted && !frame->AnyRefused)
     {
         PacketQueueCopiesBefore(frame, buffer);
@@ -514,6 +502,32 @@ static VOID PacketExamine(PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
 }
 
+static VOID PacketExamine(PACKET_FRAME *frame, NET_BUFFER *buffer)
+{
+    STATISTICS *statistics = &frame->Classify->Context->Statistics;
+    DECISION decision;
+
+    if (frame->Origin == InjectOriginOwn)
+    {
+        PacketPermit(frame, buffer);
+        return;
+    }
+    decision = PacketDecide(frame, buffer);
+    if (decision == DecisionPermit)
+    {
+        StatisticsAdd(statistics, StatisticPacketsPermitted, 1);
+        PacketPermit(frame, buffer);
+        return;
+    }
+    // What is held is counted when it is resolved.
+    if (decision != DecisionHeld)
+    {
+        StatisticsAdd(statistics, decision == DecisionRedirect ? StatisticPacketsPermitted : StatisticPacketsBlocked,
+                      1);
+    }
+    PacketRefuse(frame, buffer, decision);
+}
+
 static VOID PacketExamineChain(PACKET_FRAME *frame, NET_BUFFER_LIST *list)
 {
     NET_BUFFER *buffer;
@@ -521,7 +535,7 @@ static VOID PacketExamineChain(PACKET_FRAME *frame, NET_BUFFER_LIST *list)
     for (; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
         frame->List = list;
-        frame->Origin = InjectOriginOf(&frame->Context->Injector, frame->Layer->IpVersion, list);
+        frame->Origin = InjectOriginOf(&frame->Classify->Context->Injector, frame->Classify->Layer->IpVersion, list);
         for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
         {
             PacketExamine(frame, buffer);
@@ -552,8 +566,6 @@ VOID PacketClassify(CLASSIFY *classify)
 
     RtlZeroMemory(&frame, sizeof(frame));
     frame.Classify = classify;
-    frame.Context = classify->Context;
-    frame.Layer = classify->Layer;
     frame.LastInjection = &classify->Injections;
     if (PacketIsInbound(&frame) &&
         FWPS_IS_METADATA_FIELD_PRESENT(classify->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
