@@ -224,7 +224,7 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
                            INJECT_PACKET **packet)
 {
     const CLASSIFY *classify = frame->Classify;
-    const LAYER_FIELDS *fields = &frame->Classify->Layer->Fields;
+    const LAYER *layer = classify->Layer;
     BOOLEAN inbound = PacketIsInbound(frame);
     BOOLEAN loopback = ClassifyIsLoopback(classify);
     INJECT_SOURCE source;
@@ -233,11 +233,11 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     // A loopback packet has no receive path to be put back into: it is sent once more.
     source.Method = inbound && !loopback ? InjectNetworkReceive : InjectNetworkSend;
     source.Checksum = inbound ? InjectChecksumForInbound(list, loopback) : InjectChecksumPacket;
-    source.IpVersion = frame->Classify->Layer->IpVersion;
+    source.IpVersion = layer->IpVersion;
     source.Compartment = ClassifyCompartment(classify->Metadata);
-    source.InterfaceIndex = ClassifyUint32(classify->Values, fields->InterfaceIndex);
-    source.SubInterfaceIndex = ClassifyUint32(classify->Values, fields->SubInterfaceIndex);
-    return InjectCopy(&frame->Classify->Context->Injector, &source, buffer, packet);
+    source.InterfaceIndex = ClassifyUint32(classify->Values, layer->Fields.InterfaceIndex);
+    source.SubInterfaceIndex = ClassifyUint32(classify->Values, layer->Fields.SubInterfaceIndex);
+    return InjectCopy(&classify->Context->Injector, &source, buffer, packet);
 }
 
 static UINT64 PacketProcessId(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 generation)
