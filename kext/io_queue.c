@@ -550,7 +550,7 @@ typedef struct _PUSH
     IO_QUEUE_CHUNK *Chunks; // into the queue with the record; afterwards those that are too many
     UINT32 ChunkCount;
     UINT32 MissingChunks;
-    UINT32 LossRecords;  // that went before the record
+    UINT32 LossRecords;      // that went before the record
     UINT64 UnreportedLosses; // a base client finds them in the log alone
 } PUSH;
 

@@ -87,8 +87,8 @@ static UINT32 LogFormatPosition(CHAR *text, const char *format, ...)
     return length;
 }
 
-// Claims the line for the writer of `sequence`. FALSE: another thread owns it, or it has the text of a later turn, which
-// is kept instead.
+// Claims the line for the writer of `sequence`. FALSE: another thread owns it, or it has the text of a later turn,
+// which is kept instead.
 static BOOLEAN LogClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
 {
     LONG64 state = ReadNoFence64(&line->State);

@@ -19,10 +19,12 @@ static VOID SessionEndTransition(CLIENT *client)
 // Within a transition.
 static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
+    BOOLEAN extended = OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS);
+
     ClientSetOptions(&context->Client, options);
     LogSetLevel(&context->Log, options->LogLevel);
-    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS));
-    EventsSetOptions(&context->Events, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS), options->PayloadLimit);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, extended);
+    EventsSetOptions(&context->Events, extended, options->PayloadLimit);
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }
 

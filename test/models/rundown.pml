@@ -1,6 +1,6 @@
 /*
  * kext/rundown.c: many threads call RundownEnter and RundownLeave, and one calls RundownWait.
- * Before RundownWait the waiter forbids new entries, as StopFiltering does with Mode.
+ * Before RundownWait the waiter forbids new entries, as SessionStopFiltering does with Mode.
  * No thread is inside when RundownWait returns, and it always returns.
  *
  * LOST_WAKE_UP breaks it: the event is cleared after the counter was read.
