@@ -1,7 +1,7 @@
 // Addresses and the tuple that names a conversation.
 #pragma once
 
-#include "net/stack.h"
+#include "net/types.h"
 
 #include <array>
 #include <cstdint>

@@ -6,7 +6,7 @@
 
 #include "net/indication.h"
 #include "net/packet.h"
-#include "net/stack.h"
+#include "net/types.h"
 
 #include <cstdint>
 

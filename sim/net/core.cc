@@ -1,7 +1,5 @@
 #include "net/core.h"
 
-#include "net/indication.h"
-
 #include "machine.h"
 
 #include <algorithm>
@@ -90,12 +88,12 @@ SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const 
     {
         SocketRef found = sockets().Find(protocol, local, false, owner.process_id);
 
-        if (found && (!own || found->process_id() == owner.process_id))
+        if (found && (!own || found->identity().process_id == owner.process_id))
         {
             return found;
         }
 
-        SocketRef made(new Socket(*this, protocol, local, owner.process_id, owner.process_path, owner.loopback, true));
+        SocketRef made(new Socket(sockets(), NewHandle(), owner, protocol, local, true));
 
         if (sockets().Insert(made.get()))
         {
@@ -106,8 +104,7 @@ SocketRef Core::OpenSharedSocket(const FlowSpec &owner, uint8_t protocol, const 
 
 SocketRef Core::OpenSocket(const FlowSpec &owner, const Endpoint &local)
 {
-    SocketRef made(
-        new Socket(*this, owner.protocol, local, owner.process_id, owner.process_path, owner.loopback, false));
+    SocketRef made(new Socket(sockets(), NewHandle(), owner, owner.protocol, local, false));
 
     return made->Bind() ? std::move(made) : SocketRef();
 }
@@ -183,7 +180,7 @@ void Core::RemoveOwner(Socket *socket)
     const bool last = socket->owners_.fetch_sub(1, std::memory_order_acq_rel) == 1;
 
     // Accepted TCP connections live on without their listener.
-    if (!last || socket->protocol() != kProtocolUdp || socket->accepted_.load(std::memory_order_acquire) == 0)
+    if (!last || socket->identity().protocol != kProtocolUdp || socket->accepted_.load(std::memory_order_acquire) == 0)
     {
         return;
     }
@@ -224,7 +221,7 @@ void Core::CloseListener(uint64_t listener)
         listeners_.erase(found);
     }
     RemoveOwner(socket.get());
-    if (socket->listeners_.fetch_sub(1, std::memory_order_acq_rel) == 1 && socket->protocol() == kProtocolTcp)
+    if (socket->listeners_.fetch_sub(1, std::memory_order_acq_rel) == 1 && socket->identity().protocol == kProtocolTcp)
     {
         sockets().Remove(socket.get());
         socket->Close();

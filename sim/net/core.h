@@ -9,7 +9,7 @@
 #include "net/flow_table.h"
 #include "net/resources.h"
 #include "net/socket.h"
-#include "net/stack.h"
+#include "net/types.h"
 
 #include "wfp/engine.h"
 

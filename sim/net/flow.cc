@@ -71,17 +71,17 @@ void Flow::Open(FlowOptions options)
     identity.local = options.local;
     identity.remote = options.remote;
     identity.flow_handle = id();
-    identity.socket = options.socket.get();
+    identity.socket = options.socket ? &options.socket->identity() : nullptr;
     if (options.socket)
     {
-        identity.endpoint_handle = options.socket->handle();
+        identity.endpoint_handle = identity.socket->handle;
         if (options.direction == Direction::kInbound && options.protocol == kProtocolTcp)
         {
             identity.parent_handle = identity.endpoint_handle;
             identity.endpoint_handle = context_.resources->NewHandle();
         }
     }
-    socket_handle_.store(options.socket ? options.socket->handle() : 0, std::memory_order_relaxed);
+    socket_handle_.store(options.socket ? identity.socket->handle : 0, std::memory_order_relaxed);
     socket_ = std::move(options.socket);
     context_.conversation = std::move(options.conversation);
     context_.accepted = options.accepted;

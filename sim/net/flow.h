@@ -58,7 +58,7 @@ class Flow final : public HoldOwner
 
     bool UsesSocket(const Socket *socket) const
     {
-        return socket_handle_.load(std::memory_order_relaxed) == socket->handle();
+        return socket_handle_.load(std::memory_order_relaxed) == socket->identity().handle;
     }
     bool IsIndexed() const { return indexed_; }
 

@@ -1,7 +1,5 @@
 #include "net/indication.h"
 
-#include "net/socket.h"
-
 #include "byte_order.h"
 #include "nt/irql.h"
 
@@ -81,12 +79,12 @@ void SetAddressType(FWP_VALUE0 *value, uint8_t family, const Address &address)
     Set8(value, IsMulticast(family, address) ? kMulticast : IsBroadcast(family, address) ? kBroadcast : kUnicast);
 }
 
-void SetProcessPath(FWP_VALUE0 *value, const Socket *socket)
+void SetProcessPath(FWP_VALUE0 *value, const SocketIdentity *socket)
 {
-    if (socket != nullptr && socket->process_path() != nullptr)
+    if (socket != nullptr && socket->process_path != nullptr)
     {
         value->type = FWP_BYTE_BLOB_TYPE;
-        value->byteBlob = socket->process_path();
+        value->byteBlob = socket->process_path;
     }
 }
 
@@ -159,14 +157,14 @@ class Metadata
         values_.packetDirection = direction == Direction::kOutbound ? FWP_DIRECTION_OUTBOUND : FWP_DIRECTION_INBOUND;
     }
 
-    void SetProcess(const Socket &socket, bool with_path)
+    void SetProcess(const SocketIdentity &socket, bool with_path)
     {
         Add(FWPS_METADATA_FIELD_PROCESS_ID);
-        values_.processId = socket.process_id();
-        if (with_path && socket.process_path() != nullptr)
+        values_.processId = socket.process_id;
+        if (with_path && socket.process_path != nullptr)
         {
             Add(FWPS_METADATA_FIELD_PROCESS_PATH);
-            values_.processPath = socket.process_path();
+            values_.processPath = socket.process_path;
         }
     }
 
@@ -420,7 +418,7 @@ void SetIpAddresses(Values<FWPS_FIELD_INBOUND_IPPACKET_V4_MAX> *values, const Ip
 
 // Sets the first fields of the three notification layers.
 template <size_t kCount>
-void SetAleSocket(Values<kCount> *values, const Socket *socket, uint8_t protocol, const Endpoint &local)
+void SetAleSocket(Values<kCount> *values, const SocketIdentity *socket, uint8_t protocol, const Endpoint &local)
 {
     SetProcessPath((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_ALE_APP_ID], socket);
     SetAddress((*values)[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_ADDRESS], local.family, local.address);
@@ -470,10 +468,10 @@ uint16_t AuthorizationLayer(Direction direction, uint8_t family)
                : OfFamily(family, FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4, FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6);
 }
 
-bool IndicateAssignment(wfp::Engine &engine, const Socket &socket)
+bool IndicateAssignment(wfp::Engine &engine, const SocketIdentity &socket)
 {
     const uint16_t layer =
-        OfFamily(socket.local().family, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6);
+        OfFamily(socket.local.family, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4, FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6);
     if (!engine.has_filters(layer))
     {
         return true;
@@ -483,21 +481,21 @@ bool IndicateAssignment(wfp::Engine &engine, const Socket &socket)
     Metadata metadata;
     wfp::ClassifyInput input;
 
-    SetAleSocket(&values, &socket, socket.protocol(), socket.local());
-    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback()));
-    Set32(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_FLAGS], LoopbackFlag(socket.loopback()));
+    SetAleSocket(&values, &socket, socket.protocol, socket.local);
+    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback));
+    Set32(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_FLAGS], LoopbackFlag(socket.loopback));
     metadata.SetProcess(socket, true);
-    metadata.SetEndpointHandle(socket.handle());
+    metadata.SetEndpointHandle(socket.handle);
     input.layer = layer;
     input.values = values.get();
     input.metadata = metadata.get();
     return Classify(engine, &input, nullptr).action == wfp::ClassifyResult::kPermit;
 }
 
-void IndicateRelease(wfp::Engine &engine, const Socket &socket)
+void IndicateRelease(wfp::Engine &engine, const SocketIdentity &socket)
 {
     const uint16_t layer =
-        OfFamily(socket.local().family, FWPS_LAYER_ALE_RESOURCE_RELEASE_V4, FWPS_LAYER_ALE_RESOURCE_RELEASE_V6);
+        OfFamily(socket.local.family, FWPS_LAYER_ALE_RESOURCE_RELEASE_V4, FWPS_LAYER_ALE_RESOURCE_RELEASE_V6);
     if (!engine.has_filters(layer))
     {
         return;
@@ -507,26 +505,26 @@ void IndicateRelease(wfp::Engine &engine, const Socket &socket)
     Metadata metadata;
     wfp::ClassifyInput input;
 
-    SetAleSocket(&values, &socket, socket.protocol(), socket.local());
-    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback()));
-    Set32(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_FLAGS], LoopbackFlag(socket.loopback()));
+    SetAleSocket(&values, &socket, socket.protocol, socket.local);
+    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback));
+    Set32(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_FLAGS], LoopbackFlag(socket.loopback));
     metadata.SetProcess(socket, false);
     metadata.SetCompartment();
-    metadata.SetEndpointHandle(socket.handle());
+    metadata.SetEndpointHandle(socket.handle);
     input.layer = layer;
     input.values = values.get();
     input.metadata = metadata.get();
     Classify(engine, &input, nullptr);
 }
 
-void IndicateClosure(wfp::Engine &engine, const Socket &socket)
+void IndicateClosure(wfp::Engine &engine, const SocketIdentity &socket)
 {
     FlowIdentity endpoint;
 
-    endpoint.protocol = socket.protocol();
-    endpoint.loopback = socket.loopback();
-    endpoint.local = socket.local();
-    endpoint.endpoint_handle = socket.handle();
+    endpoint.protocol = socket.protocol;
+    endpoint.loopback = socket.loopback;
+    endpoint.local = socket.local;
+    endpoint.endpoint_handle = socket.handle;
     endpoint.socket = &socket;
     ClassifyClosure(engine, endpoint, false);
 }

@@ -19,7 +19,16 @@
 namespace sim::net
 {
 
-class Socket;
+// What the layers report about a socket.
+struct SocketIdentity
+{
+    uint8_t protocol = 0;
+    bool loopback = false;
+    Endpoint local;
+    uint64_t handle = 0;
+    uint64_t process_id = 0;
+    FWP_BYTE_BLOB *process_path = nullptr; // UTF-16 with its terminator; nullptr: not known
+};
 
 // What the layers report about a conversation.
 struct FlowIdentity
@@ -31,8 +40,8 @@ struct FlowIdentity
     Endpoint remote;
     uint64_t flow_handle = 0;
     uint64_t endpoint_handle = 0;
-    uint64_t parent_handle = 0;     // of the listener that accepted the connection
-    const Socket *socket = nullptr; // nullptr: the process is not known
+    uint64_t parent_handle = 0;             // of the listener that accepted the connection
+    const SocketIdentity *socket = nullptr; // nullptr: the process is not known
 };
 
 enum class Reauthorization : uint8_t
@@ -46,12 +55,12 @@ enum class Reauthorization : uint8_t
 uint16_t AuthorizationLayer(Direction direction, uint8_t family);
 
 // Returns true if the bind is permitted.
-bool IndicateAssignment(wfp::Engine &engine, const Socket &socket);
+bool IndicateAssignment(wfp::Engine &engine, const SocketIdentity &socket);
 
-void IndicateRelease(wfp::Engine &engine, const Socket &socket);
+void IndicateRelease(wfp::Engine &engine, const SocketIdentity &socket);
 
 // The closure of a socket without a peer: a listener or a UDP socket.
-void IndicateClosure(wfp::Engine &engine, const Socket &socket);
+void IndicateClosure(wfp::Engine &engine, const SocketIdentity &socket);
 
 // The closure of a connection.
 void IndicateClosure(wfp::Engine &engine, const FlowIdentity &flow);

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "net/packet.h"
-#include "net/stack.h"
+#include "net/types.h"
 
 #include <cstdint>
 #include <vector>

@@ -10,7 +10,7 @@
 #include "net/packet.h"
 #include "net/reassembly.h"
 #include "net/socket.h"
-#include "net/stack.h"
+#include "net/types.h"
 
 #include "wfp/engine.h"
 
@@ -109,11 +109,11 @@ class Resources : public std::enable_shared_from_this<Resources>
     Machine &machine_;
     wfp::Engine &engine_;
     PacketPool packets_;
-    SocketTable sockets_;
     Reassembly reassembly_;
     FreeList<Job> jobs_{kJobsKept};
     const std::shared_ptr<Deadlines> deadlines_;
     std::atomic<bool> ended_{false};
+    SocketTable sockets_{engine_, ended_};
 
     DirectionCounts counts_[2];
     std::atomic<uint64_t> pending_timeouts_{0};

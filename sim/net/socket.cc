@@ -1,31 +1,35 @@
 #include "net/socket.h"
 
-#include "net/indication.h"
-#include "net/resources.h"
-
 #include <mutex>
 
 namespace sim::net
 {
-Socket::Socket(Resources &resources, uint8_t protocol, const Endpoint &local, uint64_t process_id,
-               const std::u16string &process_path, bool loopback, bool shared)
-    : resources_(resources), local_(local), handle_(resources.NewHandle()), process_id_(process_id),
-      protocol_(protocol), loopback_(loopback), shared_(shared), path_(process_path)
+
+Socket::Socket(SocketTable &table, uint64_t handle, const FlowSpec &owner, uint8_t protocol, const Endpoint &local,
+               bool shared)
+    : table_(table), shared_(shared), path_(owner.process_path)
 {
     path_blob_.size = static_cast<UINT32>((path_.size() + 1) * sizeof(char16_t));
     path_blob_.data = reinterpret_cast<UINT8 *>(path_.data());
+    identity_.protocol = protocol;
+    identity_.loopback = owner.loopback;
+    identity_.local = local;
+    identity_.handle = handle;
+    identity_.process_id = owner.process_id;
+    identity_.process_path = path_.empty() ? nullptr : &path_blob_;
 }
 
 bool Socket::Bind()
 {
-    bound_ = !HasPorts(protocol_) || IndicateAssignment(resources_.engine(), *this);
+    bound_ = !HasPorts(identity_.protocol) || IndicateAssignment(table_.engine_, identity_);
     return bound_;
 }
 
 void Socket::Release()
 {
-    const bool last = shared_ ? resources_.sockets().ReleaseReference(this)
-                              : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    const bool last =
+        shared_ ? table_.ReleaseReference(this) : references_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+
     if (last)
     {
         Close();
@@ -35,15 +39,16 @@ void Socket::Release()
 
 void Socket::Close()
 {
-    if (closed_.exchange(true) || !bound_ || !HasPorts(protocol_) || resources_.ended())
+    if (closed_.exchange(true) || !bound_ || !HasPorts(identity_.protocol) ||
+        table_.ended_.load(std::memory_order_relaxed))
     {
         return;
     }
     if (shared_)
     {
-        IndicateClosure(resources_.engine(), *this);
+        IndicateClosure(table_.engine_, identity_);
     }
-    IndicateRelease(resources_.engine(), *this);
+    IndicateRelease(table_.engine_, identity_);
 }
 
 SocketTable::~SocketTable()
@@ -78,12 +83,13 @@ SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildca
 
 bool SocketTable::Insert(Socket *socket)
 {
-    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    Bucket &bucket = BucketOf(socket->identity().protocol, socket->identity().local.port);
     const std::lock_guard<SpinLock> lock(bucket.lock);
 
-    const Socket *found = FindLocked(bucket, socket->protocol(), socket->local(), socket->process_id());
+    const Socket *found =
+        FindLocked(bucket, socket->identity().protocol, socket->identity().local, socket->identity().process_id);
 
-    if (found != nullptr && found->process_id() == socket->process_id())
+    if (found != nullptr && found->identity().process_id == socket->identity().process_id)
     {
         return false;
     }
@@ -94,7 +100,7 @@ bool SocketTable::Insert(Socket *socket)
 
 void SocketTable::Remove(Socket *socket)
 {
-    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    Bucket &bucket = BucketOf(socket->identity().protocol, socket->identity().local.port);
     const std::lock_guard<SpinLock> lock(bucket.lock);
 
     RemoveLocked(&bucket, socket);
@@ -111,11 +117,11 @@ Socket *SocketTable::FindLocked(const Bucket &bucket, uint8_t protocol, const En
 
     for (Socket *socket = bucket.first; socket != nullptr; socket = socket->next_)
     {
-        if (socket->protocol() != protocol || !SameEndpoint(socket->local(), local))
+        if (socket->identity().protocol != protocol || !SameEndpoint(socket->identity().local, local))
         {
             continue;
         }
-        if (socket->process_id() == process_id)
+        if (socket->identity().process_id == process_id)
         {
             return socket;
         }
@@ -138,7 +144,7 @@ void SocketTable::RemoveLocked(Bucket *bucket, Socket *socket)
 
 bool SocketTable::ReleaseReference(Socket *socket)
 {
-    Bucket &bucket = BucketOf(socket->protocol(), socket->local().port);
+    Bucket &bucket = BucketOf(socket->identity().protocol, socket->identity().local.port);
     const std::lock_guard<SpinLock> lock(bucket.lock);
 
     if (socket->references_.fetch_sub(1, std::memory_order_acq_rel) != 1)

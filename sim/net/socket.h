@@ -5,6 +5,7 @@
 #pragma once
 
 #include "net/address.h"
+#include "net/indication.h"
 #include "net/spin_lock.h"
 
 #include <ntddk.h>
@@ -23,29 +24,21 @@ namespace sim::net
 {
 
 class Core;
-class Resources;
 class SocketTable;
 
 class Socket
 {
   public:
-    Socket(Resources &resources, uint8_t protocol, const Endpoint &local, uint64_t process_id,
-           const std::u16string &process_path, bool loopback, bool shared);
+    Socket(SocketTable &table, uint64_t handle, const FlowSpec &owner, uint8_t protocol, const Endpoint &local,
+           bool shared);
 
     Socket(const Socket &) = delete;
     Socket &operator=(const Socket &) = delete;
 
-    uint8_t protocol() const { return protocol_; }
-    const Endpoint &local() const { return local_; }
-    uint64_t handle() const { return handle_; }
-    uint64_t process_id() const { return process_id_; }
-    bool loopback() const { return loopback_; }
+    const SocketIdentity &identity() const { return identity_; }
 
     // Listeners and UDP sockets are shared: the table finds them by address, and each has its own closure.
     bool shared() const { return shared_; }
-
-    // The process path as UTF-16 with its terminator, or nullptr if it is not known.
-    FWP_BYTE_BLOB *process_path() const { return path_.empty() ? nullptr : &path_blob_; }
 
     // Indicates ALE_RESOURCE_ASSIGNMENT if the protocol has ports. Returns false if that is blocked.
     bool Bind();
@@ -73,16 +66,12 @@ class Socket
     ~Socket() = default;
     void Close();
 
-    Resources &resources_;
-    const Endpoint local_;
-    const uint64_t handle_;
-    const uint64_t process_id_;
-    const uint8_t protocol_;
-    const bool loopback_;
+    SocketTable &table_;
+    SocketIdentity identity_;
     const bool shared_;
     bool bound_ = false;
     std::u16string path_;
-    mutable FWP_BYTE_BLOB path_blob_{};
+    FWP_BYTE_BLOB path_blob_{};
     std::atomic<uint32_t> references_{1};
     std::atomic<uint32_t> owners_{0};    // applications that use it
     std::atomic<uint32_t> listeners_{0}; // owners that only listen
@@ -154,7 +143,8 @@ class SocketRef
 class SocketTable
 {
   public:
-    SocketTable() = default;
+    // Sockets give no indications once `ended` is set.
+    SocketTable(wfp::Engine &engine, const std::atomic<bool> &ended) : engine_(engine), ended_(ended) {}
     ~SocketTable(); // deletes the sockets that are left
 
     SocketTable(const SocketTable &) = delete;
@@ -188,6 +178,8 @@ class SocketTable
     // Releases a reference. Takes the socket out, and returns true, if it was the last one.
     bool ReleaseReference(Socket *socket);
 
+    wfp::Engine &engine_;
+    const std::atomic<bool> &ended_;
     std::array<Bucket, kBuckets> buckets_;
 };
 

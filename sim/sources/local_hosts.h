@@ -8,7 +8,6 @@
 
 #include "net/ip_packet.h"
 #include "sources/link_layer.h"
-#include "sources/replay.h"
 
 #include <array>
 #include <cstdint>
@@ -19,6 +18,13 @@
 
 namespace sim::sources
 {
+
+struct Prefix
+{
+    uint8_t family = 4;                // 4 or 6
+    std::array<uint8_t, 16> address{}; // network order
+    uint8_t length = 32;               // bits
+};
 
 enum class Way : uint8_t
 {

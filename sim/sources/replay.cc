@@ -1,6 +1,7 @@
 #include "sources/replay.h"
 
 #include "net/core.h"
+#include "net/stack.h"
 #include "sources/link_layer.h"
 #include "sources/local_hosts.h"
 #include "sources/pcap_file.h"

@@ -2,7 +2,6 @@
 // Every frame is offered to the layers in Windows' order. Every conversation lives from its bind to its release.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -10,17 +9,16 @@
 #include <string>
 #include <vector>
 
-#include "net/stack.h"
+#include "net/types.h"
+#include "sources/local_hosts.h"
+
+namespace sim
+{
+class Machine;
+}
 
 namespace sim::sources
 {
-
-struct Prefix
-{
-    uint8_t family = 4;                // 4 or 6
-    std::array<uint8_t, 16> address{}; // network order
-    uint8_t length = 32;               // bits
-};
 
 struct ReplayOptions
 {

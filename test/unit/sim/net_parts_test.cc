@@ -4,6 +4,7 @@
 
 #include "machine.h"
 #include "net/core.h"
+#include "net/stack.h"
 #include "net/trip.h"
 
 #include <memory>
