@@ -72,8 +72,8 @@ class Network
     };
     using Settle = std::function<void(Napi::Env, const std::exception_ptr &)>;
 
-    // Does `work` on a new thread, then `settle` on the JavaScript thread, with the exception of `work` if it threw
-    // one. Returns the source's number.
+    // Does `work` on a new thread, then `settle` on the JavaScript thread. Returns the source's number.
+    // `settle` gets the exception of `work`, if it threw one.
     uint64_t Start(std::function<void()> stop, std::function<void()> work, Settle settle);
     void Finish(uint64_t source);
 

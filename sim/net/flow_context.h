@@ -87,7 +87,7 @@ struct FlowContext
     // The authorization refuses the job's packet. A packet that is always offered still goes to the IP packet layer.
     void Refuse(Job &job, OutcomeKind kind);
 
-    // Forgets the conversation. The stack stays.
+    // Forgets the conversation, for the reuse of the flow.
     void Reset();
 };
 

@@ -149,8 +149,8 @@ void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
     {
         const uint32_t udp_length = LoadBig16(transport + 4);
 
-        // A UDP length of 0 stands for one that does not fit. A packet may be longer than its datagram, but not
-        // shorter.
+        // A UDP length of 0 stands for one that does not fit.
+        // A packet may be longer than its datagram, but not shorter.
         if (udp_length >= kUdpHeaderSize && !info->fragment)
         {
             info->payload_length = std::min(info->payload_length, udp_length - static_cast<uint32_t>(kUdpHeaderSize));

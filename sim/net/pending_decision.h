@@ -61,7 +61,7 @@ class PendingDecision
     FlowContext &flow_;
     Authorization &authorization_;
     HoldOwner &owner_;
-    Hold *hold_ = nullptr; // of the next classify, or of the one that is waited for
+    Hold *hold_ = nullptr; // of the next classify, or of the pending decision
     bool waiting_ = false;
     bool pended_ = false; // the operation is not completed yet
     bool copies_ = false; // the driver has copies of the packet

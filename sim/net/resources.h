@@ -1,5 +1,5 @@
-// What all flows of a stack share: the filter engine, pools, sockets, counters, deadlines and the observers of the
-// wire.
+// What all flows of a stack share.
+// That is the filter engine, pools, sockets, counters, deadlines and the observers of the wire.
 //
 // Concurrency: any thread may call it while the thread's current machine is the stack's.
 #pragma once

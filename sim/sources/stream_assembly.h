@@ -19,8 +19,8 @@ class StreamAssembly
     // The stream begins with this sequence number, unless it has begun already.
     void Begin(uint32_t sequence);
 
-    // Adds payload of a segment. The sink gets the new bytes that are next in order, and the bytes that waited for
-    // them.
+    // Adds payload of a segment.
+    // The sink gets the new bytes that are next in order, and the bytes that waited for them.
     void Add(uint32_t sequence, const uint8_t *bytes, size_t length, const Sink &sink);
 
     // The stream ends before this sequence number, which is the FIN's.
