@@ -34,6 +34,7 @@ export {
 } from './codec/commands.js';
 export { InfoDecoder, parseInfo } from './codec/decoder.js';
 export type { Capabilities, DriverVersion, Statistics } from './codec/driver_info.js';
+export type { DriverOptions } from './codec/driver_options.js';
 export {
   BandwidthEntry,
   BandwidthEvent,
@@ -65,7 +66,7 @@ export {
   type WatchBandwidthOptions,
 } from './device/device.js';
 export { open } from './device/open.js';
-export type { ClientOptions, DriverOptions, OpenOptions, ReadOptions } from './device/options.js';
+export type { ClientOptions, OpenOptions, ReadOptions } from './device/options.js';
 export { Flow, Listener } from './simulator/flow.js';
 export { Network, type NetworkCounters, type PacketCounters } from './simulator/network.js';
 export type {

@@ -1,13 +1,13 @@
-/** IP addresses between text and bytes in network order. */
+/** IP addresses as text, and as bytes in network order. */
 
 import { isIPv4, isIPv6 } from 'node:net';
 import { InvalidArgumentError } from '../base/errors.js';
 
-/** An address and how many of its leading bits count. */
+/** A network: an address, and the number of leading bits that matter. */
 export interface AddressPrefix {
-  /** 4 or 16 bytes in network order. */
+  /** The address: 4 or 16 bytes in network order. */
   readonly address: Uint8Array;
-  /** 0 to 32, or 0 to 128. */
+  /** The number of leading bits: 0 to 32 for IPv4, 0 to 128 for IPv6. */
   readonly length: number;
 }
 
@@ -32,9 +32,9 @@ export function formatIPv6(bytes: Uint8Array, offset: number): string {
 }
 
 /**
- * Formats an address of 4 or 16 bytes: dotted for IPv4, as RFC 5952 recommends for IPv6.
+ * Formats an address of 4 or 16 bytes: dotted decimal for IPv4, as RFC 5952 recommends for IPv6.
  *
- * @throws {@link InvalidArgumentError} when there are neither 4 nor 16 bytes.
+ * @throws {@link InvalidArgumentError} for any other number of bytes.
  * @example
  * ```ts
  * formatAddress(Uint8Array.of(192, 0, 2, 1)); // '192.0.2.1'
@@ -55,7 +55,7 @@ export function formatAddress(bytes: Uint8Array): string {
 /**
  * Parses an IPv4 or IPv6 address into 4 or 16 bytes in network order.
  *
- * @throws {@link InvalidArgumentError} when the text is no address. A zone (`%eth0`) is not part of an address.
+ * @throws {@link InvalidArgumentError} for any other text. A zone (`%eth0`) is not part of an address.
  * @example
  * ```ts
  * parseAddress('2001:db8::1').length; // 16
@@ -74,9 +74,9 @@ export function parseAddress(text: string): Uint8Array {
 }
 
 /**
- * Parses `address/length`, or an address alone, which then counts whole.
+ * Parses `address/length`. An address alone is a network of one address.
  *
- * @throws {@link InvalidArgumentError} when the text is neither.
+ * @throws {@link InvalidArgumentError} for any other text.
  * @example
  * ```ts
  * parsePrefix('10.0.0.0/8').length; // 8
@@ -98,7 +98,7 @@ export function parsePrefix(text: string): AddressPrefix {
   return { address, length: Number(digits) };
 }
 
-/** @internal Whether `address` lies in `prefix`; never when one is IPv4 and the other IPv6. */
+/** @internal Whether `address` lies in `prefix`. An address of the other IP version never does. */
 export function prefixContains(prefix: AddressPrefix, address: Uint8Array): boolean {
   if (prefix.address.length !== address.length) {
     return false;
@@ -139,7 +139,7 @@ function formatGroups(bytes: Uint8Array, offset: number, from: number, to: numbe
   return text;
 }
 
-/** The first of the longest runs of zero groups; a single zero group is not shortened (RFC 5952, 4.2). */
+/** Finds the first of the longest runs of zero groups. A single zero group is not shortened (RFC 5952, 4.2). */
 function longestZeroRun(bytes: Uint8Array, offset: number): { start: number; length: number } {
   let start = IPV6_GROUPS;
   let length = 0;

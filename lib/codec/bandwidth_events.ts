@@ -1,94 +1,56 @@
-/** What connections have transferred. */
+/** How many bytes connections have transferred. */
 
-import { EventBase, defineType, formatAt, type RecordSource } from './record_view.js';
+import { EndpointsRecord } from './endpoints_record.js';
+import { EventBase, defineType, type RecordSource } from './record_view.js';
+import type { BandwidthEntryLayout } from './wire.js';
 
-/** What one connection has transferred since the counters were last asked for. */
-export class BandwidthEntry extends EventBase {
-  declare private readonly source: RecordSource;
-  declare private readonly offset: number;
-  declare private readonly addressLength: number;
+/** The bytes that one connection has transferred since the counters were last read. */
+export class BandwidthEntry extends EndpointsRecord {
+  declare protected readonly layout: BandwidthEntryLayout;
   /** The IANA number of the protocol above IP. */
   declare readonly protocol: number;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number, addressLength: number, protocol: number) {
-    super();
-    this.source = source;
-    this.offset = offset;
-    this.addressLength = addressLength;
+  constructor(
+    source: RecordSource,
+    offset: number,
+    layout: BandwidthEntryLayout,
+    protocol: number,
+  ) {
+    super(source, offset, layout);
     this.protocol = protocol;
-  }
-
-  /** The version of both addresses. */
-  get ipVersion(): 4 | 6 {
-    return this.addressLength === 4 ? 4 : 6;
-  }
-
-  /** As text; IPv6 as in RFC 5952. */
-  get localAddress(): string {
-    return formatAt(this.source.bytes, this.offset, this.addressLength);
-  }
-
-  /** A copy of the 4 or 16 bytes, in network order. */
-  get localAddressBytes(): Uint8Array {
-    return this.source.bytes.slice(this.offset, this.offset + this.addressLength);
-  }
-
-  /** 0 for protocols without ports. */
-  get localPort(): number {
-    return this.source.view.getUint16(this.offset + this.addressLength, true);
-  }
-
-  /** As text; IPv6 as in RFC 5952. */
-  get remoteAddress(): string {
-    return formatAt(this.source.bytes, this.offset + this.addressLength + 2, this.addressLength);
-  }
-
-  /** A copy of the 4 or 16 bytes, in network order. */
-  get remoteAddressBytes(): Uint8Array {
-    const start = this.offset + this.addressLength + 2;
-    return this.source.bytes.slice(start, start + this.addressLength);
-  }
-
-  /** 0 for protocols without ports. */
-  get remotePort(): number {
-    return this.source.view.getUint16(this.offset + 2 * this.addressLength + 2, true);
   }
 
   /** Payload bytes sent. */
   get transmittedBytes(): bigint {
-    return this.source.view.getBigUint64(this.offset + 2 * this.addressLength + 4, true);
+    return this.source.view.getBigUint64(this.offset + this.layout.transmittedBytes, true);
   }
 
   /** Payload bytes received. */
   get receivedBytes(): bigint {
-    return this.source.view.getBigUint64(this.offset + 2 * this.addressLength + 12, true);
+    return this.source.view.getBigUint64(this.offset + this.layout.receivedBytes, true);
   }
 
   /** @internal */
   fields(): Record<string, unknown> {
     return {
       protocol: this.protocol,
-      ipVersion: this.ipVersion,
-      localAddress: this.localAddress,
-      localPort: this.localPort,
-      remoteAddress: this.remoteAddress,
-      remotePort: this.remotePort,
+      ...this.endpoints(),
       transmittedBytes: this.transmittedBytes,
       receivedBytes: this.receivedBytes,
     };
   }
 }
 
-/** Bandwidth counters that no `getBandwidth()` of this device waits for. */
+/** Bandwidth counters that answer no pending `getBandwidth()` of this device. */
 export class BandwidthEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'bandwidth';
   /** The IANA number of the protocol above IP. */
   declare readonly protocol: number;
-  /** The version of the entries' addresses. */
+  /** The IP version of the entries' addresses. */
   declare readonly ipVersion: 4 | 6;
-  /** One for each connection with traffic. */
+  /** One entry per connection with traffic. */
   declare readonly entries: readonly BandwidthEntry[];
 
   /** @internal */

@@ -1,55 +1,55 @@
-/** From commands to the bytes that the driver reads. */
+/** Encodes commands as the driver reads them. */
 
 import { inspect } from 'node:util';
 import { InvalidArgumentError } from '../base/errors.js';
 import { parseAddress } from './addresses.js';
 import { Verdict, isVerdict } from './verdicts.js';
-import { CommandType, UPDATE_COMMAND_SIZE_V4, VERDICT_COMMAND_SIZE } from './wire.js';
+import { CommandType, UpdateLayout, VerdictLayout, writeWords } from './wire.js';
 
-/** What tells one connection from all others. Every `connection` and `connection-end` event is one. */
+/** Identifies a connection. Every `connection` and `connection-end` event has these fields. */
 export interface ConnectionIdentity {
   /** The IANA number of the protocol above IP. */
   readonly protocol: number;
   /** This computer's address. */
   readonly localAddress: string;
-  /** 0 for protocols without ports. */
+  /** This computer's port; 0 for protocols without ports. */
   readonly localPort: number;
   /** The other end's address. */
   readonly remoteAddress: string;
-  /** 0 for protocols without ports. */
+  /** The other end's port; 0 for protocols without ports. */
   readonly remotePort: number;
 }
 
-/** Decides what waits under an id. */
+/** Gives a waiting connection or packet its verdict. */
 export interface VerdictCommand {
-  /** Tells the commands apart. */
+  /** Discriminates the commands. */
   readonly command: 'verdict';
   /** The id of a connection event. */
   readonly id: bigint;
-  /** What is decided. */
+  /** The verdict; never `Verdict.Undecided`. */
   readonly verdict: Verdict;
 }
 
 /** Changes the verdict of a live connection. */
 export interface UpdateCommand {
-  /** Tells the commands apart. */
+  /** Discriminates the commands. */
   readonly command: 'update';
-  /** Which connection. */
+  /** The connection. */
   readonly connection: ConnectionIdentity;
-  /** What holds for it from now on. */
+  /** Its new verdict. `Verdict.Undecided` makes the driver ask about it again. */
   readonly verdict: Verdict;
 }
 
-/** A command that consists of its name alone. */
+/** A command without arguments. */
 export interface PlainCommand {
-  /** Tells the commands apart. */
+  /** Discriminates the commands. */
   readonly command: PlainCommandName;
 }
 
 /** A command to the driver. */
 export type Command = VerdictCommand | UpdateCommand | PlainCommand;
 
-/** The commands that consist of their name alone. */
+/** The names of the commands without arguments. */
 export type PlainCommandName =
   | 'shutdown'
   | 'clear-cache'
@@ -69,10 +69,13 @@ const PLAIN_COMMANDS: Readonly<Record<PlainCommandName, CommandType>> = {
 
 const MAX_ID = 0xffff_ffff_ffff_ffffn;
 
+// The JIT compiler folds local constants, unlike the properties of an imported object.
+const { type: TYPE, id: ID, verdict: VERDICT, byteLength: VERDICT_SIZE } = VerdictLayout;
+
 /**
  * Encodes one command as the driver reads it.
  *
- * @throws {@link InvalidArgumentError} when a part of the command is not what it must be.
+ * @throws {@link InvalidArgumentError} when a part of the command is invalid; the message names it.
  * @example
  * ```ts
  * const bytes = encodeCommand({ command: 'verdict', id: 7n, verdict: Verdict.Accept });
@@ -81,7 +84,7 @@ const MAX_ID = 0xffff_ffff_ffff_ffffn;
 export function encodeCommand(command: Command): Uint8Array {
   if (!isObject(command)) {
     throw new InvalidArgumentError(
-      `${inspect(command)} is no command. Pass an object, such as { command: 'shutdown' }.`,
+      `${inspect(command)} is not a command. Pass an object, such as { command: 'shutdown' }.`,
     );
   }
   switch (command.command) {
@@ -103,7 +106,7 @@ export function checkVerdict(verdict: Verdict): void {
   }
 }
 
-/** @internal A verdict that decides: the driver would hold for ever what stays undecided. */
+/** @internal Refuses a verdict that decides nothing: the driver would hold its packet for ever. */
 export function checkDecision(verdict: Verdict): void {
   checkVerdict(verdict);
   if (verdict === Verdict.Undecided) {
@@ -122,21 +125,32 @@ export function checkId(id: bigint): void {
   }
 }
 
+/** @internal Writes a verdict command at `offset`. The id comes as two 32-bit halves. */
+export function writeVerdict(
+  view: DataView,
+  offset: number,
+  idLow: number,
+  idHigh: number,
+  verdict: Verdict,
+): void {
+  view.setUint8(offset + TYPE, CommandType.Verdict);
+  writeWords(view, offset + ID, idLow, idHigh);
+  view.setUint8(offset + VERDICT, verdict);
+}
+
 function encodeVerdict(id: bigint, verdict: Verdict): Uint8Array {
   checkId(id);
   checkDecision(verdict);
-  const bytes = new Uint8Array(VERDICT_COMMAND_SIZE);
+  const bytes = new Uint8Array(VERDICT_SIZE);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, CommandType.Verdict);
-  view.setBigUint64(1, id, true);
-  view.setUint8(9, verdict);
+  writeVerdict(view, 0, Number(BigInt.asUintN(32, id)), Number(id >> 32n), verdict);
   return bytes;
 }
 
 function encodeUpdate(connection: ConnectionIdentity, verdict: Verdict): Uint8Array {
   if (!isObject(connection)) {
     throw new InvalidArgumentError(
-      `${inspect(connection)} is no connection. Pass its event, or its protocol, addresses and ports.`,
+      `${inspect(connection)} is not a connection. Pass its event, or its protocol, addresses and ports.`,
     );
   }
   checkVerdict(verdict);
@@ -151,15 +165,17 @@ function encodeUpdate(connection: ConnectionIdentity, verdict: Verdict): Uint8Ar
         'Pass both addresses of one connection.',
     );
   }
-  const bytes = new Uint8Array(UPDATE_COMMAND_SIZE_V4 - 8 + 2 * local.length);
+  const isIPv4 = local.length === UpdateLayout.v4.addressLength;
+  const layout = isIPv4 ? UpdateLayout.v4 : UpdateLayout.v6;
+  const bytes = new Uint8Array(layout.byteLength);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, local.length === 4 ? CommandType.UpdateV4 : CommandType.UpdateV6);
-  view.setUint8(1, connection.protocol);
-  bytes.set(local, 2);
-  view.setUint16(2 + local.length, connection.localPort, true);
-  bytes.set(remote, 4 + local.length);
-  view.setUint16(4 + 2 * local.length, connection.remotePort, true);
-  view.setUint8(6 + 2 * local.length, verdict);
+  view.setUint8(layout.type, isIPv4 ? CommandType.UpdateV4 : CommandType.UpdateV6);
+  view.setUint8(layout.protocol, connection.protocol);
+  bytes.set(local, layout.localAddress);
+  view.setUint16(layout.localPort, connection.localPort, true);
+  bytes.set(remote, layout.remoteAddress);
+  view.setUint16(layout.remotePort, connection.remotePort, true);
+  view.setUint8(layout.verdict, verdict);
   return bytes;
 }
 

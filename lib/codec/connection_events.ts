@@ -1,65 +1,51 @@
-/** Connections and packets that ask for a verdict, and their end. */
+/** Connections and packets that wait for a verdict, and the ends of connections. */
 
 import { inspect } from 'node:util';
 import { AlreadyDecidedError, InvalidArgumentError, UnsupportedError } from '../base/errors.js';
+import { EndpointsRecord } from './endpoints_record.js';
 import { protocolName } from './protocols.js';
-import { EventBase, defineType, formatAt, readNumber, type RecordSource } from './record_view.js';
+import { defineType, type RecordSource } from './record_view.js';
 import { REDIRECT_VERDICTS, Verdict, type RedirectTarget } from './verdicts.js';
+import { readHighWord, readLowWord, readNumber, type ConnectionLayout } from './wire.js';
 
-/** Which way a connection or packet goes, seen from this computer. */
+/** The direction of a connection or packet, as this computer sees it. */
 export type Direction = 'outbound' | 'inbound';
 
-/** How long a verdict of a connection event holds. */
+/** How long a verdict holds. */
 export interface VerdictOptions {
-  /** For the rest of the connection (`true`), or for this packet alone (`false`, the default). */
+  /** `true`: for the rest of the connection; `false`, the default: for this packet alone. */
   readonly permanent?: boolean;
 }
 
-/** How long a redirection holds: there is no temporary one. */
+/** How long a redirection holds: always for the rest of the connection. */
 export interface RedirectOptions {
-  /** A redirection always holds for the rest of the connection. */
+  /** May be given, for symmetry with {@link VerdictOptions}. */
   readonly permanent?: true;
 }
 
-/**
- * Whose connection it is: what `connection` and `connection-end` events have in common.
- *
- * Fields are declared, not defined: the constructor alone writes them, once, which makes an event three times as cheap.
- */
-abstract class ConnectionRecord extends EventBase {
-  /** @internal */
-  declare protected readonly source: RecordSource;
-  /** @internal Of the process id, the first of the fields that both kinds of record have. */
-  declare protected readonly offset: number;
-  /** @internal 4 or 16. */
-  declare protected readonly addressLength: number;
+/** What identifies a connection: the fields that `connection` and `connection-end` events share. */
+abstract class ConnectionRecord extends EndpointsRecord {
+  declare protected readonly layout: ConnectionLayout;
 
-  /** @internal */
-  constructor(source: RecordSource, offset: number, addressLength: number) {
-    super();
-    this.source = source;
-    this.offset = offset;
-    this.addressLength = addressLength;
-  }
-
-  /** The process that owns the connection; 0 where the driver cannot know it. */
+  /** The id of the process that owns the connection; 0 where the driver cannot know it. */
   get processId(): number {
-    return readNumber(this.source.view, this.offset);
+    return readNumber(this.source.view, this.offset + this.layout.processId);
   }
 
-  /** The image path of the process, if the driver has told it. */
+  /** The image path of the process, such as `\device\harddiskvolume1\…`; undefined if the driver has not reported it. */
   get processPath(): string | undefined {
     return this.source.processPaths.at(this.processId, this.source.time);
   }
 
-  /** Who began: this computer, or the other end. */
+  /** Which end started the connection: this computer (`'outbound'`) or the other end (`'inbound'`). */
   get direction(): Direction {
-    return this.source.view.getUint8(this.offset + 8) === 0 ? 'outbound' : 'inbound';
+    const direction = this.source.view.getUint8(this.offset + this.layout.direction);
+    return direction === 0 ? 'outbound' : 'inbound';
   }
 
   /** The IANA number of the protocol above IP. */
   get protocol(): number {
-    return this.source.view.getUint8(this.offset + 9);
+    return this.source.view.getUint8(this.offset + this.layout.protocol);
   }
 
   /** The protocol's name in lower case, such as `'tcp'`, or its number as text. */
@@ -67,45 +53,8 @@ abstract class ConnectionRecord extends EventBase {
     return protocolName(this.protocol);
   }
 
-  /** The version of both addresses. */
-  get ipVersion(): 4 | 6 {
-    return this.addressLength === 4 ? 4 : 6;
-  }
-
-  /** As text; IPv6 as in RFC 5952. */
-  get localAddress(): string {
-    return formatAt(this.source.bytes, this.offset + 10, this.addressLength);
-  }
-
-  /** A copy of the 4 or 16 bytes, in network order. */
-  get localAddressBytes(): Uint8Array {
-    const start = this.offset + 10;
-    return this.source.bytes.slice(start, start + this.addressLength);
-  }
-
-  /** 0 for protocols without ports. */
-  get localPort(): number {
-    return this.source.view.getUint16(this.offset + 10 + 2 * this.addressLength, true);
-  }
-
-  /** As text; IPv6 as in RFC 5952. */
-  get remoteAddress(): string {
-    return formatAt(this.source.bytes, this.offset + 10 + this.addressLength, this.addressLength);
-  }
-
-  /** A copy of the 4 or 16 bytes, in network order. */
-  get remoteAddressBytes(): Uint8Array {
-    const start = this.offset + 10 + this.addressLength;
-    return this.source.bytes.slice(start, start + this.addressLength);
-  }
-
-  /** 0 for protocols without ports. */
-  get remotePort(): number {
-    return this.source.view.getUint16(this.offset + 12 + 2 * this.addressLength, true);
-  }
-
   /** @internal */
-  identity(): Record<string, unknown> {
+  protected identity(): Record<string, unknown> {
     const path = this.processPath;
     return {
       processId: this.processId,
@@ -113,17 +62,13 @@ abstract class ConnectionRecord extends EventBase {
       direction: this.direction,
       protocol: this.protocol,
       protocolName: this.protocolName,
-      ipVersion: this.ipVersion,
-      localAddress: this.localAddress,
-      localPort: this.localPort,
-      remoteAddress: this.remoteAddress,
-      remotePort: this.remotePort,
+      ...this.endpoints(),
     };
   }
 }
 
 /**
- * A connection or packet that waits for a verdict: one, by one of the methods here or by `device.setVerdict`.
+ * A connection or packet that waits for a verdict. Give it one verdict: by a method here or by `device.setVerdict`.
  *
  * @example
  * ```ts
@@ -134,69 +79,69 @@ abstract class ConnectionRecord extends EventBase {
  * ```
  */
 export class ConnectionEvent extends ConnectionRecord {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'connection';
   declare private decided: boolean;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number, addressLength: number) {
-    super(source, offset, addressLength);
+  constructor(source: RecordSource, offset: number, layout: ConnectionLayout) {
+    super(source, offset, layout);
     this.decided = false;
   }
 
-  /** What a verdict for it is given by. */
+  /** Identifies what waits. Pass it to `device.setVerdict`. */
   get id(): bigint {
-    return this.source.view.getBigUint64(this.offset - 8, true);
+    return this.source.view.getBigUint64(this.offset + this.layout.id, true);
   }
 
-  /** Where the payload begins: 3 at the IP header, 4 at the transport header. */
+  /** The layer of the payload's first header: 3 for IP, 4 for the transport protocol. */
   get payloadLayer(): 3 | 4 {
-    return this.source.view.getUint8(this.payloadOffset - 5) === 3 ? 3 : 4;
+    return this.source.view.getUint8(this.offset + this.layout.payloadLayer) === 3 ? 3 : 4;
   }
 
-  /** How many bytes `payload` has. */
+  /** The length of `payload` in bytes. */
   get payloadLength(): number {
-    return this.source.view.getUint32(this.payloadOffset - 4, true);
+    return this.source.view.getUint32(this.offset + this.layout.payloadLength, true);
   }
 
-  /** The packet's bytes, as far as the driver reports them: a new copy at each read, which the application may keep. */
+  /** A copy of the packet's bytes, up to the driver's `payloadLimit`. Each access makes a new copy. */
   get payload(): Uint8Array {
-    const start = this.payloadOffset;
+    const start = this.offset + this.layout.byteLength;
     return this.source.bytes.slice(start, start + this.payloadLength);
   }
 
   /**
-   * Lets it through.
+   * Permits the packet, or the connection with `{ permanent: true }`.
    *
-   * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
    */
   accept(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentAccept : Verdict.Accept);
   }
 
   /**
-   * Refuses it: the application that wants it is told so at once.
+   * Refuses the packet, or the connection with `{ permanent: true }`. The application gets an error at once.
    *
-   * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
    */
   block(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentBlock : Verdict.Block);
   }
 
   /**
-   * Discards it without a word.
+   * Discards the packet silently, or every packet of the connection with `{ permanent: true }`.
    *
-   * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
    */
   drop(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentDrop : Verdict.Drop);
   }
 
   /**
-   * Sends the whole connection to the resolver or to a tunnel port of this computer.
+   * Redirects the whole connection to the resolver or to a tunnel port of this computer.
    *
-   * @throws {@link AlreadyDecidedError} when it has its verdict; {@link ClosedError} when the device is closed;
-   *   {@link InvalidArgumentError} when the target is none of the three, or `permanent` is false.
+   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed;
+   *   {@link InvalidArgumentError} for an unknown target or `permanent: false`.
    */
   redirect(target: RedirectTarget, options?: RedirectOptions): void {
     const isBrief = permanentOf(options) === false;
@@ -220,10 +165,6 @@ export class ConnectionEvent extends ConnectionRecord {
     };
   }
 
-  private get payloadOffset(): number {
-    return this.offset + 19 + 2 * this.addressLength;
-  }
-
   private decide(verdict: Verdict): void {
     if (this.decided) {
       throw alreadyDecided(this.id);
@@ -231,20 +172,20 @@ export class ConnectionEvent extends ConnectionRecord {
     const { verdicts, view } = this.source;
     if (verdicts === undefined) {
       throw new UnsupportedError(
-        'This event was decoded from bytes, without a device to carry a verdict out. ' +
-          "Encode it instead: encodeCommand({ command: 'verdict', id: event.id, verdict }).",
+        'This event was decoded from bytes, so there is no device to receive its verdict. ' +
+          "Encode the verdict instead: encodeCommand({ command: 'verdict', id: event.id, verdict }).",
       );
     }
-    const idOffset = this.offset - 8;
-    verdicts.decide(view.getUint32(idOffset, true), view.getUint32(idOffset + 4, true), verdict);
+    const offset = this.offset + this.layout.id;
+    verdicts.decide(readLowWord(view, offset), readHighWord(view, offset), verdict);
     this.decided = true;
   }
 }
 defineType(ConnectionEvent, 'connection');
 
-/** A connection that was reported before is over. */
+/** The end of a connection that was reported before. */
 export class ConnectionEndEvent extends ConnectionRecord {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'connection-end';
 
   /** @internal */
@@ -254,7 +195,7 @@ export class ConnectionEndEvent extends ConnectionRecord {
 }
 defineType(ConnectionEndEvent, 'connection-end');
 
-/** What the options say, or undefined when they say nothing. */
+/** Reads `permanent` from a verdict's options; undefined if they do not give it. */
 function permanentOf(options: unknown): boolean | undefined {
   if (options === undefined) {
     return undefined;
@@ -273,7 +214,7 @@ function permanentOf(options: unknown): boolean | undefined {
 /** @internal */
 export function alreadyDecided(id: bigint): AlreadyDecidedError {
   return new AlreadyDecidedError(
-    `Connection ${id.toString()} has its verdict already: give one verdict for each id. ` +
+    `Connection ${id.toString()} already has a verdict: give one verdict per id. ` +
       'To change the verdict of a live connection, call device.updateVerdict(connection, verdict).',
   );
 }

@@ -1,4 +1,4 @@
-/** The decoder of the driver's byte stream, for applications that have the bytes alone. */
+/** The decoder of the driver's byte stream, for applications that have only the bytes. */
 
 import { types } from 'node:util';
 import { InvalidArgumentError, type ProtocolError } from '../base/errors.js';
@@ -6,9 +6,9 @@ import type { InfoRecord } from './events.js';
 import { RecordDecoder } from './record_decoder.js';
 
 /**
- * Decodes the driver's stream of info records, in whatever pieces it comes.
+ * Decodes the driver's stream of info records from pieces of any size.
  *
- * The events read their fields from the pieces lazily: bytes once pushed must not be written again.
+ * Records read their fields from the pieces on access: do not overwrite bytes that were pushed.
  *
  * @example
  * ```ts
@@ -22,33 +22,34 @@ import { RecordDecoder } from './record_decoder.js';
 export class InfoDecoder {
   readonly #decoder = new RecordDecoder();
 
-  /** How many bytes of an incomplete record wait for their rest. */
+  /** The number of bytes at hand of a record that is still incomplete. */
   get pendingBytes(): number {
     return this.#decoder.pendingBytes;
   }
 
-  /** Why the stream cannot be read on, once a record's length showed that it is corrupt. */
+  /** The reason why decoding ended, once a record's length has shown that the stream is corrupt. */
   get failure(): ProtocolError | undefined {
     return this.#decoder.failure;
   }
 
   /**
-   * Decodes the next piece and returns the records that are now complete, in order.
+   * Decodes the next piece. Returns the records that it completes, in order.
    *
-   * A record whose length contradicts its kind becomes a `protocol-error` event, one of an unknown kind an `unknown`
-   * event. A length above 16 MiB means that the stream is corrupt: the records before it are returned, then `failure`
-   * is set and nothing more can be pushed.
+   * A record whose length contradicts its type becomes a `protocol-error` event; one of an unknown type becomes an
+   * `unknown` event. A length above 16 MiB means that the stream is corrupt: the records before it are returned,
+   * `failure` is set, and every further call throws it.
    *
-   * @throws {@link ProtocolError} when the stream is corrupt and there were no records before.
+   * @throws {@link ProtocolError} when the stream is corrupt and no record came before; {@link InvalidArgumentError}
+   *   when `bytes` is not a Uint8Array.
    */
   push(bytes: Uint8Array): InfoRecord[] {
     return this.#decoder.push(plainBytes(bytes));
   }
 
   /**
-   * Says that no more bytes come.
+   * Ends the stream.
    *
-   * @throws {@link ProtocolError} when the stream was corrupt or ends within a record.
+   * @throws {@link ProtocolError} when the stream is corrupt or ends within a record.
    */
   end(): void {
     this.#decoder.end();
@@ -58,7 +59,8 @@ export class InfoDecoder {
 /**
  * Decodes a buffer of whole info records.
  *
- * @throws {@link ProtocolError} when the buffer is corrupt or ends within a record.
+ * @throws {@link ProtocolError} when the buffer is corrupt or ends within a record; {@link InvalidArgumentError} when
+ *   `bytes` is not a Uint8Array.
  * @example
  * ```ts
  * const events = parseInfo(readFileSync('recorded-stream.bin'));
@@ -71,7 +73,7 @@ export function parseInfo(bytes: Uint8Array): InfoRecord[] {
   return records;
 }
 
-/** Not a Buffer, whose slices would not be copies. */
+/** A view that is not a Buffer: slices of a Buffer would not be copies. */
 function plainBytes(bytes: Uint8Array): Uint8Array {
   if (!types.isUint8Array(bytes)) {
     throw new InvalidArgumentError('The bytes to decode must be a Uint8Array, such as a Buffer.');

@@ -1,143 +1,125 @@
-/** What the driver says of itself, decoded from the replies to control requests. */
+/** Decodes the driver's replies to control requests: its version, capabilities and counters. */
 
 import { ProtocolError } from '../base/errors.js';
-import { CAPABILITIES_SIZE, VERSION_SIZE } from './wire.js';
+import {
+  CapabilitiesLayout,
+  COUNTER_SIZE,
+  STATISTICS_COUNTERS,
+  StatisticsHeaderLayout,
+  VersionLayout,
+  type Layout,
+} from './wire.js';
 
-/** The version of the wire protocol that the driver speaks. */
+/** The version of the driver's wire protocol. */
 export interface DriverVersion {
-  /** Changes when older clients cannot speak to the driver any more. */
+  /** Increases when older clients can no longer use the driver. */
   readonly major: number;
-  /** Changes with what was added. */
+  /** Increases with additions. */
   readonly minor: number;
-  /** Changes with what was mended. */
+  /** Increases with fixes. */
   readonly revision: number;
-  /** Tells builds of one revision apart. */
+  /** Distinguishes builds of one revision. */
   readonly build: number;
 }
 
-/** What a driver can do beyond the base protocol. */
+/** The driver's features beyond the base protocol. */
 export interface Capabilities {
-  /** The version of the extension, from 1. */
+  /** The version of the protocol extension, from 1. */
   readonly protocolExtension: number;
-  /** One bit for each part of the extension. */
+  /** One bit per feature of the extension. */
   readonly featureBits: bigint;
-  /** How many commands one write may hold. */
+  /** The maximum number of commands in one write. */
   readonly maxCommandsPerWrite: number;
 }
 
 /**
- * The driver's counters since it was loaded. A driver older than this package leaves the counters that it does not know
- * at 0.
+ * The driver's counters since it was loaded. A counter that an older driver does not have is 0.
  */
 export interface Statistics {
-  /** Records that were put into the event queue. */
+  /** Records added to the event queue. */
   readonly eventsQueued: bigint;
-  /** Records that were read. */
+  /** Records read by the client. */
   readonly eventsDelivered: bigint;
-  /** Records that could not be queued. */
+  /** Records lost because they could not be queued. */
   readonly eventsLost: bigint;
-  /** Bytes of the records that were read. */
+  /** Bytes of the records read by the client. */
   readonly bytesDelivered: bigint;
-  /** Reads that were completed. */
+  /** Read requests completed. */
   readonly readsCompleted: bigint;
-  /** Verdicts that decided something. */
+  /** Verdicts that decided a waiting connection or packet. */
   readonly verdictsApplied: bigint;
-  /** Verdicts for ids that did not wait for one. */
+  /** Verdicts whose id was not waiting. */
   readonly verdictsUnknownId: bigint;
-  /** Commands that were not valid. */
+  /** Commands rejected as invalid. */
   readonly commandsRejected: bigint;
-  /** Packets and operations that wait for a verdict now. */
+  /** Packets and operations that are held now. */
   readonly packetsHeld: bigint;
-  /** Connections that are known now. */
+  /** Connections in the connection table now. */
   readonly connections: bigint;
-  /** Connections that bandwidth is counted for now. */
+  /** Connections whose bandwidth is counted now. */
   readonly bandwidthEntries: bigint;
   /** Kernel memory in use now, in bytes. */
   readonly poolBytes: bigint;
-  /** The most kernel memory that was ever in use, in bytes. */
+  /** The peak of kernel memory in use, in bytes. */
   readonly poolBytesPeak: bigint;
-  /** Packets that were let through. */
+  /** Packets permitted. */
   readonly packetsPermitted: bigint;
-  /** Packets that were blocked or dropped. */
+  /** Packets blocked or dropped. */
   readonly packetsBlocked: bigint;
-  /** Packets that had been held and were sent or received again. */
+  /** Held packets injected again after their verdict. */
   readonly packetsInjected: bigint;
-  /** Packets that could not be sent or received again. */
+  /** Held packets whose injection failed. */
   readonly injectFailures: bigint;
-  /** Packets that were given another destination or source. */
+  /** Packets rewritten to another destination or source. */
   readonly packetsRedirected: bigint;
-  /** IP fragments that were blocked. */
+  /** IP fragments blocked. */
   readonly fragmentsBlocked: bigint;
-  /** Packets that were blocked because they are not as their headers say. */
+  /** Packets blocked because their headers are inconsistent. */
   readonly malformedPackets: bigint;
 }
 
-/** In their order on the wire. */
-const COUNTERS = [
-  'eventsQueued',
-  'eventsDelivered',
-  'eventsLost',
-  'bytesDelivered',
-  'readsCompleted',
-  'verdictsApplied',
-  'verdictsUnknownId',
-  'commandsRejected',
-  'packetsHeld',
-  'connections',
-  'bandwidthEntries',
-  'poolBytes',
-  'poolBytesPeak',
-  'packetsPermitted',
-  'packetsBlocked',
-  'packetsInjected',
-  'injectFailures',
-  'packetsRedirected',
-  'fragmentsBlocked',
-  'malformedPackets',
-] as const satisfies readonly (keyof Statistics)[];
-
 /** @internal */
-export const STATISTICS_SIZE = 4 + 8 * COUNTERS.length;
+export const STATISTICS_SIZE =
+  StatisticsHeaderLayout.byteLength + COUNTER_SIZE * STATISTICS_COUNTERS.length;
 
 /** @internal */
 export function decodeVersion(bytes: Uint8Array): DriverVersion {
-  checkSize('version', bytes, VERSION_SIZE);
-  const [major = 0, minor = 0, revision = 0, build = 0] = bytes;
-  return { major, minor, revision, build };
+  const view = viewOf(bytes, VersionLayout, 'version');
+  return {
+    major: view.getUint8(VersionLayout.major),
+    minor: view.getUint8(VersionLayout.minor),
+    revision: view.getUint8(VersionLayout.revision),
+    build: view.getUint8(VersionLayout.build),
+  };
 }
 
 /** @internal */
 export function decodeCapabilities(bytes: Uint8Array): Capabilities {
-  checkSize('capabilities', bytes, CAPABILITIES_SIZE);
-  const view = viewOf(bytes);
+  const view = viewOf(bytes, CapabilitiesLayout, 'capabilities');
   return {
-    protocolExtension: view.getUint32(4, true),
-    featureBits: view.getBigUint64(8, true),
-    maxCommandsPerWrite: view.getUint32(16, true),
+    protocolExtension: view.getUint32(CapabilitiesLayout.protocolExtension, true),
+    featureBits: view.getBigUint64(CapabilitiesLayout.featureBits, true),
+    maxCommandsPerWrite: view.getUint32(CapabilitiesLayout.maxCommandsPerWrite, true),
   };
 }
 
 /** @internal */
 export function decodeStatistics(bytes: Uint8Array): Statistics {
-  checkSize('statistics', bytes, 4);
-  const view = viewOf(bytes);
-  const counters = COUNTERS.map((name, index) => {
-    const offset = 4 + 8 * index;
-    const value = offset + 8 <= bytes.length ? view.getBigUint64(offset, true) : 0n;
-    return [name, value] as const;
+  const view = viewOf(bytes, StatisticsHeaderLayout, 'statistics');
+  const counters = STATISTICS_COUNTERS.map((name: keyof Statistics, index) => {
+    const offset = StatisticsHeaderLayout.byteLength + COUNTER_SIZE * index;
+    const isPresent = offset + COUNTER_SIZE <= bytes.length;
+    return [name, isPresent ? view.getBigUint64(offset, true) : 0n] as const;
   });
   return Object.fromEntries(counters) as unknown as Statistics;
 }
 
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-function checkSize(what: string, bytes: Uint8Array, size: number): void {
-  if (bytes.length < size) {
+function viewOf(bytes: Uint8Array, { byteLength }: Layout<never>, what: string): DataView {
+  if (bytes.length < byteLength) {
     throw new ProtocolError(
-      `The driver answered ${bytes.length} bytes for its ${what}, not ${size}. ` +
-        'It is not a driver that this package knows: check which device was opened.',
+      `The driver answered ${bytes.length} bytes for its ${what}, not ${byteLength}. ` +
+        'This package does not know such a driver: check which device was opened.',
     );
   }
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }

@@ -3,8 +3,16 @@
 import type { ProtocolError } from '../base/errors.js';
 import type { BandwidthEvent } from './bandwidth_events.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
-import { EventBase, defineType, readNumber, type RecordSource } from './record_view.js';
-import { InfoType } from './wire.js';
+import { EventBase, defineType, type RecordSource } from './record_view.js';
+import {
+  ConnectionTimeoutLayout,
+  EventsLostLayout,
+  InfoType,
+  LogLineLayout,
+  ProcessInfoLayout,
+  ReplyEndLayout,
+  readNumber,
+} from './wire.js';
 
 export { BandwidthEntry, BandwidthEvent } from './bandwidth_events.js';
 export {
@@ -15,13 +23,13 @@ export {
   type VerdictOptions,
 } from './connection_events.js';
 
-/** How serious a log line is, from the least to the most. */
+/** The severity of a log line, in ascending order. */
 export type LogSeverity = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
 
-/** Why records were lost: the event queue or the table of held packets was full, or memory was. */
+/** What was exhausted when records were lost: the event queue, the table of held packets, or memory. */
 export type LossReason = 'event-queue-full' | 'held-packet-limit' | 'out-of-memory' | 'unknown';
 
-/** @internal In the order of their numbers on the wire. */
+/** @internal In the order of their numbers on the wire, from 1. */
 export const SEVERITIES: readonly LogSeverity[] = [
   'trace',
   'debug',
@@ -31,6 +39,7 @@ export const SEVERITIES: readonly LogSeverity[] = [
   'critical',
 ];
 
+/** In the order of their numbers on the wire, from 0. */
 const LOSS_REASONS: readonly LossReason[] = [
   'unknown',
   'event-queue-full',
@@ -38,14 +47,14 @@ const LOSS_REASONS: readonly LossReason[] = [
   'out-of-memory',
 ];
 
-/** @internal The severity's number on the wire, from 1. */
+/** @internal The severity's number on the wire. */
 export function severityNumber(severity: LogSeverity): number {
   return SEVERITIES.indexOf(severity) + 1;
 }
 
-/** A line of the driver's log that no `getLogs()` of this device waits for. */
+/** A line of the driver's log that answers no pending `getLogs()` of this device. */
 export class LogEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'log';
   declare private readonly source: RecordSource;
   declare private readonly offset: number;
@@ -59,16 +68,17 @@ export class LogEvent extends EventBase {
     this.length = length;
   }
 
-  /** How serious the driver finds it. */
+  /** The line's severity. */
   get severity(): LogSeverity {
-    const number = this.source.view.getUint8(this.offset);
+    const number = this.source.view.getUint8(this.offset + LogLineLayout.severity);
     return SEVERITIES[number - 1] ?? (number === 0 ? 'trace' : 'critical');
   }
 
   /** The line's text. */
   get message(): string {
     const { buffer, byteOffset } = this.source.bytes;
-    return Buffer.from(buffer, byteOffset + this.offset + 1, this.length - 1).toString('utf8');
+    const start = byteOffset + this.offset + LogLineLayout.byteLength;
+    return Buffer.from(buffer, start, this.length - LogLineLayout.byteLength).toString('utf8');
   }
 
   /** @internal */
@@ -78,20 +88,20 @@ export class LogEvent extends EventBase {
 }
 defineType(LogEvent, 'log');
 
-/** Records that the driver could not report; their packets were decided by its fail policy. */
+/** Records that the driver could not report. Its fail policy decided their packets. */
 export class LostEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'lost';
-  /** How many, since the last such event. */
+  /** The number of records lost since the last `lost` event. */
   declare readonly count: bigint;
-  /** Why. */
+  /** Why they were lost. */
   declare readonly reason: LossReason;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number) {
+  constructor({ view }: RecordSource, offset: number) {
     super();
-    this.count = source.view.getBigUint64(offset, true);
-    this.reason = LOSS_REASONS[source.view.getUint8(offset + 8)] ?? 'unknown';
+    this.count = view.getBigUint64(offset + EventsLostLayout.count, true);
+    this.reason = LOSS_REASONS[view.getUint8(offset + EventsLostLayout.reason)] ?? 'unknown';
   }
 
   /** @internal */
@@ -101,17 +111,17 @@ export class LostEvent extends EventBase {
 }
 defineType(LostEvent, 'lost');
 
-/** A connection had no verdict for longer than the pending timeout, and got the timeout verdict. */
+/** A connection that got the timeout verdict, because it waited longer than the pending timeout. */
 export class TimeoutEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'timeout';
-  /** The id that the connection event had. */
+  /** The id of the connection event. */
   declare readonly id: bigint;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number) {
+  constructor({ view }: RecordSource, offset: number) {
     super();
-    this.id = source.view.getBigUint64(offset, true);
+    this.id = view.getBigUint64(offset + ConnectionTimeoutLayout.id, true);
   }
 
   /** @internal */
@@ -121,9 +131,9 @@ export class TimeoutEvent extends EventBase {
 }
 defineType(TimeoutEvent, 'timeout');
 
-/** A record of a kind that this version does not know, from a newer driver: never an error. */
+/** A record whose type this version does not know. A newer driver may send it; it is never an error. */
 export class UnknownEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'unknown';
   /** The record's type on the wire. */
   declare readonly recordType: number;
@@ -144,15 +154,15 @@ export class UnknownEvent extends EventBase {
 }
 defineType(UnknownEvent, 'unknown');
 
-/** A record whose length contradicts its kind. It was skipped; the records after it are not affected. */
+/** A record whose length contradicts its type. It was skipped; the records after it are intact. */
 export class ProtocolErrorEvent extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the events. */
   declare readonly type: 'protocol-error';
   /** The record's type on the wire. */
   declare readonly recordType: number;
   /** A copy of the record's body. */
   declare readonly body: Uint8Array;
-  /** What is wrong with it. */
+  /** What is wrong with the record. */
   declare readonly error: ProtocolError;
 
   /** @internal */
@@ -175,20 +185,20 @@ export class ProtocolErrorEvent extends EventBase {
 }
 defineType(ProtocolErrorEvent, 'protocol-error');
 
-/** Everything that one command made the driver queue lies before this record. A device keeps it to itself. */
+/** Ends the answer to a command: all its records come before this one. A device does not pass it on. */
 export class ReplyEndRecord extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the records. */
   declare readonly type: 'reply-end';
-  /** The value of the command on the wire. */
+  /** The command's number on the wire. */
   declare readonly command: number;
-  /** The how-manieth command of its kind is answered, from 1. */
+  /** Counts the answered commands of this kind, from 1. */
   declare readonly sequence: bigint;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number) {
+  constructor({ view }: RecordSource, offset: number) {
     super();
-    this.command = source.view.getUint8(offset);
-    this.sequence = source.view.getBigUint64(offset + 1, true);
+    this.command = view.getUint8(offset + ReplyEndLayout.command);
+    this.sequence = view.getBigUint64(offset + ReplyEndLayout.sequence, true);
   }
 
   /** @internal */
@@ -198,21 +208,23 @@ export class ReplyEndRecord extends EventBase {
 }
 defineType(ReplyEndRecord, 'reply-end');
 
-/** The image path of a process. A device keeps it to itself, as the `processPath` of later events. */
+/** The image path of a process. A device does not pass it on: later events show it as `processPath`. */
 export class ProcessInfoRecord extends EventBase {
-  /** Tells the events apart. */
+  /** Discriminates the records. */
   declare readonly type: 'process-info';
-  /** The process. */
+  /** The id of the process. */
   declare readonly processId: number;
-  /** Its image path, as Windows' kernel writes it. */
+  /** The image path in the form of the Windows kernel: `\device\harddiskvolume1\…`. */
   declare readonly path: string;
 
   /** @internal */
-  constructor(source: RecordSource, offset: number, length: number) {
+  constructor({ bytes, view }: RecordSource, offset: number, length: number) {
     super();
-    const { buffer, byteOffset } = source.bytes;
-    this.processId = readNumber(source.view, offset);
-    this.path = Buffer.from(buffer, byteOffset + offset + 8, length - 8).toString('utf16le');
+    const start = bytes.byteOffset + offset + ProcessInfoLayout.byteLength;
+    this.processId = readNumber(view, offset + ProcessInfoLayout.processId);
+    this.path = Buffer.from(bytes.buffer, start, length - ProcessInfoLayout.byteLength).toString(
+      'utf16le',
+    );
   }
 
   /** @internal */
@@ -223,7 +235,7 @@ export class ProcessInfoRecord extends EventBase {
 defineType(ProcessInfoRecord, 'process-info');
 
 /**
- * Everything that a device tells, told apart by `type`.
+ * Any event of a device. `type` discriminates the union.
  *
  * @example
  * ```ts
@@ -248,7 +260,7 @@ export type EventOf<T extends EventType> = Extract<NetVerdictEvent, Readonly<Rec
 /** The types of events. */
 export type EventType = NetVerdictEvent['type'];
 
-/** Everything that the codec makes of the driver's bytes: the events, and two records that a device keeps to itself. */
+/** Any record that the codec decodes: the events, and two records that a device does not pass on. */
 export type InfoRecord = NetVerdictEvent | ReplyEndRecord | ProcessInfoRecord;
 
 /** @internal */

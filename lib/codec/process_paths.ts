@@ -1,20 +1,22 @@
 /**
- * Which image path each process has, and had before: an event that is looked at late still shows the path that its
- * process id stood for when it was reported, though the id may since have gone to another process; and none at all once
- * it has gone on to a third. @internal
+ * The image path of each process id, now and before.
+ *
+ * An event that is read late still shows the path that its process id had when the event was reported.
+ * Windows reuses process ids: each keeps its current path and the one before, and older ones are undefined.
+ * @internal
  */
 
-/** Paths are forgotten oldest first beyond this many processes, so that their number is bounded whatever comes. */
+/** Bounds memory: beyond this many processes the oldest path is forgotten. */
 const MAX_PROCESSES = 65_536;
 
 interface Holding {
   readonly path: string;
-  /** The time from which the path holds. */
+  /** The time at which the id got this path. */
   readonly since: number;
 }
 
 interface Entry extends Holding {
-  /** What the id stood for before. */
+  /** The id's path before this one. */
   readonly earlier: Holding | undefined;
 }
 
@@ -22,7 +24,7 @@ export class ProcessPaths {
   readonly #entries = new Map<number, Entry>();
   #time = 0;
 
-  /** Grows with each change: what a reader has to remember to see the paths as they are now. */
+  /** Increases with each change. Pass it to `at` to see the paths as they are now. */
   get time(): number {
     return this.#time;
   }

@@ -1,4 +1,4 @@
-/** IANA protocol numbers and the names this package gives them. @internal */
+/** IANA protocol numbers, and their names in this package. @internal */
 
 export const Protocol = { icmp: 1, igmp: 2, tcp: 6, udp: 17, icmpv6: 58 } as const;
 
@@ -27,7 +27,7 @@ const NUMBERS: ReadonlyMap<string, number> = new Map(
   Object.entries(NAMES).map(([number, name]) => [name, Number(number)]),
 );
 
-/** The name of a protocol, or its number as text where it has no name here. */
+/** The name of a protocol, or its number as text if the name is unknown. */
 export function protocolName(protocol: number): string {
   return NAMES[protocol] ?? String(protocol);
 }

@@ -1,4 +1,4 @@
-/** From the driver's byte stream to records: split anywhere, whole records decoded where they lie. @internal */
+/** Decodes the driver's byte stream, split anywhere, into records. @internal */
 
 import { ProtocolError } from '../base/errors.js';
 import {
@@ -18,15 +18,32 @@ import {
 } from './events.js';
 import { ProcessPaths } from './process_paths.js';
 import type { RecordSource, VerdictSink } from './record_view.js';
-import { InfoType, MAX_RECORD_LENGTH, RECORD_HEADER_SIZE } from './wire.js';
+import {
+  BandwidthEntryLayout,
+  BandwidthStatsLayout,
+  ConnectionLayout,
+  ConnectionTimeoutLayout,
+  EventsLostLayout,
+  InfoType,
+  LogLineLayout,
+  MAX_RECORD_LENGTH,
+  PATH_CHARACTER_SIZE,
+  ProcessInfoLayout,
+  RecordHeaderLayout,
+  ReplyEndLayout,
+} from './wire.js';
 
 /** What a device adds to the decoder. */
 export interface DecoderHooks {
-  /** Carries out the verdicts of the events. */
+  /** Receives the verdicts of the events. */
   readonly verdicts: VerdictSink;
-  /** Sees every record but the connections' own; takes it for itself by returning true. */
+  /** Called for every record except connection events. Returning true removes the record from the stream. */
   intercept(record: InfoRecord): boolean;
 }
+
+// The JIT compiler folds local constants, unlike the properties of an imported object.
+const { type: TYPE, length: LENGTH, byteLength: HEADER_SIZE } = RecordHeaderLayout;
+const { v4: CONNECTION_V4, v6: CONNECTION_V6 } = ConnectionLayout;
 
 const MIN_PARTIAL_CAPACITY = 4096;
 const NO_BYTES = new Uint8Array(0);
@@ -34,7 +51,7 @@ const NO_BYTES = new Uint8Array(0);
 export class RecordDecoder {
   readonly #hooks: DecoderHooks | undefined;
   readonly #processPaths = new ProcessPaths();
-  /** The beginning of a record whose rest has not come yet. */
+  /** The start of a record whose remaining bytes have not arrived. */
   #partial: Uint8Array = NO_BYTES;
   #partialLength = 0;
   #failure: ProtocolError | undefined;
@@ -79,46 +96,52 @@ export class RecordDecoder {
     }
   }
 
-  /** Decodes the records that lie wholly in `bytes`; returns where they end. */
+  /** Decodes the records that are complete in `bytes`. Returns the end of the last one. */
   #decodeWhole(bytes: Uint8Array, start: number, records: InfoRecord[]): number {
     let source = this.#newSource(bytes);
     const { view } = source;
     let offset = start;
-    while (bytes.length - offset >= RECORD_HEADER_SIZE) {
-      const length = view.getUint32(offset + 1, true);
-      const end = offset + RECORD_HEADER_SIZE + length;
+    while (bytes.length - offset >= HEADER_SIZE) {
+      const type = view.getUint8(offset + TYPE);
+      const length = view.getUint32(offset + LENGTH, true);
+      const end = offset + HEADER_SIZE + length;
       if (length > MAX_RECORD_LENGTH) {
-        this.#fail(view.getUint8(offset), length);
+        this.#fail(type, length);
         return bytes.length;
       }
       if (end > bytes.length) {
         return offset;
       }
-      const record = decodeRecord(source, offset, length);
-      if (record instanceof ConnectionEvent || !this.#consume(record)) {
+      const record = decodeRecord(source, type, offset + HEADER_SIZE, length);
+      if (record instanceof ConnectionEvent) {
         records.push(record);
-      }
-      if (source.time !== this.#processPaths.time) {
-        source = { ...source, time: this.#processPaths.time };
+      } else {
+        if (!this.#consume(record)) {
+          records.push(record);
+        }
+        if (source.time !== this.#processPaths.time) {
+          source = { ...source, time: this.#processPaths.time };
+        }
       }
       offset = end;
     }
     return offset;
   }
 
-  /** Completes the partial record from the beginning of `bytes`; returns how many of them it took. */
+  /** Completes the partial record with the first bytes of `bytes`. Returns how many it took. */
   #finishPartial(bytes: Uint8Array, records: InfoRecord[]): number {
-    let used = this.#growPartial(bytes, 0, RECORD_HEADER_SIZE);
-    if (this.#partialLength < RECORD_HEADER_SIZE) {
+    let used = this.#growPartial(bytes, 0, HEADER_SIZE);
+    if (this.#partialLength < HEADER_SIZE) {
       return used;
     }
     const { buffer, byteOffset } = this.#partial;
-    const length = new DataView(buffer, byteOffset, RECORD_HEADER_SIZE).getUint32(1, true);
+    const header = new DataView(buffer, byteOffset, HEADER_SIZE);
+    const length = header.getUint32(LENGTH, true);
     if (length > MAX_RECORD_LENGTH) {
-      this.#fail(this.#partial[0] ?? 0, length);
+      this.#fail(header.getUint8(TYPE), length);
       return used;
     }
-    const total = RECORD_HEADER_SIZE + length;
+    const total = HEADER_SIZE + length;
     used += this.#growPartial(bytes, used, total);
     if (this.#partialLength === total) {
       const record = this.#partial.subarray(0, total);
@@ -132,7 +155,7 @@ export class RecordDecoder {
     this.#growPartial(bytes, start, bytes.length - start);
   }
 
-  /** Moves bytes to the partial record until it has `total` of them or there are no more; returns how many it moved. */
+  /** Appends to the partial record until it has `total` bytes or `bytes` ends. Returns how many it appended. */
   #growPartial(bytes: Uint8Array, start: number, total: number): number {
     const count = Math.max(0, Math.min(total - this.#partialLength, bytes.length - start));
     const needed = this.#partialLength + count;
@@ -172,8 +195,8 @@ export class RecordDecoder {
   #fail(type: number, length: number): void {
     this.#dropPartial();
     this.#failure = new ProtocolError(
-      `The stream is corrupt: a record of type ${type} says it has ${length} bytes, and no record has more than ` +
-        `${MAX_RECORD_LENGTH}. Close the device and open it again.`,
+      `The stream is corrupt: the header of a record of type ${type} gives a length of ${length} bytes, and the ` +
+        `maximum is ${MAX_RECORD_LENGTH}. Close the device and open it again.`,
     );
   }
 
@@ -184,88 +207,108 @@ export class RecordDecoder {
   }
 }
 
-/** Decodes the record at `offset`, header included, of which `length` bytes of body are there. */
-function decodeRecord(source: RecordSource, offset: number, length: number): InfoRecord {
-  const { view } = source;
-  const body = offset + RECORD_HEADER_SIZE;
-  switch (view.getUint8(offset)) {
+/** Decodes the record whose body lies at `body` and has `length` bytes. */
+function decodeRecord(
+  source: RecordSource,
+  type: number,
+  body: number,
+  length: number,
+): InfoRecord {
+  switch (type) {
     case InfoType.ConnectionV4:
-      return decodeConnection(source, offset, length, 4);
+      return decodeConnection(source, type, body, length, CONNECTION_V4);
     case InfoType.ConnectionV6:
-      return decodeConnection(source, offset, length, 16);
+      return decodeConnection(source, type, body, length, CONNECTION_V6);
     case InfoType.ConnectionEndV4:
-      return length < endSize(4)
-        ? invalid(source, offset, length)
-        : new ConnectionEndEvent(source, body, 4);
+      return decodeConnectionEnd(source, type, body, length, CONNECTION_V4);
     case InfoType.ConnectionEndV6:
-      return length < endSize(16)
-        ? invalid(source, offset, length)
-        : new ConnectionEndEvent(source, body, 16);
+      return decodeConnectionEnd(source, type, body, length, CONNECTION_V6);
     case InfoType.BandwidthStatsV4:
-      return decodeBandwidth(source, offset, length, 4);
+      return decodeBandwidth(source, type, body, length, BandwidthEntryLayout.v4);
     case InfoType.BandwidthStatsV6:
-      return decodeBandwidth(source, offset, length, 16);
+      return decodeBandwidth(source, type, body, length, BandwidthEntryLayout.v6);
     case InfoType.LogLine:
-      return length < 1 ? invalid(source, offset, length) : new LogEvent(source, body, length);
+      return length < LogLineLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new LogEvent(source, body, length);
     case InfoType.EventsLost:
-      return length < 9 ? invalid(source, offset, length) : new LostEvent(source, body);
+      return length < EventsLostLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new LostEvent(source, body);
     case InfoType.ReplyEnd:
-      return length < 9 ? invalid(source, offset, length) : new ReplyEndRecord(source, body);
+      return length < ReplyEndLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new ReplyEndRecord(source, body);
     case InfoType.ProcessInfo:
-      return length < 8 || length % 2 !== 0
-        ? invalid(source, offset, length)
+      return length < ProcessInfoLayout.byteLength ||
+        (length - ProcessInfoLayout.byteLength) % PATH_CHARACTER_SIZE !== 0
+        ? invalid(source, type, body, length)
         : new ProcessInfoRecord(source, body, length);
     case InfoType.ConnectionTimeout:
-      return length < 8 ? invalid(source, offset, length) : new TimeoutEvent(source, body);
+      return length < ConnectionTimeoutLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new TimeoutEvent(source, body);
     default:
-      return new UnknownEvent(view.getUint8(offset), source.bytes.slice(body, body + length));
+      return new UnknownEvent(type, source.bytes.slice(body, body + length));
   }
-}
-
-function endSize(addressLength: number): number {
-  return 14 + 2 * addressLength;
 }
 
 function decodeConnection(
   source: RecordSource,
-  offset: number,
+  type: number,
+  body: number,
   length: number,
-  addressLength: number,
+  layout: ConnectionLayout,
 ): InfoRecord {
-  const fixed = 27 + 2 * addressLength;
-  const body = offset + RECORD_HEADER_SIZE;
-  if (length < fixed || source.view.getUint32(body + fixed - 4, true) > length - fixed) {
-    return invalid(source, offset, length);
-  }
-  return new ConnectionEvent(source, body + 8, addressLength);
+  const payloadRoom = length - layout.byteLength;
+  return payloadRoom < 0 || source.view.getUint32(body + layout.payloadLength, true) > payloadRoom
+    ? invalid(source, type, body, length)
+    : new ConnectionEvent(source, body, layout);
+}
+
+/** An end record has the fields of a connection record from `processId` to before `payloadLayer`. */
+function decodeConnectionEnd(
+  source: RecordSource,
+  type: number,
+  body: number,
+  length: number,
+  layout: ConnectionLayout,
+): InfoRecord {
+  return length < layout.payloadLayer - layout.processId
+    ? invalid(source, type, body, length)
+    : new ConnectionEndEvent(source, body - layout.processId, layout);
 }
 
 function decodeBandwidth(
   source: RecordSource,
-  offset: number,
+  type: number,
+  body: number,
   length: number,
-  addressLength: number,
+  layout: BandwidthEntryLayout,
 ): InfoRecord {
-  const body = offset + RECORD_HEADER_SIZE;
-  const entrySize = 20 + 2 * addressLength;
-  const count = length < 5 ? 0 : source.view.getUint32(body + 1, true);
-  if (length < 5 || 5 + count * entrySize > length) {
-    return invalid(source, offset, length);
+  const room = length - BandwidthStatsLayout.byteLength;
+  const count = room < 0 ? 0 : source.view.getUint32(body + BandwidthStatsLayout.count, true);
+  if (count * layout.byteLength > room) {
+    return invalid(source, type, body, length);
   }
-  const protocol = source.view.getUint8(body);
+  const protocol = source.view.getUint8(body + BandwidthStatsLayout.protocol);
+  const first = body + BandwidthStatsLayout.byteLength;
   const entries = Array.from(
     { length: count },
-    (_, index) => new BandwidthEntry(source, body + 5 + index * entrySize, addressLength, protocol),
+    (_, index) => new BandwidthEntry(source, first + index * layout.byteLength, layout, protocol),
   );
-  return new BandwidthEvent(protocol, addressLength === 4 ? 4 : 6, entries);
+  return new BandwidthEvent(protocol, layout.ipVersion, entries);
 }
 
-function invalid(source: RecordSource, offset: number, length: number): ProtocolErrorEvent {
-  const type = source.view.getUint8(offset);
-  const body = offset + RECORD_HEADER_SIZE;
+function invalid(
+  source: RecordSource,
+  type: number,
+  body: number,
+  length: number,
+): ProtocolErrorEvent {
   const error = new ProtocolError(
-    `A ${recordTypeName(type)} record of ${length} bytes is shorter than what it says it holds; it was skipped. ` +
-      'The driver and this package do not agree: report it with the versions of both.',
+    `The length of a ${recordTypeName(type)} record, ${length} bytes, contradicts its fields; it was skipped. ` +
+      'The driver and this package disagree: report it with the versions of both.',
   );
   return new ProtocolErrorEvent(type, source.bytes.slice(body, body + length), error);
 }

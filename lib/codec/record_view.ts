@@ -1,32 +1,32 @@
 /**
- * A record as a view of the bytes it came in: a getter reads them when it is asked, so that a record costs nothing for
- * the fields that nobody asks for. A batch's bytes are never written again and live as long as one of its records does.
+ * Records as views of the bytes they arrived in.
+ *
+ * A getter reads its field on access, so a field that nobody reads costs nothing.
+ * The bytes of a batch are never overwritten. They live as long as any record of the batch.
  * @internal
  */
 
-import { formatIPv4, formatIPv6 } from './addresses.js';
 import type { ProcessPaths } from './process_paths.js';
 import type { Verdict } from './verdicts.js';
 
-/** Who carries the verdicts of events out; ids come in two halves, to spare a bigint each. */
+/** Receives the verdicts of events. An id comes as two 32-bit halves, which saves a bigint per verdict. */
 export interface VerdictSink {
   decide(idLow: number, idHigh: number, verdict: Verdict): void;
 }
 
-/** The batch that a record came in. */
+/** The batch in which a record arrived. */
 export interface RecordSource {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly verdicts: VerdictSink | undefined;
   readonly processPaths: ProcessPaths;
-  /** As of when the paths are to be seen. */
+  /** The time of `processPaths` at which the record arrived. */
   readonly time: number;
 }
 
 const INSPECT: unique symbol = Symbol.for('nodejs.util.inspect.custom') as never;
-const HIGH_WORD = 0x1_0000_0000;
 
-/** What every event can do: show itself to `console.log` and to `JSON.stringify`. */
+/** The base of all records: it shows a record to `console.log` and to `JSON.stringify`. */
 export abstract class EventBase {
   /** @internal */
   abstract fields(): Record<string, unknown>;
@@ -57,17 +57,7 @@ function jsonSafe(value: unknown): unknown {
   return value instanceof EventBase ? value.toJSON() : value;
 }
 
-export function readNumber(view: DataView, offset: number): number {
-  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * HIGH_WORD;
-}
-
-export function formatAt(bytes: Uint8Array, offset: number, length: number): string {
-  return length === 4 ? formatIPv4(bytes, offset) : formatIPv6(bytes, offset);
-}
-
-/**
- * The type is a constant of the prototype, where it costs an event neither memory nor time.
- */
+/** Defines `type` on the prototype, where it costs an event neither memory nor time. */
 export function defineType(eventClass: { readonly prototype: EventBase }, type: string): void {
   Object.defineProperty(eventClass.prototype, 'type', { value: type, enumerable: true });
 }

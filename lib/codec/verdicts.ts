@@ -1,10 +1,10 @@
-/** What may be decided about a connection or packet, and the names of it. */
+/** The verdicts, and their names. */
 
 /**
  * The verdicts, with their values on the wire.
  *
- * A verdict without `Permanent` is for one packet (or one connection attempt); a permanent one, and every redirection,
- * holds for the rest of the connection, and the driver asks no more about it.
+ * A verdict without `Permanent` holds for one packet or one connection attempt.
+ * A permanent verdict, or a redirection, holds for the rest of the connection: its packets are no longer reported.
  *
  * @example
  * ```ts
@@ -12,39 +12,39 @@
  * ```
  */
 export const Verdict = {
-  /** Not known yet. */
+  /** No verdict yet. */
   Undecided: 0,
-  /** Nobody can tell: refused for good. */
+  /** The verdict cannot be determined: blocks the connection. */
   Undeterminable: 1,
-  /** Lets this packet through. */
+  /** Permits this packet. */
   Accept: 2,
-  /** Lets the connection through. */
+  /** Permits the connection. */
   PermanentAccept: 3,
-  /** Refuses this packet, and says so to whoever sends it. */
+  /** Refuses this packet, with an error for its sender. */
   Block: 4,
-  /** Refuses the connection, and says so to whoever wants it. */
+  /** Refuses the connection, with an error for the end that opens it. */
   PermanentBlock: 5,
-  /** Discards this packet without a word. */
+  /** Discards this packet silently. */
   Drop: 6,
-  /** Discards the connection without a word. */
+  /** Discards the connection's packets silently. */
   PermanentDrop: 7,
-  /** Sends the connection to the resolver of this computer. */
+  /** Redirects the connection to the resolver of this computer. */
   RedirectNameServer: 8,
-  /** Sends the connection to the tunnel port of this computer. */
+  /** Redirects the connection to the tunnel port of this computer. */
   RedirectTunnel: 9,
-  /** Deciding failed: refused for good. */
+  /** Deciding failed: blocks the connection. */
   Failed: 10,
-  /** Sends the connection to the split tunnel port of this computer. */
+  /** Redirects the connection to the split tunnel port of this computer. */
   RedirectSplitTunnel: 11,
 } as const;
 
-/** One of the values of `Verdict`. */
+/** A value of {@link Verdict}. */
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
-/** Where a redirected connection goes: to the resolver, or to one of the two tunnel ports of this computer. */
+/** The target of a redirection: the resolver, or one of the two tunnel ports of this computer. */
 export type RedirectTarget = 'nameserver' | 'tunnel' | 'split-tunnel';
 
-/** The names by which a policy gives a verdict. */
+/** The names of verdicts in a policy. */
 export type VerdictName =
   | 'accept'
   | 'permanent-accept'

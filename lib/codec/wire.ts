@@ -1,6 +1,54 @@
-/** The numbers of the wire protocol. All integers are little-endian, nothing is padded. @internal */
+/**
+ * The wire protocol: its numbers, and where each field lies.
+ *
+ * Integers are little-endian, addresses are in network byte order, and nothing is padded.
+ * A layout lists fields in wire order; offsets follow from the sizes. No other file has an offset.
+ * @internal
+ */
 
-export const RECORD_HEADER_SIZE = 5;
+const U8 = 1;
+const U16 = 2;
+const U32 = 4;
+const U64 = 8;
+
+const HIGH_WORD = 0x1_0000_0000;
+
+/** The offset of each field, and the size of all of them in bytes. */
+export type Layout<Field extends string> = Readonly<Record<Field | 'byteLength', number>>;
+
+/** A layout with addresses. Its offsets depend on the IP version. */
+export type AddressedLayout<Field extends string> = Layout<Field> & {
+  readonly ipVersion: 4 | 6;
+  /** The size of one address in bytes. */
+  readonly addressLength: number;
+};
+
+export type EndpointsLayout = AddressedLayout<
+  'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort'
+>;
+
+/** Computes offsets from field sizes, given in wire order. */
+function layout<Field extends string>(sizes: Readonly<Record<Field, number>>): Layout<Field> {
+  const offsets: Record<string, number> = {};
+  let byteLength = 0;
+  for (const [field, size] of Object.entries<number>(sizes)) {
+    offsets[field] = byteLength;
+    byteLength += size;
+  }
+  return { ...offsets, byteLength } as Layout<Field>;
+}
+
+/** Computes the layouts for IPv4 and IPv6 from field sizes, given the size of an address. */
+function addressedLayouts<Field extends string>(
+  sizes: (address: number) => Readonly<Record<Field, number>>,
+): { readonly v4: AddressedLayout<Field>; readonly v6: AddressedLayout<Field> } {
+  return {
+    v4: { ...layout(sizes(4)), ipVersion: 4, addressLength: 4 },
+    v6: { ...layout(sizes(16)), ipVersion: 6, addressLength: 16 },
+  };
+}
+
+export const RecordHeaderLayout = layout({ type: U8, length: U32 });
 
 /** A longer record means that the stream is corrupt. */
 export const MAX_RECORD_LENGTH = 16 * 1024 * 1024;
@@ -19,6 +67,47 @@ export const InfoType = {
   ConnectionTimeout: 67,
 } as const;
 
+/** The payload follows. An end record has the part from `processId` to `remotePort` alone. */
+export const ConnectionLayout = addressedLayouts((address) => ({
+  id: U64,
+  processId: U64,
+  direction: U8,
+  protocol: U8,
+  localAddress: address,
+  remoteAddress: address,
+  localPort: U16,
+  remotePort: U16,
+  payloadLayer: U8,
+  payloadLength: U32,
+}));
+export type ConnectionLayout = (typeof ConnectionLayout)['v4'];
+
+/** As many entries as `count` says follow. */
+export const BandwidthStatsLayout = layout({ protocol: U8, count: U32 });
+
+export const BandwidthEntryLayout = addressedLayouts((address) => ({
+  localAddress: address,
+  localPort: U16,
+  remoteAddress: address,
+  remotePort: U16,
+  transmittedBytes: U64,
+  receivedBytes: U64,
+}));
+export type BandwidthEntryLayout = (typeof BandwidthEntryLayout)['v4'];
+
+/** The line follows, in UTF-8. */
+export const LogLineLayout = layout({ severity: U8 });
+
+export const EventsLostLayout = layout({ count: U64, reason: U8 });
+
+export const ReplyEndLayout = layout({ command: U8, sequence: U64 });
+
+/** The image path follows, in UTF-16LE. */
+export const ProcessInfoLayout = layout({ processId: U64 });
+export const PATH_CHARACTER_SIZE = U16;
+
+export const ConnectionTimeoutLayout = layout({ id: U64 });
+
 export const CommandType = {
   Shutdown: 0,
   Verdict: 1,
@@ -33,10 +122,17 @@ export const CommandType = {
 
 export type CommandType = (typeof CommandType)[keyof typeof CommandType];
 
-export const VERDICT_COMMAND_SIZE = 10;
+export const VerdictLayout = layout({ type: U8, id: U64, verdict: U8 });
 
-/** With 4-byte addresses; each further address byte counts twice. */
-export const UPDATE_COMMAND_SIZE_V4 = 15;
+export const UpdateLayout = addressedLayouts((address) => ({
+  type: U8,
+  protocol: U8,
+  localAddress: address,
+  localPort: U16,
+  remoteAddress: address,
+  remotePort: U16,
+  verdict: U8,
+}));
 
 const DEVICE_TYPE = 40000;
 const FILE_READ_AND_WRITE_DATA = 3;
@@ -53,11 +149,80 @@ export const Ioctl = {
   GetStatistics: ioctl(0x812),
 } as const;
 
-/** Bit 0 of the options' flags: the client understands the records from 64 on. */
+export const VersionLayout = layout({ major: U8, minor: U8, revision: U8, build: U8 });
+
+export const CapabilitiesLayout = layout({
+  size: U32,
+  protocolExtension: U32,
+  featureBits: U64,
+  maxCommandsPerWrite: U32,
+});
+
+export const OptionsLayout = layout({
+  size: U32,
+  flags: U32,
+  payloadLimit: U32,
+  pendingTimeoutMs: U32,
+  timeoutVerdict: U8,
+  logLevel: U8,
+  dnsPort: U16,
+  tunnelPort: U16,
+  splitTunnelPort: U16,
+  maxQueuedBytes: U32,
+  maxHeldPackets: U32,
+});
+
+/** Bit 0 of the options' flags: the client understands the record types from 64 on. */
 export const OPTION_EXTENDED_RECORDS = 1;
-/** Bit 1 of the options' flags: what cannot be asked about is blocked. */
+/** Bit 1 of the options' flags: the driver blocks what it cannot report. */
 export const OPTION_FAIL_CLOSED = 2;
 
-export const VERSION_SIZE = 4;
-export const CAPABILITIES_SIZE = 20;
-export const OPTIONS_SIZE = 32;
+/** The driver's counters in wire order. */
+export const STATISTICS_COUNTERS = [
+  'eventsQueued',
+  'eventsDelivered',
+  'eventsLost',
+  'bytesDelivered',
+  'readsCompleted',
+  'verdictsApplied',
+  'verdictsUnknownId',
+  'commandsRejected',
+  'packetsHeld',
+  'connections',
+  'bandwidthEntries',
+  'poolBytes',
+  'poolBytesPeak',
+  'packetsPermitted',
+  'packetsBlocked',
+  'packetsInjected',
+  'injectFailures',
+  'packetsRedirected',
+  'fragmentsBlocked',
+  'malformedPackets',
+] as const;
+
+export const COUNTER_SIZE = U64;
+
+/** The counters follow, each of `COUNTER_SIZE` bytes. */
+export const StatisticsHeaderLayout = layout({ size: U32 });
+
+/** Reads the lower half of a 64-bit field. */
+export function readLowWord(view: DataView, offset: number): number {
+  return view.getUint32(offset, true);
+}
+
+/** Reads the upper half of a 64-bit field. */
+export function readHighWord(view: DataView, offset: number): number {
+  return view.getUint32(offset + U32, true);
+}
+
+/** Reads a 64-bit field as a number, which is exact up to 2^53. */
+export function readNumber(view: DataView, offset: number): number {
+  return readLowWord(view, offset) + readHighWord(view, offset) * HIGH_WORD;
+}
+
+/** Writes a 64-bit field from its two halves. */
+export function writeWords(view: DataView, offset: number, low: number, high: number): void {
+  view.setUint32(offset, low, true);
+  view.setUint32(offset + U32, high, true);
+}

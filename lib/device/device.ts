@@ -26,6 +26,7 @@ import {
   type DriverVersion,
   type Statistics,
 } from '../codec/driver_info.js';
+import { encodeDriverOptions } from '../codec/driver_options.js';
 import {
   EVENT_TYPES,
   type BandwidthEntry,
@@ -37,10 +38,10 @@ import {
 } from '../codec/events.js';
 import { RecordDecoder } from '../codec/record_decoder.js';
 import type { Verdict } from '../codec/verdicts.js';
-import { CAPABILITIES_SIZE, CommandType, Ioctl, VERSION_SIZE } from '../codec/wire.js';
+import { CapabilitiesLayout, CommandType, Ioctl, VersionLayout } from '../codec/wire.js';
 import { BatchIterator, EventIterator } from './event_iterators.js';
 import { EventStream } from './event_stream.js';
-import { encodeDriverOptions, type ResolvedClientOptions } from './options.js';
+import type { ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
 import { Status, isOutOfMemory, isSuccess, isUnknownRequest, statusError } from './status.js';
@@ -554,7 +555,7 @@ function control(
 
 function readVersion(native: NativeDevice): DriverVersion {
   const version = decodeVersion(
-    control(native, Ioctl.Version, NO_INPUT, VERSION_SIZE, 'Reading the version'),
+    control(native, Ioctl.Version, NO_INPUT, VersionLayout.byteLength, 'Reading the version'),
   );
   if (version.major !== MAJOR_VERSION) {
     const { major, minor, revision, build } = version;
@@ -568,7 +569,11 @@ function readVersion(native: NativeDevice): DriverVersion {
 
 /** A driver with the base protocol alone fails the request. */
 function readCapabilities(native: NativeDevice): Capabilities | undefined {
-  const { status, output } = native.control(Ioctl.GetCapabilities, NO_INPUT, CAPABILITIES_SIZE);
+  const { status, output } = native.control(
+    Ioctl.GetCapabilities,
+    NO_INPUT,
+    CapabilitiesLayout.byteLength,
+  );
   if (isSuccess(status)) {
     return decodeCapabilities(output);
   }

@@ -3,34 +3,10 @@
 import { z } from 'zod';
 import type { PumpOptions, WindowsOptions } from '../addon/native.cjs';
 import { check, signalSchema } from '../base/checks.js';
-import { SEVERITIES, severityNumber, type LogSeverity } from '../codec/events.js';
+import type { DriverOptions } from '../codec/driver_options.js';
+import { SEVERITIES } from '../codec/events.js';
 import { Verdict } from '../codec/verdicts.js';
-import { OPTIONS_SIZE, OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED } from '../codec/wire.js';
 import { devicePathSchema } from './device_name.js';
-
-/** What the driver does for this client. It forgets all of it when the device is closed. */
-export interface DriverOptions {
-  /** What happens to what cannot be asked about: let through (`'open'`, the default) or blocked (`'closed'`). */
-  readonly failPolicy?: 'open' | 'closed';
-  /** Milliseconds until a connection without a verdict gets the timeout verdict; 0, the default: never. */
-  readonly pendingTimeoutMs?: number;
-  /** Accept, Block or Drop, permanent or not. By default Accept when failing open, Block when failing closed. */
-  readonly timeoutVerdict?: Verdict;
-  /** The least severity that the driver logs; `'warning'` by default. */
-  readonly logLevel?: LogSeverity;
-  /** How many bytes of payload an event carries at most; all by default. */
-  readonly payloadLimit?: number;
-  /** Where `redirect('nameserver')` leads to on this computer; 53 by default. */
-  readonly dnsPort?: number;
-  /** Where `redirect('tunnel')` leads to on this computer; 717 by default. */
-  readonly tunnelPort?: number;
-  /** Where `redirect('split-tunnel')` leads to on this computer; 719 by default. */
-  readonly splitTunnelPort?: number;
-  /** How many bytes of events the driver keeps until they are read, 64 KiB to 256 MiB; 16 MiB by default. */
-  readonly maxQueuedBytes?: number;
-  /** How many packets wait for a verdict at most, up to 1048576; 65536 by default. */
-  readonly maxHeldPackets?: number;
-}
 
 /** How events come from the driver to the application. */
 export interface ReadOptions {
@@ -178,23 +154,4 @@ export function pumpOptions(options: ResolvedClientOptions): PumpOptions {
 /** @internal What the addon's Windows device is told. */
 export function windowsOptions(options: ResolvedOptions): WindowsOptions {
   return { path: options.path, ...pumpOptions(options) };
-}
-
-/** @internal The body of a SetOptions request. */
-export function encodeDriverOptions(options: Required<DriverOptions>): Uint8Array {
-  const bytes = new Uint8Array(OPTIONS_SIZE);
-  const view = new DataView(bytes.buffer);
-  const failClosed = options.failPolicy === 'closed' ? OPTION_FAIL_CLOSED : 0;
-  view.setUint32(0, OPTIONS_SIZE, true);
-  view.setUint32(4, OPTION_EXTENDED_RECORDS | failClosed, true);
-  view.setUint32(8, options.payloadLimit, true);
-  view.setUint32(12, options.pendingTimeoutMs, true);
-  view.setUint8(16, options.timeoutVerdict);
-  view.setUint8(17, severityNumber(options.logLevel));
-  view.setUint16(18, options.dnsPort, true);
-  view.setUint16(20, options.tunnelPort, true);
-  view.setUint16(22, options.splitTunnelPort, true);
-  view.setUint32(24, options.maxQueuedBytes, true);
-  view.setUint32(28, options.maxHeldPackets, true);
-  return bytes;
 }

@@ -5,17 +5,18 @@
  * is given still writes once for all of them.
  */
 
-import { checkDecision, checkId } from '../codec/commands.js';
+import { checkDecision, checkId, writeVerdict } from '../codec/commands.js';
 import { alreadyDecided } from '../codec/connection_events.js';
 import type { VerdictSink } from '../codec/record_view.js';
 import type { Verdict } from '../codec/verdicts.js';
-import { CommandType, VERDICT_COMMAND_SIZE } from '../codec/wire.js';
+import { VerdictLayout, readHighWord, readLowWord } from '../codec/wire.js';
 
 /**
  * At least so many consecutive ids are remembered: twice as many as the driver holds packets by default. The driver
  * itself ignores and counts a second verdict for an older one.
  */
 const REMEMBERED_IDS = 131_072;
+const COMMAND_SIZE = VerdictLayout.byteLength;
 const INITIAL_VERDICTS = 1024;
 /** A tick that decides more than this writes more than once. */
 const MAX_QUEUED_VERDICTS = 65_536;
@@ -52,7 +53,7 @@ export class VerdictQueue implements VerdictSink {
     this.flush();
   };
   #retry: NodeJS.Timeout | undefined;
-  #bytes = new Uint8Array(INITIAL_VERDICTS * VERDICT_COMMAND_SIZE);
+  #bytes = new Uint8Array(INITIAL_VERDICTS * COMMAND_SIZE);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
   #scheduled = false;
@@ -67,14 +68,14 @@ export class VerdictQueue implements VerdictSink {
   constructor(write: (commands: Uint8Array) => boolean, maxCommands: number) {
     this.#write = write;
     const atOnce = Math.max(1, Math.min(maxCommands, MAX_QUEUED_VERDICTS));
-    this.#maxWrite = atOnce * VERDICT_COMMAND_SIZE;
+    this.#maxWrite = atOnce * COMMAND_SIZE;
   }
 
   set(id: bigint, verdict: Verdict): void {
     checkId(id);
     checkDecision(verdict);
     this.#scratch.setBigUint64(0, id, true);
-    this.decide(this.#scratch.getUint32(0, true), this.#scratch.getUint32(4, true), verdict);
+    this.decide(readLowWord(this.#scratch, 0), readHighWord(this.#scratch, 0), verdict);
   }
 
   decide(idLow: number, idHigh: number, verdict: Verdict): void {
@@ -130,15 +131,12 @@ export class VerdictQueue implements VerdictSink {
       this.#makeRoom();
     }
     const at = this.#length;
-    this.#view.setUint8(at, CommandType.Verdict);
-    this.#view.setUint32(at + 1, idLow, true);
-    this.#view.setUint32(at + 5, idHigh, true);
-    this.#view.setUint8(at + 9, verdict);
-    this.#length = at + VERDICT_COMMAND_SIZE;
+    writeVerdict(this.#view, at, idLow, idHigh, verdict);
+    this.#length = at + COMMAND_SIZE;
   }
 
   #makeRoom(): void {
-    if (this.#length >= MAX_QUEUED_VERDICTS * VERDICT_COMMAND_SIZE && this.flush()) {
+    if (this.#length >= MAX_QUEUED_VERDICTS * COMMAND_SIZE && this.flush()) {
       return;
     }
     const grown = new Uint8Array(2 * this.#bytes.length);

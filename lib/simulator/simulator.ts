@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { NativeComputer } from '../addon/native.cjs';
 import { check } from '../base/checks.js';
 import { InvalidArgumentError } from '../base/errors.js';
+import type { DriverOptions } from '../codec/driver_options.js';
 import type { Device } from '../device/device.js';
 import { openOn, startComputer } from '../device/embedded.js';
 import {
@@ -11,7 +12,6 @@ import {
   resolveChecked,
   resolveClientOptions,
   type ClientOptions,
-  type DriverOptions,
   type ReadOptions,
 } from '../device/options.js';
 import { Network } from './network.js';

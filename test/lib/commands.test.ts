@@ -29,9 +29,9 @@ describe('encodeCommand', () => {
     ['addresses of two versions', update({ remoteAddress: '::1' }), /not of one IP version/],
     ['no address', update({ localAddress: 'here' }), /'here' is not an IP address/],
     ['an address that is no text', update({ localAddress: 5 }), /'5' is not an IP address/],
-    ['no connection', { command: 'update', verdict: 2 }, /undefined is no connection/],
-    ['no command', undefined, /undefined is no command/],
-    ['a name alone', 'shutdown', /'shutdown' is no command.*\{ command: 'shutdown' \}/],
+    ['no connection', { command: 'update', verdict: 2 }, /undefined is not a connection/],
+    ['no command', undefined, /undefined is not a command/],
+    ['a name alone', 'shutdown', /'shutdown' is not a command.*\{ command: 'shutdown' \}/],
     ['an unknown command', { command: 'toString' }, /"toString" is not a command/],
   ])('refuses %s', (_, command, message) => {
     expect(() => encodeCommand(command as Command)).toThrow(message);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../lib/base/errors.js';
+import { encodeDriverOptions } from '../../lib/codec/driver_options.js';
 import { Verdict } from '../../lib/codec/verdicts.js';
-import { encodeDriverOptions, resolveOptions, type OpenOptions } from '../../lib/device/options.js';
+import { resolveOptions, type OpenOptions } from '../../lib/device/options.js';
 
 describe('the options of open()', () => {
   it('have the defaults of the protocol', () => {

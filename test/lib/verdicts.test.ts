@@ -120,7 +120,7 @@ describe('a second verdict', () => {
     }).toThrow(AlreadyDecidedError);
     expect(() => {
       device.setVerdict(7n, Verdict.Block);
-    }).toThrow(/Connection 7 has its verdict already.*updateVerdict/);
+    }).toThrow(/Connection 7 already has a verdict.*updateVerdict/);
     await nextTurn();
     expect(verdictsOf(native)).toEqual([[7n, Verdict.Accept]]);
   });
@@ -404,6 +404,6 @@ describe('updateVerdict', () => {
       device.updateVerdict(undefined as never, Verdict.Accept);
     };
     expect(update).toThrow(InvalidArgumentError);
-    expect(update).toThrow(/undefined is no connection/);
+    expect(update).toThrow(/undefined is not a connection/);
   });
 });

@@ -7,10 +7,10 @@ import {
   decodeStatistics,
   decodeVersion,
 } from '../../lib/codec/driver_info.js';
+import { encodeDriverOptions, type DriverOptions } from '../../lib/codec/driver_options.js';
 import { severityNumber, type InfoRecord } from '../../lib/codec/events.js';
 import type { Verdict } from '../../lib/codec/verdicts.js';
 import { OPTION_FAIL_CLOSED } from '../../lib/codec/wire.js';
-import { encodeDriverOptions, type DriverOptions } from '../../lib/device/options.js';
 import { bytesOf, vectors, type Vector } from './vectors.js';
 
 type Fields = Readonly<Record<string, string>>;

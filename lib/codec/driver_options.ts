@@ -1,0 +1,48 @@
+/** The driver's options, and how a SetOptions request encodes them. */
+
+import { severityNumber, type LogSeverity } from './events.js';
+import type { Verdict } from './verdicts.js';
+import { OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED, OptionsLayout } from './wire.js';
+
+/** What the driver does for this client. The driver resets its options when the device is closed. */
+export interface DriverOptions {
+  /** What happens to packets that cannot be reported: permitted (`'open'`, the default) or blocked (`'closed'`). */
+  readonly failPolicy?: 'open' | 'closed';
+  /** Milliseconds until a connection without a verdict gets the timeout verdict; 0, the default, means never. */
+  readonly pendingTimeoutMs?: number;
+  /** An Accept, Block or Drop value; by default Accept when failing open, Block when failing closed. */
+  readonly timeoutVerdict?: Verdict;
+  /** The least severity that the driver logs; `'warning'` by default. */
+  readonly logLevel?: LogSeverity;
+  /** The maximum payload of an event in bytes; unlimited by default. */
+  readonly payloadLimit?: number;
+  /** The port of this computer to which `redirect('nameserver')` leads; 53 by default. */
+  readonly dnsPort?: number;
+  /** The port of this computer to which `redirect('tunnel')` leads; 717 by default. */
+  readonly tunnelPort?: number;
+  /** The port of this computer to which `redirect('split-tunnel')` leads; 719 by default. */
+  readonly splitTunnelPort?: number;
+  /** The size of the driver's event queue in bytes, 64 KiB to 256 MiB; 16 MiB by default. */
+  readonly maxQueuedBytes?: number;
+  /** The maximum number of held packets, up to 1048576; 65536 by default. */
+  readonly maxHeldPackets?: number;
+}
+
+/** @internal The body of a SetOptions request. */
+export function encodeDriverOptions(options: Required<DriverOptions>): Uint8Array {
+  const bytes = new Uint8Array(OptionsLayout.byteLength);
+  const view = new DataView(bytes.buffer);
+  const failClosed = options.failPolicy === 'closed' ? OPTION_FAIL_CLOSED : 0;
+  view.setUint32(OptionsLayout.size, OptionsLayout.byteLength, true);
+  view.setUint32(OptionsLayout.flags, OPTION_EXTENDED_RECORDS | failClosed, true);
+  view.setUint32(OptionsLayout.payloadLimit, options.payloadLimit, true);
+  view.setUint32(OptionsLayout.pendingTimeoutMs, options.pendingTimeoutMs, true);
+  view.setUint8(OptionsLayout.timeoutVerdict, options.timeoutVerdict);
+  view.setUint8(OptionsLayout.logLevel, severityNumber(options.logLevel));
+  view.setUint16(OptionsLayout.dnsPort, options.dnsPort, true);
+  view.setUint16(OptionsLayout.tunnelPort, options.tunnelPort, true);
+  view.setUint16(OptionsLayout.splitTunnelPort, options.splitTunnelPort, true);
+  view.setUint32(OptionsLayout.maxQueuedBytes, options.maxQueuedBytes, true);
+  view.setUint32(OptionsLayout.maxHeldPackets, options.maxHeldPackets, true);
+  return bytes;
+}
