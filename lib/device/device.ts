@@ -17,16 +17,7 @@ import {
   type ConnectionIdentity,
   type PlainCommandName,
 } from '../codec/commands.js';
-import {
-  STATISTICS_SIZE,
-  decodeCapabilities,
-  decodeStatistics,
-  decodeVersion,
-  type Capabilities,
-  type DriverVersion,
-  type Statistics,
-} from '../codec/driver_info.js';
-import { encodeDriverOptions } from '../codec/driver_options.js';
+import type { Capabilities, DriverVersion, Statistics } from '../codec/driver_info.js';
 import {
   EVENT_TYPES,
   type BandwidthEntry,
@@ -38,13 +29,15 @@ import {
 } from '../codec/events.js';
 import { RecordDecoder } from '../codec/record_decoder.js';
 import type { Verdict } from '../codec/verdicts.js';
-import { CapabilitiesLayout, CommandType, Ioctl, VersionLayout } from '../codec/wire.js';
+import { CommandType } from '../codec/wire.js';
+import { untilAborted } from './abort.js';
+import { readCapabilities, readStatistics, readVersion, writeOptions } from './control.js';
 import { BatchIterator, EventIterator } from './event_iterators.js';
 import { EventStream } from './event_stream.js';
 import type { ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
-import { Status, isOutOfMemory, isSuccess, isUnknownRequest, statusError } from './status.js';
+import { Status, isOutOfMemory, isSuccess, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
 
 /** Which events an iterator gives, and until when. */
@@ -72,9 +65,6 @@ export interface WatchBandwidthOptions {
 /** A line of the driver's log. */
 export type LogLine = Pick<LogEvent, 'severity' | 'message'>;
 
-/** Of the wire protocol. */
-const MAJOR_VERSION = 2;
-const NO_INPUT = new Uint8Array(0);
 /** So long verdicts may find no memory to be written with; the addon's reads wait as long. */
 const OUT_OF_MEMORY_PATIENCE_MS = 5000;
 
@@ -132,7 +122,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#version = readVersion(native);
     this.#capabilities = readCapabilities(native);
     if (this.#capabilities !== undefined) {
-      control(native, Ioctl.SetOptions, encodeDriverOptions(options.driver), 0, 'Setting options');
+      writeOptions(native, options.driver);
     } else if (options.given.length > 0) {
       throw new UnsupportedError(
         `This driver has the base protocol alone and takes no options. Leave out ${options.given.join(', ')}, ` +
@@ -308,14 +298,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
           'This driver keeps no statistics for its client. Use printMemoryStats() and getLogs(), or another driver.',
         );
       }
-      const reply = control(
-        this.#native,
-        Ioctl.GetStatistics,
-        NO_INPUT,
-        STATISTICS_SIZE,
-        'Reading statistics',
-      );
-      return decodeStatistics(reply);
+      return readStatistics(this.#native);
     });
   }
 
@@ -539,50 +522,6 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 }
 
-function control(
-  native: NativeDevice,
-  code: number,
-  input: Uint8Array,
-  outputLength: number,
-  what: string,
-): Uint8Array {
-  const { status, output } = native.control(code, input, outputLength);
-  if (!isSuccess(status)) {
-    throw statusError(status, what);
-  }
-  return output;
-}
-
-function readVersion(native: NativeDevice): DriverVersion {
-  const version = decodeVersion(
-    control(native, Ioctl.Version, NO_INPUT, VersionLayout.byteLength, 'Reading the version'),
-  );
-  if (version.major !== MAJOR_VERSION) {
-    const { major, minor, revision, build } = version;
-    throw new UnsupportedError(
-      `This driver speaks version ${major}.${minor}.${revision}.${build} of the protocol, and this package ` +
-        `version ${MAJOR_VERSION}. Install the driver and the package of one release.`,
-    );
-  }
-  return version;
-}
-
-/** A driver with the base protocol alone fails the request. */
-function readCapabilities(native: NativeDevice): Capabilities | undefined {
-  const { status, output } = native.control(
-    Ioctl.GetCapabilities,
-    NO_INPUT,
-    CapabilitiesLayout.byteLength,
-  );
-  if (isSuccess(status)) {
-    return decodeCapabilities(output);
-  }
-  if (isUnknownRequest(status)) {
-    return undefined;
-  }
-  throw statusError(status, 'Reading capabilities');
-}
-
 function isIterable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Symbol.iterator in value;
 }
@@ -597,33 +536,6 @@ function noVerdicts(given: unknown): InvalidArgumentError {
   return new InvalidArgumentError(
     `setVerdicts() takes pairs of an id and a verdict, such as [[event.id, Verdict.Accept]]. Got ${inspect(given)}.`,
   );
-}
-
-/**
- * Does what ends early when one of the signals is aborted. They may be of another realm, which `AbortSignal.any` refuses,
- * and keep nothing of it.
- */
-async function untilAborted<T>(
-  signals: readonly (AbortSignal | undefined)[],
-  work: (stop: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const stopping = new AbortController();
-  const stop = (): void => {
-    stopping.abort();
-  };
-  for (const signal of signals) {
-    signal?.addEventListener('abort', stop, { once: true });
-  }
-  try {
-    if (signals.some((signal) => signal?.aborted === true)) {
-      stop();
-    }
-    return await work(stopping.signal);
-  } finally {
-    for (const signal of signals) {
-      signal?.removeEventListener('abort', stop);
-    }
-  }
 }
 
 function closed(): ClosedError {
