@@ -3,6 +3,7 @@
 #include "context.h"
 #include "hold.h"
 #include "session.h"
+#include "wire.h"
 
 // A command in the bytes of a write. The first byte says which one it is.
 typedef union _COMMAND_WIRE
@@ -92,28 +93,14 @@ static VOID CommandUpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *
 // Both IP versions have the same fields in the same order.
 static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
 {
-    UINT32 addressLength = ipVersion == 6 ? 16 : 4;
-    const UINT8 *local = wire + FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress);
-    const UINT8 *remote = local + addressLength + sizeof(UINT16);
     CONNECTION_KEY key;
 
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = ipVersion;
-    key.Protocol = wire[FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Protocol)];
-    RtlCopyMemory(key.LocalAddress, local, addressLength);
-    RtlCopyMemory(&key.LocalPort, local + addressLength, sizeof(key.LocalPort));
-    RtlCopyMemory(key.RemoteAddress, remote, addressLength);
-    RtlCopyMemory(&key.RemotePort, remote + addressLength, sizeof(key.RemotePort));
-    CommandUpdateVerdict(context, &key, remote[addressLength + sizeof(UINT16)]);
+    wire = WireGet(wire + FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Protocol), &key.Protocol, sizeof(key.Protocol));
+    wire = WireGetEndpoints(wire, &key);
+    CommandUpdateVerdict(context, &key, *wire);
 }
-
-static_assert(FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) ==
-                      FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, LocalAddress) &&
-                  FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Verdict) ==
-                      FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, LocalAddress) + 2 * (4 + sizeof(UINT16)) &&
-                  FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, Verdict) ==
-                      FIELD_OFFSET(COMMAND_UPDATE_V6_WIRE, LocalAddress) + 2 * (16 + sizeof(UINT16)),
-              "one code for both IP versions");
 
 static BOOLEAN CommandQueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
 {
@@ -154,10 +141,11 @@ static VOID CommandPrintMemory(DRIVER_CONTEXT *context)
     CommandPrintTable(log, "redirects", RedirectTableCount(&context->Redirects),
                       RedirectTableBytes(&context->Redirects));
     CommandPrintTable(log, "refused injections", refusedCount, refusedBytes);
-    CommandPrintTable(log, "returning injections", ReturnTableCount(&context->Injector.Returns),
-                      ReturnTableBytes(&context->Injector.Returns));
+    CommandPrintTable(log, "returning injections", InjectionTrackerCount(&context->Injector.Returns),
+                      InjectionTrackerBytes(&context->Injector.Returns));
     CommandPrintTable(log, "bandwidth", BandwidthCount(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
-    CommandPrintTable(log, "told processes", EventsToldCount(&context->Events), EventsToldBytes(&context->Events));
+    CommandPrintTable(log, "reported processes", EventsProcessCount(&context->Events),
+                      EventsProcessBytes(&context->Events));
     CommandPrintTable(log, "event queue", IoQueueRecords(&context->Queue), IoQueueBytes(&context->Queue));
     LogWrite(log, LogSeverityInfo, __FILE__, __LINE__, "pool: %llu bytes now, %llu at most",
              (unsigned long long)MemoryBytes(&context->Memory), (unsigned long long)MemoryPeakBytes(&context->Memory));

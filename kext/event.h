@@ -1,24 +1,23 @@
 // Info records: encodes each once, in its final wire bytes, and queues it.
 //
-// Encoders run at once on any processor and share nothing but the table of processes that the client was told of, which
-// has a spin lock of its own, never held while a record is queued.
+// Encoders run at once on any processor. They share only the set of reported processes, whose locks are not held while
+// a record is queued.
 
 #pragma once
 
 #include "connection_table.h"
 #include "io_queue.h"
+#include "recent_set.h"
 
 EXTERN_C_START
 
-// Process ids that the client was told of: EVENTS_TOLD_SETS sets of EVENTS_TOLD_WAYS. When a set is full the oldest
-// entry goes, and that process is told once more if it connects again.
-#define EVENTS_TOLD_SETS 512
-#define EVENTS_TOLD_WAYS 8
+// Most processes that are remembered as reported. When too many of them choose one set, the oldest of these goes, and
+// is reported once more if it connects again.
+#define EVENTS_PROCESS_SETS      256u
+#define EVENTS_PROCESSES_PER_SET 15u
 
 // Longest image path in a ProcessInfo record, in bytes; a longer one is cut.
 #define EVENTS_MAX_PATH_BYTES 65534u
-
-typedef struct _EVENTS_TOLD_SET EVENTS_TOLD_SET;
 
 typedef struct _EVENTS
 {
@@ -27,20 +26,18 @@ typedef struct _EVENTS
     volatile LONG Extended;
     volatile LONG PayloadLimit;
     volatile LONG64 Replies[CommandCount]; ///< of each kind, since the client attached
-    KSPIN_LOCK ToldLock;
-    EVENTS_TOLD_SET *Told; ///< NULL: no memory; then every connection's process is told
-    volatile LONG ToldCount;
-    SIPHASH_KEY PathKey;
+    SIPHASH_KEY HashKey;
+    RECENT_SET Processes; ///< reported ones: hash of the process id → hash of its path
 } EVENTS;
 
-/// Never fails: without memory for the table of told processes, each connection record is preceded by its ProcessInfo.
+/// Never fails. Without memory for the reported processes, each connection record is preceded by its ProcessInfo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsInitialize(_Out_ EVENTS *events, _Inout_ MEMORY *memory, _Inout_ IO_QUEUE *queue);
 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsUninitialize(_Inout_ EVENTS *events);
 
-/// A new client: it was told nothing, and has the options of a base client. Call before IoQueueAttach.
+/// A new client: nothing was reported to it, and it has the options of a base client. Call before IoQueueAttach.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsReset(_Inout_ EVENTS *events);
 
@@ -61,8 +58,8 @@ NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONN
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection);
 
-/// ProcessInfo, if the client asked for extended records and was not yet told of this process id with this path. Call
-/// before EventConnection. `path`: UTF-16, `bytes` long; a terminator is left out. Two threads that tell the same
+/// ProcessInfo, if the client asked for extended records and this process id was not yet reported with this path. Call
+/// before EventConnection. `path`: UTF-16, `bytes` long; a terminator is left out. Two threads that report the same
 /// process at once may both send it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
@@ -81,8 +78,11 @@ NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id);
 
-/// Processes that the client was told of and that are remembered, and the pool bytes of all. Any IRQL.
-UINT64 EventsToldCount(_In_ const EVENTS *events);
-UINT64 EventsToldBytes(_In_ const EVENTS *events);
+/// Reported processes that are remembered now. Walks them.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 EventsProcessCount(_Inout_ EVENTS *events);
+
+/// Pool bytes of the reported processes now. Any IRQL.
+UINT64 EventsProcessBytes(_In_ const EVENTS *events);
 
 EXTERN_C_END

@@ -73,7 +73,7 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
     KeInitializeSpinLock(&injector->RefusedLock);
     injector->LastRefused = &injector->Refused;
-    ReturnTableInitialize(&injector->Returns, memory);
+    InjectionTrackerInitialize(&injector->Returns, memory);
 
     status = InjectorCreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -102,7 +102,7 @@ VOID InjectorUninitialize(INJECTOR *injector)
     KeWaitForSingleObject(&injector->Idle, Executive, KernelMode, FALSE, NULL);
     // The last injections may have been refused.
     InjectResolveRefused(injector, FALSE);
-    ReturnTableUninitialize(&injector->Returns);
+    InjectionTrackerUninitialize(&injector->Returns);
     InjectorFree(injector);
 }
 
@@ -125,7 +125,7 @@ INJECT_ORIGIN InjectOriginOf(INJECTOR *injector, UINT8 ipVersion, const NET_BUFF
     case FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF:
         return InjectOriginOwn;
     case FWPS_PACKET_INJECTED_BY_OTHER:
-        ReturnTableEnable(&injector->Returns);
+        InjectionTrackerEnable(&injector->Returns);
         return InjectOriginOther;
     default:
         return InjectOriginStack;
@@ -135,7 +135,7 @@ INJECT_ORIGIN InjectOriginOf(INJECTOR *injector, UINT8 ipVersion, const NET_BUFF
 _Use_decl_annotations_
 BOOLEAN InjectHasReturned(INJECTOR *injector, const INJECT_PACKET *packet)
 {
-    return ReturnTableTake(&injector->Returns, packet->Data, packet->Length);
+    return InjectionTrackerTake(&injector->Returns, packet->Data, packet->Length);
 }
 
 // ---- Copying
@@ -547,7 +547,7 @@ static NTSTATUS InjectTry(INJECT_PACKET *packet)
 
     if (packet->Method == InjectNetworkSend || packet->Method == InjectNetworkReceive)
     {
-        ReturnTableAdd(&injector->Returns, packet->Data, packet->Length);
+        InjectionTrackerAdd(&injector->Returns, packet->Data, packet->Length);
     }
     InterlockedIncrement64(&injector->Outstanding);
     status = InjectCall(packet);

@@ -13,7 +13,7 @@
 
 #include "connection_table.h"
 #include "log.h"
-#include "return_table.h"
+#include "injection_tracker.h"
 #include "statistics.h"
 
 EXTERN_C_START
@@ -52,7 +52,7 @@ typedef struct _INJECTOR
     HANDLE Handles[2]; ///< IPv4, IPv6
     PNDIS_GENERIC_OBJECT NdisObject;
     NDIS_HANDLE Pool;
-    RETURN_TABLE Returns;
+    INJECTION_TRACKER Returns;
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG64 Outstanding;
     KEVENT Idle;

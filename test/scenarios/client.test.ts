@@ -166,7 +166,7 @@ describe('the log', () => {
       'refused injections: 0 entries',
       'returning injections: 0 entries',
       'bandwidth: 0 entries',
-      'told processes: 0 entries',
+      'reported processes: 0 entries',
       'event queue: 0 entries',
     ]) {
       expect(log).toMatch(new RegExp(`${cache}, \\d+ bytes`));

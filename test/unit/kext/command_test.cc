@@ -350,7 +350,7 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("held packets: 1 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("fragments: 0 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("bandwidth: 1 entries, [1-9][0-9]* bytes")));
-    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("told processes: 1 entries, [1-9][0-9]* bytes")));
+    EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("reported processes: 1 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("event queue: 2 entries, [1-9][0-9]* bytes")));
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
 }

@@ -133,7 +133,7 @@ TEST_F(EventTest, CutsThePayloadToTheLimit)
     for (UINT32 limit : {0u, 1u, 128u, 4999u, 5000u, 5001u, 0xFFFFFFFFu})
     {
         const UINT32 expected = std::min(limit, 5000u);
-        UINT32 told;
+        UINT32 reported;
 
         EventsSetOptions(&events_, FALSE, limit);
         ASSERT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(), 5000),
@@ -141,8 +141,8 @@ TEST_F(EventTest, CutsThePayloadToTheLimit)
         const std::vector<Record> records = Records();
         ASSERT_EQ(records.size(), 1u);
         ASSERT_EQ(records[0].body.size(), 35 + expected);
-        memcpy(&told, &records[0].body[31], 4);
-        EXPECT_EQ(told, expected);
+        memcpy(&reported, &records[0].body[31], 4);
+        EXPECT_EQ(reported, expected);
     }
 }
 
@@ -188,7 +188,7 @@ TEST_F(EventTest, EncodesTheExtendedRecords)
                                               66, 12, 0, 0, 0, 5,    0,    0,    0, 0, 0, 0, 0, '\\', 0, 'a', 0}));
 }
 
-TEST_F(EventTest, TellsAProcessOnceAndAgainWhenItsPathChanges)
+TEST_F(EventTest, ReportsAProcessOnceAndAgainWhenItsPathChanges)
 {
     EventsSetOptions(&events_, TRUE, 0);
     for (unsigned i = 0; i < 3; i++)
@@ -204,7 +204,7 @@ TEST_F(EventTest, TellsAProcessOnceAndAgainWhenItsPathChanges)
     EXPECT_EQ(Records().size(), 1u);
 }
 
-TEST_F(EventTest, ANewClientIsToldAnew)
+TEST_F(EventTest, ReportsAProcessToEachNewClient)
 {
     EventsSetOptions(&events_, TRUE, 0);
     ASSERT_EQ(Process(5, u"a.exe"), STATUS_SUCCESS);
@@ -242,7 +242,7 @@ TEST_F(EventTest, CopesWithOddMissingAndEndlessPaths)
     EXPECT_EQ(records[3].body.size(), 8u + EVENTS_MAX_PATH_BYTES);
 }
 
-TEST_F(EventTest, AProcessThatCouldNotBeToldIsToldNextTime)
+TEST_F(EventTest, ReportsAProcessLaterIfTheQueueWasFull)
 {
     EventsSetOptions(&events_, TRUE, 0);
     IoQueueSetOptions(device_->queue(), 1024, TRUE);
@@ -281,7 +281,7 @@ TEST_F(EventTest, RemembersThousandsOfProcessesInBoundedMemory)
     EXPECT_LT(MemoryBytes(&memory_), before + 512 * 1024) << "chunks of the queue";
 }
 
-TEST_F(EventTest, WithoutMemoryEveryProcessIsToldEveryTime)
+TEST_F(EventTest, ReportsEveryProcessEveryTimeWithoutMemory)
 {
     EVENTS events;
 
@@ -314,7 +314,7 @@ TEST_F(EventTest, TheProcessComesBeforeItsFirstConnectionOnEveryProcessor)
                            STATUS_SUCCESS);
                    }
                });
-    std::vector<bool> told(300);
+    std::vector<bool> reported(300);
     for (const Record &record : Records())
     {
         uint64_t process;
@@ -323,11 +323,11 @@ TEST_F(EventTest, TheProcessComesBeforeItsFirstConnectionOnEveryProcessor)
         ASSERT_LT(process, 300u);
         if (record.type == InfoProcessInfo)
         {
-            told[process] = true;
+            reported[process] = true;
         }
         else
         {
-            EXPECT_TRUE(told[process]);
+            EXPECT_TRUE(reported[process]);
         }
     }
 }
@@ -343,7 +343,7 @@ TEST_F(EventTest, WorksAtDispatchLevel)
     EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0), STATUS_SUCCESS);
 }
 
-TEST_F(EventTest, FailuresOfTheQueueAreTold)
+TEST_F(EventTest, ReturnsTheFailureOfTheQueue)
 {
     const CONNECTION_KEY key = ExampleV4();
 

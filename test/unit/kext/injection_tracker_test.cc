@@ -1,4 +1,4 @@
-#include "return_table.h"
+#include "injection_tracker.h"
 
 #include "kext_test.h"
 
@@ -8,26 +8,29 @@ namespace
 using namespace std::chrono_literals;
 using kext_test::Bytes;
 
-class ReturnTableTest : public kext_test::KextTest
+class InjectionTrackerTest : public kext_test::KextTest
 {
   protected:
-    ReturnTableTest()
+    InjectionTrackerTest()
     {
-        ReturnTableInitialize(&table_, &memory_);
-        ReturnTableEnable(&table_);
+        InjectionTrackerInitialize(&tracker_, &memory_);
+        InjectionTrackerEnable(&tracker_);
     }
 
-    ~ReturnTableTest() override { ReturnTableUninitialize(&table_); }
+    ~InjectionTrackerTest() override { InjectionTrackerUninitialize(&tracker_); }
 
-    void Add(const std::string &packet) { ReturnTableAdd(&table_, Bytes(packet).data(), Length(packet)); }
-    bool Take(const std::string &packet) { return ReturnTableTake(&table_, Bytes(packet).data(), Length(packet)); }
+    void Add(const std::string &packet) { InjectionTrackerAdd(&tracker_, Bytes(packet).data(), Length(packet)); }
+    bool Take(const std::string &packet)
+    {
+        return InjectionTrackerTake(&tracker_, Bytes(packet).data(), Length(packet));
+    }
 
     static uint32_t Length(const std::string &packet) { return static_cast<uint32_t>(packet.size()); }
 
-    RETURN_TABLE table_;
+    INJECTION_TRACKER tracker_;
 };
 
-TEST_F(ReturnTableTest, WhatWasInjectedIsTakenOnce)
+TEST_F(InjectionTrackerTest, TakesAnInjectedPacketOnce)
 {
     Add("one");
     Add("two");
@@ -37,19 +40,19 @@ TEST_F(ReturnTableTest, WhatWasInjectedIsTakenOnce)
     EXPECT_TRUE(Take("one"));
 }
 
-TEST_F(ReturnTableTest, RemembersNothingUntilAnotherProductIsSeen)
+TEST_F(InjectionTrackerTest, RemembersNothingUntilAnotherProductIsSeen)
 {
-    ReturnTableUninitialize(&table_);
-    EXPECT_EQ(ReturnTableBytes(&table_), 0u);
+    InjectionTrackerUninitialize(&tracker_);
+    EXPECT_EQ(InjectionTrackerBytes(&tracker_), 0u);
     Add("one");
     EXPECT_FALSE(Take("one"));
-    ReturnTableEnable(&table_);
+    InjectionTrackerEnable(&tracker_);
     EXPECT_FALSE(Take("one"));
     Add("one");
     EXPECT_TRUE(Take("one"));
 }
 
-TEST_F(ReturnTableTest, ForgetsAfterTenSeconds)
+TEST_F(InjectionTrackerTest, ForgetsAfterTenSeconds)
 {
     Add("one");
     Advance(9s);
@@ -59,7 +62,7 @@ TEST_F(ReturnTableTest, ForgetsAfterTenSeconds)
     EXPECT_TRUE(Take("two"));
 }
 
-TEST_F(ReturnTableTest, ThousandsOnTheirWayAtOnceAreAllFound)
+TEST_F(InjectionTrackerTest, FindsThousandsThatAreOnTheirWayAtOnce)
 {
     constexpr unsigned kOnTheirWay = 5000;
 
@@ -67,15 +70,15 @@ TEST_F(ReturnTableTest, ThousandsOnTheirWayAtOnceAreAllFound)
     {
         Add(std::to_string(i));
     }
-    EXPECT_EQ(ReturnTableCount(&table_), kOnTheirWay);
+    EXPECT_EQ(InjectionTrackerCount(&tracker_), kOnTheirWay);
     for (unsigned i = 0; i < kOnTheirWay; i++)
     {
         EXPECT_TRUE(Take(std::to_string(i))) << i;
     }
-    EXPECT_EQ(ReturnTableCount(&table_), 0u);
+    EXPECT_EQ(InjectionTrackerCount(&tracker_), 0u);
 }
 
-TEST_F(ReturnTableTest, OfMoreThanItHasRoomForTheNewestAreFound)
+TEST_F(InjectionTrackerTest, WhenItIsFullTheNewestAreFound)
 {
     constexpr unsigned kMany = 200'000;
     unsigned found = 0;
@@ -94,10 +97,10 @@ TEST_F(ReturnTableTest, OfMoreThanItHasRoomForTheNewestAreFound)
     {
         found += Take(std::to_string(i)) ? 1 : 0;
     }
-    EXPECT_EQ(found, RETURN_TABLE_SETS * RETURN_TABLE_WAYS);
+    EXPECT_EQ(found, INJECTION_TRACKER_SETS * INJECTION_TRACKER_PAIRS_PER_SET);
 }
 
-TEST_F(ReturnTableTest, EachOfTheSameBytesIsTakenOnce)
+TEST_F(InjectionTrackerTest, TakesEachOfEqualPacketsOnce)
 {
     Add("one");
     Add("one");
@@ -106,34 +109,34 @@ TEST_F(ReturnTableTest, EachOfTheSameBytesIsTakenOnce)
     EXPECT_FALSE(Take("one"));
 }
 
-TEST_F(ReturnTableTest, WithoutMemoryItTriesAgain)
+TEST_F(InjectionTrackerTest, TriesAgainAfterAFailedAllocation)
 {
-    ReturnTableUninitialize(&table_);
+    InjectionTrackerUninitialize(&tracker_);
     machine_.faults().FailAll();
-    ReturnTableEnable(&table_);
+    InjectionTrackerEnable(&tracker_);
     machine_.faults().Stop();
     Add("one");
     EXPECT_FALSE(Take("one"));
 
-    ReturnTableEnable(&table_);
+    InjectionTrackerEnable(&tracker_);
     Add("one");
-    ReturnTableEnable(&table_);
+    InjectionTrackerEnable(&tracker_);
     EXPECT_TRUE(Take("one")) << "enabled once more it keeps what it has";
-    EXPECT_GT(ReturnTableBytes(&table_), 200'000u);
+    EXPECT_GT(InjectionTrackerBytes(&tracker_), 200'000u);
 }
 
-TEST_F(ReturnTableTest, TwoMayEnableItAtOnce)
+TEST_F(InjectionTrackerTest, TwoCallersMayEnableItAtOnce)
 {
     for (unsigned i = 0; i < 50; i++)
     {
-        ReturnTableUninitialize(&table_);
-        RunThreads(2, [&](unsigned) { ReturnTableEnable(&table_); });
+        InjectionTrackerUninitialize(&tracker_);
+        RunThreads(2, [&](unsigned) { InjectionTrackerEnable(&tracker_); });
         Add("one");
         EXPECT_TRUE(Take("one"));
     }
 }
 
-TEST_F(ReturnTableTest, EachIsTakenOnceWhoeverRaces)
+TEST_F(InjectionTrackerTest, RacingCallersTakeEachPacketOnce)
 {
     std::atomic<unsigned> taken{0};
 
@@ -145,7 +148,7 @@ TEST_F(ReturnTableTest, EachIsTakenOnceWhoeverRaces)
     EXPECT_EQ(taken, 100u);
 }
 
-TEST_F(ReturnTableTest, WorksAtDispatchLevel)
+TEST_F(InjectionTrackerTest, WorksAtDispatchLevel)
 {
     const kext_test::AtDispatchLevel dispatch;
 
