@@ -231,46 +231,31 @@ static VOID AleReportProcess(const ALE_OPERATION *operation)
     }
 }
 
-static DECISION AleDecideNew(ALE_OPERATION *operation, const CONNECTION_STATE *state)
-{
-    operation->Generation = state->Generation;
-    operation->New = TRUE;
-    return DecisionAsk;
-}
-
-static DECISION AleDecideKnown(ALE_OPERATION *operation, const CONNECTION_STATE *state)
-{
-    operation->Generation = state->Generation;
-    if (operation->ProcessId != 0)
-    {
-        ConnectionTableSetProcess(&operation->Context->Connections, &operation->Key, operation->ProcessId);
-    }
-    return (DECISION)VerdictRow(state->Verdict)->Ale[operation->Classify->Layer->Direction];
-}
-
 static DECISION AleDecide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
     UINT8 direction = operation->Classify->Layer->Direction;
-    NTSTATUS status = STATUS_OBJECT_NAME_COLLISION;
     CONNECTION_STATE state;
-    // An ended connection was an earlier user of the same addresses and ports.
-    BOOLEAN live = ConnectionTableLookup(connections, &operation->Key, &state) && !state.Ended;
+    NTSTATUS status = ConnectionTableFindOrInsert(connections, &operation->Key, 0, direction, &state);
+    DECISION decision;
 
-    AleReportProcess(operation);
-    if (!live)
+    if (!NT_SUCCESS(status))
     {
-        status = ConnectionTableInsert(connections, &operation->Key, operation->ProcessId, direction, &state);
-    }
-    switch (status)
-    {
-    case STATUS_SUCCESS:
-        return AleDecideNew(operation, &state);
-    case STATUS_OBJECT_NAME_COLLISION:
-        return AleDecideKnown(operation, &state);
-    default:
         return HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
     }
+    operation->Generation = state.Generation;
+    operation->New = status != STATUS_OBJECT_NAME_EXISTS;
+    if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
+    {
+        AleReportProcess(operation);
+    }
+    decision = (DECISION)VerdictRow(state.Verdict)->Ale[direction];
+    if (decision != DecisionAsk && state.ProcessId == 0 && operation->ProcessId != 0)
+    {
+        // The packet layer saw this connection first. A held one gets its process when it becomes pending.
+        (VOID) ConnectionTableFindOrInsert(connections, &operation->Key, operation->ProcessId, direction, &state);
+    }
+    return decision;
 }
 
 static DECISION AleAuthorize(ALE_OPERATION *operation)
@@ -348,7 +333,7 @@ VOID AleClassifyAuthorize(CLASSIFY *classify)
 
 static VOID AleReportEnd(void *events, const CONNECTION *connection)
 {
-    if (connection->Reported)
+    if (connection->State.Reported)
     {
         (VOID) EventConnectionEnd((EVENTS *)events, connection);
     }

@@ -143,7 +143,7 @@ static VOID CommandPrintMemory(DRIVER_CONTEXT *context)
     CommandPrintTable(log, "refused injections", refusedCount, refusedBytes);
     CommandPrintTable(log, "returning injections", InjectionTrackerCount(&context->Injector.Returns),
                       InjectionTrackerBytes(&context->Injector.Returns));
-    CommandPrintTable(log, "bandwidth", BandwidthCount(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
+    CommandPrintTable(log, "bandwidth", BandwidthEntries(&context->Bandwidth), BandwidthBytes(&context->Bandwidth));
     CommandPrintTable(log, "reported processes", EventsProcessCount(&context->Events),
                       EventsProcessBytes(&context->Events));
     CommandPrintTable(log, "event queue", IoQueueRecords(&context->Queue), IoQueueBytes(&context->Queue));
@@ -170,7 +170,7 @@ static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
         SessionShutdown(context);
         break;
     case CommandClearCache:
-        ConnectionTableForget(&context->Connections);
+        ConnectionTableClearCache(&context->Connections);
         RedirectTableClear(&context->Redirects);
         DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
         break;

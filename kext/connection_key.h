@@ -6,6 +6,12 @@
 
 EXTERN_C_START
 
+// What is known of a connection is kept this long after its end, or after this long without a packet.
+#ifndef CONNECTION_ENDED_SECONDS
+#define CONNECTION_ENDED_SECONDS 60
+#define CONNECTION_IDLE_SECONDS  600
+#endif
+
 /// One connection, from this machine's view. Addresses are in network order (IPv4 uses the first 4 bytes, the rest is
 /// zero), ports in host order and 0 for protocols without ports. Unused bytes are zero.
 typedef struct _CONNECTION_KEY
@@ -31,5 +37,51 @@ FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ co
     RtlCopyMemory(b, right, sizeof(b));
     return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) == 0;
 }
+
+// A packed key as shard_map.h wants it: IPv4 in two words, IPv6 in five. Its last word holds both ports, the protocol
+// and the scope, which is 0.
+#define CONNECTION_KEY_WORDS_V4  2u
+#define CONNECTION_KEY_WORDS_V6  5u
+#define CONNECTION_KEY_LAST_MASK 0x000000FFFFFFFFFFULL
+
+/// Packs the key into `words`, of which IPv4 takes the first two. Any IRQL.
+FORCEINLINE VOID ConnectionKeyPack(_In_ const CONNECTION_KEY *key, _Out_writes_(5) UINT64 *words)
+{
+    UINT64 last;
+
+    RtlCopyMemory(&last, &key->LocalPort, sizeof(last));
+    last &= CONNECTION_KEY_LAST_MASK;
+    if (key->IpVersion == 4)
+    {
+        UINT32 local;
+        UINT32 remote;
+
+        RtlCopyMemory(&local, key->LocalAddress, sizeof(local));
+        RtlCopyMemory(&remote, key->RemoteAddress, sizeof(remote));
+        words[0] = local | (UINT64)remote << 32;
+        words[CONNECTION_KEY_WORDS_V4 - 1] = last;
+        return;
+    }
+    RtlCopyMemory(words, key->LocalAddress, sizeof(key->LocalAddress) + sizeof(key->RemoteAddress));
+    words[CONNECTION_KEY_WORDS_V6 - 1] = last;
+}
+
+/// Unpacks the key at the start of a cell. Any IRQL.
+FORCEINLINE VOID ConnectionKeyUnpack(_In_ const UINT64 *words, _In_ UINT32 keyWords, _Out_ CONNECTION_KEY *key)
+{
+    const UINT8 *bytes = (const UINT8 *)words;
+    UINT64 last = words[keyWords - 1] & CONNECTION_KEY_LAST_MASK;
+    UINT32 addressLength = keyWords == CONNECTION_KEY_WORDS_V4 ? 4 : 16;
+
+    RtlZeroMemory(key, sizeof(*key));
+    RtlCopyMemory(key->LocalAddress, bytes, addressLength);
+    RtlCopyMemory(key->RemoteAddress, bytes + addressLength, addressLength);
+    RtlCopyMemory(&key->LocalPort, &last, sizeof(last));
+    key->IpVersion = keyWords == CONNECTION_KEY_WORDS_V4 ? 4 : 6;
+}
+
+static_assert(FIELD_OFFSET(CONNECTION_KEY, RemoteAddress) == 16 && FIELD_OFFSET(CONNECTION_KEY, LocalPort) == 32 &&
+                  FIELD_OFFSET(CONNECTION_KEY, Protocol) == 36,
+              "an IPv6 key is packed as it lies");
 
 EXTERN_C_END

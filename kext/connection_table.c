@@ -1,72 +1,56 @@
 #include "connection_table.h"
 
-// Slots of a shard's smallest array. Tables with few connections have about one in each shard.
-#define SHARD_LEAST_CELLS 4u
-
-// An array grows beyond 5/8 full: then a lookup reads fewer than two cells on average, one after the other in memory.
-#define SHARD_FULL_NUMERATOR   5u
-#define SHARD_FULL_DENOMINATOR 8u
-
-// An array shrinks below 1/8 full, which is far enough from growing again.
-#define SHARD_SPARSE_DENOMINATOR 8u
-
-// Cells that cleaning looks at, and list entries that a port walk steps over, before it lets others have the lock.
-#define CLEAN_BATCH_CELLS  256u
+// List entries that a port walk steps over, and connections that it collects, before it lets others have the lock.
 #define PORT_WALK_BATCH    64u
-#define PORT_WALK_KEYS     8u
-#define SHARD_INDEX_SHIFT  (64 - CONNECTION_TABLE_SHARD_SHIFT)
+#define PORT_WALK_ENDS     16u
 #define PORT_PAGE_SIZE     256u
 #define CELL_FLAG_INBOUND  0x1u
 #define CELL_FLAG_ENDED    0x2u
 #define CELL_FLAG_REPORTED 0x4u
+#define CELL_FLAG_IN_USE   0x80u
 
-// Entry of a list by port. `Previous` points to what points here, or is NULL in no list.
+// The end of a cell, from the last word of the key on. The addresses lie before it.
+typedef struct _CONNECTION_CELL
+{
+    UINT16 LocalPort;
+    UINT16 RemotePort;
+    UINT8 Protocol;
+    UINT8 Scope;
+    UINT8 Verdict;
+    UINT8 Flags;
+    UINT32 Generation;
+    volatile LONG LastUse; // PlatformSeconds; written by readers too. From the end on: the time of the end
+    UINT32 ProcessId;
+    UINT32 Cold; // handle
+} CONNECTION_CELL;
+
+static_assert(sizeof(CONNECTION_CELL) == CONNECTION_CELL_BYTES_V4 - (CONNECTION_KEY_WORDS_V4 - 1) * sizeof(UINT64),
+              "an IPv4 cell is full");
+static_assert(FIELD_OFFSET(CONNECTION_CELL, Flags) == 7 && (UINT64)CELL_FLAG_IN_USE << 56 == SHARD_CELL_IN_USE,
+              "the flags lie where the map has its own");
+
+// Entry of a list by port. `Previous` is the address of the pointer to this entry, or NULL if it is in no list.
 typedef struct _PORT_LINK
 {
     struct _PORT_LINK *Next;
     struct _PORT_LINK **Previous;
-    BOOLEAN IsCursor; // the place of a walk, not a connection
 } PORT_LINK;
 
-// What only the start and the end of a connection need. Stays where it is for the connection's life.
+// What only the start and the end of a connection need.
 typedef struct _CONNECTION_COLD
 {
-    PORT_LINK Link; // only of live connections; guarded by the port stripe
-    CONNECTION_KEY Key;
-    UINT64 ProcessId; // guarded by the shard
-    UINT32 Waiting;   // for a verdict; guarded by the shard
+    PORT_LINK Link; // of live connections only; guarded by the port stripe
+    UINT64 Hash;
+    UINT32 Generation; // 0: the place of a walk, not a connection
+    UINT32 Pending;    // for a verdict; guarded by the shard
 } CONNECTION_COLD;
 
-// What a packet needs: one cache line. Empty when Cold is NULL.
-typedef struct _CONNECTION_CELL
-{
-    CONNECTION_KEY Key;
-    CONNECTION_COLD *Cold;
-    UINT32 Hash;           // low bits; they also choose the cell
-    volatile LONG LastUse; // PlatformSeconds; written by readers too. From the end on: the time of the end
-    UINT8 Verdict;
-    UINT8 Flags;
-    UINT8 Padding[2];
-    UINT32 Generation;
-} CONNECTION_CELL;
+static_assert(sizeof(CONNECTION_COLD) >= SLAB_LEAST_ITEM_BYTES, "a slab takes it");
 
-static_assert(sizeof(CONNECTION_CELL) == PLATFORM_CACHE_LINE, "one miss a packet");
-
-struct _CONNECTION_SHARD
-{
-    RW_LOCK Lock;
-    UINT32 Mask; // number of cells - 1; meaningless without cells
-    UINT32 Count;
-    CONNECTION_CELL *Cells; // NULL: none
-    UINT8 Padding[PLATFORM_CACHE_LINE - 3 * sizeof(UINT32) - 4 - sizeof(PVOID)];
-};
-
-static_assert(sizeof(CONNECTION_SHARD) == PLATFORM_CACHE_LINE, "shards must not share a line");
-
-struct _CONNECTION_PORT_PAGE
+typedef struct _CONNECTION_PORT_PAGE
 {
     PORT_LINK *Heads[PORT_PAGE_SIZE];
-};
+} CONNECTION_PORT_PAGE;
 
 struct _CONNECTION_PORT_STRIPE
 {
@@ -74,198 +58,120 @@ struct _CONNECTION_PORT_STRIPE
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK)];
 };
 
-static UINT64 HashOf(const CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+// ---- Cells; the caller holds the lock of their shard.
+
+static CONNECTION_CELL *ConnectionTableFindCell(const CONNECTION_TABLE *table, const CONNECTION_PLACE *place)
 {
-    return SipHash13Of40(&table->HashKey, key);
+    return (CONNECTION_CELL *)ConnectionMapFind(&table->Connections, place);
 }
 
-static CONNECTION_SHARD *ShardOf(const CONNECTION_TABLE *table, UINT64 hash)
+static CONNECTION_COLD *ConnectionTableCold(const CONNECTION_TABLE *table, const CONNECTION_CELL *cell)
 {
-    return &table->Shards[hash >> SHARD_INDEX_SHIFT];
+    return (CONNECTION_COLD *)SlabAt(&table->ColdParts, cell->Cold);
 }
 
-// ---- Cells of one shard; the caller holds its lock.
-
-static UINT32 CellCount(const CONNECTION_SHARD *shard)
+static BOOLEAN ConnectionTableHasEnded(const CONNECTION_CELL *cell)
 {
-    return shard->Cells != NULL ? shard->Mask + 1 : 0;
+    return (cell->Flags & CELL_FLAG_ENDED) != 0;
 }
 
-static CONNECTION_CELL *FindCell(const CONNECTION_SHARD *shard, const CONNECTION_KEY *key, UINT64 hash)
-{
-    UINT32 cells = CellCount(shard);
-    UINT32 index = (UINT32)hash;
-    UINT32 probes;
-
-    // A full array has no empty cell to stop at.
-    for (probes = 0; probes < cells; probes++, index++)
-    {
-        CONNECTION_CELL *cell = &shard->Cells[index & shard->Mask];
-
-        if (cell->Cold == NULL)
-        {
-            return NULL;
-        }
-        if (cell->Hash == (UINT32)hash && ConnectionKeysEqual(&cell->Key, key))
-        {
-            return cell;
-        }
-    }
-    return NULL;
-}
-
-static CONNECTION_CELL *FindEmptyCell(CONNECTION_CELL *cells, UINT32 mask, UINT32 hash)
-{
-    UINT32 index = hash;
-
-    while (cells[index & mask].Cold != NULL)
-    {
-        index++;
-    }
-    return &cells[index & mask];
-}
-
-// Closes the hole by moving back those cells behind it that were pushed out of their place: no tombstones.
-static VOID RemoveCell(CONNECTION_SHARD *shard, UINT32 index)
-{
-    CONNECTION_CELL *cells = shard->Cells;
-    UINT32 mask = shard->Mask;
-    UINT32 hole = index;
-    UINT32 next = index;
-    UINT32 steps;
-
-    for (steps = 0; steps < mask; steps++)
-    {
-        next = (next + 1) & mask;
-        if (cells[next].Cold == NULL)
-        {
-            break;
-        }
-        if (((next - cells[next].Hash) & mask) >= ((next - hole) & mask))
-        {
-            cells[hole] = cells[next];
-            hole = next;
-        }
-    }
-    cells[hole].Cold = NULL;
-    shard->Count--;
-}
-
-// Moves all cells into `cells` (empty, large enough) and returns the old array.
-static CONNECTION_CELL *ReplaceCells(CONNECTION_SHARD *shard, CONNECTION_CELL *cells, UINT32 cellCount)
-{
-    CONNECTION_CELL *old = shard->Cells;
-    UINT32 oldCount = CellCount(shard);
-    UINT32 i;
-
-    for (i = 0; i < oldCount; i++)
-    {
-        if (old[i].Cold != NULL)
-        {
-            *FindEmptyCell(cells, cellCount - 1, old[i].Hash) = old[i];
-        }
-    }
-    shard->Cells = cells;
-    shard->Mask = cellCount - 1;
-    return old;
-}
-
-static BOOLEAN IsCrowded(UINT32 count, UINT32 cells)
-{
-    return (UINT64)count * SHARD_FULL_DENOMINATOR > (UINT64)cells * SHARD_FULL_NUMERATOR;
-}
-
-static BOOLEAN IsSparse(UINT32 count, UINT32 cells)
-{
-    return cells > SHARD_LEAST_CELLS && (UINT64)count * SHARD_SPARSE_DENOMINATOR < cells;
-}
-
-static CONNECTION_STATE StateOf(const CONNECTION_CELL *cell)
+static CONNECTION_STATE ConnectionTableStateOf(const CONNECTION_CELL *cell)
 {
     CONNECTION_STATE state;
 
     state.Verdict = cell->Verdict;
     state.Direction = (cell->Flags & CELL_FLAG_INBOUND) != 0 ? DirectionInbound : DirectionOutbound;
-    state.Ended = (cell->Flags & CELL_FLAG_ENDED) != 0;
+    state.Ended = ConnectionTableHasEnded(cell);
     state.Reported = (cell->Flags & CELL_FLAG_REPORTED) != 0;
     state.Generation = cell->Generation;
+    state.ProcessId = cell->ProcessId;
     return state;
 }
 
-static VOID CopyConnection(const CONNECTION_CELL *cell, CONNECTION *connection)
+static const UINT64 *ConnectionTableKeyOf(const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
-    CONNECTION_STATE state = StateOf(cell);
-
-    connection->Key = cell->Key;
-    connection->ProcessId = cell->Cold->ProcessId;
-    connection->Verdict = state.Verdict;
-    connection->Direction = state.Direction;
-    connection->Ended = state.Ended;
-    connection->Reported = state.Reported;
-    connection->Generation = state.Generation;
+    return (const UINT64 *)cell - (map->KeyWords - 1);
 }
 
-// The live connection with this key, or NULL.
-static CONNECTION_CELL *FindLiveCell(const CONNECTION_SHARD *shard, const CONNECTION_KEY *key, UINT64 hash)
+static VOID ConnectionTableCopy(const SHARD_MAP *map, const CONNECTION_CELL *cell, CONNECTION *connection)
 {
-    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+    ConnectionKeyUnpack(ConnectionTableKeyOf(map, cell), map->KeyWords, &connection->Key);
+    connection->State = ConnectionTableStateOf(cell);
+}
 
-    return cell != NULL && (cell->Flags & CELL_FLAG_ENDED) == 0 ? cell : NULL;
+// Most packets of a second find the time already written, and leave the line clean for the other processors.
+static VOID ConnectionTableTouch(CONNECTION_CELL *cell)
+{
+    LONG now = (LONG)PlatformSeconds();
+
+    if (!ConnectionTableHasEnded(cell) && ReadNoFence(&cell->LastUse) != now)
+    {
+        WriteNoFence(&cell->LastUse, now);
+    }
+}
+
+// A connection whose shard is locked exclusively.
+typedef struct _CONNECTION_ACCESS
+{
+    CONNECTION_PLACE Place;
+    KIRQL Irql;
+} CONNECTION_ACCESS;
+
+// NULL: unknown. The shard is locked in any case.
+static CONNECTION_CELL *ConnectionTableEnter(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
+                                             CONNECTION_ACCESS *access)
+{
+    ConnectionMapLocate(&table->Connections, key, &access->Place);
+    access->Irql = RwLockAcquireExclusive(&access->Place.In.Shard->Lock);
+    return ConnectionTableFindCell(table, &access->Place);
+}
+
+static VOID ConnectionTableLeave(const CONNECTION_ACCESS *access)
+{
+    RwLockReleaseExclusive(&access->Place.In.Shard->Lock, access->Irql);
 }
 
 // ---- Lists by port
 
-static UINT32 PortFamily(UINT8 protocol, UINT8 ipVersion)
+static UINT32 ConnectionPortFamily(UINT8 protocol, BOOLEAN isV6)
 {
     UINT32 family = protocol == PROTOCOL_TCP ? 0 : protocol == PROTOCOL_UDP ? 2 : 4;
 
-    return ipVersion == 6 ? family + 1 : family;
+    return isV6 ? family + 1 : family;
 }
 
-static CONNECTION_PORT_STRIPE *PortStripe(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
+static CONNECTION_PORT_STRIPE *ConnectionPortStripe(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
     return &table->PortStripes[(family * PORT_PAGE_SIZE / 2 + port) % CONNECTION_TABLE_PORT_STRIPE_COUNT];
 }
 
-static CONNECTION_PORT_STRIPE *PortStripeOf(const CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+static CONNECTION_PORT_STRIPE *ConnectionPortStripeOf(const CONNECTION_TABLE *table, const SHARD_MAP *map,
+                                                      const CONNECTION_CELL *cell)
 {
-    return PortStripe(table, PortFamily(key->Protocol, key->IpVersion), key->LocalPort);
+    return ConnectionPortStripe(table, ConnectionPortFamily(cell->Protocol, map == &table->Connections.V6),
+                                cell->LocalPort);
 }
 
-static CONNECTION_PORT_PAGE *PortPage(CONNECTION_TABLE *table, UINT32 family, UINT16 port)
+// A published page stays. NULL: none yet.
+static CONNECTION_PORT_PAGE *ConnectionPortPage(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
-    PVOID volatile *slot = (PVOID volatile *)&table->PortPages[family][port / PORT_PAGE_SIZE];
-
-    // Once published a page stays.
-    return (CONNECTION_PORT_PAGE *)InterlockedCompareExchangePointer(slot, NULL, NULL);
+    return (CONNECTION_PORT_PAGE *)(ULONG_PTR)ReadAcquire64(&table->PortPages[family][port / PORT_PAGE_SIZE]);
 }
 
-static CONNECTION_PORT_PAGE *EnsurePortPage(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+// FALSE: no memory.
+static BOOLEAN ConnectionPortBringPage(CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
-    UINT32 family = PortFamily(key->Protocol, key->IpVersion);
-    PVOID volatile *slot = (PVOID volatile *)&table->PortPages[family][key->LocalPort / PORT_PAGE_SIZE];
-    CONNECTION_PORT_PAGE *page = PortPage(table, family, key->LocalPort);
-    CONNECTION_PORT_PAGE *published;
+    CONNECTION_PORT_PAGE *page = (CONNECTION_PORT_PAGE *)MemoryAllocate(table->Memory, sizeof(*page));
 
-    if (page != NULL)
-    {
-        return page;
-    }
-    page = (CONNECTION_PORT_PAGE *)MemoryAllocate(table->Memory, sizeof(*page));
-    if (page == NULL)
-    {
-        return NULL;
-    }
-    published = (CONNECTION_PORT_PAGE *)InterlockedCompareExchangePointer(slot, page, NULL);
-    if (published != NULL)
+    if (page != NULL &&
+        InterlockedCompareExchange64(&table->PortPages[family][port / PORT_PAGE_SIZE], (LONG64)(ULONG_PTR)page, 0) != 0)
     {
         MemoryFree(table->Memory, page);
-        return published;
     }
-    return page;
+    return page != NULL;
 }
 
-static VOID InsertLink(PORT_LINK **place, PORT_LINK *link)
+static VOID ConnectionPortInsert(PORT_LINK **place, PORT_LINK *link)
 {
     link->Next = *place;
     link->Previous = place;
@@ -276,7 +182,7 @@ static VOID InsertLink(PORT_LINK **place, PORT_LINK *link)
     *place = link;
 }
 
-static VOID RemoveLink(PORT_LINK *link)
+static VOID ConnectionPortRemove(PORT_LINK *link)
 {
     *link->Previous = link->Next;
     if (link->Next != NULL)
@@ -286,50 +192,28 @@ static VOID RemoveLink(PORT_LINK *link)
     link->Previous = NULL;
 }
 
-static VOID LinkToPort(const CONNECTION_TABLE *table, CONNECTION_PORT_PAGE *page, CONNECTION_COLD *cold)
+static VOID ConnectionPortLink(const CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_PORT_PAGE *page,
+                               const CONNECTION_CELL *cell)
 {
-    CONNECTION_PORT_STRIPE *stripe = PortStripeOf(table, &cold->Key);
+    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
 
     KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
-    InsertLink(&page->Heads[cold->Key.LocalPort % PORT_PAGE_SIZE], &cold->Link);
+    ConnectionPortInsert(&page->Heads[cell->LocalPort % PORT_PAGE_SIZE], &ConnectionTableCold(table, cell)->Link);
     KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
 }
 
-// Of a connection that may have left its list before, at its end.
-static VOID UnlinkFromPort(const CONNECTION_TABLE *table, CONNECTION_COLD *cold)
+// A connection may have left its list before, at its end.
+static VOID ConnectionPortUnlink(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
-    CONNECTION_PORT_STRIPE *stripe = PortStripeOf(table, &cold->Key);
+    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
+    CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
 
     KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
     if (cold->Link.Previous != NULL)
     {
-        RemoveLink(&cold->Link);
+        ConnectionPortRemove(&cold->Link);
     }
     KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
-}
-
-// Cold parts that wait to be freed outside the lock are chained by their unused list entry.
-static VOID PushGarbage(CONNECTION_COLD **garbage, CONNECTION_COLD *cold)
-{
-    cold->Link.Next = *garbage != NULL ? &(*garbage)->Link : NULL;
-    *garbage = cold;
-}
-
-static UINT32 FreeGarbage(CONNECTION_TABLE *table, CONNECTION_COLD *garbage)
-{
-    UINT32 freed = 0;
-
-    while (garbage != NULL)
-    {
-        CONNECTION_COLD *next =
-            garbage->Link.Next != NULL ? CONTAINING_RECORD(garbage->Link.Next, CONNECTION_COLD, Link) : NULL;
-
-        MemoryFree(table->Memory, garbage);
-        garbage = next;
-        freed++;
-    }
-    InterlockedExchangeAdd64(&table->Count, -(LONG64)freed);
-    return freed;
 }
 
 // ---- The table
@@ -337,31 +221,39 @@ static UINT32 FreeGarbage(CONNECTION_TABLE *table, CONNECTION_COLD *garbage)
 _Use_decl_annotations_
 NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, UINT64 maxConnections)
 {
+    NTSTATUS status;
     UINT32 i;
 
     RtlZeroMemory(table, sizeof(*table));
     table->Memory = memory;
-    table->MaxConnections = maxConnections;
-    SipHashKeyInitialize(&table->HashKey);
-    table->Shards =
-        (CONNECTION_SHARD *)MemoryAllocateCacheAligned(memory, CONNECTION_TABLE_SHARD_COUNT * sizeof(CONNECTION_SHARD));
+    status = ConnectionMapInitialize(&table->Connections, memory, maxConnections);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    status = SlabInitialize(&table->ColdParts, memory, sizeof(CONNECTION_COLD));
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupConnections;
+    }
     table->PortStripes = (CONNECTION_PORT_STRIPE *)MemoryAllocateCacheAligned(
         memory, CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE));
-    if (table->Shards == NULL || table->PortStripes == NULL)
+    if (table->PortStripes == NULL)
     {
-        ConnectionTableUninitialize(table);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-
-    for (i = 0; i < CONNECTION_TABLE_SHARD_COUNT; i++)
-    {
-        RwLockInitialize(&table->Shards[i].Lock);
+        status = STATUS_INSUFFICIENT_RESOURCES;
+        goto cleanupColdParts;
     }
     for (i = 0; i < CONNECTION_TABLE_PORT_STRIPE_COUNT; i++)
     {
         KeInitializeSpinLock(&table->PortStripes[i].Lock);
     }
     return STATUS_SUCCESS;
+
+cleanupColdParts:
+    SlabUninitialize(&table->ColdParts);
+cleanupConnections:
+    ConnectionMapUninitialize(&table->Connections);
+    return status;
 }
 
 _Use_decl_annotations_
@@ -370,83 +262,78 @@ VOID ConnectionTableUninitialize(CONNECTION_TABLE *table)
     UINT32 family;
     UINT32 page;
 
-    if (table->Shards != NULL && table->PortStripes != NULL)
-    {
-        ConnectionTableClear(table);
-    }
+    ConnectionTableRemoveAll(table);
     for (family = 0; family < CONNECTION_TABLE_PORT_FAMILY_COUNT; family++)
     {
         for (page = 0; page < CONNECTION_TABLE_PORT_PAGE_COUNT; page++)
         {
-            MemoryFree(table->Memory, table->PortPages[family][page]);
-            table->PortPages[family][page] = NULL;
+            MemoryFree(table->Memory, ConnectionPortPage(table, family, (UINT16)(page * PORT_PAGE_SIZE)));
         }
     }
     MemoryFree(table->Memory, table->PortStripes);
-    MemoryFree(table->Memory, table->Shards);
-    table->PortStripes = NULL;
-    table->Shards = NULL;
-}
-
-// Most packets of a second find the time already written, and leave the line clean for the other processors.
-static VOID Touch(CONNECTION_CELL *cell)
-{
-    LONG now = (LONG)PlatformSeconds();
-
-    if ((cell->Flags & CELL_FLAG_ENDED) == 0 && ReadNoFence(&cell->LastUse) != now)
-    {
-        WriteNoFence(&cell->LastUse, now);
-    }
+    SlabUninitialize(&table->ColdParts);
+    ConnectionMapUninitialize(&table->Connections);
 }
 
 _Use_decl_annotations_
 BOOLEAN ConnectionTableLookup(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION_STATE *state)
 {
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireShared(&shard->Lock);
-    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+    CONNECTION_PLACE place;
+    CONNECTION_CELL *cell;
+    KIRQL irql;
 
+    ConnectionMapLocate(&table->Connections, key, &place);
+    irql = RwLockAcquireShared(&place.In.Shard->Lock);
+    cell = ConnectionTableFindCell(table, &place);
     if (cell != NULL)
     {
-        *state = StateOf(cell);
-        Touch(cell);
+        *state = ConnectionTableStateOf(cell);
+        ConnectionTableTouch(cell);
     }
-    RwLockReleaseShared(&shard->Lock, irql);
+    RwLockReleaseShared(&place.In.Shard->Lock, irql);
     return cell != NULL;
 }
 
 _Use_decl_annotations_
 BOOLEAN ConnectionTableGet(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *connection)
 {
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireShared(&shard->Lock);
-    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+    CONNECTION_PLACE place;
+    CONNECTION_CELL *cell;
+    KIRQL irql;
 
+    ConnectionMapLocate(&table->Connections, key, &place);
+    irql = RwLockAcquireShared(&place.In.Shard->Lock);
+    cell = ConnectionTableFindCell(table, &place);
     if (cell != NULL)
     {
-        CopyConnection(cell, connection);
+        ConnectionTableCopy(place.Map, cell, connection);
     }
-    RwLockReleaseShared(&shard->Lock, irql);
+    RwLockReleaseShared(&place.In.Shard->Lock, irql);
     return cell != NULL;
 }
 
-// One insert on its way, with the memory that it has brought along or has to give back.
-typedef struct _INSERTION
-{
-    const CONNECTION_KEY *Key;
-    UINT64 Hash;
-    UINT64 ProcessId;
-    UINT8 Direction;
-    CONNECTION_PORT_PAGE *PortPage;
-    CONNECTION_COLD *Cold;  // NULL: no memory, or used
-    CONNECTION_CELL *Cells; // a larger array to put in, or the old one to free
-    UINT32 CellCount;       // of Cells, while it is to be put in; else 0
-    BOOLEAN GrowthFailed;
-} INSERTION;
+// ---- Insertion
 
-static UINT32 NextGeneration(CONNECTION_TABLE *table)
+// One insertion on its way, with the memory that it has brought along or has to give back.
+typedef struct _CONNECTION_INSERTION
+{
+    CONNECTION_PLACE Place;
+    UINT32 ProcessId;
+    UINT8 Direction;
+    UINT8 Family;
+    UINT16 LocalPort;
+    CONNECTION_PORT_PAGE *PortPage;
+    UINT32 Cold; // 0: none, or used
+    SHARD_GROWTH Growth;
+} CONNECTION_INSERTION;
+
+// Cold parts of one shard share a stripe.
+static UINT32 ConnectionTableColdHint(const CONNECTION_INSERTION *insertion)
+{
+    return (UINT32)(insertion->Place.In.Hash >> (64 - SHARD_MAP_SHIFT));
+}
+
+static UINT32 ConnectionTableNextGeneration(CONNECTION_TABLE *table)
 {
     LONG generation;
 
@@ -457,318 +344,312 @@ static UINT32 NextGeneration(CONNECTION_TABLE *table)
     return (UINT32)generation;
 }
 
-static VOID StartConnection(CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
-                            CONNECTION_COLD *cold)
+// A cell that has its key and its cold part becomes a new connection.
+static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion, CONNECTION_CELL *cell,
+                                 CONNECTION_STATE *state)
 {
-    cell->Key = *insertion->Key;
-    cell->Cold = cold;
-    cell->Hash = (UINT32)insertion->Hash;
-    cell->LastUse = (LONG)PlatformSeconds();
+    CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
+
     cell->Verdict = VerdictUndecided;
-    cell->Generation = NextGeneration(table);
-    cell->Flags = insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0;
-    cold->Key = *insertion->Key;
-    cold->ProcessId = insertion->ProcessId;
-    cold->Waiting = 0;
-    LinkToPort(table, insertion->PortPage, cold);
+    cell->Flags = CELL_FLAG_IN_USE | (insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0);
+    cell->Generation = ConnectionTableNextGeneration(table);
+    cell->LastUse = (LONG)PlatformSeconds();
+    cell->ProcessId = insertion->ProcessId;
+    cold->Hash = insertion->Place.In.Hash;
+    cold->Generation = cell->Generation;
+    cold->Pending = 0;
+    ConnectionPortLink(table, insertion->Place.Map, insertion->PortPage, cell);
+    *state = ConnectionTableStateOf(cell);
 }
 
-static NTSTATUS PlaceConnection(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
-                                CONNECTION_STATE *state)
+static NTSTATUS ConnectionTableAdopt(const CONNECTION_INSERTION *insertion, CONNECTION_CELL *cell,
+                                     CONNECTION_STATE *state)
 {
-    CONNECTION_CELL *cell;
-
-    if (insertion->Cold == NULL || shard->Count == CellCount(shard))
+    if (cell->ProcessId == 0)
     {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        cell->ProcessId = insertion->ProcessId;
     }
-    if ((UINT64)InterlockedIncrement64(&table->Count) > table->MaxConnections)
-    {
-        InterlockedDecrement64(&table->Count);
-        return STATUS_QUOTA_EXCEEDED;
-    }
-    cell = FindEmptyCell(shard->Cells, shard->Mask, (UINT32)insertion->Hash);
-    StartConnection(table, insertion, cell, insertion->Cold);
-    insertion->Cold = NULL;
-    shard->Count++;
-    *state = StateOf(cell);
-    return STATUS_SUCCESS;
+    ConnectionTableTouch(cell);
+    *state = ConnectionTableStateOf(cell);
+    return STATUS_OBJECT_NAME_EXISTS;
 }
 
-static NTSTATUS PlaceOverExisting(CONNECTION_TABLE *table, const INSERTION *insertion, CONNECTION_CELL *cell,
-                                  CONNECTION_STATE *state)
+// With the shard's lock held. STATUS_RETRY: bring memory and come again.
+static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INSERTION *insertion,
+                                         CONNECTION_STATE *state)
 {
-    NTSTATUS status = STATUS_OBJECT_NAME_COLLISION;
+    CONNECTION_CELL *cell = ConnectionTableFindCell(table, &insertion->Place);
+    SHARD_MAP *map = insertion->Place.Map;
+    UINT64 *words;
+    NTSTATUS status;
 
-    if ((cell->Flags & CELL_FLAG_ENDED) != 0)
+    if (cell != NULL && !ConnectionTableHasEnded(cell))
     {
-        StartConnection(table, insertion, cell, cell->Cold);
-        status = STATUS_SUCCESS;
+        return ConnectionTableAdopt(insertion, cell, state);
     }
-    *state = StateOf(cell);
-    return status;
-}
-
-// With the shard's lock held. STATUS_RETRY: the shard should grow first; bring memory and come again.
-static NTSTATUS TryInsert(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
-                          CONNECTION_STATE *state)
-{
-    CONNECTION_CELL *cell = FindCell(shard, insertion->Key, insertion->Hash);
-
-    if (cell != NULL)
-    {
-        return PlaceOverExisting(table, insertion, cell, state);
-    }
-    if (insertion->CellCount > CellCount(shard))
-    {
-        insertion->Cells = ReplaceCells(shard, insertion->Cells, insertion->CellCount);
-        insertion->CellCount = 0;
-    }
-    if (IsCrowded(shard->Count + 1, CellCount(shard)) && !insertion->GrowthFailed)
+    insertion->PortPage = ConnectionPortPage(table, insertion->Family, insertion->LocalPort);
+    if (insertion->PortPage == NULL)
     {
         return STATUS_RETRY;
     }
-    return PlaceConnection(table, shard, insertion, state);
+    if (cell == NULL)
+    {
+        insertion->Cold =
+            insertion->Cold != 0 ? insertion->Cold : SlabTake(&table->ColdParts, ConnectionTableColdHint(insertion));
+        if (insertion->Cold == 0)
+        {
+            return STATUS_RETRY;
+        }
+        status = ShardMapStartCell(map, &insertion->Place.In, &insertion->Growth, &words);
+        if (!NT_SUCCESS(status))
+        {
+            return status;
+        }
+        cell = (CONNECTION_CELL *)(words + map->KeyWords - 1);
+        cell->Cold = insertion->Cold;
+        insertion->Cold = 0;
+    }
+    ConnectionTableStart(table, insertion, cell, state);
+    return STATUS_SUCCESS;
 }
 
-// Without a lock. An array that cannot be had is no error yet: the shard goes on until it is really full.
-static VOID PrepareGrowth(CONNECTION_TABLE *table, INSERTION *insertion, UINT32 cellCount)
+// Brings what ConnectionTableTryInsert lacked, with no lock held. FALSE: no memory. A shard that cannot grow goes on
+// until it is full.
+static BOOLEAN ConnectionTableBringMemory(CONNECTION_TABLE *table, CONNECTION_INSERTION *insertion)
 {
-    MemoryFree(table->Memory, insertion->Cells);
-    insertion->Cells =
-        (CONNECTION_CELL *)MemoryAllocateCacheAligned(table->Memory, (SIZE_T)cellCount * sizeof(CONNECTION_CELL));
-    insertion->CellCount = insertion->Cells != NULL ? cellCount : 0;
-    insertion->GrowthFailed = insertion->Cells == NULL;
+    if (insertion->PortPage == NULL)
+    {
+        return ConnectionPortBringPage(table, insertion->Family, insertion->LocalPort);
+    }
+    if (insertion->Cold == 0)
+    {
+        return SlabGrow(&table->ColdParts, ConnectionTableColdHint(insertion));
+    }
+    ShardMapBringGrowth(insertion->Place.Map, &insertion->Growth);
+    return TRUE;
 }
 
-static NTSTATUS InsertIntoShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, INSERTION *insertion,
-                                CONNECTION_STATE *state)
+static NTSTATUS ConnectionTableInsert(CONNECTION_TABLE *table, CONNECTION_INSERTION *insertion, CONNECTION_STATE *state)
 {
+    RW_LOCK *lock = &insertion->Place.In.Shard->Lock;
+
     for (;;)
     {
-        KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-        NTSTATUS status = TryInsert(table, shard, insertion, state);
-        UINT32 cells = CellCount(shard);
+        KIRQL irql = RwLockAcquireExclusive(lock);
+        NTSTATUS status = ConnectionTableTryInsert(table, insertion, state);
 
-        RwLockReleaseExclusive(&shard->Lock, irql);
+        RwLockReleaseExclusive(lock, irql);
         if (status != STATUS_RETRY)
         {
             return status;
         }
-        PrepareGrowth(table, insertion, cells != 0 ? cells * 2 : SHARD_LEAST_CELLS);
+        if (!ConnectionTableBringMemory(table, insertion))
+        {
+            return STATUS_INSUFFICIENT_RESOURCES;
+        }
     }
 }
 
 _Use_decl_annotations_
-NTSTATUS ConnectionTableInsert(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 processId, UINT8 direction,
-                               CONNECTION_STATE *state)
+NTSTATUS ConnectionTableFindOrInsert(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 processId,
+                                     UINT8 direction, CONNECTION_STATE *state)
 {
-    INSERTION insertion;
+    CONNECTION_INSERTION insertion;
     NTSTATUS status;
 
     RtlZeroMemory(&insertion, sizeof(insertion));
-    insertion.Key = key;
-    insertion.Hash = HashOf(table, key);
-    insertion.ProcessId = processId;
+    ConnectionMapLocate(&table->Connections, key, &insertion.Place);
+    insertion.ProcessId = (UINT32)processId; // Windows' process ids have 32 bits
     insertion.Direction = direction;
-    insertion.PortPage = EnsurePortPage(table, key);
-    if (insertion.PortPage == NULL)
+    insertion.Family = (UINT8)ConnectionPortFamily(key->Protocol, key->IpVersion == 6);
+    insertion.LocalPort = key->LocalPort;
+
+    status = ConnectionTableInsert(table, &insertion, state);
+
+    MemoryFree(table->Memory, insertion.Growth.Array);
+    if (insertion.Cold != 0)
     {
-        return STATUS_INSUFFICIENT_RESOURCES;
+        SlabReturn(&table->ColdParts, insertion.Cold);
     }
-    insertion.Cold = (CONNECTION_COLD *)MemoryAllocate(table->Memory, sizeof(CONNECTION_COLD));
-
-    status = InsertIntoShard(table, ShardOf(table, insertion.Hash), &insertion, state);
-
-    MemoryFree(table->Memory, insertion.Cells);
-    MemoryFree(table->Memory, insertion.Cold);
     return status;
 }
 
-// `generation` 0: whatever it is.
-static BOOLEAN SetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT8 verdict)
-{
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
-    BOOLEAN found = cell != NULL && (generation == 0 || cell->Generation == generation);
-
-    if (found)
-    {
-        cell->Verdict = verdict;
-    }
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    return found;
-}
+// ---- Changes
 
 _Use_decl_annotations_
 BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT8 verdict)
 {
-    return SetVerdict(table, key, 0, verdict);
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+    BOOLEAN live = cell != NULL && !ConnectionTableHasEnded(cell);
+
+    if (live)
+    {
+        cell->Verdict = verdict;
+    }
+    ConnectionTableLeave(&access);
+    return live;
 }
 
 _Use_decl_annotations_
-BOOLEAN ConnectionTableSetVerdictOf(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
-                                    UINT8 verdict)
+BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
 {
-    return generation != 0 && SetVerdict(table, key, generation, verdict);
-}
-
-_Use_decl_annotations_
-BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
-{
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindCell(shard, key, hash);
-    BOOLEAN inTime = FALSE;
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+    BOOLEAN late = FALSE;
 
     if (cell != NULL)
     {
-        inTime = (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) != CELL_FLAG_ENDED;
+        late = (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) == CELL_FLAG_ENDED;
         cell->Flags |= CELL_FLAG_REPORTED;
     }
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    return inTime;
+    if (late)
+    {
+        ConnectionTableCopy(access.Place.Map, cell, ended);
+    }
+    ConnectionTableLeave(&access);
+    return late;
 }
 
-static VOID AddWaiting(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, LONG more)
+// Adds to the number of pending questions. Returns the cell if the connection is live, else NULL.
+static CONNECTION_CELL *ConnectionTableChangePending(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
+                                                     UINT32 generation, LONG more, CONNECTION_ACCESS *access)
 {
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindCell(shard, key, hash);
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, access);
 
-    if (cell != NULL && cell->Generation == generation)
+    if (cell == NULL || cell->Generation != generation)
     {
-        cell->Cold->Waiting += (UINT32)more;
+        return NULL;
     }
-    RwLockReleaseExclusive(&shard->Lock, irql);
+    ConnectionTableCold(table, cell)->Pending += (UINT32)more;
+    return ConnectionTableHasEnded(cell) ? NULL : cell;
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableKeep(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+VOID ConnectionTableAddPending(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT64 processId)
 {
-    AddWaiting(table, key, generation, 1);
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableChangePending(table, key, generation, 1, &access);
+
+    if (live != NULL && live->ProcessId == 0)
+    {
+        live->ProcessId = (UINT32)processId;
+    }
+    ConnectionTableLeave(&access);
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableLetGo(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+VOID ConnectionTableReleasePending(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
 {
-    AddWaiting(table, key, generation, -1);
+    CONNECTION_ACCESS access;
+
+    (VOID) ConnectionTableChangePending(table, key, generation, -1, &access);
+    ConnectionTableLeave(&access);
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableSetProcess(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 processId)
+BOOLEAN ConnectionTableResolvePending(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
+                                      UINT8 verdict)
 {
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableChangePending(table, key, generation, -1, &access);
 
-    if (cell != NULL)
+    if (live != NULL)
     {
-        cell->Cold->ProcessId = processId;
+        live->Verdict = verdict;
     }
-    RwLockReleaseExclusive(&shard->Lock, irql);
+    ConnectionTableLeave(&access);
+    return live != NULL;
 }
 
-static BOOLEAN EndsWith(const CONNECTION_CELL *cell, const CONNECTION_RELEASE *release)
+// With the shard's lock held.
+static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_CELL *cell,
+                                   CONNECTION *ended)
 {
-    UINT64 processId = cell->Cold->ProcessId;
-
-    return (!release->OutboundOnly || StateOf(cell).Direction == DirectionOutbound) &&
-           (release->ProcessId == 0 || processId == 0 || processId == release->ProcessId);
-}
-
-// `release`: NULL, or what the connection must end with.
-static BOOLEAN End(CONNECTION_TABLE *table, const CONNECTION_KEY *key, const CONNECTION_RELEASE *release,
-                   CONNECTION *ended)
-{
-    UINT64 hash = HashOf(table, key);
-    CONNECTION_SHARD *shard = ShardOf(table, hash);
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = FindLiveCell(shard, key, hash);
-    BOOLEAN found = cell != NULL && (release == NULL || EndsWith(cell, release));
-
-    if (found)
-    {
-        cell->Flags |= CELL_FLAG_ENDED;
-        cell->LastUse = (LONG)PlatformSeconds();
-        UnlinkFromPort(table, cell->Cold);
-        CopyConnection(cell, ended);
-    }
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    return found;
+    cell->Flags |= CELL_FLAG_ENDED;
+    cell->LastUse = (LONG)PlatformSeconds();
+    ConnectionPortUnlink(table, map, cell);
+    ConnectionTableCopy(map, cell, ended);
 }
 
 _Use_decl_annotations_
 BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
 {
-    return End(table, key, NULL, ended);
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+    BOOLEAN live = cell != NULL && !ConnectionTableHasEnded(cell);
+
+    if (live)
+    {
+        ConnectionTableEndCell(table, access.Place.Map, cell, ended);
+    }
+    ConnectionTableLeave(&access);
+    return live;
 }
 
 // ---- Ending by port
 
+// A connection that a walk has come across.
+typedef struct _PORT_WALK_END
+{
+    UINT64 Hash;
+    UINT32 Generation;
+} PORT_WALK_END;
+
 typedef struct _PORT_WALK
 {
+    CONNECTION_TABLE *Table;
+    SHARD_MAP *Map;
     CONNECTION_PORT_STRIPE *Stripe;
-    PORT_LINK Cursor; // in the list between two batches, so that others may change the list meanwhile
+    CONNECTION_COLD Cursor; // in the list between two batches, so that others may change the list meanwhile
     const CONNECTION_RELEASE *Release;
     BOOLEAN AnyAddress;
-    UINT32 KeyCount;
-    CONNECTION_KEY Keys[PORT_WALK_KEYS];
+    UINT32 EndCount;
+    PORT_WALK_END Ends[PORT_WALK_ENDS];
 } PORT_WALK;
 
-static BOOLEAN WalkMatches(const PORT_WALK *walk, const CONNECTION_KEY *key)
-{
-    return key->Protocol == walk->Release->Protocol &&
-           (walk->AnyAddress ||
-            RtlEqualMemory(key->LocalAddress, walk->Release->LocalAddress, sizeof(key->LocalAddress)));
-}
-
-// Collects the next few keys. FALSE: the walk is over, and its cursor is out of the list.
-static BOOLEAN WalkOn(PORT_WALK *walk)
+// Collects the next few connections. FALSE: the walk is over, and its cursor is out of the list.
+static BOOLEAN PortWalkOn(PORT_WALK *walk)
 {
     PORT_LINK *link;
     UINT32 steps;
     KIRQL irql;
 
-    walk->KeyCount = 0;
+    walk->EndCount = 0;
     KeAcquireSpinLock(&walk->Stripe->Lock, &irql);
-    link = walk->Cursor.Next;
-    for (steps = 0; link != NULL && steps < PORT_WALK_BATCH && walk->KeyCount < PORT_WALK_KEYS; steps++)
+    link = walk->Cursor.Link.Next;
+    for (steps = 0; link != NULL && steps < PORT_WALK_BATCH && walk->EndCount < PORT_WALK_ENDS; steps++)
     {
-        PORT_LINK *passed = link;
+        const CONNECTION_COLD *passed = CONTAINING_RECORD(link, CONNECTION_COLD, Link);
 
-        link = link->Next;
-        if (!passed->IsCursor && WalkMatches(walk, &CONTAINING_RECORD(passed, CONNECTION_COLD, Link)->Key))
+        if (passed->Generation != 0)
         {
-            walk->Keys[walk->KeyCount] = CONTAINING_RECORD(passed, CONNECTION_COLD, Link)->Key;
-            walk->KeyCount++;
+            walk->Ends[walk->EndCount].Hash = passed->Hash;
+            walk->Ends[walk->EndCount].Generation = passed->Generation;
+            walk->EndCount++;
         }
-        RemoveLink(&walk->Cursor);
-        InsertLink(&passed->Next, &walk->Cursor);
+        ConnectionPortRemove(&walk->Cursor.Link);
+        ConnectionPortInsert(&link->Next, &walk->Cursor.Link);
+        link = walk->Cursor.Link.Next;
     }
     if (link == NULL)
     {
-        RemoveLink(&walk->Cursor);
+        ConnectionPortRemove(&walk->Cursor.Link);
     }
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
     return link != NULL;
 }
 
-static VOID StartWalk(PORT_WALK *walk, CONNECTION_PORT_PAGE *page, UINT16 localPort)
+static VOID PortWalkStart(PORT_WALK *walk, CONNECTION_PORT_PAGE *page, UINT16 localPort)
 {
     KIRQL irql;
 
     KeAcquireSpinLock(&walk->Stripe->Lock, &irql);
-    InsertLink(&page->Heads[localPort % PORT_PAGE_SIZE], &walk->Cursor);
+    ConnectionPortInsert(&page->Heads[localPort % PORT_PAGE_SIZE], &walk->Cursor.Link);
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
 }
 
-static BOOLEAN IsZero(const UINT8 *bytes, UINT32 length)
+static BOOLEAN PortWalkIsZero(const UINT8 *bytes, UINT32 length)
 {
     UINT32 i;
 
@@ -782,12 +663,58 @@ static BOOLEAN IsZero(const UINT8 *bytes, UINT32 length)
     return TRUE;
 }
 
+static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cell)
+{
+    const CONNECTION_RELEASE *release = walk->Release;
+    const UINT64 *localAddress = ConnectionTableKeyOf(walk->Map, cell);
+    SIZE_T addressLength = release->IpVersion == 6 ? 16 : 4;
+
+    return !ConnectionTableHasEnded(cell) && cell->Protocol == release->Protocol &&
+           (walk->AnyAddress || RtlEqualMemory(localAddress, release->LocalAddress, addressLength)) &&
+           (!release->OutboundOnly || (cell->Flags & CELL_FLAG_INBOUND) == 0) &&
+           (release->ProcessId == 0 || cell->ProcessId == 0 || cell->ProcessId == release->ProcessId);
+}
+
+// With the shard's lock held. NULL: the connection is not in the table any longer.
+static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, const PORT_WALK_END *end)
+{
+    UINT32 index = (UINT32)end->Hash;
+    UINT32 probes;
+
+    for (probes = 0; shard->Array != NULL && probes <= shard->Mask; probes++, index++)
+    {
+        UINT64 *words = ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes);
+        CONNECTION_CELL *cell = (CONNECTION_CELL *)(words + map->KeyWords - 1);
+
+        if ((cell->Flags & CELL_FLAG_IN_USE) == 0 || cell->Generation == end->Generation)
+        {
+            return (cell->Flags & CELL_FLAG_IN_USE) != 0 ? cell : NULL;
+        }
+    }
+    return NULL;
+}
+
+static BOOLEAN PortWalkEnd(PORT_WALK *walk, const PORT_WALK_END *end, CONNECTION *ended)
+{
+    SHARD *shard = &walk->Map->Shards[end->Hash >> (64 - SHARD_MAP_SHIFT)];
+    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
+    CONNECTION_CELL *cell = PortWalkFind(walk->Map, shard, end);
+    BOOLEAN matches = cell != NULL && PortWalkMatches(walk, cell);
+
+    if (matches)
+    {
+        ConnectionTableEndCell(walk->Table, walk->Map, cell, ended);
+    }
+    RwLockReleaseExclusive(&shard->Lock, irql);
+    return matches;
+}
+
 _Use_decl_annotations_
 VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
                               void *context)
 {
-    UINT32 family = PortFamily(release->Protocol, release->IpVersion);
-    CONNECTION_PORT_PAGE *page = PortPage(table, family, release->LocalPort);
+    UINT32 family = ConnectionPortFamily(release->Protocol, release->IpVersion == 6);
+    CONNECTION_PORT_PAGE *page = ConnectionPortPage(table, family, release->LocalPort);
     PORT_WALK walk;
     BOOLEAN more = TRUE;
 
@@ -796,21 +723,22 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
         return;
     }
     RtlZeroMemory(&walk, sizeof(walk));
-    walk.Stripe = PortStripe(table, family, release->LocalPort);
-    walk.Cursor.IsCursor = TRUE;
+    walk.Table = table;
+    walk.Map = release->IpVersion == 6 ? &table->Connections.V6 : &table->Connections.V4;
+    walk.Stripe = ConnectionPortStripe(table, family, release->LocalPort);
     walk.Release = release;
-    walk.AnyAddress = IsZero(release->LocalAddress, sizeof(release->LocalAddress));
+    walk.AnyAddress = PortWalkIsZero(release->LocalAddress, sizeof(release->LocalAddress));
 
-    StartWalk(&walk, page, release->LocalPort);
+    PortWalkStart(&walk, page, release->LocalPort);
     while (more)
     {
         CONNECTION ended;
         UINT32 i;
 
-        more = WalkOn(&walk);
-        for (i = 0; i < walk.KeyCount; i++)
+        more = PortWalkOn(&walk);
+        for (i = 0; i < walk.EndCount; i++)
         {
-            if (End(table, &walk.Keys[i], release, &ended) && visitor != NULL)
+            if (PortWalkEnd(&walk, &walk.Ends[i], &ended) && visitor != NULL)
             {
                 visitor(context, &ended);
             }
@@ -820,252 +748,138 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
 
 // ---- Cleaning
 
-// Whether a connection is to be removed; may change one that is not.
-typedef BOOLEAN CLEANING(CONNECTION_CELL *cell, UINT32 now);
-
-static BOOLEAN HasEnded(const CONNECTION_CELL *cell)
+typedef struct _CONNECTION_CLEANING
 {
-    return (cell->Flags & CELL_FLAG_ENDED) != 0;
+    CONNECTION_TABLE *Table;
+    SHARD_MAP *Map;
+    UINT32 Now;
+    BOOLEAN IncludeIdle;
+} CONNECTION_CLEANING;
+
+static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleaning, UINT64 *words)
+{
+    return (CONNECTION_CELL *)(words + cleaning->Map->KeyWords - 1);
 }
 
-static BOOLEAN IsUnusedFor(const CONNECTION_CELL *cell, UINT32 seconds, UINT32 now)
+// Gives back what a cell has besides itself. Returns TRUE: the cell goes too.
+static BOOLEAN ConnectionCleaningRemove(VOID *context, UINT64 *words)
 {
-    UINT32 age = now - (UINT32)ReadNoFence(&cell->LastUse);
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
 
-    // A packet on another processor may have written a time just after `now` was read.
-    return (LONG)age >= 0 && age > seconds && cell->Cold->Waiting == 0;
+    ConnectionPortUnlink(cleaning->Table, cleaning->Map, cell);
+    SlabReturn(&cleaning->Table->ColdParts, cell->Cold);
+    return TRUE;
 }
 
-static BOOLEAN EndedLongAgo(CONNECTION_CELL *cell, UINT32 now)
+static BOOLEAN ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
 {
-    return HasEnded(cell) && IsUnusedFor(cell, CONNECTION_ENDED_SECONDS, now);
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
+    UINT32 age = cleaning->Now - (UINT32)ReadNoFence(&cell->LastUse);
+    UINT32 limit = ConnectionTableHasEnded(cell) ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS;
+
+    // A packet on another processor may have written a time just after `Now` was read: then the age is negative.
+    if ((LONG)age < 0 || age <= limit || (!ConnectionTableHasEnded(cell) && !cleaning->IncludeIdle) ||
+        ConnectionTableCold(cleaning->Table, cell)->Pending != 0)
+    {
+        return FALSE;
+    }
+    return ConnectionCleaningRemove(context, words);
 }
 
-static BOOLEAN EndedOrIdle(CONNECTION_CELL *cell, UINT32 now)
+static BOOLEAN ConnectionCleaningClear(VOID *context, UINT64 *words)
 {
-    return IsUnusedFor(cell, HasEnded(cell) ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS, now);
-}
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
 
-static BOOLEAN Forget(CONNECTION_CELL *cell, UINT32 now)
-{
-    UNREFERENCED_PARAMETER(now);
     cell->Verdict = VerdictUndecided;
-    return cell->Cold->Waiting == 0;
+    return ConnectionTableCold(cleaning->Table, cell)->Pending == 0 && ConnectionCleaningRemove(context, words);
 }
 
-// Looks at some cells from `index` on; returns where to go on. The lock is held.
-static UINT32 CleanBatch(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, UINT32 index, CLEANING *goes,
-                         CONNECTION_COLD **garbage)
+// Moves the cold part into a fuller chunk.
+static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
 {
-    UINT32 cells = CellCount(shard);
-    UINT32 now = PlatformSeconds();
-    UINT32 steps;
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
+    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(cleaning->Table, cleaning->Map, cell);
+    SLAB *slab = &cleaning->Table->ColdParts;
+    CONNECTION_COLD *old = ConnectionTableCold(cleaning->Table, cell);
+    UINT32 oldHandle = cell->Cold;
+    UINT32 handle = SlabTakeBetter(slab, oldHandle);
 
-    for (steps = 0; steps < CLEAN_BATCH_CELLS && index < cells; steps++)
+    if (handle != 0)
     {
-        CONNECTION_CELL *cell = &shard->Cells[index];
+        CONNECTION_COLD *cold = (CONNECTION_COLD *)SlabAt(slab, handle);
 
-        if (cell->Cold != NULL && goes(cell, now))
+        KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
+        *cold = *old;
+        if (old->Link.Previous != NULL)
         {
-            UnlinkFromPort(table, cell->Cold);
-            PushGarbage(garbage, cell->Cold);
-            RemoveCell(shard, index); // another may be at this index now
+            ConnectionPortInsert(&old->Link.Next, &cold->Link);
+            ConnectionPortRemove(&old->Link);
         }
-        else
-        {
-            index++;
-        }
+        KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
+        cell->Cold = handle;
+        SlabReturn(slab, oldHandle);
     }
-    return index;
+    return FALSE;
 }
 
-static UINT64 CleanShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard, CLEANING *goes)
+static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visitor, BOOLEAN includeIdle)
 {
-    UINT64 removed = 0;
-    UINT32 index = 0;
-    UINT32 cells = 0;
+    CONNECTION_CLEANING cleaning = {table, &table->Connections.V4, PlatformSeconds(), includeIdle};
+    UINT64 removed = ShardMapVisit(cleaning.Map, visitor, &cleaning);
 
-    do
-    {
-        CONNECTION_COLD *garbage = NULL;
-        KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-
-        if (CellCount(shard) != cells)
-        {
-            cells = CellCount(shard); // every connection may be somewhere else now
-            index = 0;
-        }
-        index = CleanBatch(table, shard, index, goes, &garbage);
-        RwLockReleaseExclusive(&shard->Lock, irql);
-        removed += FreeGarbage(table, garbage);
-    } while (index < cells);
-    return removed;
-}
-
-// The array for `count` connections, between a quarter and half full.
-static UINT32 FittingCells(UINT32 count)
-{
-    UINT32 cells = SHARD_LEAST_CELLS;
-
-    while (cells < count * 2)
-    {
-        cells *= 2;
-    }
-    return cells;
-}
-
-// The size that a sparse shard should shrink to; FALSE: it should stay.
-static BOOLEAN WantsShrinking(CONNECTION_SHARD *shard, UINT32 *cellCount)
-{
-    KIRQL irql = RwLockAcquireShared(&shard->Lock);
-    BOOLEAN wants = IsSparse(shard->Count, CellCount(shard));
-
-    *cellCount = FittingCells(shard->Count);
-    RwLockReleaseShared(&shard->Lock, irql);
-    return wants;
-}
-
-// Gives a sparse shard a smaller array. Without memory it keeps the one that it has.
-static VOID ShrinkShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard)
-{
-    CONNECTION_CELL *cells;
-    UINT32 cellCount;
-    KIRQL irql;
-
-    if (!WantsShrinking(shard, &cellCount))
-    {
-        return;
-    }
-    cells = (CONNECTION_CELL *)MemoryAllocateCacheAligned(table->Memory, (SIZE_T)cellCount * sizeof(CONNECTION_CELL));
-    if (cells == NULL)
-    {
-        return;
-    }
-
-    irql = RwLockAcquireExclusive(&shard->Lock);
-    if (cellCount < CellCount(shard) && !IsCrowded(shard->Count, cellCount))
-    {
-        cells = ReplaceCells(shard, cells, cellCount);
-    }
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    MemoryFree(table->Memory, cells);
-}
-
-// An array without a connection goes altogether.
-static VOID DropEmptyCells(CONNECTION_TABLE *table, CONNECTION_SHARD *shard)
-{
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cells = NULL;
-
-    if (shard->Count == 0)
-    {
-        cells = shard->Cells;
-        shard->Cells = NULL;
-    }
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    MemoryFree(table->Memory, cells);
-}
-
-static UINT64 Clean(CONNECTION_TABLE *table, CLEANING *goes)
-{
-    UINT64 removed = 0;
-    UINT32 i;
-
-    for (i = 0; i < CONNECTION_TABLE_SHARD_COUNT; i++)
-    {
-        removed += CleanShard(table, &table->Shards[i], goes);
-        DropEmptyCells(table, &table->Shards[i]);
-        ShrinkShard(table, &table->Shards[i]);
-    }
+    cleaning.Map = &table->Connections.V6;
+    removed += ShardMapVisit(cleaning.Map, visitor, &cleaning);
+    SlabTrim(&table->ColdParts);
     return removed;
 }
 
 _Use_decl_annotations_
 UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
 {
-    return Clean(table, includeIdle ? EndedOrIdle : EndedLongAgo);
+    UINT64 removed = ConnectionTableVisit(table, ConnectionCleaningRemoveUnused, includeIdle);
+
+    if (SlabIsSparse(&table->ColdParts))
+    {
+        (VOID) ConnectionTableVisit(table, ConnectionCleaningMove, FALSE);
+    }
+    return removed;
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableForget(CONNECTION_TABLE *table)
+VOID ConnectionTableClearCache(CONNECTION_TABLE *table)
 {
-    (VOID) Clean(table, Forget);
-}
-
-// Takes the shard's whole array: then its connections are nobody else's, except that port walks may still read them.
-static CONNECTION_CELL *TakeCells(CONNECTION_SHARD *shard, UINT32 *cellCount)
-{
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cells = shard->Cells;
-
-    *cellCount = CellCount(shard);
-    shard->Cells = NULL;
-    shard->Count = 0;
-    RwLockReleaseExclusive(&shard->Lock, irql);
-    return cells;
-}
-
-static VOID ClearShard(CONNECTION_TABLE *table, CONNECTION_SHARD *shard)
-{
-    UINT32 cellCount;
-    CONNECTION_CELL *cells = TakeCells(shard, &cellCount);
-    CONNECTION_COLD *garbage = NULL;
-    UINT32 i;
-
-    for (i = 0; i < cellCount; i++)
-    {
-        if (cells[i].Cold != NULL)
-        {
-            KIRQL irql;
-
-            KeRaiseIrql(DISPATCH_LEVEL, &irql);
-            UnlinkFromPort(table, cells[i].Cold);
-            KeLowerIrql(irql);
-            PushGarbage(&garbage, cells[i].Cold);
-        }
-    }
-    (VOID) FreeGarbage(table, garbage);
-    MemoryFree(table->Memory, cells);
+    (VOID) ConnectionTableVisit(table, ConnectionCleaningClear, FALSE);
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableClear(CONNECTION_TABLE *table)
+VOID ConnectionTableRemoveAll(CONNECTION_TABLE *table)
 {
-    UINT32 i;
-
-    for (i = 0; i < CONNECTION_TABLE_SHARD_COUNT; i++)
-    {
-        ClearShard(table, &table->Shards[i]);
-    }
+    (VOID) ConnectionTableVisit(table, ConnectionCleaningRemove, FALSE);
 }
 
 _Use_decl_annotations_
 UINT64 ConnectionTableCount(const CONNECTION_TABLE *table)
 {
-    return (UINT64)ReadNoFence64(&table->Count);
+    return ShardQuotaCount(&table->Connections.Quota);
 }
 
 _Use_decl_annotations_
 UINT64 ConnectionTableBytes(CONNECTION_TABLE *table)
 {
-    UINT64 bytes = CONNECTION_TABLE_SHARD_COUNT * sizeof(CONNECTION_SHARD) +
-                   CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE) +
-                   ConnectionTableCount(table) * sizeof(CONNECTION_COLD);
+    UINT64 bytes = ConnectionMapBytes(&table->Connections) + SlabBytes(&table->ColdParts) +
+                   CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE);
     UINT32 i;
     UINT32 page;
 
-    for (i = 0; i < CONNECTION_TABLE_SHARD_COUNT; i++)
-    {
-        KIRQL irql = RwLockAcquireShared(&table->Shards[i].Lock);
-
-        bytes += (UINT64)CellCount(&table->Shards[i]) * sizeof(CONNECTION_CELL);
-        RwLockReleaseShared(&table->Shards[i].Lock, irql);
-    }
     for (i = 0; i < CONNECTION_TABLE_PORT_FAMILY_COUNT; i++)
     {
         for (page = 0; page < CONNECTION_TABLE_PORT_PAGE_COUNT; page++)
         {
-            bytes += PortPage(table, i, (UINT16)(page * PORT_PAGE_SIZE)) != NULL ? sizeof(CONNECTION_PORT_PAGE) : 0;
+            bytes += ReadNoFence64(&table->PortPages[i][page]) != 0 ? sizeof(CONNECTION_PORT_PAGE) : 0;
         }
     }
     return bytes;

@@ -143,7 +143,7 @@ static NTSTATUS DeviceGetStatistics(DEVICE_CONTROL *control)
 
     gauges.PacketsHeld = PacketCacheCount(&context->Packets);
     gauges.Connections = ConnectionTableCount(&context->Connections);
-    gauges.BandwidthEntries = BandwidthCount(&context->Bandwidth);
+    gauges.BandwidthEntries = BandwidthEntries(&context->Bandwidth);
     return StatisticsEncode(&context->Statistics, &gauges, control->Buffer, control->OutputLength, &control->Written);
 }
 

@@ -122,7 +122,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupFragments;
     }
-    status = BandwidthInitialize(&context->Bandwidth, memory, DRIVER_MAX_BANDWIDTH_ENTRIES);
+    status = BandwidthInitialize(&context->Bandwidth, memory, &context->Log, DRIVER_MAX_BANDWIDTH_ENTRIES);
     if (!NT_SUCCESS(status))
     {
         goto cleanupRedirects;

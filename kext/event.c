@@ -91,8 +91,8 @@ _Use_decl_annotations_
 NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
 {
     UINT8 record[sizeof(CONNECTION_END_V6_WIRE)];
-    UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->ProcessId,
-                                   connection->Direction);
+    UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->State.ProcessId,
+                                   connection->State.Direction);
 
     return EventPushWhole(events, connection->Key.IpVersion == 4 ? InfoConnectionEndV4 : InfoConnectionEndV6, record,
                           (UINT32)(end - record));

@@ -12,8 +12,7 @@ static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
 // Skips a connection that ended, or whose entry was reused: its generation differs.
 static VOID HoldStoreVerdict(CONNECTION_TABLE *connections, const HELD *held, UINT8 verdict)
 {
-    (VOID) ConnectionTableSetVerdictOf(connections, &held->Key, held->Generation, verdict);
-    ConnectionTableLetGo(connections, &held->Key, held->Generation);
+    (VOID) ConnectionTableResolvePending(connections, &held->Key, held->Generation, verdict);
 }
 
 static VOID HoldCountResolved(STATISTICS *statistics, const HELD *held, BOOLEAN permitted)
@@ -37,7 +36,7 @@ static BOOLEAN HoldIsInbound(CONNECTION_TABLE *connections, const HELD *held)
         return TRUE;
     }
     return held->Kind != HeldAleConnect && ConnectionTableGet(connections, &held->Key, &connection) &&
-           connection.Direction == DirectionInbound;
+           connection.State.Direction == DirectionInbound;
 }
 
 // The held packets become packets of `target`.
@@ -59,7 +58,7 @@ static INJECT_PACKET *HoldTakeRedirected(DRIVER_CONTEXT *context, HELD *held, co
             if (held->Kind == HeldAleConnect && held->Key.Protocol == PROTOCOL_UDP && length > UDP_HEADER_LENGTH)
             {
                 // It goes past DATAGRAM_DATA, where bytes are counted.
-                BandwidthCountBytes(&context->Bandwidth, &context->Log, &held->Key, length - UDP_HEADER_LENGTH, 0);
+                BandwidthCount(&context->Bandwidth, &held->Key, FALSE, length - UDP_HEADER_LENGTH);
             }
             last = &(*last)->Next;
         }
@@ -301,8 +300,7 @@ static VOID HoldMarkReported(CONNECTION_TABLE *connections, EVENTS *events, cons
 {
     CONNECTION connection;
 
-    if (!ConnectionTableSetReported(connections, key) && ConnectionTableGet(connections, key, &connection) &&
-        connection.Ended)
+    if (ConnectionTableSetReported(connections, key, &connection))
     {
         (VOID) EventConnectionEnd(events, &connection);
     }
@@ -350,7 +348,7 @@ static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
 
     if (held->CompletionContext == NULL)
     {
-        ConnectionTableLetGo(&context->Connections, &held->Key, held->Generation);
+        ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
         InjectDropChain(held->Packet);
         MemoryFree(&context->Memory, held);
         return result;
@@ -367,8 +365,8 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     UINT64 id = held->Id;
     NTSTATUS status;
 
-    // Before another thread can resolve it.
-    ConnectionTableKeep(&context->Connections, &held->Key, held->Generation);
+    // Before another thread can resolve it. A record may name the process from now on.
+    ConnectionTableAddPending(&context->Connections, &held->Key, held->Generation, held->ProcessId);
     status = PacketCacheInsert(&context->Packets, held);
     if (!NT_SUCCESS(status))
     {

@@ -34,8 +34,8 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *k
         // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
         return DecisionPermit;
     }
-    status = ConnectionTableInsert(&frame->Classify->Context->Connections, key, 0, DirectionOutbound, state);
-    if (NT_SUCCESS(status) || status == STATUS_OBJECT_NAME_COLLISION)
+    status = ConnectionTableFindOrInsert(&frame->Classify->Context->Connections, key, 0, DirectionOutbound, state);
+    if (NT_SUCCESS(status))
     {
         return (DECISION)VerdictRow(state->Verdict)->Packet;
     }
@@ -112,16 +112,16 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     return DecisionRedirect;
 }
 
-// DecisionAsk: `generation` is the connection's, or 0 where there is none. DecisionRedirect: `target` is what the
-// packet's connection becomes.
-static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 *generation,
+// DecisionAsk: `state` is the connection's, with generation 0 if it has no entry. DecisionRedirect: the packet's
+// connection becomes `target`.
+static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state,
                                   CONNECTION_KEY *target)
 {
     DECISION decision;
-    CONNECTION_STATE state;
     BOOLEAN known;
 
-    *generation = 0;
+    state->Generation = 0;
+    state->ProcessId = 0;
     if (key->Protocol != PROTOCOL_TCP && key->Protocol != PROTOCOL_UDP)
     {
         return DecisionAsk;
@@ -130,10 +130,10 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     {
         return DecisionPermit;
     }
-    known = ConnectionTableLookup(&frame->Classify->Context->Connections, key, &state);
-    if (known && !state.Ended)
+    known = ConnectionTableLookup(&frame->Classify->Context->Connections, key, state);
+    if (known && !state->Ended)
     {
-        decision = (DECISION)VerdictRow(state.Verdict)->Packet;
+        decision = (DECISION)VerdictRow(state->Verdict)->Packet;
     }
     else if (PacketIsAnswer(frame, key, target))
     {
@@ -141,13 +141,9 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     }
     else
     {
-        decision = known ? PacketDecideEnded(frame, &state) : PacketDecideUnknown(frame, key, &state);
+        decision = known ? PacketDecideEnded(frame, state) : PacketDecideUnknown(frame, key, state);
     }
-    if (decision == DecisionAsk)
-    {
-        *generation = state.Generation;
-    }
-    return decision == DecisionRedirect ? PacketDecideRedirect(frame, key, &state, target) : decision;
+    return decision == DecisionRedirect ? PacketDecideRedirect(frame, key, state, target) : decision;
 }
 
 static DECISION PacketBlockMalformed(PACKET_FRAME *frame)
@@ -240,18 +236,8 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     return InjectCopy(&classify->Context->Injector, &source, buffer, packet);
 }
 
-static UINT64 PacketProcessId(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT32 generation)
-{
-    CONNECTION connection;
-
-    if (generation != 0 && ConnectionTableGet(&frame->Classify->Context->Connections, key, &connection))
-    {
-        return connection.ProcessId;
-    }
-    return 0;
-}
-
-static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key, UINT32 generation)
+static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,
+                           const CONNECTION_STATE *state)
 {
     HOLD_QUESTION question;
     NTSTATUS status;
@@ -275,9 +261,9 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     question.Kind = PacketIsInbound(frame) ? HeldPacketInbound : HeldPacketOutbound;
     question.Direction = frame->Classify->Layer->Direction;
     question.Key = key;
-    question.Generation = generation;
+    question.Generation = state->Generation;
     question.Datagram = frame->Datagram;
-    question.ProcessId = PacketProcessId(frame, key, generation);
+    question.ProcessId = state->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
     return HoldAsk(frame->Classify->Context, &question);
 }
@@ -326,14 +312,14 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
 {
     DECISION decision;
     CONNECTION_KEY key;
-    UINT32 generation;
+    CONNECTION_STATE state;
 
     IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
-    decision = PacketDecideOnKey(frame, &key, &generation, target);
+    decision = PacketDecideOnKey(frame, &key, &state, target);
     switch (decision)
     {
     case DecisionAsk:
-        return PacketHold(frame, buffer, &key, generation);
+        return PacketHold(frame, buffer, &key, &state);
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, target);
     default:

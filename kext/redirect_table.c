@@ -1,254 +1,150 @@
 #include "redirect_table.h"
 
-#define BUCKET_COUNT (16384u >> PLATFORM_TABLE_SHRINK)
-#define STRIPE_COUNT 64u
+#define REDIRECT_KEY_WORDS  5u
+#define REDIRECT_CELL_BYTES 128u
 
-struct _REDIRECT_ENTRY
+typedef struct _REDIRECT_CELL
 {
-    REDIRECT_ENTRY *Next;
-    CONNECTION_KEY Target;
+    UINT64 Target[REDIRECT_KEY_WORDS]; // a CONNECTION_KEY, whose reserved bytes are the cell's flags
     CONNECTION_KEY Original;
     volatile LONG LastUse; // PlatformSeconds; written by readers too
-};
+    UINT8 Padding[REDIRECT_CELL_BYTES - 2 * sizeof(CONNECTION_KEY) - sizeof(LONG)];
+} REDIRECT_CELL;
 
-struct _REDIRECT_STRIPE
-{
-    RW_LOCK Lock;
-    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(RW_LOCK)];
-};
+static_assert(sizeof(REDIRECT_CELL) == REDIRECT_CELL_BYTES &&
+                  FIELD_OFFSET(CONNECTION_KEY, Reserved) == REDIRECT_KEY_WORDS * sizeof(UINT64) - 2,
+              "the key ends where the flags start");
 
-static UINT32 BucketOf(const REDIRECT_TABLE *table, const CONNECTION_KEY *target)
+static VOID RedirectTableLocate(const REDIRECT_TABLE *table, const CONNECTION_KEY *target, SHARD_PLACE *place)
 {
-    return (UINT32)SipHash13Of40(&table->HashKey, target) % BUCKET_COUNT;
-}
-
-static RW_LOCK *LockOf(const REDIRECT_TABLE *table, UINT32 bucket)
-{
-    return &table->Stripes[bucket % STRIPE_COUNT].Lock;
+    RtlCopyMemory(place->Key, target, sizeof(place->Key));
+    ShardMapLocate(&table->Targets, place, REDIRECT_KEY_WORDS);
 }
 
 _Use_decl_annotations_
 NTSTATUS RedirectTableInitialize(REDIRECT_TABLE *table, MEMORY *memory, UINT64 maxEntries)
 {
-    UINT32 i;
-
-    RtlZeroMemory(table, sizeof(*table));
-    table->Memory = memory;
-    table->MaxEntries = maxEntries;
-    SipHashKeyInitialize(&table->HashKey);
-    table->Buckets = (REDIRECT_ENTRY **)MemoryAllocate(memory, BUCKET_COUNT * sizeof(REDIRECT_ENTRY *));
-    table->Stripes = (REDIRECT_STRIPE *)MemoryAllocateCacheAligned(memory, STRIPE_COUNT * sizeof(REDIRECT_STRIPE));
-    if (table->Buckets == NULL || table->Stripes == NULL)
-    {
-        RedirectTableUninitialize(table);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    for (i = 0; i < STRIPE_COUNT; i++)
-    {
-        RwLockInitialize(&table->Stripes[i].Lock);
-    }
-    return STATUS_SUCCESS;
+    table->Quota.Most = maxEntries;
+    table->Quota.Count = 0;
+    return ShardMapInitialize(&table->Targets, memory, &table->Quota, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
 }
 
 _Use_decl_annotations_
 VOID RedirectTableUninitialize(REDIRECT_TABLE *table)
 {
-    if (table->Buckets != NULL && table->Stripes != NULL)
-    {
-        RedirectTableClear(table);
-    }
-    MemoryFree(table->Memory, table->Stripes);
-    MemoryFree(table->Memory, table->Buckets);
-    table->Stripes = NULL;
-    table->Buckets = NULL;
+    ShardMapUninitialize(&table->Targets);
 }
 
-// Under the bucket's lock. Marks the entry as used now.
-static REDIRECT_ENTRY *Find(const REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY *target)
+// With the shard's lock held. Marks the cell as used now.
+static REDIRECT_CELL *RedirectTableUse(const SHARD_PLACE *place)
 {
+    REDIRECT_CELL *cell = (REDIRECT_CELL *)ShardFind(place, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
     LONG now = (LONG)PlatformSeconds();
-    REDIRECT_ENTRY *entry;
 
-    for (entry = table->Buckets[bucket]; entry != NULL; entry = entry->Next)
+    if (cell != NULL && ReadNoFence(&cell->LastUse) != now)
     {
-        if (ConnectionKeysEqual(&entry->Target, target))
-        {
-            if (ReadNoFence(&entry->LastUse) != now)
-            {
-                WriteNoFence(&entry->LastUse, now);
-            }
-            return entry;
-        }
+        WriteNoFence(&cell->LastUse, now);
     }
-    return NULL;
+    return cell;
+}
+
+static BOOLEAN RedirectTableRead(const SHARD_PLACE *place, CONNECTION_KEY *original)
+{
+    KIRQL irql = RwLockAcquireShared(&place->Shard->Lock);
+    const REDIRECT_CELL *cell = RedirectTableUse(place);
+
+    if (cell != NULL)
+    {
+        *original = cell->Original;
+    }
+    RwLockReleaseShared(&place->Shard->Lock, irql);
+    return cell != NULL;
 }
 
 _Use_decl_annotations_
 BOOLEAN RedirectTableFind(REDIRECT_TABLE *table, const CONNECTION_KEY *target, CONNECTION_KEY *original)
 {
-    UINT32 bucket = BucketOf(table, target);
-    KIRQL irql = RwLockAcquireShared(LockOf(table, bucket));
-    const REDIRECT_ENTRY *entry = Find(table, bucket, target);
+    SHARD_PLACE place;
 
-    if (entry != NULL)
-    {
-        *original = entry->Original;
-    }
-    RwLockReleaseShared(LockOf(table, bucket), irql);
-    return entry != NULL;
+    RedirectTableLocate(table, target, &place);
+    return RedirectTableRead(&place, original);
 }
 
-static BOOLEAN IsNoted(REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY *target,
-                       const CONNECTION_KEY *original)
+// With the shard's lock held.
+static NTSTATUS RedirectTableTryStore(REDIRECT_TABLE *table, SHARD_PLACE *place, SHARD_GROWTH *growth,
+                                      const CONNECTION_KEY *original)
 {
-    KIRQL irql = RwLockAcquireShared(LockOf(table, bucket));
-    const REDIRECT_ENTRY *entry = Find(table, bucket, target);
-    BOOLEAN noted = entry != NULL && ConnectionKeysEqual(&entry->Original, original);
+    REDIRECT_CELL *cell = RedirectTableUse(place);
+    NTSTATUS status = STATUS_SUCCESS;
 
-    RwLockReleaseShared(LockOf(table, bucket), irql);
-    return noted;
-}
-
-// STATUS_RETRY: the target is unknown, and there is no `spare` to put in. A spare that was put in is NULL then.
-static NTSTATUS Store(REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY *target,
-                      const CONNECTION_KEY *original, REDIRECT_ENTRY **spare)
-{
-    KIRQL irql = RwLockAcquireExclusive(LockOf(table, bucket));
-    REDIRECT_ENTRY *entry = Find(table, bucket, target);
-    NTSTATUS status = entry != NULL || *spare != NULL ? STATUS_SUCCESS : STATUS_RETRY;
-
-    if (entry == NULL && *spare != NULL)
+    if (cell == NULL)
     {
-        entry = *spare;
-        *spare = NULL;
-        entry->Target = *target;
-        entry->LastUse = (LONG)PlatformSeconds();
-        entry->Next = table->Buckets[bucket];
-        table->Buckets[bucket] = entry;
+        status = ShardMapStartCell(&table->Targets, place, growth, (UINT64 **)&cell);
+        if (!NT_SUCCESS(status))
+        {
+            return status;
+        }
+        cell->LastUse = (LONG)PlatformSeconds();
     }
-    if (entry != NULL)
-    {
-        entry->Original = *original;
-    }
-    RwLockReleaseExclusive(LockOf(table, bucket), irql);
-    return status;
-}
-
-static NTSTATUS StoreNew(REDIRECT_TABLE *table, UINT32 bucket, const CONNECTION_KEY *target,
-                         const CONNECTION_KEY *original)
-{
-    REDIRECT_ENTRY *spare = NULL;
-    NTSTATUS status;
-
-    if ((UINT64)InterlockedIncrement64(&table->Count) > table->MaxEntries)
-    {
-        InterlockedDecrement64(&table->Count);
-        return STATUS_QUOTA_EXCEEDED;
-    }
-    spare = (REDIRECT_ENTRY *)MemoryAllocate(table->Memory, sizeof(*spare));
-    status = spare != NULL ? Store(table, bucket, target, original, &spare) : STATUS_INSUFFICIENT_RESOURCES;
-    if (spare != NULL || !NT_SUCCESS(status))
-    {
-        // Another was faster, or there is none.
-        InterlockedDecrement64(&table->Count);
-        MemoryFree(table->Memory, spare);
-    }
+    cell->Original = *original;
     return status;
 }
 
 _Use_decl_annotations_
 NTSTATUS RedirectTableNote(REDIRECT_TABLE *table, const CONNECTION_KEY *target, const CONNECTION_KEY *original)
 {
-    UINT32 bucket = BucketOf(table, target);
-    REDIRECT_ENTRY *none = NULL;
-    NTSTATUS status;
+    SHARD_GROWTH growth = {NULL, 0, FALSE, FALSE};
+    CONNECTION_KEY noted;
+    SHARD_PLACE place;
 
-    if (IsNoted(table, bucket, target, original))
+    RedirectTableLocate(table, target, &place);
+    if (RedirectTableRead(&place, &noted) && ConnectionKeysEqual(&noted, original))
     {
         return STATUS_SUCCESS;
     }
-    status = Store(table, bucket, target, original, &none);
-    return status == STATUS_RETRY ? StoreNew(table, bucket, target, original) : status;
-}
-
-// ---- Forgetting
-
-static UINT64 Free(REDIRECT_TABLE *table, REDIRECT_ENTRY *entries)
-{
-    UINT64 freed = 0;
-
-    while (entries != NULL)
+    for (;;)
     {
-        REDIRECT_ENTRY *next = entries->Next;
+        KIRQL irql = RwLockAcquireExclusive(&place.Shard->Lock);
+        NTSTATUS status = RedirectTableTryStore(table, &place, &growth, original);
 
-        MemoryFree(table->Memory, entries);
-        entries = next;
-        freed++;
-    }
-    InterlockedExchangeAdd64(&table->Count, -(LONG64)freed);
-    return freed;
-}
-
-// Takes entries out of a bucket: all, or those that were idle for too long.
-static REDIRECT_ENTRY *Take(REDIRECT_TABLE *table, UINT32 bucket, BOOLEAN all)
-{
-    KIRQL irql = RwLockAcquireExclusive(LockOf(table, bucket));
-    REDIRECT_ENTRY **place = &table->Buckets[bucket];
-    UINT32 now = PlatformSeconds();
-    REDIRECT_ENTRY *taken = NULL;
-
-    while (*place != NULL)
-    {
-        REDIRECT_ENTRY *entry = *place;
-
-        if (all || now - (UINT32)entry->LastUse > CONNECTION_IDLE_SECONDS)
+        RwLockReleaseExclusive(&place.Shard->Lock, irql);
+        if (status != STATUS_RETRY)
         {
-            *place = entry->Next;
-            entry->Next = taken;
-            taken = entry;
+            MemoryFree(table->Targets.Memory, growth.Array);
+            return status;
         }
-        else
-        {
-            place = &entry->Next;
-        }
+        ShardMapBringGrowth(&table->Targets, &growth);
     }
-    RwLockReleaseExclusive(LockOf(table, bucket), irql);
-    return taken;
 }
 
-static UINT64 Forget(REDIRECT_TABLE *table, BOOLEAN all)
+static BOOLEAN RedirectTableIsIdle(VOID *context, UINT64 *cell)
 {
-    UINT64 forgotten = 0;
-    UINT32 bucket;
+    UINT32 age = PlatformSeconds() - (UINT32)ReadNoFence(&((REDIRECT_CELL *)cell)->LastUse);
 
-    for (bucket = 0; bucket < BUCKET_COUNT && RedirectTableCount(table) != 0; bucket++)
-    {
-        forgotten += Free(table, Take(table, bucket, all));
-    }
-    return forgotten;
+    UNREFERENCED_PARAMETER(context);
+    return age > CONNECTION_IDLE_SECONDS;
 }
 
 _Use_decl_annotations_
 UINT64 RedirectTableClean(REDIRECT_TABLE *table)
 {
-    return Forget(table, FALSE);
+    return RedirectTableCount(table) != 0 ? ShardMapVisit(&table->Targets, RedirectTableIsIdle, NULL) : 0;
 }
 
 _Use_decl_annotations_
 VOID RedirectTableClear(REDIRECT_TABLE *table)
 {
-    (VOID) Forget(table, TRUE);
+    ShardMapFreeTaken(&table->Targets, ShardMapTakeAll(&table->Targets));
 }
 
 _Use_decl_annotations_
 UINT64 RedirectTableCount(const REDIRECT_TABLE *table)
 {
-    return (UINT64)ReadNoFence64(&table->Count);
+    return ShardQuotaCount(&table->Quota);
 }
 
 _Use_decl_annotations_
-UINT64 RedirectTableBytes(const REDIRECT_TABLE *table)
+UINT64 RedirectTableBytes(REDIRECT_TABLE *table)
 {
-    return BUCKET_COUNT * sizeof(REDIRECT_ENTRY *) + STRIPE_COUNT * sizeof(REDIRECT_STRIPE) +
-           RedirectTableCount(table) * sizeof(REDIRECT_ENTRY);
+    return ShardMapBytes(&table->Targets);
 }

@@ -1,32 +1,26 @@
-// The redirect table: for whom the last packet went to a redirect's target, so that the answers from there are found.
+// The redirect table: the connection whose packet was sent last to a redirect's target, so that answers are matched to
+// it.
 //
-// A hash table of the redirected connections, as they are at the target. Its buckets share a few reader-writer locks,
-// all of them leaves; a known connection takes one of them shared. Memory is allocated and given back with no lock
-// held.
+// A shard map whose key is the redirected connection as it is at the target. A known connection takes one shared lock.
 
 #pragma once
 
-#include "connection_table.h"
+#include "connection_key.h"
+#include "shard_map.h"
 
 EXTERN_C_START
 
 // As many as there are local ports of TCP and UDP, IPv4 and IPv6: on a machine with one address no limit at all.
 #define REDIRECT_TABLE_MAX_ENTRIES (4u * 65536u)
 
-typedef struct _REDIRECT_STRIPE REDIRECT_STRIPE;
-typedef struct _REDIRECT_ENTRY REDIRECT_ENTRY;
-
 typedef struct _REDIRECT_TABLE
 {
-    MEMORY *Memory;
-    SIPHASH_KEY HashKey;
-    REDIRECT_STRIPE *Stripes;
-    REDIRECT_ENTRY **Buckets;
-    UINT64 MaxEntries;
-    volatile LONG64 Count;
+    SHARD_QUOTA Quota;
+    SHARD_MAP Targets;
 } REDIRECT_TABLE;
 
-/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES.
+/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: nothing is left to
+/// undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxEntries);
@@ -35,29 +29,32 @@ NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *me
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID RedirectTableUninitialize(_Inout_ REDIRECT_TABLE *table);
 
-/// Notes that `original` is what sends to `target` now, both from this machine's view. O(1); allocates nothing for a
-/// `target` that is known. STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: its answers would not be found.
+/// Notes that `original` sends to `target` now, both from this machine's view. O(1). Allocates nothing for a known
+/// `target`. STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: its answers would not be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS RedirectTableNote(_Inout_ REDIRECT_TABLE *table, _In_ const CONNECTION_KEY *target,
                            _In_ const CONNECTION_KEY *original);
 
-/// Who last sent to `target`. FALSE: nobody. O(1), allocates nothing.
+/// Finds the connection that sent to `target` last. FALSE: none did. O(1), allocates nothing.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 BOOLEAN RedirectTableFind(_Inout_ REDIRECT_TABLE *table, _In_ const CONNECTION_KEY *target,
                           _Out_ CONNECTION_KEY *original);
 
-/// Forgets what was used neither way for over CONNECTION_IDLE_SECONDS. Returns how many.
+/// Removes what was not used for over CONNECTION_IDLE_SECONDS, in either direction. Returns how many.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 RedirectTableClean(_Inout_ REDIRECT_TABLE *table);
 
-/// Forgets everything.
+/// Removes everything.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID RedirectTableClear(_Inout_ REDIRECT_TABLE *table);
 
-/// Entries in the table now, and the pool bytes of all. Any IRQL.
+/// Entries in the table now. Any IRQL.
 UINT64 RedirectTableCount(_In_ const REDIRECT_TABLE *table);
-UINT64 RedirectTableBytes(_In_ const REDIRECT_TABLE *table);
+
+/// Pool bytes of the table now. Walks the shards.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 RedirectTableBytes(_Inout_ REDIRECT_TABLE *table);
 
 EXTERN_C_END

@@ -68,7 +68,7 @@ static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
     HoldResolveAll(context);
     InjectChain(FragmentTableResolve(&context->Fragments, absent == ClientAbsentPermit));
     InjectResolveRefused(&context->Injector, absent == ClientAbsentPermit);
-    ConnectionTableClear(&context->Connections);
+    ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);
 }

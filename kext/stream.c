@@ -6,7 +6,7 @@ static VOID StreamCount(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOL
 {
     if (bytes != 0)
     {
-        BandwidthCountBytes(&context->Bandwidth, &context->Log, key, inbound ? 0 : bytes, inbound ? bytes : 0);
+        BandwidthCount(&context->Bandwidth, key, inbound, bytes);
     }
 }
 

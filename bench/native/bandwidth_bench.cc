@@ -23,7 +23,8 @@ class NetverdictCounters
     explicit NetverdictCounters(const std::vector<CONNECTION_KEY> &keys)
     {
         MemoryInitialize(&memory_);
-        if (!NT_SUCCESS(BandwidthInitialize(&bandwidth_, &memory_, 2 * keys.size())))
+        if (!NT_SUCCESS(LogInitialize(&log_, &memory_)) ||
+            !NT_SUCCESS(BandwidthInitialize(&bandwidth_, &memory_, &log_, 2 * keys.size())))
         {
             std::abort();
         }
@@ -33,12 +34,17 @@ class NetverdictCounters
         }
     }
 
-    ~NetverdictCounters() { BandwidthUninitialize(&bandwidth_); }
+    ~NetverdictCounters()
+    {
+        BandwidthUninitialize(&bandwidth_);
+        LogUninitialize(&log_);
+    }
 
     bool Add(const CONNECTION_KEY &key) { return NT_SUCCESS(BandwidthAdd(&bandwidth_, &key, 1460, 0)); }
 
   private:
     MEMORY memory_;
+    LOG log_;
     BANDWIDTH bandwidth_;
 };
 

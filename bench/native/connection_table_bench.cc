@@ -19,10 +19,10 @@ class NetverdictTable
     {
         MemoryInitialize(&memory_);
         Check(ConnectionTableInitialize(&table_, &memory_, keys.size()));
-        CONNECTION_STATE existing;
+        CONNECTION_STATE state;
         for (const CONNECTION_KEY &key : keys)
         {
-            Check(ConnectionTableInsert(&table_, &key, 1000, 0, &existing));
+            Check(ConnectionTableFindOrInsert(&table_, &key, 1000, 0, &state));
             ConnectionTableSetVerdict(&table_, &key, VerdictPermanentAccept);
         }
     }

@@ -4,6 +4,7 @@
 #include "kext_test.h"
 #include "queue_device.h"
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -27,6 +28,8 @@ struct Counters
     }
 };
 
+const CONNECTION_KEY kKey = KeyV4(1);
+
 using Totals = std::map<CONNECTION_KEY, Counters, kext_test::KeyLess>;
 
 class BandwidthTest : public kext_test::KextTest
@@ -35,12 +38,14 @@ class BandwidthTest : public kext_test::KextTest
     BandwidthTest() : device_(std::make_unique<QueueDevice>(machine_, &memory_))
     {
         EventsInitialize(&events_, &memory_, device_->queue());
-        EXPECT_EQ(BandwidthInitialize(&bandwidth_, &memory_, 1 << 20), STATUS_SUCCESS);
+        EXPECT_EQ(LogInitialize(&log_, &memory_), STATUS_SUCCESS);
+        EXPECT_EQ(BandwidthInitialize(&bandwidth_, &memory_, &log_, 1 << 20), STATUS_SUCCESS);
     }
 
     ~BandwidthTest() override
     {
         BandwidthUninitialize(&bandwidth_);
+        LogUninitialize(&log_);
         EventsUninitialize(&events_);
         device_.reset();
     }
@@ -101,19 +106,20 @@ class BandwidthTest : public kext_test::KextTest
 
     std::unique_ptr<QueueDevice> device_;
     EVENTS events_;
+    LOG log_;
     BANDWIDTH bandwidth_;
 };
 
-TEST_F(BandwidthTest, SumsPerConnectionAndStartsAgainAfterAReport)
+TEST_F(BandwidthTest, SumsPerConnectionAndStartsFromZeroAfterAReport)
 {
     const CONNECTION_KEY key = KeyV4(1);
 
     ASSERT_EQ(Add(key, 100, 0), STATUS_SUCCESS);
     ASSERT_EQ(Add(key, 0, 7), STATUS_SUCCESS);
     ASSERT_EQ(Add(key, 11, 1), STATUS_SUCCESS);
-    EXPECT_EQ(BandwidthCount(&bandwidth_), 1u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), 1u);
     EXPECT_EQ(Decode(Report()), (Totals{{key, {111, 8}}}));
-    EXPECT_EQ(BandwidthCount(&bandwidth_), 0u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), 0u);
     EXPECT_TRUE(Report().empty());
     ASSERT_EQ(Add(key, 5, 6), STATUS_SUCCESS);
     EXPECT_EQ(Decode(Report()), (Totals{{key, {5, 6}}}));
@@ -160,7 +166,7 @@ TEST_F(BandwidthTest, ReportsTheFamiliesInTheProtocolsOrderAndNoneThatIsEmpty)
     EXPECT_EQ(records[0].type, InfoBandwidthStatsV6);
 }
 
-TEST_F(BandwidthTest, RefusesWhatItDoesNotReport)
+TEST_F(BandwidthTest, RefusesProtocolsThatAreNotReported)
 {
     CONNECTION_KEY key = KeyV4(1, 0, PROTOCOL_ICMP);
 
@@ -168,7 +174,7 @@ TEST_F(BandwidthTest, RefusesWhatItDoesNotReport)
     key = KeyV4(1);
     key.IpVersion = 5;
     EXPECT_EQ(Add(key, 1, 1), STATUS_INVALID_PARAMETER);
-    EXPECT_EQ(BandwidthCount(&bandwidth_), 0u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), 0u);
 }
 
 TEST_F(BandwidthTest, SplitsAt4096Entries)
@@ -193,12 +199,39 @@ TEST_F(BandwidthTest, SplitsAt4096Entries)
     }
 }
 
+TEST_F(BandwidthTest, CountsBytesByDirection)
+{
+    BandwidthCount(&bandwidth_, &kKey, TRUE, 100);
+    BandwidthCount(&bandwidth_, &kKey, FALSE, 7);
+    EXPECT_EQ(Decode(Report()), (Totals{{kKey, {7, 100}}}));
+}
+
+TEST_F(BandwidthTest, LogsOnceASecondThatBytesCannotBeCounted)
+{
+    std::string lines;
+
+    machine_.faults().FailAll();
+    BandwidthCount(&bandwidth_, &kKey, TRUE, 1);
+    BandwidthCount(&bandwidth_, &kKey, TRUE, 1);
+    machine_.faults().Stop();
+    LogDrain(
+        &log_,
+        [](void *context, UINT8, const CHAR *text, UINT32 length) -> BOOLEAN
+        {
+            static_cast<std::string *>(context)->append(text, length).append("\n");
+            return TRUE;
+        },
+        &lines);
+    EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 1) << lines;
+    EXPECT_NE(lines.find("bytes could not be counted"), std::string::npos) << lines;
+}
+
 TEST_F(BandwidthTest, HoldsItsMaximumAndNoMore)
 {
     BANDWIDTH bandwidth;
     CONNECTION_KEY key;
 
-    ASSERT_EQ(BandwidthInitialize(&bandwidth, &memory_, 10), STATUS_SUCCESS);
+    ASSERT_EQ(BandwidthInitialize(&bandwidth, &memory_, &log_, 10), STATUS_SUCCESS);
     for (uint32_t i = 0; i < 10; i++)
     {
         key = KeyV4(i);
@@ -208,14 +241,14 @@ TEST_F(BandwidthTest, HoldsItsMaximumAndNoMore)
     EXPECT_EQ(BandwidthAdd(&bandwidth, &key, 1, 1), STATUS_QUOTA_EXCEEDED);
     key = KeyV4(3);
     EXPECT_EQ(BandwidthAdd(&bandwidth, &key, 1, 1), STATUS_SUCCESS) << "it has an entry";
-    EXPECT_EQ(BandwidthCount(&bandwidth), 10u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth), 10u);
     BandwidthClear(&bandwidth);
     key = KeyV4(10);
     EXPECT_EQ(BandwidthAdd(&bandwidth, &key, 1, 1), STATUS_SUCCESS);
     BandwidthUninitialize(&bandwidth);
 }
 
-TEST_F(BandwidthTest, WhatDoesNotFitIntoTheQueueIsInTheNextReport)
+TEST_F(BandwidthTest, ReportsLaterWhatDoesNotFitIntoTheQueue)
 {
     Totals expected;
 
@@ -230,7 +263,7 @@ TEST_F(BandwidthTest, WhatDoesNotFitIntoTheQueueIsInTheNextReport)
     IoQueueSetOptions(device_->queue(), 500 * 28 + 100, FALSE);
     Totals got = Decode(Report(STATUS_BUFFER_OVERFLOW));
     EXPECT_EQ(got.size(), 500u);
-    EXPECT_EQ(BandwidthCount(&bandwidth_), 500u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), 500u);
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u);
 
     IoQueueSetOptions(device_->queue(), 1 << 20, FALSE);
@@ -280,7 +313,7 @@ TEST_F(BandwidthTest, EveryFailedAllocationLeavesAWorkingTable)
         }
     }
     EXPECT_GT(expected.size(), 2500u) << "shards that cannot grow take entries until they are full";
-    EXPECT_EQ(BandwidthCount(&bandwidth_), expected.size());
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), expected.size());
     EXPECT_TRUE(Decode(Report()) == expected);
 }
 
@@ -293,14 +326,23 @@ TEST_F(BandwidthTest, UpdatesAllocateNothing)
     machine_.faults().Stop();
 }
 
-TEST_F(BandwidthTest, FailureOfInitializationIsClean)
+TEST_F(BandwidthTest, AFailedInitializationLeavesNothing)
 {
-    BANDWIDTH bandwidth;
+    const UINT64 before = MemoryBytes(&memory_);
 
-    machine_.faults().FailAll();
-    EXPECT_EQ(BandwidthInitialize(&bandwidth, &memory_, 10), STATUS_INSUFFICIENT_RESOURCES);
-    machine_.faults().Stop();
-    BandwidthUninitialize(&bandwidth);
+    ForEachAllocationFailure(
+        [&](unsigned n)
+        {
+            BANDWIDTH bandwidth;
+            const NTSTATUS status = BandwidthInitialize(&bandwidth, &memory_, &log_, 10);
+
+            EXPECT_EQ(status, n < 2 ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS);
+            if (NT_SUCCESS(status))
+            {
+                BandwidthUninitialize(&bandwidth);
+            }
+            EXPECT_EQ(MemoryBytes(&memory_), before);
+        });
 }
 
 TEST_F(BandwidthTest, ClearForgetsAndGivesMemoryBack)
@@ -314,7 +356,7 @@ TEST_F(BandwidthTest, ClearForgetsAndGivesMemoryBack)
     }
     EXPECT_GE(BandwidthBytes(&bandwidth_), empty + 5000 * 64);
     BandwidthClear(&bandwidth_);
-    EXPECT_EQ(BandwidthCount(&bandwidth_), 0u);
+    EXPECT_EQ(BandwidthEntries(&bandwidth_), 0u);
     EXPECT_EQ(BandwidthBytes(&bandwidth_), empty);
     EXPECT_EQ(MemoryBytes(&memory_), pool);
     EXPECT_TRUE(Report().empty());
@@ -335,7 +377,7 @@ TEST_F(BandwidthTest, WorksAtDispatchLevel)
     EXPECT_EQ(BandwidthReport(&bandwidth_, &events_), STATUS_SUCCESS);
 }
 
-TEST_F(BandwidthTest, EveryByteIsInExactlyOneReportWhoeverRaces)
+TEST_F(BandwidthTest, EachByteIsInExactlyOneReportWhenCallersRace)
 {
     constexpr unsigned kThreads = 3;
     constexpr unsigned kUpdates = 20000;

@@ -106,15 +106,15 @@ TEST_F(EventTest, EncodesConnectionEndsByteForByte)
     std::vector<uint8_t> expected = {4, 46, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 17};
 
     connection.Key = ExampleV4();
-    connection.ProcessId = 7;
-    connection.Direction = DirectionInbound;
+    connection.State.ProcessId = 7;
+    connection.State.Direction = DirectionInbound;
     ASSERT_EQ(EventConnectionEnd(&events_, &connection), STATUS_SUCCESS);
     EXPECT_EQ(Stream(),
               (std::vector<uint8_t>{3, 22,   0,    0,    0,    7,    0,    0,    0,    0,    0,    0,    0,   1,
                                     6, 0x0A, 0x01, 0x02, 0x03, 0xC0, 0xA8, 0x00, 0x01, 0x34, 0x12, 0xBB, 0x01}));
 
     connection.Key = ExampleV6();
-    connection.Direction = DirectionOutbound;
+    connection.State.Direction = DirectionOutbound;
     expected.insert(expected.end(), connection.Key.LocalAddress, connection.Key.LocalAddress + 16);
     expected.insert(expected.end(), connection.Key.RemoteAddress, connection.Key.RemoteAddress + 16);
     for (uint8_t byte : {53, 0, 0xCD, 0xAB})

@@ -149,7 +149,7 @@ struct Connections
         EXPECT_EQ(ConnectionTableInitialize(&table, memory, kKeys), STATUS_SUCCESS);
         for (const CONNECTION_KEY &key : keys)
         {
-            EXPECT_EQ(ConnectionTableInsert(&table, &key, 1, DirectionInbound, &state), STATUS_SUCCESS);
+            EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionInbound, &state), STATUS_SUCCESS);
         }
     }
     ~Connections() { ConnectionTableUninitialize(&table); }
@@ -168,17 +168,23 @@ struct Counters
 {
     Counters(MEMORY *memory, const Keys &keys)
     {
-        EXPECT_EQ(BandwidthInitialize(&table, memory, kKeys), STATUS_SUCCESS);
+        EXPECT_EQ(LogInitialize(&log, memory), STATUS_SUCCESS);
+        EXPECT_EQ(BandwidthInitialize(&table, memory, &log, kKeys), STATUS_SUCCESS);
         for (const CONNECTION_KEY &key : keys)
         {
             Find(key);
         }
-        EXPECT_EQ(BandwidthCount(&table), kKeys);
+        EXPECT_EQ(BandwidthEntries(&table), kKeys);
     }
-    ~Counters() { BandwidthUninitialize(&table); }
+    ~Counters()
+    {
+        BandwidthUninitialize(&table);
+        LogUninitialize(&log);
+    }
 
     void Find(const CONNECTION_KEY &key) { EXPECT_EQ(BandwidthAdd(&table, &key, 1, 1), STATUS_SUCCESS); }
 
+    LOG log;
     BANDWIDTH table;
 };
 

@@ -195,8 +195,8 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         CONNECTION connection = {};
 
         connection.Key = KeyOf(vector);
-        connection.ProcessId = vector.Number("processId");
-        connection.Direction = static_cast<UINT8>(vector.Number("direction"));
+        connection.State.ProcessId = vector.Number("processId");
+        connection.State.Direction = static_cast<UINT8>(vector.Number("direction"));
         return EventConnectionEnd(&events_, &connection);
     }
 

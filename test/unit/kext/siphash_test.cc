@@ -88,17 +88,30 @@ TEST_F(SipHashTest, AgreesWithAnotherImplementation)
     EXPECT_EQ(SipHash13(&key, "a", 1), 0x407448d2b89b1813u);
     EXPECT_EQ(SipHash13(&key, "abc", 3), 0xc03bc3a0042630f2u);
     EXPECT_EQ(SipHash13(&key, "0123456789", 10), 0x52b62a4184e1c734u);
-    EXPECT_EQ(SipHash13Of40(&key, std::string(40, 'x').data()), 0x1ff91b165bb0419bu);
+    EXPECT_EQ(SipHash13(&key, std::string(40, 'x').data(), 40), 0x1ff91b165bb0419bu);
 }
 
-TEST_F(SipHashTest, TheUnrolledFormIsTheSameHashAtAnyAlignment)
+TEST_F(SipHashTest, NeedsNoAlignment)
 {
     const SIPHASH_KEY key = {{1, 2}};
-    const std::vector<uint8_t> data = Counting(48);
+    const std::vector<uint8_t> data(48, 0x5A);
 
-    for (size_t offset = 0; offset < 8; offset++)
+    for (size_t offset = 1; offset < 8; offset++)
     {
-        EXPECT_EQ(SipHash13Of40(&key, &data[offset]), SipHash13(&key, &data[offset], 40));
+        EXPECT_EQ(SipHash13(&key, &data[offset], 40), SipHash13(&key, &data[0], 40));
+    }
+}
+
+TEST_F(SipHashTest, WordsAndTheirBytesHaveTheSameHash)
+{
+    const SIPHASH_KEY key = {{1, 2}};
+    const std::vector<uint8_t> data = Counting(40);
+    UINT64 words[5];
+
+    memcpy(words, data.data(), sizeof(words));
+    for (UINT32 count = 0; count <= 5; count++)
+    {
+        EXPECT_EQ(SipHash13OfWords(&key, words, count), SipHash13(&key, data.data(), 8 * count)) << count;
     }
 }
 

@@ -1,0 +1,377 @@
+#include "shard_map.h"
+
+// Cells of a shard's smallest array. Maps with few cells have about one in each shard.
+#define SHARD_LEAST_CELLS 4u
+
+// An array grows beyond 5/8 full: then a lookup reads fewer than two cells on average, one after the other in memory.
+#define SHARD_FULL_NUMERATOR   5u
+#define SHARD_FULL_DENOMINATOR 8u
+
+// An array shrinks below 1/8 full, which is far from growing again.
+#define SHARD_SPARSE_DENOMINATOR 8u
+
+// Cells that a visit looks at before it lets others have the lock.
+#define SHARD_VISIT_CELLS 256u
+
+static UINT32 ShardCellCount(const SHARD *shard)
+{
+    return shard->Array != NULL ? shard->Mask + 1 : 0;
+}
+
+static BOOLEAN ShardIsCrowded(UINT32 count, UINT32 cells)
+{
+    return (UINT64)count * SHARD_FULL_DENOMINATOR > (UINT64)cells * SHARD_FULL_NUMERATOR;
+}
+
+static BOOLEAN ShardIsSparse(UINT32 count, UINT32 cells)
+{
+    return cells > SHARD_LEAST_CELLS && (UINT64)count * SHARD_SPARSE_DENOMINATOR < cells;
+}
+
+// The array for `count` cells, between a quarter and half full.
+static UINT32 ShardFittingCells(UINT32 count)
+{
+    UINT32 cells = SHARD_LEAST_CELLS;
+
+    while (cells < count * 2)
+    {
+        cells *= 2;
+    }
+    return cells;
+}
+
+static BOOLEAN ShardIsCellInUse(const SHARD_MAP *map, const UINT64 *cell)
+{
+    return (cell[map->KeyWords - 1] & SHARD_CELL_IN_USE) != 0;
+}
+
+// Low bits of the hash, which choose the cell.
+static UINT32 ShardHashOfCell(const SHARD_MAP *map, const UINT64 *cell)
+{
+    UINT64 key[SHARD_MAX_KEY_WORDS];
+
+    RtlCopyMemory(key, cell, map->KeyWords * sizeof(UINT64));
+    key[map->KeyWords - 1] &= SHARD_KEY_MASK;
+    return (UINT32)SipHash13OfWords(&map->HashKey, key, map->KeyWords);
+}
+
+static UINT64 *ShardFindFree(const SHARD_MAP *map, const SHARD *shard, UINT32 hash)
+{
+    UINT32 index = hash;
+
+    while (ShardIsCellInUse(map, ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes)))
+    {
+        index++;
+    }
+    return ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes);
+}
+
+static SHARD_ARRAY *ShardAllocateArray(SHARD_MAP *map, UINT32 cellCount)
+{
+    SHARD_ARRAY *array = (SHARD_ARRAY *)MemoryAllocateCacheAligned(map->Memory, sizeof(SHARD_ARRAY) +
+                                                                                    (SIZE_T)cellCount * map->CellBytes);
+
+    if (array != NULL)
+    {
+        array->CellCount = cellCount;
+    }
+    return array;
+}
+
+// Moves all cells into `array`, which is empty and large enough. Returns the old array.
+static SHARD_ARRAY *ShardReplaceArray(const SHARD_MAP *map, SHARD *shard, SHARD_ARRAY *array)
+{
+    SHARD_ARRAY *old = shard->Array;
+    UINT32 oldCount = ShardCellCount(shard);
+    UINT32 i;
+
+    shard->Array = array;
+    shard->Mask = array->CellCount - 1;
+    for (i = 0; i < oldCount; i++)
+    {
+        const UINT64 *cell = ShardCellAt(old, i, map->CellBytes);
+
+        if (ShardIsCellInUse(map, cell))
+        {
+            RtlCopyMemory(ShardFindFree(map, shard, ShardHashOfCell(map, cell)), cell, map->CellBytes);
+        }
+    }
+    return old;
+}
+
+// Closes the hole by moving back those cells behind it that were pushed out of their place: no tombstones.
+static VOID ShardRemove(const SHARD_MAP *map, SHARD *shard, UINT32 index)
+{
+    UINT64 *hole = ShardCellAt(shard->Array, index, map->CellBytes);
+    UINT32 holeIndex = index;
+    UINT32 steps;
+
+    for (steps = 0; steps < shard->Mask; steps++)
+    {
+        UINT64 *next;
+
+        index = (index + 1) & shard->Mask;
+        next = ShardCellAt(shard->Array, index, map->CellBytes);
+        if (!ShardIsCellInUse(map, next))
+        {
+            break;
+        }
+        if (((index - ShardHashOfCell(map, next)) & shard->Mask) >= ((index - holeIndex) & shard->Mask))
+        {
+            RtlCopyMemory(hole, next, map->CellBytes);
+            hole = next;
+            holeIndex = index;
+        }
+    }
+    hole[map->KeyWords - 1] = 0;
+    shard->Count--;
+}
+
+_Use_decl_annotations_
+NTSTATUS ShardMapInitialize(SHARD_MAP *map, MEMORY *memory, SHARD_QUOTA *quota, UINT32 keyWords, UINT32 cellBytes)
+{
+    UINT32 i;
+
+    map->Memory = memory;
+    map->Quota = quota;
+    map->KeyWords = keyWords;
+    map->CellBytes = cellBytes;
+    SipHashKeyInitialize(&map->HashKey);
+    map->Shards = (SHARD *)MemoryAllocateCacheAligned(memory, SHARD_MAP_SHARDS * sizeof(SHARD));
+    if (map->Shards == NULL)
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    {
+        RwLockInitialize(&map->Shards[i].Lock);
+        map->Shards[i].FirstCellCount = SHARD_LEAST_CELLS;
+    }
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID ShardMapUninitialize(SHARD_MAP *map)
+{
+    ShardMapFreeTaken(map, ShardMapTakeAll(map));
+    MemoryFree(map->Memory, map->Shards);
+    map->Shards = NULL;
+}
+
+// ---- Insertion
+
+_Use_decl_annotations_
+NTSTATUS ShardMapStartCell(SHARD_MAP *map, SHARD_PLACE *place, SHARD_GROWTH *growth, UINT64 **cell)
+{
+    SHARD *shard = place->Shard;
+
+    if (growth->IsNew && growth->Array->CellCount > ShardCellCount(shard))
+    {
+        growth->Array = ShardReplaceArray(map, shard, growth->Array);
+        growth->IsNew = FALSE;
+    }
+    if (ShardIsCrowded(shard->Count + 1, ShardCellCount(shard)) && !growth->Failed)
+    {
+        growth->CellCount = shard->Array != NULL ? ShardCellCount(shard) * 2 : shard->FirstCellCount;
+        return STATUS_RETRY;
+    }
+    if (shard->Count == ShardCellCount(shard))
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    if ((UINT64)InterlockedIncrement64(&map->Quota->Count) > map->Quota->Most)
+    {
+        InterlockedDecrement64(&map->Quota->Count);
+        return STATUS_QUOTA_EXCEEDED;
+    }
+    *cell = ShardFindFree(map, shard, (UINT32)place->Hash);
+    RtlCopyMemory(*cell, place->Key, map->KeyWords * sizeof(UINT64));
+    shard->Count++;
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+VOID ShardMapBringGrowth(SHARD_MAP *map, SHARD_GROWTH *growth)
+{
+    MemoryFree(map->Memory, growth->Array);
+    growth->Array = ShardAllocateArray(map, growth->CellCount);
+    growth->IsNew = growth->Array != NULL;
+    growth->Failed = growth->Array == NULL;
+}
+
+// ---- Removal
+
+static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_VISITOR visitor, VOID *context)
+{
+    UINT32 cells = ShardCellCount(shard);
+    UINT32 steps;
+
+    for (steps = 0; steps < SHARD_VISIT_CELLS && index < cells; steps++)
+    {
+        UINT64 *cell = ShardCellAt(shard->Array, index, map->CellBytes);
+
+        if (ShardIsCellInUse(map, cell) && visitor(context, cell))
+        {
+            ShardRemove(map, shard, index); // another cell may be at this index now
+        }
+        else
+        {
+            index++;
+        }
+    }
+    return index;
+}
+
+static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, VOID *context)
+{
+    UINT64 removed = 0;
+    UINT32 index = 0;
+    UINT32 cells = 0;
+
+    do
+    {
+        KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
+        UINT32 before = shard->Count;
+
+        if (ShardCellCount(shard) != cells)
+        {
+            cells = ShardCellCount(shard); // every cell may be somewhere else now
+            index = 0;
+        }
+        index = ShardVisitSome(map, shard, index, visitor, context);
+        removed += before - shard->Count;
+        RwLockReleaseExclusive(&shard->Lock, irql);
+    } while (index < cells);
+    return removed;
+}
+
+// Gives an empty shard's array back, and a sparse shard a smaller one. Without memory it keeps the one that it has.
+static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
+{
+    KIRQL irql = RwLockAcquireShared(&shard->Lock);
+    UINT32 count = shard->Count;
+    UINT32 cells = ShardCellCount(shard);
+    SHARD_ARRAY *smaller = NULL;
+    SHARD_ARRAY *old = NULL;
+
+    RwLockReleaseShared(&shard->Lock, irql);
+    if (cells == 0 || (count != 0 && !ShardIsSparse(count, cells)))
+    {
+        return;
+    }
+    if (count != 0)
+    {
+        smaller = ShardAllocateArray(map, ShardFittingCells(count));
+    }
+
+    irql = RwLockAcquireExclusive(&shard->Lock);
+    if (shard->Count == 0)
+    {
+        old = shard->Array;
+        shard->Array = NULL;
+        shard->FirstCellCount = SHARD_LEAST_CELLS;
+    }
+    else if (smaller != NULL && smaller->CellCount < ShardCellCount(shard) &&
+             !ShardIsCrowded(shard->Count, smaller->CellCount))
+    {
+        old = ShardReplaceArray(map, shard, smaller);
+        smaller = NULL;
+    }
+    RwLockReleaseExclusive(&shard->Lock, irql);
+    MemoryFree(map->Memory, smaller);
+    MemoryFree(map->Memory, old);
+}
+
+_Use_decl_annotations_
+UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, VOID *context)
+{
+    UINT64 removed = 0;
+    UINT32 i;
+
+    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    {
+        UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, context);
+
+        InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)ofShard);
+        removed += ofShard;
+        ShardShrink(map, &map->Shards[i]);
+    }
+    return removed;
+}
+
+_Use_decl_annotations_
+SHARD_ARRAY *ShardMapTakeAll(SHARD_MAP *map)
+{
+    SHARD_ARRAY *taken = NULL;
+    UINT32 i;
+
+    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    {
+        SHARD *shard = &map->Shards[i];
+        KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
+        SHARD_ARRAY *array = shard->Array;
+        UINT32 count = shard->Count;
+
+        shard->Array = NULL;
+        shard->Count = 0;
+        shard->FirstCellCount = ShardFittingCells(count);
+        RwLockReleaseExclusive(&shard->Lock, irql);
+        if (array != NULL)
+        {
+            InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)count);
+            array->Next = taken;
+            taken = array;
+        }
+    }
+    return taken;
+}
+
+_Use_decl_annotations_
+UINT64 *ShardMapNextTaken(const SHARD_MAP *map, SHARD_CURSOR *cursor)
+{
+    while (cursor->Array != NULL)
+    {
+        for (; cursor->Index < cursor->Array->CellCount; cursor->Index++)
+        {
+            UINT64 *cell = ShardCellAt(cursor->Array, cursor->Index, map->CellBytes);
+
+            if (ShardIsCellInUse(map, cell))
+            {
+                cursor->Index++;
+                return cell;
+            }
+        }
+        cursor->Array = cursor->Array->Next;
+        cursor->Index = 0;
+    }
+    return NULL;
+}
+
+_Use_decl_annotations_
+VOID ShardMapFreeTaken(SHARD_MAP *map, SHARD_ARRAY *taken)
+{
+    while (taken != NULL)
+    {
+        SHARD_ARRAY *next = taken->Next;
+
+        MemoryFree(map->Memory, taken);
+        taken = next;
+    }
+}
+
+_Use_decl_annotations_
+UINT64 ShardMapBytes(SHARD_MAP *map)
+{
+    UINT64 bytes = SHARD_MAP_SHARDS * sizeof(SHARD);
+    UINT32 i;
+
+    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    {
+        SHARD *shard = &map->Shards[i];
+        KIRQL irql = RwLockAcquireShared(&shard->Lock);
+
+        bytes += shard->Array != NULL ? sizeof(SHARD_ARRAY) + (UINT64)ShardCellCount(shard) * map->CellBytes : 0;
+        RwLockReleaseShared(&shard->Lock, irql);
+    }
+    return bytes;
+}
