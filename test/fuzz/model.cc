@@ -1,11 +1,16 @@
 #include "model.h"
 
+#include "support/command_splitter.h"
+#include "support/verdicts.h"
+
 #include <utility>
 
 #include "byte_order.h"
 
 namespace fuzz
 {
+
+using kext_test::LetsThrough;
 
 void Model::Attached()
 {
@@ -102,37 +107,29 @@ void Model::TakeEnd(const Record &record)
 // Reads the commands as the driver does, up to the first one that it refuses.
 void Model::Written(const ByteVector &bytes)
 {
-    for (size_t at = 0; at < bytes.size();)
+    kext_test::ForEachCommand(bytes.data(), bytes.size(), [this](const uint8_t *command) { CarryOut(command); });
+}
+
+void Model::CarryOut(const uint8_t *command)
+{
+    switch (command[0])
     {
-        constexpr size_t kLengths[CommandCount] = {
-            1, sizeof(COMMAND_VERDICT_WIRE), sizeof(COMMAND_UPDATE_V4_WIRE), sizeof(COMMAND_UPDATE_V6_WIRE), 1, 1, 1, 1,
-            1};
-        const uint8_t *command = &bytes[at];
+    case CommandVerdict:
+    {
+        COMMAND_VERDICT_WIRE wire;
 
-        if (*command >= CommandCount || bytes.size() - at < kLengths[*command])
-        {
-            return;
-        }
-        at += kLengths[*command];
-        if (kLengths[*command] == 1)
-        {
-            Perform(*command);
-        }
-        else if (bytes[at - 1] >= VerdictCount)
-        {
-            return;
-        }
-        else if (*command == CommandVerdict)
-        {
-            uint64_t id;
-
-            std::memcpy(&id, command + 1, sizeof(id));
-            Verdict(id, command[9]);
-        }
-        else
-        {
-            Update(command, *command == CommandUpdateV6 ? 16 : 4);
-        }
+        std::memcpy(&wire, command, sizeof(wire));
+        Verdict(wire.Id, wire.Verdict);
+        break;
+    }
+    case CommandUpdateV4:
+        Update(command, 4);
+        break;
+    case CommandUpdateV6:
+        Update(command, 16);
+        break;
+    default:
+        Perform(command[0]);
     }
 }
 
@@ -173,7 +170,7 @@ void Model::Verdict(uint64_t id, uint8_t verdict)
     const Asked asked = found->second;
 
     asked_.erase(found);
-    standings_[asked.key].let_go += LetsPass(verdict) ? 1 : 0;
+    standings_[asked.key].let_go += LetsThrough(verdict) ? 1 : 0;
     Decide(asked.key, verdict);
     if (asked.serial != 0)
     {
@@ -190,8 +187,8 @@ void Model::DecideOnPacket(uint32_t serial, uint8_t verdict)
 
     Packet &packet = packets_.at(serial);
 
-    packet.refused = !LetsPass(verdict);
-    if (reliable_ && !MayBeRefused(serial, packet) && (verdict == VerdictAccept || verdict == VerdictPermanentAccept))
+    packet.refused = !LetsThrough(verdict);
+    if (reliable_ && !MayBeRefused(serial, packet) && kext_test::IsAccept(verdict))
     {
         owed_.insert(serial);
     }
@@ -212,11 +209,11 @@ void Model::Decide(const Key &key, uint8_t verdict)
 {
     Standing &standing = standings_[key];
 
-    if (LetsPass(verdict))
+    if (LetsThrough(verdict))
     {
         standing.lets_pass = true;
         fragments_let_go_.insert(HostsOf(key));
-        standing.redirected = standing.redirected || (verdict != VerdictAccept && verdict != VerdictPermanentAccept);
+        standing.redirected = standing.redirected || kext_test::IsRedirect(verdict);
     }
     else if (!IsDoubtful(key))
     {
@@ -343,12 +340,6 @@ Model::Key Model::KeyOf(uint8_t protocol, const ByteVector &local, uint16_t loca
     std::copy(local.begin(), local.end(), local_address.begin());
     std::copy(remote.begin(), remote.end(), remote_address.begin());
     return {protocol, local_address, local_port, remote_address, remote_port};
-}
-
-bool Model::LetsPass(uint8_t verdict)
-{
-    return verdict == VerdictAccept || verdict == VerdictPermanentAccept || verdict == VerdictRedirectNameServer ||
-           verdict == VerdictRedirectTunnel || verdict == VerdictRedirectSplitTunnel;
 }
 
 } // namespace fuzz

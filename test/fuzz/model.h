@@ -109,11 +109,11 @@ class Model
     static Key KeyOf(uint8_t protocol, const ByteVector &local, uint16_t local_port, const ByteVector &remote,
                      uint16_t remote_port);
     static Hosts HostsOf(const Key &key) { return {std::get<1>(key), std::get<3>(key)}; }
-    static bool LetsPass(uint8_t verdict);
 
     void Take(const Record &record);
     void TakeQuestion(const Question &question);
     void TakeEnd(const Record &record);
+    void CarryOut(const uint8_t *command);
     void Perform(uint8_t command);
     void Verdict(uint64_t id, uint8_t verdict);
     void Update(const uint8_t *command, size_t address_length);

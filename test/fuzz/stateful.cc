@@ -5,6 +5,7 @@
 #include "model.h"
 
 #include "nt/callback_object.h"
+#include "support/async_read.h"
 #include "support/commands.h"
 
 #include <deque>
@@ -19,28 +20,6 @@ using fuzz::Network;
 constexpr size_t kMostReads = 6;
 constexpr size_t kMostSteps = 400;
 constexpr size_t kDrainLength = 4096;
-
-// A pending read. Reads complete in any order; their data has the order in which they were issued.
-struct Read
-{
-    explicit Read(size_t length) : buffer(length) {}
-
-    static void Complete(void *context, NTSTATUS status, uint64_t information)
-    {
-        auto *read = static_cast<Read *>(context);
-
-        EXPECT_EQ(read->completions++, 0) << "completed twice";
-        EXPECT_LE(information, read->buffer.size());
-        read->status = status;
-        read->information = information;
-    }
-
-    ByteVector buffer;
-    sim::nt::Request *request = nullptr;
-    int completions = 0;
-    NTSTATUS status = STATUS_PENDING;
-    uint64_t information = 0;
-};
 
 class Life
 {
@@ -182,7 +161,8 @@ class Life
     bool calls_fail_ = false;
     uint8_t choice_ = 0;
     uint32_t serial_ = 0x01000000;
-    std::deque<std::unique_ptr<Read>> reads_;
+    // Reads complete in any order; their data has the order in which they were issued.
+    std::deque<std::unique_ptr<kext_test::AsyncRead>> reads_;
     NTSTATUS last_read_status_ = STATUS_SUCCESS;
     uint64_t delivered_before_ = 0; // records delivered to earlier clients
     std::chrono::milliseconds passed_{0};
@@ -223,20 +203,16 @@ void Life::Issue(size_t length)
     {
         return;
     }
-    reads_.push_back(std::make_unique<Read>(length));
-
-    Read &read = *reads_.back();
-
-    read.request =
-        machine_.io().Read(client_->file(), read.buffer.data(), static_cast<uint32_t>(length), &Read::Complete, &read);
+    reads_.push_back(std::make_unique<kext_test::AsyncRead>());
+    reads_.back()->Start(machine_.io(), client_->file(), length);
     TakeReads();
 }
 
 void Life::TakeReads()
 {
-    while (!reads_.empty() && reads_.front()->completions != 0)
+    while (!reads_.empty() && reads_.front()->done)
     {
-        const std::unique_ptr<Read> read = std::move(reads_.front());
+        const std::unique_ptr<kext_test::AsyncRead> read = std::move(reads_.front());
 
         reads_.pop_front();
         last_read_status_ = read->status;
@@ -572,10 +548,10 @@ void Life::Step()
             {
                 const size_t which = input_.Below(static_cast<uint32_t>(reads_.size()));
 
-                if (reads_[which]->completions == 0)
+                if (!reads_[which]->done)
                 {
                     machine_.io().Cancel(client_->file(), reads_[which]->request);
-                    EXPECT_EQ(reads_[which]->completions, 1) << "a cancelled read";
+                    EXPECT_TRUE(reads_[which]->done) << "a cancelled read";
                 }
             }
             else

@@ -1,8 +1,10 @@
 // The whole driver under concurrent load: applications, raw packets, maintenance, sleep, policy changes, and unloads.
 // A client reads, answers, sends commands, cancels, and comes and goes.
 // ThreadSanitizer then sees every pair of threads that meet; the usual invariants must hold at the end.
-#include "context.h"
-#include "driver.h"
+#include "support/commands.h"
+#include "support/driver_loader.h"
+#include "support/flows.h"
+#include "support/record_splitter.h"
 
 #include "machine.h"
 #include "net/ip_packet.h"
@@ -42,21 +44,10 @@ constexpr unsigned kLivesOfALoad = 6; // lives of the client per load of the dri
 
 Endpoint RandomEnd(std::mt19937 &random, uint8_t family, bool local)
 {
-    Endpoint end;
+    const auto host = static_cast<uint8_t>(local ? 1 : 2 + random() % 20);
+    const auto port = static_cast<uint16_t>(local ? 20000 + random() % 200 : 1 + random() % 1000);
 
-    end.family = family;
-    if (family == 4)
-    {
-        end.address = {static_cast<uint8_t>(local ? 192 : 198), 0, 2,
-                       static_cast<uint8_t>(1 + (local ? 0 : random() % 20))};
-    }
-    else
-    {
-        end.address = {0x20, 0x01, 0x0D, 0xB8};
-        end.address[15] = static_cast<uint8_t>(local ? 1 : 2 + random() % 20);
-    }
-    end.port = static_cast<uint16_t>(local ? 20000 + random() % 200 : 1 + random() % 1000);
-    return end;
+    return family == 6 ? kext_test::V6(host, port) : kext_test::V4(local ? 192 : 198, 0, 2, host, port);
 }
 
 FlowSpec RandomFlow(std::mt19937 &random)
@@ -113,7 +104,7 @@ class ClientLife
     {
         sim::Machine::Scope scope(machine_);
         std::mt19937 random(seed_);
-        std::vector<uint8_t> stream;
+        kext_test::RecordSplitter splitter;
 
         for (;;)
         {
@@ -129,40 +120,29 @@ class ClientLife
             {
                 break;
             }
-            stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(result.information));
-            TakeQuestions(&stream);
+            EXPECT_TRUE(splitter.Add(buffer.data(), result.information,
+                                     [this](const INFO_HEADER_WIRE &header, const uint8_t *record)
+                                     { TakeQuestion(header, record); }))
+                << "the stream is torn";
         }
         reader_done_ = true;
         arrived_.notify_all();
     }
 
-    void TakeQuestions(std::vector<uint8_t> *stream)
+    void TakeQuestion(const INFO_HEADER_WIRE &header, const uint8_t *record)
     {
-        size_t at = 0;
-
-        while (stream->size() - at >= sizeof(INFO_HEADER_WIRE))
+        if (header.Type != InfoConnectionV4 && header.Type != InfoConnectionV6)
         {
-            uint32_t length;
-
-            std::memcpy(&length, stream->data() + at + 1, sizeof(length));
-            ASSERT_LE(length, PROTOCOL_MAX_RECORD_LENGTH) << "the stream is torn";
-            if (stream->size() - at - sizeof(INFO_HEADER_WIRE) < length)
-            {
-                break;
-            }
-            if ((*stream)[at] == InfoConnectionV4 || (*stream)[at] == InfoConnectionV6)
-            {
-                uint64_t id;
-
-                std::memcpy(&id, stream->data() + at + sizeof(INFO_HEADER_WIRE), sizeof(id));
-                const std::lock_guard<std::mutex> lock(mutex_);
-                EXPECT_TRUE(asked_.insert(id).second) << "the id came before";
-                questions_.push_back(id);
-                arrived_.notify_one();
-            }
-            at += sizeof(INFO_HEADER_WIRE) + length;
+            return;
         }
-        stream->erase(stream->begin(), stream->begin() + static_cast<ptrdiff_t>(at));
+
+        uint64_t id;
+
+        std::memcpy(&id, record + sizeof(header), sizeof(id));
+        const std::lock_guard<std::mutex> lock(mutex_);
+        EXPECT_TRUE(asked_.insert(id).second) << "the id came before";
+        questions_.push_back(id);
+        arrived_.notify_one();
     }
 
     void Answer()
@@ -179,15 +159,14 @@ class ClientLife
                               [this] { return !questions_.empty() || reader_done_; });
             while (!questions_.empty() && commands.size() < 500)
             {
-                const COMMAND_VERDICT_WIRE wire{CommandVerdict, questions_.front(),
-                                                static_cast<UINT8>(1 + random() % (VerdictCount - 1))};
-                const auto *bytes = reinterpret_cast<const uint8_t *>(&wire);
+                const std::vector<uint8_t> verdict = kext_test::VerdictBytes(
+                    questions_.front(), static_cast<uint8_t>(1 + random() % (VerdictCount - 1)));
 
                 questions_.pop_front();
                 answered_++;
                 if (random() % 16 != 0) // some questions get no answer
                 {
-                    commands.insert(commands.end(), bytes, bytes + sizeof(wire));
+                    commands.insert(commands.end(), verdict.begin(), verdict.end());
                 }
             }
             lock.unlock();
@@ -369,19 +348,19 @@ TEST(StressTest, AllWorkRunsAtOnceWhileClientsAndTheDriverComeAndGo)
     sim::Machine machine(machine_options);
     sim::Machine::Scope scope(machine);
     uint64_t answered = 0;
-    PDRIVER_OBJECT driver = nullptr;
+    kext_test::DriverLoader driver(machine);
     Traffic traffic(machine);
 
     for (unsigned life = 0; life < kLives; life++)
     {
         if (life % kLivesOfALoad == 0)
         {
-            ASSERT_EQ(machine.io().LoadDriver(DriverEntry, u"NetVerdict", &driver), STATUS_SUCCESS);
+            ASSERT_EQ(driver.Load(), STATUS_SUCCESS);
         }
         answered += ClientLife(machine, life).Live();
         if ((life + 1) % kLivesOfALoad == 0)
         {
-            EXPECT_EQ(machine.io().UnloadDriver(driver), STATUS_SUCCESS);
+            driver.Unload();
         }
     }
     traffic.Stop();

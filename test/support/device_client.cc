@@ -2,11 +2,11 @@
 
 #include "options.h"
 
+#include "support/async_read.h"
 #include "support/commands.h"
 
 #include "nt/fault_injection.h"
 
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <thread>
@@ -19,22 +19,6 @@ namespace
 {
 
 constexpr size_t kReadLength = 1 << 16;
-
-struct PendingRead
-{
-    std::atomic<bool> done{false};
-    NTSTATUS status = STATUS_PENDING;
-    uint64_t information = 0;
-
-    static void Complete(void *context, NTSTATUS status, uint64_t information)
-    {
-        auto *read = static_cast<PendingRead *>(context);
-
-        read->status = status;
-        read->information = information;
-        read->done = true;
-    }
-};
 
 } // namespace
 
@@ -85,18 +69,16 @@ void Client::CheckInvariants()
 
 ByteVector Client::ReadBytes(NTSTATUS *status)
 {
-    ByteVector buffer(kReadLength);
     ByteVector stream;
 
     for (;;)
     {
-        PendingRead read;
-        sim::nt::Request *request =
-            io_.Read(file_, buffer.data(), static_cast<uint32_t>(buffer.size()), &PendingRead::Complete, &read);
+        AsyncRead read;
 
+        read.Start(io_, file_, kReadLength);
         if (!read.done)
         {
-            io_.Cancel(file_, request);
+            io_.Cancel(file_, read.request);
             // Another thread may complete the read at the same time.
             while (!read.done)
             {
@@ -115,8 +97,9 @@ ByteVector Client::ReadBytes(NTSTATUS *status)
             }
             return stream;
         }
-        observer_.Read(buffer.data(), read.information);
-        stream.insert(stream.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(read.information));
+        observer_.Read(read.buffer.data(), read.information);
+        stream.insert(stream.end(), read.buffer.begin(),
+                      read.buffer.begin() + static_cast<ptrdiff_t>(read.information));
     }
 }
 

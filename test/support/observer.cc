@@ -1,5 +1,8 @@
 #include "support/observer.h"
 
+#include "support/command_splitter.h"
+#include "support/verdicts.h"
+
 #include <algorithm>
 #include <cstring>
 #include <tuple>
@@ -9,6 +12,10 @@
 
 namespace netverdict_test
 {
+
+using kext_test::ForEachCommand;
+using kext_test::IsRedirect;
+using kext_test::LetsThrough;
 
 namespace
 {
@@ -37,40 +44,6 @@ OPTIONS_WIRE OptionsAt(const void *input, size_t length)
     std::copy_n(static_cast<const uint8_t *>(input), std::min(length, sizeof(options)),
                 reinterpret_cast<uint8_t *>(&options));
     return options;
-}
-
-size_t CommandLength(uint8_t command)
-{
-    switch (command)
-    {
-    case CommandVerdict:
-        return sizeof(COMMAND_VERDICT_WIRE);
-    case CommandUpdateV4:
-        return sizeof(COMMAND_UPDATE_V4_WIRE);
-    case CommandUpdateV6:
-        return sizeof(COMMAND_UPDATE_V6_WIRE);
-    default:
-        return 1;
-    }
-}
-
-// Whole, and with a verdict that there is: what comes behind another is not carried out.
-bool IsCommand(const uint8_t *bytes, size_t length)
-{
-    const size_t needed = CommandLength(bytes[0]);
-
-    return bytes[0] < CommandCount && needed <= length && (needed == 1 || bytes[needed - 1] < VerdictCount);
-}
-
-bool IsRedirect(uint8_t verdict)
-{
-    return verdict == VerdictRedirectNameServer || verdict == VerdictRedirectTunnel ||
-           verdict == VerdictRedirectSplitTunnel;
-}
-
-bool LetsThrough(uint8_t verdict)
-{
-    return verdict == VerdictAccept || verdict == VerdictPermanentAccept || IsRedirect(verdict);
 }
 
 // What an IP packet carries, and from where on. False: a fragment, or not whole.
@@ -239,37 +212,35 @@ template <typename Wire> Observer::Step Observer::UpdateStep(const Wire &wire)
                      wire.RemotePort)};
 }
 
-// Of whole commands, up to the first that is none.
 std::vector<Observer::Step> Observer::StepsOf(const uint8_t *bytes, size_t length)
 {
     std::vector<Step> steps;
-    size_t at = 0;
 
-    while (at < length && IsCommand(bytes + at, length - at))
-    {
-        const uint8_t command = bytes[at];
-
-        if (command == CommandVerdict)
-        {
-            const auto wire = WireAt<COMMAND_VERDICT_WIRE>(bytes + at);
-
-            steps.push_back({Step::kVerdict, wire.Id, wire.Verdict, {}});
-        }
-        else if (command == CommandUpdateV4)
-        {
-            steps.push_back(UpdateStep(WireAt<COMMAND_UPDATE_V4_WIRE>(bytes + at)));
-        }
-        else if (command == CommandUpdateV6)
-        {
-            steps.push_back(UpdateStep(WireAt<COMMAND_UPDATE_V6_WIRE>(bytes + at)));
-        }
-        else if (command == CommandShutdown)
-        {
-            steps.push_back({Step::kOthers, 0, 0, {}});
-        }
-        at += CommandLength(command);
-    }
+    ForEachCommand(bytes, length, [&](const uint8_t *command) { AddStep(command, &steps); });
     return steps;
+}
+
+// Other commands decide nothing.
+void Observer::AddStep(const uint8_t *command, std::vector<Step> *steps)
+{
+    if (command[0] == CommandVerdict)
+    {
+        const auto wire = WireAt<COMMAND_VERDICT_WIRE>(command);
+
+        steps->push_back({Step::kVerdict, wire.Id, wire.Verdict, {}});
+    }
+    else if (command[0] == CommandUpdateV4)
+    {
+        steps->push_back(UpdateStep(WireAt<COMMAND_UPDATE_V4_WIRE>(command)));
+    }
+    else if (command[0] == CommandUpdateV6)
+    {
+        steps->push_back(UpdateStep(WireAt<COMMAND_UPDATE_V6_WIRE>(command)));
+    }
+    else if (command[0] == CommandShutdown)
+    {
+        steps->push_back({Step::kOthers, 0, 0, {}});
+    }
 }
 
 void Observer::Writes(const uint8_t *bytes, size_t length)

@@ -102,6 +102,7 @@ class Observer
 
     template <typename Wire> static Step UpdateStep(const Wire &wire);
     static std::vector<Step> StepsOf(const uint8_t *bytes, size_t length);
+    static void AddStep(const uint8_t *command, std::vector<Step> *steps);
 
     void ReadRecord(uint8_t type, const uint8_t *record, size_t length);
     void ReadConnection(const Pair &pair, uint64_t id);

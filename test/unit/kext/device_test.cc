@@ -1,3 +1,4 @@
+#include "support/async_read.h"
 #include "support/driver_test.h"
 
 #include <gmock/gmock.h>
@@ -12,28 +13,7 @@ namespace
 
 using DeviceTest = DriverTest;
 
-struct AsyncRead
-{
-    ByteVector buffer = ByteVector(4096);
-    bool done = false;
-    NTSTATUS status = STATUS_PENDING;
-    uint64_t information = 0;
-
-    void Start(sim::Machine &machine, Client &client)
-    {
-        machine.io().Read(client.file(), buffer.data(), static_cast<uint32_t>(buffer.size()), &Complete, this);
-    }
-
-    static void Complete(void *context, NTSTATUS status, uint64_t information)
-    {
-        auto *read = static_cast<AsyncRead *>(context);
-
-        EXPECT_FALSE(read->done);
-        read->done = true;
-        read->status = status;
-        read->information = information;
-    }
-};
+constexpr size_t kReadLength = 4096;
 
 TEST_F(DeviceTest, RefusesASecondClient)
 {
@@ -71,7 +51,7 @@ TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
     client_.StopObserving();
     AsyncRead read;
 
-    read.Start(machine_, client_);
+    read.Start(machine_.io(), client_.file(), kReadLength);
     EXPECT_FALSE(read.done);
     network_.Connect(Flow{});
     machine_.Run();
@@ -153,7 +133,7 @@ TEST_F(DeviceTest, ClosingCancelsPendingReads)
 
     for (AsyncRead &read : reads)
     {
-        read.Start(machine_, client_);
+        read.Start(machine_.io(), client_.file(), kReadLength);
     }
     client_.Close();
     for (AsyncRead &read : reads)
@@ -178,7 +158,7 @@ TEST_F(DeviceTest, ShutdownEndsReadsThatArePending)
 {
     AsyncRead read;
 
-    read.Start(machine_, client_);
+    read.Start(machine_.io(), client_.file(), kReadLength);
     EXPECT_EQ(client_.Command(CommandShutdown).status, STATUS_SUCCESS);
     machine_.Run();
     EXPECT_TRUE(read.done);

@@ -1,6 +1,7 @@
 // What the fuzzer's model finds wrong: for each of its checks, a driver that breaks it and one that does not.
 #include "fuzz/model.h"
 #include "support/commands.h"
+#include "support/record_bytes.h"
 
 #include <gtest/gtest-spi.h>
 
@@ -27,33 +28,14 @@ class FuzzModelTest : public testing::Test
 
     void Ask(uint32_t serial, uint64_t id, const Flow &flow = {})
     {
-        CONNECTION_V4_WIRE wire{};
+        auto wire = MakeRecord<CONNECTION_V4_WIRE>(InfoConnectionV4, flow, sizeof(serial));
 
-        wire.Header.Type = InfoConnectionV4;
-        wire.Header.Length = sizeof(wire) - sizeof(wire.Header) + sizeof(serial);
         wire.Id = id;
-        wire.Protocol = flow.protocol;
-        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
-        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
-        wire.LocalPort = flow.local.port;
-        wire.RemotePort = flow.remote.port;
         wire.PayloadLength = sizeof(serial);
         Read(wire, serial);
     }
 
-    void TellEnd(const Flow &flow = {})
-    {
-        CONNECTION_END_V4_WIRE wire{};
-
-        wire.Header.Type = InfoConnectionEndV4;
-        wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
-        wire.Protocol = flow.protocol;
-        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
-        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
-        wire.LocalPort = flow.local.port;
-        wire.RemotePort = flow.remote.port;
-        Read(wire);
-    }
+    void TellEnd(const Flow &flow = {}) { Read(MakeRecord<CONNECTION_END_V4_WIRE>(InfoConnectionEndV4, flow)); }
 
     void Verdict(uint64_t id, uint8_t verdict) { model_.Written(VerdictBytes(id, verdict)); }
 

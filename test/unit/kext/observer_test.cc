@@ -2,6 +2,7 @@
 #include "support/commands.h"
 #include "support/observer.h"
 #include "support/packets.h"
+#include "support/record_bytes.h"
 
 #include <gmock/gmock.h>
 
@@ -21,25 +22,19 @@ class ObserverTest : public testing::Test
   protected:
     ObserverTest() { observer_.Opened(now_); }
 
-    template <typename Wire> void Record(uint8_t type, Wire wire)
+    template <typename Wire> void Read(const Wire &wire)
     {
-        wire.Header.Type = type;
-        wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
         now_.events_queued++;
         now_.events_delivered++;
         observer_.Read(reinterpret_cast<const uint8_t *>(&wire), sizeof(wire));
     }
 
-    template <typename Wire> static Wire WithAddresses(const Flow &flow)
+    template <typename Wire> void Question(uint8_t type, uint64_t id, const Flow &flow)
     {
-        Wire wire{};
+        auto wire = MakeRecord<Wire>(type, flow);
 
-        wire.Protocol = flow.protocol;
-        std::memcpy(wire.LocalAddress, flow.local.address.data(), sizeof(wire.LocalAddress));
-        std::memcpy(wire.RemoteAddress, flow.remote.address.data(), sizeof(wire.RemoteAddress));
-        wire.LocalPort = flow.local.port;
-        wire.RemotePort = flow.remote.port;
-        return wire;
+        wire.Id = id;
+        Read(wire);
     }
 
     void Question(uint64_t id, const Flow &flow)
@@ -47,19 +42,25 @@ class ObserverTest : public testing::Test
         now_.packets_held++;
         if (flow.family() == 6)
         {
-            auto wire = WithAddresses<CONNECTION_V6_WIRE>(flow);
-
-            wire.Id = id;
-            Record(InfoConnectionV6, wire);
-            return;
+            Question<CONNECTION_V6_WIRE>(InfoConnectionV6, id, flow);
         }
-        auto wire = WithAddresses<CONNECTION_V4_WIRE>(flow);
-
-        wire.Id = id;
-        Record(InfoConnectionV4, wire);
+        else
+        {
+            Question<CONNECTION_V4_WIRE>(InfoConnectionV4, id, flow);
+        }
     }
 
-    void End(const Flow &flow) { Record(InfoConnectionEndV4, WithAddresses<CONNECTION_END_V4_WIRE>(flow)); }
+    void End(const Flow &flow) { Read(MakeRecord<CONNECTION_END_V4_WIRE>(InfoConnectionEndV4, flow)); }
+
+    void Lose(uint64_t count)
+    {
+        EVENTS_LOST_WIRE wire{};
+
+        wire.Header = {InfoEventsLost, sizeof(wire) - sizeof(wire.Header)};
+        wire.Count = count;
+        wire.Reason = LossQueueFull;
+        Read(wire);
+    }
 
     void Write(const ByteVector &bytes) { observer_.Writes(bytes.data(), bytes.size()); }
 
@@ -160,14 +161,10 @@ TEST_F(ObserverTest, AnEventThatIsLostWithoutAWordIsFound)
 
 TEST_F(ObserverTest, ALossThatIsToldTwiceIsFound)
 {
-    EVENTS_LOST_WIRE wire{};
-
-    wire.Count = 2;
-    wire.Reason = LossQueueFull;
     now_.events_lost = 2;
-    Record(InfoEventsLost, wire);
+    Lose(2);
     EXPECT_THAT(Problems(), IsEmpty());
-    Record(InfoEventsLost, wire);
+    Lose(2);
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("4 losses were told and 2 counted")));
 }
 
@@ -192,10 +189,7 @@ TEST_F(ObserverTest, WhatWasQueuedOrLostBeforeAClientAmidTrafficWasLookedAtIsNoH
     observer_.Opened(now_, false);
     now_.events_queued--;
     Question(7, Flow{});
-    EVENTS_LOST_WIRE wire{};
-
-    wire.Count = 1;
-    Record(InfoEventsLost, wire);
+    Lose(1);
     EXPECT_THAT(Problems(), IsEmpty());
     now_.events_delivered++;
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("3 delivered and 2 read")));

@@ -4,6 +4,7 @@
 
 #include "io_queue.h"
 #include "kext_test.h"
+#include "support/async_read.h"
 #include "support/records.h"
 
 #include "nt/io_manager.h"
@@ -18,20 +19,7 @@ namespace kext_test
 class QueueDevice
 {
   public:
-    // One read of the client.
-    struct Read
-    {
-        std::vector<uint8_t> buffer;
-        std::atomic<bool> done{false};
-        NTSTATUS status = STATUS_PENDING;
-        uint64_t information = 0;
-        sim::nt::Request *request = nullptr;
-
-        std::vector<uint8_t> data() const
-        {
-            return std::vector<uint8_t>(buffer.begin(), buffer.begin() + static_cast<long>(information));
-        }
-    };
+    using Read = AsyncRead;
 
     QueueDevice(sim::Machine &machine, MEMORY *memory) : machine_(machine)
     {
@@ -66,12 +54,7 @@ class QueueDevice
         return read;
     }
 
-    void StartRead(Read *read, uint32_t length)
-    {
-        read->buffer.assign(length, 0xEE);
-        read->done = false;
-        read->request = machine_.io().Read(file_, read->buffer.data(), length, Completed, read);
-    }
+    void StartRead(Read *read, uint32_t length) { read->Start(machine_.io(), file_, length); }
 
     // A read that is cancelled before it comes to the queue.
     Read *StartCancelledRead(uint32_t length)
@@ -114,16 +97,6 @@ class QueueDevice
         IO_QUEUE queue;
         bool cancel_next;
     };
-
-    static void Completed(void *context, NTSTATUS status, uint64_t information)
-    {
-        Read *read = static_cast<Read *>(context);
-
-        EXPECT_FALSE(read->done);
-        read->status = status;
-        read->information = information;
-        read->done = true;
-    }
 
     static NTSTATUS NTAPI Complete(PDEVICE_OBJECT device, PIRP irp)
     {
