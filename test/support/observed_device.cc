@@ -1,6 +1,6 @@
-// For an addon that is built for tests: an observer of each simulated computer stands between its device and
-// JavaScript, for one client after the other. Where the driver has broken an invariant by the time that a handle is
-// closed, the process ends.
+// Part of an addon that is built for tests. An observer stands between the device of a simulated computer and
+// JavaScript. It watches one client after the other. When a handle is closed and the driver has broken an invariant,
+// the process aborts.
 #include "addon/embedded/embedded_device.h"
 #include "ndis/net_buffers.h"
 #include "nt/fault_injection.h"
@@ -30,9 +30,8 @@ using netverdict_test::Observer;
 
 constexpr int32_t kOutOfMemory = STATUS_INSUFFICIENT_RESOURCES;
 constexpr uint32_t kDrainLength = 1 << 16;
-// So often what moves at the end is looked at again.
-constexpr int kRounds = 10'000;
-constexpr int kLooks = 100;
+constexpr int kRounds = 10'000; // the most waits for counters that still move
+constexpr int kLooks = 100;     // a problem must show at each look
 
 std::vector<uint8_t> BytesOf(const NET_BUFFER &buffer)
 {
@@ -50,7 +49,7 @@ std::vector<uint8_t> BytesOf(const NET_BUFFER &buffer)
     return bytes;
 }
 
-// Gives the observer what the reads brought, in the order in which they were issued: two completions may come at once.
+// Passes the data of reads to the observer in the order of their issue. Two reads may complete at once.
 class ReadOrder
 {
   public:
@@ -68,7 +67,7 @@ class ReadOrder
         const std::lock_guard<std::mutex> lock(mutex_);
 
         waiting_.emplace(number, std::move(bytes));
-        for (auto next = waiting_.find(told_); next != waiting_.end(); next = waiting_.find(++told_))
+        for (auto next = waiting_.find(passed_); next != waiting_.end(); next = waiting_.find(++passed_))
         {
             observer_.Read(next->second.data(), next->second.size());
             waiting_.erase(next);
@@ -79,11 +78,12 @@ class ReadOrder
     Observer &observer_;
     std::mutex mutex_;
     uint64_t issued_ = 0;
-    uint64_t told_ = 0;
+    uint64_t passed_ = 0;
     std::map<uint64_t, std::vector<uint8_t>> waiting_;
 };
 
-// It lives as long as the machine, which holds it, or a client of it. Made with the first client, before any traffic.
+// Returns the machine's observer. The first client creates it, before any traffic.
+// The machine and its clients share it.
 std::shared_ptr<Observer> ObserverOf(sim::Machine &machine)
 {
     static std::mutex mutex;
@@ -178,7 +178,7 @@ class ObservedDevice final : public Device
         }
     };
 
-    // One read of what is left.
+    // One read of the records that are left.
     struct Drain
     {
         std::mutex mutex;
@@ -211,7 +211,7 @@ class ObservedDevice final : public Device
                 device_.machine().faults().all_failures()};
     }
 
-    // Until a read waits, or the stream has ended.
+    // Reads until a read is pending or the stream has ended.
     void ReadAllThatIsLeft()
     {
         std::vector<uint8_t> buffer(kDrainLength);
@@ -229,7 +229,7 @@ class ObservedDevice final : public Device
         } while (NT_SUCCESS(status) || status == kOutOfMemory);
     }
 
-    // Sources of traffic that were told to stop may not have ended yet. False: it does not come to rest.
+    // Traffic may continue for a while after it was stopped. Returns false if the counters never rest.
     bool ComeToRest(Observer::Counters *counters)
     {
         for (int round = 0; round < kRounds; round++)
@@ -261,8 +261,7 @@ class ObservedDevice final : public Device
         return problems;
     }
 
-    // A packet that is on its way in another thread, as the network goes on, may be counted by half: what is broken
-    // stays so.
+    // Another thread may have counted only a part of a packet: a true problem is still there at the last look.
     void CheckInvariants()
     {
         const sim::Machine::Scope scope(device_.machine());

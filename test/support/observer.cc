@@ -26,7 +26,7 @@ constexpr uint8_t kRoutingHeader = 43;
 constexpr uint8_t kFragmentHeader = 44;
 constexpr uint8_t kAuthenticationHeader = 51;
 constexpr uint8_t kDestinationHeader = 60;
-constexpr uint16_t kFragmentBits = 0x3FFF; // of RFC 791: more fragments, and the offset
+constexpr uint16_t kFragmentBits = 0x3FFF; // RFC 791: more fragments, and the offset
 
 template <typename Wire> Wire WireAt(const uint8_t *bytes)
 {
@@ -36,7 +36,7 @@ template <typename Wire> Wire WireAt(const uint8_t *bytes)
     return wire;
 }
 
-// A client that knows fewer options gives fewer.
+// An older client sends a shorter structure: the options that it does not know are 0.
 OPTIONS_WIRE OptionsAt(const void *input, size_t length)
 {
     OPTIONS_WIRE options{};
@@ -46,7 +46,7 @@ OPTIONS_WIRE OptionsAt(const void *input, size_t length)
     return options;
 }
 
-// What an IP packet carries, and from where on. False: a fragment, or not whole.
+// Finds the transport protocol and the offset of its header. Returns false for a fragment or a truncated packet.
 bool FindPayload(const uint8_t *packet, size_t length, uint8_t *protocol, size_t *offset)
 {
     if (length < 20)
@@ -127,14 +127,14 @@ void Observer::Opened(const Counters &before, bool is_exact)
     is_exact_ = is_exact;
     splitter_.Clear();
     records_ = 0;
-    told_losses_ = 0;
-    untold_losses_.reset();
+    reported_losses_ = 0;
+    unreported_losses_.reset();
     questions_.clear();
     alive_.clear();
     steps_.clear();
 }
 
-// ---- What the client reads
+// ---- Reads
 
 void Observer::Read(const uint8_t *bytes, size_t length)
 {
@@ -148,7 +148,7 @@ void Observer::Read(const uint8_t *bytes, size_t length)
                   });
 }
 
-// `record`: with its header.
+// `record` begins with its header.
 void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
 {
     const auto connection = [&](auto wire)
@@ -181,7 +181,7 @@ void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
     }
     else if (type == InfoEventsLost && length == sizeof(EVENTS_LOST_WIRE))
     {
-        told_losses_ += WireAt<EVENTS_LOST_WIRE>(record).Count;
+        reported_losses_ += WireAt<EVENTS_LOST_WIRE>(record).Count;
     }
 }
 
@@ -203,7 +203,7 @@ void Observer::ReadConnectionEnd(const Pair &pair)
     }
 }
 
-// ---- What it writes, and what is let out
+// ---- Writes and injections
 
 template <typename Wire> Observer::Step Observer::UpdateStep(const Wire &wire)
 {
@@ -283,11 +283,11 @@ void Observer::TookOptions(const void *input, size_t length, const Counters &now
 
     if ((OptionsAt(input, length).Flags & OPTION_FLAG_EXTENDED_RECORDS) == 0)
     {
-        untold_losses_.reset();
+        unreported_losses_.reset();
     }
-    else if (!untold_losses_)
+    else if (!unreported_losses_)
     {
-        untold_losses_ = now.events_lost - before_.events_lost;
+        unreported_losses_ = now.events_lost - before_.events_lost;
     }
 }
 
@@ -317,7 +317,7 @@ void Observer::OthersMayDecide()
     steps_.push_back({Step::kOthers, 0, 0, {}});
 }
 
-// ---- What must hold
+// ---- Checks
 
 std::vector<std::string> Observer::Problems(const Counters &now)
 {
@@ -352,11 +352,11 @@ void Observer::CheckCounters(const Counters &now)
 void Observer::CheckLosses(const Counters &now)
 {
     const uint64_t lost = now.events_lost - before_.events_lost;
-    const bool all_told = untold_losses_ && now.failed_calls == 0 && !DoOthersDecide();
+    const bool all_reported = unreported_losses_ && now.failed_calls == 0 && !DoOthersDecide();
 
-    if (is_exact_ && (told_losses_ > lost || (all_told && told_losses_ + *untold_losses_ < lost)))
+    if (is_exact_ && (reported_losses_ > lost || (all_reported && reported_losses_ + *unreported_losses_ < lost)))
     {
-        Report(std::to_string(told_losses_) + " losses were told and " + std::to_string(lost) + " counted");
+        Report(std::to_string(reported_losses_) + " losses were reported and " + std::to_string(lost) + " counted");
     }
     anything_lost_ = lost != 0;
 }
@@ -402,7 +402,7 @@ void Observer::CheckVerdicts(const Counters &now)
 
 void Observer::CheckOrder()
 {
-    std::set<Pair> free; // the client let it through once
+    std::set<Pair> free; // the client has let it through before
     bool redirected = false;
 
     if (anything_lost_)

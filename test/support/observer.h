@@ -1,14 +1,14 @@
-// Watches one client and its driver from outside, and tells which of the driver's invariants were broken:
+// Watches one client and its driver from outside, and reports which of the driver's invariants are broken:
 //
-//   - what is held is resolved exactly once: each id takes one verdict, a second one is unknown
-//   - ids are never 0 and never repeat, from one client to the next either
-//   - every event that was queued is delivered, or still queued; every loss is counted, and told once to a client that
-//     knows extended records
-//   - no packet is let out before its verdict, and none by the verdict of another connection
-//   - no ConnectionEnd without its Connection, and one for each at most
+//   - The driver resolves each held packet once: an id takes one verdict, and a second verdict is unknown.
+//   - Ids are never 0 and never repeat, also not for the next client.
+//   - The driver delivers every event that it queued.
+//   - It counts every lost event, and reports each loss once to a client that knows extended records.
+//   - It lets no packet out before the verdict on its connection.
+//   - Each connection ends at most once, and only after it was reported.
 //
-// It needs no more than the bytes that the client reads and writes, what the driver lets out, and its counters. Whoever
-// uses it calls from any thread.
+// The observer sees the bytes that the client reads and writes, the packets that the driver injects, and its counters.
+// Any thread may call it.
 #pragma once
 
 #include "protocol.h"
@@ -30,7 +30,7 @@ namespace netverdict_test
 class Observer
 {
   public:
-    // STATISTICS_WIRE's, as far as they matter.
+    // The fields of STATISTICS_WIRE that the invariants need.
     struct Counters
     {
         uint64_t events_queued = 0;
@@ -38,47 +38,47 @@ class Observer
         uint64_t events_lost = 0;
         uint64_t verdicts_applied = 0;
         uint64_t verdicts_unknown_id = 0;
-        uint64_t packets_held = 0; // now
-        uint64_t failed_calls = 0; // of the driver's, that were made to: the word of a loss may be lost, too
+        uint64_t packets_held = 0; // at this moment
+        uint64_t failed_calls = 0; // injected failures: the report of a loss may be lost, too
 
         bool operator==(const Counters &other) const;
     };
 
-    // A client is attached. What was seen of the one before is forgotten, but for its ids. Not `is_exact`: of what was
-    // queued and lost the counters may have been read too late, as the network went on.
+    // A client is attached. The observer forgets the client before, but not its ids.
+    // `is_exact`: no event was queued or lost between the open and the reading of `before`.
     void Opened(const Counters &before, bool is_exact = true);
 
-    // What it reads, in whatever pieces.
+    // The client has read these bytes. They may end within a record.
     void Read(const uint8_t *bytes, size_t length);
 
-    // What it is about to write: the driver may carry it out before the write returns.
+    // The client is about to write: the driver may carry commands out before the write returns.
     void Writes(const uint8_t *bytes, size_t length);
 
-    // What became of it: the driver has carried out the first `consumed` bytes.
+    // The write has returned: the driver has carried out the first `consumed` bytes.
     void Wrote(const uint8_t *bytes, size_t length, size_t consumed);
 
-    // A device control that it is about to make.
+    // The client is about to send a device control.
     void Controls(uint32_t code, const void *input, size_t length);
 
-    // The driver has taken options. `now`: after that.
+    // The driver has accepted options. `now`: the counters after that.
     void TookOptions(const void *input, size_t length, const Counters &now);
 
-    // A whole IP packet that the driver injects. Fragments go the way of their first one, and are not looked at.
+    // The driver injects a whole IP packet. Fragments follow their first fragment and are not checked.
     void LetsOut(const uint8_t *packet, size_t length);
 
-    // From now on others than the client may decide over what is held: time, or the fail policy after a shutdown,
-    // before a sleep and at the end.
+    // From now on a timeout or the fail policy may decide on held packets.
+    // The fail policy decides after a shutdown, before a sleep and when the client detaches.
     void OthersMayDecide();
 
-    // What is broken now. The client must have read everything.
+    // Returns the broken invariants. The client must have read everything.
     std::vector<std::string> Problems(const Counters &now);
 
   private:
-    // Both ends of a connection, the same from either side.
+    // Both ends of a connection, equal for both directions.
     struct Pair
     {
         uint8_t protocol = 0;
-        std::string ends[2]; // address and port
+        std::string ends[2]; // address and port each
 
         bool operator<(const Pair &other) const;
     };
@@ -117,15 +117,15 @@ class Observer
     std::mutex mutex_; // of everything below
     std::set<uint64_t> ids_;
     Counters before_;
-    bool is_exact_ = true; // before_
+    bool is_exact_ = true; // of before_
     kext_test::RecordSplitter splitter_;
     uint64_t records_ = 0;
-    uint64_t told_losses_ = 0;
-    std::optional<uint64_t> untold_losses_; // from before the client knew extended records; nothing: it does not
+    uint64_t reported_losses_ = 0;
+    std::optional<uint64_t> unreported_losses_; // before the client knew extended records; empty: it does not
     std::map<uint64_t, Pair> questions_;
-    std::set<Pair> alive_; // the client knows of it, and not of its end
+    std::set<Pair> alive_; // reported, and its end is not
     std::vector<Step> steps_;
-    bool anything_lost_ = false; // the fail policy decided over it
+    bool anything_lost_ = false; // the fail policy decided on it
     std::vector<std::string> problems_;
 };
 

@@ -1,5 +1,5 @@
-// The numbers that Windows fixed, against the headers that this build uses. Structures are asserted where they are
-// declared.
+// Checks the numbers that Windows fixes in the headers that this build uses.
+// The layouts of structures are asserted at their declarations.
 
 #include <ntddk.h>
 

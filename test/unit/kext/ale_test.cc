@@ -73,7 +73,7 @@ class AleTableTest : public DriverTest, public testing::WithParamInterface<std::
 {
 };
 
-TEST_P(AleTableTest, AnOutboundConnectionGoesByItsVerdict)
+TEST_P(AleTableTest, AnOutboundConnectionFollowsItsVerdict)
 {
     const auto &[row, flow] = GetParam();
 
@@ -83,7 +83,7 @@ TEST_P(AleTableTest, AnOutboundConnectionGoesByItsVerdict)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_P(AleTableTest, AnInboundConnectionGoesByItsVerdict)
+TEST_P(AleTableTest, AnInboundConnectionFollowsItsVerdict)
 {
     const auto &[row, flow] = GetParam();
     const ByteVector packet = MakePacket(flow, true);
@@ -95,7 +95,7 @@ TEST_P(AleTableTest, AnInboundConnectionGoesByItsVerdict)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_P(AleTableTest, WhatAVerdictRefusesIsCountedAsBlocked)
+TEST_P(AleTableTest, ARefusedConnectionIsCountedAsBlocked)
 {
     const auto &[row, flow] = GetParam();
 
@@ -147,7 +147,7 @@ class AleFlowTest : public DriverTest, public testing::WithParamInterface<Flow>
 
 INSTANTIATE_TEST_SUITE_P(EachKind, AleFlowTest, testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6()));
 
-TEST_P(AleFlowTest, AnUnknownOutboundConnectionIsPendedAndAskedAbout)
+TEST_P(AleFlowTest, AnUnknownOutboundConnectionIsPendedAndReported)
 {
     const ByteVector packet = MakePacket(flow());
     const Network::Answer connect = network_.Connect(flow(), tcp() ? nullptr : &packet, {});
@@ -170,7 +170,7 @@ TEST_P(AleFlowTest, AnUnknownOutboundConnectionIsPendedAndAskedAbout)
     EXPECT_EQ(question.payload, tcp() ? ByteVector() : TransportOf(packet));
 }
 
-TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndAskedAbout)
+TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndReported)
 {
     const ByteVector packet = MakePacket(flow(), true);
     const Network::Answer accept = network_.Accept(flow(), &packet);
@@ -187,8 +187,8 @@ TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndAskedAbout)
     EXPECT_EQ(question.payload, TransportOf(packet));
 }
 
-// Its IP header may be that of its first fragment.
-TEST_F(AleTest, AReassembledDatagramIsReceivedWholeWhateverItsHeaderSays)
+// The IP header of a reassembled datagram may still be its first fragment's.
+TEST_F(AleTest, AReassembledDatagramIsReceivedWholeDespiteItsFragmentHeader)
 {
     ByteVector datagram = MakePacket(UdpV4(), true, Payload(3000));
 
@@ -228,7 +228,7 @@ TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
     EXPECT_EQ(injected[0].endpoint_handle, kTransportEndpoint);
     EXPECT_EQ(injected[0].remote_scope, kRemoteScope);
     EXPECT_EQ(injected[0].compartment, Network::kCompartment);
-    EXPECT_EQ(injected[0].control_data, options.control_data) << "copied: the stack's own is gone";
+    EXPECT_EQ(injected[0].control_data, options.control_data) << "a copy: the stack has freed its own";
     EXPECT_EQ(injected[0].header_include, options.header_include);
     EXPECT_EQ(injected[0].remote_address, flow().remote.address);
 }
@@ -242,7 +242,7 @@ TEST_P(AleFlowTest, AnAcceptedInboundOperationIsCompletedAndItsPacketReceived)
     EXPECT_EQ(accept.completed(), 1);
 
     const std::vector<Injected> injected = network_.TakeInjected();
-    EXPECT_EQ(*accept.completed_with, packet) << "the filter engine is shown what will be injected";
+    EXPECT_EQ(*accept.completed_with, packet) << "the engine gets the packet that will be injected";
     ASSERT_EQ(injected.size(), 1u);
     EXPECT_EQ(injected[0].kind, Injection::kTransportReceive);
     EXPECT_EQ(injected[0].bytes, packet) << "from the IP header on";
@@ -267,7 +267,7 @@ TEST_P(AleFlowTest, ARefusedOperationIsCompletedAndItsPacketDropped)
         const Network::Answer accept = network_.Accept(flow(), &in);
         client_.Verdict(client_.ReadQuestion().id, verdict);
         EXPECT_EQ(accept.completed(), 1);
-        EXPECT_TRUE(accept.completed_with->empty()) << "nothing follows";
+        EXPECT_TRUE(accept.completed_with->empty()) << "no packet follows";
         client_.Command(CommandClearCache);
         EXPECT_TRUE(network_.TakeInjected().empty()) << "verdict " << int{verdict};
     }
@@ -333,7 +333,7 @@ TEST_P(AleFlowTest, EveryListOfAnOperationsChainIsCopied)
     }
 }
 
-TEST_P(AleFlowTest, WhatIsInjectedIsNotAskedAboutAgain)
+TEST_P(AleFlowTest, AnInjectedPacketIsNotReportedAgain)
 {
     const ByteVector packet = MakePacket(flow(), true);
 
@@ -361,7 +361,7 @@ TEST_P(AleFlowTest, AnotherPacketOfAnUndecidedConnectionIsHeldWithoutASecondPend
     EXPECT_TRUE(network_.TakeInjected().empty());
 }
 
-TEST_P(AleFlowTest, AFirstAuthorizationOfAnEndedConnectionIsANewOne)
+TEST_P(AleFlowTest, AFirstAuthorizationAfterTheEndIsANewConnection)
 {
     const ByteVector packet = MakePacket(flow());
 
@@ -390,7 +390,7 @@ TEST_P(AleFlowTest, AReauthorizationOfAnUnknownConnectionIsHeldAsACopy)
     EXPECT_EQ(question.payload, TransportOf(packet));
     client_.Verdict(question.id, VerdictPermanentAccept);
     EXPECT_EQ(network_.TakeInjected().at(0).bytes, TransportOf(packet));
-    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "the flow has to ask once more";
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "the flow must be authorized again";
 }
 
 TEST_P(AleFlowTest, AReauthorizationMayCarryAPacketOfTheOtherDirection)
@@ -402,7 +402,7 @@ TEST_P(AleFlowTest, AReauthorizationMayCarryAPacketOfTheOtherDirection)
     EXPECT_TRUE(network_.Connect(flow(), &packet, options).absorbed());
 
     const Question question = client_.ReadQuestion();
-    EXPECT_EQ(question.direction, DirectionOutbound) << "of the connection";
+    EXPECT_EQ(question.direction, DirectionOutbound) << "the direction is the connection's";
     EXPECT_EQ(question.payload, TransportOf(packet));
     client_.Verdict(question.id, VerdictAccept);
 
@@ -412,7 +412,7 @@ TEST_P(AleFlowTest, AReauthorizationMayCarryAPacketOfTheOtherDirection)
     EXPECT_EQ(injected[0].bytes, packet);
 }
 
-TEST_P(AleFlowTest, AReauthorizationWithoutAPacketIsAskedAbout)
+TEST_P(AleFlowTest, AReauthorizationWithoutAPacketIsReported)
 {
     EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).absorbed());
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
@@ -454,19 +454,19 @@ TEST_F(AleTest, APacketThatIsCutOffBeforeItsChecksumIsBlockedAsMalformed)
     EXPECT_TRUE(network_.Connect(UdpV4(), &packet, {}).blocked());
     EXPECT_EQ(client_.GetStatistics().MalformedPackets, 2u);
     EXPECT_EQ(client_.GetStatistics().PacketsBlocked, 2u);
-    EXPECT_EQ(client_.GetStatistics().EventsLost, 0u) << "it is not for want of memory";
-    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("malformed"))) << "once a second";
+    EXPECT_EQ(client_.GetStatistics().EventsLost, 0u) << "memory was not the reason";
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("malformed"))) << "logged once a second";
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_F(AleTest, AConnectThatCannotBePendedGoesByTheFailPolicy)
+TEST_F(AleTest, AConnectThatCannotBePendedFollowsTheFailPolicy)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
     Flow flow;
 
     machine_.wfp().SetPendFailure(STATUS_FWP_TCPIP_NOT_READY);
     EXPECT_TRUE(network_.Connect(flow).permitted());
-    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).absorbed()) << "its packets are asked about all the same";
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).absorbed()) << "its packets are still reported";
 
     options.Flags = OPTION_FLAG_FAIL_CLOSED;
     client_.SetOptions(options);
@@ -508,7 +508,7 @@ class AleProcessTest : public DriverTest
         return options;
     }
 
-    // The types of the records that have come.
+    // Returns the types of the unread records.
     std::vector<uint8_t> ReadTypes()
     {
         std::vector<uint8_t> types;
@@ -521,7 +521,7 @@ class AleProcessTest : public DriverTest
     }
 };
 
-TEST_F(AleProcessTest, AProcessIsToldBeforeItsFirstConnectionRecordAndOnceOnly)
+TEST_F(AleProcessTest, AProcessIsReportedOnceBeforeItsFirstConnectionRecord)
 {
     SetExtended(true);
     network_.Connect(Flow{}, nullptr, WithPath(false));
@@ -529,7 +529,7 @@ TEST_F(AleProcessTest, AProcessIsToldBeforeItsFirstConnectionRecordAndOnceOnly)
     EXPECT_THAT(ReadTypes(), testing::ElementsAre(InfoProcessInfo, InfoConnectionV4, InfoConnectionV4));
 }
 
-TEST_F(AleProcessTest, AProcessThatAPermittedConnectionGetsIsToldBeforeThePacketLayerNamesIt)
+TEST_F(AleProcessTest, AProcessOfAPermittedConnectionIsReportedBeforeThePacketLayerNamesIt)
 {
     SetExtended(true);
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
@@ -544,23 +544,23 @@ TEST_F(AleProcessTest, AProcessThatAPermittedConnectionGetsIsToldBeforeThePacket
     EXPECT_EQ(ParseQuestion(records[1]).process_id, 1234u);
 }
 
-TEST_F(AleProcessTest, AProcessThatConnectedBeforeTheClientAskedForProcessesIsToldThen)
+TEST_F(AleProcessTest, AProcessThatConnectedEarlierIsReportedWhenTheClientAsksForProcesses)
 {
     network_.Connect(Flow{}, nullptr, WithPath(false));
     client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
     network_.TakeReauthorized();
 
     SetExtended(true);
-    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "every flow tells its process anew";
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "every flow gives its process again";
     EXPECT_TRUE(network_.Connect(Flow{}, nullptr, WithPath(true)).permitted());
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
     EXPECT_THAT(ReadTypes(), testing::ElementsAre(InfoProcessInfo, InfoConnectionV4));
 
     SetExtended(true);
-    EXPECT_TRUE(network_.TakeReauthorized().empty()) << "it was extended before";
+    EXPECT_TRUE(network_.TakeReauthorized().empty()) << "the client was already extended";
 }
 
-TEST_F(AleProcessTest, AToldProcessTakesNoMemoryAndNoRecord)
+TEST_F(AleProcessTest, AReportedProcessTakesNoMemoryAndNoRecord)
 {
     SetExtended(true);
     network_.Connect(Flow{}, nullptr, WithPath(false));
@@ -583,11 +583,11 @@ TEST_F(AleTest, TheClientsOwnPermittedConnectionsCannotBeBlockedByOthers)
         machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 1, sim::wfp::ForeignAction::kSoftBlock);
     EXPECT_TRUE(network_.Connect(flow).permitted());
     Decide(UdpV4(), VerdictPermanentAccept);
-    EXPECT_TRUE(network_.Connect(UdpV4()).blocked()) << "another process's";
+    EXPECT_TRUE(network_.Connect(UdpV4()).blocked()) << "the connection of another process";
     machine_.wfp().RemoveForeignFilter(filter);
 }
 
-TEST_F(AleTest, TheClientsOwnConnectionsAreAskedAboutLikeAnyOther)
+TEST_F(AleTest, TheClientsOwnConnectionsAreReportedLikeAnyOther)
 {
     Flow flow;
     flow.process_id = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(PsGetCurrentProcessId()));
@@ -598,7 +598,7 @@ TEST_F(AleTest, TheClientsOwnConnectionsAreAskedAboutLikeAnyOther)
 
 // ---- Other products
 
-TEST_F(AleTest, WhatAnotherProductHasBlockedForGoodIsNotAskedAbout)
+TEST_F(AleTest, AConnectionThatAnotherProductBlocksForGoodIsNotReported)
 {
     const uint64_t filter =
         machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 0xFFFF, sim::wfp::ForeignAction::kHardBlock);
@@ -612,7 +612,7 @@ TEST_F(AleTest, WhatAnotherProductHasBlockedForGoodIsNotAskedAbout)
 
 // ---- The end of connections
 
-TEST_P(AleFlowTest, AClosureIsToldOnce)
+TEST_P(AleFlowTest, AClosureIsReportedOnce)
 {
     Decide(flow(), VerdictPermanentAccept);
     network_.Close(flow());
@@ -627,7 +627,7 @@ TEST_P(AleFlowTest, AClosureIsToldOnce)
     EXPECT_EQ(records[0].At<uint8_t>(9), flow().protocol);
 }
 
-TEST_F(AleTest, TheClosureOfAnUnknownConnectionIsNotTold)
+TEST_F(AleTest, TheClosureOfAnUnknownConnectionIsNotReported)
 {
     network_.Close(Flow{});
     network_.Release(PROTOCOL_TCP, V4(0, 0, 0, 0, 50000));
@@ -653,7 +653,7 @@ TEST_F(AleTest, TheReleaseOfAPortEndsAllItsConnections)
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
 }
 
-TEST_F(AleTest, TheReleaseOfAListenersPortLeavesWhatItAcceptedAlone)
+TEST_F(AleTest, TheReleaseOfAListenersPortKeepsAcceptedConnections)
 {
     const Flow flow;
     const ByteVector syn = MakePacket(flow, true);
@@ -667,7 +667,7 @@ TEST_F(AleTest, TheReleaseOfAListenersPortLeavesWhatItAcceptedAlone)
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
 }
 
-TEST_F(AleTest, TheReleaseOfAPortThatProcessesShareEndsOnesOwnConnections)
+TEST_F(AleTest, TheReleaseOfASharedPortEndsTheConnectionsOfItsProcessOnly)
 {
     Flow one = UdpV4();
     Flow two = UdpV4();
@@ -686,7 +686,7 @@ TEST_F(AleTest, TheReleaseOfAPortThatProcessesShareEndsOnesOwnConnections)
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
 }
 
-TEST_F(AleTest, TheReleaseOfOneAddressLeavesTheOthersAlone)
+TEST_F(AleTest, TheReleaseOfOneAddressKeepsTheConnectionsOfOthers)
 {
     Flow one = UdpV4();
     Flow two = UdpV4();
@@ -700,7 +700,7 @@ TEST_F(AleTest, TheReleaseOfOneAddressLeavesTheOthersAlone)
     EXPECT_EQ(ends[0].body[13], one.local.address[3]);
 }
 
-TEST_F(AleTest, AConnectionThatTheClientWasNeverToldOfEndsSilently)
+TEST_F(AleTest, AConnectionThatWasNeverReportedEndsSilently)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
 
@@ -734,7 +734,7 @@ TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotDecideItsSuccessor)
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed()) << "still undecided";
 }
 
-TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotMakeItEndASecondTime)
+TEST_F(AleTest, AVerdictOnAnEndedConnectionCausesNoSecondEnd)
 {
     const Network::Answer operation = network_.Connect(Flow{});
     const uint64_t id = client_.ReadQuestion().id;
@@ -745,10 +745,10 @@ TEST_F(AleTest, AVerdictOnAnEndedConnectionDoesNotMakeItEndASecondTime)
     EXPECT_EQ(operation.completed(), 1);
     network_.Close(Flow{});
     EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
-    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "a port used again is asked about";
+    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "a reused port is reported";
 }
 
-// The driver has long forgotten it, and a client's user takes as long to answer.
+// A user may answer after the driver has forgotten the connection.
 TEST_F(AleTest, AVerdictOnAConnectionThatEndedLongAgoDoesNotDecideItsSuccessor)
 {
     const Network::Answer operation = network_.Connect(Flow{});

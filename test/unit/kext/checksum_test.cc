@@ -11,7 +11,7 @@ namespace
 
 using Packet = std::vector<uint8_t>;
 
-// As RFC 1071 describes it: big-endian words, folded one by one.
+// The checksum of RFC 1071: big-endian words, folded one by one.
 uint16_t Reference(const Packet &bytes)
 {
     uint32_t sum = 0;
@@ -93,7 +93,7 @@ Packet V6(uint8_t protocol, const Packet &transport)
     return packet;
 }
 
-// What a receiver sums: 0 when the transport checksum is right.
+// Returns a receiver's sum: 0 when the transport checksum is right.
 uint16_t Verify(const Packet &packet, size_t headerLength, uint8_t protocol, bool pseudo = true)
 {
     Packet covered;
@@ -133,7 +133,7 @@ Packet Random(std::mt19937 &random, size_t length)
     return bytes;
 }
 
-TEST(ChecksumTest, GivesTheRfcsExample)
+TEST(ChecksumTest, ComputesTheExampleOfRfc1071)
 {
     // RFC 1071, section 3.
     EXPECT_EQ(Checksum(FromHex("00 01 f2 03 f4 f5 f6 f7")), static_cast<uint16_t>(~0xddf2));
@@ -159,7 +159,7 @@ TEST(ChecksumTest, AgreesWithTheReferenceForEveryLengthAndAlignment)
     EXPECT_EQ(Checksum(large), Reference(large));
 }
 
-TEST(ChecksumTest, ASumMayBeTakenInParts)
+TEST(ChecksumTest, ASumMayBeComputedInParts)
 {
     std::mt19937 random(8);
     const Packet bytes = Random(random, 101);
@@ -174,7 +174,7 @@ TEST(ChecksumTest, ASumMayBeTakenInParts)
 
 TEST(ChecksumTest, ComputesAKnownIpv4Header)
 {
-    // A header whose checksum, b861, is widely published.
+    // The checksum of this header, b861, is widely published.
     Packet packet = FromHex("4500 0073 0000 4000 4011 0000 c0a8 0001 c0a8 00c7");
 
     packet.resize(0x73);
@@ -239,7 +239,7 @@ TEST(ChecksumTest, AnAbsentUdpChecksumStaysAbsentOnV4AndIsComputedOnV6)
 
 TEST(ChecksumTest, AComputedUdpZeroIsStoredAsAllOnes)
 {
-    // The payload is chosen so that everything adds up to 0xFFFF, whose complement is 0.
+    // This payload makes the sum 0xFFFF, whose complement is 0.
     for (int version : {4, 6})
     {
         Packet udp = {0, 53, 0, 53, 0, 10, 0xFF, 0xFF, 0, 0};
@@ -255,7 +255,7 @@ TEST(ChecksumTest, AComputedUdpZeroIsStoredAsAllOnes)
     }
 }
 
-TEST(ChecksumTest, CoversOnlyTheLengthThatUdpTells)
+TEST(ChecksumTest, CoversOnlyTheLengthInTheUdpHeader)
 {
     Packet udp = {0, 1, 0, 2, 0, 9, 0x12, 0x34, 0x55, 0xAA, 0xBB}; // two bytes beyond the datagram
     Packet packet = V4(PROTOCOL_UDP, udp);
@@ -265,7 +265,7 @@ TEST(ChecksumTest, CoversOnlyTheLengthThatUdpTells)
     EXPECT_EQ(Verify(exact, 20, PROTOCOL_UDP), 0);
 }
 
-TEST(ChecksumTest, RefusesAUdpLengthThatContradictsThePacketAndLeavesItAlone)
+TEST(ChecksumTest, RefusesAUdpLengthThatContradictsThePacketAndChangesNothing)
 {
     for (unsigned length : {1u, 7u, 12u, 0xFFFFu})
     {
@@ -291,7 +291,7 @@ TEST(ChecksumTest, RefusesMalformedPackets)
     EXPECT_EQ(Compute(packet), STATUS_INVALID_PARAMETER);
 }
 
-TEST(ChecksumTest, AFragmentGetsItsIpHeaderOnly)
+TEST(ChecksumTest, AFragmentGetsOnlyItsIpHeaderChecksum)
 {
     Packet packet = V4(PROTOCOL_UDP, {0, 1, 0, 2, 0x10, 0, 0x12, 0x34, 5, 6, 7, 8, 9, 10, 11, 12});
 
@@ -301,7 +301,7 @@ TEST(ChecksumTest, AFragmentGetsItsIpHeaderOnly)
     EXPECT_EQ(At(packet, 26), 0x1234);
 }
 
-TEST(ChecksumTest, ASourceRoutedPacketIsLeftAlone)
+TEST(ChecksumTest, ASourceRoutedPacketIsNotChanged)
 {
     Packet rest = {PROTOCOL_TCP, 2, 0, 1};
 
@@ -320,7 +320,7 @@ TEST(ChecksumTest, OtherProtocolsKeepTheirBytes)
     EXPECT_EQ(At(packet, 22), 0x0904);
 }
 
-TEST(ChecksumTest, AnUpdateEqualsComputingAnew)
+TEST(ChecksumTest, AnUpdateEqualsAFullComputation)
 {
     std::mt19937 random(10);
 
@@ -330,21 +330,21 @@ TEST(ChecksumTest, AnUpdateEqualsComputingAnew)
         const size_t offset = 2 * (random() % 9);
         const UINT16 newValue = static_cast<UINT16>(random() % 8 == 0 ? 0xFFFF * (random() % 2) : random());
 
-        // The checksum lies in the last two bytes.
+        // The last two bytes hold the checksum.
         Put16(bytes, 18, 0);
         UINT16 checksum = ChecksumFinish(ChecksumAdd(0, bytes.data(), 18));
         checksum = ChecksumUpdateBytes(checksum, &bytes[offset], reinterpret_cast<const UINT8 *>(&newValue), 2);
         memcpy(&bytes[offset], &newValue, 2);
 
-        // 0 and 0xFFFF are both zero in ones' complement: compare as a receiver does.
+        // Ones' complement has two zeros, 0 and 0xFFFF: compare as a receiver does.
         memcpy(&bytes[18], &checksum, 2);
         EXPECT_EQ(Reference(bytes), 0);
     }
 }
 
-TEST(ChecksumTest, GivesTheExampleOfRfc1624)
+TEST(ChecksumTest, UpdatesTheExampleOfRfc1624)
 {
-    // Section 4: the equation of RFC 1141 gives 0xFFFF here, which a receiver would refuse.
+    // RFC 1624, section 4: the equation of RFC 1141 gives 0xFFFF here, which a receiver refuses.
     const UINT8 before[] = {0x55, 0x55};
     const UINT8 after[] = {0x32, 0x85};
 
@@ -371,11 +371,11 @@ TEST(ChecksumTest, UpdatesAWholeAddress)
 
 TEST(ChecksumTest, KeepsTheZeroRulesOfUdpWhenUpdating)
 {
-    EXPECT_EQ(ChecksumUpdateUdp(4, 0, 0x1234), 0) << "none was computed";
-    EXPECT_EQ(ChecksumUpdateUdp(6, 0, 0x1234), 0x1234) << "there always is one";
+    EXPECT_EQ(ChecksumUpdateUdp(4, 0, 0x1234), 0) << "0 means that the sender computed none";
+    EXPECT_EQ(ChecksumUpdateUdp(6, 0, 0x1234), 0x1234) << "IPv6 always has a checksum";
     for (uint8_t version : {4, 6})
     {
-        EXPECT_EQ(ChecksumUpdateUdp(version, 0x1111, 0), 0xFFFF) << "0 would say that none was computed";
+        EXPECT_EQ(ChecksumUpdateUdp(version, 0x1111, 0), 0xFFFF) << "0 would mean that none was computed";
         EXPECT_EQ(ChecksumUpdateUdp(version, 0x1111, 0x2222), 0x2222);
     }
 }

@@ -1,5 +1,5 @@
-// Many clients on one driver, one after the other, as an application that is started again for months: what one leaves
-// behind, the next one does not find, and the driver's memory does not grow.
+// Many clients attach to one driver, one after the other, like an application that restarts for months.
+// A client finds nothing that an earlier one left, and the driver's memory does not grow.
 #include "support/driver_test.h"
 
 namespace kext_test
@@ -10,7 +10,7 @@ namespace
 class ClientLifeTest : public DriverTest
 {
   protected:
-    // Everything that a client can make the driver remember.
+    // Makes the driver remember all that a client can make it remember.
     void Live(unsigned life)
     {
         OPTIONS_WIRE options = Client::DefaultOptions();
@@ -47,7 +47,7 @@ class ClientLifeTest : public DriverTest
         }
     }
 
-    // On some, with every verdict; the others stay held.
+    // Decides some questions, with every verdict. The others stay held.
     void Decide(size_t most)
     {
         for (const Question &question : client_.ReadQuestions())
@@ -74,7 +74,7 @@ class ClientLifeTest : public DriverTest
     uint64_t PoolBytes() { return MemoryBytes(&context()->Memory); }
 };
 
-TEST_F(ClientLifeTest, EveryClientLeavesAsMuchMemoryInUseAsTheOneBefore)
+TEST_F(ClientLifeTest, EveryClientLeavesTheSameMemoryInUse)
 {
     constexpr unsigned kLives = 60;
     uint64_t idle = 0;
@@ -90,13 +90,13 @@ TEST_F(ClientLifeTest, EveryClientLeavesAsMuchMemoryInUseAsTheOneBefore)
         Leave(life);
         if (life == 0)
         {
-            idle = PoolBytes(); // with the list heads of the ports that they all use
+            idle = PoolBytes(); // includes the list heads of the ports that all clients use
         }
         ASSERT_EQ(PoolBytes(), idle) << "after client " << life;
     }
 }
 
-TEST_F(ClientLifeTest, AClientIsToldNothingOfTheOneBefore)
+TEST_F(ClientLifeTest, AClientGetsNoRecordOfTheClientBefore)
 {
     Live(0);
     client_.Close();

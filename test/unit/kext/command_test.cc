@@ -108,7 +108,7 @@ TEST_F(CommandTest, AStreamThatIsCutAnywhereIsCarriedOutUpToItsLastWholeCommand)
     }
 }
 
-// Any bytes: what is carried out and what is refused together are the write, and the driver lives on.
+// The driver carries out a part of the write and refuses the rest, and keeps running.
 TEST_F(CommandTest, AWriteOfAnyBytesOfAnyLengthIsRefusedOrCarriedOut)
 {
     std::mt19937 random(1);
@@ -119,7 +119,7 @@ TEST_F(CommandTest, AWriteOfAnyBytesOfAnyLengthIsRefusedOrCarriedOut)
         {
             ByteVector bytes(length);
 
-            // Small numbers, which are commands, as often as others.
+            // Half of the bytes are small numbers: commands.
             std::generate(bytes.begin(), bytes.end(), [&random]
                           { return static_cast<uint8_t>(random() % 2 != 0 ? random() : random() % CommandCount); });
             const sim::nt::IoResult result = client_.Write(bytes);
@@ -147,7 +147,7 @@ TEST_F(CommandTest, RefusesVerdictsThatDoNotExist)
     EXPECT_EQ(client_.GetStatistics().PacketsHeld, 1u);
 }
 
-TEST_F(CommandTest, TellsHowFarAWriteWasCarriedOutBeforeTheFirstInvalidCommand)
+TEST_F(CommandTest, ReportsTheBytesCarriedOutBeforeTheFirstInvalidCommand)
 {
     const Network::Answer connect = network_.Connect(Flow{});
     const uint64_t id = client_.ReadQuestion().id;
@@ -159,17 +159,17 @@ TEST_F(CommandTest, TellsHowFarAWriteWasCarriedOutBeforeTheFirstInvalidCommand)
     EXPECT_EQ(connect.completed(), 1);
     Flow another;
     another.local.port++;
-    EXPECT_TRUE(network_.Connect(another).pended()) << "the shutdown behind it was not carried out";
+    EXPECT_TRUE(network_.Connect(another).pended()) << "the shutdown after it was not carried out";
     client_.Read();
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("byte 11")));
 }
 
-TEST_F(CommandTest, RefusesMoreCommandsThanItSaysThatItTakes)
+TEST_F(CommandTest, RefusesMoreCommandsThanOneWriteMayHold)
 {
-    const ByteVector most(PROTOCOL_MAX_COMMANDS_PER_WRITE, CommandPrintMemoryStats);
+    const ByteVector most(PROTOCOL_MAX_COMMANDS_PER_WRITE, CommandGetLogs);
     ByteVector more = most;
 
-    more.push_back(CommandPrintMemoryStats);
+    more.push_back(CommandGetLogs);
     EXPECT_EQ(client_.Write(most).status, STATUS_SUCCESS);
     const sim::nt::IoResult result = client_.Write(more);
     EXPECT_EQ(result.status, STATUS_INVALID_PARAMETER);
@@ -214,7 +214,7 @@ TEST_P(UpdateTest, ChangesTheVerdictOfALiveConnection)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 }
 
-TEST_P(UpdateTest, OfAnUnknownConnectionIsIgnoredAndCounted)
+TEST_P(UpdateTest, IgnoresAndCountsAnUnknownConnection)
 {
     EXPECT_EQ(client_.Write(UpdateBytes(flow(), VerdictPermanentBlock)).status, STATUS_SUCCESS);
     EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
@@ -248,7 +248,7 @@ TEST_F(CommandTest, ClearCacheForgetsAllConnectionsAndReauthorizes)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
-    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "asked about as if it were new";
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "reported like a new connection";
 }
 
 TEST_F(CommandTest, AVerdictOnAnOperationThatWasHeldBeforeClearCacheStillDecidesIt)
@@ -270,10 +270,10 @@ TEST_F(CommandTest, GetLogsQueuesTheLinesOldestFirst)
     client_.Verdict(41, VerdictAccept);
     client_.Verdict(42, VerdictAccept);
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("41"), testing::HasSubstr("42")));
-    EXPECT_TRUE(client_.GetLogs().empty()) << "each line is told once";
+    EXPECT_TRUE(client_.GetLogs().empty()) << "each line is reported once";
 }
 
-TEST_F(CommandTest, GetLogsTellsTheSeverity)
+TEST_F(CommandTest, GetLogsReportsTheSeverity)
 {
     client_.Verdict(41, VerdictAccept);
     client_.Command(0xFF);
@@ -300,7 +300,7 @@ TEST_F(CommandTest, TheLogLevelChangesAtRunTime)
     }
 }
 
-TEST_F(CommandTest, TheLogTellsWhenLinesWereOverwritten)
+TEST_F(CommandTest, TheLogReportsOverwrittenLines)
 {
     for (uint64_t id = 0; id < LOG_LINE_COUNT + 10; id++)
     {
@@ -355,7 +355,7 @@ TEST_F(CommandTest, PrintMemoryStatsLogsEntriesAndBytesOfEveryCache)
     EXPECT_THAT(lines, testing::Contains(testing::ContainsRegex("pool: [1-9][0-9]* bytes now")));
 }
 
-TEST_F(CommandTest, PrintMemoryStatsOfABaseClientAreInTheLogThoughItsLevelIsWarning)
+TEST_F(CommandTest, PrintMemoryStatsLogsAtLevelWarningToo)
 {
     EXPECT_EQ(client_.Command(CommandPrintMemoryStats).status, STATUS_SUCCESS);
     EXPECT_EQ(client_.Command(CommandGetLogs).status, STATUS_SUCCESS);
@@ -368,7 +368,7 @@ TEST_F(CommandTest, PrintMemoryStatsOfABaseClientAreInTheLogThoughItsLevelIsWarn
     }
 }
 
-TEST_F(CommandTest, PrintMemoryStatsTellWhatTheStackRefused)
+TEST_F(CommandTest, PrintMemoryStatsLogsRefusedInjections)
 {
     machine_.wfp().SetInjectionBehavior({sim::wfp::InjectionBehavior::kFail, STATUS_FWP_TCPIP_NOT_READY});
     EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
@@ -419,7 +419,7 @@ TEST_F(CommandTest, ABaseClientGetsNoReplyEnd)
     EXPECT_TRUE(client_.Read().empty());
 }
 
-TEST_F(CommandTest, AnExtendedClientGetsAReplyEndBehindEachAnswer)
+TEST_F(CommandTest, AnExtendedClientGetsAReplyEndAfterEachReply)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
 
@@ -451,7 +451,7 @@ TEST_F(CommandTest, ShutdownStopsFiltering)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 }
 
-TEST_F(CommandTest, CommandsBehindAShutdownInOneWriteAreHarmless)
+TEST_F(CommandTest, CommandsAfterAShutdownInOneWriteAreHarmless)
 {
     EXPECT_EQ(client_
                   .Write({CommandShutdown, CommandShutdown, CommandClearCache, CommandGetLogs, CommandGetBandwidthStats,
@@ -460,7 +460,7 @@ TEST_F(CommandTest, CommandsBehindAShutdownInOneWriteAreHarmless)
               STATUS_SUCCESS);
 }
 
-TEST_F(CommandTest, GetBandwidthStatsReportsWhatWasCounted)
+TEST_F(CommandTest, GetBandwidthStatsReportsCountedBytes)
 {
     network_.Stream(Flow{}, false, 100);
     network_.Stream(Flow{}, true, 40);

@@ -1,4 +1,4 @@
-// Connection keys for tests.
+// Connection keys.
 #pragma once
 
 #include "connection_table.h"
@@ -14,7 +14,7 @@ inline bool operator==(const CONNECTION_KEY &a, const CONNECTION_KEY &b)
 namespace kext_test
 {
 
-// The n-th of many different IPv4 keys; neighbours differ in one or two bytes, as they do in practice.
+// Key number n. Neighbouring keys differ in one or two bytes, as they do in practice.
 inline CONNECTION_KEY KeyV4(uint32_t n, uint16_t localPort = 0, uint8_t protocol = PROTOCOL_TCP)
 {
     CONNECTION_KEY key;

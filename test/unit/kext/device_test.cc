@@ -39,8 +39,8 @@ TEST_F(DeviceTest, ARefusedOpenDoesNotDisturbTheAttachedClient)
     EXPECT_EQ(client_.ReadQuestion().process_id, 1234u);
 }
 
-// A driver may send requests without a file.
-TEST_F(DeviceTest, ARequestWithoutAFileIsNobodysWhileNobodyIsAttached)
+// Another driver may send requests without a file object.
+TEST_F(DeviceTest, ARequestWithoutAFileBelongsToNoClientWhileNoneIsAttached)
 {
     client_.Close();
     EXPECT_EQ(ClientEnterRequest(&context()->Client, nullptr), nullptr);
@@ -60,7 +60,7 @@ TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
     EXPECT_EQ(read.information, sizeof(CONNECTION_V4_WIRE));
 }
 
-TEST_F(DeviceTest, APacketsRecordThatIsLargerThanTheReadersBufferComesInPiecesThatJoinUp)
+TEST_F(DeviceTest, ARecordLargerThanTheReadBufferArrivesInPieces)
 {
     client_.StopObserving();
     const ByteVector packet = MakePacket(UdpV4(), false, Payload(1500 - 28));
@@ -87,7 +87,7 @@ TEST_F(DeviceTest, APacketsRecordThatIsLargerThanTheReadersBufferComesInPiecesTh
     }
 }
 
-// Byte for byte, of a session with everything in it: nothing that only an extended client knows.
+// Compares a session with every kind of event byte for byte. A base client gets no extended record.
 TEST_F(DeviceTest, ABaseClientGetsExactlyTheBaseProtocol)
 {
     const ByteVector addresses = {192, 0, 2, 1, 198, 51, 100, 7};
@@ -144,7 +144,7 @@ TEST_F(DeviceTest, ClosingCancelsPendingReads)
     }
 }
 
-TEST_F(DeviceTest, AfterShutdownReadsGetTheRestAndThenTheEnd)
+TEST_F(DeviceTest, AfterShutdownReadsGetTheRestAndThenEndOfFile)
 {
     NTSTATUS status = STATUS_SUCCESS;
 
@@ -186,7 +186,7 @@ TEST_F(DeviceTest, AClientThatAttachesAfterAShutdownFiltersAgain)
     EXPECT_EQ(second.ReadQuestions().size(), 1u);
 }
 
-TEST_F(DeviceTest, TellsItsVersion)
+TEST_F(DeviceTest, ReportsItsVersion)
 {
     ByteVector out(4);
 
@@ -196,14 +196,14 @@ TEST_F(DeviceTest, TellsItsVersion)
     EXPECT_EQ(out[1], 1);
 }
 
-TEST_F(DeviceTest, RefusesToTellItsVersionIntoTooSmallABuffer)
+TEST_F(DeviceTest, RefusesABufferTooSmallForItsVersion)
 {
     ByteVector out(3);
 
     EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_VERSION, {}, &out).status, STATUS_BUFFER_TOO_SMALL);
 }
 
-TEST_F(DeviceTest, TellsItsCapabilities)
+TEST_F(DeviceTest, ReportsItsCapabilities)
 {
     CAPABILITIES_WIRE capabilities{};
     ByteVector out(sizeof(capabilities));
@@ -270,7 +270,7 @@ TEST_F(DeviceTest, OptionsAreForgottenWhenTheClientDetaches)
     network_.Connect(UdpV4(), &packet, ale);
 
     std::vector<Record> records = second.Read();
-    ASSERT_EQ(records.size(), 1u) << "a base client is told of no process";
+    ASSERT_EQ(records.size(), 1u) << "a base client gets no process record";
     EXPECT_FALSE(ParseQuestion(records[0]).payload.empty());
 }
 
@@ -288,7 +288,7 @@ TEST_F(DeviceTest, ThePayloadLimitCutsThePayloadOfRecords)
     EXPECT_EQ(network_.TakeInjected().at(0).bytes, MakePacket(UdpV4())) << "the packet itself stays whole";
 }
 
-TEST_F(DeviceTest, AnExtendedClientIsToldOfEachProcessOnceBeforeItsFirstConnection)
+TEST_F(DeviceTest, AnExtendedClientGetsEachProcessOnceBeforeItsFirstConnection)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
     AleOptions ale;
@@ -334,10 +334,10 @@ TEST_F(DeviceTest, AFailClosedClientLeavesEverythingBlockedUntilTheNextAttaches)
 
     ASSERT_EQ(second.Open(), STATUS_SUCCESS);
     second.Close();
-    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "the second client chose nothing";
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "the second client set no options";
 }
 
-TEST_F(DeviceTest, AttachingAndDetachingMakeTheFlowsAuthorizeAgain)
+TEST_F(DeviceTest, AttachingAndDetachingReauthorizeEveryFlow)
 {
     client_.Close();
     EXPECT_THAT(network_.TakeReauthorized(),

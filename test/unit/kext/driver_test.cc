@@ -31,7 +31,7 @@ TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
     }
 }
 
-TEST_F(DriverLoadTest, NamesTheProviderOfAllThatItHasInTheFilterEngine)
+TEST_F(DriverLoadTest, EveryFilterEngineObjectNamesItsProvider)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
     EXPECT_TRUE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4));
@@ -69,14 +69,14 @@ TEST_F(DriverLoadTest, NamesItsDeviceAfterTheService)
     Unload();
 }
 
-TEST_F(DriverLoadTest, GivesItsDeviceToTheSystemAndAdministratorsOnly)
+TEST_F(DriverLoadTest, OnlyTheSystemAndAdministratorsMayOpenItsDevice)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
     EXPECT_EQ(machine_.io().SecurityDescriptor(u"\\Device\\NetVerdict"), u"D:P(A;;GA;;;SY)(A;;GA;;;BA)");
     Unload();
 }
 
-TEST_F(DriverLoadTest, RefusesToLoadTwiceAndLeavesTheFirstAlone)
+TEST_F(DriverLoadTest, ASecondLoadFailsAndTheFirstKeepsFiltering)
 {
     PDRIVER_OBJECT second = nullptr;
 
@@ -91,8 +91,8 @@ TEST_F(DriverLoadTest, RefusesToLoadTwiceAndLeavesTheFirstAlone)
     Unload();
 }
 
-// The machine checks after every failed load that nothing is left.
-TEST_F(DriverLoadTest, FailsCleanlyWhicheverAllocationFails)
+// After every failed load the machine checks that nothing is left.
+TEST_F(DriverLoadTest, AFailedAllocationFailsTheLoadCleanly)
 {
     unsigned failures = 0;
 
@@ -157,8 +157,8 @@ TEST_F(DriverLoadTest, UnloadsOnlyWhenEveryInjectionHasCompleted)
     }
 }
 
-// A driver cannot be unloaded under an open handle: it goes when the handle does.
-TEST_F(DriverLoadTest, UnloadingWithPendedConnectionsWaitsForTheClientsDetachWhichResolvesThem)
+// An open handle keeps the driver loaded until it is closed.
+TEST_F(DriverLoadTest, UnloadingWaitsForTheClientsDetachWhichResolvesPendedConnections)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
     Network network(machine_);

@@ -1,4 +1,4 @@
-// The filter engine's service (BFE) starts after the driver, stops and starts again; its transactions fail.
+// The base filtering engine (BFE) starts after the driver, stops and restarts, and its transactions fail.
 #include "load_fixture.h"
 
 #include "support/commands.h"
@@ -33,7 +33,7 @@ TEST_F(FilterEngineLoadTest, LoadsBeforeTheServiceAndFiltersOnceItRuns)
         Network network(machine_);
         Client client(machine_);
 
-        EXPECT_EQ(client.Open(), STATUS_SUCCESS) << "a client may attach before";
+        EXPECT_EQ(client.Open(), STATUS_SUCCESS) << "a client may attach before the service runs";
         EXPECT_THAT(client.GetLogs(), testing::Contains(testing::HasSubstr("does not run")));
         Set(FWPM_SERVICE_START_PENDING);
         machine_.Run();
@@ -69,8 +69,8 @@ TEST_F(FilterEngineLoadTest, UnloadsInEveryStateOfTheService)
     }
 }
 
-// The machine checks after every failed load that nothing is left.
-TEST_F(FilterEngineLoadTest, SetsItselfUpLaterWhicheverCallFails)
+// At each unload the machine checks that nothing is left.
+TEST_F(FilterEngineLoadTest, ASetupThatFailsAtAnyCallIsRetried)
 {
     uint64_t failures = 1;
     unsigned runs = 0;
@@ -93,7 +93,7 @@ TEST_F(FilterEngineLoadTest, SetsItselfUpLaterWhicheverCallFails)
     EXPECT_GT(runs, 2 * std::size(kLayers));
 }
 
-// With a client.
+// A client is attached.
 class FilterEngineTest : public DriverTest
 {
   protected:
@@ -118,25 +118,25 @@ class FilterEngineTest : public DriverTest
     }
 };
 
-TEST_F(FilterEngineTest, ARestartOfTheServiceBringsAllFiltersBackAndAuthorizesEveryFlow)
+TEST_F(FilterEngineTest, ARestartOfTheServiceRestoresAllFiltersAndReauthorizesEveryFlow)
 {
     Decide(Flow{}, VerdictPermanentAccept);
     Stop();
     machine_.Run();
     EXPECT_EQ(FilteredLayers(machine_), 0u);
-    EXPECT_TRUE(network_.Connect(TcpV6()).permitted()) << "nobody is asked";
+    EXPECT_TRUE(network_.Connect(TcpV6()).permitted()) << "no callout runs";
     network_.TakeReauthorized();
 
     Start();
     EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
     EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
-    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "what was decided still is";
+    EXPECT_TRUE(network_.Connect(Flow{}).permitted()) << "the verdict is still known";
     EXPECT_TRUE(network_.Connect(TcpV6()).pended());
     EXPECT_THAT(client_.GetLogs(), testing::Contains(testing::HasSubstr("stopped")));
     ExpectToReauthorize();
 }
 
-TEST_F(FilterEngineTest, ARestartThatIsOverBeforeTheDriverActsIsNotMissed)
+TEST_F(FilterEngineTest, ARestartThatEndsBeforeTheDriverActsIsNotMissed)
 {
     Stop();
     Start();
@@ -146,7 +146,7 @@ TEST_F(FilterEngineTest, ARestartThatIsOverBeforeTheDriverActsIsNotMissed)
     ExpectToReauthorize();
 }
 
-TEST_F(FilterEngineTest, AServiceThatCrashesIsNotWaitedFor)
+TEST_F(FilterEngineTest, FiltersReturnAfterACrashOfTheService)
 {
     Set(FWPM_SERVICE_STOPPED);
     Set(FWPM_SERVICE_RUNNING);
@@ -162,7 +162,7 @@ TEST_F(FilterEngineTest, WhileTheServiceIsStoppedClientsComeAndGoAndNothingFails
     const uint64_t id = client_.ReadQuestion().id;
     Stop();
     client_.Verdict(id, VerdictAccept);
-    EXPECT_EQ(network_.TakeInjected().size(), 1u) << "what was held is still decided";
+    EXPECT_EQ(network_.TakeInjected().size(), 1u) << "a held packet can still be decided";
     client_.Close();
     EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
     client_.Command(CommandClearCache);
@@ -189,7 +189,7 @@ TEST_F(FilterEngineTest, WhileTheServiceIsStoppedAFailClosedClientCannotBlock)
     EXPECT_TRUE(network_.Connect(Flow{}).blocked());
 }
 
-TEST_F(FilterEngineTest, AStopThatComesDuringATransactionIsRecoveredFrom)
+TEST_F(FilterEngineTest, TheDriverRecoversFromAStopDuringATransaction)
 {
     uint64_t failures = 1;
 
@@ -208,7 +208,7 @@ TEST_F(FilterEngineTest, AStopThatComesDuringATransactionIsRecoveredFrom)
     client_.GetLogs();
 }
 
-TEST_F(FilterEngineTest, AReauthorizationThatFailsAnywhereIsMadeUpForAndLaterOnesWork)
+TEST_F(FilterEngineTest, AReauthorizationThatFailsAtAnyCallIsRetriedAndLaterOnesWork)
 {
     uint64_t failures = 1;
     unsigned runs = 0;
@@ -224,7 +224,8 @@ TEST_F(FilterEngineTest, AReauthorizationThatFailsAnywhereIsMadeUpForAndLaterOne
         ExpectToReauthorize();
         runs++;
     }
-    EXPECT_EQ(runs, 2 + 2 * kResettableLayers + 1) << "the beginning, the filters, the commit, and nothing";
+    EXPECT_EQ(runs, 2 + 2 * kResettableLayers + 1)
+        << "begin, delete and add each filter, commit, and one run without a failure";
 }
 
 TEST_F(FilterEngineTest, AVerdictDoesNotWaitForAnotherProductsTransaction)
@@ -237,13 +238,13 @@ TEST_F(FilterEngineTest, AVerdictDoesNotWaitForAnotherProductsTransaction)
     const uint64_t before = KeQueryInterruptTime();
     client_.Write(UpdateBytes(Flow{}, VerdictBlock));
     EXPECT_EQ(KeQueryInterruptTime(), before);
-    EXPECT_TRUE(client_.GetLogs().empty()) << "it was not even tried";
+    EXPECT_TRUE(client_.GetLogs().empty()) << "no reauthorization was tried";
     ASSERT_EQ(FwpmTransactionCommit0(other), STATUS_SUCCESS);
     ASSERT_EQ(FwpmEngineClose0(other), STATUS_SUCCESS);
     EXPECT_EQ(network_.TakeReauthorized().size(), kResettableLayers);
 }
 
-TEST_F(FilterEngineTest, NothingIsLeftToDoWithoutAClientOnceAReauthorizationWasMadeUpFor)
+TEST_F(FilterEngineTest, NoWorkIsLeftWithoutAClientAfterARetriedReauthorization)
 {
     client_.Close();
     network_.TakeReauthorized();

@@ -1,4 +1,4 @@
-// Whoever chooses addresses and ports to make the tables slow: chosen keys cost what random ones cost.
+// An attacker cannot slow a table down by choosing addresses and ports: chosen keys cost what random keys cost.
 
 #include "bandwidth.h"
 #include "connection_keys.h"
@@ -20,8 +20,8 @@ using Keys = std::vector<CONNECTION_KEY>;
 constexpr uint32_t kKeys = 20000;
 constexpr unsigned kRounds = 7;
 
-// A table whose chosen keys all met in one place would be thousands of times slower; caches and the machine's other
-// work alone never make it this much.
+// If all chosen keys collided, a table would be thousands of times slower.
+// CPU caches and other work on the machine never make it this slow.
 constexpr double kMostTimesSlower = 8;
 
 Keys RandomKeys()
@@ -67,7 +67,7 @@ CONNECTION_KEY HostsOfOnePort(uint32_t i)
     return key;
 }
 
-// Equal changes in two words, which a sum or an exclusive or of the words does not see.
+// Changes two words equally: a hash that adds or XORs the words does not see it.
 CONNECTION_KEY EqualHalves(uint32_t i)
 {
     CONNECTION_KEY key = KeyV6(0, 443);
@@ -77,7 +77,7 @@ CONNECTION_KEY EqualHalves(uint32_t i)
     return key;
 }
 
-// Multiples of a power of two, which a remainder does not see.
+// Multiples of a power of two: a hash that takes a remainder does not see them.
 CONNECTION_KEY EqualLowBits(uint32_t i)
 {
     CONNECTION_KEY key = KeyV6(0, 443);
@@ -98,7 +98,7 @@ class FloodingTest : public KextTest, public testing::WithParamInterface<Flood>
         }
     }
 
-    // Of this thread alone, whatever else the machine does.
+    // CPU time of this thread: other load on the machine does not count.
     static double ProcessorSeconds()
     {
         timespec time;

@@ -76,7 +76,7 @@ class FragmentDriverTest : public DriverTest
     }
 };
 
-// ---- Whatever the family, protocol and direction
+// ---- Every IP version, protocol and direction
 
 class FragmentEachTest : public FragmentDriverTest, public testing::WithParamInterface<std::tuple<Flow, bool>>
 {
@@ -102,7 +102,7 @@ TEST_P(FragmentEachTest, LaterFragmentsFollowAPermittedFirst)
     }
     EXPECT_TRUE(client_.ReadQuestions().empty());
     EXPECT_EQ(Blocked(), 0u);
-    EXPECT_EQ(Remembered(), 0u) << "all of it has gone by";
+    EXPECT_EQ(Remembered(), 0u) << "all fragments have passed";
 }
 
 TEST_P(FragmentEachTest, LaterFragmentsFollowABlockedFirst)
@@ -126,7 +126,7 @@ TEST_P(FragmentEachTest, LaterFragmentsFollowADroppedFirst)
     EXPECT_TRUE(TakeBytes().empty());
 }
 
-TEST_P(FragmentEachTest, EarlyFragmentsGoOnWithTheirFirst)
+TEST_P(FragmentEachTest, EarlyFragmentsPassWithTheirFirst)
 {
     const std::vector<ByteVector> fragments = Split();
 
@@ -152,7 +152,7 @@ TEST_P(FragmentEachTest, EarlyFragmentsAreDroppedWithTheirFirst)
     EXPECT_EQ(Blocked(), 2u);
 }
 
-TEST_P(FragmentEachTest, TheVerdictOnAHeldFirstIsThatOnAll)
+TEST_P(FragmentEachTest, TheVerdictOnAHeldFirstDecidesAll)
 {
     const std::vector<ByteVector> fragments = Split();
 
@@ -200,7 +200,7 @@ TEST_P(FragmentEachTest, AnOverlapRefusesTheWholeDatagram)
     EXPECT_EQ(Blocked(), 3u);
 }
 
-TEST_P(FragmentEachTest, AnOverlapDropsWhatWaitsAndRefusesTheFirst)
+TEST_P(FragmentEachTest, AnOverlapDropsWaitingFragmentsAndRefusesTheFirst)
 {
     const std::vector<ByteVector> fragments = Split();
 
@@ -212,7 +212,7 @@ TEST_P(FragmentEachTest, AnOverlapDropsWhatWaitsAndRefusesTheFirst)
     EXPECT_EQ(Blocked(), 3u);
 }
 
-TEST_P(FragmentEachTest, AnOverlapRefusesTheFirstThatIsAskedAbout)
+TEST_P(FragmentEachTest, AnOverlapRefusesTheHeldFirst)
 {
     const std::vector<ByteVector> fragments = Split();
     const Statistics before = client_.GetStatistics();
@@ -224,7 +224,7 @@ TEST_P(FragmentEachTest, AnOverlapRefusesTheFirstThatIsAskedAbout)
     EXPECT_TRUE(Pass(fragments[2]).blocked());
     EXPECT_TRUE(Pass(fragments[3]).blocked());
     client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
-    EXPECT_TRUE(TakeBytes().empty()) << "all of it is discarded";
+    EXPECT_TRUE(TakeBytes().empty()) << "every fragment is discarded";
 
     const Statistics after = client_.GetStatistics();
     EXPECT_EQ(after.PacketsPermitted - before.PacketsPermitted, 0u);
@@ -232,7 +232,7 @@ TEST_P(FragmentEachTest, AnOverlapRefusesTheFirstThatIsAskedAbout)
     EXPECT_EQ(after.FragmentsBlocked - before.FragmentsBlocked, kPieces + 1);
 }
 
-TEST_P(FragmentEachTest, ARefusedDatagramIsNotBegunAgain)
+TEST_P(FragmentEachTest, ARefusedDatagramStaysRefused)
 {
     const std::vector<ByteVector> fragments = Split();
 
@@ -249,7 +249,7 @@ TEST_P(FragmentEachTest, ARefusedDatagramIsNotBegunAgain)
     EXPECT_EQ(Remembered(), 0u);
 }
 
-TEST_P(FragmentEachTest, ADuplicateIsDroppedByItself)
+TEST_P(FragmentEachTest, OnlyTheDuplicateIsDropped)
 {
     const std::vector<ByteVector> fragments = Split();
 
@@ -263,7 +263,7 @@ TEST_P(FragmentEachTest, ADuplicateIsDroppedByItself)
     EXPECT_EQ(Blocked(), 2u);
 }
 
-TEST_P(FragmentEachTest, NothingMayLieBehindTheLastFragment)
+TEST_P(FragmentEachTest, DataBehindTheLastFragmentRefusesTheDatagram)
 {
     const std::vector<ByteVector> fragments = Split();
     ByteVector cut = Whole(flow(), inbound());
@@ -273,7 +273,7 @@ TEST_P(FragmentEachTest, NothingMayLieBehindTheLastFragment)
     Decide(flow(), VerdictPermanentAccept);
     EXPECT_TRUE(Pass(fragments[0]).permitted());
     EXPECT_TRUE(Pass(fragments[3]).permitted());
-    EXPECT_TRUE(Pass(shorter).blocked()) << "a second end";
+    EXPECT_TRUE(Pass(shorter).blocked()) << "the datagram would have two ends";
     EXPECT_TRUE(Pass(fragments[1]).blocked());
 }
 
@@ -297,7 +297,7 @@ TEST_P(FragmentEachTest, DatagramsDoNotMix)
     EXPECT_TRUE(Pass(one[2]).absorbed());
 }
 
-// ---- Put together, as only what comes in is
+// ---- Reassembly, which happens to inbound datagrams only
 
 class FragmentInboundTest : public FragmentDriverTest, public testing::WithParamInterface<Flow>
 {
@@ -305,7 +305,7 @@ class FragmentInboundTest : public FragmentDriverTest, public testing::WithParam
 
 INSTANTIATE_TEST_SUITE_P(EachKind, FragmentInboundTest, testing::Values(Flow{}, UdpV4(), TcpV6(), UdpV6()));
 
-TEST_P(FragmentInboundTest, WhatWasDecidedIsNotAskedAboutAgainWhenItIsPutTogether)
+TEST_P(FragmentInboundTest, AReassembledDatagramIsNotReportedAgain)
 {
     const std::vector<ByteVector> fragments = Split(GetParam(), true);
 
@@ -322,7 +322,7 @@ TEST_P(FragmentInboundTest, WhatWasDecidedIsNotAskedAboutAgainWhenItIsPutTogethe
     EXPECT_EQ(client_.GetStatistics().PacketsPermitted - before, kPieces) << "each counts once";
 }
 
-TEST_P(FragmentInboundTest, WithoutAMarkWhatWasPutTogetherIsAPacket)
+TEST_P(FragmentInboundTest, AReassembledDatagramWithoutItsFlagIsAPacket)
 {
     Decide(GetParam(), VerdictPermanentAccept);
     for (const ByteVector &fragment : Split(GetParam(), true))
@@ -340,7 +340,7 @@ TEST_F(FragmentDriverTest, AnEarlyFragmentWaitsASecondForTheFirst)
     const std::vector<ByteVector> fragments = Split(UdpV4());
 
     Decide(UdpV4(), VerdictPermanentAccept);
-    Elapse(milliseconds(500)); // off the beat of any other timer
+    Elapse(milliseconds(500)); // no other timer is due at the same time
     EXPECT_TRUE(network_.Outbound(fragments[1]).absorbed());
     Elapse(milliseconds(1001));
     EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
@@ -348,10 +348,10 @@ TEST_F(FragmentDriverTest, AnEarlyFragmentWaitsASecondForTheFirst)
     EXPECT_EQ(Blocked(), 1u);
 }
 
-TEST_F(FragmentDriverTest, WhatHasWaitedASecondIsDroppedWithinAnother)
+TEST_F(FragmentDriverTest, AFragmentThatHasWaitedASecondIsDroppedWithinAnother)
 {
     Decide(UdpV4(), VerdictPermanentAccept);
-    Elapse(milliseconds(500)); // off the beat of the timer
+    Elapse(milliseconds(500)); // the timer is not due at the same time
     EXPECT_TRUE(network_.Outbound(Split(UdpV4())[1]).absorbed());
     Elapse(milliseconds(999));
     EXPECT_EQ(Remembered(), 1u);
@@ -360,7 +360,7 @@ TEST_F(FragmentDriverTest, WhatHasWaitedASecondIsDroppedWithinAnother)
     EXPECT_EQ(Blocked(), 1u);
 }
 
-TEST_F(FragmentDriverTest, EachEarlyDatagramHasASecondOfItsOwn)
+TEST_F(FragmentDriverTest, EachEarlyDatagramWaitsItsOwnSecond)
 {
     Decide(UdpV4(), VerdictPermanentAccept);
     EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 1)[1]).absorbed());
@@ -394,10 +394,10 @@ TEST_F(FragmentDriverTest, ADecisionIsForgottenAfterHalfAMinute)
     Elapse(milliseconds(29900));
     EXPECT_TRUE(network_.Outbound(fragments[1]).permitted());
     Elapse(milliseconds(200));
-    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "waits for a first one";
+    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "waits for its first fragment";
 }
 
-TEST_F(FragmentDriverTest, AnIdentificationThatIsUsedAgainIsDecidedAnew)
+TEST_F(FragmentDriverTest, AReusedIdentificationIsDecidedAgain)
 {
     const std::vector<ByteVector> fragments = Split(UdpV4());
     Flow other = UdpV4();
@@ -407,12 +407,12 @@ TEST_F(FragmentDriverTest, AnIdentificationThatIsUsedAgainIsDecidedAnew)
     Decide(UdpV4(), VerdictPermanentAccept);
     Decide(other, VerdictPermanentBlock);
     EXPECT_TRUE(network_.Outbound(fragments[0]).permitted());
-    Advance(milliseconds(30100)); // and nothing has run since
+    Advance(milliseconds(30100)); // deferred work has not run yet
     EXPECT_TRUE(network_.Outbound(others[0]).blocked());
     EXPECT_TRUE(network_.Outbound(others[1]).blocked());
 }
 
-TEST_F(FragmentDriverTest, AVerdictThatComesTooLateIsForItsFirstAlone)
+TEST_F(FragmentDriverTest, ALateVerdictDecidesOnlyTheFirstFragment)
 {
     const std::vector<ByteVector> fragments = Split(UdpV4());
 
@@ -421,7 +421,7 @@ TEST_F(FragmentDriverTest, AVerdictThatComesTooLateIsForItsFirstAlone)
     const Question old = client_.ReadQuestion();
     Elapse(milliseconds(31000));
     EXPECT_EQ(Blocked(), 1u);
-    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "of the next datagram";
+    EXPECT_TRUE(network_.Outbound(fragments[2]).absorbed()) << "belongs to the next datagram";
     client_.Verdict(old.id, VerdictAccept);
     EXPECT_EQ(TakeBytes(), std::vector<ByteVector>{fragments[0]});
 }
@@ -468,7 +468,7 @@ TEST_F(FragmentDriverTest, AFullTableLeavesTheRestToTheFailPolicy)
     EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
 
     const std::vector<ByteVector> more = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
-    EXPECT_TRUE(network_.Outbound(more[0]).blocked()) << "a first fragment has a decision of its own";
+    EXPECT_TRUE(network_.Outbound(more[0]).blocked()) << "a first fragment is decided by its connection";
     EXPECT_TRUE(network_.Outbound(more[1]).permitted());
     FailClosed();
     EXPECT_TRUE(network_.Outbound(more[2]).blocked());
@@ -489,14 +489,14 @@ TEST_F(FragmentDriverTest, AFullTableForgetsItsOldestDecision)
         ASSERT_TRUE(network_.Inbound(Fragment(whole, 0, kPiece, id)).blocked());
     }
     EXPECT_TRUE(network_.Inbound(last[0]).blocked());
-    EXPECT_TRUE(network_.Inbound(last[1]).blocked()) << "as the first one";
+    EXPECT_TRUE(network_.Inbound(last[1]).blocked()) << "decided like the first fragment";
     EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
     EXPECT_TRUE(network_.Inbound(Fragment(whole, kPiece, kPiece, 1)).blocked()) << "still remembered";
-    EXPECT_TRUE(network_.Inbound(Fragment(whole, kPiece, kPiece, 0)).absorbed()) << "waits for a first one";
+    EXPECT_TRUE(network_.Inbound(Fragment(whole, kPiece, kPiece, 0)).absorbed()) << "waits for its first fragment";
     EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
 }
 
-TEST_F(FragmentDriverTest, AFullTableForgetsNoneThatIsAskedAbout)
+TEST_F(FragmentDriverTest, AFullTableKeepsEveryPendingDatagram)
 {
     const ByteVector whole = Whole(UdpV6());
     const std::vector<ByteVector> asked = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
@@ -510,7 +510,7 @@ TEST_F(FragmentDriverTest, AFullTableForgetsNoneThatIsAskedAbout)
     {
         ASSERT_TRUE(network_.Outbound(Fragment(whole, 0, kPiece, id)).blocked());
     }
-    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed()) << "waits";
+    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed()) << "waits for the verdict";
     client_.Verdict(question.id, VerdictAccept);
     EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{asked[0], asked[1]}));
 }
@@ -540,7 +540,7 @@ TEST_F(FragmentDriverTest, WaitingCopiesAreBoundedByTheirBytes)
     EXPECT_GT(id, FRAGMENT_MAX_WAITING_BYTES / 70000);
 }
 
-// ---- What is no such datagram
+// ---- Packets that are not fragments of a known datagram
 
 TEST_F(FragmentDriverTest, AFirstFragmentWithoutAWholeTransportHeaderIsMalformed)
 {
@@ -558,7 +558,7 @@ TEST_F(FragmentDriverTest, AnAtomicFragmentIsAPacket)
     EXPECT_EQ(Remembered(), 0u);
 }
 
-TEST_F(FragmentDriverTest, OtherProtocolsFirstFragmentsAreAskedAbout)
+TEST_F(FragmentDriverTest, FirstFragmentsOfOtherProtocolsAreReported)
 {
     Flow echo;
     echo.protocol = PROTOCOL_ICMP;
@@ -581,7 +581,7 @@ TEST_F(FragmentDriverTest, AnUnknownInboundDatagramIsLeftToTheAleLayer)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_F(FragmentDriverTest, TheDirectionsOfALoopbackDatagramAreDecidedOnApart)
+TEST_F(FragmentDriverTest, TheDirectionsOfALoopbackDatagramAreDecidedSeparately)
 {
     Flow flow = UdpV4();
     flow.local = V4(127, 0, 0, 1, 5000);
@@ -595,7 +595,7 @@ TEST_F(FragmentDriverTest, TheDirectionsOfALoopbackDatagramAreDecidedOnApart)
     EXPECT_EQ(Remembered(), 2u);
 }
 
-TEST_F(FragmentDriverTest, AChainOfFragmentsGoesOnWhereTheyMay)
+TEST_F(FragmentDriverTest, PermittedFragmentsOfAMixedChainAreInjected)
 {
     const std::vector<ByteVector> good = Split(UdpV4(), false, 1);
     Flow other = UdpV4();
@@ -609,9 +609,9 @@ TEST_F(FragmentDriverTest, AChainOfFragmentsGoesOnWhereTheyMay)
     EXPECT_EQ(Blocked(), 2u);
 }
 
-// ---- The end
+// ---- Detach
 
-TEST_F(FragmentDriverTest, DetachingLetsGoWhatWaits)
+TEST_F(FragmentDriverTest, DetachingReleasesWaitingFragments)
 {
     const std::vector<ByteVector> early = Split(UdpV4(), false, 1);
     const std::vector<ByteVector> asked = Split(UdpV4(), false, 2);
@@ -624,7 +624,7 @@ TEST_F(FragmentDriverTest, DetachingLetsGoWhatWaits)
     EXPECT_EQ(Remembered(), 0u);
 }
 
-TEST_F(FragmentDriverTest, DetachingAFailClosedClientDropsWhatWaits)
+TEST_F(FragmentDriverTest, DetachingAFailClosedClientDropsWaitingFragments)
 {
     FailClosed();
     EXPECT_TRUE(network_.Outbound(Split(UdpV4(), false, 1)[1]).absorbed());
@@ -686,7 +686,7 @@ TEST_F(FragmentDriverTest, NoFragmentIsLostWhenAllComeAtOnce)
 
 // ---- Without memory
 
-TEST_F(FragmentDriverTest, WithoutMemoryForAnEntryTheFirstIsDecidedOnAndTheRestGoesByTheFailPolicy)
+TEST_F(FragmentDriverTest, WithoutMemoryForAnEntryTheFirstIsDecidedAndTheRestFollowsTheFailPolicy)
 {
     const std::vector<ByteVector> fragments = Split(UdpV4());
 

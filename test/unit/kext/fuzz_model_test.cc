@@ -1,4 +1,4 @@
-// What the fuzzer's model finds wrong: for each of its checks, a driver that breaks it and one that does not.
+// Tests each check of the fuzzers' model with a driver that breaks it and with one that does not.
 #include "fuzz/model.h"
 #include "support/commands.h"
 #include "support/record_bytes.h"
@@ -19,7 +19,7 @@ class FuzzModelTest : public testing::Test
         model_.SetStrict(true);
     }
 
-    // The driver holds the packet that ends in `serial`, and asks about it.
+    // The driver holds and reports the packet that ends in `serial`.
     void Hold(uint32_t serial, uint64_t id, const Flow &flow = {})
     {
         model_.Sent(serial, flow, false);
@@ -35,7 +35,7 @@ class FuzzModelTest : public testing::Test
         Read(wire, serial);
     }
 
-    void TellEnd(const Flow &flow = {}) { Read(MakeRecord<CONNECTION_END_V4_WIRE>(InfoConnectionEndV4, flow)); }
+    void ReportEnd(const Flow &flow = {}) { Read(MakeRecord<CONNECTION_END_V4_WIRE>(InfoConnectionEndV4, flow)); }
 
     void Verdict(uint64_t id, uint8_t verdict) { model_.Written(VerdictBytes(id, verdict)); }
 
@@ -78,7 +78,7 @@ TEST_F(FuzzModelTest, AnAcceptedPacketMayGetLostWhereInjectionsFail)
     model_.Settled();
 }
 
-TEST_F(FuzzModelTest, AnAcceptedPacketMayHaveBeenDecidedOnByTimeBefore)
+TEST_F(FuzzModelTest, AnAcceptedPacketMayHaveTimedOutBefore)
 {
     Hold(kSerial, 1);
     model_.OthersMayDecide();
@@ -96,7 +96,7 @@ TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedTwice)
     EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
 }
 
-TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAThirdTimeThoughInjectionsMayFail)
+TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAThirdTimeAlthoughInjectionsMayFail)
 {
     Hold(kSerial, 1);
     Hold(kSerial + 1, 2);
@@ -132,7 +132,7 @@ TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedByTheVerdictOnAnother)
     EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial + 1), "injected before a verdict");
 }
 
-TEST_F(FuzzModelTest, FindsAPacketThatIsLetGoByASecondVerdictOnAnId)
+TEST_F(FuzzModelTest, FindsAPacketThatASecondVerdictOnAnIdReleases)
 {
     Hold(kSerial, 1);
     Verdict(1, VerdictDrop);
@@ -164,7 +164,7 @@ TEST_F(FuzzModelTest, FindsAPacketThatLeavesAfterAnUpdateToBlock)
     EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial + 1, {}, true), "left before a verdict");
 }
 
-TEST_F(FuzzModelTest, ABlockOfWhatHasEndedMayBeOfNoEffect)
+TEST_F(FuzzModelTest, ABlockOfAnEndedConnectionMayHaveNoEffect)
 {
     Hold(kSerial, 1);
     model_.Written(UpdateBytes({}, VerdictPermanentAccept));
@@ -190,14 +190,14 @@ TEST_F(FuzzModelTest, FindsAPacketThatLeavesAfterTheCacheWasCleared)
     EXPECT_NONFATAL_FAILURE(model_.Sent(kSerial, {}, true), "left before a verdict");
 }
 
-TEST_F(FuzzModelTest, NothingIsKnownAfterAVerdictOnAnIdThatWasNotReadYet)
+TEST_F(FuzzModelTest, NothingIsCertainAfterAVerdictOnAnIdThatWasNotRead)
 {
     model_.Sent(kSerial, {}, false);
     Verdict(1, VerdictAccept);
     model_.Injected(kSerial);
 }
 
-TEST_F(FuzzModelTest, AVerdictThatIsNotValidIsNone)
+TEST_F(FuzzModelTest, AnInvalidVerdictIsIgnored)
 {
     Hold(kSerial, 1);
     Verdict(1, VerdictCount);
@@ -206,15 +206,15 @@ TEST_F(FuzzModelTest, AVerdictThatIsNotValidIsNone)
     model_.Settled();
 }
 
-TEST_F(FuzzModelTest, FindsAnEndThatTheClientBeforeWasToldTheStartOf)
+TEST_F(FuzzModelTest, FindsAnEndWhoseStartWasReportedToTheClientBefore)
 {
     Hold(kSerial, 1);
-    TellEnd();
+    ReportEnd();
     model_.Attached();
-    EXPECT_NONFATAL_FAILURE(TellEnd(), "was not told of");
+    EXPECT_NONFATAL_FAILURE(ReportEnd(), "was not reported");
 }
 
-TEST_F(FuzzModelTest, FindsAnIdThatComesAgain)
+TEST_F(FuzzModelTest, FindsARepeatedId)
 {
     Hold(kSerial, 1);
     EXPECT_NONFATAL_FAILURE(Ask(kSerial, 1), "last_id_");
@@ -223,14 +223,14 @@ TEST_F(FuzzModelTest, FindsAnIdThatComesAgain)
 TEST_F(FuzzModelTest, CountsTheRecordsOfEachClient)
 {
     Hold(kSerial, 1);
-    TellEnd();
+    ReportEnd();
     EXPECT_EQ(model_.records(), 2u);
     model_.Attached();
     EXPECT_EQ(model_.records(), 0u);
 }
 
-// The ports are in the first fragment alone.
-TEST_F(FuzzModelTest, AFragmentFollowsTheFirstOfItsHostsDatagramWhateverThePortsOfOthers)
+// Only the first fragment has the ports.
+TEST_F(FuzzModelTest, AFragmentFollowsAnyFirstFragmentOfItsHosts)
 {
     Flow other;
     other.local.port++;
@@ -242,7 +242,7 @@ TEST_F(FuzzModelTest, AFragmentFollowsTheFirstOfItsHostsDatagramWhateverThePorts
     model_.Injected(kSerial + 1);
 }
 
-TEST_F(FuzzModelTest, FindsAFragmentOfHostsWithoutAVerdictThatIsInjected)
+TEST_F(FuzzModelTest, FindsAnInjectedFragmentOfHostsWithoutAVerdict)
 {
     Flow other;
     other.remote.address[3]++;
@@ -261,7 +261,7 @@ TEST_F(FuzzModelTest, FindsAnAcceptedFragmentThatIsNeverInjected)
     EXPECT_NONFATAL_FAILURE(model_.Settled(), "accepted, and not injected");
 }
 
-TEST_F(FuzzModelTest, AnAcceptedFragmentMayBeRefusedForAnotherThatHasComeSince)
+TEST_F(FuzzModelTest, AnAcceptedFragmentMayBeRefusedForALaterOne)
 {
     model_.Sent(kSerial, {}, false, true);
     Ask(kSerial, 1);

@@ -34,7 +34,7 @@ class HoldTest : public DriverTest
         return flow;
     }
 
-    // Queues records that nobody reads until no more fit. Returns how many packets were held.
+    // Fills the event queue with records. Returns how many packets are held.
     size_t FillEventQueue()
     {
         size_t held = 0;
@@ -69,7 +69,7 @@ TEST_F(HoldTest, DetachingResolvesEverythingThatIsHeldBeforeItReturns)
     EXPECT_EQ(ConnectionTableCount(&context()->Connections), 0u);
 }
 
-TEST_F(HoldTest, DetachingAFailClosedClientDropsWhatIsHeld)
+TEST_F(HoldTest, DetachingAFailClosedClientDropsEverythingHeld)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->Flags = OPTION_FLAG_FAIL_CLOSED; });
     const ByteVector in = MakePacket(WithPort(2), true);
@@ -95,17 +95,17 @@ TEST_F(HoldTest, ShutdownResolvesEverythingThatIsHeldBeforeItReturns)
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
 
-// Everything at once, and then the end of the client in one of its ways.
+// One way in which a client ends while everything is held.
 struct Ending
 {
     bool fail_closed;
-    bool shutdown; // and only then the handle is closed
+    bool shutdown; // before the handle is closed
 };
 
 class EndingTest : public HoldTest, public testing::WithParamInterface<Ending>
 {
   protected:
-    // Reads that wait, and how they end.
+    // A pending read, and how it ends.
     struct Read
     {
         ByteVector buffer = ByteVector(1024);
@@ -137,7 +137,7 @@ TEST_P(EndingTest, LeavesNothingHeldNoReadWaitingAndNothingForTheNextClient)
 
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9))).absorbed());
     client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
-    ASSERT_EQ(machine_.wfp().counters().injections_now, 1u) << "in flight during all of it";
+    ASSERT_EQ(machine_.wfp().counters().injections_now, 1u) << "one injection is in flight all the time";
 
     const Network::Answer connect = network_.Connect(Flow{});
     const Network::Answer accept = network_.Accept(WithPort(2), &in);
@@ -166,7 +166,7 @@ TEST_P(EndingTest, LeavesNothingHeldNoReadWaitingAndNothingForTheNextClient)
     client_.Close();
     ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
     EXPECT_TRUE(client_.Read().empty());
-    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "asked about anew";
+    EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "reported again";
 }
 
 INSTANTIATE_TEST_SUITE_P(EachWay, EndingTest,
@@ -183,7 +183,7 @@ TEST_F(HoldTest, AVerdictAfterShutdownFindsNothing)
     EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
 }
 
-TEST_F(HoldTest, TheNextClientKnowsNothingOfTheFormersConnections)
+TEST_F(HoldTest, TheNextClientGetsNoRecordOfEarlierConnections)
 {
     Client second(machine_);
 
@@ -193,10 +193,10 @@ TEST_F(HoldTest, TheNextClientKnowsNothingOfTheFormersConnections)
     EXPECT_EQ(second.GetStatistics().Connections, 0u);
     EXPECT_TRUE(network_.Connect(Flow{}).pended());
     network_.Close(Flow{});
-    EXPECT_EQ(second.Read().size(), 2u) << "the connection, and its end";
+    EXPECT_EQ(second.Read().size(), 2u) << "the connection and its end";
 }
 
-TEST_F(HoldTest, IdsAreNeverUsedTwiceNotEvenByTheNextClient)
+TEST_F(HoldTest, IdsAreNeverReusedAcrossClients)
 {
     Client second(machine_);
 
@@ -210,7 +210,7 @@ TEST_F(HoldTest, IdsAreNeverUsedTwiceNotEvenByTheNextClient)
 
 // ---- Limits
 
-TEST_F(HoldTest, OverTheHeldLimitTheNewestGoesByTheFailPolicy)
+TEST_F(HoldTest, OverTheHeldLimitTheNewestFollowsTheFailPolicy)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -250,7 +250,7 @@ TEST_F(HoldTest, OverTheHeldLimitAFailClosedClientsPacketIsBlocked)
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
 }
 
-TEST_F(HoldTest, AnOperationOverTheHeldLimitIsCompletedButNotWithinItsClassify)
+TEST_F(HoldTest, AnOperationOverTheHeldLimitIsCompletedAfterItsClassify)
 {
     const ByteVector packet = MakePacket(WithPort(7), true);
 
@@ -290,7 +290,7 @@ TEST_F(HoldTest, AnOperationOverTheHeldLimitOfAFailClosedClientDoesNotGetThrough
     EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).blocked()) << "its first packet";
 }
 
-TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
+TEST_F(HoldTest, AnOperationThatCannotBeReportedIsResolved)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = 64 * 1024; });
     const size_t held = FillEventQueue();
@@ -303,7 +303,7 @@ TEST_F(HoldTest, WhatCannotBeAnnouncedIsNotLeftHanging)
     EXPECT_GT(client_.GetStatistics().EventsLost, 0u);
 }
 
-TEST_F(HoldTest, WhatCannotBeAnnouncedOfAFailClosedClientIsBlocked)
+TEST_F(HoldTest, APacketThatCannotBeReportedToAFailClosedClientIsBlocked)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -315,20 +315,20 @@ TEST_F(HoldTest, WhatCannotBeAnnouncedOfAFailClosedClientIsBlocked)
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9), false, Payload(1400))).blocked());
 }
 
-TEST_F(HoldTest, TheFailPolicyIsOfThisOnceOnly)
+TEST_F(HoldTest, TheFailPolicyDecidesOnePacketAndNotItsConnection)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
 
     client_.Verdict(client_.ReadQuestion().id, VerdictDrop);
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed()) << "there is room again: it is asked about";
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed()) << "there is room again: it is reported";
     EXPECT_EQ(client_.ReadQuestion().local_port, 2);
 }
 
 // ---- Time-outs
 
-TEST_F(HoldTest, WithoutATimeoutAHeldPacketWaitsWithoutEnd)
+TEST_F(HoldTest, WithoutATimeoutAHeldPacketWaitsForever)
 {
     const Network::Answer connect = network_.Connect(Flow{});
 
@@ -336,10 +336,10 @@ TEST_F(HoldTest, WithoutATimeoutAHeldPacketWaitsWithoutEnd)
     EXPECT_EQ(connect.completed(), 0);
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
     EXPECT_EQ(connect.completed(), 1);
-    EXPECT_EQ(client_.GetStatistics().Connections, 1u) << "remembered, though it was idle for so long";
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u) << "the idle connection is not forgotten";
 }
 
-TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndTold)
+TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndReported)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -404,8 +404,8 @@ TEST_F(HoldTest, ATimedOutReauthorizationReauthorizes)
 
 // ---- Races
 
-// A verdict on an id that the client was not told of yet: the operation is resolved once, and nothing is left.
-TEST_F(HoldTest, AVerdictMayComeBeforeItsQuestion)
+// A client may guess an id before it is reported. The operation is resolved once, and nothing is left.
+TEST_F(HoldTest, AVerdictMayComeBeforeItsReport)
 {
     network_.Connect(Flow{});
     const uint64_t next = client_.ReadQuestion().id + 1;
@@ -420,8 +420,8 @@ TEST_F(HoldTest, AVerdictMayComeBeforeItsQuestion)
 
 // ---- Allocation failures
 
-// Every way of holding and resolving, with the first allocation failing, then the second, and so on.
-TEST_F(HoldTest, NothingHangsOrLeaksWhicheverAllocationFails)
+// Every way to hold and resolve runs once per allocation, and in each run another allocation fails.
+TEST_F(HoldTest, NothingHangsOrLeaksWhenAnyAllocationFails)
 {
     const ByteVector out = MakePacket(WithPort(2));
     const ByteVector in = MakePacket(WithPort(3), true);
@@ -506,7 +506,7 @@ class HoldStressTest : public DriverTest
         return flow;
     }
 
-    // What a processor of the network does: connects, accepts, sends, receives, closes.
+    // One step of a network thread: connect, accept, send, receive or close.
     void Indicate(unsigned thread, unsigned i)
     {
         const Flow tcp = FlowOf(thread, i, PROTOCOL_TCP);
@@ -593,11 +593,11 @@ class HoldStressTest : public DriverTest
     std::vector<Network::Answer> answers_; // under answers_mutex_
 };
 
-TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsComeFromGuessing)
+TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsGuessIds)
 {
     std::atomic<uint64_t> id{1};
 
-    client_.StopObserving(); // it does not expect verdicts that come before their questions
+    client_.StopObserving(); // the observer does not expect verdicts before their reports
     StartNetwork(2, 60);
     for (int i = 0; i < 2; i++)
     {
@@ -606,7 +606,7 @@ TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsComeFromGuessin
             {
                 while (running_ != 0)
                 {
-                    // Ids that are not announced yet, announced, or gone.
+                    // These ids are not reported yet, pending, or resolved.
                     client_.Verdict(id++ % 2000, id % 2 != 0 ? VerdictPermanentAccept : VerdictDrop);
                 }
             });
@@ -623,7 +623,7 @@ TEST_F(HoldStressTest, EveryOperationIsCompletedOnceWhileVerdictsComeFromGuessin
 
 TEST_F(HoldStressTest, ClientsMayComeAndGoWhileTheNetworkRuns)
 {
-    client_.StopObserving(); // it looks at a client when the network rests
+    client_.StopObserving(); // the observer needs a network at rest
     StartNetwork(3, 60);
     for (int i = 0; running_ != 0; i++)
     {
@@ -645,7 +645,7 @@ TEST_F(HoldStressTest, ClientsMayComeAndGoWhileTheNetworkRuns)
     ExpectEveryOperationCompletedOnce();
 }
 
-TEST_F(HoldStressTest, TimeoutsVerdictsAndClearCacheMayMeet)
+TEST_F(HoldStressTest, TimeoutsVerdictsAndClearCacheMayRace)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
 

@@ -15,7 +15,7 @@ using kext_test::AllRecords;
 using kext_test::QueueDevice;
 using kext_test::Record;
 
-// A whole record: its body is counting bytes from `seed` on.
+// A record whose body counts up from `seed`.
 std::vector<uint8_t> MakeRecord(uint8_t type, uint32_t bodyLength, uint8_t seed = 0)
 {
     std::vector<uint8_t> record(5 + bodyLength);
@@ -29,7 +29,7 @@ std::vector<uint8_t> MakeRecord(uint8_t type, uint32_t bodyLength, uint8_t seed 
     return record;
 }
 
-// The first chunk is reserved: such a record needs memory.
+// A record that needs memory beyond the reserved first chunk.
 constexpr uint32_t kMoreThanAChunk = 70000;
 
 class IoQueueTest : public kext_test::KextTest
@@ -99,7 +99,7 @@ TEST_F(IoQueueTest, AReadPendsUntilThereIsARecord)
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
 
-TEST_F(IoQueueTest, AReadFindsWhatWaits)
+TEST_F(IoQueueTest, AReadGetsQueuedRecords)
 {
     const std::vector<std::vector<uint8_t>> records = {MakeRecord(1, 10), MakeRecord(0, 0), MakeRecord(2, 77, 9)};
 
@@ -195,7 +195,7 @@ TEST_F(IoQueueTest, TheRestOfASplitRecordStartsTheNextReadAndWholeRecordsFollowI
     EXPECT_EQ(device_->StartRead(60)->data(), Joined({small, small}));
 }
 
-TEST_F(IoQueueTest, TheStreamIsTheSameWhateverTheReadSize)
+TEST_F(IoQueueTest, TheStreamIsTheSameForEveryReadSize)
 {
     std::mt19937 random(4);
     std::vector<std::vector<uint8_t>> records;
@@ -237,7 +237,7 @@ TEST_F(IoQueueTest, ReadsOfZeroBytesCompleteAtOnce)
 
 TEST_F(IoQueueTest, RecordsAndHeadersCrossChunks)
 {
-    // Sizes that put the chunk's end at every place of a header and of a body.
+    // These sizes put the end of a chunk at every offset of a header and of a body.
     for (uint32_t first = 65480; first < 65520; first++)
     {
         const std::vector<std::vector<uint8_t>> records = {MakeRecord(1, first), MakeRecord(2, 20, 3),
@@ -250,7 +250,7 @@ TEST_F(IoQueueTest, RecordsAndHeadersCrossChunks)
     }
 }
 
-TEST_F(IoQueueTest, AQueueThatNeverRunsEmptyGivesItsMemoryBack)
+TEST_F(IoQueueTest, AQueueThatNeverRunsEmptyFreesItsMemory)
 {
     std::vector<uint8_t> pushed;
     std::vector<uint8_t> read;
@@ -296,7 +296,7 @@ TEST_F(IoQueueTest, ARecordLargerThanTheWholeQueueIsLost)
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
 
-TEST_F(IoQueueTest, AnExtendedClientIsToldOfLossesInOrder)
+TEST_F(IoQueueTest, AnExtendedClientGetsLossesInOrder)
 {
     const std::vector<uint8_t> record = MakeRecord(1, 95);
 
@@ -311,7 +311,7 @@ TEST_F(IoQueueTest, AnExtendedClientIsToldOfLossesInOrder)
     }
     IoQueueReportLost(device_->queue(), 3, LossHeldPacketLimit);
 
-    // The first read makes room; the losses lie between what was queued before and after them.
+    // The losses stand between the records that were queued before and after them.
     std::vector<uint8_t> stream = device_->StartRead(512)->data();
     ASSERT_EQ(Push(MakeRecord(9, 1)), STATUS_SUCCESS);
     const std::vector<uint8_t> rest = device_->ReadAll(512);
@@ -329,7 +329,7 @@ TEST_F(IoQueueTest, AnExtendedClientIsToldOfLossesInOrder)
     EXPECT_EQ(device_->Statistic(StatisticEventsQueued), device_->Statistic(StatisticEventsDelivered));
 }
 
-TEST_F(IoQueueTest, LossesAreToldEvenWhenNothingFollows)
+TEST_F(IoQueueTest, LossesAreReportedEvenWhenNothingFollows)
 {
     IoQueueSetOptions(device_->queue(), 1024, TRUE);
     ASSERT_EQ(Push(MakeRecord(1, 1000)), STATUS_SUCCESS);
@@ -339,7 +339,7 @@ TEST_F(IoQueueTest, LossesAreToldEvenWhenNothingFollows)
     EXPECT_EQ(records[1].type, InfoEventsLost);
 }
 
-TEST_F(IoQueueTest, AWaitingClientIsToldOfLossesAtOnceAndABusyOneOfManyTogether)
+TEST_F(IoQueueTest, AWaitingClientGetsEachLossAtOnceAndABusyOneGetsThemTogether)
 {
     IoQueueSetOptions(device_->queue(), 1 << 16, TRUE);
     ASSERT_EQ(Push(MakeRecord(1, 1)), STATUS_SUCCESS);
@@ -354,7 +354,7 @@ TEST_F(IoQueueTest, AWaitingClientIsToldOfLossesAtOnceAndABusyOneOfManyTogether)
     {
         IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
     }
-    EXPECT_EQ(IoQueueBytes(device_->queue()), sizeof(EVENTS_LOST_WIRE)) << "nothing piles up";
+    EXPECT_EQ(IoQueueBytes(device_->queue()), sizeof(EVENTS_LOST_WIRE)) << "one record holds all losses";
     EXPECT_EQ(IoQueueRecords(device_->queue()), 1u);
     const std::vector<Record> records = AllRecords(device_->ReadAll(100));
     ASSERT_EQ(records.size(), 2u);
@@ -408,7 +408,7 @@ TEST_F(IoQueueTest, WithoutMemoryARecordIsLostWithThatReason)
     EXPECT_EQ(records[2].type, 2);
 }
 
-TEST_F(IoQueueTest, AWaitingClientIsToldThatTheFirstRecordFoundNoMemory)
+TEST_F(IoQueueTest, AWaitingClientGetsTheLossOfAFirstRecordWithoutMemory)
 {
     QueueDevice::Read *read = device_->StartRead(100);
 
@@ -454,13 +454,13 @@ TEST_F(IoQueueTest, ALargeRecordIsQueuedWholeOrNotAtAll)
         IoQueueDetach(device_->queue());
         IoQueueAttach(device_->queue());
     } while (status != STATUS_SUCCESS);
-    EXPECT_EQ(failures, 4u) << "one chunk after the other; the first is reserved";
+    EXPECT_EQ(failures, 4u) << "one allocation per chunk; the first chunk is reserved";
 }
 
 TEST_F(IoQueueTest, AReadThatCannotBeMappedFailsAndLosesNothing)
 {
     ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
-    // The read's MDL and mapping are made by the system first, so find the failure that is the mapping.
+    // Finds the mapping among the calls of a read that may fail.
     unsigned refused = 0;
     for (unsigned n = 0; n < 8; n++)
     {
@@ -497,8 +497,8 @@ TEST_F(IoQueueTest, CancelCompletesTheReadAndNoOther)
     EXPECT_EQ(third->data(), MakeRecord(2, 1));
 }
 
-// The first read is being cancelled: the I/O manager has taken its cancel routine, which waits for the queue's lock.
-TEST_F(IoQueueTest, AReadThatComesCancelledDoesNotStopTheDelivery)
+// The I/O manager has taken the first read's cancel routine, which waits for the queue's lock.
+TEST_F(IoQueueTest, AReadThatArrivesCancelledDoesNotStopTheDelivery)
 {
     QueueDevice::Read *first = device_->StartRead(100);
     IRP *irp = first->request;
@@ -549,7 +549,7 @@ TEST_F(IoQueueTest, DetachCancelsReadsAndDiscardsRecords)
     EXPECT_EQ(read->status, STATUS_CANCELLED);
     EXPECT_EQ(Push(MakeRecord(1, 1)), STATUS_DEVICE_NOT_CONNECTED);
     IoQueueReportLost(device_->queue(), 5, LossQueueFull);
-    EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u) << "nobody is there to lose anything";
+    EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u) << "without a client nothing is lost";
     read = device_->StartRead(100);
     EXPECT_TRUE(read->done);
     EXPECT_EQ(read->status, STATUS_CANCELLED);
@@ -576,7 +576,7 @@ TEST_F(IoQueueTest, AttachForgetsTheOptionsAndLossesOfTheClientBefore)
     EXPECT_EQ(records[0].type, 1);
 }
 
-TEST_F(IoQueueTest, DetachGivesAllMemoryBack)
+TEST_F(IoQueueTest, DetachFreesAllMemory)
 {
     IoQueueDetach(device_->queue());
     const UINT64 detached = MemoryBytes(&memory_);
@@ -627,7 +627,7 @@ TEST_F(IoQueueTest, ShutdownWithoutAClientDoesNothing)
     EXPECT_EQ(device_->StartRead(40)->status, STATUS_CANCELLED);
 }
 
-TEST_F(IoQueueTest, CountsWhatItDelivers)
+TEST_F(IoQueueTest, CountsDeliveredRecordsAndBytes)
 {
     PushAll({MakeRecord(1, 30), MakeRecord(2, 30), MakeRecord(3, 100)});
     device_->ReadAll(80);
@@ -666,8 +666,8 @@ TEST_F(IoQueueTest, ManyWaitingReadsAreServedInPartsByTheDpc)
     EXPECT_EQ(stream, MakeRecord(1, 595));
 }
 
-// A program's thread that was preempted or suspended between two reads would stop the delivery for everybody.
-TEST_F(IoQueueTest, DeliversAtDispatchLevelOnWhateverThread)
+// At a lower IRQL a preempted or suspended reader thread would stop the delivery for all clients.
+TEST_F(IoQueueTest, DeliversAtDispatchLevelOnAnyThread)
 {
     struct Reader
     {
@@ -699,13 +699,13 @@ TEST_F(IoQueueTest, DeliversAtDispatchLevelOnWhateverThread)
 
     reader.Start();
     ASSERT_EQ(Push(MakeRecord(1, 30)), STATUS_SUCCESS);
-    EXPECT_EQ(reader.stream.size(), 7u) << "by the producer";
+    EXPECT_EQ(reader.stream.size(), 7u) << "delivered by the producer";
     while (IoQueueBytes(device_->queue()) != 0)
     {
         ASSERT_TRUE(reader.idle);
         reader.Start();
     }
-    EXPECT_EQ(reader.stream, MakeRecord(1, 30)) << "by the reader";
+    EXPECT_EQ(reader.stream, MakeRecord(1, 30)) << "delivered by the reader";
     EXPECT_EQ(reader.lowest, DISPATCH_LEVEL);
     EXPECT_EQ(KeGetCurrentIrql(), PASSIVE_LEVEL);
 }
@@ -731,7 +731,7 @@ class IoQueueThreadsTest : public IoQueueTest
   protected:
     IoQueueThreadsTest() : IoQueueTest(WithWorker()) {}
 
-    // Bodies: u32 thread, u32 sequence, then filling.
+    // A body holds a u32 thread, a u32 sequence number and padding.
     static std::vector<uint8_t> Numbered(uint32_t thread, uint32_t sequence, uint32_t filling)
     {
         std::vector<uint8_t> record =
@@ -760,7 +760,7 @@ class IoQueueThreadsTest : public IoQueueTest
     }
 };
 
-TEST_F(IoQueueThreadsTest, ProducersAndAReaderRaceAndNothingIsLostOrTorn)
+TEST_F(IoQueueThreadsTest, ProducersAndAReaderRaceWithoutLostOrTornRecords)
 {
     constexpr unsigned kProducers = 3;
     constexpr uint32_t kRecords = 6000;
@@ -782,7 +782,7 @@ TEST_F(IoQueueThreadsTest, ProducersAndAReaderRaceAndNothingIsLostOrTorn)
                        producing--;
                        return;
                    }
-                   // Four reads in flight, taken in order.
+                   // Four reads are in flight. Their data is taken in order.
                    std::deque<std::unique_ptr<QueueDevice::Read>> reads;
                    std::mt19937 random(99);
                    for (;;)
@@ -869,7 +869,7 @@ TEST_F(IoQueueThreadsTest, LossesAreCountedExactly)
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), refused);
 }
 
-TEST_F(IoQueueThreadsTest, ClientsComeAndGoWhileEverybodyWorks)
+TEST_F(IoQueueThreadsTest, ClientsAttachAndDetachWhileAllThreadsWork)
 {
     std::atomic<bool> stop{false};
     std::atomic<unsigned> completed{0};
@@ -942,7 +942,7 @@ TEST_F(IoQueueThreadsTest, ClientsComeAndGoWhileEverybodyWorks)
     EXPECT_EQ(completed, started);
     EXPECT_EQ(machine_.io().outstanding(device_->file()), 0u);
 
-    // Still a queue.
+    // The queue still works.
     IoQueueDetach(device_->queue());
     IoQueueAttach(device_->queue());
     ASSERT_EQ(Push(MakeRecord(1, 9)), STATUS_SUCCESS);

@@ -96,7 +96,7 @@ Packet FragmentHeader(uint8_t nextHeader, unsigned offsetAndFlags, const Packet 
 
 NTSTATUS Parse(const Packet &packet, IP_HEADER *header)
 {
-    // A copy of exactly the size, so that the address sanitizer sees every byte too many.
+    // The copy has the exact size, so that the address sanitizer finds a read beyond it.
     const Packet exact = packet;
 
     return IpHeaderParse(exact.data(), static_cast<UINT32>(exact.size()), static_cast<UINT32>(exact.size()), header);
@@ -150,7 +150,7 @@ TEST(IpHeaderTest, ProtocolsWithoutPortsHaveNone)
     }
 }
 
-TEST(IpHeaderTest, BytesBehindTheTotalLengthDoNotCount)
+TEST(IpHeaderTest, BytesBehindTheTotalLengthAreIgnored)
 {
     IP_HEADER header;
     Packet packet = V4(kUdp, Udp(1, 2));
@@ -159,12 +159,12 @@ TEST(IpHeaderTest, BytesBehindTheTotalLengthDoNotCount)
     ASSERT_EQ(Parse(packet, &header), STATUS_SUCCESS);
     EXPECT_EQ(header.TotalLength, 28u);
 
-    // A UDP header that reaches into the padding is malformed.
+    // A UDP length that reaches into the padding is malformed.
     Put16(packet, 2, 27);
     EXPECT_EQ(Parse(packet, &header), STATUS_INVALID_PARAMETER);
 }
 
-TEST(IpHeaderTest, ATotalLengthOf0StandsForTheWholePacket)
+TEST(IpHeaderTest, ATotalLengthOf0MeansTheWholePacket)
 {
     IP_HEADER header;
     Packet packet = V4(kTcp, Tcp(1, 2, 100));
@@ -208,7 +208,7 @@ TEST(IpHeaderTest, RefusesMalformedV4)
     EXPECT_EQ(Parse(packet, &header), STATUS_INVALID_PARAMETER);
 }
 
-TEST(IpHeaderTest, EveryCutOfAPacketIsRefused)
+TEST(IpHeaderTest, EveryTruncatedPacketIsRefused)
 {
     for (const Packet &packet : {V4(kTcp, Tcp(1, 2)), V4(kUdp, Udp(1, 2), 40), V6(kUdp, Udp(1, 2)),
                                  V6(kHopByHop, Extension(kDestination, 1, Extension(kTcp, 0, Tcp(1, 2))))})
@@ -224,7 +224,7 @@ TEST(IpHeaderTest, EveryCutOfAPacketIsRefused)
     }
 }
 
-TEST(IpHeaderTest, AsksForMoreWhenTheHeadersReachBeyondWhatIsAvailable)
+TEST(IpHeaderTest, AsksForMoreBytesWhenTheHeadersAreLonger)
 {
     for (const Packet &packet :
          {V4(kTcp, Tcp(7, 8, 500), 12), V6(kHopByHop, Extension(kRouting, 2, Extension(kUdp, 0, Udp(7, 8, 500))))})
@@ -249,7 +249,7 @@ TEST(IpHeaderTest, AsksForMoreWhenTheHeadersReachBeyondWhatIsAvailable)
     }
 }
 
-TEST(IpHeaderTest, KnowsV4Fragments)
+TEST(IpHeaderTest, RecognizesV4Fragments)
 {
     IP_HEADER header;
 
@@ -269,20 +269,20 @@ TEST(IpHeaderTest, KnowsV4Fragments)
     EXPECT_EQ(header.SourcePort, 0) << "the middle of a datagram has no ports";
 
     ASSERT_EQ(Parse(V4(kUdp, Udp(1, 2), 0, 0x4000), &header), STATUS_SUCCESS);
-    EXPECT_FALSE(header.Fragment) << "don't fragment is no fragment";
+    EXPECT_FALSE(header.Fragment) << "the DF bit does not make a fragment";
 }
 
-TEST(IpHeaderTest, RefusesFragmentsThatCannotBe)
+TEST(IpHeaderTest, RefusesImpossibleFragments)
 {
     IP_HEADER header;
 
-    // Its ports are cut off (RFC 1858), and it reaches beyond the largest datagram.
+    // Refused: truncated ports (RFC 1858), or data beyond the largest datagram.
     EXPECT_EQ(Parse(V4(kTcp, Packet(8), 0, 0x2000), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V4(kTcp, Packet(16), 0, 0x1FFF), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V4(kTcp, Packet(7), 0, 0x1FFF), &header), STATUS_SUCCESS);
     EXPECT_EQ(Parse(V6(kFragment, FragmentHeader(kTcp, 0xFFF8, Packet(16))), &header), STATUS_INVALID_PARAMETER);
 
-    // They are empty, or end between two units of 8 bytes without being the last.
+    // Refused: an empty fragment, or an end within a unit of 8 bytes where more fragments follow.
     EXPECT_EQ(Parse(V4(kUdp, Packet(), 0, 0x0010), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V4(kUdp, Packet(12), 0, 0x2010), &header), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(Parse(V6(kFragment, FragmentHeader(kUdp, 0x0101, Packet(12))), &header), STATUS_INVALID_PARAMETER);
@@ -337,7 +337,7 @@ TEST(IpHeaderTest, EncryptedAndEmptyPayloadsEndTheChain)
     ASSERT_EQ(Parse(V6(kNoNext, {}), &header), STATUS_SUCCESS);
 }
 
-TEST(IpHeaderTest, HopByHopOptionsStandFirstOrNotAtAll)
+TEST(IpHeaderTest, HopByHopOptionsAreAllowedOnlyFirst)
 {
     IP_HEADER header;
 
@@ -346,7 +346,7 @@ TEST(IpHeaderTest, HopByHopOptionsStandFirstOrNotAtAll)
               STATUS_INVALID_PARAMETER);
 }
 
-TEST(IpHeaderTest, NotesFurtherStopsOfARoutingHeader)
+TEST(IpHeaderTest, RecognizesRemainingHopsOfARoutingHeader)
 {
     IP_HEADER header;
     Packet packet = V6(kRouting, Extension(kTcp, 2, Tcp(1, 2)));
@@ -358,7 +358,7 @@ TEST(IpHeaderTest, NotesFurtherStopsOfARoutingHeader)
     EXPECT_TRUE(header.SourceRouted);
 }
 
-TEST(IpHeaderTest, KnowsV6Fragments)
+TEST(IpHeaderTest, RecognizesV6Fragments)
 {
     IP_HEADER header;
 
@@ -370,7 +370,7 @@ TEST(IpHeaderTest, KnowsV6Fragments)
     EXPECT_EQ(header.SourcePort, 1000);
     EXPECT_EQ(header.HeaderLength, 48u);
 
-    // In later fragments the bytes behind the header are payload, even where the number names an extension header.
+    // In later fragments the bytes after the Fragment header are payload, even if Next Header names an extension.
     ASSERT_EQ(Parse(V6(kFragment, FragmentHeader(kDestination, 0x0100, Packet(3, 0xFF))), &header), STATUS_SUCCESS);
     EXPECT_TRUE(header.Fragment);
     EXPECT_FALSE(header.FirstFragment);
@@ -380,7 +380,7 @@ TEST(IpHeaderTest, KnowsV6Fragments)
     EXPECT_EQ(header.SourcePort, 0);
 }
 
-TEST(IpHeaderTest, AV6FragmentIsAsLongAsItIsWithTheHeadersInIt)
+TEST(IpHeaderTest, TheLengthOfAV6FragmentIncludesTheHeadersInIt)
 {
     IP_HEADER header;
 
@@ -426,7 +426,7 @@ TEST(IpHeaderTest, RefusesEndlessChains)
     }
 }
 
-TEST(IpHeaderTest, MakesTheKeyFromThisMachinesView)
+TEST(IpHeaderTest, MakesTheKeyWithThisMachineAsTheLocalEnd)
 {
     IP_HEADER header;
     CONNECTION_KEY key;

@@ -1,4 +1,4 @@
-// What every unit test of a kext module needs: a machine under it, counted memory, and a look at it afterwards.
+// A test of one kext module: it has a machine and counted memory.
 #pragma once
 
 #include "memory.h"
@@ -22,7 +22,7 @@
 namespace kext_test
 {
 
-// Fails the test when memory is left at its end.
+// At the end of a test no memory may be left.
 class KextTest : public MachineTest
 {
   protected:
@@ -33,7 +33,7 @@ class KextTest : public MachineTest
 
     ~KextTest() override { EXPECT_EQ(MemoryBytes(&memory_), 0u) << machine_.pool().Report(); }
 
-    // Runs `body` on `count` threads of this machine at once.
+    // Runs `body` on `count` threads at once. Its argument is the thread's number.
     void RunThreads(unsigned count, const std::function<void(unsigned)> &body)
     {
         std::atomic<unsigned> ready{0};
@@ -60,8 +60,7 @@ class KextTest : public MachineTest
         }
     }
 
-    // Runs `body` with the first allocation failing, then the second, and so on until none fails any more. Returns how
-    // many runs had a failure.
+    // Runs `body` once per allocation that it makes: in run n allocation n fails. Returns the number of those runs.
     unsigned ForEachAllocationFailure(const std::function<void(unsigned)> &body)
     {
         for (unsigned n = 0;; n++)
@@ -89,7 +88,7 @@ class KextTest : public MachineTest
     MEMORY memory_;
 };
 
-// At DISPATCH_LEVEL until the end of the block.
+// Raises the thread to DISPATCH_LEVEL until the end of the block.
 class AtDispatchLevel
 {
   public:

@@ -11,13 +11,13 @@ namespace
 
 using namespace std::chrono_literals;
 
-// 50,000 connections a second, for 10 seconds: a port scan from outside, or a torrent client's peers.
+// 50,000 connections a second for 10 seconds, like a port scan or the peers of a torrent client.
 class LoadTest : public DriverTest
 {
   protected:
     static constexpr uint32_t kPerSecond = 50'000;
     static constexpr uint32_t kSeconds = 10;
-    // As many as the queue of events has room for.
+    // The event queue has room for one batch.
     static constexpr uint32_t kBatch = 10'000;
 
     LoadTest() : DriverTest(StandingClock()) {}
@@ -31,7 +31,7 @@ class LoadTest : public DriverTest
         return flow;
     }
 
-    // Probes of every port, from one address after the other.
+    // Each address of the scanner probes every port.
     static Flow Probe(uint32_t number)
     {
         Flow flow;
@@ -51,7 +51,7 @@ class LoadTest : public DriverTest
         return packet;
     }
 
-    // Reads a batch of records, all of the one type and length, without taking each apart: returns their bytes.
+    // Reads one batch of records of the same type and length. Returns their bytes.
     ByteVector ReadBatch(uint8_t type, size_t length)
     {
         const ByteVector stream = client_.ReadBytes();
@@ -85,7 +85,7 @@ class LoadTest : public DriverTest
         Write(&verdicts);
     }
 
-    // `each` makes the connection of a number, whose record has `payload` bytes of payload.
+    // `each` makes connection `number`. Its record has `payload` bytes of payload.
     template <typename Each> void Run(uint8_t verdict, size_t payload, const Each &each)
     {
         for (uint32_t number = 0; number < kSeconds * kPerSecond; number++)
@@ -102,12 +102,12 @@ class LoadTest : public DriverTest
         }
     }
 
-    // Once it is over nothing of it is left.
+    // Nothing of the load is left after its end.
     void ExpectQuiet(uint64_t pool_bytes_before)
     {
         EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
         EXPECT_EQ(client_.GetStatistics().EventsLost, 0u);
-        // One round of maintenance at the end of the time, not hundreds on the way.
+        // One round of maintenance runs after the 11 minutes, instead of hundreds during them.
         DeferredStop(&context()->Deferred);
         Advance(11min);
         DeferredStart(&context()->Deferred, ClientRoundPeriodMs(&context()->Client));
@@ -128,7 +128,7 @@ class LoadTest : public DriverTest
     }
 };
 
-TEST_F(LoadTest, ATorrentsConnectionsAreAllAskedAboutAndForgottenAfterTheirEnds)
+TEST_F(LoadTest, ATorrentsConnectionsAreAllReportedAndForgottenAfterTheirEnds)
 {
     const uint64_t before = client_.GetStatistics().PoolBytes;
 
@@ -140,7 +140,7 @@ TEST_F(LoadTest, ATorrentsConnectionsAreAllAskedAboutAndForgottenAfterTheirEnds)
         network_.Close(Numbered(number));
         if ((number + 1) % kBatch == 0)
         {
-            ReadBatch(InfoConnectionEndV4, sizeof(CONNECTION_END_V4_WIRE)); // each told once
+            ReadBatch(InfoConnectionEndV4, sizeof(CONNECTION_END_V4_WIRE)); // each is reported once
         }
     }
     ExpectQuiet(before);

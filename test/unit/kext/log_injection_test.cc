@@ -1,5 +1,5 @@
-// Nothing that a program, a remote end or the client chooses stands in the log as text: no line is forged, and no
-// terminal is driven, by who reads it.
+// The log holds no text that a program, a remote end or the client chooses.
+// So nobody can forge a log line or control the terminal of its reader.
 #include "support/commands.h"
 #include "support/driver_test.h"
 
@@ -24,7 +24,7 @@ class LogInjectionTest : public DriverTest
         EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
     }
 
-    // What one wants to see in a log: a line's end, a line of one's own, and a sequence that clears the screen.
+    // An attacker's text: a line break, a forged line, and a sequence that clears the screen.
     static std::string Forgery() { return "\r\nforged \x1b[2J"; }
     static ByteVector ForgedBytes()
     {

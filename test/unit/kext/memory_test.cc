@@ -14,7 +14,7 @@ bool IsZero(const void *address, size_t bytes)
     return std::all_of(first, first + bytes, [](uint8_t byte) { return byte == 0; });
 }
 
-TEST_F(MemoryTest, GivesZeroedMemoryAlignedTo16)
+TEST_F(MemoryTest, AllocatesZeroedMemoryAlignedTo16)
 {
     for (size_t bytes : {1u, 15u, 16u, 17u, 40u, 4096u, 100000u})
     {
@@ -28,7 +28,7 @@ TEST_F(MemoryTest, GivesZeroedMemoryAlignedTo16)
     }
 }
 
-TEST_F(MemoryTest, GivesCacheAlignedMemoryOnLineBoundaries)
+TEST_F(MemoryTest, AllocatesCacheAlignedMemoryOnLineBoundaries)
 {
     for (size_t bytes : {1u, 63u, 64u, 65u, 4096u, 131072u})
     {
@@ -51,7 +51,7 @@ TEST_F(MemoryTest, UninitializedMemoryIsWritableToItsEnd)
     MemoryFree(&memory_, address);
 }
 
-TEST_F(MemoryTest, CountsWhatIsTakenAndThePeak)
+TEST_F(MemoryTest, CountsAllocatedBytesAndTheirPeak)
 {
     void *first = MemoryAllocate(&memory_, 1000);
     void *second = MemoryAllocate(&memory_, 500);
@@ -66,7 +66,7 @@ TEST_F(MemoryTest, CountsWhatIsTakenAndThePeak)
     EXPECT_EQ(MemoryPeakBytes(&memory_), both);
 }
 
-TEST_F(MemoryTest, FailureIsNullAndCountsNothingTaken)
+TEST_F(MemoryTest, AFailedAllocationIsNullAndCountsNoBytes)
 {
     machine_.faults().FailAll();
     EXPECT_EQ(MemoryAllocate(&memory_, 100), nullptr);
@@ -108,7 +108,7 @@ TEST_F(MemoryTest, WorksWithEitherPoolRoutineOfTheSystem)
     MemoryFree(&memory_, address);
 }
 
-TEST_F(MemoryTest, TakesTheOlderPoolRoutineWhereTheNewerOneIsMissing)
+TEST_F(MemoryTest, UsesTheOlderPoolRoutineWhereTheNewerOneIsMissing)
 {
     memory_.AllocatePool2 = nullptr;
 
@@ -137,7 +137,7 @@ TEST_F(MemoryTest, MayBeUsedAtDispatchLevel)
     MemoryFree(&memory_, address);
 }
 
-TEST_F(MemoryTest, CountsRightOnManyProcessorsAtOnce)
+TEST_F(MemoryTest, CountsCorrectlyOnManyProcessorsAtOnce)
 {
     RunThreads(4,
                [&](unsigned thread)

@@ -1,4 +1,4 @@
-// Each invariant, broken by a driver that is made up.
+// A made-up driver breaks each invariant.
 #include "support/commands.h"
 #include "support/observer.h"
 #include "support/packets.h"
@@ -64,7 +64,7 @@ class ObserverTest : public testing::Test
 
     void Write(const ByteVector &bytes) { observer_.Writes(bytes.data(), bytes.size()); }
 
-    // Given by the client, and carried out by the driver.
+    // The client gives the verdict and the driver carries it out.
     void Verdict(uint64_t id, uint8_t verdict)
     {
         Write(VerdictBytes(id, verdict));
@@ -93,7 +93,7 @@ class ObserverTest : public testing::Test
     Observer::Counters now_;
 };
 
-TEST_F(ObserverTest, FindsNothingWhereNothingIsWrong)
+TEST_F(ObserverTest, FindsNoProblemInACorrectDriver)
 {
     for (const Flow &flow : {Flow{}, UdpV4(), TcpV6()})
     {
@@ -107,7 +107,7 @@ TEST_F(ObserverTest, FindsNothingWhereNothingIsWrong)
     EXPECT_THAT(Problems(), IsEmpty());
 }
 
-TEST_F(ObserverTest, AnIdThatComesTwiceIsFound)
+TEST_F(ObserverTest, ARepeatedIdIsFound)
 {
     Question(7, Flow{});
     Question(7, Other());
@@ -134,7 +134,7 @@ TEST_F(ObserverTest, AnIdThatTakesTwoVerdictsIsFound)
                                         HasSubstr("1 questions are open and 0 held")));
 }
 
-TEST_F(ObserverTest, AVerdictThatNobodyCountsIsFound)
+TEST_F(ObserverTest, AVerdictThatIsNotCountedIsFound)
 {
     Write(VerdictBytes(99, VerdictAccept));
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 verdicts were given, 0 applied and 0 of unknown ids")));
@@ -142,7 +142,7 @@ TEST_F(ObserverTest, AVerdictThatNobodyCountsIsFound)
     EXPECT_THAT(Problems(), IsEmpty());
 }
 
-TEST_F(ObserverTest, WhatIsResolvedWithoutAVerdictIsFound)
+TEST_F(ObserverTest, AResolutionWithoutAVerdictIsFound)
 {
     Question(1, Flow{});
     now_.packets_held = 0;
@@ -151,7 +151,7 @@ TEST_F(ObserverTest, WhatIsResolvedWithoutAVerdictIsFound)
     EXPECT_THAT(Problems(), IsEmpty());
 }
 
-TEST_F(ObserverTest, AnEventThatIsLostWithoutAWordIsFound)
+TEST_F(ObserverTest, AnEventThatIsLostSilentlyIsFound)
 {
     now_.events_queued++;
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 events were queued, 0 delivered and 0 read")));
@@ -159,30 +159,30 @@ TEST_F(ObserverTest, AnEventThatIsLostWithoutAWordIsFound)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 events were queued, 1 delivered and 0 read")));
 }
 
-TEST_F(ObserverTest, ALossThatIsToldTwiceIsFound)
+TEST_F(ObserverTest, ALossThatIsReportedTwiceIsFound)
 {
     now_.events_lost = 2;
     Lose(2);
     EXPECT_THAT(Problems(), IsEmpty());
     Lose(2);
-    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("4 losses were told and 2 counted")));
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("4 losses were reported and 2 counted")));
 }
 
-TEST_F(ObserverTest, ALossThatIsNotToldIsFound)
+TEST_F(ObserverTest, ALossThatIsNotReportedIsFound)
 {
     OPTIONS_WIRE options{};
 
     now_.events_lost = 3;
     options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
     observer_.TookOptions(&options, sizeof(options), now_);
-    EXPECT_THAT(Problems(), IsEmpty()) << "it knew no record of a loss before";
+    EXPECT_THAT(Problems(), IsEmpty()) << "the client did not know loss records before";
     now_.events_lost = 5;
-    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("0 losses were told and 5 counted")));
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("0 losses were reported and 5 counted")));
     now_.failed_calls = 1;
-    EXPECT_THAT(Problems(), IsEmpty()) << "the record of it may be what there was no memory for";
+    EXPECT_THAT(Problems(), IsEmpty()) << "the loss record itself may have failed for lack of memory";
 }
 
-TEST_F(ObserverTest, WhatWasQueuedOrLostBeforeAClientAmidTrafficWasLookedAtIsNoHarm)
+TEST_F(ObserverTest, EventsBeforeInexactCountersAreNoProblem)
 {
     now_.events_queued++;
     now_.events_lost++;
@@ -195,7 +195,7 @@ TEST_F(ObserverTest, WhatWasQueuedOrLostBeforeAClientAmidTrafficWasLookedAtIsNoH
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("3 delivered and 2 read")));
 }
 
-TEST_F(ObserverTest, WhatIsBrokenForGoodIsToldAgain)
+TEST_F(ObserverTest, ALastingProblemIsReportedAgain)
 {
     Question(7, Flow{});
     Question(7, Other());
@@ -214,7 +214,7 @@ TEST_F(ObserverTest, APacketThatStaysHeldAfterItsVerdictIsFound)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("0 questions are open and 1 held")));
 }
 
-TEST_F(ObserverTest, AVerdictThatTheDriverHasNotTakenCountsAsNoneGiven)
+TEST_F(ObserverTest, AVerdictThatTheDriverDidNotConsumeIsNotCounted)
 {
     const ByteVector verdict = VerdictBytes(1, VerdictAccept);
 
@@ -226,7 +226,7 @@ TEST_F(ObserverTest, AVerdictThatTheDriverHasNotTakenCountsAsNoneGiven)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
 }
 
-TEST_F(ObserverTest, ARecordThatIsCutIsFound)
+TEST_F(ObserverTest, ATruncatedRecordIsFound)
 {
     const uint8_t start[] = {InfoLogLine, 9, 0, 0, 0, 1};
 
@@ -242,7 +242,7 @@ TEST_F(ObserverTest, APacketBeforeItsVerdictIsFound)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
 }
 
-TEST_F(ObserverTest, APacketThatIsLetOutByAnothersVerdictIsFound)
+TEST_F(ObserverTest, APacketThatAnotherConnectionsVerdictLetsOutIsFound)
 {
     Question(1, Flow{});
     Question(2, Other());
@@ -252,7 +252,7 @@ TEST_F(ObserverTest, APacketThatIsLetOutByAnothersVerdictIsFound)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict, or by another's")));
 }
 
-TEST_F(ObserverTest, APacketBehindExtensionHeadersIsLookedAt)
+TEST_F(ObserverTest, APacketWithExtensionHeadersIsChecked)
 {
     ByteVector packet = MakePacket(TcpV6());
 
@@ -263,7 +263,7 @@ TEST_F(ObserverTest, APacketBehindExtensionHeadersIsLookedAt)
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
     Verdict(1, VerdictAccept);
     observer_.LetsOut(packet.data(), packet.size());
-    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict"))) << "that of the first one stays";
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict"))) << "the first packet's problem stays";
 }
 
 TEST_F(ObserverTest, AnEndWithoutItsConnectionIsFound)

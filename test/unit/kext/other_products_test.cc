@@ -16,7 +16,7 @@ namespace
 
 using namespace std::chrono_literals;
 
-// Another product's driver on the same machine, which injects a copy of every packet that is not its own.
+// Another product's driver. It injects a copy of every packet that it did not inject itself.
 class OtherInjector : public sim::wfp::InjectionTarget
 {
   public:
@@ -68,7 +68,7 @@ class OtherInjector : public sim::wfp::InjectionTarget
         return STATUS_SUCCESS;
     }
 
-    // Lets everything that is on its way come to rest.
+    // Runs until no packet is in flight.
     void Settle()
     {
         machine_.Run();
@@ -117,7 +117,7 @@ class OtherInjector : public sim::wfp::InjectionTarget
 
 using OtherProductsTest = DriverTest;
 
-TEST_F(OtherProductsTest, WhatAnotherProductInjectsIsAskedAboutLikeAnyPacket)
+TEST_F(OtherProductsTest, APacketThatAnotherProductInjectsIsReportedLikeAnyPacket)
 {
     OtherInjector other(machine_, network_);
 
@@ -127,7 +127,7 @@ TEST_F(OtherProductsTest, WhatAnotherProductInjectsIsAskedAboutLikeAnyPacket)
     EXPECT_EQ(other.sent(), 0u);
 }
 
-TEST_F(OtherProductsTest, APermittedConnectionsPacketsAreNotInjectedAgainWhenAnotherProductDoes)
+TEST_F(OtherProductsTest, PermittedPacketsThatAnotherProductReinjectsAreNotInjectedAgain)
 {
     Decide(UdpV4(), VerdictPermanentAccept);
     OtherInjector other(machine_, network_);
@@ -139,8 +139,8 @@ TEST_F(OtherProductsTest, APermittedConnectionsPacketsAreNotInjectedAgainWhenAno
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-// Each holds what the other has injected, and injects a copy of it.
-TEST_F(OtherProductsTest, TwoThatInjectEachOthersPacketsComeToAnEndThoughTheClientAcceptsEach)
+// Each driver holds the packets that the other injects, and injects a copy.
+TEST_F(OtherProductsTest, TwoDriversThatReinjectEachOthersPacketsTerminate)
 {
     OtherInjector other(machine_, network_);
     size_t asked = 0;
@@ -157,10 +157,10 @@ TEST_F(OtherProductsTest, TwoThatInjectEachOthersPacketsComeToAnEndThoughTheClie
         }
         EXPECT_EQ(other.sent(), packet);
     }
-    EXPECT_EQ(asked, 4u) << "once each, and once more where the other product was seen for the first time";
+    EXPECT_EQ(asked, 4u) << "one report per packet, and one more when the driver first sees the other product";
 }
 
-TEST_F(OtherProductsTest, WhatComesBackIsLetThroughOnceAndNotMuchLater)
+TEST_F(OtherProductsTest, AReturningPacketPassesOnceAndOnlySoon)
 {
     OtherInjector other(machine_, network_);
     const auto accept_all = [&]
@@ -179,7 +179,7 @@ TEST_F(OtherProductsTest, WhatComesBackIsLetThroughOnceAndNotMuchLater)
 
     other.Inject(MakePacket(UdpV4()));
     machine_.Run();
-    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "the same bytes once more are another packet";
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "the same bytes again are another packet";
 
     Flow another = UdpV4();
     another.local.port++;
@@ -193,16 +193,16 @@ TEST_F(OtherProductsTest, WhatComesBackIsLetThroughOnceAndNotMuchLater)
 
 // ---- Transactions
 
-TEST_F(OtherProductsTest, AReauthorizationWithinATransactionOfOursIsNoError)
+TEST_F(OtherProductsTest, AReauthorizationWithinOurOwnTransactionIsNoError)
 {
-    // One that could be neither committed nor aborted.
+    // This transaction could be neither committed nor aborted.
     ASSERT_EQ(FwpmTransactionBegin0(context()->Engine.Session, 0), STATUS_SUCCESS);
     EngineReauthorize(&context()->Engine);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
     EXPECT_TRUE(client_.GetLogs().empty());
 }
 
-// Another product that changes its own filters.
+// Another product changes its filters in a transaction.
 class OtherTransaction
 {
   public:
@@ -241,7 +241,7 @@ TEST_F(OtherProductsTest, AReauthorizationWaitsForAnotherProductsTransaction)
     EXPECT_TRUE(client_.GetLogs().empty());
 }
 
-TEST_F(OtherProductsTest, AReauthorizationThatWaitedTooLongIsMadeUpForLater)
+TEST_F(OtherProductsTest, AReauthorizationThatTimedOutIsRetried)
 {
     {
         OtherTransaction other;
@@ -255,7 +255,7 @@ TEST_F(OtherProductsTest, AReauthorizationThatWaitedTooLongIsMadeUpForLater)
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
 }
 
-TEST_F(OtherProductsTest, AReauthorizationIsMadeUpForThoughTheClientIsGone)
+TEST_F(OtherProductsTest, AReauthorizationIsRetriedAfterTheClientIsGone)
 {
     {
         OtherTransaction other;
@@ -265,10 +265,10 @@ TEST_F(OtherProductsTest, AReauthorizationIsMadeUpForThoughTheClientIsGone)
         other.Commit();
     }
     Advance(1s);
-    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "what the client blocked is not blocked any more";
+    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "the flows that the client blocked are permitted now";
 }
 
-TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterEnginesSession)
+TEST_F(OtherProductsTest, ADueReauthorizationDoesNotOutliveTheEngineSession)
 {
     {
         OtherTransaction other;
@@ -280,8 +280,8 @@ TEST_F(OtherProductsTest, AReauthorizationThatIsStillDueDoesNotOutliveTheFilterE
     Unload();
 }
 
-// The sublayer has the greatest weight, 0xFFFF.
-TEST_F(OtherProductsTest, TheClientIsAskedBeforeAProductOfAnyLowerWeightHasItsSay)
+// The driver's sublayer has the greatest weight, 0xFFFF.
+TEST_F(OtherProductsTest, TheClientIsAskedBeforeAnyProductOfLowerWeight)
 {
     const uint64_t filter =
         machine_.wfp().AddForeignFilter(FWPS_LAYER_ALE_AUTH_CONNECT_V4, 0xFFFE, sim::wfp::ForeignAction::kHardBlock);

@@ -28,7 +28,7 @@ class PacketCacheTest : public kext_test::KextTest
         PacketCacheUninitialize(&cache_);
     }
 
-    // Of this test; inserted or not.
+    // The test owns the packet, inserted or not.
     HELD *Make(SIZE_T bytes = 100, UINT64 deadline = 0)
     {
         held_.emplace_back();
@@ -48,7 +48,7 @@ class PacketCacheTest : public kext_test::KextTest
         return held;
     }
 
-    // One that expired, in a round of its own.
+    // Takes one expired packet in a new round.
     HELD *TakeExpired(UINT64 now)
     {
         UINT32 place = 0;
@@ -69,7 +69,7 @@ TEST_F(PacketCacheTest, IdsCountUpFrom1)
     EXPECT_EQ(PacketCacheTake(&cache_, 0), nullptr);
 }
 
-TEST_F(PacketCacheTest, IdsAreNotUsedAgain)
+TEST_F(PacketCacheTest, IdsAreNotReused)
 {
     HELD *first = Insert();
 
@@ -120,7 +120,7 @@ TEST_F(PacketCacheTest, IdsOfAnySizeAreFound)
     }
 }
 
-TEST_F(PacketCacheTest, EachIsTakenOnce)
+TEST_F(PacketCacheTest, EachPacketIsTakenOnce)
 {
     HELD *held = Insert();
 
@@ -196,7 +196,7 @@ TEST_F(PacketCacheTest, ALowerLimitKeepsWhatIsHeld)
     EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
 }
 
-TEST_F(PacketCacheTest, AClosedCacheTakesNothingIn)
+TEST_F(PacketCacheTest, AClosedCacheAcceptsNothing)
 {
     HELD *held = Insert();
 
@@ -217,7 +217,7 @@ TEST_F(PacketCacheTest, StartsClosed)
     PacketCacheUninitialize(&cache);
 }
 
-TEST_F(PacketCacheTest, TakesWhatExpiredAndNothingElse)
+TEST_F(PacketCacheTest, TakesOnlyExpiredPackets)
 {
     HELD *late = Insert(100, 3000);
     HELD *never = Insert(100, 0);
@@ -233,7 +233,7 @@ TEST_F(PacketCacheTest, TakesWhatExpiredAndNothingElse)
     EXPECT_EQ(PacketCacheTake(&cache_, never->Id), never);
 }
 
-TEST_F(PacketCacheTest, ARoundOfExpiryGoesOverEachPlaceOnce)
+TEST_F(PacketCacheTest, ARoundOfExpiryVisitsEachShardOnce)
 {
     UINT32 place = 0;
     std::set<HELD *> expected;
@@ -259,12 +259,12 @@ TEST_F(PacketCacheTest, ARoundOfExpiryGoesOverEachPlaceOnce)
     }
     EXPECT_GT(reached, 0u);
     EXPECT_EQ(taken, expected);
-    EXPECT_EQ(TakeExpired(1000), behind) << "in the next round";
+    EXPECT_EQ(TakeExpired(1000), behind) << "taken in the next round";
 }
 
 TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
 {
-    // A client may shorten its timeout.
+    // A client may shorten its timeout, so that later packets expire earlier.
     std::vector<HELD *> sameShard;
 
     for (unsigned i = 0; i < PACKET_CACHE_SHARD_COUNT * 10; i++)
@@ -289,7 +289,7 @@ TEST_F(PacketCacheTest, DeadlinesOutOfOrderWithinOneShardExpireInOrder)
     }
 }
 
-TEST_F(PacketCacheTest, WhatWasTakenByIdDoesNotExpire)
+TEST_F(PacketCacheTest, APacketTakenByIdDoesNotExpire)
 {
     HELD *held = Insert(100, 1000);
 
@@ -297,7 +297,7 @@ TEST_F(PacketCacheTest, WhatWasTakenByIdDoesNotExpire)
     EXPECT_EQ(TakeExpired(5000), nullptr);
 }
 
-TEST_F(PacketCacheTest, TakeAnyGoesFromOldToNewAndEmptiesTheCache)
+TEST_F(PacketCacheTest, TakeAnyEmptiesTheCacheRoughlyInOrder)
 {
     std::vector<UINT64> order;
 
@@ -373,7 +373,7 @@ TEST_F(PacketCacheTest, WorksAtDispatchLevel)
     PacketCacheOpen(&cache_);
 }
 
-TEST_F(PacketCacheTest, EachIsResolvedExactlyOnceWhoeverRaces)
+TEST_F(PacketCacheTest, RacingThreadsResolveEachPacketExactlyOnce)
 {
     constexpr unsigned kPerThread = 4000;
     std::vector<std::vector<HELD>> held(2, std::vector<HELD>(kPerThread));
@@ -419,7 +419,7 @@ TEST_F(PacketCacheTest, EachIsResolvedExactlyOnceWhoeverRaces)
     EXPECT_EQ(PacketCacheBytes(&cache_), 0u);
 }
 
-TEST_F(PacketCacheTest, AfterCloseNothingSlipsIn)
+TEST_F(PacketCacheTest, NothingEntersAfterClose)
 {
     for (unsigned round = 0; round < 50; round++)
     {

@@ -62,7 +62,7 @@ class PacketTest : public DriverTest
         std::copy(bytes.begin(), bytes.end(), packet->begin() + static_cast<ptrdiff_t>(offset));
     }
 
-    // An IPv6 UDP packet behind a chain of extension headers, each of 8 * (1 + units) bytes.
+    // An IPv6 UDP packet with a chain of extension headers of 8 * (1 + units) bytes each.
     static ByteVector WithExtensions(const Flow &flow, bool inbound,
                                      const std::vector<std::pair<uint8_t, uint8_t>> &chain)
     {
@@ -92,7 +92,7 @@ class PacketTableTest : public PacketTest, public testing::WithParamInterface<st
 {
 };
 
-TEST_P(PacketTableTest, APacketOfAKnownConnectionGoesByItsVerdict)
+TEST_P(PacketTableTest, APacketOfAKnownConnectionFollowsItsVerdict)
 {
     const auto &[row, flow] = GetParam();
 
@@ -181,7 +181,7 @@ TEST_P(PacketFlowTest, AnAcceptedOutboundPacketIsSentAsItWas)
         EXPECT_EQ(injected[0].kind, Injection::kNetworkSend);
         EXPECT_EQ(injected[0].bytes, packet);
         EXPECT_EQ(injected[0].compartment, Network::kCompartment);
-        EXPECT_TRUE(injected[0].decided_permit) << "what we injected is let through";
+        EXPECT_TRUE(injected[0].decided_permit) << "the driver permits what it injected";
         EXPECT_TRUE(client_.ReadQuestions().empty());
     }
 }
@@ -193,7 +193,7 @@ TEST_P(PacketFlowTest, AnAcceptedInboundPacketIsReceivedWhereItCameFrom)
     Decide(flow(), VerdictAccept);
     EXPECT_TRUE(network_.Inbound(packet).absorbed());
     const Question question = client_.ReadQuestion();
-    EXPECT_EQ(question.direction, DirectionInbound) << "of the packet";
+    EXPECT_EQ(question.direction, DirectionInbound) << "the direction is the packet's";
     EXPECT_EQ(question.payload, packet);
     EXPECT_EQ(question.process_id, 1234u);
     EXPECT_EQ(question.local_port, flow().local.port);
@@ -223,8 +223,8 @@ TEST_P(PacketFlowTest, EveryOtherVerdictDropsTheHeldPacket)
     }
 }
 
-// An adapter fills short frames up (IEEE 802.3), and not every one takes that off again.
-TEST_P(PacketFlowTest, WhatLiesBehindTheEndOfThePacketIsNeitherToldNorInjected)
+// An adapter pads short frames (IEEE 802.3), and some adapters do not remove the padding.
+TEST_P(PacketFlowTest, PaddingBehindAPacketIsNeitherReportedNorInjected)
 {
     const auto padded = [](ByteVector packet)
     {
@@ -246,7 +246,7 @@ TEST_P(PacketFlowTest, WhatLiesBehindTheEndOfThePacketIsNeitherToldNorInjected)
     }
 }
 
-TEST_P(PacketFlowTest, EachPacketOfAnUndecidedConnectionIsAskedAbout)
+TEST_P(PacketFlowTest, EachPacketOfAnUndecidedConnectionIsReported)
 {
     EXPECT_TRUE(network_.Outbound(MakePacket(flow(), false, Payload(1))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(flow(), false, Payload(2))).absorbed());
@@ -266,7 +266,7 @@ TEST_P(PacketFlowTest, APacketThatIsHeldWhileItsConnectIsPendedWaitsForItsOwnVer
 
     const std::vector<Question> questions = client_.ReadQuestions();
     ASSERT_EQ(questions.size(), 2u);
-    EXPECT_EQ(questions[1].process_id, 1234u) << "known from the connect";
+    EXPECT_EQ(questions[1].process_id, 1234u) << "the connect gave the process";
     client_.Verdict(questions[0].id, VerdictPermanentAccept);
     EXPECT_EQ(connect.completed(), 1);
     EXPECT_EQ(network_.TakeInjected().size(), tcp ? 0u : 1u);
@@ -277,7 +277,7 @@ TEST_P(PacketFlowTest, APacketThatIsHeldWhileItsConnectIsPendedWaitsForItsOwnVer
 
 // ---- After the end
 
-TEST_P(PacketFlowTest, TheLastPacketsOfAnEndedConnectionGoByItsLastVerdict)
+TEST_P(PacketFlowTest, TheLastPacketsOfAnEndedConnectionFollowItsLastVerdict)
 {
     Decide(flow(), VerdictPermanentAccept);
     network_.Close(flow());
@@ -304,7 +304,7 @@ TEST_P(PacketFlowTest, APacketSentAfterTheEndOfAnUndecidedConnectionIsDropped)
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_P(PacketFlowTest, ANewInboundConnectionOfAnEndedOnesPortsReachesTheAleLayer)
+TEST_P(PacketFlowTest, ANewInboundConnectionOnThePortsOfAnEndedOneReachesTheAleLayer)
 {
     const ByteVector packet = MakePacket(flow(), true);
 
@@ -318,7 +318,7 @@ TEST_P(PacketFlowTest, ANewInboundConnectionOfAnEndedOnesPortsReachesTheAleLayer
 
 // ---- Protocols without ports
 
-TEST_F(PacketTest, OtherProtocolsAreAskedAboutPacketByPacketAndNotRemembered)
+TEST_F(PacketTest, OtherProtocolsAreReportedPacketByPacketAndNotRemembered)
 {
     for (const uint8_t protocol : {PROTOCOL_ICMP, PROTOCOL_ICMPV6})
     {
@@ -439,7 +439,7 @@ TEST_F(PacketTest, AUdpPacketWithoutAChecksumStaysWithoutOneOnIpv4)
 
 // ---- Headers
 
-TEST_F(PacketTest, TheDataStartIsWhereItWasAfterEveryKindOfClassify)
+TEST_F(PacketTest, EveryKindOfClassifyRestoresTheDataStart)
 {
     const ByteVector packet = MakePacket(UdpV4(), true);
     ByteVector malformed = packet;
@@ -466,7 +466,7 @@ TEST_F(PacketTest, TheDataStartIsWhereItWasAfterEveryKindOfClassify)
     }
 }
 
-TEST_F(PacketTest, Ipv4OptionsAreSteppedOver)
+TEST_F(PacketTest, Ipv4OptionsAreSkipped)
 {
     ByteVector packet = MakePacket(UdpV4());
     ByteVector inbound = MakePacket(UdpV4(), true);
@@ -485,7 +485,7 @@ TEST_F(PacketTest, Ipv4OptionsAreSteppedOver)
     EXPECT_EQ(client_.GetStatistics().MalformedPackets, 0u);
 }
 
-TEST_F(PacketTest, Ipv6ExtensionHeadersAreSteppedOver)
+TEST_F(PacketTest, Ipv6ExtensionHeadersAreSkipped)
 {
     Decide(UdpV6(), VerdictPermanentBlock);
     for (const auto &chain : std::vector<std::vector<std::pair<uint8_t, uint8_t>>>{
@@ -507,7 +507,7 @@ TEST_F(PacketTest, HeadersMayBeScatteredOverAnyNumberOfPieces)
 
         EXPECT_TRUE(network_.Outbound(Chain{{MakePacket(Flow{})}}, piece).blocked()) << "piece " << piece;
         EXPECT_TRUE(network_.Inbound(Chain{{MakePacket(Flow{}, true)}}, false, piece).blocked());
-        EXPECT_TRUE(network_.Outbound(Chain{{extended}}, piece).blocked()) << "longer than the usual headers";
+        EXPECT_TRUE(network_.Outbound(Chain{{extended}}, piece).blocked()) << "the headers are longer than usual";
     }
     EXPECT_EQ(client_.GetStatistics().MalformedPackets, 0u);
 }
@@ -581,18 +581,18 @@ class ChainTest : public PacketTest
     const Flow unknown_ = WithPort(1004);
 };
 
-TEST_F(ChainTest, IsPermittedAsAWholeWhenAllOfItIs)
+TEST_F(ChainTest, IsPermittedWhenAllItsPacketsAre)
 {
     EXPECT_TRUE(network_.Outbound(Chain{{Out(good_), Out(good_)}, {Out(good_)}}).permitted());
     EXPECT_TRUE(network_.TakeInjected().empty());
 }
 
-TEST_F(ChainTest, IsBlockedAsAWholeWhenAllOfItIs)
+TEST_F(ChainTest, IsBlockedWhenAllItsPacketsAre)
 {
     EXPECT_TRUE(network_.Outbound(Chain{{Out(bad_), Out(bad_)}, {Out(bad_)}}).blocked());
 }
 
-TEST_F(ChainTest, ThePermittedPacketsGoOnAsCopiesWhereTheDecisionsDiffer)
+TEST_F(ChainTest, PermittedPacketsAreInjectedAsCopiesWhereDecisionsDiffer)
 {
     const Chain chains[] = {
         {{Out(good_, 1), Out(bad_)}, {Out(good_, 2)}},
@@ -613,7 +613,7 @@ TEST_F(ChainTest, ThePermittedPacketsGoOnAsCopiesWhereTheDecisionsDiffer)
     }
 }
 
-TEST_F(ChainTest, HoldsEachUndecidedPacketAndLetsTheOthersGo)
+TEST_F(ChainTest, HoldsEachUndecidedPacketAndReleasesTheOthers)
 {
     EXPECT_TRUE(network_.Outbound(Chain{{Out(good_, 1), Out(unknown_, 2), Out(bad_)}, {Out(unknown_, 3)}}).absorbed());
     EXPECT_EQ(network_.TakeInjected().at(0).bytes, Out(good_, 1));
@@ -683,7 +683,7 @@ TEST_F(ChainTest, APermittedPacketWhoseHeadersAreOutOfReachIsLostAndCounted)
         const Statistics after = client_.GetStatistics();
         EXPECT_EQ(after.PacketsBlocked - before.PacketsBlocked, 1u);
         EXPECT_EQ(after.PacketsPermitted - before.PacketsPermitted, 1u) << "the fail policy is open";
-        EXPECT_EQ(after.InjectFailures - before.InjectFailures, 1u) << "but it cannot go on by itself";
+        EXPECT_EQ(after.InjectFailures - before.InjectFailures, 1u) << "a copy of it cannot be injected";
         EXPECT_TRUE(network_.TakeInjected().empty());
     }
 }
@@ -717,7 +717,7 @@ class RefusalTest : public DriverTest
     }
 };
 
-TEST_F(RefusalTest, FailingOpenAPacketThatTheStackRefusesIsTriedOnceMore)
+TEST_F(RefusalTest, FailingOpenAPacketThatTheStackRefusesIsRetriedOnce)
 {
     Refuse();
     Permit();
@@ -776,7 +776,7 @@ TEST_F(RefusalTest, RefusedPacketsAreBounded)
     EXPECT_EQ(network_.TakeInjected().size(), size_t{INJECT_MAX_REFUSED});
 }
 
-TEST_F(RefusalTest, DetachingTriesWhatWasRefusedAtOnce)
+TEST_F(RefusalTest, DetachingRetriesRefusedPacketsAtOnce)
 {
     Refuse();
     Permit();
@@ -785,7 +785,7 @@ TEST_F(RefusalTest, DetachingTriesWhatWasRefusedAtOnce)
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
 
-TEST_F(RefusalTest, FailingOpenAnInjectionThatFailsLaterIsTriedOnceMore)
+TEST_F(RefusalTest, FailingOpenAnInjectionThatFailsLaterIsRetriedOnce)
 {
     FailLater();
     Permit();
@@ -838,7 +838,7 @@ TEST_F(RefusalTest, ARefusedPacketThatFailsLaterIsNotTriedAThirdTime)
     EXPECT_TRUE(network_.TakeInjected().empty());
 }
 
-TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
+TEST_F(RefusalTest, AnInjectionThatFailsDuringUnloadIsFreed)
 {
     INJECT_SOURCE source{};
     INJECT_PACKET *packet = nullptr;
@@ -854,7 +854,7 @@ TEST_F(RefusalTest, WhatFailsWhileTheDriverUnloadsIsFreed)
     }
     InjectChain(packet);
     EXPECT_EQ(machine_.wfp().counters().injections_now, 1u);
-    Unload(); // checks for everything that is left
+    Unload(); // the machine checks that nothing is left
 }
 
 TEST_F(RefusalTest, ManyDroppedPacketsAreLoggedOnceASecond)

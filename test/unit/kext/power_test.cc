@@ -30,7 +30,7 @@ class PowerTest : public DriverTest
     }
 };
 
-TEST_F(PowerTest, GoingToSleepResolvesWhatIsHeldByTheFailPolicy)
+TEST_F(PowerTest, GoingToSleepResolvesHeldPacketsByTheFailPolicy)
 {
     const ByteVector datagram = MakePacket(UdpV4());
     const Network::Answer connect = network_.Connect(Flow{});
@@ -45,7 +45,7 @@ TEST_F(PowerTest, GoingToSleepResolvesWhatIsHeldByTheFailPolicy)
     EXPECT_TRUE(network_.Connect(Flow{}).permitted());
 }
 
-TEST_F(PowerTest, GoingToSleepDropsWhatAFailClosedClientHolds)
+TEST_F(PowerTest, GoingToSleepDropsHeldPacketsOfAFailClosedClient)
 {
     FailClosed();
     EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
@@ -70,7 +70,7 @@ TEST_F(PowerTest, GoingToSleepResolvesFragmentsThatWaitForTheirFirst)
     EXPECT_EQ(FragmentTableCount(&context()->Fragments), 0u);
 }
 
-TEST_F(PowerTest, FilteringGoesOnAfterwards)
+TEST_F(PowerTest, FilteringContinuesAfterASleep)
 {
     const ByteVector datagram = MakePacket(UdpV4());
 
@@ -78,11 +78,11 @@ TEST_F(PowerTest, FilteringGoesOnAfterwards)
     const uint64_t before = client_.ReadQuestion().id;
     Sleep();
     network_.TakeInjected();
-    EXPECT_TRUE(network_.Outbound(datagram).absorbed()) << "asked about again";
+    EXPECT_TRUE(network_.Outbound(datagram).absorbed()) << "reported again";
     const uint64_t after = client_.ReadQuestion().id;
     EXPECT_GT(after, before);
     client_.Verdict(before, VerdictAccept);
-    EXPECT_TRUE(network_.TakeInjected().empty()) << "decided by the fail policy already";
+    EXPECT_TRUE(network_.TakeInjected().empty()) << "the fail policy has already decided it";
     client_.Verdict(after, VerdictAccept);
     EXPECT_EQ(network_.TakeInjected().size(), 1u);
 }
@@ -94,7 +94,7 @@ TEST_F(PowerTest, TheClientFindsTheSleepInTheLog)
     EXPECT_THAT(client_.GetLogs(), testing::Contains(testing::HasSubstr("sleep")));
 }
 
-TEST_F(PowerTest, WakingAuthorizesEveryFlowAgain)
+TEST_F(PowerTest, WakingReauthorizesEveryFlow)
 {
     Sleep();
     EXPECT_TRUE(network_.TakeReauthorized().empty());
@@ -102,7 +102,7 @@ TEST_F(PowerTest, WakingAuthorizesEveryFlowAgain)
     EXPECT_FALSE(network_.TakeReauthorized().empty());
 }
 
-TEST_F(PowerTest, WakingStartsTheMaintenanceTimerAnew)
+TEST_F(PowerTest, WakingRestartsTheMaintenanceTimer)
 {
     Decide(UdpV4(), VerdictPermanentAccept);
     network_.Close(UdpV4());
@@ -125,7 +125,7 @@ TEST_F(PowerTest, NotificationsMayComeAtDispatchLevel)
     EXPECT_FALSE(network_.TakeReauthorized().empty());
 }
 
-TEST_F(PowerTest, OtherChangesOfPowerAreNotOurs)
+TEST_F(PowerTest, OtherPowerChangesAreIgnored)
 {
     EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
     for (uintptr_t what = 0; what < PO_CB_SYSTEM_STATE_LOCK; what++)
@@ -168,7 +168,7 @@ TEST_F(PowerTest, WithoutTheCallbackObjectTheDriverWorks)
         }
         Unload();
     }
-    EXPECT_EQ(loads_without_it, 2u) << "it cannot be opened; nothing can be registered with it";
+    EXPECT_EQ(loads_without_it, 2u) << "opening the object fails, or registering with it fails";
 }
 
 } // namespace

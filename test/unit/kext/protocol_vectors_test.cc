@@ -1,5 +1,5 @@
-// The golden vectors that the library is held to (test/protocol/vectors.txt), held against the driver: what it encodes,
-// and the structures that it reads commands and requests by.
+// Compares the driver with the golden vectors that the library is tested with (test/protocol/vectors.txt).
+// They hold the records that it encodes, and the commands and requests that it reads.
 #include "event.h"
 #include "options.h"
 
@@ -130,7 +130,7 @@ template <size_t size> ByteString AddressOf(const UINT8 (&address)[size])
     return ByteString(address, address + size);
 }
 
-// What the driver encodes.
+// Records that the driver encodes.
 class EncodedVectors : public kext_test::KextTest, public testing::WithParamInterface<Vector>
 {
   protected:
@@ -234,7 +234,7 @@ TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
 
 INSTANTIATE_TEST_SUITE_P(Protocol, LossVectors, testing::ValuesIn(ReadVectors({"EventsLost"})), NameOf);
 
-// Bandwidth records come out of a hash table in no order: their structures are compared.
+// Entries of a bandwidth record have no fixed order, so their structures are compared.
 class BandwidthVectors : public testing::TestWithParam<Vector>
 {
   protected:

@@ -1,5 +1,4 @@
-// A device whose reads go to an IO_QUEUE, and nothing more: so that the queue's IRPs are real ones. At the end of the
-// device no other pool memory may be left in the machine.
+// A device that passes its reads to an IO_QUEUE, so that the queue gets real IRPs.
 #pragma once
 
 #include "io_queue.h"
@@ -56,14 +55,14 @@ class QueueDevice
 
     void StartRead(Read *read, uint32_t length) { read->Start(machine_.io(), file_, length); }
 
-    // A read that is cancelled before it comes to the queue.
+    // Starts a read that is cancelled before it reaches the queue.
     Read *StartCancelledRead(uint32_t length)
     {
         extension_->cancel_next = true;
         return StartRead(length);
     }
 
-    // Reads with this buffer size until everything is there, one read after the other.
+    // Reads with this buffer size until the queue is empty.
     std::vector<uint8_t> ReadAll(uint32_t length)
     {
         std::vector<uint8_t> stream;
@@ -132,7 +131,7 @@ class QueueDevice
 
     static NTSTATUS NTAPI Entry(PDRIVER_OBJECT driver, PUNICODE_STRING)
     {
-        // This driver is the test's own: a fault plan is not for it.
+        // A fault plan must not fail the calls of this test driver.
         sim::nt::thread_state.driver_caller = nullptr;
 
         UNICODE_STRING name;

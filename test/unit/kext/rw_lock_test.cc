@@ -14,7 +14,7 @@ class RwLockTest : public kext_test::KextTest
     RW_LOCK lock_;
 };
 
-TEST_F(RwLockTest, RaisesToDispatchLevelAndGivesTheOldLevelBack)
+TEST_F(RwLockTest, RaisesToDispatchLevelAndRestoresTheOldLevel)
 {
     KIRQL irql = RwLockAcquireShared(&lock_);
     EXPECT_EQ(KeGetCurrentIrql(), DISPATCH_LEVEL);
@@ -36,7 +36,7 @@ TEST_F(RwLockTest, ReadersEnterTogether)
 {
     std::atomic<unsigned> inside{0};
 
-    // Each waits inside for the others: with a lock that lets one in at a time this would not end.
+    // Each reader waits inside for the others: an exclusive lock would never let this end.
     RunThreads(4,
                [&](unsigned)
                {
@@ -88,7 +88,7 @@ TEST_F(RwLockTest, AWaitingWriterIsNotStarvedByReaders)
 {
     std::atomic<bool> written{false};
 
-    // Two readers always overlap; the writer must get in all the same.
+    // Two readers always overlap, and the writer must still get in.
     RunThreads(3,
                [&](unsigned thread)
                {
@@ -110,7 +110,7 @@ TEST_F(RwLockTest, AWaitingWriterIsNotStarvedByReaders)
     EXPECT_TRUE(written);
 }
 
-// A driver with locks of its own, whose read routine uses them as a test says.
+// A driver whose read routine uses its locks as a test says.
 class RwLockDeathTest : public testing::Test
 {
   protected:
@@ -121,7 +121,7 @@ class RwLockDeathTest : public testing::Test
         KeInitializeSpinLock(&spin_lock_);
     }
 
-    // Reads through it, once with each of the uses.
+    // Reads once per use.
     void Read(const std::vector<std::function<void()>> &uses)
     {
         sim::test::TestMachine machine;
@@ -183,7 +183,7 @@ TEST_F(RwLockDeathTest, TwoLocksInBothOrdersAreFound)
     EXPECT_DEATH(Read({[&] { take(&lock_, &other_); }, [&] { take(&other_, &lock_); }}), "BUGCHECK SPIN_LOCK_ORDER");
 }
 
-TEST_F(RwLockDeathTest, ASpinLockBeforeAndBehindItIsFound)
+TEST_F(RwLockDeathTest, ASpinLockTakenBeforeAndAfterItIsFound)
 {
     const auto spin_lock_first = [this]
     {
@@ -206,7 +206,7 @@ TEST_F(RwLockDeathTest, ASpinLockBeforeAndBehindItIsFound)
     EXPECT_DEATH(Read({spin_lock_first, spin_lock_last}), "BUGCHECK SPIN_LOCK_ORDER");
 }
 
-TEST_F(RwLockDeathTest, ACallOutWithItHeldIsFound)
+TEST_F(RwLockDeathTest, ACallOutsideWhileItIsHeldIsFound)
 {
     EXPECT_DEATH(Read({[this] { (void)RwLockAcquireShared(&lock_); }}),
                  "BUGCHECK LOCK_HELD_OVER_CALL: IoCompleteRequest");

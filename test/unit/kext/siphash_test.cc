@@ -14,7 +14,7 @@ uint64_t Rotate(uint64_t value, unsigned bits)
     return (value << bits) | (value >> (64 - bits));
 }
 
-// SipHash-c-d as the paper writes it, for any c and d.
+// SipHash-c-d of the paper, for any c and d.
 uint64_t Reference(unsigned c, unsigned d, uint64_t k0, uint64_t k1, const std::vector<uint8_t> &data)
 {
     uint64_t v0 = k0 ^ 0x736f6d6570736575u, v1 = k1 ^ 0x646f72616e646f6du;
@@ -62,7 +62,7 @@ std::vector<uint8_t> Counting(size_t length)
     return data;
 }
 
-TEST_F(SipHashTest, TheReferenceGivesThePapersVector)
+TEST_F(SipHashTest, TheReferenceMatchesThePapersVector)
 {
     // "SipHash: a fast short-input PRF", appendix A: SipHash-2-4 of 00..0e with the key 00..0f.
     EXPECT_EQ(Reference(2, 4, 0x0706050403020100u, 0x0f0e0d0c0b0a0908u, Counting(15)), 0xa129ca6149be45e5u);
@@ -82,7 +82,7 @@ TEST_F(SipHashTest, AgreesWithTheReferenceForEveryLength)
 
 TEST_F(SipHashTest, AgreesWithAnotherImplementation)
 {
-    // What CPython 3.11 gives for hash(bytes) with a key of zeros.
+    // CPython 3.11 gives these values for hash(bytes) with a key of zeros.
     const SIPHASH_KEY key = {{0, 0}};
 
     EXPECT_EQ(SipHash13(&key, "a", 1), 0x407448d2b89b1813u);

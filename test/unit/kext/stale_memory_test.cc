@@ -1,6 +1,6 @@
-// What the client gets was all written for it. The driver does the same twice, with memory that holds another byte
-// before: a byte of a record that nobody wrote differs. Its variables on the stack hold a pattern before, by the
-// compiler, that no record has otherwise.
+// The driver writes every byte that the client gets: no stale kernel memory leaves the driver.
+// Each test runs the driver twice with fresh memory of different bytes, so that an unwritten byte differs.
+// The compiler fills new stack variables with a pattern that no record contains.
 #include "support/driver_test.h"
 
 #include "nt/pool.h"
@@ -22,7 +22,7 @@ constexpr uint8_t kStaleVariable = 0xAA;
 constexpr uint8_t kStaleVariable = 0xFE;
 #endif
 
-constexpr size_t kDirtyPackets = 400; // more than the event queue keeps chunks for
+constexpr size_t kDirtyPackets = 400; // more than fit into the chunks that the event queue keeps
 
 class Session
 {
@@ -43,7 +43,7 @@ class Session
         {
             AskAbout(flow);
         }
-        TellBandwidth();
+        ReportBandwidth();
         EndConnections();
         LetTimePass();
         LoseEvents();
@@ -77,7 +77,7 @@ class Session
         EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
     }
 
-    // The chunks that later records go to are of other memory than the pool's fresh one.
+    // Later records go to reused chunks, which hold old records instead of fresh memory.
     void DirtyTheEventQueue(uint8_t stale)
     {
         const ByteVector packet = MakePacket(UdpV4(), false, ByteVector(1400, stale));
@@ -111,7 +111,7 @@ class Session
         Read();
     }
 
-    void TellBandwidth()
+    void ReportBandwidth()
     {
         for (const Flow &flow : {Flow{}, TcpV6()})
         {
@@ -196,12 +196,12 @@ TEST(StaleMemoryTest, EveryByteOfEveryRecordIsWritten)
                                     InfoReplyEnd, InfoProcessInfo, InfoConnectionTimeout}));
 }
 
-TEST(StaleMemoryTest, EveryByteOfEveryAnswerIsWritten)
+TEST(StaleMemoryTest, EveryByteOfEveryReplyIsWritten)
 {
     const ByteVector answers = Session(0xAA).EveryAnswer();
 
     EXPECT_EQ(answers, Session(0x55).EveryAnswer());
-    // A counter may come to one such byte.
+    // One byte of a counter may equal the pattern by chance.
     EXPECT_EQ(std::search_n(answers.begin(), answers.end(), 2, kStaleVariable), answers.end());
 }
 

@@ -14,7 +14,7 @@ class StatisticsTest : public kext_test::KextTest
     STATISTICS statistics_;
 };
 
-TEST_F(StatisticsTest, StartsAtZeroAndCountsEachOnItsOwn)
+TEST_F(StatisticsTest, StartsAtZeroAndCountsEachSeparately)
 {
     for (int i = 0; i < StatisticCount; i++)
     {
@@ -79,7 +79,7 @@ TEST_F(StatisticsTest, EncodesInTheOrderOfTheProtocol)
     EXPECT_EQ(+wire.MalformedPackets, 20u);
 }
 
-TEST_F(StatisticsTest, CutsToWhatTheCallerKnowsAndWritesNoByteMore)
+TEST_F(StatisticsTest, WritesNoByteBeyondWhatTheCallerKnows)
 {
     const STATISTICS_GAUGES gauges = {};
 

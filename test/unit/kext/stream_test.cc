@@ -13,7 +13,7 @@ namespace
 class StreamTest : public DriverTest
 {
   protected:
-    // Transmitted and received bytes of the only entry that is reported; its record's type in `type`.
+    // Returns the transmitted and received bytes of the only reported entry. `type` gets its record type.
     std::pair<uint64_t, uint64_t> Report(uint8_t *type = nullptr)
     {
         client_.Command(CommandGetBandwidthStats);
@@ -34,8 +34,8 @@ class StreamTest : public DriverTest
     }
 };
 
-// What the driver does with a flow from its beginning to its end: the answers to its indications, and all records but
-// those of bandwidth, without their ids.
+// Runs a flow from its start to its end. Returns the driver's answers and its records,
+// without bandwidth records and without ids.
 std::vector<ByteVector> LifeOf(const Flow &flow, Client &client, Network &network, bool counted)
 {
     const ByteVector first = MakePacket(flow);

@@ -1,4 +1,4 @@
-// Packets whose data cannot be had: on Windows they may have to be mapped first, or moved.
+// Packets whose data cannot be read: mapping or copying it may fail on Windows.
 #include "support/driver_test.h"
 
 #include "nt/fault_injection.h"
@@ -19,7 +19,7 @@ class UnreadablePacketTest : public DriverTest
         EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
     }
 
-    // The network shows an inbound packet from behind its IP header: the driver goes back there first.
+    // The data of an inbound packet starts after its IP header: the driver must first retreat to it.
     Network::Answer InboundWithoutItsHeader()
     {
         machine_.faults().FailNthAccess(0);
@@ -48,8 +48,8 @@ TEST_F(UnreadablePacketTest, FailingClosedAPacketWhoseHeaderIsOutOfReachIsBlocke
     EXPECT_EQ(client_.GetStatistics().EventsLost, 1u);
 }
 
-// Of a list with a packet that is blocked, one that is permitted, and a second one of those: they can only go on as
-// copies. In each run another call fails.
+// A list has one blocked and two permitted packets: the permitted ones can only pass as copies.
+// In each run another call fails.
 TEST_F(UnreadablePacketTest, APermittedPacketOfAMixedListIsInjectedOrCountedAsLost)
 {
     const auto port = [](uint16_t number)
