@@ -1,5 +1,5 @@
 /**
- * Decide over every network connection of a computer, or of a simulated one.
+ * Decide on every network connection of a computer, or of a simulated one.
  *
  * @packageDocumentation
  */

@@ -1,4 +1,4 @@
-/** The native addon, or an error that says how to get it. @internal */
+/** Loads the native addon, or throws an error that says how to get it. @internal */
 
 import { UnsupportedError } from '../base/errors.js';
 import { loadBinding, type Binding } from './native.cjs';
@@ -9,7 +9,7 @@ export function requireBinding(): Binding {
   } catch (cause) {
     throw new UnsupportedError(
       `The native part of netverdict cannot be loaded on ${process.platform}-${process.arch}. ` +
-        "Run 'npm rebuild netverdict' (it needs a C++ compiler and Python), and see the cause for the reason.",
+        "Run 'npm rebuild netverdict', which needs a C++ compiler and Python. The cause of this error gives the reason.",
       { cause },
     );
   }

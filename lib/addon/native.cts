@@ -1,4 +1,4 @@
-/** The native addon: what it exports, and where it is found. @internal */
+/** The exports of the native addon, and how to load it. @internal */
 
 import { join } from 'node:path';
 import nodeGypBuild from 'node-gyp-build';
@@ -24,9 +24,9 @@ export interface ReadEnd {
 }
 
 export interface NativeDevice {
-  /** The next filled read, as a buffer of the caller's own; null: none now, and onReadable tells when to ask again. */
+  /** The next completed read, in a buffer that the caller owns. Null means none now: onReadable announces the next. */
   take(): Uint8Array | null;
-  /** Set once take() has returned everything. */
+  /** Why reading ended; null until take() has returned every read. */
   readonly end: ReadEnd | null;
   write(bytes: Uint8Array): { readonly status: number; readonly information: number };
   control(
@@ -63,7 +63,7 @@ export interface NativeReplayOptions {
   readonly path: string;
   readonly local: readonly { readonly address: Uint8Array; readonly prefix: number }[];
   readonly speed: number;
-  /** Empty: nothing is written. */
+  /** The path of a pcapng file; empty to write none. */
   readonly writeOut: string;
 }
 
@@ -73,29 +73,29 @@ export interface NativeReplayProgress {
   readonly totalBytes: number;
 }
 
-/** What a replay consisted of and what became of it. */
+/** The contents of a replayed capture. */
 export interface ReplaySummary {
-  /** Frames of the capture. */
+  /** Frames in the capture. */
   readonly frames: number;
-  /** Captured bytes of those frames. */
+  /** Captured bytes of these frames. */
   readonly bytes: number;
-  /** Offered to the packet layers. */
+  /** IP packets indicated to the packet layers. */
   readonly ipPackets: number;
-  /** Of these, IP fragments. */
+  /** IP fragments among these packets. */
   readonly fragments: number;
-  /** ARP and the like. */
+  /** Frames without IP, such as ARP. */
   readonly nonIpFrames: number;
-  /** Between two other computers. */
+  /** Frames between two other computers. */
   readonly foreignFrames: number;
-  /** Too short or inconsistent to be offered. */
+  /** Frames that are too short or inconsistent to be indicated. */
   readonly malformedFrames: number;
-  /** Conversations over TCP. */
+  /** TCP conversations. */
   readonly tcpConversations: number;
-  /** Conversations over UDP. */
+  /** UDP conversations. */
   readonly udpConversations: number;
-  /** Packets that are neither TCP nor UDP. */
+  /** Packets of protocols other than TCP and UDP. */
   readonly otherPackets: number;
-  /** Where the file breaks off before its end; else empty. */
+  /** Says where a truncated file breaks off; empty for a whole file. */
   readonly warning: string;
 }
 
@@ -113,17 +113,17 @@ export interface NativeLoadOptions {
   readonly payloadLength: number;
 }
 
-/** What became of a load. */
+/** The result of a load. */
 export interface LoadResult {
-  /** How long it took. */
+  /** The duration in seconds. */
   readonly seconds: number;
-  /** Connections that were let through. */
+  /** Connections permitted. */
   readonly permitted: number;
-  /** Connections that were blocked. */
+  /** Connections blocked. */
   readonly blocked: number;
-  /** Connections that were dropped, or not decided in time. */
+  /** Connections dropped, or not decided in time. */
   readonly dropped: number;
-  /** Microseconds from each connect to its outcome, in order; empty unless `inFlight` was 1. */
+  /** Microseconds from each connect to its outcome, in connect order; empty unless `inFlight` was 1. */
   readonly latencies: Float32Array;
 }
 
@@ -163,7 +163,7 @@ export interface NativeNetwork {
     options: NativeReplayOptions,
     onProgress: (progress: NativeReplayProgress) => void,
   ): NativeReplay;
-  /** One that is over is left alone. */
+  /** Has no effect on a finished replay. */
   stopReplay(id: number): void;
   load(options: NativeLoadOptions): Promise<LoadResult>;
   advance(milliseconds: number): void;
@@ -174,17 +174,17 @@ export interface NativeNetwork {
   onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
 }
 
-/** A simulated computer with the driver loaded, and its network. */
+/** A simulated computer that has loaded the driver, and its network. */
 export interface NativeComputer extends NativeNetwork {
-  /** Its device is closed, too. What is awaited of the network is settled before the promise is. */
+  /** Also closes the device. Pending outcomes and replays settle before the promise does. */
   close(): Promise<void>;
 }
 
-/** How a request to the service control manager ended. */
+/** The result of a request to the service control manager. */
 export interface NativeServiceResult {
-  /** A Win32 error; 0 is success. */
+  /** A Win32 error code; 0 for success. */
   readonly code: number;
-  /** The function of Windows that gave it. */
+  /** The Windows function that returned it. */
   readonly call: string;
 }
 
@@ -202,22 +202,22 @@ export interface NativeServiceConfig {
   readonly startType: number;
 }
 
-/** The driver's service. No promise rejects; none waits for a state. */
+/** Requests for the driver's service. Promises never reject, and do not wait for a service state. */
 export interface NativeService {
   install(config: NativeServiceConfig): Promise<NativeServiceResult>;
   start(name: string): Promise<NativeServiceResult>;
   stop(name: string): Promise<NativeServiceResult>;
   remove(name: string): Promise<NativeServiceResult>;
   query(name: string): Promise<NativeServiceStatus>;
-  /** Undefined where Windows does not say. */
+  /** Undefined if Windows does not report it. */
   isTestSigningOn(): boolean | undefined;
 }
 
-/** What the addon exports depends on the platform that it was built for. Constructors throw an Error with a `status`. */
+/** The exports of the addon, which depend on its platform. Constructors throw an Error with a `status`. */
 export interface Binding {
   readonly service?: NativeService;
   readonly EmbeddedComputer?: new (options: ComputerOptions) => NativeComputer;
-  /** Of the driver on that computer, which takes one client at a time. */
+  /** A client of the driver on `computer`. The driver takes one client at a time. */
   readonly EmbeddedDevice?: new (
     computer: NativeComputer,
     options: PumpOptions,
@@ -227,9 +227,9 @@ export interface Binding {
 }
 
 /**
- * Loads the addon: a prebuilt one that fits, or the one that was built on this computer.
+ * Loads the addon: the prebuilt one for this platform, or one that was built on this computer.
  *
- * @throws whatever node-gyp-build or the dynamic linker says.
+ * @throws the error of node-gyp-build or of the dynamic linker.
  */
 export function loadBinding(): Binding {
   return nodeGypBuild(join(__dirname, '..', '..')) as Binding;

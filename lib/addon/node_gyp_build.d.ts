@@ -1,5 +1,5 @@
 declare module 'node-gyp-build' {
-  /** Loads the addon that fits, from `prebuilds/` or `build/` below a package's root. */
+  /** Loads the addon for this platform from `prebuilds/` or `build/` of a package. */
   function load(packageRoot: string): unknown;
   export = load;
 }

@@ -1,11 +1,11 @@
-/** Checks of what an application passes in, with errors that name the place. @internal */
+/** Checks of the caller's arguments. Their errors name the invalid part. @internal */
 
 import { types } from 'node:util';
 import { z } from 'zod';
 import { InvalidArgumentError, NetVerdictError } from './errors.js';
 
 /**
- * Parses `value`, or throws an error that names `what` and the place in it.
+ * Parses `value`, or throws an error that names `what` and the path to the invalid part.
  *
  * @throws InvalidArgumentError
  */
@@ -18,7 +18,7 @@ export function check<T extends z.ZodType>(schema: T, value: unknown, what: stri
   throw new InvalidArgumentError(`${what}: ${problems.join('; ')}.`, { cause: result.error });
 }
 
-/** `rules[2].remote.port: what is wrong`. */
+/** Describes an issue as `rules[2].remote.port: problem`. */
 export function describeIssue(issue: z.core.$ZodIssue): string {
   const place = formatPath(issue.path);
   return place === '' ? issue.message : `${place}: ${issue.message}`;
@@ -36,10 +36,10 @@ export function formatPath(path: readonly PropertyKey[]): string {
 export const portSchema = z.int().min(0).max(0xffff);
 export const processIdSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 
-/** Looks at what the value is, not at its class: it may come from another realm. */
+/** Accepts a Uint8Array of any realm. */
 export const bytesSchema = z.custom<Uint8Array>(types.isUint8Array, 'must be a Uint8Array');
 
-/** Text that `parse` makes something of; its error becomes the problem at that place. */
+/** Accepts text that `parse` accepts. An error of `parse` becomes the issue. */
 export function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
   return z.string().transform((text, context) => {
     try {
@@ -54,7 +54,7 @@ export function parsed<T>(parse: (text: string) => T): z.ZodType<T, string> {
   });
 }
 
-/** Looks at what a signal can do, not at its class: it may come from another realm. */
+/** Accepts an AbortSignal of any realm: it checks the members in use, not the class. */
 export const signalSchema = z.custom<AbortSignal>(
   (value) =>
     typeof value === 'object' &&

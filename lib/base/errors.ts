@@ -1,8 +1,8 @@
 /**
  * The errors of this package: one class per error, each with a stable `code`.
  *
- * `instanceof` looks at a brand and the code, not at the prototype chain, so it also holds for an error that was made
- * in another realm, or by the other of the package's two builds (ESM and CommonJS).
+ * `instanceof` compares a brand and the code, not the prototype chain.
+ * So it also works for errors of another realm, or of the package's other build (ESM or CommonJS).
  */
 
 const BRAND: unique symbol = Symbol.for('netverdict.error');
@@ -41,7 +41,7 @@ function isBranded(value: unknown): value is { readonly code: unknown } {
  * ```
  */
 export abstract class NetVerdictError extends Error {
-  /** What went wrong, for programs. It never changes between versions, unlike the message. */
+  /** Identifies the error to programs. Unlike the message, it never changes between versions. */
   abstract readonly code: ErrorCode;
 
   /** @internal */
@@ -57,7 +57,7 @@ export abstract class NetVerdictError extends Error {
     return this.constructor.name;
   }
 
-  /** Tells errors of this package by their brand and code, whichever realm or build they come from. */
+  /** Compares the brand and the code, so that errors of another realm or build match. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     if (this === NetVerdictError) {
       return isBranded(value);
@@ -69,91 +69,91 @@ export abstract class NetVerdictError extends Error {
   }
 }
 
-/** There is no such device: the driver is not installed, not started, or has another name. */
+/** There is no such device, service or file: the driver is not installed or not started, or has another name. */
 export class NotFoundError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_NOT_FOUND';
   override readonly code = NotFoundError.code;
 }
 
-/** The device may only be opened by the system and by administrators. */
+/** Access denied: only administrators may open the device or control the service. */
 export class AccessDeniedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_ACCESS_DENIED';
   override readonly code = AccessDeniedError.code;
 }
 
-/** Somebody else has the device open, or more waits to be read than may be kept in memory. */
+/** Another client has the device open, or more events wait to be read than may be kept in memory. */
 export class BusyError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_BUSY';
   override readonly code = BusyError.code;
 }
 
-/** The device was used after it had been closed, or was closed while the answer was on its way. */
+/** The device or simulator was closed before the call, or while its answer was pending. */
 export class ClosedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_CLOSED';
   override readonly code = ClosedError.code;
 }
 
-/** Bytes that are not what the wire protocol says: from the driver, or given to the codec. */
+/** Bytes that violate the wire protocol, from the driver or passed to the codec. */
 export class ProtocolError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_PROTOCOL';
   override readonly code = ProtocolError.code;
 }
 
-/** A connection or packet was given a second verdict. */
+/** A second verdict for one connection or packet. */
 export class AlreadyDecidedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_ALREADY_DECIDED';
   override readonly code = AlreadyDecidedError.code;
 }
 
-/** This platform, this driver, or this object cannot do what was asked. */
+/** This platform, driver or object does not support the operation. */
 export class UnsupportedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_UNSUPPORTED';
   override readonly code = UnsupportedError.code;
 }
 
-/** The driver has shut down: it no longer filters, and answers nothing any more. */
+/** The driver has shut down: it neither filters nor answers. */
 export class DriverShutdownError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DRIVER_SHUTDOWN';
   override readonly code = DriverShutdownError.code;
 }
 
-/** An argument, an option or a policy is not what it must be; the message names it. */
+/** An invalid argument, option or policy; the message names it. */
 export class InvalidArgumentError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_INVALID_ARGUMENT';
   override readonly code = InvalidArgumentError.code;
 }
 
-/** The operating system or the driver failed a request for a reason that has no class of its own. */
+/** The operating system or the driver failed a request, for a reason without an error class. */
 export class DeviceError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DEVICE';
   override readonly code = DeviceError.code;
 }
 
-/** The driver's service is not in the state that this needs: it exists already, does not run, is about to go. */
+/** The driver's service is in the wrong state: it already exists, does not run, or is being removed. */
 export class ServiceStateError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_SERVICE_STATE';
   override readonly code = ServiceStateError.code;
 }
 
-/** Windows does not load the driver: for its signature, by a policy, or as it is made for another processor. */
+/** Windows refuses to load the driver: because of its signature, a policy, or its processor architecture. */
 export class DriverRefusedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DRIVER_REFUSED';
   override readonly code = DriverRefusedError.code;
 }
 
-/** What was waited for did not happen in time. */
+/** An operation did not finish in time. */
 export class TimeoutError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_TIMEOUT';

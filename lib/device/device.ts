@@ -1,4 +1,4 @@
-/** An open device: events out, verdicts and commands in. */
+/** An open device: it gives events, and takes verdicts and commands. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
@@ -40,32 +40,32 @@ import { ReplyCollector } from './reply_collector.js';
 import { Status, isOutOfMemory, isSuccess, statusError } from './status.js';
 import { VerdictQueue } from './verdict_queue.js';
 
-/** Which events an iterator gives, and until when. */
+/** Options for `events()`. */
 export interface EventsOptions<T extends EventType = EventType> {
-  /** The types that are wanted; all by default. */
+  /** The event types to give; all by default. */
   readonly types?: readonly T[];
-  /** Ends the iterator: it rejects with the signal's reason. */
+  /** Aborts the iterator, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** Until when an iterator gives batches. */
+/** Options for `batches()`. */
 export interface BatchesOptions {
-  /** Ends the iterator: it rejects with the signal's reason. */
+  /** Aborts the iterator, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** How often bandwidth is asked for, and until when. */
+/** Options for `watchBandwidth()`. */
 export interface WatchBandwidthOptions {
-  /** Milliseconds between two questions, from 1; 1000 by default. */
+  /** Milliseconds between two requests, from 1; 1000 by default. */
   readonly intervalMs?: number;
-  /** Ends the iterator: it rejects with the signal's reason. */
+  /** Aborts the iterator, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /** A line of the driver's log. */
 export type LogLine = Pick<LogEvent, 'severity' | 'message'>;
 
-/** So long verdicts may find no memory to be written with; the addon's reads wait as long. */
+/** How long writing verdicts is retried while memory is short. The addon retries reads for as long. */
 const OUT_OF_MEMORY_PATIENCE_MS = 5000;
 
 const eventsSchema = z.strictObject({
@@ -79,14 +79,13 @@ const watchSchema = z.strictObject({
 });
 
 /**
- * An open device, as {@link open} and {@link createSimulator} give it.
+ * An open device, as returned by {@link open} and {@link createSimulator}.
  *
- * There is one stream of events. Any number of iterators may run over it, and each sees every event: the first one from
- * the oldest event that no iterator has given out, a further one from where the stream is then. The slowest sets the
- * pace. An iterator that is not read to its end must be ended by `return()`, as leaving a `for await` loop does.
+ * A device has one stream of events. Any number of iterators may read it, and each gets every event. The first starts
+ * at the oldest event that no iterator has given yet; each further one starts at the next event read. The slowest sets
+ * the pace. End an iterator that you do not read to its end by `return()`, as leaving a `for await` loop does.
  *
- * Answers to `getLogs` and `getBandwidth` go to whoever asked, not to the iterators, and come whether or not anybody
- * iterates.
+ * The answers to `getLogs` and `getBandwidth` resolve those calls. They do not reach the iterators, and need none.
  *
  * @example
  * ```ts
@@ -110,7 +109,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   #closing: Promise<void> | undefined;
   #stopWatchingSignal: () => void = () => undefined;
 
-  /** @internal `closeNative`: what closing does, where that is more than closing the client. */
+  /** @internal `closeNative` closes the client, and what else ends with it. */
   constructor(
     native: NativeDevice,
     anchor: ReadableAnchor,
@@ -142,7 +141,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
         intercept: (record) => this.#intercept(record),
       }),
       anchor,
-      // Whatever lies before an answer fits, even if nobody iterates.
+      // All events that the driver can queue before an answer fit, even if nothing iterates.
       backlogLimit: options.highWaterMark + options.driver.maxQueuedBytes,
       awaitsReplies: () => this.#logs.waiting || this.#bandwidth.waiting,
       onBacklogFull: () => {
@@ -155,18 +154,18 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#watchSignal(options.signal);
   }
 
-  /** Every event; see {@link Device.events}. */
+  /** Iterates every event; see {@link Device.events}. */
   [Symbol.asyncIterator](): AsyncIterableIterator<NetVerdictEvent, undefined> {
     return this.events();
   }
 
   /**
-   * Single events, of all types or of some. Ends when the device is closed or the driver shuts down.
+   * Iterates single events, of all types or of some. Ends when the device is closed or the driver shuts down.
    *
-   * What `types` leaves out is passed over; a `lost` event that is passed over makes a process warning.
+   * Events of other types are skipped. A skipped `lost` event emits a process warning.
    *
-   * @throws {@link InvalidArgumentError} at once, for options that are not as they must be. The iterator rejects with
-   *   the reason of an aborted signal, and with a {@link ProtocolError} when the driver's stream is corrupt.
+   * @throws {@link InvalidArgumentError} at once for invalid options. The iterator rejects with the reason of an
+   *   aborted signal, and with a {@link ProtocolError} when the driver's stream is corrupt.
    */
   events<T extends EventType = EventType>(
     options: EventsOptions<T> = {},
@@ -176,7 +175,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * The events of one read at a time: the fastest way. The arrays are shared by all iterators.
+   * Iterates arrays of the events of one read, which is the fastest way. All iterators share the arrays.
    *
    * @throws {@link InvalidArgumentError} as {@link Device.events} does.
    */
@@ -188,13 +187,14 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Decides what waits under `id`. The verdicts of one tick reach the driver together, at its end.
+   * Decides the connection or packet that waits with `id`. Verdicts given in one tick reach the driver together, at the
+   * end of the tick.
    *
-   * After the driver has shut down this does nothing: it has decided everything itself. When the stream has failed but
-   * the driver runs on, what it has reported can still be decided, until the device is closed. The driver also ignores,
-   * and counts, a verdict for an id that does not wait any more.
+   * The driver ignores, and counts, a verdict whose id no longer waits. After the driver has shut down, verdicts have no
+   * effect: the driver has decided everything itself. If the stream fails while the driver still runs, verdicts for
+   * reported events count until the device is closed.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict, as far as the last 131072 ids are concerned;
+   * @throws {@link AlreadyDecidedError} for a second verdict, which is detected for the last 131072 ids;
    *   {@link InvalidArgumentError}; {@link ClosedError}.
    */
   setVerdict(id: bigint, verdict: Verdict): void {
@@ -202,9 +202,9 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Decides many, in one write and at once.
+   * Gives many verdicts, in one write and at once.
    *
-   * @throws as {@link Device.setVerdict}; the verdicts before the one that is wrong are carried out.
+   * @throws as {@link Device.setVerdict} does. The verdicts before the invalid one take effect.
    * @example
    * ```ts
    * device.setVerdicts(events.map((event) => [event.id, Verdict.PermanentAccept]));
@@ -225,42 +225,42 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Changes the verdict of a live connection. One that the driver does not know is ignored there, and counted.
+   * Changes the verdict of a live connection. The driver ignores, and counts, a connection that it does not know.
    *
-   * @throws {@link InvalidArgumentError}, {@link ClosedError}, {@link DriverShutdownError}.
+   * @throws {@link InvalidArgumentError}; {@link ClosedError}; {@link DriverShutdownError}.
    */
   updateVerdict(connection: ConnectionIdentity, verdict: Verdict): void {
     this.#write(encodeCommand({ command: 'update', connection, verdict }), 'Updating a verdict');
   }
 
   /**
-   * The driver's log since it was last asked for, oldest line first.
+   * Reads the driver's log since the last call, oldest line first.
    *
-   * May be awaited in the loop that reads the device: until the answer, events are kept for the loop.
+   * A loop that reads the device may await it: the events before the answer are kept for the loop.
    *
-   * @throws {@link ClosedError}, {@link DriverShutdownError}; {@link BusyError} when more events come before the answer
-   *   than may be kept for whoever iterates, or is to: `highWaterMark` and `maxQueuedBytes` together. What has come of
-   *   the answer by then goes to the next one that asks, or to the iterators.
+   * @throws {@link ClosedError}; {@link DriverShutdownError}; {@link BusyError} when more bytes of events come before the
+   *   answer than `highWaterMark` and `maxQueuedBytes` together. The next call gets the lines that have come by then; if
+   *   there is none, they become events.
    */
   async getLogs(): Promise<LogLine[]> {
     return this.#ask(this.#logs);
   }
 
   /**
-   * What each connection has transferred since it was last asked for; those without traffic are left out.
+   * Reads how many bytes each connection has transferred since the last call. Connections without traffic are left out.
    *
-   * @throws as {@link Device.getLogs}.
+   * @throws as {@link Device.getLogs} does.
    */
   async getBandwidth(): Promise<BandwidthEntry[]> {
     return this.#ask(this.#bandwidth);
   }
 
   /**
-   * Asks for bandwidth again and again. Ends when the device is closed or the driver shuts down. Its waiting between two
-   * questions does not keep the process alive; the open device does.
+   * Calls {@link Device.getBandwidth} periodically. Ends when the device is closed or the driver shuts down. Its timer
+   * does not keep the process alive; the open device does.
    *
-   * @throws {@link InvalidArgumentError} at once. The iterator rejects as {@link Device.getBandwidth} does otherwise, and
-   *   with the reason of an aborted signal.
+   * @throws {@link InvalidArgumentError} at once for invalid options. The iterator rejects as
+   *   {@link Device.getBandwidth} does otherwise, and with the reason of an aborted signal.
    */
   watchBandwidth(
     options: WatchBandwidthOptions = {},
@@ -269,25 +269,25 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return this.#watchBandwidth(intervalMs, signal);
   }
 
-  /** Forgets every connection and makes WFP ask about all flows again. */
+  /** Makes the driver forget every connection, and WFP authorize all flows again. */
   clearCache(): void {
     this.#command('clear-cache');
   }
 
-  /** Forgets the connections that ended over a minute ago or were idle for over ten minutes. */
+  /** Makes the driver forget connections that ended over a minute ago or were idle for over ten minutes. */
   cleanEndedConnections(): void {
     this.#command('clean-ended-connections');
   }
 
-  /** Writes the sizes of the driver's caches to its log. */
+  /** Makes the driver write the sizes of its tables to its log. */
   printMemoryStats(): void {
     this.#command('print-memory-stats');
   }
 
   /**
-   * The driver's counters.
+   * Reads the driver's counters.
    *
-   * @throws {@link UnsupportedError} with a driver that has the base protocol alone; {@link ClosedError};
+   * @throws {@link UnsupportedError} for a driver with the base protocol alone; {@link ClosedError};
    *   {@link DriverShutdownError}.
    */
   getStatistics(): Promise<Statistics> {
@@ -295,41 +295,40 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
       this.#assertUsable();
       if (this.#capabilities === undefined) {
         throw new UnsupportedError(
-          'This driver keeps no statistics for its client. Use printMemoryStats() and getLogs(), or another driver.',
+          'This driver reports no statistics. Use printMemoryStats() and getLogs(), or update the driver.',
         );
       }
       return readStatistics(this.#native);
     });
   }
 
-  /** The protocol version that the driver told when the device was opened. */
+  /** The driver's protocol version, read when the device was opened. */
   version(): DriverVersion {
     return this.#version;
   }
 
-  /** What the driver can do beyond the base protocol; undefined when it has that alone. */
+  /** The driver's features beyond the base protocol; undefined if it has the base protocol alone. */
   capabilities(): Capabilities | undefined {
     return this.#capabilities;
   }
 
-  /** Whether the device was closed, or is being closed. */
+  /** Whether the device is closed or closing. */
   get closed(): boolean {
     return this.#closing !== undefined;
   }
 
   /**
-   * Makes the driver stop filtering: it decides what waits by its fail policy, and the iterators end once they have
-   * given out what it had queued.
+   * Makes the driver stop filtering. Its fail policy decides what waits. The iterators end after the last queued event.
    *
-   * @throws {@link ClosedError}, {@link DriverShutdownError}.
+   * @throws {@link ClosedError}; {@link DriverShutdownError}.
    */
   shutdown(): void {
     this.#command('shutdown');
   }
 
   /**
-   * Gives up the device. What waits for a verdict is decided by the fail policy, and so is what comes until the driver has
-   * another client. Closing again does nothing more.
+   * Closes the device. The fail policy decides what waits, and what arrives until the driver has another client. Closing
+   * again has no effect.
    */
   close(): Promise<void> {
     return (this.#closing ??= this.#close(undefined));
@@ -340,13 +339,13 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return this.close();
   }
 
-  /** Keeps the process alive while the device is open, as it does from the beginning. */
+  /** Keeps the process alive while the device is open, which is the default. */
   ref(): this {
     this.#native.ref();
     return this;
   }
 
-  /** Lets the process end although the device is open. */
+  /** Lets the process end while the device is open. */
   unref(): this {
     this.#native.unref();
     return this;
@@ -366,7 +365,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#write(encodeCommand({ command }), `The command ${command}`);
   }
 
-  /** Verdicts given before a command reach the driver before it. */
+  /** Writes a command, after the verdicts that were given before it. */
   #write(command: Uint8Array, what: string): void {
     this.#assertUsable();
     if (!this.#verdicts.flush()) {
@@ -379,8 +378,8 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Nobody is there to catch what goes wrong here, but the iterators are. False where there was no memory, which may
-   * change: connections wait for these verdicts.
+   * Writes verdicts. Returns false to be called again later when memory is short: connections wait for these verdicts.
+   * Any other failure ends the stream, because no caller could catch an error here.
    */
   #writeVerdicts(commands: Uint8Array): boolean {
     const { status } = this.#native.write(commands);
@@ -430,7 +429,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     });
   }
 
-  /** Keeps answers, and what only the device needs, from the iterators. */
+  /** Takes answers, and records that only the device needs, out of the stream. */
   #intercept(record: InfoRecord): boolean {
     switch (record.type) {
       case 'log':
@@ -468,7 +467,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#bandwidth.fail(reason);
   }
 
-  /** After a failure the driver may run on, and hold connections that were reported: their verdicts still count. */
+  /** After a failure the driver may still run and hold reported connections, so their verdicts still count. */
   #onStreamEnd(failure: unknown): void {
     if (failure === undefined) {
       this.#verdicts.discard();
@@ -503,7 +502,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return undefined;
   }
 
-  /** The signal may live longer than the device, and must not keep it from being collected. */
+  /** Refers to the device weakly: a signal that lives longer must not keep it from being collected. */
   #watchSignal(signal: AbortSignal | undefined): void {
     if (signal === undefined) {
       return;
@@ -551,7 +550,7 @@ function shutDown(cause: unknown): DriverShutdownError {
 
 function backlogFull(): BusyError {
   return new BusyError(
-    'The answer lies behind more events than may be kept in memory until they are read. Iterate the device, faster if ' +
-      'it is, and ask again.',
+    'More events come before the answer than may be kept in memory. Read the events of the device, or read them ' +
+      'faster, and ask again.',
   );
 }

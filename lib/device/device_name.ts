@@ -1,13 +1,13 @@
-/** Which names a driver's service, and so its device, may have. @internal */
+/** The valid names of a driver's service, which is also the name of its device. @internal */
 
 import { z } from 'zod';
 
 const DEFAULT_NAME = 'NetVerdict';
 
-/** One name in the device namespace: no other namespace, no way out of it, no drive. */
+/** A single name in the device namespace: no path, no other namespace, no drive. */
 const NAME = /^[A-Za-z0-9_-]{1,128}$/;
 
-/** What Windows has under such names: consoles, ports, disks and volumes, pipes, and ways to other namespaces. */
+/** The names that Windows uses: consoles, ports, disks, volumes, pipes, and links to other namespaces. */
 const TAKEN =
   /^(?:con|prn|aux|nul|com\d*|lpt\d*|physicaldrive\d*|harddisk.*|cdrom\d*|tape\d*|scsi\d*|volume.*|pipe|mailslot|global|globalroot|unc)$/i;
 
@@ -18,7 +18,7 @@ const isFree = (name: string): boolean => !TAKEN.test(name);
 export const deviceNameSchema = z
   .string()
   .regex(NAME, 'must be a name of at most 128 letters, digits, _ and -')
-  .refine(isFree, 'is the name of something that Windows has; choose another')
+  .refine(isFree, 'is a name that Windows uses; choose another')
   .default(DEFAULT_NAME);
 
 export const devicePathSchema = z
@@ -29,6 +29,6 @@ export const devicePathSchema = z
   )
   .refine(
     (path) => isFree(path.slice(PREFIX.length)),
-    String.raw`is a device of Windows; give the driver's: \\.\ and the name of its service`,
+    String.raw`is a device of Windows; give the driver's device: \\.\ and the name of its service`,
   )
   .default(PREFIX + DEFAULT_NAME);

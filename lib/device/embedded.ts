@@ -1,4 +1,4 @@
-/** The driver's core in this process: a computer that has it loaded, and its clients. @internal */
+/** The embedded backend: a simulated computer with the driver's core in this process. @internal */
 
 import { requireBinding } from '../addon/binding.js';
 import type { Binding, ComputerOptions, NativeComputer, NativeDevice } from '../addon/native.cjs';
@@ -10,7 +10,7 @@ import { nativeError } from './status.js';
 
 type EmbeddedBinding = Required<Pick<Binding, 'EmbeddedComputer' | 'EmbeddedDevice'>>;
 
-/** @throws UnsupportedError, or what loading the driver's core failed with. */
+/** @throws UnsupportedError, or the error with which the driver's core failed to load. */
 export function startComputer(options: ComputerOptions): NativeComputer {
   const { EmbeddedComputer } = requireEmbedded();
   try {
@@ -20,7 +20,7 @@ export function startComputer(options: ComputerOptions): NativeComputer {
   }
 }
 
-/** A client of the driver on that computer. `close`, the client's alone by default, is what closing the device does. */
+/** Opens a client of the driver on `computer`. Closing the device calls `close`, or closes the client alone. */
 export async function openOn(
   computer: NativeComputer,
   options: ResolvedClientOptions,
@@ -36,7 +36,7 @@ export async function openOn(
   }
 }
 
-/** A client of a driver of its own, whose computer ends with it. */
+/** Opens a client on a new computer, which ends when the device is closed. */
 export async function openEmbedded(options: ResolvedClientOptions): Promise<Device> {
   const computer = startComputer({ virtualClock: false, verifier: false });
   const close = (): Promise<void> => computer.close();

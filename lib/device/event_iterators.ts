@@ -1,4 +1,4 @@
-/** The iterators over a device's stream of events: single events, or the events of one read. */
+/** The iterators over a device's stream: of single events, or of the events of one read. */
 
 import type { EventType, NetVerdictEvent } from '../codec/events.js';
 import {
@@ -14,7 +14,7 @@ interface Waiter<T> {
   readonly reject: (reason: unknown) => void;
 }
 
-/** What the iterators over single events and over batches have in common. */
+/** The base of the iterators over single events and over batches. */
 abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, undefined> {
   declare protected events: readonly NetVerdictEvent[];
   declare protected index: number;
@@ -38,7 +38,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
 
   abstract next(): Promise<IteratorResult<T, undefined>>;
 
-  /** The next item of the batch at hand. */
+  /** The next item of the current batch. */
   protected abstract takeItem(): T | undefined;
 
   [Symbol.asyncIterator](): this {
@@ -59,7 +59,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     return Promise.resolve({ value: undefined, done: true });
   }
 
-  /** Gives whoever waits what there is. */
+  /** Resolves pending `next()` calls, as far as there are items. */
   serve(): void {
     if (this.#serving) {
       return;
@@ -80,7 +80,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     this.index = place.index;
   }
 
-  /** The batch at hand has no further item. */
+  /** Waits for an item, because the current batch has no further one. */
   protected wait(): Promise<IteratorResult<T, undefined>> {
     if (this.#batch === undefined && !this.#done) {
       this.#begin();
@@ -103,7 +103,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** Returns false when the first in the line has to wait on. */
+  /** Settles the first pending call, or makes progress towards it. Returns false if it must wait. */
   #serveFirst(): boolean {
     const item = this.takeItem();
     if (item !== undefined) {
@@ -144,7 +144,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     const batch = this.#batch;
     const { index } = this;
     this.#done = true;
-    // What comes later must not be kept alive by an iterator that is over.
+    // An ended iterator must not keep later batches alive.
     this.#batch = undefined;
     this.events = NO_EVENTS;
     this.index = 0;
@@ -155,7 +155,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     this.serve();
   }
 
-  /** The first that is asked for after a failure gets to know of it. */
+  /** Only the first pending call after a failure rejects; later ones are done. */
   #settleDone(): void {
     const waiter = this.#waiters.shift();
     if (this.#failure === undefined) {
@@ -168,7 +168,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
   }
 }
 
-/** Single events, of all or of some types. */
+/** Iterates single events, of all types or of some. */
 export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> {
   readonly #types: ReadonlySet<EventType> | undefined;
 
@@ -202,7 +202,7 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
     }
     if (event.type === 'lost') {
       process.emitWarning(
-        `The driver lost ${event.count.toString()} records (${event.reason}), which an iterator leaves out: ` +
+        `The driver lost ${event.count.toString()} records (${event.reason}), and an iterator skipped the event: ` +
           "iterate the type 'lost' too, decide faster, or raise maxQueuedBytes and maxHeldPackets.",
         { code: 'NETVERDICT_EVENTS_LOST' },
       );
@@ -211,7 +211,7 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
   }
 }
 
-/** The events of one read at a time. */
+/** Iterates arrays of the events of one read. */
 export class BatchIterator extends StreamIterator<readonly NetVerdictEvent[]> {
   next(): Promise<IteratorResult<readonly NetVerdictEvent[], undefined>> {
     const batch = this.takeItem();

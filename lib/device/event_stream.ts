@@ -1,13 +1,15 @@
 /**
- * One stream of events per device, and the iterators over it.
+ * The stream of events of a device.
  *
- * Reads are decoded once, into a linked list of batches; each iterator is a place in that list, so that any number of
- * them see every event, each at its own pace, and what all have passed is collected. The first iterator begins with the
- * oldest event that nobody has seen, a further one with the next event read. Nothing is read ahead of need, and reading
- * pauses once the slowest iterator is too far behind, so memory is bounded: the driver queues, and counts what is lost.
+ * Each read is decoded once, into a batch of a linked list. An iterator is a place in that list.
+ * So every iterator sees every event at its own pace, and batches behind all iterators are garbage-collected.
+ * The first iterator starts at the oldest event that none has given; each further one starts at the next event read.
  *
- * An application that always has an event at hand would never let the event loop turn; so after a number of bytes the
- * stream itself waits for the next turn.
+ * Memory is bounded: the stream reads only on demand, and pauses while the slowest iterator is too far behind.
+ * Meanwhile the driver queues events, and counts those that it loses.
+ *
+ * A loop that always finds an event would starve the event loop.
+ * So the stream waits for the next turn of the event loop after a number of bytes.
  */
 
 import type { NativeDevice } from '../addon/native.cjs';
@@ -19,21 +21,21 @@ import { statusError } from './status.js';
 
 const BYTES_PER_TURN = 512 * 1024;
 
-/** What one read brought. */
+/** The events of one read. */
 export interface Batch {
   readonly events: readonly NetVerdictEvent[];
-  /** How many bytes of the stream end with this batch. */
+  /** The number of bytes of the stream up to the end of this batch. */
   readonly position: number;
   next: Batch | undefined;
 }
 
-/** Where an iterator is: before the `index`-th event of a batch. */
+/** The place of an iterator: before the event at `index` of a batch. */
 export interface Place {
   readonly batch: Batch;
   readonly index: number;
 }
 
-/** An iterator, as the stream sees it. */
+/** An iterator, as the stream uses it. */
 export interface Consumer {
   readonly isWaiting: boolean;
   readonly position: number;
@@ -45,13 +47,13 @@ export interface StreamOptions {
   readonly native: Pick<NativeDevice, 'take' | 'end'>;
   readonly decoder: RecordDecoder;
   readonly anchor: ReadableAnchor;
-  /** Reading pauses while so many bytes wait for the slowest iterator. */
+  /** Reading pauses while more bytes than this wait for the slowest iterator. */
   readonly backlogLimit: number;
-  /** Whether records are awaited that never reach an iterator. */
+  /** Whether a request awaits records that never reach an iterator. */
   readonly awaitsReplies: () => boolean;
-  /** The awaited records lie behind more than may be kept: the iterators may wait for these very records. */
+  /** Called when the awaited records lie behind the backlog limit: the loop that should read may await them. */
   readonly onBacklogFull: () => void;
-  /** Nothing comes any more, because of `failure` or because the driver has shut down. */
+  /** Called when the stream ends: with its failure, or with undefined when the driver has shut down. */
   readonly onEnd: (failure: unknown) => void;
 }
 
@@ -61,11 +63,11 @@ export class EventStream {
   readonly #options: StreamOptions;
   readonly #iterators = new Set<Consumer>();
   #tail: Batch = { events: NO_EVENTS, position: 0, next: undefined };
-  /** Where the next iterator begins, while there is none: nothing else may keep batches alive. */
+  /** The start of the next iterator, while there is none. Otherwise it would keep batches alive. */
   #home: Place | undefined = { batch: this.#tail, index: 0 };
   #end: { readonly failure: unknown } | undefined;
   #bytesLeftInTurn = BYTES_PER_TURN;
-  /** Everything was taken: the native side tells when there is more. */
+  /** Whether every read was taken. The native side then calls `onReadable` for the next one. */
   #drained = false;
   #stalled = false;
   #turnAwaited = false;
@@ -87,14 +89,14 @@ export class EventStream {
     return this.#drained;
   }
 
-  /** The native side has something, or has ended. */
+  /** Called by the native side when it has a read, or has ended. */
   onReadable(): void {
     this.#drained = false;
     this.#bytesLeftInTurn = BYTES_PER_TURN;
     this.wake();
   }
 
-  /** Serves whoever waits, as far as there is something to read. */
+  /** Serves waiting iterators and requests, as far as there is something to read. */
   wake(): void {
     for (const iterator of this.#iterators) {
       iterator.serve();
@@ -103,7 +105,7 @@ export class EventStream {
     this.updateHold();
   }
 
-  /** Decodes the next read; false when there is none now. Then whoever waits is served later. */
+  /** Decodes the next read. Returns false if there is none now; waiting iterators are then served later. */
   pull(): boolean {
     while (this.#end === undefined && !this.#drained) {
       if (this.#bytesLeftInTurn <= 0) {
@@ -127,7 +129,7 @@ export class EventStream {
     return false;
   }
 
-  /** Nothing more comes; what was read is still given out. */
+  /** Ends the stream. Iterators still give the events that were read. */
   finish(failure?: unknown): void {
     if (this.#end === undefined) {
       this.#end = { failure };
@@ -136,7 +138,7 @@ export class EventStream {
     }
   }
 
-  /** Ends every iterator now; what it has not seen is forgotten. */
+  /** Ends the stream and every iterator now. The remaining events are discarded. */
   stop(failure?: unknown): void {
     this.#end ??= { failure };
     this.#tail = { events: NO_EVENTS, position: this.#tail.position, next: undefined };
@@ -165,7 +167,7 @@ export class EventStream {
     this.updateHold();
   }
 
-  /** An iterator has gone on to another batch, or is over: perhaps reading may go on too. */
+  /** Called when an iterator moves to the next batch or ends, so that reading may resume. */
   onAdvance(): void {
     if (this.#stalled) {
       this.#stalled = false;
@@ -173,7 +175,7 @@ export class EventStream {
     }
   }
 
-  /** Whoever waits on this stream must be woken, even if nobody else refers to it. */
+  /** Keeps the stream alive while something waits on it, even if nothing else refers to it. */
   updateHold(): void {
     const isAwaited =
       this.#end === undefined &&
@@ -248,7 +250,7 @@ export class EventStream {
   }
 }
 
-/** A device's decoder keeps to itself, by its hooks, whatever is not an event. */
+/** Decodes one read. The device's hooks take out every record that is not an event. */
 function decodeEvents(decoder: RecordDecoder, bytes: Uint8Array): readonly NetVerdictEvent[] {
   try {
     const records: readonly InfoRecord[] = decoder.push(bytes);

@@ -1,4 +1,4 @@
-/** Opening a device. */
+/** Opens a device on the chosen backend. */
 
 import type { Device } from './device.js';
 import { openEmbedded } from './embedded.js';
@@ -6,13 +6,14 @@ import { resolveOptions, type OpenOptions } from './options.js';
 import { openWindows } from './windows.js';
 
 /**
- * Opens the driver's device and tells it the driver options.
+ * Opens the driver's device and sets the driver options.
  *
- * The device keeps the process alive until it is closed, unless `unref()` is called.
+ * The open device keeps the process alive, unless you call its `unref()`.
  *
- * @throws {@link InvalidArgumentError} for an option that is not as it must be; {@link NotFoundError},
- *   {@link AccessDeniedError} or {@link BusyError} when the device cannot be had; {@link UnsupportedError} where there
- *   is no such backend; the signal's reason when it is aborted.
+ * @throws {@link InvalidArgumentError} for an invalid option; {@link NotFoundError} without such a device;
+ *   {@link AccessDeniedError} without administrator rights; {@link BusyError} when another client has it open;
+ *   {@link UnsupportedError} when this platform lacks the backend, or the driver an option; the reason of an aborted
+ *   signal.
  * @example
  * ```ts
  * await using device = await open({ backend: 'embedded' });

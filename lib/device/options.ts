@@ -1,4 +1,4 @@
-/** What `open` may be told, checked before it reaches native code, and how the driver is told. */
+/** The options of `open()`: their types, defaults and checks. */
 
 import { z } from 'zod';
 import type { PumpOptions, WindowsOptions } from '../addon/native.cjs';
@@ -8,27 +8,27 @@ import { SEVERITIES } from '../codec/events.js';
 import { Verdict } from '../codec/verdicts.js';
 import { devicePathSchema } from './device_name.js';
 
-/** How events come from the driver to the application. */
+/** How events are read from the driver. */
 export interface ReadOptions {
-  /** How many reads wait in the driver at once, 1 to 64; 4 by default. */
+  /** The number of concurrent read requests, 1 to 64; 4 by default. */
   readonly readBuffers?: number;
-  /** Bytes of each read, 1 KiB to 16 MiB; 64 KiB by default. A longer event takes several. */
+  /** The size of a read buffer in bytes, 1 KiB to 16 MiB; 64 KiB by default. A longer event takes several reads. */
   readonly readBufferSize?: number;
-  /** Reading pauses while so many bytes wait for the application; 1 MiB by default. The driver then queues. */
+  /** Reading pauses, and the driver queues, while more bytes than this wait for the application; 1 MiB by default. */
   readonly highWaterMark?: number;
 }
 
-/** What a client of the driver may say, wherever the driver is. */
+/** The options of every backend. */
 export interface ClientOptions extends DriverOptions, ReadOptions {
-  /** Closes the device when it is aborted. */
+  /** Closes the device when aborted. */
   readonly signal?: AbortSignal;
 }
 
-/** What {@link open} may be told. */
+/** Options for {@link open}. */
 export interface OpenOptions extends ClientOptions {
-  /** The driver on this computer, or the driver's core in this process; by default the former on Windows alone. */
+  /** `'windows'`: the driver of this computer, the default on Windows. `'embedded'`: the driver's core in this process. */
   readonly backend?: 'windows' | 'embedded';
-  /** The device's name, for the Windows backend; `\\.\NetVerdict` by default. */
+  /** The path of the driver's device, for the Windows backend; `\\.\NetVerdict` by default. */
   readonly path?: string;
 }
 
@@ -39,7 +39,7 @@ export interface ResolvedClientOptions {
   readonly readBufferSize: number;
   readonly highWaterMark: number;
   readonly driver: Required<DriverOptions>;
-  /** The names of the driver options that were given: a driver that cannot be told them must not be opened quietly. */
+  /** The names of the driver options that the caller gave: a driver without options must refuse them by name. */
   readonly given: readonly string[];
 }
 
@@ -123,7 +123,7 @@ export function resolveClientOptions(options: ClientOptions): ResolvedClientOpti
   return resolveChecked(check(clientSchema, options, 'The options of open()'), options);
 }
 
-/** @internal `checked` by {@link clientSchema}: `options` with most defaults. */
+/** @internal Completes `checked`, the result of {@link clientSchema} for `options`. */
 export function resolveChecked(
   checked: z.output<typeof clientSchema>,
   options: ClientOptions,
@@ -145,13 +145,13 @@ export function resolveChecked(
   };
 }
 
-/** @internal What the addon's device is told of reading. */
+/** @internal The addon's options for reading. */
 export function pumpOptions(options: ResolvedClientOptions): PumpOptions {
   const { readBuffers, readBufferSize, highWaterMark } = options;
   return { readBuffers, readBufferSize, highWaterMark };
 }
 
-/** @internal What the addon's Windows device is told. */
+/** @internal The addon's options for a Windows device. */
 export function windowsOptions(options: ResolvedOptions): WindowsOptions {
   return { path: options.path, ...pumpOptions(options) };
 }

@@ -1,6 +1,8 @@
 /**
- * What the native side holds of a device: a callback that reaches the stream without keeping it alive, so that a
- * forgotten device can be collected, and so closed; except while somebody waits to be woken by it.
+ * The native side's weak reference to a device's stream, as a callback.
+ *
+ * It lets a forgotten device be garbage-collected, and so closed.
+ * The reference is strong only while something waits for the callback.
  */
 
 interface Readable {
@@ -27,7 +29,7 @@ export class ReadableAnchor {
     this.#held = undefined;
   }
 
-  /** Whether somebody waits. */
+  /** Whether something waits for the callback. */
   get isHolding(): boolean {
     return this.#held !== undefined;
   }

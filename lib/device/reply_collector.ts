@@ -1,35 +1,35 @@
 /**
- * Gives the records that answer a command to whoever asked.
+ * Collects the records that answer a request, and resolves the request with them.
  *
- * A driver with the protocol extension ends each answer by a ReplyEnd record, so any number of questions may be on
- * their way. A driver without it does not say where an answer ends: then one question is asked at a time, and its
- * answer is over after a quiet time. The same goes once records were lost, since the ReplyEnd may be among them.
+ * A driver with the protocol extension ends each answer with a ReplyEnd record, so requests may overlap.
+ * A driver without it does not mark the end of an answer: requests go one at a time, and a quiet time ends the answer.
+ * A quiet time also ends the answer once records were lost, because the ReplyEnd may be among them.
  */
 
-/** How long no record of an answer comes before the answer counts as complete. */
+/** An answer without ReplyEnd is complete after this long without a record. */
 const QUIET_MS = 100;
 
 export interface ReplyOptions {
-  /** Asks the driver; what it throws rejects the answer. */
+  /** Sends the request. An error that it throws rejects the answer. */
   readonly send: () => void;
-  /** Whether the driver ends its answers by ReplyEnd records. */
+  /** Whether the driver ends its answers with ReplyEnd records. */
   readonly endsReplies: boolean;
-  /** Whether everything that the driver has sent so far was looked at. */
+  /** Whether every read that the driver has completed was decoded. */
   readonly isDrained: () => boolean;
 }
 
-interface Question<T> {
+interface Request<T> {
   readonly records: T[];
   readonly resolve: (records: T[]) => void;
   readonly reject: (reason: unknown) => void;
-  /** The how-manieth command of its kind it is, once sent. */
+  /** Counts the sent commands of this kind, from 1; 0 until sent. */
   sequence: bigint;
   timer: NodeJS.Timeout | undefined;
 }
 
 export class ReplyCollector<T> {
   readonly #options: ReplyOptions;
-  readonly #questions: Question<T>[] = [];
+  readonly #requests: Request<T>[] = [];
   #sent = 0n;
 
   constructor(options: ReplyOptions) {
@@ -37,94 +37,94 @@ export class ReplyCollector<T> {
   }
 
   get waiting(): boolean {
-    return this.#questions.length > 0;
+    return this.#requests.length > 0;
   }
 
-  /** An aborted signal rejects at once; what the driver answers then goes nowhere. */
+  /** Sends a request. An aborted signal rejects it at once, and its answer is discarded. */
   ask(signal?: AbortSignal): Promise<T[]> {
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
         reject(signal?.reason as Error);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#questions.push({ records: [], resolve, reject, sequence: 0n, timer: undefined });
-      if (this.#options.endsReplies || this.#questions.length === 1) {
-        this.#send(this.#questions.length - 1);
+      this.#requests.push({ records: [], resolve, reject, sequence: 0n, timer: undefined });
+      if (this.#options.endsReplies || this.#requests.length === 1) {
+        this.#send(this.#requests.length - 1);
       }
     });
   }
 
-  /** Offers records; false when nobody waits for it. */
+  /** Adds records to the first answer. Returns false when no request waits. */
   offer(records: readonly T[]): boolean {
-    const question = this.#questions[0];
-    if (question === undefined) {
+    const request = this.#requests[0];
+    if (request === undefined) {
       return false;
     }
     for (const record of records) {
-      question.records.push(record);
+      request.records.push(record);
     }
-    question.timer?.refresh();
+    request.timer?.refresh();
     return true;
   }
 
-  /** The answer to the sequence-th command is complete, and so are all before it. */
+  /** Completes the answer to the command with this sequence number, and all answers before it. */
   end(sequence: bigint): void {
-    while (this.#questions[0] !== undefined && this.#questions[0].sequence <= sequence) {
+    while (this.#requests[0] !== undefined && this.#requests[0].sequence <= sequence) {
       this.#finishFirst();
     }
   }
 
-  /** Records were lost or malformed, perhaps the one that ends an answer. */
+  /** Ends every waiting answer by a quiet time, because a lost or malformed record may be its ReplyEnd. */
   doubt(): void {
-    for (const question of this.#questions) {
-      this.#watch(question);
+    for (const request of this.#requests) {
+      this.#watch(request);
     }
   }
 
   fail(reason: unknown): void {
-    for (const question of this.#questions.splice(0)) {
-      clearTimeout(question.timer);
-      question.reject(reason);
+    for (const request of this.#requests.splice(0)) {
+      clearTimeout(request.timer);
+      request.reject(reason);
     }
   }
 
   #send(index: number): void {
-    const question = this.#questions[index];
-    if (question === undefined) {
+    const request = this.#requests[index];
+    if (request === undefined) {
       return;
     }
     try {
       this.#options.send();
     } catch (error) {
-      this.#questions.splice(index, 1);
-      question.reject(error);
+      this.#requests.splice(index, 1);
+      request.reject(error);
       this.#send(index);
       return;
     }
-    question.sequence = ++this.#sent;
+    request.sequence = ++this.#sent;
     if (!this.#options.endsReplies) {
-      this.#watch(question);
+      this.#watch(request);
     }
   }
 
-  #watch(question: Question<T>): void {
-    question.timer ??= setTimeout(() => {
-      this.#onQuiet(question);
+  #watch(request: Request<T>): void {
+    request.timer ??= setTimeout(() => {
+      this.#onQuiet(request);
     }, QUIET_MS);
   }
 
-  #onQuiet(question: Question<T>): void {
-    if (this.#questions[0] !== question || !this.#options.isDrained()) {
-      question.timer?.refresh();
+  #onQuiet(request: Request<T>): void {
+    if (this.#requests[0] !== request || !this.#options.isDrained()) {
+      request.timer?.refresh();
       return;
     }
     this.#finishFirst();
   }
 
   #finishFirst(): void {
-    const question = this.#questions.shift();
-    clearTimeout(question?.timer);
-    question?.resolve(question.records);
+    const request = this.#requests.shift();
+    clearTimeout(request?.timer);
+    request?.resolve(request.records);
     if (!this.#options.endsReplies) {
       this.#send(0);
     }

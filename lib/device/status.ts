@@ -1,4 +1,4 @@
-/** From the status codes of Windows' kernel to this package's errors. @internal */
+/** Translates NTSTATUS codes into this package's errors. @internal */
 
 import {
   AccessDeniedError,
@@ -42,7 +42,7 @@ export const Status = {
   DeviceRemoved: 0xc000_02b6,
 } as const;
 
-/** What a driver may answer to a request that it does not know. */
+/** The codes with which a driver may fail a request that it does not know. */
 const UNKNOWN_REQUEST: ReadonlySet<number> = new Set([
   Status.NotImplemented,
   Status.InvalidParameter,
@@ -50,10 +50,10 @@ const UNKNOWN_REQUEST: ReadonlySet<number> = new Set([
   Status.NotSupported,
 ]);
 
-/** The addon gives a Win32 error that stands for no status of the kernel as one of facility NTWIN32. */
+/** Facility NTWIN32: the addon reports a Win32 error without an NTSTATUS counterpart in it. */
 const WIN32_FACILITY = 0xc007_0000;
 
-/** Success and informational codes have the sign bit clear; a status may come signed or unsigned. */
+/** Success and informational codes have a clear sign bit. A status may be signed or unsigned. */
 export function isSuccess(status: number): boolean {
   return status >>> 0 < 0x8000_0000;
 }
@@ -67,9 +67,9 @@ export function isUnknownRequest(status: number): boolean {
 }
 
 /**
- * The error for a request that failed. Its cause has the `status`, or the Win32 error as `errno`.
+ * Makes the error of a failed request. Its cause has the `status`, or the Win32 error as `errno`.
  *
- * @param what What was tried: `Reading events`.
+ * @param what What was tried, such as `Reading events`.
  */
 export function statusError(status: number, what: string): NetVerdictError {
   const code = status >>> 0;
@@ -77,7 +77,7 @@ export function statusError(status: number, what: string): NetVerdictError {
   return new ErrorClass(`${what}: ${explanation}`, { cause: causeOf(code) });
 }
 
-/** What the addon threw: the error for its `status`, or itself where it has none. */
+/** Translates an error of the addon by its `status`. Returns it unchanged if it has none. */
 export function nativeError(thrown: unknown, what: string): unknown {
   const status: unknown =
     typeof thrown === 'object' && thrown !== null && 'status' in thrown ? thrown.status : undefined;
@@ -89,25 +89,25 @@ function explain(code: number): readonly [ErrorClass, string] {
     case Status.InsufficientResources:
       return [
         DeviceError,
-        'the system is out of memory for it. Ask for less (maxQueuedBytes, readBuffers), or free memory.',
+        'the system has too little memory. Ask for less (maxQueuedBytes, readBuffers), or free memory.',
       ];
     case Status.ObjectNameNotFound:
     case Status.NoSuchDevice:
       return [
         NotFoundError,
-        'there is no such device. Install and start the driver, or pass the path it answers at.',
+        'there is no such device. Install and start the driver, or pass the path of its device.',
       ];
     case Status.AccessDenied:
       return [
         AccessDeniedError,
-        'access denied. Run as administrator, and close the client that may have the device open: there is one at a time.',
+        'access denied. Run as administrator, and close any other client of the device: it takes one at a time.',
       ];
     case Status.DeviceAlreadyAttached:
     case Status.SharingViolation:
     case Status.DeviceBusy:
       return [
         BusyError,
-        'another client has the device open. Close it there first; there is one client at a time.',
+        'another client has the device open, and a device takes one at a time. Close it there first.',
       ];
     case Status.EndOfFile:
     case Status.DeviceNotConnected:
@@ -127,31 +127,31 @@ function explain(code: number): readonly [ErrorClass, string] {
     case Status.NotSupported:
       return [
         UnsupportedError,
-        'this driver does not know the request. Update the driver, or do without it.',
+        'this driver does not know the request. Update the driver, or do without the request.',
       ];
     case Status.BufferTooSmall:
       return [
         UnsupportedError,
-        'the driver answers with more than this version of the library knows. Update the library, or take an older driver.',
+        'the answer of the driver is longer than this version of the library expects. Update the library, or use an older driver.',
       ];
     case Status.InvalidParameter:
       return [
         InvalidArgumentError,
-        'the driver rejected a value. Its log, by getLogs(), says which.',
+        'the driver rejected a value. Call getLogs() to see which one.',
       ];
     case Status.ObjectNameInvalid:
       return [
         InvalidArgumentError,
-        'Windows takes no such name for a device. Pass the path the driver answers at.',
+        "Windows does not accept this name for a device. Pass the path of the driver's device.",
       ];
     case Status.IoTimeout:
       return [
         DeviceError,
-        'the driver did not answer in time. Restart the driver, and look at its log.',
+        'the driver did not answer in time. Restart the driver, and read its log.',
       ];
     case Status.OpenFailed:
     case Status.IoDeviceError:
-      return [DeviceError, 'the device failed. Restart the driver, and look at its log.'];
+      return [DeviceError, 'the device failed. Restart the driver, and read its log.'];
     default:
       return [DeviceError, explainNumber(code)];
   }
@@ -160,8 +160,8 @@ function explain(code: number): readonly [ErrorClass, string] {
 function explainNumber(code: number): string {
   const error = win32Error(code);
   return error === undefined
-    ? `status ${hexadecimal(code)}. Look the status up among the NTSTATUS values.`
-    : `Windows failed it with error ${error}. 'net helpmsg ${error}' says what that is.`;
+    ? `status ${hexadecimal(code)}. Look it up in the list of NTSTATUS values.`
+    : `Windows failed with error ${error}. 'net helpmsg ${error}' explains it.`;
 }
 
 function causeOf(code: number): Error {

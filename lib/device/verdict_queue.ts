@@ -1,8 +1,8 @@
 /**
- * Collects the verdicts of one tick into one write, and knows which ids have theirs.
+ * Collects the verdicts of one tick into one write, and refuses a second verdict for an id.
  *
- * The write happens once the promise jobs of the tick are done, so that a `for await` loop that decides every event it
- * is given still writes once for all of them.
+ * The write follows the promise jobs of the tick.
+ * So a `for await` loop that decides each event still causes one write for all of them.
  */
 
 import { checkDecision, checkId, writeVerdict } from '../codec/commands.js';
@@ -12,22 +12,22 @@ import type { Verdict } from '../codec/verdicts.js';
 import { VerdictLayout, readHighWord, readLowWord } from '../codec/wire.js';
 
 /**
- * At least so many consecutive ids are remembered: twice as many as the driver holds packets by default. The driver
- * itself ignores and counts a second verdict for an older one.
+ * The number of consecutive ids remembered: twice the packets that the driver holds by default.
+ * The driver itself ignores, and counts, a second verdict for an older id.
  */
 const REMEMBERED_IDS = 131_072;
 const COMMAND_SIZE = VerdictLayout.byteLength;
 const INITIAL_VERDICTS = 1024;
-/** A tick that decides more than this writes more than once. */
+/** A tick with more verdicts than this causes several writes. */
 const MAX_QUEUED_VERDICTS = 65_536;
-/** After which a write that there was no memory for is tried again. */
+/** The delay before a write that failed for lack of memory is repeated. */
 const RETRY_MS = 10;
 
-/** The ids decided last: each has one place, which only an id a multiple of the size away takes over. */
+/** The ids decided last. An id replaces one that differs from it by a multiple of the table's size. */
 class DecidedIds {
   readonly #ids = new Uint32Array(2 * REMEMBERED_IDS);
 
-  /** Returns false when the id is there already. */
+  /** Returns false if the id is already present. */
   add(idLow: number, idHigh: number): boolean {
     const place = 2 * (idLow & (REMEMBERED_IDS - 1));
     if (this.#ids[place] === idLow && this.#ids[place + 1] === idHigh) {
@@ -61,9 +61,9 @@ export class VerdictQueue implements VerdictSink {
   #discarding = false;
 
   /**
-   * @param write - writes whole commands and does not keep the bytes; false: not now, but later. Any other failure it
-   *   reports itself
-   * @param maxCommands - how many commands the driver takes in one write
+   * @param write - writes whole commands without keeping the bytes; returns false to be called again later, and reports
+   *   any other failure itself
+   * @param maxCommands - the maximum number of commands in one write
    */
   constructor(write: (commands: Uint8Array) => boolean, maxCommands: number) {
     this.#write = write;
@@ -95,7 +95,7 @@ export class VerdictQueue implements VerdictSink {
     }
   }
 
-  /** Writes what waits, now. Whether all of it was; the rest is tried again a little later. */
+  /** Writes the queued verdicts now. Returns false if some are left, which are written again a little later. */
   flush(): boolean {
     let written = 0;
     while (written < this.#length) {
@@ -114,13 +114,13 @@ export class VerdictQueue implements VerdictSink {
     return true;
   }
 
-  /** From now on verdicts are checked and forgotten: there is nobody left who waits for them. */
+  /** Discards queued and future verdicts, which are still checked: nothing waits for them. */
   discard(): void {
     this.#length = 0;
     this.#discarding = true;
   }
 
-  /** From now on verdicts are refused, and those that could not be written are forgotten. */
+  /** Discards queued verdicts and refuses future ones. */
   stop(makeError: () => Error): void {
     this.#length = 0;
     this.#stopped = makeError;

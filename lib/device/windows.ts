@@ -1,4 +1,4 @@
-/** The device of the driver that is installed on this computer. @internal */
+/** The Windows backend: the device of the installed driver. @internal */
 
 import { requireBinding } from '../addon/binding.js';
 import type { Binding, NativeDevice } from '../addon/native.cjs';
@@ -12,7 +12,7 @@ export async function openWindows(options: ResolvedOptions): Promise<Device> {
   const { WindowsDevice } = requireBinding();
   if (WindowsDevice === undefined) {
     throw new UnsupportedError(
-      `The Windows backend is not there on ${process.platform}. ` +
+      `There is no Windows backend on ${process.platform}. ` +
         "Open with { backend: 'embedded' }, or call createSimulator(), to run the driver's core in this process.",
     );
   }
