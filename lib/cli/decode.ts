@@ -1,4 +1,4 @@
-/** `netverdict decode`: a recorded info stream as text or JSON. */
+/** `netverdict decode`: prints a recorded info stream as text or JSON. */
 
 import { createReadStream } from 'node:fs';
 import type { Command } from 'commander';
@@ -65,19 +65,19 @@ async function* chunksOf(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** Names the file in what the decoder says of its bytes. */
+/** Runs a step of the decoder, and adds the file's name to its error. */
 function checked<T>(file: string, step: () => T): T {
   try {
     return step();
   } catch (cause) {
     throw new InputError(
-      `${file}: ${firstSentence(messageOf(cause))} Check that it is a whole recorded info stream.`,
+      `${file}: ${firstSentence(messageOf(cause))} Check that the file is a whole recorded info stream.`,
       { cause },
     );
   }
 }
 
-/** What is wrong, without the advice: the codec's callers are told what to do with a device, not with a file. */
+/** Drops the advice of a codec error, which is about a device and not about a file. */
 function firstSentence(message: string): string {
   return /^.*?\.(?= |$)/s.exec(message)?.[0] ?? message;
 }

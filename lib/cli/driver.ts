@@ -1,4 +1,4 @@
-/** `netverdict driver`: the driver's service on this computer. */
+/** `netverdict driver`: controls the driver's service on this computer. */
 
 import type { Command } from 'commander';
 import { service } from '../service/service.js';
@@ -31,7 +31,7 @@ export function addDriverCommand(program: Command): void {
     .helpOption('--help', 'print this help')
     .helpCommand(false);
 
-  addAction(driver, 'install', 'register the driver; it is not started')
+  addAction(driver, 'install', 'register the driver without starting it')
     .option('--path <file>', 'the driver; by default the one in this package')
     .option('--start-type <when>', "'demand' (the default), 'system' or 'auto'")
     .action(install);
@@ -41,19 +41,19 @@ export function addDriverCommand(program: Command): void {
       await printStatus(options);
     },
   );
-  addWaitingAction(driver, 'stop', 'unload the driver, and wait until it is gone').action(
+  addWaitingAction(driver, 'stop', 'unload the driver, and wait until it is unloaded').action(
     async (options: WaitOptions) => {
       await service.stop(waitOptions(options));
       await printStatus(options);
     },
   );
-  addWaitingAction(driver, 'remove', 'stop the driver where it runs, and remove it').action(
+  addWaitingAction(driver, 'remove', 'stop the driver if it runs, and remove it').action(
     async (options: WaitOptions) => {
       await service.remove(waitOptions(options));
       await printStatus(options);
     },
   );
-  addAction(driver, 'status', 'print what the service does; needs no administrator')
+  addAction(driver, 'status', 'print the status of the service; needs no administrator')
     .option('--json', 'print one JSON object')
     .action(printStatus);
 }
@@ -103,7 +103,7 @@ function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (!(seconds > 0 && seconds <= 86_400)) {
     throw new InputError(
-      `--timeout ${text}: this is no number of seconds. Give one above 0, at most 86400.`,
+      `--timeout ${text}: this is not a valid number of seconds. Give one above 0, at most 86400.`,
     );
   }
   return seconds;

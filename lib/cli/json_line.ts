@@ -1,6 +1,6 @@
 import type { InfoRecord } from '../codec/events.js';
 
-/** An event as one line of JSON: bigints as decimal text, bytes as base64, the payload only where it is asked for. */
+/** A record as one line of JSON: bigints as decimal text, bytes as base64, the payload only on request. */
 export function jsonLine(record: InfoRecord, withPayload: boolean): string {
   const fields = record.toJSON();
   if (!withPayload) delete fields['payload'];

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line `netverdict`. */
+/** The `netverdict` command line. */
 
 import { Command, CommanderError } from 'commander';
 import { addDecodeCommand } from './decode.js';
@@ -12,12 +12,12 @@ import { addReplayCommand } from './replay.js';
 function createProgram(): Command {
   const program = new Command('netverdict')
     .description(
-      'Decides over network connections, with the driver core running in this process; installs the driver on Windows.',
+      'Decides on network connections, with the driver core running in this process; installs the driver on Windows.',
     )
     .version(packageVersion(), '--version', 'print the version')
     .helpOption('--help', 'print this help')
     .helpCommand(false)
-    .showHelpAfterError("Run 'netverdict --help' to see what is possible.")
+    .showHelpAfterError("Run 'netverdict --help' for the commands and options.")
     .exitOverride()
     .configureOutput({
       outputError: (text, write) => {

@@ -1,8 +1,8 @@
-/** Standard output of the command line. */
+/** The command line's standard output. */
 
 import { once } from 'node:events';
 
-/** A reader that has seen enough (`| head`) is no failure. */
+/** Exits without an error when the reader closes the pipe, as `| head` does. */
 export function endQuietlyOnBrokenPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
@@ -12,7 +12,7 @@ export function endQuietlyOnBrokenPipe(): void {
   }
 }
 
-/** Writes to standard output at the pace of its reader. */
+/** Writes to standard output, and waits for a slow reader. */
 export async function write(text: string): Promise<void> {
   if (text !== '' && !process.stdout.write(text)) await once(process.stdout, 'drain');
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The version of this package, from its manifest two folders up. */
+/** Reads the version of this package from its manifest, two folders up. */
 export function packageVersion(): string {
   const manifest: unknown = JSON.parse(
     readFileSync(join(__dirname, '..', '..', 'package.json'), 'utf8'),

@@ -1,10 +1,10 @@
-/** The progress bar of a terminal. */
+/** The progress bar on a terminal. */
 
 import { SingleBar } from 'cli-progress';
 
 const CLEAR_LINE = '\r\x1b[K';
 
-/** Shows how far a file has been read, on standard error, where that is a terminal. */
+/** Shows the progress of reading a file on standard error, if that is a terminal. */
 export class Progress {
   readonly #bar: SingleBar | undefined;
 
@@ -27,7 +27,7 @@ export class Progress {
     this.#bar?.update(progress.bytes, { frames: progress.frames });
   }
 
-  /** Makes room for lines on standard output; the next update draws the bar below them. */
+  /** Clears the bar before lines on standard output. The next update draws it below them. */
   clear(): void {
     if (this.#bar !== undefined && process.stdout.isTTY) process.stderr.write(CLEAR_LINE);
   }

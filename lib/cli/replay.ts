@@ -1,4 +1,4 @@
-/** `netverdict replay`: a capture through the driver core, decided by a policy. */
+/** `netverdict replay`: replays a capture through the driver core, and decides by a policy. */
 
 import { constants } from 'node:fs';
 import { access, readFile, stat } from 'node:fs/promises';
@@ -26,18 +26,18 @@ interface ReplayCommandOptions {
 const ACCEPT_EVERYTHING = Policy.parse({ default: 'permanent-accept' });
 const BANDWIDTH_INTERVAL_MS = 250;
 
-/** A slow terminal is no reason to lose events of a file. */
+/** The largest limits, so that a slow terminal loses no events. */
 const QUEUE_LIMITS = { maxQueuedBytes: 256 * 1024 * 1024, maxHeldPackets: 1_048_576 };
 
 /** Adds the command to the program. */
 export function addReplayCommand(program: Command): void {
   program
     .command('replay')
-    .description('replay a packet capture of one host, and decide over its connections by a policy')
+    .description('replay a packet capture of one host, and decide on its connections by a policy')
     .argument('<file>', 'a pcap or pcapng file')
     .option(
       '--local <cidr>',
-      'an address or network of the captured host; may be repeated (default: found from the capture)',
+      'an address or network of the captured host; may be repeated (default: inferred from the capture)',
       collectNetwork,
       [],
     )
@@ -50,7 +50,7 @@ export function addReplayCommand(program: Command): void {
     .option('--fast', 'replay as fast as possible (the default)')
     .option(
       '--write-out <file>',
-      'write the packets that were let through to a pcapng file, on the interfaces network (sent to other computers), loopback (sent to this one itself) and delivered (given to its programs)',
+      'write the permitted packets to a pcapng file, on the interfaces network (sent to other computers), loopback (sent to this computer) and delivered (given to its programs)',
     )
     .option('--json', 'print one JSON object a line')
     .option('--payload', 'with --json: print the payload of connections too, as base64')
@@ -108,14 +108,14 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
   if (interruption.signal.aborted) process.exitCode = ExitCode.Interrupted;
 }
 
-/** A file that breaks off was replayed as far as it goes; whoever relies on it being whole must learn that it is not. */
+/** Warns of a truncated file, which was replayed up to its break. The exit code reports it to scripts. */
 function warn(warning: string): void {
   if (warning === '') return;
   process.stderr.write(`netverdict: ${warning}\n`);
   process.exitCode = ExitCode.BadInput;
 }
 
-/** Gives every connection its verdict, until the driver has shut down. */
+/** Gives every connection its verdict until the driver has shut down. */
 async function decide(device: Device, policy: Policy, report: ReplayReport): Promise<void> {
   for await (const events of device.batches()) {
     for (const event of events) {
@@ -131,7 +131,7 @@ async function decide(device: Device, policy: Policy, report: ReplayReport): Pro
   }
 }
 
-/** Asks for bandwidth until the replay is over, as the driver counts a bounded number of connections; then ends it. */
+/** Reads bandwidth until the replay is over, because the driver counts a bounded number of connections; then ends it. */
 async function followBandwidth(
   device: Device,
   end: Promise<unknown>,
@@ -149,7 +149,7 @@ async function followBandwidth(
   device.shutdown();
 }
 
-/** @internal Waits while more events lie before the answer than are kept: whoever reads the output may be in no hurry. */
+/** @internal Reads bandwidth. Retries while too many events come before the answer, as with a slow reader of the output. */
 export async function bandwidthOnceRead(device: Device): Promise<readonly BandwidthEntry[]> {
   for (;;) {
     try {
@@ -172,7 +172,7 @@ async function readPolicy(path: string): Promise<Policy> {
   }
 }
 
-/** Says what is wrong with a path before anything is started for it. */
+/** Checks the path before anything starts. */
 async function checkReadable(file: string): Promise<void> {
   try {
     await access(file, constants.R_OK);

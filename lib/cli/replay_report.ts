@@ -1,4 +1,4 @@
-/** What a replay prints: its events as they come, and the summary. */
+/** The output of a replay: its events as they come, and the summary. */
 
 import type { BandwidthEntry, ConnectionEvent, NetVerdictEvent } from '../codec/events.js';
 import { BandwidthEvent } from '../codec/events.js';
@@ -36,7 +36,7 @@ export class ReplayReport {
     this.#lines += this.#json ? jsonLine(event, this.#withPayload) : verdictLine(event, name);
   }
 
-  /** The ends of connections are for programs; people see what went wrong. */
+  /** Adds an event. Text output leaves out connection ends, and shows the events that report a problem. */
   addEvent(event: Exclude<NetVerdictEvent, ConnectionEvent>): void {
     if (event.type === 'bandwidth') {
       this.addBandwidth(event.entries);
@@ -58,7 +58,7 @@ export class ReplayReport {
     this.#progress.update(progress);
   }
 
-  /** Prints the lines that were collected. */
+  /** Prints the collected lines. */
   async flush(): Promise<void> {
     const lines = this.#lines;
     this.#lines = '';
@@ -66,7 +66,7 @@ export class ReplayReport {
     await write(lines);
   }
 
-  /** Prints what is left, and the summary. */
+  /** Prints the remaining lines and the summary. */
   async finish(packets: PacketCounts): Promise<void> {
     this.stop();
     this.#lines += this.#json
@@ -75,7 +75,7 @@ export class ReplayReport {
     await this.flush();
   }
 
-  /** Takes the progress bar off the terminal. */
+  /** Removes the progress bar from the terminal. */
   stop(): void {
     this.#progress.stop();
   }
@@ -92,7 +92,7 @@ export class ReplayReport {
   }
 }
 
-/** The entries as the driver reports them: an event for each protocol and IP version. */
+/** Groups the entries as the driver reports them: one event per protocol and IP version. */
 function bandwidthEvents(entries: readonly BandwidthEntry[]): BandwidthEvent[] {
   const groups = new Map<string, BandwidthEntry[]>();
   for (const entry of entries) {

@@ -1,18 +1,18 @@
-/** The summary of a replay for people. */
+/** The summary of a replay as tables. */
 
 import Table from 'cli-table3';
 import { protocolName } from '../codec/protocols.js';
 import type { ConnectionBandwidth, Tally, Traffic } from './tally.js';
 import { endpointText } from './text.js';
 
-/** What the network let through, refused and held for a verdict. */
+/** The numbers of packets permitted, blocked, and held for a verdict. */
 export interface PacketCounts {
   readonly permitted: number;
   readonly blocked: number;
   readonly held: number;
 }
 
-/** The busiest connections are shown; `--json` has them all. */
+/** The number of busiest connections shown; `--json` prints all. */
 const MAX_ROWS = 20;
 const PLAIN = { style: { head: [], border: [], compact: true } };
 
@@ -33,7 +33,7 @@ function table(head: readonly string[], rows: readonly (readonly Cell[])[]): str
   return `${result.toString()}\n`;
 }
 
-/** The tables: connections, verdicts, packets; bandwidth in sum and by connection; losses and time. */
+/** The tables: connections, verdicts, packets, losses and time; bandwidth in total and by connection. */
 export function summaryTables(tally: Tally, packets: PacketCounts, seconds: number): string {
   return [
     '\n',

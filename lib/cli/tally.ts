@@ -1,4 +1,4 @@
-/** What a replay comes to: connections, verdicts, bandwidth and losses, counted from the events. */
+/** The totals of a replay: connections, verdicts, bandwidth and losses, counted from the events. */
 
 import type { BandwidthEntry, ConnectionEndEvent, ConnectionEvent } from '../codec/events.js';
 import { Protocol } from '../codec/protocols.js';
@@ -15,7 +15,7 @@ export interface ConnectionBandwidth {
   received: bigint;
 }
 
-/** Payload bytes sent and received. */
+/** Payload bytes sent (`tx`) and received (`rx`). */
 export interface Traffic {
   readonly tx: number;
   readonly rx: number;
@@ -50,8 +50,8 @@ function kindOf(protocol: number): ConnectionKind {
 }
 
 /**
- * Counts a connection once, however many of its packets ask for a verdict of their own; the same endpoints after the
- * connection's end are a new one.
+ * Counts what a replay reports. A connection counts once, even if several of its packets wait for a verdict. The same
+ * endpoints after its end are a new connection.
  */
 export class Tally {
   readonly connections = { tcp: 0, udp: 0, other: 0 };
@@ -80,7 +80,7 @@ export class Tally {
     }
   }
 
-  /** Every connection that transferred something, the busiest first. */
+  /** Every connection with traffic, the busiest first. */
   bandwidthByConnection(): ConnectionBandwidth[] {
     const size = (connection: ConnectionBandwidth): bigint =>
       connection.transmitted + connection.received;

@@ -1,4 +1,4 @@
-/** Events as lines for people. */
+/** Records as lines of text. */
 
 import type { ConnectionEndEvent, ConnectionEvent, InfoRecord } from '../codec/events.js';
 
@@ -8,7 +8,7 @@ const YELLOW = 33;
 
 const useColor = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '';
 
-/** Paints `text` where standard output is a terminal that may be painted. */
+/** Colors `text` if standard output is a terminal and `NO_COLOR` is not set. */
 function paint(text: string, color: number): string {
   return useColor ? `\x1b[${color}m${text}\x1b[0m` : text;
 }
@@ -18,13 +18,13 @@ function verdictColor(verdict: string): number {
   return verdict.includes('Redirect') ? YELLOW : RED;
 }
 
-/** `192.0.2.1:80`, `[2001:db8::1]:80`, or the address alone where the protocol has no ports. */
+/** `192.0.2.1:80`, `[2001:db8::1]:80`, or the address alone if the protocol has no ports. */
 export function endpointText(address: string, port: number, ipVersion: 4 | 6): string {
   if (port === 0) return address;
   return ipVersion === 6 ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-/** Keeps a program that is being replayed or decoded from writing control sequences to the terminal. */
+/** Replaces control characters, so that decoded text cannot send control sequences to the terminal. */
 function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '\uFFFD');
 }
@@ -36,7 +36,7 @@ function processText(event: ConnectionEvent | ConnectionEndEvent): string {
   return `process ${event.processId}${known}`;
 }
 
-/** Direction, protocol, process and both ends of a connection, in columns. */
+/** A connection's direction, protocol, process and endpoints, in columns. */
 export function connectionText(event: ConnectionEvent | ConnectionEndEvent): string {
   const arrow = event.direction === 'outbound' ? '→' : '←';
   const local = endpointText(event.localAddress, event.localPort, event.ipVersion);
@@ -49,12 +49,12 @@ export function connectionText(event: ConnectionEvent | ConnectionEndEvent): str
   ].join('  ');
 }
 
-/** The line of a connection that got its verdict. */
+/** The line of a decided connection. */
 export function verdictLine(event: ConnectionEvent, verdict: string): string {
   return `${paint(verdict.padEnd(15), verdictColor(verdict))}  ${connectionText(event)}\n`;
 }
 
-/** The line of a record, whatever its type. */
+/** The line of a record of any type. */
 export function recordLine(record: InfoRecord): string {
   return `${record.type.padEnd(14)}  ${printable(recordText(record))}\n`;
 }

@@ -1,4 +1,4 @@
-/** Policies: ordered rules from a file that decide over connections. */
+/** Policies: ordered rules that decide on connections. */
 
 import { z } from 'zod';
 import { describeIssue, parsed, portSchema, processIdSchema } from '../base/checks.js';
@@ -13,33 +13,33 @@ import type { Direction } from '../codec/events.js';
 import { protocolNumber } from '../codec/protocols.js';
 import { VERDICT_NAMES, type Verdict, type VerdictName } from '../codec/verdicts.js';
 
-/** What a policy looks at. Every `connection` event is one. */
+/** The fields that a policy compares. Every `connection` event has them. */
 export interface PolicySubject {
-  /** Who began: this computer, or the other end. */
+  /** Which end started the connection: this computer (`'outbound'`) or the other end (`'inbound'`). */
   readonly direction: Direction;
   /** The IANA number of the protocol above IP. */
   readonly protocol: number;
-  /** The process that owns the connection. */
+  /** The id of the process that owns the connection. */
   readonly processId: number;
   /** This computer's address. */
   readonly localAddress: string;
-  /** 0 for protocols without ports. */
+  /** This computer's port; 0 for protocols without ports. */
   readonly localPort: number;
   /** The other end's address. */
   readonly remoteAddress: string;
-  /** 0 for protocols without ports. */
+  /** The other end's port; 0 for protocols without ports. */
   readonly remotePort: number;
-  /** The same as `localAddress`, where there is no need to parse it. */
+  /** The bytes of `localAddress`, if they are known; saves parsing it. */
   readonly localAddressBytes?: Uint8Array;
-  /** The same as `remoteAddress`, where there is no need to parse it. */
+  /** The bytes of `remoteAddress`, if they are known; saves parsing it. */
   readonly remoteAddressBytes?: Uint8Array;
 }
 
-/** The rule that decides. */
+/** The rule that decides on a connection. */
 export interface PolicyMatch {
-  /** Its place among the rules, from 0. */
+  /** The index of the rule, from 0. */
   readonly index: number;
-  /** Its name, if it has one. */
+  /** The name of the rule, if it has one. */
   readonly name?: string;
 }
 
@@ -73,7 +73,7 @@ const protocolSchema = z.union([z.string(), z.number()]).transform((value, conte
   const number = typeof value === 'string' ? protocolNumber(value) : value;
   if (number === undefined || !Number.isInteger(number) || number < 0 || number > 0xff) {
     context.addIssue(
-      `${JSON.stringify(value)} is no protocol: write a name such as 'tcp' or a number from 0 to 255`,
+      `${JSON.stringify(value)} is not a protocol: write a name such as 'tcp' or a number from 0 to 255`,
     );
     return z.NEVER;
   }
@@ -116,8 +116,8 @@ const policySchema = z.strictObject({
 /**
  * Ordered rules and a default: the first rule that matches decides.
  *
- * A policy is written as JSON. Every part of a rule but `verdict` may be left out and then matches anything; `protocol`,
- * `address`, `port` and `processId` take one value or a list.
+ * A policy is written as JSON. Every field of a rule except `verdict` is optional; an omitted field matches anything.
+ * `protocol`, `address`, `port` and `processId` take one value or a list.
  *
  * @example
  * ```ts
@@ -133,7 +133,7 @@ const policySchema = z.strictObject({
  * ```
  */
 export class Policy {
-  /** What applies where no rule does. */
+  /** The verdict for connections that no rule matches. */
   readonly defaultVerdict: Verdict;
   readonly #rules: readonly Rule[];
 
@@ -143,7 +143,7 @@ export class Policy {
   }
 
   /**
-   * Reads a policy from JSON text, or from what `JSON.parse` made of it.
+   * Reads a policy from JSON text, or from the value that `JSON.parse` returns for it.
    *
    * @throws {@link InvalidArgumentError} that names the rule and the field.
    */
@@ -170,17 +170,17 @@ export class Policy {
     return new Policy(rules, result.data.default);
   }
 
-  /** How many rules there are. */
+  /** The number of rules. */
   get ruleCount(): number {
     return this.#rules.length;
   }
 
-  /** The verdict for a connection: that of the first rule that matches, else the default. */
+  /** The verdict of the first rule that matches, or the default verdict. */
   decide(subject: PolicySubject): Verdict {
     return this.#rules.find((rule) => matches(rule, subject))?.verdict ?? this.defaultVerdict;
   }
 
-  /** The first rule that matches, by its place and its name; undefined where the default applies. */
+  /** The first rule that matches; undefined if the default verdict applies. */
   match(subject: PolicySubject): PolicyMatch | undefined {
     const index = this.#rules.findIndex((rule) => matches(rule, subject));
     if (index < 0) {
@@ -255,7 +255,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** `rules[2] ("no telnet").remote.port: what is wrong`. */
+/** Describes an issue as `rules[2] ("no telnet").remote.port: problem`. */
 function describeProblem(issue: z.core.$ZodIssue, policy: unknown): string {
   const text = describeIssue({ ...issue, path: pathAsWritten(issue.path, policy) });
   const [field, index] = issue.path;
@@ -267,7 +267,7 @@ function describeProblem(issue: z.core.$ZodIssue, policy: unknown): string {
   return name === undefined ? text : text.replace(place, `${place} ("${name}")`);
 }
 
-/** The place without the index of a value that was written alone instead of as a list. */
+/** Removes from the path the index of a value that was written without a list around it. */
 function pathAsWritten(path: readonly PropertyKey[], policy: unknown): PropertyKey[] {
   let value = policy;
   return path.filter((key) => {
@@ -287,6 +287,6 @@ function ruleName(policy: unknown, index: number): string | undefined {
 }
 
 function describeVerdict(input: unknown): string {
-  const given = input === undefined ? 'missing' : `${JSON.stringify(input)} is no verdict`;
+  const given = input === undefined ? 'missing' : `${JSON.stringify(input)} is not a verdict`;
   return `${given}; write one of ${VERDICT_LIST.join(', ')}`;
 }

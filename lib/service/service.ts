@@ -1,4 +1,4 @@
-/** The driver as a Windows service: installed, started, stopped and removed through the service control manager. */
+/** The driver as a Windows service: install, start, stop and remove it. */
 
 import { join, win32 } from 'node:path';
 import { z } from 'zod';
@@ -9,30 +9,30 @@ import { deviceNameSchema } from '../device/device_name.js';
 import { ServiceControl } from './service_control.js';
 import type { ServiceStartType, ServiceStatus } from './service_status.js';
 
-/** Which service is meant. */
+/** The options of every call: which service it controls. */
 export interface ServiceOptions {
   /**
-   * The service's name, and that of its device `\\.\<name>`: up to 128 letters, digits, `_` and `-`, and not the name of
-   * a device that Windows has. `'NetVerdict'` by default.
+   * The name of the service and of its device `\\.\<name>`: up to 128 letters, digits, `_` and `-`, and not the name of a
+   * Windows device. `'NetVerdict'` by default.
    */
   readonly name?: string;
 }
 
-/** How long to wait for the driver. */
+/** Options for the calls that wait for the driver. */
 export interface WaitOptions extends ServiceOptions {
-  /** Milliseconds until a {@link TimeoutError}; 30000 by default. What was asked of Windows may still happen. */
+  /** Milliseconds until a {@link TimeoutError}; 30000 by default. Windows may still complete the request later. */
   readonly timeoutMs?: number;
-  /** Ends the waiting with its reason. */
+  /** Ends the wait, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** What is installed. */
+/** Options for {@link DriverService.install}. */
 export interface InstallOptions extends ServiceOptions {
-  /** The driver's file, on a disk of this computer; by default the one in this package. It must stay where it is. */
+  /** The driver's file on a local disk; by default the one in this package. It must stay in place. */
   readonly sysPath?: string;
-  /** What services.msc shows; `'netverdict network filter'` by default. */
+  /** The name that services.msc shows; `'netverdict network filter'` by default. */
   readonly displayName?: string;
-  /** `'demand'` by default: started by {@link DriverService.start} alone. */
+  /** When Windows starts the driver; by default `'demand'`: only {@link DriverService.start} starts it. */
   readonly startType?: ServiceStartType;
 }
 
@@ -40,7 +40,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_TIMEOUT_MS = 0x7fff_ffff;
 const MAX_DISPLAY_NAME_LENGTH = 256;
 
-/** The kernel opens the file itself: it needs a plain path on a local disk. */
+/** The kernel itself opens the file, so the path must be a plain one on a local disk. */
 const pathSchema = z
   .string()
   .min(1)
@@ -71,7 +71,7 @@ const installSchema = z
   })
   .prefault({});
 
-/** The driver that this package brings for this computer. */
+/** The path of this package's driver for this computer. */
 function packagedDriver(): string {
   return join(__dirname, '..', '..', 'prebuilds', `win32-${process.arch}`, 'netverdict.sys');
 }
@@ -79,7 +79,7 @@ function packagedDriver(): string {
 function requireControl(): ServiceControl {
   if (process.platform !== 'win32') {
     throw new UnsupportedError(
-      `The driver is for Windows: on ${process.platform} there is no service to control. ` +
+      `The driver is for Windows: there is no service to control on ${process.platform}. ` +
         "Call createSimulator(), or open({ backend: 'embedded' }), to run the driver's core in this process.",
     );
   }
@@ -92,39 +92,39 @@ function requireControl(): ServiceControl {
   return new ServiceControl(native);
 }
 
-/** Controls the driver's service; see {@link service}. */
+/** The interface of {@link service}, which controls the driver's service. */
 export interface DriverService {
   /**
-   * Registers the driver. It is not started.
+   * Registers the driver without starting it.
    *
-   * @throws {@link AccessDeniedError} without administrator rights; {@link ServiceStateError} when there is a service of
-   *   the name; {@link NotFoundError} when there is no such file; {@link InvalidArgumentError} when it is a folder.
+   * @throws {@link AccessDeniedError} without administrator rights; {@link ServiceStateError} when a service of the name
+   *   exists; {@link NotFoundError} without such a file; {@link InvalidArgumentError} when the path is a folder.
    */
   install(options?: InstallOptions): Promise<void>;
   /**
    * Loads the driver, and waits until it runs.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError} when it is not installed, or its file is gone;
-   *   {@link ServiceStateError} when it runs already, or when the filter engine (the service BFE) does not;
-   *   {@link DriverRefusedError} when Windows does not load it: not signed, blocked by a policy, for another processor;
+   * @throws {@link AccessDeniedError}; {@link NotFoundError} when the service is not installed or its file is missing;
+   *   {@link ServiceStateError} when the service already runs, or the filter engine (the service BFE) does not;
+   *   {@link DriverRefusedError} when Windows refuses the driver: unsigned, blocked by a policy, or for another processor;
    *   {@link TimeoutError}.
    */
   start(options?: WaitOptions): Promise<void>;
   /**
-   * Unloads the driver, and waits until it is gone; it stays while a program has its device open.
+   * Unloads the driver, and waits until it is unloaded. It stays loaded while a program has its device open.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link ServiceStateError} when it does not run;
+   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link ServiceStateError} when the service does not run;
    *   {@link TimeoutError}.
    */
   stop(options?: WaitOptions): Promise<void>;
   /**
-   * Stops the driver where it runs, removes the service, and waits until its name is free.
+   * Stops the driver if it runs, removes the service, and waits until its name is free.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link TimeoutError} when somebody still uses it: Windows
-   *   then removes it after the last one.
+   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link TimeoutError} while a program still uses the
+   *   service: Windows removes it after the last program has closed it.
    */
   remove(options?: WaitOptions): Promise<void>;
-  /** Asks how the service is. Needs no administrator rights. */
+  /** Reads the status of the service. Needs no administrator rights. */
   status(options?: ServiceOptions): Promise<ServiceStatus>;
 }
 

@@ -1,4 +1,4 @@
-/** The driver's service: requests to the service control manager, and waiting for what they bring about. @internal */
+/** Requests to the service control manager, and waits for the states that they lead to. @internal */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeService, NativeServiceConfig, NativeServiceResult } from '../addon/native.cjs';
@@ -8,7 +8,7 @@ import type { ServiceStartType, ServiceState, ServiceStatus } from './service_st
 
 const POLL_INTERVAL_MS = 20;
 
-/** SERVICE_STOPPED and so on. */
+/** The states by their Windows values: SERVICE_STOPPED is 1. */
 const STATES: Readonly<Record<number, ServiceState>> = {
   1: 'stopped',
   2: 'start-pending',
@@ -19,7 +19,7 @@ const STATES: Readonly<Record<number, ServiceState>> = {
   7: 'paused',
 };
 
-/** SERVICE_BOOT_START and so on. */
+/** The start types by their Windows values: SERVICE_BOOT_START is 0. */
 const START_TYPES = ['boot', 'system', 'auto', 'demand', 'disabled'] as const;
 
 export interface WaitLimit {
@@ -34,7 +34,7 @@ export interface ServiceConfig {
   readonly startType: ServiceStartType;
 }
 
-/** What the public functions do, on arguments that have been checked. */
+/** The work of the public functions, with checked arguments. */
 export class ServiceControl {
   readonly #native: NativeService;
 
@@ -67,7 +67,7 @@ export class ServiceControl {
     await this.#stop(name, limit, `Stopping the service ${name}`);
   }
 
-  /** Stops the service where it runs. */
+  /** Stops the service first if it runs. */
   async remove(name: string, limit: WaitLimit): Promise<void> {
     const what = `Removing the service ${name}`;
     const { state } = await this.status(name);
@@ -85,7 +85,7 @@ export class ServiceControl {
     if (status.code === Win32.ServiceDoesNotExist) {
       return { name, state: 'not-installed' };
     }
-    this.#require(status, `Asking for the service ${name}`);
+    this.#require(status, `Querying the service ${name}`);
     return {
       name,
       state: STATES[status.state] ?? 'stopped',
@@ -127,7 +127,7 @@ export class ServiceControl {
   }
 }
 
-/** Runs `work` until it ends, its time is over, or the caller aborts it; its own signal tells it of the latter two. */
+/** Runs `work` until it ends. Its signal is aborted after the timeout, or when the caller's signal is. */
 async function limited(
   { timeoutMs, signal }: WaitLimit,
   problem: string,
@@ -137,7 +137,7 @@ async function limited(
   const controller = new AbortController();
   const timer = setTimeout(() => {
     const hint =
-      'Close every program that has its device open, look into the System event log, or allow more time';
+      'Close every program that has its device open, read the System event log, or allow more time';
     controller.abort(new TimeoutError(`${problem} within ${timeoutMs} ms. ${hint}.`));
   }, timeoutMs);
   const onAbort = (): void => {

@@ -1,4 +1,4 @@
-/** From the service control manager's errors to this package's. @internal */
+/** Translates Win32 errors of the service control manager into this package's errors. @internal */
 
 import type { NativeServiceResult } from '../addon/native.cjs';
 import {
@@ -12,7 +12,7 @@ import {
   type NetVerdictError,
 } from '../base/errors.js';
 
-/** The Win32 errors that are told apart. */
+/** The Win32 errors that have an explanation of their own. */
 export const Win32 = {
   Success: 0,
   FileNotFound: 2,
@@ -56,12 +56,12 @@ const WRONG_ARCHITECTURE: readonly [ErrorClass, string] = [
 const BLOCKED_BY_POLICY: readonly [ErrorClass, string] = [
   DriverRefusedError,
   "a policy of this computer blocks the driver: App Control, a vendor's block list, or Memory Integrity. The event log " +
-    'Microsoft-Windows-CodeIntegrity/Operational names it; allow the driver there, or ask who administers this computer.',
+    'Microsoft-Windows-CodeIntegrity/Operational names it. Allow the driver in the policy, or ask an administrator.',
 ];
 const NO_SUCH_FILE: readonly [ErrorClass, string] = [
   NotFoundError,
-  "the driver's file is not there. Check the path; a service that was installed from a folder that is gone is removed " +
-    "and installed again ('netverdict driver remove', 'netverdict driver install').",
+  "the driver's file does not exist. Check the path. If the folder of an installed service has moved, remove the service " +
+    "and install it again ('netverdict driver remove', 'netverdict driver install').",
 ];
 const MISSING_IMPORT: readonly [ErrorClass, string] = [
   DriverRefusedError,
@@ -73,7 +73,7 @@ const MISSING_DEPENDENCY: readonly [ErrorClass, string] = [
 ];
 const BUSY_CONTROL: readonly [ErrorClass, string] = [
   ServiceStateError,
-  'the service takes no request now, as it is starting or stopping. Ask for its status, and try again.',
+  'the service accepts no request while it starts or stops. Check its status, and try again.',
 ];
 
 /** What each error means, and what to do next. */
@@ -86,23 +86,23 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   ],
   [Win32.InvalidParameter]: [
     InvalidArgumentError,
-    'the service control manager takes no such value. Check the name and the path.',
+    'the service control manager does not accept a value. Check the name and the path.',
   ],
   [Win32.InvalidName]: [
     InvalidArgumentError,
-    'the service control manager takes no such name. Use letters and digits.',
+    'the service control manager does not accept this name. Use letters and digits.',
   ],
   [Win32.ModuleNotFound]: MISSING_IMPORT,
   [Win32.ProcedureNotFound]: MISSING_IMPORT,
   [Win32.AlreadyExists]: [
     ServiceStateError,
-    'another driver has a device of this name. Stop that one, or install under another name.',
+    'another driver has a device of this name. Stop that driver, or install under another name.',
   ],
   [Win32.BadExecutable]: WRONG_ARCHITECTURE,
   [Win32.MachineTypeMismatch]: WRONG_ARCHITECTURE,
   [Win32.DirectoryNotSupported]: [
     InvalidArgumentError,
-    "the path is that of a folder. Give that of the driver's file in it: …\\netverdict.sys.",
+    "the path is a folder. Give the path of the driver's file in it: …\\netverdict.sys.",
   ],
   [Win32.InvalidImageHash]: [DriverRefusedError, "Windows refuses the driver's signature."],
   [Win32.DependentServicesRunning]: [
@@ -112,11 +112,11 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   [Win32.InvalidServiceControl]: BUSY_CONTROL,
   [Win32.ServiceRequestTimeout]: [
     TimeoutError,
-    'the service did not answer in time. Ask for its status, and look into the System event log.',
+    'the service did not answer in time. Check its status, and read the System event log.',
   ],
   [Win32.ServiceAlreadyRunning]: [
     ServiceStateError,
-    'the service is already running. There is nothing to do; stop it first to start it anew.',
+    'the service is already running. To restart it, stop it first.',
   ],
   [Win32.ServiceDisabled]: [
     ServiceStateError,
@@ -127,16 +127,13 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
     "the service is not installed. Install it first: 'netverdict driver install', or service.install().",
   ],
   [Win32.ServiceCannotAcceptControl]: BUSY_CONTROL,
-  [Win32.ServiceNotActive]: [
-    ServiceStateError,
-    'the service is not running. There is nothing to stop; start it to use it.',
-  ],
+  [Win32.ServiceNotActive]: [ServiceStateError, 'the service is not running. Start it to use it.'],
   [Win32.ServiceDependencyFailed]: MISSING_DEPENDENCY,
   [Win32.ServiceDependencyDeleted]: MISSING_DEPENDENCY,
   [Win32.ServiceMarkedForDelete]: [
     ServiceStateError,
-    'the service is marked for deletion: it goes when its last user does. Close programs that have the device open, ' +
-      'services.msc and the like, or restart Windows; then try again.',
+    'the service is marked for deletion until its last user closes it. Close programs that have the device open, and ' +
+      'services.msc, or restart Windows; then try again.',
   ],
   [Win32.ServiceExists]: [
     ServiceStateError,
@@ -150,7 +147,7 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   [Win32.DriverBlocked]: BLOCKED_BY_POLICY,
   [Win32.NoSystemResources]: [
     DeviceError,
-    'Windows has not the memory that the driver needs. Close programs, and try again.',
+    'Windows has too little memory for the driver. Close programs, and try again.',
   ],
   [Win32.BlockedByAppControl]: BLOCKED_BY_POLICY,
 };
@@ -159,7 +156,7 @@ const TEST_SIGNING_HINTS = {
   on: "Test-signing is on, so the file is unsigned, altered, or signed by a certificate that this computer does not trust: sign it, and install the certificate into the computer's Root and TrustedPublisher stores.",
   off: "Test-signing is off, so only a driver that Microsoft has signed loads. For a test-signed one: 'bcdedit /set testsigning on' as administrator, with Secure Boot off, and restart.",
   unknown:
-    "Take a driver that Microsoft has signed; for a test-signed one: 'bcdedit /set testsigning on' as administrator, with Secure Boot off, and restart.",
+    "Use a driver that Microsoft has signed; for a test-signed one: 'bcdedit /set testsigning on' as administrator, with Secure Boot off, and restart.",
 } as const;
 
 function testSigningHint(isOn: boolean | undefined): string {
@@ -168,10 +165,10 @@ function testSigningHint(isOn: boolean | undefined): string {
 }
 
 /**
- * The error for a request that failed. Its cause has the Win32 error as `errno` and the function as `syscall`.
+ * Makes the error of a failed request. Its cause has the Win32 error as `errno` and the function as `syscall`.
  *
- * @param what What was tried: `Starting the service NetVerdict`.
- * @param isTestSigningOn Asked when the signature was refused.
+ * @param what What was tried, such as `Starting the service NetVerdict`.
+ * @param isTestSigningOn Called only when Windows refused the signature.
  */
 export function serviceError(
   { code, call }: NativeServiceResult,
@@ -184,7 +181,7 @@ export function serviceError(
   });
   const [ErrorClass, explanation] = EXPLANATIONS[code] ?? [
     DeviceError,
-    `Windows failed it with error ${code}. 'net helpmsg ${code}' says what that is; the System event log may say more.`,
+    `Windows failed with error ${code}. 'net helpmsg ${code}' explains it; the System event log may say more.`,
   ];
   const hint = code === Win32.InvalidImageHash ? ` ${testSigningHint(isTestSigningOn())}` : '';
   return new ErrorClass(`${what}: ${explanation}${hint}`, { cause });

@@ -1,6 +1,6 @@
-/** What the service control manager reports of the driver's service. */
+/** The state of the driver's service. */
 
-/** What a service does; `'not-installed'` where there is none of the name. */
+/** The state of a service; `'not-installed'` if no service has the name. */
 export type ServiceState =
   | 'not-installed'
   | 'stopped'
@@ -12,22 +12,22 @@ export type ServiceState =
   | 'paused';
 
 /**
- * When Windows starts the driver: `'demand'`, when it is asked to; `'auto'`, at each start of Windows, with the services
- * and after the filter engine; `'system'`, at each start of Windows before any service runs. The filter engine is one:
- * with `'system'` too nothing is filtered before it runs.
+ * When Windows starts the driver: `'demand'` only on request; `'auto'` at each start of Windows, after the filter engine;
+ * `'system'` at each start of Windows, before any service. The filter engine is itself a service, so with `'system'` too
+ * nothing is filtered before it runs.
  */
 export type ServiceStartType = 'demand' | 'system' | 'auto';
 
-/** What the service control manager says of the service. */
+/** The status of the service, from the service control manager. */
 export interface ServiceStatus {
   /** The service's name. */
   readonly name: string;
-  /** What it does now. */
+  /** The service's current state. */
   readonly state: ServiceState;
-  /** The driver's file; absent when not installed. */
+  /** The path of the driver's file; absent if not installed. */
   readonly path?: string;
-  /** When Windows starts it; absent when not installed. */
+  /** When Windows starts the service; absent if not installed. */
   readonly startType?: ServiceStartType | 'boot' | 'disabled';
-  /** The Win32 error that the driver stopped with, 0 for none; absent when not installed. */
+  /** The Win32 error with which the driver stopped, 0 for none; absent if not installed. */
   readonly exitCode?: number;
 }

@@ -1,4 +1,4 @@
-/** Connections and listening sockets on a simulated computer. */
+/** The flows and listening sockets of a simulated computer. */
 
 import type { NativeNetwork, NativeOutcome, OnNativeOutcome } from '../addon/native.cjs';
 import { bytesSchema, check } from '../base/checks.js';
@@ -6,9 +6,9 @@ import { formatAddress } from '../codec/addresses.js';
 import type { NetworkHandle } from './network_handle.js';
 import type { Outcome } from './network_options.js';
 
-/** A connection, or a socket's traffic with one remote end, on a simulated computer. */
+/** A flow of a simulated computer: a connection, or a socket's traffic with one remote end. */
 export class Flow {
-  /** What became of its first packet; `'dropped'` where the simulator is closed before that. It never rejects. */
+  /** The outcome of its first packet; `'dropped'` if the simulator is closed first. It never rejects. */
   readonly outcome: Promise<Outcome>;
   readonly #handle: NetworkHandle;
   readonly #id: number;
@@ -29,7 +29,7 @@ export class Flow {
   }
 
   /**
-   * The application sends; resolves with what became of it.
+   * Sends bytes from the application. Resolves with their outcome.
    *
    * @throws {@link InvalidArgumentError} at once. Rejects with a {@link ClosedError} when the simulator is closed.
    */
@@ -41,8 +41,8 @@ export class Flow {
   }
 
   /**
-   * The remote end sends; resolves with what became of it. Of a redirected connection it is the resolver or tunnel that
-   * sends.
+   * Sends bytes from the remote end, or from the resolver or tunnel of a redirected connection. Resolves with their
+   * outcome.
    *
    * @throws {@link InvalidArgumentError} at once. Rejects with a {@link ClosedError} when the simulator is closed.
    */
@@ -53,7 +53,7 @@ export class Flow {
     });
   }
 
-  /** The application closes its socket. Closing again, or after the simulator, does nothing more. */
+  /** Closes the application's socket. Has no effect on a closed socket or a closed simulator. */
   close(): void {
     if (!this.#handle.isClosed) {
       this.#handle.native.closeFlow(this.#id);
@@ -61,7 +61,7 @@ export class Flow {
   }
 }
 
-/** A listening socket on a simulated computer. */
+/** A listening socket of a simulated computer. */
 export class Listener {
   readonly #handle: NetworkHandle;
   readonly #id: number;
@@ -72,7 +72,7 @@ export class Listener {
     this.#id = id;
   }
 
-  /** Stops listening. Closing again, or after the simulator, does nothing more. */
+  /** Stops listening. Has no effect on a closed listener or a closed simulator. */
   close(): void {
     if (!this.#handle.isClosed) {
       this.#handle.native.closeListener(this.#id);
@@ -80,7 +80,7 @@ export class Listener {
   }
 }
 
-/** @internal What becomes of what `start` sets off. */
+/** @internal Calls `start`. Resolves with the outcome that it reports. */
 export function outcomeOf(start: (onOutcome: OnNativeOutcome) => void): Promise<Outcome> {
   return new Promise((resolve) => {
     start((outcome) => {

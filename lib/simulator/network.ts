@@ -1,4 +1,4 @@
-/** The network of a simulated computer: what applications and remote ends do. */
+/** The network of a simulated computer. */
 
 import { z } from 'zod';
 import type {
@@ -31,45 +31,45 @@ import {
   type ReplayOptions,
 } from './network_options.js';
 
-/** What became of the packets of one direction, or of both. */
+/** Packet counts, of one direction or of both. */
 export interface PacketCounters {
-  /** Given to the packet layers for the first time. */
+  /** Packets indicated to the packet layers for the first time. */
   readonly offered: number;
-  /** Let through, at once or after having been held. */
+  /** Packets permitted, at once or after being held. */
   readonly permitted: number;
-  /** Blocked, so that the sender saw an error. */
+  /** Packets blocked, with an error for the sender. */
   readonly blocked: number;
-  /** Discarded without a word. */
+  /** Packets discarded silently. */
   readonly dropped: number;
-  /** Have ever waited for a verdict. */
+  /** Packets that were ever held for a verdict. */
   readonly held: number;
-  /** Wait for a verdict now. */
+  /** Packets that are held now. */
   readonly heldNow: number;
-  /** Given back by the driver. */
+  /** Packets injected by the driver. */
   readonly injected: number;
 }
 
-/** What has happened on a simulated network: the packets of both directions together, and of each. */
+/** The counters of a simulated network: of both directions together, and of each. */
 export interface NetworkCounters extends PacketCounters {
   /** The outbound packets. */
   readonly outbound: PacketCounters;
   /** The inbound packets. */
   readonly inbound: PacketCounters;
-  /** Flows that are open. */
+  /** Flows that are open now. */
   readonly flowsNow: number;
-  /** Flows that there have ever been. */
+  /** Flows opened so far. */
   readonly flowsTotal: number;
-  /** TCP payload that the stream layer saw going out. */
+  /** Bytes of outbound TCP payload at the stream layer. */
   readonly streamBytesSent: number;
-  /** TCP payload that the stream layer saw coming in. */
+  /** Bytes of inbound TCP payload at the stream layer. */
   readonly streamBytesReceived: number;
-  /** UDP payload that the datagram layer saw going out. */
+  /** Bytes of outbound UDP payload at the datagram layer. */
   readonly datagramBytesSent: number;
-  /** UDP payload that the datagram layer saw coming in. */
+  /** Bytes of inbound UDP payload at the datagram layer. */
   readonly datagramBytesReceived: number;
-  /** Connections that nobody decided over in time. */
+  /** Connections that got no verdict in time. */
   readonly pendingTimeouts: number;
-  /** Calls of the driver that failed by the last {@link Network.injectFaults}. */
+  /** Driver calls that failed because of {@link Network.injectFaults}. */
   readonly injectedFaults: number;
 }
 
@@ -82,7 +82,7 @@ const wireCallbackSchema = z.custom<WireCallback | null>(
 
 const PORTLESS: readonly FlowProtocol[] = ['icmp'];
 
-/** Of the ranges for documentation (RFC 5737, RFC 3849). */
+/** Addresses of the documentation ranges (RFC 5737, RFC 3849). */
 const COMPUTER = { 4: '192.0.2.10', 6: '2001:db8::10' } as const;
 const STRANGER = { 4: '198.51.100.1', 6: '2001:db8:ffff::1' } as const;
 const ANY = { 4: '0.0.0.0', 6: '::' } as const;
@@ -90,8 +90,9 @@ const FIRST_EPHEMERAL_PORT = 49_152;
 const LAST_PORT = 65_535;
 
 /**
- * What happens on the network of a simulated computer. Every flow and packet goes through the driver's callouts in the
- * order in which Windows calls them, and waits where the driver holds it.
+ * The network of a simulated computer: it makes the flows and packets of applications and remote ends.
+ *
+ * Every flow and packet goes through the driver's callouts in the order of Windows, and waits where the driver holds it.
  *
  * @example
  * ```ts
@@ -108,7 +109,7 @@ export class Network {
   }
 
   /**
-   * An application connects, or sends its first datagram or echo request.
+   * Makes an application connect, or send its first datagram or echo request.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -125,7 +126,7 @@ export class Network {
   }
 
   /**
-   * A remote end connects to this computer, or sends its first datagram or echo request.
+   * Makes a remote end connect to this computer, or send its first datagram or echo request.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -142,7 +143,7 @@ export class Network {
   }
 
   /**
-   * An application listens.
+   * Makes an application listen.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -162,8 +163,8 @@ export class Network {
   }
 
   /**
-   * A raw IP packet, which the packet layers alone see. The datagram that inbound fragments make together goes on to the
-   * program that it is for.
+   * Sends or receives a raw IP packet, which only the packet layers see. Resolves with its outcome. A datagram that is
+   * reassembled from inbound fragments is delivered to its program.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -176,16 +177,16 @@ export class Network {
     });
   }
 
-  /** Every live flow is authorized again, as after a policy change. */
+  /** Authorizes every live flow again, as after a policy change. */
   reauthorize(): void {
     this.#handle.native.reauthorize();
   }
 
   /**
-   * Replays a capture file (pcap or pcapng) of one computer; resolves when every packet has its outcome. Somebody has to
-   * decide meanwhile.
+   * Replays a pcap or pcapng file of one computer. Resolves when every packet has its outcome, so the application must
+   * give verdicts meanwhile.
    *
-   * @throws {@link InvalidArgumentError}. Rejects with what is wrong with a file, or with the signal's reason.
+   * @throws {@link InvalidArgumentError}, also for an invalid file; the reason of an aborted signal.
    */
   async replay(path: string, options: ReplayOptions = {}): Promise<ReplaySummary> {
     const file = check(z.string().min(1), path, 'The path of replay()');
@@ -210,7 +211,7 @@ export class Network {
   }
 
   /**
-   * Makes many connections from a native thread, for benchmarks; resolves when each has its outcome.
+   * Makes many connections from a native thread, for benchmarks. Resolves when each has its outcome.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -223,7 +224,7 @@ export class Network {
   }
 
   /**
-   * Shows every IP packet that is let through, as it leaves or arrives; null ends that.
+   * Calls `callback` with every permitted IP packet as it leaves or arrives. Null removes the callback.
    *
    * @throws {@link InvalidArgumentError}
    */
@@ -238,7 +239,7 @@ export class Network {
     );
   }
 
-  /** What has happened on the network so far, as the network counts it. */
+  /** Reads the counters of the network. */
   counters(): NetworkCounters {
     const counters = this.#handle.native.counters();
     const outbound = readPackets(counters.outbound);
@@ -247,14 +248,15 @@ export class Network {
     return { ...counters, ...addPackets(outbound, inbound), outbound, inbound, injectedFaults };
   }
 
-  /** Bytes of kernel memory that the driver holds now. */
+  /** Reads how many bytes of kernel memory the driver uses now. */
   poolBytes(): number {
     return this.#handle.native.poolBytes();
   }
 
   /**
-   * From now on about one in `oneIn` of the driver's calls that may fail does: memory, packets, what else Windows may
-   * refuse. To see how an application gets on with a computer short of memory. 0 ends it.
+   * Makes about one in `oneIn` of the driver's calls fail, of those that Windows may refuse: allocations, injections and
+   * the like. It shows how an application copes with a computer that is short of memory. 0 ends it.
+   *
    * @throws {@link InvalidArgumentError}
    */
   injectFaults(oneIn: number): void {
@@ -301,7 +303,7 @@ async function finishUnlessAborted(
   }
 }
 
-/** The native side's message names the file, the place in it and what to do. */
+/** Keeps the native side's message, which names the file, the place in it and the remedy. */
 function refuseCapture(cause: unknown): never {
   const error = nativeError(cause, 'replay()');
   if (error !== cause) throw error;
@@ -328,7 +330,7 @@ function versionOf(what: string, ...addresses: readonly (Uint8Array | undefined)
   const lengths = new Set(addresses.flatMap((address) => (address ? [address.length] : [])));
   if (lengths.size > 1) {
     throw new InvalidArgumentError(
-      `The options of ${what}: local and remote address are not of one IP version. Give both as IPv4, or both as IPv6.`,
+      `The options of ${what}: the local and remote address are not of one IP version. Give both as IPv4, or both as IPv6.`,
     );
   }
   return lengths.has(16) ? 6 : 4;
@@ -339,7 +341,7 @@ function missingPort(protocol: FlowProtocol, end: 'local' | 'remote'): number {
     return 0;
   }
   throw new InvalidArgumentError(
-    `The ${end} port is missing. Give ${end}: { port }, as ${protocol} has ports.`,
+    `The ${end} port is missing. Give ${end}: { port }, because ${protocol} has ports.`,
   );
 }
 

@@ -1,4 +1,4 @@
-/** The native side of a simulated network, as long as there is one. @internal */
+/** Access to the native side of a simulated network until the simulator is closed. @internal */
 
 import type { NativeNetwork } from '../addon/native.cjs';
 import { ClosedError } from '../base/errors.js';

@@ -1,4 +1,4 @@
-/** What may be asked of a simulated network, checked before it reaches native code. */
+/** The options of a simulated network's methods: their types, defaults and checks. */
 
 import { z } from 'zod';
 import { bytesSchema, parsed, portSchema, processIdSchema, signalSchema } from '../base/checks.js';
@@ -6,128 +6,129 @@ import { parseAddress, parsePrefix } from '../codec/addresses.js';
 
 /** An address with a port. */
 export interface Endpoint {
-  /** An IPv4 or IPv6 address. */
+  /** An IPv4 or IPv6 address as text. */
   readonly address: string;
   /** From 0 to 65535. */
   readonly port: number;
 }
 
-/** An address with a port, for protocols that have ports. */
+/** An address, with a port for protocols that have ports. */
 export interface RemoteEndpoint {
-  /** An IPv4 or IPv6 address. */
+  /** An IPv4 or IPv6 address as text. */
   readonly address: string;
-  /** To be left out for ICMP. */
+  /** From 0 to 65535; omit it for ICMP. */
   readonly port?: number;
 }
 
-/** The protocols that flows can have. ICMP means ICMPv6 where the addresses are IPv6. */
+/** The protocol of a flow. With IPv6 addresses, `'icmp'` means ICMPv6. */
 export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
 
-/** What outgoing and incoming connections have in common. */
+/** The options that outbound and inbound connections share. */
 export interface FlowOptions {
-  /** The process that owns the connection. */
+  /** The id of the process that owns the connection. */
   readonly processId: number;
-  /** The process's image path; one made of the process id by default. */
+  /** The image path of the process; by default a path with the process id in it. */
   readonly processPath?: string;
   /** The protocol above IP. */
   readonly protocol: FlowProtocol;
-  /** The first datagram, the echo data, or what is sent once the connection is up. */
+  /** The bytes of the first datagram or echo request; for TCP, the bytes sent once the connection is up. */
   readonly payload?: Uint8Array;
-  /** The remote end is on this computer too. */
+  /** Whether the remote end is on this computer too; false by default. */
   readonly loopback?: boolean;
 }
 
-/** An outgoing connection. */
+/** Options for an outbound connection. */
 export interface ConnectOptions extends FlowOptions {
-  /** By default an address of the computer of the same IP version, and a port that is free. */
+  /** The local endpoint; by default an address of the computer of the same IP version, and a free port. */
   readonly local?: Partial<Endpoint>;
-  /** Where it goes. */
+  /** The destination. */
   readonly remote: RemoteEndpoint;
 }
 
-/** An incoming connection. */
+/** Options for an inbound connection. */
 export interface AcceptOptions extends FlowOptions {
-  /** Where it arrives; by default at an address of the computer. ICMP has no port. */
+  /** The local endpoint; by default at an address of the computer. Omit the port for ICMP. */
   readonly local: Partial<Endpoint>;
-  /** Where it comes from; made up by default. */
+  /** The source; by default a documentation address and a free port. */
   readonly remote?: Partial<Endpoint>;
 }
 
-/** Where a socket listens. */
+/** The endpoint on which a socket listens. */
 export interface ListenEndpoint {
-  /** By default every address of the computer. */
+  /** An IPv4 or IPv6 address as text; every address of the computer by default. */
   readonly address?: string;
   /** From 1 to 65535. */
   readonly port: number;
 }
 
-/** A socket that listens. */
+/** Options for a listening socket. */
 export interface ListenOptions {
-  /** The process that owns the socket. */
+  /** The id of the process that owns the socket. */
   readonly processId: number;
-  /** The process's image path; one made of the process id by default. */
+  /** The image path of the process; by default a path with the process id in it. */
   readonly processPath?: string;
   /** The protocol above IP. */
   readonly protocol: 'tcp' | 'udp';
-  /** Where it listens. */
+  /** The endpoint on which it listens. */
   readonly local: ListenEndpoint;
-  /** The IP version when there is no address; 4 by default. */
+  /** The IP version if `local` has no address; 4 by default. */
   readonly ipVersion?: 4 | 6;
 }
 
-/** Let through, with another destination. */
+/** A flow that was permitted with another destination. */
 export interface Redirected {
-  /** The destination that it was given. */
+  /** The new destination. */
   readonly redirectedTo: Endpoint;
 }
 
 /**
- * What became of a flow or a packet: `'blocked'` is an error for the application, `'dropped'` is silence, also of
- * what was on its way when the simulator was closed, and `'pending-timeout'` means that nobody decided within the
- * computer's own connect time.
+ * The outcome of a flow or a packet.
+ *
+ * `'blocked'` gives the application an error. `'dropped'` is silent, and is also the outcome of everything in transit
+ * when the simulator is closed. `'pending-timeout'` means that no verdict came within the computer's connect timeout.
  */
 export type Outcome = 'permitted' | 'blocked' | 'dropped' | 'pending-timeout' | Redirected;
 
-/** How far a replay is. */
+/** The progress of a replay. */
 export interface ReplayProgress {
-  /** Frames that were replayed. */
+  /** Frames replayed so far. */
   readonly frames: number;
-  /** Bytes of the file that were read. */
+  /** Bytes of the file read so far. */
   readonly bytes: number;
-  /** Bytes of the whole file. */
+  /** The size of the file in bytes. */
   readonly totalBytes: number;
 }
 
-/** How a capture is replayed. */
+/** Options for replaying a capture. */
 export interface ReplayOptions {
-  /** The addresses or networks of the computer that the capture was taken on; inferred from the capture by default. */
+  /** The addresses or networks of the captured computer; inferred from the capture by default. */
   readonly local?: string | readonly string[];
-  /** 1: as fast as captured, 2: twice as fast; 0, the default: as fast as possible. */
+  /** The speed relative to the capture: 1 is as captured, 2 twice as fast; 0, the default, is as fast as possible. */
   readonly speed?: number;
   /**
-   * A pcapng file for every packet that is let through, by the computer's clock: on the interface `network` what is sent
-   * to other computers, on `loopback` what is sent to this one itself, on `delivered` what its programs are given.
+   * The path of a pcapng file for every permitted packet, timed by the computer's clock. Its interfaces: `network` has
+   * packets to other computers, `loopback` packets to this computer, and `delivered` packets to its programs.
    */
   readonly writeOut?: string;
-  /** Stops the replay: it rejects with the signal's reason. */
+  /** Stops the replay, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Told a few times a second how far the replay is. */
+  /** Called with the progress a few times a second. */
   readonly onProgress?: (progress: ReplayProgress) => void;
 }
 
-/** Many connections of one kind. */
+/** Options for a load of many connections. */
 export interface LoadOptions {
-  /** How many. */
+  /** The number of connections, from 1. */
   readonly connections: number;
-  /** How many wait for their outcome at once, from 1 to 1048576; 64 by default. */
+  /** The number of connections that wait for their outcome at once, 1 to 1048576; 64 by default. */
   readonly inFlight?: number;
   /** The protocol above IP; `'tcp'` by default. */
   readonly protocol?: 'tcp' | 'udp';
   /** The IP version; 4 by default. */
   readonly ipVersion?: 4 | 6;
-  /** How many packets each has after its first one; 0 by default. */
+  /** The number of packets of each connection after its first; 0 by default. */
   readonly packetsPerConnection?: number;
-  /** Bytes of payload of each of them; 0 by default. */
+  /** The payload of each of these packets in bytes, up to 65535; 0 by default. */
   readonly payloadLength?: number;
 }
 
@@ -202,5 +203,5 @@ export const loadSchema = z.strictObject({
   payloadLength: countSchema.max(0xffff).default(0),
 });
 
-/** @internal A flow's options, checked. */
+/** @internal The checked options of a flow. */
 export type FlowInput = z.output<typeof connectSchema> | z.output<typeof acceptSchema>;

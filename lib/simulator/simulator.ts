@@ -1,4 +1,4 @@
-/** A simulated computer with the driver in it, for the tests of applications. */
+/** A simulated computer with the driver, for applications' own tests. */
 
 import { z } from 'zod';
 import type { NativeComputer } from '../addon/native.cjs';
@@ -17,47 +17,47 @@ import {
 import { Network } from './network.js';
 import { NetworkHandle, simulatorClosed } from './network_handle.js';
 
-/** What a simulated computer is like. */
+/** Options for {@link createSimulator}. */
 export interface SimulatorOptions extends DriverOptions, ReadOptions {
-  /** `'virtual'`: time stands still but for `clock.advance()`. `'real'`, the default: it goes as everywhere. */
+  /** `'virtual'`: only `clock.advance()` moves the time. `'real'`, the default: time passes by itself. */
   readonly clock?: 'real' | 'virtual';
-  /** Checks the driver's use of memory and locks as Driver Verifier does; on by default. It costs time. */
+  /** Checks the driver's use of memory and locks, as Driver Verifier does; slower, and on by default. */
   readonly verifier?: boolean;
 }
 
 /** A simulated computer. */
 export interface Simulator extends AsyncDisposable {
   /**
-   * The driver's device, as `open()` would give it. When it is closed the computer goes on, and the driver decides over
-   * its traffic by the fail policy.
+   * The driver's device, as `open()` returns it. When it is closed, the computer runs on, and the driver decides on its
+   * traffic by the fail policy.
    */
   readonly device: Device;
-  /** The computer's network: what applications and remote ends do. */
+  /** The computer's network: the actions of its applications and of remote ends. */
   readonly network: Network;
-  /** The computer's time. */
+  /** The computer's clock. */
   readonly clock: Clock;
   /**
-   * Opens the driver's device again, as an application that is started anew does, once the one before is closed.
+   * Opens the driver's device again after the previous one was closed, as a restarted application does.
    *
-   * @throws {@link BusyError} while one is open; {@link ClosedError} when the simulator is closed;
-   *   {@link InvalidArgumentError} for an option that is not as it must be; the signal's reason when it is aborted.
+   * @throws {@link BusyError} while a device is open; {@link ClosedError} when the simulator is closed;
+   *   {@link InvalidArgumentError} for an invalid option; the reason of an aborted signal.
    * @example
    * ```ts
    * await simulator.device.close(); // the application ends
-   * await using device = await simulator.open({ failPolicy: 'closed' }); // and is started anew
+   * await using device = await simulator.open({ failPolicy: 'closed' }); // and starts again
    * ```
    */
   open(options?: ClientOptions): Promise<Device>;
-  /** Closes the device that is open and ends the computer. Closing again does nothing more. */
+  /** Closes the open device and ends the computer. Closing again has no effect. */
   close(): Promise<void>;
 }
 
-/** The simulated computer's time. */
+/** The clock of a simulated computer. */
 export interface Clock {
   /**
-   * Lets time pass, up to a week: the driver's timers that fall due run before it returns.
+   * Advances a virtual clock, by up to a week. The driver's timers that fall due run before it returns.
    *
-   * @throws {@link InvalidArgumentError}, also when the clock is a real one; {@link ClosedError}.
+   * @throws {@link InvalidArgumentError}, also for a real clock; {@link ClosedError}.
    */
   advance(milliseconds: number): void;
 }
@@ -68,10 +68,10 @@ const simulatorSchema = clientSchema.omit({ signal: true }).extend({
 });
 
 /**
- * Makes a simulated computer with the driver's own core in it. Nothing on this computer is touched.
+ * Makes a simulated computer that runs the driver's own core. It does not touch the network of this computer.
  *
- * @throws {@link InvalidArgumentError} for an option that is not as it must be; {@link UnsupportedError} when the
- *   native part cannot be loaded.
+ * @throws {@link InvalidArgumentError} for an invalid option; {@link UnsupportedError} when the native part cannot be
+ *   loaded.
  * @example
  * ```ts
  * await using simulator = await createSimulator({ clock: 'virtual' });
@@ -101,7 +101,7 @@ export async function createSimulator(options: SimulatorOptions = {}): Promise<S
   }
 }
 
-/** Its methods may be taken from it. */
+/** Its methods are bound, so that callers may destructure it. */
 class SimulatedComputer implements Simulator {
   readonly device: Device;
   readonly network: Network;

@@ -125,7 +125,7 @@ describe('a policy that is not valid', () => {
     [
       'has an unknown default',
       { default: 'allow' },
-      'default: "allow" is no verdict; write one of',
+      'default: "allow" is not a verdict; write one of',
     ],
     ['has an unknown field', { default: 'drop', rule: [] }, 'rule'],
     ['has a rule without verdict', { default: 'drop', rules: [{}] }, 'rules[0].verdict: missing'],
@@ -157,12 +157,12 @@ describe('a policy that is not valid', () => {
     [
       'has an unknown protocol',
       { default: 'drop', rules: [{ ...rule, protocol: 'tpc' }] },
-      'rules[0] ("web").protocol: "tpc" is no protocol',
+      'rules[0] ("web").protocol: "tpc" is not a protocol',
     ],
     [
       'has a protocol that is too large',
       { default: 'drop', rules: [{ ...rule, protocol: 256 }] },
-      '256 is no protocol',
+      '256 is not a protocol',
     ],
     [
       'has a direction that is none',

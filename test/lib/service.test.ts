@@ -24,8 +24,8 @@ function explain(code: number, testSigning?: boolean) {
 
 describe("the service control manager's errors", () => {
   it.each([
-    [2, NotFoundError, /file is not there.*Check the path/],
-    [3, NotFoundError, /file is not there.*Check the path/],
+    [2, NotFoundError, /file does not exist.*Check the path/],
+    [3, NotFoundError, /file does not exist.*Check the path/],
     [5, AccessDeniedError, /administrator/],
     [87, InvalidArgumentError, /Check the name and the path/],
     [123, InvalidArgumentError, /name/],
