@@ -5,6 +5,9 @@
 #pragma once
 
 #include <ntddk.h>
+#ifdef KEXT_MINGW_DDK
+#include <mingw_ntddk.h>
+#endif
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,65 +67,8 @@
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
 #define PLATFORM_TICKS_PER_SECOND      10000000ULL
 
-// Exists since Windows 8. mingw-w64's DDK lacks it.
-#ifndef MdlMappingNoExecute
-#define MdlMappingNoExecute 0x40000000
-#endif
-
-// Serves the WDK's static analysis. mingw-w64's annotations lack it.
-#ifndef _Dispatch_type_
-#define _Dispatch_type_(majorFunction)
-#endif
-
 // Interrupt time in seconds. Differences stay right when the counter wraps around.
 FORCEINLINE UINT32 PlatformSeconds(VOID)
 {
     return (UINT32)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
 }
-
-#ifdef KEXT_MINGW_DDK
-// The WDK defines these as inline functions. mingw-w64's DDK lacks them.
-EXTERN_C_START
-
-FORCEINLINE LONG ReadAcquire(const volatile LONG *source)
-{
-    return __atomic_load_n(source, __ATOMIC_ACQUIRE);
-}
-
-FORCEINLINE LONG ReadNoFence(const volatile LONG *source)
-{
-    return __atomic_load_n(source, __ATOMIC_RELAXED);
-}
-
-FORCEINLINE VOID WriteRelease(volatile LONG *destination, LONG value)
-{
-    __atomic_store_n(destination, value, __ATOMIC_RELEASE);
-}
-
-FORCEINLINE VOID WriteNoFence(volatile LONG *destination, LONG value)
-{
-    __atomic_store_n(destination, value, __ATOMIC_RELAXED);
-}
-
-FORCEINLINE LONG64 ReadAcquire64(const volatile LONG64 *source)
-{
-    return __atomic_load_n(source, __ATOMIC_ACQUIRE);
-}
-
-FORCEINLINE LONG64 ReadNoFence64(const volatile LONG64 *source)
-{
-    return __atomic_load_n(source, __ATOMIC_RELAXED);
-}
-
-FORCEINLINE VOID WriteRelease64(volatile LONG64 *destination, LONG64 value)
-{
-    __atomic_store_n(destination, value, __ATOMIC_RELEASE);
-}
-
-FORCEINLINE VOID WriteNoFence64(volatile LONG64 *destination, LONG64 value)
-{
-    __atomic_store_n(destination, value, __ATOMIC_RELAXED);
-}
-
-EXTERN_C_END
-#endif

@@ -7,7 +7,7 @@ import { InvalidArgumentError, NetVerdictError } from './errors.js';
 /**
  * Parses `value`, or throws an error that names `what` and the path to the invalid part.
  *
- * @throws InvalidArgumentError
+ * @throws InvalidArgumentError for an invalid value.
  */
 export function check<T extends z.ZodType>(schema: T, value: unknown, what: string): z.output<T> {
   const result = schema.safeParse(value);

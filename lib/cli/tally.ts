@@ -50,8 +50,10 @@ function kindOf(protocol: number): ConnectionKind {
 }
 
 /**
- * Counts what a replay reports. A connection counts once, even if several of its packets wait for a verdict. The same
- * endpoints after its end are a new connection.
+ * Counts connections, verdicts, bytes and losses.
+ *
+ * A connection counts once, even if several of its packets wait for a verdict.
+ * The same endpoints count again after the end of the connection.
  */
 export class Tally {
   readonly connections = { tcp: 0, udp: 0, other: 0 };

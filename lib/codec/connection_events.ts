@@ -113,7 +113,8 @@ export class ConnectionEvent extends ConnectionRecord {
   /**
    * Permits the packet, or the connection with `{ permanent: true }`.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict.
+   * @throws {@link ClosedError} when the device is closed.
    */
   accept(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentAccept : Verdict.Accept);
@@ -122,7 +123,8 @@ export class ConnectionEvent extends ConnectionRecord {
   /**
    * Refuses the packet, or the connection with `{ permanent: true }`. The application gets an error at once.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict.
+   * @throws {@link ClosedError} when the device is closed.
    */
   block(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentBlock : Verdict.Block);
@@ -131,7 +133,8 @@ export class ConnectionEvent extends ConnectionRecord {
   /**
    * Discards the packet silently, or every packet of the connection with `{ permanent: true }`.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed.
+   * @throws {@link AlreadyDecidedError} for a second verdict.
+   * @throws {@link ClosedError} when the device is closed.
    */
   drop(options?: VerdictOptions): void {
     this.decide(permanentOf(options) === true ? Verdict.PermanentDrop : Verdict.Drop);
@@ -140,8 +143,9 @@ export class ConnectionEvent extends ConnectionRecord {
   /**
    * Redirects the whole connection to the resolver or to a tunnel port of this computer.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict; {@link ClosedError} when the device is closed;
-   *   {@link InvalidArgumentError} for an unknown target or `permanent: false`.
+   * @throws {@link AlreadyDecidedError} for a second verdict.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link InvalidArgumentError} for an unknown target or `permanent: false`.
    */
   redirect(target: RedirectTarget, options?: RedirectOptions): void {
     const isBrief = permanentOf(options) === false;

@@ -35,12 +35,13 @@ export class InfoDecoder {
   /**
    * Decodes the next piece. Returns the records that it completes, in order.
    *
-   * A record whose length contradicts its type becomes a `protocol-error` event; one of an unknown type becomes an
-   * `unknown` event. A length above 16 MiB means that the stream is corrupt: the records before it are returned,
-   * `failure` is set, and every further call throws it.
+   * A record whose length contradicts its type becomes a `protocol-error` event.
+   * A record of an unknown type becomes an `unknown` event.
+   * A record longer than 16 MiB means that the stream is corrupt.
+   * The call then returns the records before it and sets `failure`, which every further call throws.
    *
-   * @throws {@link ProtocolError} when the stream is corrupt and no record came before; {@link InvalidArgumentError}
-   *   when `bytes` is not a Uint8Array.
+   * @throws {@link ProtocolError} when the stream is corrupt and no record came before.
+   * @throws {@link InvalidArgumentError} when `bytes` is not a Uint8Array.
    */
   push(bytes: Uint8Array): InfoRecord[] {
     return this.#decoder.push(plainBytes(bytes));
@@ -59,8 +60,8 @@ export class InfoDecoder {
 /**
  * Decodes a buffer of whole info records.
  *
- * @throws {@link ProtocolError} when the buffer is corrupt or ends within a record; {@link InvalidArgumentError} when
- *   `bytes` is not a Uint8Array.
+ * @throws {@link ProtocolError} when the buffer is corrupt or ends within a record.
+ * @throws {@link InvalidArgumentError} when `bytes` is not a Uint8Array.
  * @example
  * ```ts
  * const events = parseInfo(readFileSync('recorded-stream.bin'));

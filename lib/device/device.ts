@@ -81,11 +81,12 @@ const watchSchema = z.strictObject({
 /**
  * An open device, as returned by {@link open} and {@link createSimulator}.
  *
- * A device has one stream of events. Any number of iterators may read it, and each gets every event. The first starts
- * at the oldest event that no iterator has given yet; each further one starts at the next event read. The slowest sets
- * the pace. End an iterator that you do not read to its end by `return()`, as leaving a `for await` loop does.
+ * A device has one stream of events. Any number of iterators may read it, and each gets every event.
+ * The first iterator starts at the oldest event that none has given; each further one starts at the next event read.
+ * The slowest iterator sets the pace.
+ * Leaving a `for await` loop ends its iterator. Otherwise call `return()` on an iterator that you do not read to its end.
  *
- * The answers to `getLogs` and `getBandwidth` resolve those calls. They do not reach the iterators, and need none.
+ * The answers to `getLogs` and `getBandwidth` resolve those calls and do not reach the iterators.
  *
  * @example
  * ```ts
@@ -164,8 +165,10 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
    *
    * Events of other types are skipped. A skipped `lost` event emits a process warning.
    *
-   * @throws {@link InvalidArgumentError} at once for invalid options. The iterator rejects with the reason of an
-   *   aborted signal, and with a {@link ProtocolError} when the driver's stream is corrupt.
+   * The iterator rejects with the reason of an aborted signal.
+   * It rejects with a {@link ProtocolError} when the driver's stream is corrupt.
+   *
+   * @throws {@link InvalidArgumentError} at once for invalid options.
    */
   events<T extends EventType = EventType>(
     options: EventsOptions<T> = {},
@@ -187,15 +190,16 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Decides the connection or packet that waits with `id`. Verdicts given in one tick reach the driver together, at the
-   * end of the tick.
+   * Gives the connection or packet that waits with `id` its verdict.
    *
-   * The driver ignores, and counts, a verdict whose id no longer waits. After the driver has shut down, verdicts have no
-   * effect: the driver has decided everything itself. If the stream fails while the driver still runs, verdicts for
-   * reported events count until the device is closed.
+   * Verdicts of one tick reach the driver together, at the end of the tick.
+   * The driver ignores, and counts, a verdict whose id no longer waits.
+   * After the driver has shut down, verdicts have no effect: its fail policy has decided everything.
+   * After the stream has failed, verdicts for reported events still count until the device is closed.
    *
-   * @throws {@link AlreadyDecidedError} for a second verdict, which is detected for the last 131072 ids;
-   *   {@link InvalidArgumentError}; {@link ClosedError}.
+   * @throws {@link AlreadyDecidedError} for a second verdict. The device remembers the last 131072 ids.
+   * @throws {@link InvalidArgumentError} for an invalid id or verdict.
+   * @throws {@link ClosedError} when the device is closed.
    */
   setVerdict(id: bigint, verdict: Verdict): void {
     this.#verdicts.set(id, verdict);
@@ -204,7 +208,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Gives many verdicts, in one write and at once.
    *
-   * @throws as {@link Device.setVerdict} does. The verdicts before the invalid one take effect.
+   * @throws the errors of {@link Device.setVerdict}. The verdicts before the invalid one take effect.
    * @example
    * ```ts
    * device.setVerdicts(events.map((event) => [event.id, Verdict.PermanentAccept]));
@@ -227,7 +231,9 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Changes the verdict of a live connection. The driver ignores, and counts, a connection that it does not know.
    *
-   * @throws {@link InvalidArgumentError}; {@link ClosedError}; {@link DriverShutdownError}.
+   * @throws {@link InvalidArgumentError} for an invalid connection or verdict.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link DriverShutdownError} when the driver has shut down.
    */
   updateVerdict(connection: ConnectionIdentity, verdict: Verdict): void {
     this.#write(encodeCommand({ command: 'update', connection, verdict }), 'Updating a verdict');
@@ -236,11 +242,12 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Reads the driver's log since the last call, oldest line first.
    *
-   * A loop that reads the device may await it: the events before the answer are kept for the loop.
+   * A loop that reads the device may await this call: the events before the answer are kept for the loop.
    *
-   * @throws {@link ClosedError}; {@link DriverShutdownError}; {@link BusyError} when more bytes of events come before the
-   *   answer than `highWaterMark` and `maxQueuedBytes` together. The next call gets the lines that have come by then; if
-   *   there is none, they become events.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link DriverShutdownError} when the driver has shut down.
+   * @throws {@link BusyError} when the events before the answer exceed `highWaterMark` plus `maxQueuedBytes`.
+   * The lines of such an answer go to the next call, or become events.
    */
   async getLogs(): Promise<LogLine[]> {
     return this.#ask(this.#logs);
@@ -249,18 +256,20 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Reads how many bytes each connection has transferred since the last call. Connections without traffic are left out.
    *
-   * @throws as {@link Device.getLogs} does.
+   * @throws the errors of {@link Device.getLogs}.
    */
   async getBandwidth(): Promise<BandwidthEntry[]> {
     return this.#ask(this.#bandwidth);
   }
 
   /**
-   * Calls {@link Device.getBandwidth} periodically. Ends when the device is closed or the driver shuts down. Its timer
-   * does not keep the process alive; the open device does.
+   * Iterates the results of {@link Device.getBandwidth}, called periodically.
    *
-   * @throws {@link InvalidArgumentError} at once for invalid options. The iterator rejects as
-   *   {@link Device.getBandwidth} does otherwise, and with the reason of an aborted signal.
+   * Ends when the device is closed or the driver shuts down.
+   * Its timer does not keep the process alive; the open device does.
+   * The iterator rejects with the other errors of {@link Device.getBandwidth}, and with the reason of an aborted signal.
+   *
+   * @throws {@link InvalidArgumentError} at once for invalid options.
    */
   watchBandwidth(
     options: WatchBandwidthOptions = {},
@@ -287,8 +296,9 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Reads the driver's counters.
    *
-   * @throws {@link UnsupportedError} for a driver with the base protocol alone; {@link ClosedError};
-   *   {@link DriverShutdownError}.
+   * @throws {@link UnsupportedError} for a driver with the base protocol alone.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link DriverShutdownError} when the driver has shut down.
    */
   getStatistics(): Promise<Statistics> {
     return Promise.resolve().then(() => {
@@ -320,15 +330,17 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Makes the driver stop filtering. Its fail policy decides what waits. The iterators end after the last queued event.
    *
-   * @throws {@link ClosedError}; {@link DriverShutdownError}.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link DriverShutdownError} when the driver has shut down.
    */
   shutdown(): void {
     this.#command('shutdown');
   }
 
   /**
-   * Closes the device. The fail policy decides what waits, and what arrives until the driver has another client. Closing
-   * again has no effect.
+   * Closes the device. Closing again has no effect.
+   *
+   * The fail policy decides what waits, and what arrives until the driver has another client.
    */
   close(): Promise<void> {
     return (this.#closing ??= this.#close(undefined));

@@ -10,10 +10,13 @@ import { openWindows } from './windows.js';
  *
  * The open device keeps the process alive, unless you call its `unref()`.
  *
- * @throws {@link InvalidArgumentError} for an invalid option; {@link NotFoundError} without such a device;
- *   {@link AccessDeniedError} without administrator rights; {@link BusyError} when another client has it open;
- *   {@link UnsupportedError} when this platform lacks the backend, or the driver an option; the reason of an aborted
- *   signal.
+ * An aborted signal rejects with its reason.
+ *
+ * @throws {@link InvalidArgumentError} for an invalid option.
+ * @throws {@link NotFoundError} when there is no such device.
+ * @throws {@link AccessDeniedError} without administrator rights.
+ * @throws {@link BusyError} when another client has the device open.
+ * @throws {@link UnsupportedError} when this platform lacks the backend, or the driver does not support an option.
  * @example
  * ```ts
  * await using device = await open({ backend: 'embedded' });

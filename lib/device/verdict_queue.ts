@@ -61,9 +61,9 @@ export class VerdictQueue implements VerdictSink {
   #discarding = false;
 
   /**
-   * @param write - writes whole commands without keeping the bytes; returns false to be called again later, and reports
-   *   any other failure itself
-   * @param maxCommands - the maximum number of commands in one write
+   * `write` writes whole commands without keeping the bytes.
+   * It returns false to be called again later, and reports any other failure itself.
+   * `maxCommands` is the maximum number of commands in one write.
    */
   constructor(write: (commands: Uint8Array) => boolean, maxCommands: number) {
     this.#write = write;

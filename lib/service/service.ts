@@ -12,8 +12,8 @@ import type { ServiceStartType, ServiceStatus } from './service_status.js';
 /** The options of every call: which service it controls. */
 export interface ServiceOptions {
   /**
-   * The name of the service and of its device `\\.\<name>`: up to 128 letters, digits, `_` and `-`, and not the name of a
-   * Windows device. `'NetVerdict'` by default.
+   * The name of the service and of its device `\\.\<name>`; `'NetVerdict'` by default.
+   * Up to 128 letters, digits, `_` and `-`, but not the name of a Windows device.
    */
   readonly name?: string;
 }
@@ -97,31 +97,37 @@ export interface DriverService {
   /**
    * Registers the driver without starting it.
    *
-   * @throws {@link AccessDeniedError} without administrator rights; {@link ServiceStateError} when a service of the name
-   *   exists; {@link NotFoundError} without such a file; {@link InvalidArgumentError} when the path is a folder.
+   * @throws {@link AccessDeniedError} without administrator rights.
+   * @throws {@link ServiceStateError} when a service of the name exists.
+   * @throws {@link NotFoundError} when the driver's file does not exist.
+   * @throws {@link InvalidArgumentError} for an invalid option, or a path that is a folder.
    */
   install(options?: InstallOptions): Promise<void>;
   /**
    * Loads the driver, and waits until it runs.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError} when the service is not installed or its file is missing;
-   *   {@link ServiceStateError} when the service already runs, or the filter engine (the service BFE) does not;
-   *   {@link DriverRefusedError} when Windows refuses the driver: unsigned, blocked by a policy, or for another processor;
-   *   {@link TimeoutError}.
+   * @throws {@link AccessDeniedError} without administrator rights.
+   * @throws {@link NotFoundError} when the service is not installed, or its file is missing.
+   * @throws {@link ServiceStateError} when the service already runs, or the filter engine (the service BFE) does not.
+   * @throws {@link DriverRefusedError} for a driver that is unsigned, blocked by a policy, or for another processor.
+   * @throws {@link TimeoutError} when the driver does not run in time.
    */
   start(options?: WaitOptions): Promise<void>;
   /**
    * Unloads the driver, and waits until it is unloaded. It stays loaded while a program has its device open.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link ServiceStateError} when the service does not run;
-   *   {@link TimeoutError}.
+   * @throws {@link AccessDeniedError} without administrator rights.
+   * @throws {@link NotFoundError} when the service is not installed.
+   * @throws {@link ServiceStateError} when the service does not run.
+   * @throws {@link TimeoutError} when the driver is not unloaded in time.
    */
   stop(options?: WaitOptions): Promise<void>;
   /**
    * Stops the driver if it runs, removes the service, and waits until its name is free.
    *
-   * @throws {@link AccessDeniedError}; {@link NotFoundError}; {@link TimeoutError} while a program still uses the
-   *   service: Windows removes it after the last program has closed it.
+   * @throws {@link AccessDeniedError} without administrator rights.
+   * @throws {@link NotFoundError} when the service is not installed.
+   * @throws {@link TimeoutError} while a program uses the service. Windows removes it after the last such program.
    */
   remove(options?: WaitOptions): Promise<void>;
   /** Reads the status of the service. Needs no administrator rights. */
@@ -129,8 +135,9 @@ export interface DriverService {
 }
 
 /**
- * The driver's service on this computer. Windows only: elsewhere every function rejects with an
- * {@link UnsupportedError}.
+ * The driver's service on this computer.
+ *
+ * On other systems than Windows every function rejects with an {@link UnsupportedError}.
  *
  * @example
  * ```ts

@@ -12,9 +12,13 @@ export type ServiceState =
   | 'paused';
 
 /**
- * When Windows starts the driver: `'demand'` only on request; `'auto'` at each start of Windows, after the filter engine;
- * `'system'` at each start of Windows, before any service. The filter engine is itself a service, so with `'system'` too
- * nothing is filtered before it runs.
+ * When Windows starts the driver.
+ *
+ * - `'demand'`: only on request.
+ * - `'auto'`: at each start of Windows, after the filter engine.
+ * - `'system'`: at each start of Windows, before any service.
+ *
+ * The filter engine is itself a service, so even with `'system'` nothing is filtered before it runs.
  */
 export type ServiceStartType = 'demand' | 'system' | 'auto';
 

@@ -31,7 +31,9 @@ export class Flow {
   /**
    * Sends bytes from the application. Resolves with their outcome.
    *
-   * @throws {@link InvalidArgumentError} at once. Rejects with a {@link ClosedError} when the simulator is closed.
+   * Rejects with a {@link ClosedError} when the simulator is closed.
+   *
+   * @throws {@link InvalidArgumentError} at once when `bytes` is not a Uint8Array.
    */
   send(bytes: Uint8Array): Promise<Outcome> {
     const payload = check(bytesSchema, bytes, 'The bytes of send()');
@@ -41,10 +43,12 @@ export class Flow {
   }
 
   /**
-   * Sends bytes from the remote end, or from the resolver or tunnel of a redirected connection. Resolves with their
-   * outcome.
+   * Sends bytes from the remote end. Resolves with their outcome.
    *
-   * @throws {@link InvalidArgumentError} at once. Rejects with a {@link ClosedError} when the simulator is closed.
+   * The remote end of a redirected connection is the resolver or tunnel.
+   * Rejects with a {@link ClosedError} when the simulator is closed.
+   *
+   * @throws {@link InvalidArgumentError} at once when `bytes` is not a Uint8Array.
    */
   receive(bytes: Uint8Array): Promise<Outcome> {
     const payload = check(bytesSchema, bytes, 'The bytes of receive()');

@@ -111,7 +111,7 @@ export class Network {
   /**
    * Makes an application connect, or send its first datagram or echo request.
    *
-   * @throws {@link InvalidArgumentError}
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   connect(options: ConnectOptions): Flow {
     const input = check(connectSchema, options, 'The options of connect()');
@@ -128,7 +128,7 @@ export class Network {
   /**
    * Makes a remote end connect to this computer, or send its first datagram or echo request.
    *
-   * @throws {@link InvalidArgumentError}
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   accept(options: AcceptOptions): Flow {
     const input = check(acceptSchema, options, 'The options of accept()');
@@ -145,7 +145,7 @@ export class Network {
   /**
    * Makes an application listen.
    *
-   * @throws {@link InvalidArgumentError}
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   listen(options: ListenOptions): Listener {
     const { local, ipVersion, ...input } = check(listenSchema, options, 'The options of listen()');
@@ -163,10 +163,12 @@ export class Network {
   }
 
   /**
-   * Sends or receives a raw IP packet, which only the packet layers see. Resolves with its outcome. A datagram that is
-   * reassembled from inbound fragments is delivered to its program.
+   * Sends or receives a raw IP packet. Resolves with its outcome.
    *
-   * @throws {@link InvalidArgumentError}
+   * Only the packet layers see the packet.
+   * A datagram that is reassembled from inbound fragments is delivered to its program.
+   *
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   packet(bytes: Uint8Array, direction: Direction): Promise<Outcome> {
     const packet = check(bytesSchema, bytes, 'The bytes of packet()');
@@ -183,10 +185,11 @@ export class Network {
   }
 
   /**
-   * Replays a pcap or pcapng file of one computer. Resolves when every packet has its outcome, so the application must
-   * give verdicts meanwhile.
+   * Replays a pcap or pcapng file of one computer. Resolves when every packet has its outcome.
    *
-   * @throws {@link InvalidArgumentError}, also for an invalid file; the reason of an aborted signal.
+   * The application must give verdicts meanwhile. An aborted signal rejects with its reason.
+   *
+   * @throws {@link InvalidArgumentError} for an invalid argument or file.
    */
   async replay(path: string, options: ReplayOptions = {}): Promise<ReplaySummary> {
     const file = check(z.string().min(1), path, 'The path of replay()');
@@ -213,7 +216,7 @@ export class Network {
   /**
    * Makes many connections from a native thread, for benchmarks. Resolves when each has its outcome.
    *
-   * @throws {@link InvalidArgumentError}
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   async load(options: LoadOptions): Promise<LoadResult> {
     const { protocol, ...input } = check(loadSchema, options, 'The options of load()');
@@ -226,7 +229,7 @@ export class Network {
   /**
    * Calls `callback` with every permitted IP packet as it leaves or arrives. Null removes the callback.
    *
-   * @throws {@link InvalidArgumentError}
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   onWire(callback: ((packet: Uint8Array, direction: Direction) => void) | null): void {
     const show = check(wireCallbackSchema, callback, 'The callback of onWire()');
@@ -254,10 +257,11 @@ export class Network {
   }
 
   /**
-   * Makes about one in `oneIn` of the driver's calls fail, of those that Windows may refuse: allocations, injections and
-   * the like. It shows how an application copes with a computer that is short of memory. 0 ends it.
+   * Makes about one in `oneIn` of the driver's allocations, injections and similar calls fail. 0 ends it.
    *
-   * @throws {@link InvalidArgumentError}
+   * It shows how an application copes with a computer that is short of memory.
+   *
+   * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   injectFaults(oneIn: number): void {
     this.#handle.native.injectFaults(check(z.uint32(), oneIn, 'The oneIn of injectFaults()'));

@@ -84,8 +84,9 @@ export interface Redirected {
 /**
  * The outcome of a flow or a packet.
  *
- * `'blocked'` gives the application an error. `'dropped'` is silent, and is also the outcome of everything in transit
- * when the simulator is closed. `'pending-timeout'` means that no verdict came within the computer's connect timeout.
+ * - `'blocked'`: refused, with an error for the application.
+ * - `'dropped'`: discarded silently, or still in transit when the simulator was closed.
+ * - `'pending-timeout'`: no verdict came within the computer's connect timeout.
  */
 export type Outcome = 'permitted' | 'blocked' | 'dropped' | 'pending-timeout' | Redirected;
 
@@ -106,8 +107,11 @@ export interface ReplayOptions {
   /** The speed relative to the capture: 1 is as captured, 2 twice as fast; 0, the default, is as fast as possible. */
   readonly speed?: number;
   /**
-   * The path of a pcapng file for every permitted packet, timed by the computer's clock. Its interfaces: `network` has
-   * packets to other computers, `loopback` packets to this computer, and `delivered` packets to its programs.
+   * The path of a pcapng file for every permitted packet, timed by the computer's clock.
+   *
+   * The interface `network` has packets to other computers.
+   * The interface `loopback` has packets to this computer.
+   * The interface `delivered` has packets to programs of this computer.
    */
   readonly writeOut?: string;
   /** Stops the replay, which then rejects with the signal's reason. */

@@ -28,8 +28,9 @@ export interface SimulatorOptions extends DriverOptions, ReadOptions {
 /** A simulated computer. */
 export interface Simulator extends AsyncDisposable {
   /**
-   * The driver's device, as `open()` returns it. When it is closed, the computer runs on, and the driver decides on its
-   * traffic by the fail policy.
+   * The driver's device, as `open()` returns it.
+   *
+   * When the device is closed, the computer runs on, and the driver decides on its traffic by the fail policy.
    */
   readonly device: Device;
   /** The computer's network: the actions of its applications and of remote ends. */
@@ -39,8 +40,11 @@ export interface Simulator extends AsyncDisposable {
   /**
    * Opens the driver's device again after the previous one was closed, as a restarted application does.
    *
-   * @throws {@link BusyError} while a device is open; {@link ClosedError} when the simulator is closed;
-   *   {@link InvalidArgumentError} for an invalid option; the reason of an aborted signal.
+   * An aborted signal rejects with its reason.
+   *
+   * @throws {@link BusyError} while a device is open.
+   * @throws {@link ClosedError} when the simulator is closed.
+   * @throws {@link InvalidArgumentError} for an invalid option.
    * @example
    * ```ts
    * await simulator.device.close(); // the application ends
@@ -57,7 +61,8 @@ export interface Clock {
   /**
    * Advances a virtual clock, by up to a week. The driver's timers that fall due run before it returns.
    *
-   * @throws {@link InvalidArgumentError}, also for a real clock; {@link ClosedError}.
+   * @throws {@link InvalidArgumentError} for an invalid time, or for a real clock.
+   * @throws {@link ClosedError} when the simulator is closed.
    */
   advance(milliseconds: number): void;
 }
@@ -70,8 +75,8 @@ const simulatorSchema = clientSchema.omit({ signal: true }).extend({
 /**
  * Makes a simulated computer that runs the driver's own core. It does not touch the network of this computer.
  *
- * @throws {@link InvalidArgumentError} for an invalid option; {@link UnsupportedError} when the native part cannot be
- *   loaded.
+ * @throws {@link InvalidArgumentError} for an invalid option.
+ * @throws {@link UnsupportedError} when the native part cannot be loaded.
  * @example
  * ```ts
  * await using simulator = await createSimulator({ clock: 'virtual' });
