@@ -1,5 +1,5 @@
-// How fast connection events reach JavaScript. The driver's queue is filled first, with connections that stay held, so
-// that what is timed is the way from the driver's queue to the event's fields, and not the making of connections.
+// Measures how fast connection events travel from the driver's queue to their fields in JavaScript.
+// The queue is filled first, with connections that stay held, so making the connections is not timed.
 import { setTimeout as delay } from 'node:timers/promises';
 import { createSimulator } from 'netverdict';
 import peer from './peer.cjs';

@@ -1,4 +1,4 @@
-/** Runs `measure` once to warm up, then `runs` times; resolves with what the timed runs returned. */
+/** Runs `measure` once to warm up, then `runs` times. Resolves with the results of the timed runs. */
 export async function sample(runs, measure) {
   await measure();
   const samples = [];
@@ -6,12 +6,12 @@ export async function sample(runs, measure) {
   return samples;
 }
 
-/** Seconds since an arbitrary start. */
+/** The time in seconds since an arbitrary start. */
 export function now() {
   return performance.now() / 1000;
 }
 
-/** The value below which `share` (0…1) of the ascending `sorted` lie. */
+/** The percentile of the ascending values `sorted` at `share`, from 0 to 1. */
 export function percentile(sorted, share) {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
 }

@@ -1,4 +1,4 @@
-// The whole way round: a connection is held, its event reaches `for await`, setVerdict() answers, the driver releases it.
+// Measures the round trip: hold a connection, read its event by `for await`, call setVerdict(), release the connection.
 import { createSimulator, Verdict } from 'netverdict';
 import peer from './peer.cjs';
 import { percentile, sample } from './samples.mjs';

@@ -89,7 +89,7 @@ function explain(code: number): readonly [ErrorClass, string] {
     case Status.InsufficientResources:
       return [
         DeviceError,
-        'the system has too little memory. Ask for less (maxQueuedBytes, readBuffers), or free memory.',
+        'the system is out of memory. Ask for less (maxQueuedBytes, readBuffers), or free memory.',
       ];
     case Status.ObjectNameNotFound:
     case Status.NoSuchDevice:

@@ -29,7 +29,7 @@ describe('formatAddress', () => {
     ['20010db80aaa0bbb0ccc0ddd0eeeffff', '2001:db8:aaa:bbb:ccc:ddd:eee:ffff'],
     ['00000000000000000000ffffc0000201', '::ffff:192.0.2.1'],
     ['00000001000000000000000000000000', '0:1::'],
-  ])('writes %s as RFC 5952 does: %s', (hex, text) => {
+  ])('formats %s as RFC 5952 recommends: %s', (hex, text) => {
     expect(formatAddress(Buffer.from(hex, 'hex'))).toBe(text);
   });
 
@@ -37,7 +37,7 @@ describe('formatAddress', () => {
     expect(() => formatAddress(new Uint8Array(5))).toThrow(InvalidArgumentError);
   });
 
-  it('agrees with the URL parser on every IPv6 address that has no IPv4 address in it', () => {
+  it('agrees with the URL parser on every IPv6 address without an embedded IPv4 address', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), (bytes) => {
         const text = formatAddress(bytes);
@@ -49,7 +49,7 @@ describe('formatAddress', () => {
 });
 
 describe('parseAddress', () => {
-  it('reads back every address that formatAddress writes', () => {
+  it('parses every address that formatAddress formats', () => {
     fc.assert(
       fc.property(address, (bytes) => {
         expect(parseAddress(formatAddress(bytes))).toEqual(Uint8Array.from(bytes));
@@ -62,12 +62,12 @@ describe('parseAddress', () => {
     ['1::', '00010000000000000000000000000000'],
     ['::ffff:192.0.2.1', '00000000000000000000ffffc0000201'],
     ['64:ff9b::192.0.2.33', '0064ff9b0000000000000000c0000221'],
-  ])('reads %s', (text, hex) => {
+  ])('parses %s', (text, hex) => {
     expect(Buffer.from(parseAddress(text)).toString('hex')).toBe(hex);
   });
 
   it.each(['', '192.0.2', '192.0.2.256', '[::1]', '::1%eth0', 'example.org', '192.0.2.1:80'])(
-    'refuses %j and shows what is right',
+    'refuses %j and shows valid addresses',
     (text) => {
       expect(() => parseAddress(text)).toThrow(/is not an IP address. Write it as/);
     },
@@ -75,7 +75,7 @@ describe('parseAddress', () => {
 });
 
 describe('parsePrefix', () => {
-  it('takes an address alone for the whole of it', () => {
+  it('parses an address alone as a network of one address', () => {
     expect(parsePrefix('192.0.2.1').length).toBe(32);
     expect(parsePrefix('::1').length).toBe(128);
   });
@@ -104,7 +104,7 @@ describe('prefixContains', () => {
     expect(prefixContains(parsePrefix(prefix), parseAddress(text))).toBe(expected);
   });
 
-  it('compares exactly the leading bits', () => {
+  it('compares only the leading bits', () => {
     fc.assert(
       fc.property(address, fc.nat(), (bytes, n) => {
         const bits = bytes.length * 8;

@@ -17,18 +17,18 @@ function update(changes: object, verdict: Verdict = Verdict.Accept): Command {
 
 describe('encodeCommand', () => {
   it.each([
-    ['an id that is no bigint', { command: 'verdict', id: 1, verdict: 2 }, /1 is not the id/],
+    ['an id that is not a bigint', { command: 'verdict', id: 1, verdict: 2 }, /1 is not the id/],
     ['the id 0', { command: 'verdict', id: 0n, verdict: 2 }, /0 is not the id/],
     ['an id beyond 64 bits', { command: 'verdict', id: 1n << 64n, verdict: 2 }, /is not the id/],
     ['an unknown verdict', { command: 'verdict', id: 1n, verdict: 12 }, /12 is not a verdict/],
     ['a verdict by name', { command: 'verdict', id: 1n, verdict: 'accept' }, /not a verdict/],
     ['a verdict that decides nothing', { command: 'verdict', id: 1n, verdict: 0 }, /Undecided/],
     ['a port out of range', update({ localPort: 65_536 }), /localPort is 65536/],
-    ['a port that is no whole number', update({ remotePort: 1.5 }), /remotePort is 1.5/],
+    ['a port that is not a whole number', update({ remotePort: 1.5 }), /remotePort is 1.5/],
     ['a protocol out of range', update({ protocol: 256 }), /protocol is 256/],
     ['addresses of two versions', update({ remoteAddress: '::1' }), /not of one IP version/],
     ['no address', update({ localAddress: 'here' }), /'here' is not an IP address/],
-    ['an address that is no text', update({ localAddress: 5 }), /'5' is not an IP address/],
+    ['an address that is not text', update({ localAddress: 5 }), /'5' is not an IP address/],
     ['no connection', { command: 'update', verdict: 2 }, /undefined is not a connection/],
     ['no command', undefined, /undefined is not a command/],
     ['a name alone', 'shutdown', /'shutdown' is not a command.*\{ command: 'shutdown' \}/],

@@ -65,7 +65,7 @@ const anyRecord = fc.oneof(
 );
 
 describe('InfoDecoder', () => {
-  it('decodes every kind of record in order', () => {
+  it('decodes every type of record in order', () => {
     expect(parseInfo(EVERYTHING).map((item) => item.type)).toEqual([
       'log',
       'connection',
@@ -82,7 +82,7 @@ describe('InfoDecoder', () => {
     ]);
   });
 
-  it('gives the same records when the stream is split at any one byte', () => {
+  it('gives the same records if the stream is split at any byte', () => {
     const whole = plain(parseInfo(EVERYTHING));
     for (let cut = 0; cut <= EVERYTHING.length; cut++) {
       expect(plain(decodeInPieces(EVERYTHING, [cut]))).toEqual(whole);
@@ -139,7 +139,7 @@ describe('InfoDecoder', () => {
     );
   });
 
-  it('says how many bytes of a record wait for their rest', () => {
+  it('reports the number of bytes of an incomplete record', () => {
     const decoder = new InfoDecoder();
     decoder.push(connection().subarray(0, 3));
     expect(decoder.pendingBytes).toBe(3);
@@ -149,7 +149,7 @@ describe('InfoDecoder', () => {
     expect(decoder.pendingBytes).toBe(0);
   });
 
-  it('decodes a record of 16 MiB that comes in small pieces', () => {
+  it('decodes a 16 MiB record from small pieces', () => {
     const payload = new Uint8Array(16 * 1024 * 1024 - 35).fill(7);
     const stream = connection({ payload });
     const decoder = new InfoDecoder();
@@ -162,21 +162,21 @@ describe('InfoDecoder', () => {
     expect(event!.payload.at(-1)).toBe(7);
   });
 
-  it('reads what lies in the middle of a larger buffer', () => {
+  it('decodes bytes in the middle of a larger buffer', () => {
     const larger = bytes(new Uint8Array(7), connection({ id: 99n }), new Uint8Array(9));
     const [event] = parseInfo(larger.subarray(7, larger.length - 9)) as ConnectionEvent[];
     expect(event!.id).toBe(99n);
     expect(event!.remoteAddress).toBe('198.51.100.1');
   });
 
-  it('refuses what is no Uint8Array', () => {
+  it('refuses a value that is not a Uint8Array', () => {
     expect(() => new InfoDecoder().push('abc' as unknown as Uint8Array)).toThrow(
       InvalidArgumentError,
     );
   });
 });
 
-describe('a record whose length contradicts its kind', () => {
+describe('a record whose length contradicts its type', () => {
   it.each([
     ['LogLine without severity', record(0)],
     ['ConnectionV4 one byte short', record(1, new Uint8Array(34))],
@@ -205,10 +205,10 @@ describe('a record whose length contradicts its kind', () => {
   });
 });
 
-describe('a record that is longer than any may be', () => {
+describe('a record longer than the maximum', () => {
   const corrupt = bytes(u8(1), u32(16 * 1024 * 1024 + 1));
 
-  it('lets the records before it out, and nothing after it', () => {
+  it('returns the records before it, and nothing after it', () => {
     const decoder = new InfoDecoder();
     expect(decoder.push(bytes(connection(), corrupt))).toHaveLength(1);
     expect(decoder.failure).toBeInstanceOf(ProtocolError);
@@ -218,11 +218,11 @@ describe('a record that is longer than any may be', () => {
     }).toThrow(/The stream is corrupt/);
   });
 
-  it('throws at once when nothing comes before it', () => {
+  it('throws at once if no record comes before it', () => {
     expect(() => new InfoDecoder().push(corrupt)).toThrow(ProtocolError);
   });
 
-  it('is found when its header comes in two pieces', () => {
+  it('is detected if its header comes in two pieces', () => {
     const decoder = new InfoDecoder();
     decoder.push(corrupt.subarray(0, 2));
     expect(() => decoder.push(corrupt.subarray(2))).toThrow(ProtocolError);

@@ -24,7 +24,7 @@ function codes(native: ScriptedNative): number[] {
 }
 
 describe('a device', () => {
-  it('tells a driver with the extension its options', () => {
+  it('sends its options to a driver with the extension', () => {
     const { device, native } = scriptedDevice({}, { payloadLimit: 77 });
     expect(codes(native)).toEqual([Ioctl.Version, Ioctl.GetCapabilities, Ioctl.SetOptions]);
     expect(Buffer.from(native.controls[2]!.input).readUInt32LE(8)).toBe(77);
@@ -32,7 +32,7 @@ describe('a device', () => {
     expect(device.version()).toEqual({ major: 2, minor: 1, revision: 0, build: 0 });
   });
 
-  it('refuses options that a driver with the base protocol cannot be told, each by its name', () => {
+  it('refuses options for a driver with the base protocol, and names each', () => {
     const { native } = scriptedDevice({ isBase: true });
     const options: OpenOptions = { failPolicy: 'open', pendingTimeoutMs: 5, highWaterMark: 1 };
     const open = (): unknown => scriptedDevice({ isBase: true }, options);
@@ -41,18 +41,18 @@ describe('a device', () => {
     expect(codes(native)).not.toContain(Ioctl.SetOptions);
   });
 
-  it('refuses a driver of another major version, with both versions', () => {
+  it('refuses a driver of another major version, and names both versions', () => {
     const open = (): unknown => scriptedDevice({ version: [3, 1, 4, 1] });
     expect(open).toThrow(UnsupportedError);
     expect(open).toThrow(/version 3\.1\.4\.1.*version 2/);
   });
 
-  it('takes a driver of a later minor version', () => {
+  it('accepts a driver of a later minor version', () => {
     const { device } = scriptedDevice({ version: [2, 9, 0, 0] });
     expect(device.version()).toMatchObject({ major: 2, minor: 9 });
   });
 
-  it('leaves a driver with the base protocol alone', async () => {
+  it('sends no options to a driver with the base protocol', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     expect(codes(native)).toEqual([Ioctl.Version, Ioctl.GetCapabilities]);
     expect(device.capabilities()).toBeUndefined();
@@ -64,18 +64,21 @@ describe('a device', () => {
     ['STATUS_NOT_SUPPORTED', Status.NotSupported],
     ['STATUS_NOT_IMPLEMENTED', Status.NotImplemented],
     ['STATUS_INVALID_PARAMETER', Status.InvalidParameter],
-  ])('takes a driver that answers %s to an unknown request for one of those', (_, status) => {
-    const { device } = scriptedDevice({ isBase: true, unknownRequest: status });
-    expect(device.capabilities()).toBeUndefined();
-    expect(device.version().major).toBe(2);
-  });
+  ])(
+    'recognizes a driver with the base protocol that fails an unknown request with %s',
+    (_, status) => {
+      const { device } = scriptedDevice({ isBase: true, unknownRequest: status });
+      expect(device.capabilities()).toBeUndefined();
+      expect(device.version().major).toBe(2);
+    },
+  );
 
-  it('cannot be had when the driver fails it for another reason', () => {
+  it('fails to open if the driver fails a request for another reason', () => {
     const open = () => scriptedDevice({ isBase: true, unknownRequest: Status.IoTimeout });
     expect(open).toThrow(/Reading capabilities: .*in time/);
   });
 
-  it('sends each command by its own write', () => {
+  it('sends each command in its own write', () => {
     const { device, native } = scriptedDevice();
     device.clearCache();
     device.cleanEndedConnections();
@@ -124,7 +127,7 @@ describe('a device', () => {
     });
   });
 
-  it('says why the driver failed a command', () => {
+  it('gives the reason for a failed command', () => {
     const { device, native } = scriptedDevice();
     native.writeStatus = Status.InvalidParameter;
     expect(() => {
@@ -144,7 +147,7 @@ describe('a device', () => {
 });
 
 describe('getLogs', () => {
-  it('gives the lines before the driver’s ReplyEnd, while nobody iterates', async () => {
+  it('gives the lines before the driver’s ReplyEnd, without an iterator', async () => {
     const { device, native } = scriptedDevice();
     const logs = device.getLogs();
     expect(native.commandsWritten).toEqual([GET_LOGS]);
@@ -154,7 +157,7 @@ describe('getLogs', () => {
     expect((await device.events().next()).value).toMatchObject({ type: 'log', message: 'three' });
   });
 
-  it('keeps the events that come before the answer for the next iterator', async () => {
+  it('keeps the events before the answer for the next iterator', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ id: 4n }));
     const logs = device.getLogs();
@@ -163,7 +166,7 @@ describe('getLogs', () => {
     expect((await device.events().next()).value).toMatchObject({ type: 'connection', id: 4n });
   });
 
-  it('works while an application iterates, which sees no line of the answer', async () => {
+  it('works beside an iterator, which gives no line of the answer', async () => {
     const { device, native } = scriptedDevice();
     const iterator = device.events();
     const next = iterator.next();
@@ -174,7 +177,7 @@ describe('getLogs', () => {
     expect((await next).value).toMatchObject({ type: 'connection', id: 6n });
   });
 
-  it('tells the answers of two calls apart', async () => {
+  it('separates the answers of two calls', async () => {
     const { device, native } = scriptedDevice();
     const answers = Promise.all([device.getLogs(), device.getLogs()]);
     native.feed(log(3, '1'), replyEnd(GET_LOGS, 1n), log(3, '2'), replyEnd(GET_LOGS, 2n));
@@ -183,21 +186,21 @@ describe('getLogs', () => {
     expect(second.map(({ message }) => message)).toEqual(['2']);
   });
 
-  it('takes a later answer’s end for its own when its own was lost', async () => {
+  it('ends with a later answer if its own ReplyEnd was lost', async () => {
     const { device, native } = scriptedDevice();
     const answers = Promise.all([device.getLogs(), device.getLogs()]);
     native.feed(log(3, '1'), lost(1n, 1), replyEnd(GET_LOGS, 2n));
     expect((await answers).map((lines) => lines.length)).toEqual([1, 0]);
   });
 
-  it('does without the end of the answer when records were lost', async () => {
+  it('resolves without a ReplyEnd if records were lost', async () => {
     const { device, native } = scriptedDevice();
     const logs = device.getLogs();
     native.feed(log(3, '1'), lost(1n, 1));
     expect(await logs).toHaveLength(1);
   });
 
-  it('with a driver without ReplyEnd is over after a quiet time', async () => {
+  it('resolves after a quiet time with a driver without ReplyEnd', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     const logs = device.getLogs();
     native.feed(log(3, 'one'));
@@ -206,7 +209,7 @@ describe('getLogs', () => {
     expect((await logs).map(({ message }) => message)).toEqual(['one', 'two']);
   });
 
-  it('with a driver without ReplyEnd asks again only after the first answer', async () => {
+  it('sends one request at a time to a driver without ReplyEnd', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     const answers = [device.getLogs(), device.getLogs()];
     expect(native.commandsWritten).toEqual([GET_LOGS]);
@@ -232,7 +235,7 @@ describe('getLogs', () => {
     await expect(logs).rejects.toMatchObject({ code: 'ERR_NETVERDICT_DRIVER_SHUTDOWN' });
   });
 
-  it('is rejected when nobody reads the events before the answer and they are too many', async () => {
+  it('is rejected if too many events come before the answer and nothing reads them', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     const many = bytes(...Array.from({ length: 1000 }, () => connection()));
     for (let read = 0; read < 4; read++) native.feed(many);
@@ -241,7 +244,7 @@ describe('getLogs', () => {
     expect(batch).toHaveLength(1000);
   });
 
-  it('awaited in the loop that reads is rejected when too many events come before the answer', async () => {
+  it('is rejected if the loop that reads awaits it and too many events come before the answer', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     const many = bytes(...Array.from({ length: 1000 }, () => connection()));
     for (let read = 0; read < 4; read++) native.feed(many);
@@ -255,7 +258,7 @@ describe('getLogs', () => {
     expect(events).toBe(4000);
   });
 
-  it('can be asked again once what lay before the answer was read', async () => {
+  it('can be called again once the events before the answer were read', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     const many = bytes(...Array.from({ length: 1000 }, () => connection()));
     for (let read = 0; read < 4; read++) native.feed(many);
@@ -268,14 +271,14 @@ describe('getLogs', () => {
     expect(await logs).toHaveLength(1);
   });
 
-  it('does without the end of the answer when a record was malformed', async () => {
+  it('resolves without a ReplyEnd if a record was malformed', async () => {
     const { device, native } = scriptedDevice();
     const logs = device.getLogs();
     native.feed(log(3, '1'), record(65, new Uint8Array(3)));
     expect(await logs).toHaveLength(1);
   });
 
-  it('is rejected when it cannot be asked, and does not stand in the way of the next', async () => {
+  it('is rejected if its request fails, and does not block the next call', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     native.writeStatus = Status.InsufficientResources;
     await expect(device.getLogs()).rejects.toMatchObject({ code: 'ERR_NETVERDICT_DEVICE' });
@@ -286,7 +289,7 @@ describe('getLogs', () => {
 });
 
 describe('getBandwidth', () => {
-  it('gathers the entries of every record of the answer', async () => {
+  it('collects the entries of every record of the answer', async () => {
     const { device, native } = scriptedDevice();
     const entries = device.getBandwidth();
     expect(native.commandsWritten).toEqual([GET_BANDWIDTH]);
@@ -299,7 +302,7 @@ describe('getBandwidth', () => {
     ]);
   });
 
-  it('is told apart from getLogs', async () => {
+  it('is separate from getLogs', async () => {
     const { device, native } = scriptedDevice();
     const logs = device.getLogs();
     const entries = device.getBandwidth();
@@ -308,7 +311,7 @@ describe('getBandwidth', () => {
     expect(await logs).toHaveLength(1);
   });
 
-  it('gathers however many entries one record has', async () => {
+  it('collects any number of entries of one record', async () => {
     const { device, native } = scriptedDevice();
     const entries = device.getBandwidth();
     const many = Array.from({ length: 150_000 }, () => ENTRY);
@@ -316,7 +319,7 @@ describe('getBandwidth', () => {
     expect(await entries).toHaveLength(many.length);
   });
 
-  it('that nobody asked for is an event', async () => {
+  it('that answers no call is an event', async () => {
     const { device, native } = scriptedDevice();
     native.feed(bandwidth(6, [ENTRY]));
     expect((await device.events().next()).value).toMatchObject({
@@ -329,7 +332,7 @@ describe('getBandwidth', () => {
 });
 
 describe('watchBandwidth', () => {
-  it('asks again and again, until the loop is left', async () => {
+  it('sends requests until the loop is left', async () => {
     const { device, native } = scriptedDevice();
     const seen: BandwidthEntry[][] = [];
     let answered = 0n;
@@ -379,7 +382,7 @@ describe('watchBandwidth', () => {
         native.finish('eof');
       },
     ],
-  ])('ends when %s while it asks', async (_, end) => {
+  ])('ends when %s during a request', async (_, end) => {
     const scripted = scriptedDevice();
     const next = scripted.device.watchBandwidth({ intervalMs: 1 }).next();
     await expect.poll(() => scripted.native.commandsWritten).toEqual([GET_BANDWIDTH]);
@@ -387,14 +390,14 @@ describe('watchBandwidth', () => {
     expect(await next).toEqual({ value: undefined, done: true });
   });
 
-  it('ends when the driver has shut down and the stream does not know yet', async () => {
+  it('ends when the driver has shut down but the stream has not ended yet', async () => {
     const { device, native } = scriptedDevice();
     native.writeStatus = Status.InvalidDeviceState;
     const next = device.watchBandwidth({ intervalMs: 1 }).next();
     expect(await next).toEqual({ value: undefined, done: true });
   });
 
-  it('rejects with the reason of a signal that is aborted while it asks', async () => {
+  it('rejects with the reason of a signal that is aborted during a request', async () => {
     const { device, native } = scriptedDevice();
     const controller = new AbortController();
     const watch = device.watchBandwidth({ intervalMs: 1, signal: controller.signal });
@@ -406,7 +409,7 @@ describe('watchBandwidth', () => {
     expect(await watch.next()).toEqual({ value: undefined, done: true });
   });
 
-  it('rejects when the stream fails, whether it asks or waits', async () => {
+  it('rejects when the stream fails, during a request or between two', async () => {
     const { device, native } = scriptedDevice();
     const asking = device.watchBandwidth({ intervalMs: 1 }).next();
     const waiting = device.watchBandwidth({ intervalMs: 1_000_000 }).next();
@@ -417,7 +420,7 @@ describe('watchBandwidth', () => {
     await expect(waiting).rejects.toMatchObject(failure);
   });
 
-  it('refuses an interval that is none', () => {
+  it('refuses an invalid interval', () => {
     const { device } = scriptedDevice();
     expect(() => device.watchBandwidth({ intervalMs: 0 })).toThrow(/intervalMs/);
   });

@@ -6,8 +6,8 @@ import {
   decodeVersion,
 } from '../../lib/codec/driver_info.js';
 
-describe('replies of a driver', () => {
-  it('that is older has the counters it does not know at 0', () => {
+describe('a reply of the driver', () => {
+  it('from an older driver shows the missing counters as 0', () => {
     const reply = Buffer.alloc(12);
     reply.writeUInt32LE(12);
     reply.writeBigUInt64LE(5n, 4);
@@ -17,7 +17,7 @@ describe('replies of a driver', () => {
     expect(Object.keys(statistics)).toHaveLength(20);
   });
 
-  it('that is no driver of ours are refused', () => {
+  it('that is too short is refused', () => {
     expect(() => decodeVersion(new Uint8Array(3))).toThrow(ProtocolError);
     expect(() => decodeCapabilities(new Uint8Array(19))).toThrow(/capabilities, not 20/);
     expect(() => decodeStatistics(new Uint8Array(0))).toThrow(ProtocolError);

@@ -19,7 +19,7 @@ const classes = [
   [errors.TimeoutError, 'ERR_NETVERDICT_TIMEOUT'],
 ] as const;
 
-/** What an error of another realm or of another copy of the package looks like. */
+/** An error as another realm or another copy of the package makes it. */
 function foreignError(code: string): unknown {
   return runInContext(
     `Object.assign(new Error('elsewhere'), {
@@ -39,7 +39,7 @@ describe('the error classes', () => {
     expect(error.stack).toContain(`${Class.name}: what and what next`);
   });
 
-  it.each(classes)('%o is an instance of itself and of NetVerdictError alone', (Class) => {
+  it.each(classes)('%o is an instance of itself and of NetVerdictError only', (Class) => {
     const error = new Class('x');
     expect(error instanceof NetVerdictError).toBe(true);
     for (const [Other] of classes) {
@@ -47,7 +47,7 @@ describe('the error classes', () => {
     }
   });
 
-  it('knows its own errors from another realm', () => {
+  it('recognize their errors of another realm', () => {
     const error = foreignError('ERR_NETVERDICT_BUSY');
     expect(error instanceof Error).toBe(false);
     expect(error instanceof NetVerdictError).toBe(true);
@@ -55,7 +55,7 @@ describe('the error classes', () => {
     expect(error instanceof ClosedError).toBe(false);
   });
 
-  it('takes nothing else for its own', () => {
+  it('recognize nothing else', () => {
     const lookalike = Object.assign(new Error('x'), { code: 'ERR_NETVERDICT_BUSY' });
     for (const value of [lookalike, new Error('x'), null, undefined, 'x', 7]) {
       expect(value instanceof NetVerdictError).toBe(false);
@@ -63,14 +63,14 @@ describe('the error classes', () => {
     }
   });
 
-  it('leaves a class that an application derives to the usual rules', () => {
+  it('leave a derived class of an application to the usual rules', () => {
     class SpecialError extends BusyError {}
     expect(new SpecialError('x') instanceof SpecialError).toBe(true);
     expect(new SpecialError('x') instanceof BusyError).toBe(true);
     expect(new BusyError('x') instanceof SpecialError).toBe(false);
   });
 
-  it('does not show its brand', () => {
+  it('do not show their brand', () => {
     expect(Object.keys(new ProtocolError('x'))).toEqual(['code']);
   });
 });

@@ -44,7 +44,7 @@ async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
 const CORRUPT = bytes(u8(1), u32(0x7fff_ffff));
 
 describe('an iterator over events', () => {
-  it('gives each event in order, over reads that split a record', async () => {
+  it('gives each event in order, even if reads split a record', async () => {
     const { device, native } = scriptedDevice();
     const stream = connections(1n, 3);
     native.feed(stream.subarray(0, 50));
@@ -54,7 +54,7 @@ describe('an iterator over events', () => {
     expect(events.map(idOf)).toEqual([1n, 2n, 3n]);
   });
 
-  it('waits for what is not there yet', async () => {
+  it('waits for the next event', async () => {
     const { device, native } = scriptedDevice();
     const next = device.events().next();
     await nextTurn();
@@ -62,7 +62,7 @@ describe('an iterator over events', () => {
     expect(idOf((await next).value)).toBe(5n);
   });
 
-  it('answers several calls of next() in their order', async () => {
+  it('resolves several next() calls in order', async () => {
     const { device, native } = scriptedDevice();
     const iterator = device.events();
     const pending = [iterator.next(), iterator.next(), iterator.next()];
@@ -75,14 +75,14 @@ describe('an iterator over events', () => {
     expect(results.map(({ done }) => done)).toEqual([false, false, true]);
   });
 
-  it('keeps to the device what only the device needs', async () => {
+  it('does not give records that only the device needs', async () => {
     const { device, native } = scriptedDevice();
     native.feed(processInfo(42n, 'p'), replyEnd(5, 1n), connections(1n, 1), replyEnd(1, 1n));
     native.finish('eof');
     expect((await all(device)).map((event) => event.type)).toEqual(['connection']);
   });
 
-  it('gives the types that are asked for', async () => {
+  it('gives events of the chosen types', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 1), connectionEnd(), timeout(1n), log(3, 'x'), record(99));
     native.finish('eof');
@@ -93,7 +93,7 @@ describe('an iterator over events', () => {
     expect(types).toEqual(['connection-end', 'unknown']);
   });
 
-  it('warns of losses that its types leave out', async () => {
+  it('warns of losses that its types exclude', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     try {
       const { device, native } = scriptedDevice();
@@ -108,21 +108,21 @@ describe('an iterator over events', () => {
     }
   });
 
-  it('gives losses like any event when all types are asked for', async () => {
+  it('gives losses as events without a warning if it gives all types', async () => {
     const { device, native } = scriptedDevice();
     native.feed(lost(3n, 2));
     const [event] = await take(device.events(), 1);
     expect(event).toMatchObject({ type: 'lost', count: 3n, reason: 'held-packet-limit' });
   });
 
-  it('refuses types that do not exist', () => {
+  it('refuses unknown types', () => {
     const { device } = scriptedDevice();
     expect(() => device.events({ types: ['conection' as 'connection'] })).toThrow(
       InvalidArgumentError,
     );
   });
 
-  it('goes on after a malformed record', async () => {
+  it('continues after a malformed record', async () => {
     const { device, native } = scriptedDevice();
     native.feed(record(3, new Uint8Array(2)), connections(8n, 1));
     const [malformed, event] = await take(device.events(), 2);
@@ -133,7 +133,7 @@ describe('an iterator over events', () => {
 });
 
 describe('several iterators', () => {
-  it('each see every event from where they began', async () => {
+  it('each give every event from where they started', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 2));
     const first = device.events();
@@ -146,7 +146,7 @@ describe('several iterators', () => {
     expect((await take(second, 1)).map(idOf)).toEqual([4n]);
   });
 
-  it('are woken together', async () => {
+  it('wake together', async () => {
     const { device, native } = scriptedDevice();
     const waiting = [device.events().next(), device.events().next(), device.batches().next()];
     await nextTurn();
@@ -155,7 +155,7 @@ describe('several iterators', () => {
     expect(results.every(({ done }) => done === false)).toBe(true);
   });
 
-  it('go at the pace of the slowest, within what may be kept', async () => {
+  it('wait for the slowest once its backlog is full', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     for (let read = 0n; read < 10n; read++) native.feed(connections(1n + read * 500n, 500));
     const slow = device.events();
@@ -174,7 +174,7 @@ describe('several iterators', () => {
 });
 
 describe('leaving an iterator', () => {
-  it('that was too far behind lets the others go on', async () => {
+  it('that was too far behind lets the others continue', async () => {
     const { device, native } = scriptedDevice({}, { maxQueuedBytes: 65_536, highWaterMark: 1 });
     for (let read = 0n; read < 10n; read++) native.feed(connections(1n + read * 500n, 500));
     const slow = device.events();
@@ -188,7 +188,7 @@ describe('leaving an iterator', () => {
     expect((await stuck).map(idOf).at(-1)).toBe(5000n);
   });
 
-  it('leaves what it has not given to the next one', async () => {
+  it('leaves its remaining events to the next one', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 4));
     for await (const event of device) {
@@ -197,7 +197,7 @@ describe('leaving an iterator', () => {
     expect((await take(device.events(), 2)).map(idOf)).toEqual([3n, 4n]);
   });
 
-  it('leaves the rest of a batch to the next one too', async () => {
+  it('leaves the rest of a batch to the next one', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 4));
     for await (const event of device) {
@@ -207,7 +207,7 @@ describe('leaving an iterator', () => {
     expect(batch!.map(idOf)).toEqual([4n]);
   });
 
-  it('ends it for good, with whoever waits', async () => {
+  it('ends it for good, with every pending next()', async () => {
     const { device, native } = scriptedDevice();
     const iterator = device.events();
     const waiting = iterator.next();
@@ -217,7 +217,7 @@ describe('leaving an iterator', () => {
     expect(await iterator.next()).toEqual({ value: undefined, done: true });
   });
 
-  it('needs no beginning', async () => {
+  it('works before its first next()', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 1));
     const iterator = device.events();
@@ -228,7 +228,7 @@ describe('leaving an iterator', () => {
 });
 
 describe('batches', () => {
-  it('are the events of one read each', async () => {
+  it('have the events of one read each', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 3));
     native.feed(connections(4n, 2));
@@ -250,7 +250,7 @@ describe('batches', () => {
 });
 
 describe('the end of the stream', () => {
-  it('by the driver’s shutdown lets out what was queued, then ends every iterator', async () => {
+  it('by the driver’s shutdown comes after the queued events, and ends every iterator', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 2));
     native.finish('eof');
@@ -258,7 +258,7 @@ describe('the end of the stream', () => {
     expect(await all(device)).toEqual([]);
   });
 
-  it('by close() ends iterators that wait, and those that do not yet', async () => {
+  it('by close() ends iterators that wait, and iterators that do not', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 2));
     const iterator = device.events();
@@ -272,7 +272,7 @@ describe('the end of the stream', () => {
     expect(native.isClosed).toBe(true);
   });
 
-  it('by a corrupt record comes after the events before it, and is the same for all', async () => {
+  it('by a corrupt record comes after the events before it, for every iterator', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 1), CORRUPT);
     const iterator = device.events();
@@ -290,7 +290,7 @@ describe('the end of the stream', () => {
     await expect(all(device)).rejects.toBeInstanceOf(ProtocolError);
   });
 
-  it('by a stream that breaks off within a record is an error', async () => {
+  it('within a record is an error', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connections(1n, 2).subarray(0, 70));
     native.finish('eof');
@@ -304,7 +304,7 @@ describe('the end of the stream', () => {
     });
   });
 
-  it('by a failed read says which', async () => {
+  it('by a failed read has the reason', async () => {
     const { device, native } = scriptedDevice();
     native.finish('error', Status.InsufficientResources);
     await expect(all(device)).rejects.toMatchObject({
@@ -317,7 +317,7 @@ describe('the end of the stream', () => {
 describe('an aborted signal', () => {
   const reason = new Error('enough');
 
-  it('ends the iterator that waits with its reason, and the iterator alone', async () => {
+  it('ends a waiting iterator with its reason, and no other iterator', async () => {
     const { device, native } = scriptedDevice();
     const controller = new AbortController();
     const iterator = device.events({ signal: controller.signal });
@@ -340,7 +340,7 @@ describe('an aborted signal', () => {
     expect(await iterator.next()).toEqual({ value: undefined, done: true });
   });
 
-  it('from the beginning lets nothing begin', async () => {
+  it('ends an iterator before its first event', async () => {
     const { device } = scriptedDevice();
     await expect(device.events({ signal: AbortSignal.abort(reason) }).next()).rejects.toBe(reason);
   });
@@ -358,7 +358,7 @@ describe('an aborted signal', () => {
     await device.close();
   });
 
-  it('given to open() means nothing once the device is closed', async () => {
+  it('given to open() has no effect once the device is closed', async () => {
     const controller = new AbortController();
     const { device } = scriptedDevice({}, { signal: controller.signal });
     await device.close();
@@ -368,7 +368,7 @@ describe('an aborted signal', () => {
 });
 
 describe('the event loop', () => {
-  it('turns while an application always has an event at hand', async () => {
+  it('turns even if an event is always available', async () => {
     const { device, native } = scriptedDevice();
     const read = connections(1n, 1600);
     for (let n = 0; n < 40; n++) native.feed(read);
@@ -385,15 +385,15 @@ describe('the event loop', () => {
   });
 });
 
-describe('what nobody reads', () => {
-  it('is not read ahead of need', async () => {
+describe('an event that is not read', () => {
+  it('stays in the driver until an iterator needs it', async () => {
     const { native } = scriptedDevice();
     native.feed(connections(1n, 1));
     await nextTurn();
     expect(native.taken).toBe(0);
   });
 
-  it('does not keep the device alive, but whoever waits does', async () => {
+  it('does not keep the device alive, but a pending next() does', async () => {
     const { device, anchor } = scriptedDevice();
     expect(anchor.isHolding).toBe(false);
     const iterator = device.events();

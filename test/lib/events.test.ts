@@ -37,7 +37,7 @@ function one(record: Uint8Array): ConnectionEvent {
   return parseInfo(record)[0] as ConnectionEvent;
 }
 
-/** A connection event of a device, and the verdict that it was given at last. */
+/** A connection event of a device, and a function that reads its last written verdict. */
 async function eventOfDevice(): Promise<{ event: ConnectionEvent; verdict: () => number }> {
   const { device, native } = scriptedDevice();
   native.feed(connection({ id: 0x0102_0304_0506_0708n }));
@@ -45,7 +45,7 @@ async function eventOfDevice(): Promise<{ event: ConnectionEvent; verdict: () =>
   return { event: value!, verdict: () => native.writes.at(-1)!.at(-1)! };
 }
 
-/** Whatever bytes of a record the application gets, it may write to them. */
+/** Checks that the bytes are a copy, which the application may change. */
 function expectOwnBytes(read: () => Uint8Array): void {
   const before = read().slice();
   const own = read();
@@ -63,7 +63,7 @@ describe('bytes that were decoded from a Buffer', () => {
     ['remote address', () => event.remoteAddressBytes],
     ['local address of a bandwidth entry', () => entry.localAddressBytes],
     ['remote address of a bandwidth entry', () => entry.remoteAddressBytes],
-  ])('are a new copy at each read: the %s', (_, read) => {
+  ])('are a new copy on each access: the %s', (_, read) => {
     expectOwnBytes(read);
   });
   const event = decode(connection({ payload: Uint8Array.of(1, 2) })) as ConnectionEvent;
@@ -72,7 +72,7 @@ describe('bytes that were decoded from a Buffer', () => {
   it.each<[string, Uint8Array]>([
     ['unknown record', record(200, Uint8Array.of(7, 8))],
     ['malformed record', record(3, Uint8Array.of(7, 8))],
-  ])('are a copy in the body of an %s', (_, bytesOfRecord) => {
+  ])('are copied into the body of an %s', (_, bytesOfRecord) => {
     const input = Buffer.from(bytesOfRecord);
     const [{ body }] = parseInfo(input) as [UnknownEvent];
     input.fill(0);
@@ -94,23 +94,23 @@ describe('a bandwidth entry', () => {
 });
 
 describe('a connection event', () => {
-  it('names the protocols that have a name, and numbers the others', () => {
+  it('shows the name of a known protocol, and the number of any other', () => {
     const names = [1, 6, 17, 58, 250].map((protocol) => one(connection({ protocol })).protocolName);
     expect(names).toEqual(['icmp', 'tcp', 'udp', 'icmpv6', '250']);
   });
 
-  it('gives process ids beyond 32 bits', () => {
+  it('has process ids beyond 32 bits', () => {
     expect(one(connection({ processId: 0x12_3456_789an })).processId).toBe(0x12_3456_789a);
   });
 
-  it('gives a payload that is the application’s own', () => {
+  it('gives a payload that the application may change', () => {
     const event = one(connection({ payload: Uint8Array.of(1, 2) }));
     event.payload.fill(9);
     expect(event.payload).toEqual(Uint8Array.of(1, 2));
     expect(event.payload.buffer.byteLength).toBe(2);
   });
 
-  it('gives address bytes that are the application’s own', () => {
+  it('gives address bytes that the application may change', () => {
     const event = one(connection({ localAddress: '192.0.2.10', remoteAddress: '192.0.2.11' }));
     event.localAddressBytes.fill(0);
     event.remoteAddressBytes.fill(0);
@@ -144,7 +144,7 @@ describe('a connection event', () => {
 });
 
 describe('the process path', () => {
-  it('is what the driver told of the process', () => {
+  it('is the path that the driver reported for the process', () => {
     const [, event, end] = parseInfo(
       bytes(processInfo(42n, '\\device\\ä.exe'), connection(), connectionEnd()),
     );
@@ -152,13 +152,13 @@ describe('the process path', () => {
     expect(end).toMatchObject({ processPath: '\\device\\ä.exe' });
   });
 
-  it('is undefined for a process that the driver told nothing of', () => {
+  it('is undefined for a process that the driver has not reported', () => {
     const [event] = parseInfo(bytes(connection(), processInfo(42n, 'later')));
     expect((event as ConnectionEvent).processPath).toBeUndefined();
     expect((event as ConnectionEvent).toJSON()).not.toHaveProperty('processPath');
   });
 
-  it('stays that of the process which had the id when the event came', () => {
+  it('stays the path of the process that had the id when the event came', () => {
     const [, before, , after] = parseInfo(
       bytes(processInfo(42n, 'old'), connection(), processInfo(42n, 'new'), connection()),
     );
@@ -166,7 +166,7 @@ describe('the process path', () => {
     expect((after as ConnectionEvent).processPath).toBe('new');
   });
 
-  it('is undefined, not another’s, once the id has gone on to a second process and a third', () => {
+  it('is undefined once the id was reused twice', () => {
     const [, first, , second] = parseInfo(
       bytes(
         ...[processInfo(42n, 'a'), connection(), processInfo(42n, 'b'), connection()],
@@ -250,7 +250,7 @@ describe('a verdict by an event', () => {
     expect(verdict()).toBe(expected);
   });
 
-  it('cannot be a redirection to anywhere else, or one that does not last', async () => {
+  it('refuses a redirection to another target, or one that is not permanent', async () => {
     const { event } = await eventOfDevice();
     const somewhere = 'toString' as RedirectTarget;
     const briefly = { permanent: false } as unknown as { permanent: true };
@@ -262,7 +262,7 @@ describe('a verdict by an event', () => {
     }).toThrow(/permanent: false/);
   });
 
-  it('is refused where there is no device, with what to do instead', () => {
+  it('is refused without a device, and the error says what to do instead', () => {
     expect(() => {
       one(connection()).accept();
     }).toThrow(UnsupportedError);
@@ -273,7 +273,7 @@ describe('a verdict by an event', () => {
 });
 
 describe('other events', () => {
-  it('take a severity or a reason that they do not know for the nearest', () => {
+  it('show an unknown severity or reason as the nearest known one', () => {
     const severities = [0, 1, 6, 7, 255].map(
       (n) => (parseInfo(log(n, ''))[0] as LogEvent).severity,
     );

@@ -34,7 +34,7 @@ function newDevice() {
 }
 
 describe('the addon', () => {
-  it('gives bytes that belong to JavaScript alone', async () => {
+  it('gives bytes that only JavaScript owns', async () => {
     const { computer, take } = newDevice();
     computer.connect(FLOW, () => undefined);
     const first = await take();
@@ -54,7 +54,7 @@ describe('the addon', () => {
     expect(second.subarray(0, 4)).toEqual(copy.subarray(0, 4));
   });
 
-  it('has nothing to read of a device that is closed', async () => {
+  it('reads nothing from a closed device', async () => {
     const { computer, native } = newDevice();
     computer.connect(FLOW, () => undefined);
     await native.close();
@@ -64,7 +64,7 @@ describe('the addon', () => {
     await computer.close();
   });
 
-  it('closes the device with its computer, on which no other can be opened then', async () => {
+  it('closes the device with its computer, and opens none on a closed computer', async () => {
     const { computer, native } = newDevice();
     const { EmbeddedDevice } = loadBinding();
     await Promise.all([computer.close(), native.close(), computer.close()]);

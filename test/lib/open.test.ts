@@ -3,7 +3,7 @@ import { InvalidArgumentError, UnsupportedError } from '../../lib/base/errors.js
 import { open } from '../../lib/device/open.js';
 
 describe('open', () => {
-  it('gives a device of the driver’s core in this process', async () => {
+  it('opens a device of the driver’s core in this process', async () => {
     await using device = await open({ backend: 'embedded' });
     expect(device.version().major).toBe(2);
     expect(await device.getLogs()).toEqual([]);
@@ -17,18 +17,18 @@ describe('open', () => {
     },
   );
 
-  it('refuses options that are not as they must be', async () => {
+  it('refuses invalid options', async () => {
     await expect(open({ readBuffers: -1 })).rejects.toBeInstanceOf(InvalidArgumentError);
   });
 
-  it('rejects with the reason of a signal that is aborted already', async () => {
+  it('rejects with the reason of a signal that is already aborted', async () => {
     const reason = new Error('no need');
     await expect(open({ backend: 'embedded', signal: AbortSignal.abort(reason) })).rejects.toBe(
       reason,
     );
   });
 
-  it('gives a device that its signal closes', async () => {
+  it('opens a device that its signal closes', async () => {
     const controller = new AbortController();
     const device = await open({ backend: 'embedded', signal: controller.signal });
     const reason = new Error('enough');
@@ -38,7 +38,7 @@ describe('open', () => {
     await device.close();
   });
 
-  it('gives devices that know nothing of each other', async () => {
+  it('opens independent devices', async () => {
     const devices = await Promise.all([
       open({ backend: 'embedded' }),
       open({ backend: 'embedded' }),

@@ -34,7 +34,7 @@ describe('the options of open()', () => {
     expect(resolveOptions({}).backend).toBe(expected);
   });
 
-  it('fail closed at the timeout too, unless told otherwise', () => {
+  it('block at the timeout by default when failing closed', () => {
     expect(resolveOptions({ failPolicy: 'closed' }).driver.timeoutVerdict).toBe(Verdict.Block);
     const chosen = resolveOptions({ failPolicy: 'closed', timeoutVerdict: Verdict.Drop });
     expect(chosen.driver.timeoutVerdict).toBe(Verdict.Drop);
@@ -46,7 +46,7 @@ describe('the options of open()', () => {
     ['no read buffers', { readBuffers: 0 }, /readBuffers/],
     ['a read buffer that is too small', { readBufferSize: 1023 }, /readBufferSize/],
     ['half a byte', { highWaterMark: 1.5 }, /highWaterMark/],
-    ['a signal that is none', { signal: {} }, /signal: must be an AbortSignal/],
+    ['an invalid signal', { signal: {} }, /signal: must be an AbortSignal/],
     ['an unknown fail policy', { failPolicy: 'ajar' }, /failPolicy/],
     ['a timeout verdict that decides nothing', { timeoutVerdict: 0 }, /timeoutVerdict/],
     ['a timeout verdict that redirects', { timeoutVerdict: 9 }, /timeoutVerdict/],
@@ -55,7 +55,7 @@ describe('the options of open()', () => {
     ['too small an event queue', { maxQueuedBytes: 65_535 }, /maxQueuedBytes/],
     ['too many held packets', { maxHeldPackets: 1_048_577 }, /maxHeldPackets/],
     ['a number as text', { payloadLimit: '1' }, /payloadLimit/],
-  ])('refuse %s, by its name', (_, options, message) => {
+  ])('refuse %s, and name it', (_, options, message) => {
     expect(() => resolveOptions(options as OpenOptions)).toThrow(message);
     expect(() => resolveOptions(options as OpenOptions)).toThrow(InvalidArgumentError);
     expect(() => resolveOptions(options as OpenOptions)).toThrow(/^The options of open\(\): /);
@@ -72,7 +72,7 @@ describe('the options of open()', () => {
     '\\\\.\\GLOBALROOT\\Device\\NetVerdict',
     '\\\\server\\share',
     `\\\\.\\${'a'.repeat(129)}`,
-  ])('refuse the path %s, which is no device name', (path) => {
+  ])('refuse the path %s, which is not a device name', (path) => {
     expect(() => resolveOptions({ path })).toThrow(/path: must be .* and the device's name/);
   });
 
@@ -80,21 +80,21 @@ describe('the options of open()', () => {
     ...['CON', 'prn', 'Aux', 'NUL', 'COM1', 'com', 'COM10', 'LPT1', 'PIPE', 'MailSlot'],
     ...['PhysicalDrive0', 'physicaldrive12', 'Harddisk0Partition1', 'HarddiskVolume1', 'CdRom0'],
     ...['Tape0', 'Scsi0', 'VolumeShadowCopy1', 'GLOBALROOT', 'Global', 'UNC'],
-  ])('refuse the device %s, which is Windows’ own', (name) => {
+  ])('refuse the device name %s, which Windows uses', (name) => {
     expect(() => resolveOptions({ path: `\\\\.\\${name}` })).toThrow(
       /path: is a device of Windows/,
     );
   });
 
   it.each(['NetVerdict', 'Console', 'Comet1', 'Null', 'my_driver-2', 'a'.repeat(128)])(
-    'take the device %s',
+    'accept the device name %s',
     (name) => {
       const path = `\\\\.\\${name}`;
       expect(resolveOptions({ path }).path).toBe(path);
     },
   );
 
-  it('take a signal of another realm', () => {
+  it('accept a signal of another realm', () => {
     const { signal } = new AbortController();
     const foreign = {
       aborted: false,
@@ -104,12 +104,12 @@ describe('the options of open()', () => {
     expect(resolveOptions({ signal: foreign }).signal).toBe(foreign);
   });
 
-  it('say how long they are, so that a newer driver fills in the rest', () => {
+  it('encode their own size, so that a newer driver applies defaults to the rest', () => {
     const bytes = encodeDriverOptions(resolveOptions({}).driver);
     expect(Buffer.from(bytes).readUInt32LE(0)).toBe(bytes.length);
   });
 
-  it('remember which driver options were given, even with the value of the default', () => {
+  it('list the driver options that were given, even those with their default value', () => {
     const options: object = { failPolicy: 'open', dnsPort: undefined, readBuffers: 2 };
     expect(resolveOptions(options).given).toEqual(['failPolicy']);
   });

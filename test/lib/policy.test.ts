@@ -67,7 +67,7 @@ describe('a policy', () => {
     "default": "drop"
   }`);
 
-  it('may begin with a byte order mark', () => {
+  it('may start with a byte order mark', () => {
     expect(Policy.parse('\uFEFF{ "default": "drop" }').defaultVerdict).toBe(Verdict.Drop);
   });
 
@@ -79,19 +79,19 @@ describe('a policy', () => {
     );
   });
 
-  it('decides by its default where no rule matches', () => {
+  it('decides by its default if no rule matches', () => {
     expect(policy.decide({ ...SUBJECT, protocol: 1 })).toBe(Verdict.Drop);
     expect(policy.defaultVerdict).toBe(Verdict.Drop);
   });
 
-  it('says which rule decides', () => {
+  it('reports the rule that decides', () => {
     expect(policy.ruleCount).toBe(3);
     expect(policy.match({ ...SUBJECT, remotePort: 23 })).toEqual({ index: 0, name: 'no telnet' });
     expect(policy.match(SUBJECT)).toEqual({ index: 1 });
     expect(policy.match({ ...SUBJECT, protocol: 1 })).toBeUndefined();
   });
 
-  it('decides over events as over plain objects', () => {
+  it('decides on events and on plain objects', () => {
     const event = parseInfo(connection({ remoteAddress: '10.1.2.3' }))[0] as ConnectionEvent;
     const local = Policy.parse({
       rules: [{ remote: { address: '10.0.0.0/8' }, verdict: 'accept' }],
@@ -115,12 +115,12 @@ describe('a policy', () => {
   });
 });
 
-describe('a policy that is not valid', () => {
+describe('an invalid policy', () => {
   const rule = { name: 'web', verdict: 'block' };
 
   it.each<[string, unknown, string]>([
-    ['is no JSON', '{', 'The policy is not JSON: '],
-    ['is no object', '[]', 'The policy is not valid: '],
+    ['is not JSON', '{', 'The policy is not JSON: '],
+    ['is not an object', '[]', 'The policy is not valid: '],
     ['has no default', { rules: [] }, 'default: missing; write one of accept, '],
     [
       'has an unknown default',
@@ -140,12 +140,12 @@ describe('a policy that is not valid', () => {
       'rules[0] ("web").remote.port: 70000 is neither a port from 0 to 65535 nor a range',
     ],
     [
-      'has a range that is backwards',
+      'has a reversed range',
       { default: 'drop', rules: [{ ...rule, local: { port: '20-10' } }] },
       'rules[0] ("web").local.port: "20-10" is neither',
     ],
     [
-      'has an address that is none',
+      'has an invalid address',
       { default: 'drop', rules: [{ ...rule, remote: { address: ['10.0.0.0/8', '10.0.0'] } }] },
       'rules[0] ("web").remote.address[1]: \'10.0.0\' is not an IP address',
     ],
@@ -165,7 +165,7 @@ describe('a policy that is not valid', () => {
       '256 is not a protocol',
     ],
     [
-      'has a direction that is none',
+      'has an unknown direction',
       { default: 'drop', rules: [{ ...rule, direction: 'up' }] },
       'rules[0] ("web").direction: ',
     ],
@@ -175,12 +175,12 @@ describe('a policy that is not valid', () => {
       'rules[0] ("web").protocol: must not be an empty list',
     ],
     [
-      'has a process id that is none',
+      'has an invalid process id',
       { default: 'drop', rules: [{ ...rule, processId: -1 }] },
       'rules[0] ("web").processId: ',
     ],
-    ['has a rule that is no object', { default: 'drop', rules: [7] }, 'rules[0]: '],
-  ])('because it %s says so', (_, json, message) => {
+    ['has a rule that is not an object', { default: 'drop', rules: [7] }, 'rules[0]: '],
+  ])('that %s is refused, and the error names the place', (_, json, message) => {
     expect(() => Policy.parse(json)).toThrow(InvalidArgumentError);
     expect(() => Policy.parse(json)).toThrow(message);
   });

@@ -54,28 +54,28 @@ describe("the service control manager's errors", () => {
     [1450, DeviceError, /memory/],
     [4551, DriverRefusedError, /policy.*CodeIntegrity/],
     [31337, DeviceError, /net helpmsg 31337/],
-  ])('%i has a class and says what to do next', (code, Class, hint) => {
+  ])('%i has a class and a message that says what to do next', (code, Class, hint) => {
     const error = explain(code);
     expect(error).toBeInstanceOf(Class);
     expect(error.message).toMatch(/^Starting X: /);
     expect(error.message).toMatch(hint);
   });
 
-  it('tell a refused signature with test-signing off from one with it on', () => {
+  it('explain a refused signature with test-signing on, off or unknown', () => {
     expect(explain(577, false).message).toMatch(/Test-signing is off.*bcdedit/);
     expect(explain(577, true).message).toMatch(/Test-signing is on.*certificate/);
   });
 
-  it('have the number and the function as their cause', () => {
+  it('have the error number and the function in their cause', () => {
     expect(explain(1275).cause).toMatchObject({ errno: 1275, syscall: 'StartServiceW' });
   });
 });
 
-describe('service on a system without drivers of Windows', () => {
+describe('service on a system other than Windows', () => {
   it
     .runIf(process.platform !== 'win32')
     .each(['install', 'start', 'stop', 'remove', 'status'] as const)(
-    '%s is refused, and what to do instead is said',
+    '%s is refused, and the error says what to do instead',
     async (name) => {
       const refused = service[name]();
       await expect(refused).rejects.toBeInstanceOf(UnsupportedError);
@@ -92,7 +92,7 @@ describe('the arguments of service', () => {
     ['a name with a line feed', { name: 'a\n' }, /name: must be a name of at most 128 letters/],
     ['a name with a space', { name: 'a b' }, /name: must be a name of at most 128 letters/],
     ['a name of 129 characters', { name: 'a'.repeat(129) }, /name: must be a name of at most 128/],
-    ['the name of a device that Windows has', { name: 'PhysicalDrive0' }, /a name that Windows uses/],
+    ['the name of a Windows device', { name: 'PhysicalDrive0' }, /a name that Windows uses/],
     ['an empty path', { sysPath: '' }, /sysPath/],
     ['a path on another computer', { sysPath: '\\\\server\\share\\x.sys' }, /sysPath.*disk/],
     ['a device path', { sysPath: '\\\\.\\C:\\x.sys' }, /sysPath.*disk/],
@@ -108,9 +108,9 @@ describe('the arguments of service', () => {
   });
 
   const invalidWaits: [string, WaitOptions][] = [
-    ['no time at all', { timeoutMs: 0 }],
-    ['more time than a timer has', { timeoutMs: 2 ** 31 }],
-    ['a signal that is none', { signal: {} as AbortSignal }],
+    ['a timeout of 0', { timeoutMs: 0 }],
+    ['a timeout beyond the range of a timer', { timeoutMs: 2 ** 31 }],
+    ['an invalid signal', { signal: {} as AbortSignal }],
   ];
   it.each(invalidWaits)('refuse %s', async (_, options) => {
     await expect(service.start(options)).rejects.toBeInstanceOf(InvalidArgumentError);
@@ -120,7 +120,7 @@ describe('the arguments of service', () => {
 });
 
 describe('a driver service', () => {
-  it('is installed as it was asked for', async () => {
+  it('is installed with the given options', async () => {
     const native = new ScriptedService();
     const path = 'C:\\x.sys';
     await new ServiceControl(native).install({
@@ -145,12 +145,12 @@ describe('a driver service', () => {
     });
   });
 
-  it('that there is not has a state too', async () => {
+  it('has the state not-installed if it does not exist', async () => {
     const control = new ServiceControl(new ScriptedService({ states: [NOT_INSTALLED] }));
     expect(await control.status('X')).toEqual({ name: 'X', state: 'not-installed' });
   });
 
-  it('has started when it runs, not when it was asked to', async () => {
+  it('has started once it runs, not once the request succeeded', async () => {
     const native = new ScriptedService({
       states: [{ state: Scm.StartPending }, { state: Scm.StartPending }, { state: Scm.Running }],
     });
@@ -159,20 +159,20 @@ describe('a driver service', () => {
     expect(await control.status('X')).toMatchObject({ state: 'running' });
   });
 
-  it('that stops while it starts tells why', async () => {
+  it('rejects start() with the reason why it stopped while starting', async () => {
     const states = [{ state: Scm.StartPending }, { state: Scm.Stopped, exitCode: 1450 }];
     const started = new ServiceControl(new ScriptedService({ states })).start('X', patient);
     await expect(started).rejects.toMatchObject({ cause: { errno: 1450 } });
   });
 
-  it('has stopped when its driver is gone', async () => {
+  it('has stopped once its driver is unloaded', async () => {
     const states = [{ state: Scm.StopPending }, { state: Scm.Stopped }];
     const native = new ScriptedService({ states });
     await new ServiceControl(native).stop('X', patient);
     expect(native.requests).toEqual([['stop', 'X']]);
   });
 
-  it('that runs is stopped before it is removed', async () => {
+  it('is stopped before it is removed', async () => {
     const states = [{ state: Scm.Running }, { state: Scm.Stopped }, NOT_INSTALLED];
     const native = new ScriptedService({ states });
     await new ServiceControl(native).remove('X', patient);
@@ -182,7 +182,7 @@ describe('a driver service', () => {
     ]);
   });
 
-  it('that stops by itself before it can be stopped is removed all the same', async () => {
+  it('is removed even if it stops by itself first', async () => {
     const states = [{ state: Scm.Running }, { state: Scm.Stopped }, NOT_INSTALLED];
     const native = new ScriptedService({
       states,
@@ -195,7 +195,7 @@ describe('a driver service', () => {
     ]);
   });
 
-  it('that cannot be stopped is not removed', async () => {
+  it('is not removed if it cannot be stopped', async () => {
     const states = [{ state: Scm.Running }];
     const native = new ScriptedService({ states, stopResult: { code: 5, call: 'ControlService' } });
     const removed = new ServiceControl(native).remove('X', patient);
@@ -203,7 +203,7 @@ describe('a driver service', () => {
     expect(native.requests).toEqual([['stop', 'X']]);
   });
 
-  it('is removed when its name is free', async () => {
+  it('is removed once its name is free', async () => {
     const states = [
       { state: Scm.Stopped },
       { state: Scm.Stopped },
@@ -215,18 +215,18 @@ describe('a driver service', () => {
     expect(await control.status('X')).toMatchObject({ state: 'not-installed' });
   });
 
-  it('that is in use still is a time-out of its removal', async () => {
+  it('rejects remove() with a timeout while it is in use', async () => {
     const removed = new ServiceControl(new ScriptedService()).remove('X', hasty);
     await expect(removed).rejects.toBeInstanceOf(TimeoutError);
     await expect(removed).rejects.toThrow(/marked for deletion.*within 1 ms/);
   });
 
-  it('that does not start in time is a time-out, even if Windows never answers', async () => {
+  it('rejects start() with a timeout, even if Windows never answers', async () => {
     const started = new ServiceControl(new ScriptedService({ hangs: true })).start('X', hasty);
     await expect(started).rejects.toBeInstanceOf(TimeoutError);
   });
 
-  it('is waited for until the signal is aborted', async () => {
+  it('is awaited until the signal is aborted', async () => {
     const controller = new AbortController();
     const states = [{ state: Scm.StopPending }];
     const stopped = new ServiceControl(new ScriptedService({ states })).stop('X', {
@@ -238,7 +238,7 @@ describe('a driver service', () => {
     await expect(stopped).rejects.toBe(reason);
   });
 
-  it('is not asked for anything with a signal that is aborted already', async () => {
+  it('gets no request if the signal is already aborted', async () => {
     const native = new ScriptedService();
     const reason = new Error('no need');
     const limit = { ...patient, signal: AbortSignal.abort(reason) };

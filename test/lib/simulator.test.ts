@@ -34,7 +34,7 @@ async function question(device: Device): Promise<ConnectionEvent> {
   throw new Error('the device was closed before a connection');
 }
 
-/** Gives every connection the same verdict, until the device is closed. */
+/** Gives every connection the same verdict until the device is closed. */
 async function decideAll(device: Device, verdict: Verdict): Promise<void> {
   for await (const events of device.batches()) {
     device.setVerdicts(
@@ -57,7 +57,7 @@ describe('a flow', () => {
     expect(await flow.outcome).toBe(outcome);
   });
 
-  it('is reported as it was asked for', async () => {
+  it('is reported with the given endpoints and process', async () => {
     const { device, network } = await start();
     network.connect({
       processId: 0x1234_5678_9abc,
@@ -80,7 +80,7 @@ describe('a flow', () => {
     });
   });
 
-  it('from outside is inbound', async () => {
+  it('that a remote end opens is inbound', async () => {
     const { device, network } = await start();
     const flow = network.accept({ processId: 8, protocol: 'tcp', local: { port: 80 } });
     const event = await question(device);
@@ -98,7 +98,7 @@ describe('a flow', () => {
     expect(await question(device)).toMatchObject({ protocolName, localPort: 0, remotePort: 0 });
   });
 
-  it('has a free local port each time', async () => {
+  it('gets another free local port each time', async () => {
     const { device, network } = await start();
     network.connect(HTTPS);
     network.connect(HTTPS);
@@ -122,7 +122,7 @@ describe('a flow', () => {
     expect(end).toMatchObject({ processId: 42, remotePort: 443 });
   });
 
-  it('that nobody decides over times out with the computer’s own connect time', async () => {
+  it('without a verdict ends after the computer’s connect timeout', async () => {
     const { device, network, clock } = await start({ clock: 'virtual' });
     const flow = network.connect(HTTPS);
     await question(device);
@@ -130,7 +130,7 @@ describe('a flow', () => {
     expect(await flow.outcome).toBe('pending-timeout');
   });
 
-  it('gets the timeout verdict, and the application is told', async () => {
+  it('gets the timeout verdict, which is reported to the application', async () => {
     const { device, network, clock } = await start({
       clock: 'virtual',
       pendingTimeoutMs: 1000,
@@ -155,7 +155,7 @@ describe('the network', () => {
     listener.close();
   });
 
-  it('shows what is let through', async () => {
+  it('shows permitted packets', async () => {
     const { device, network } = await start();
     const packet = new Promise<[Uint8Array, string]>((resolve) => {
       network.onWire((bytes, direction) => {
@@ -170,7 +170,7 @@ describe('the network', () => {
     network.onWire(null);
   });
 
-  it('counts packets of both directions, and together', async () => {
+  it('counts the packets of each direction and of both', async () => {
     const { device, network } = await start();
     const flow = network.connect(HTTPS);
     (await question(device)).accept({ permanent: true });
@@ -184,7 +184,7 @@ describe('the network', () => {
     expect(network.poolBytes()).toBeGreaterThan(0);
   });
 
-  it('takes raw packets', async () => {
+  it('accepts raw packets', async () => {
     const { device, network } = await start();
     const echo = ipPacket({ source: '192.0.2.10', destination: '198.51.100.1', protocol: 'icmp' });
     const outcome = network.packet(echo, 'outbound');
@@ -198,7 +198,7 @@ describe('the network', () => {
     expect(await outcome).toBe('dropped');
   });
 
-  it('blocks what there is no memory to ask about, until there is again', async () => {
+  it('blocks packets that cannot be reported for lack of memory, until there is memory', async () => {
     const { device, network } = await start({ failPolicy: 'closed' });
     network.injectFaults(1);
     expect(await network.connect(HTTPS).outcome).toBe('blocked');
@@ -236,7 +236,7 @@ describe('the network', () => {
     await decided;
   });
 
-  it('writes a replay to a capture while it shows it', async () => {
+  it('writes a replay to a capture and shows its packets', async () => {
     const { device, network } = await start({ payloadLimit: 0 });
     const folder = mkdtempSync(join(tmpdir(), 'netverdict-replay-'));
     onTestFinished(() => {
@@ -254,7 +254,7 @@ describe('the network', () => {
     expect(shown.every((packet) => written.includes(Buffer.from(packet)))).toBe(true);
   });
 
-  it('stops a replay when its signal is aborted, with its reason', async () => {
+  it('stops a replay when its signal is aborted, and rejects with the reason', async () => {
     const { network } = await start();
     const controller = new AbortController();
     const replay = network.replay(CAPTURE, { signal: controller.signal });
@@ -264,7 +264,7 @@ describe('the network', () => {
     await expect(network.replay(CAPTURE, { signal: controller.signal })).rejects.toBe(reason);
   });
 
-  it('names a capture that cannot be replayed', async () => {
+  it('names a file that cannot be replayed', async () => {
     const { network } = await start();
     await expect(network.replay('/nowhere/none.pcap')).rejects.toMatchObject({
       code: 'ERR_NETVERDICT_INVALID_ARGUMENT',
@@ -275,7 +275,7 @@ describe('the network', () => {
 
 describe('a virtual clock', () => {
   it.each([-1, NaN, 604_800_001, 9.3e12, 2 ** 53, Infinity])(
-    'does not go on by %d ms',
+    'refuses to advance by %d ms',
     async (step) => {
       const { clock } = await start({ clock: 'virtual' });
       const advance = () => {
@@ -287,14 +287,18 @@ describe('a virtual clock', () => {
   );
 });
 
-describe('wrong options', () => {
+describe('invalid options', () => {
   it.each<[string, object, RegExp]>([
     ['no protocol', { processId: 1, remote: HTTPS.remote }, /protocol/],
     ['an unknown protocol', { ...HTTPS, protocol: 'sctp' }, /protocol/],
     ['no remote port', { ...HTTPS, remote: { address: '192.0.2.1' } }, /remote port is missing/],
-    ['no address', { ...HTTPS, remote: { address: 'x', port: 1 } }, /remote.address: 'x' is not/],
+    [
+      'an invalid address',
+      { ...HTTPS, remote: { address: 'x', port: 1 } },
+      /remote.address: 'x' is not/,
+    ],
     ['two IP versions', { ...HTTPS, local: { address: '::1' } }, /not of one IP version/],
-    ['a process id that is none', { ...HTTPS, processId: -1 }, /processId/],
+    ['an invalid process id', { ...HTTPS, processId: -1 }, /processId/],
     ['a payload of text', { ...HTTPS, payload: 'x' }, /payload: must be a Uint8Array/],
     ['an unknown option', { ...HTTPS, remotePort: 1 }, /remotePort/],
   ])('of connect(): %s', async (_, options, message) => {
@@ -303,7 +307,7 @@ describe('wrong options', () => {
     expect(network.counters().flowsTotal).toBe(0);
   });
 
-  it('of the others are named too', async () => {
+  it('of the other methods are named too', async () => {
     const { network, clock } = await start();
     const tcp = { processId: 1, protocol: 'tcp' } as const;
     expect(() => network.accept({ ...tcp, local: {} })).toThrow(/local port/);
@@ -326,7 +330,7 @@ describe('wrong options', () => {
 });
 
 describe('the device', () => {
-  it('may be closed and opened again, while the network goes on', async () => {
+  it('may be closed and opened again while the network runs on', async () => {
     const simulator = await start({ failPolicy: 'closed' });
     const { device, network } = simulator;
     const wire = network.connect(HTTPS);
@@ -343,7 +347,7 @@ describe('the device', () => {
     expect(network.counters().flowsTotal).toBe(3);
   });
 
-  it('is busy while it is open, also for two at once', async () => {
+  it('is busy while it is open, also for two concurrent calls', async () => {
     const simulator = await start();
     await expect(simulator.open()).rejects.toThrow(/another client has the device open/);
     await simulator.device.close();
@@ -352,7 +356,7 @@ describe('the device', () => {
     expect(opened[1]).toMatchObject({ reason: { code: 'ERR_NETVERDICT_BUSY' } });
   });
 
-  it('is not opened with options that are not as they must be, or that are not a client’s', async () => {
+  it('refuses invalid options, and options of the computer', async () => {
     const simulator = await start();
     await simulator.device.close();
     const elsewhere = { backend: 'windows' } as unknown as ClientOptions;
@@ -361,7 +365,7 @@ describe('the device', () => {
     expect(await (await simulator.open()).getLogs()).toEqual([]);
   });
 
-  it('is closed by the signal that it was opened with', async () => {
+  it('is closed by the signal that was given when it was opened', async () => {
     const simulator = await start();
     await simulator.device.close();
     const reason = new Error('enough');
@@ -375,7 +379,7 @@ describe('the device', () => {
 });
 
 describe('a closed simulator', () => {
-  it('has dropped what was on its way', async () => {
+  it('has dropped everything in transit', async () => {
     const simulator = await createSimulator();
     const { device, network } = simulator;
     const server = { address: '127.0.0.1', port: 8080 };
@@ -394,7 +398,7 @@ describe('a closed simulator', () => {
     expect(await sent).toBe('dropped');
   });
 
-  it('has ended though every call of the driver failed', async () => {
+  it('ends even if every driver call fails', async () => {
     const simulator = await createSimulator();
     const { outcome } = simulator.network.connect(HTTPS);
     simulator.network.injectFaults(1);
@@ -402,7 +406,7 @@ describe('a closed simulator', () => {
     expect(await outcome).toBe('permitted'); // by the fail policy
   });
 
-  it('may be closed again, and after its device', async () => {
+  it('may be closed again, and after its device was closed', async () => {
     const simulator = await createSimulator();
     await Promise.all([simulator.close(), simulator.device.close(), simulator.close()]);
     await simulator.close();
@@ -420,7 +424,7 @@ describe('a closed simulator', () => {
     expect(await flow.outcome).toBe('blocked');
   });
 
-  it('refuses what is asked of its network, but for ending things', async () => {
+  it('refuses calls to its network, except those that end things', async () => {
     const simulator = await createSimulator();
     const { device, network } = simulator;
     const flow = network.connect(HTTPS);
@@ -436,7 +440,7 @@ describe('a closed simulator', () => {
     await expect(flow.send(Uint8Array.of(1))).rejects.toMatchObject(closed);
   });
 
-  it('has closed the device that was opened last, and opens none any more', async () => {
+  it('has closed the last opened device, and opens no other', async () => {
     const simulator = await createSimulator();
     await simulator.device.close();
     const device = await simulator.open();
@@ -453,7 +457,7 @@ describe('a closed simulator', () => {
   });
 
   it.each(['open', 'closed'] as const)(
-    'refuses the device that was being opened while the one before was %s',
+    'refuses a device that was being opened while the previous one was %s',
     async (state) => {
       const simulator = await createSimulator();
       if (state === 'closed') await simulator.device.close();
@@ -465,7 +469,7 @@ describe('a closed simulator', () => {
     },
   );
 
-  it('has decided over what waited, by the fail policy', async () => {
+  it('has decided waiting connections by the fail policy', async () => {
     const simulator = await createSimulator({ failPolicy: 'closed' });
     const flow = simulator.network.connect(HTTPS);
     await question(simulator.device);
@@ -473,7 +477,7 @@ describe('a closed simulator', () => {
     expect(await flow.outcome).not.toBe('permitted');
   });
 
-  it('is what the end of an await using block leaves', async () => {
+  it('results from the end of an await using block', async () => {
     const device = await (async () => {
       await using simulator = await createSimulator();
       return simulator.device;
@@ -483,7 +487,7 @@ describe('a closed simulator', () => {
 });
 
 describe('the driver’s log', () => {
-  it('is there for getLogs, while nobody iterates and while somebody does', async () => {
+  it('is available to getLogs, with and without an iterator', async () => {
     const { device } = await start({ logLevel: 'info' });
     device.printMemoryStats();
     const lines = await device.getLogs();
@@ -498,7 +502,7 @@ describe('the driver’s log', () => {
 });
 
 describe('shutdown', () => {
-  it('lets the iterators end and what waits go', async () => {
+  it('ends the iterators and releases waiting connections', async () => {
     const { device, network } = await start();
     const flow = network.connect(HTTPS);
     await question(device);

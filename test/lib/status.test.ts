@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BusyError } from '../../lib/base/errors.js';
 import { isSuccess, nativeError, statusError } from '../../lib/device/status.js';
 
-/** What the addon makes of the errors of Win32 functions, as its source has it. */
+/** The status that the addon gives each Win32 error, from its source. */
 const FROM_WIN32: ReadonlyMap<number, number> = new Map(
   Array.from(
     readFileSync(new URL('../../addon/win32/win32_status.cc', import.meta.url), 'utf8').matchAll(
@@ -13,7 +13,7 @@ const FROM_WIN32: ReadonlyMap<number, number> = new Map(
   ),
 );
 
-describe('a status of the kernel', () => {
+describe('an NTSTATUS', () => {
   it.each([
     [0xc0000034, 'ERR_NETVERDICT_NOT_FOUND'],
     [0xc0000022, 'ERR_NETVERDICT_ACCESS_DENIED'],
@@ -66,27 +66,30 @@ describe('a status of the kernel', () => {
     [121, 'ERR_NETVERDICT_DEVICE', /Restart/],
     [1117, 'ERR_NETVERDICT_DEVICE', /Restart/],
     [1460, 'ERR_NETVERDICT_DEVICE', /Restart/],
-  ])('that Windows told as its error %i becomes %s, with what to do next', (error, code, hint) => {
-    const status = FROM_WIN32.get(error)!;
-    expect(statusError(status, 'Doing it').code).toBe(code);
-    expect(statusError(status, 'Doing it').message).toMatch(hint);
-  });
+  ])(
+    'that the addon made of Win32 error %i becomes %s, and the message says what to do next',
+    (error, code, hint) => {
+      const status = FROM_WIN32.get(error)!;
+      expect(statusError(status, 'Doing it').code).toBe(code);
+      expect(statusError(status, 'Doing it').message).toMatch(hint);
+    },
+  );
 
-  it('is its cause', () => {
+  it('is in the cause of its error', () => {
     expect(statusError(0xc0000022 | 0, 'Doing it').cause).toMatchObject({
       message: 'The request failed with NTSTATUS 0xc0000022',
       status: 0xc0000022,
     });
   });
 
-  it('that is an error of Windows alone is told by the number that Windows knows', () => {
+  it('that stands for a Win32 error shows the Win32 number', () => {
     const error = statusError(0xc0070000 + 317, 'Doing it');
     expect(error.code).toBe('ERR_NETVERDICT_DEVICE');
     expect(error.message).toContain("error 317. 'net helpmsg 317'");
     expect(error.cause).toMatchObject({ errno: 317 });
   });
 
-  it('that the addon threw is told like any other', () => {
+  it('that the addon threw becomes the same error', () => {
     const thrown = Object.assign(new Error('raw'), { status: 0xc0000038 });
     const error = nativeError(thrown, 'Opening it') as Error;
     expect(error).toBeInstanceOf(BusyError);
@@ -95,7 +98,7 @@ describe('a status of the kernel', () => {
     expect(nativeError(other, 'Opening it')).toBe(other);
   });
 
-  it('without a class of its own is shown as its number', () => {
+  it('without a class is shown as its number', () => {
     expect(statusError(0xc0000001, 'Doing it').message).toContain('0xc0000001');
   });
 

@@ -11,12 +11,12 @@ import { Status } from '../../lib/device/status.js';
 import { connection } from './support/records.js';
 import { nextTurn, scriptedDevice, type ScriptedNative } from './support/scripted_device.js';
 
-/** Every verdict that was written, in order. */
+/** Every written verdict, in order. */
 function verdictsOf(native: ScriptedNative): [id: bigint, verdict: number][] {
   return native.writes.flatMap((write) => {
     const commands = Buffer.from(write);
     return Array.from({ length: write.length / 10 }, (_, index): [bigint, number] => {
-      if (commands[10 * index] !== 1) throw new Error('This is no verdict.');
+      if (commands[10 * index] !== 1) throw new Error('This is not a verdict.');
       return [commands.readBigUInt64LE(10 * index + 1), commands[10 * index + 9]!];
     });
   });
@@ -36,7 +36,7 @@ describe('setVerdict', () => {
     ]);
   });
 
-  it('writes once for a loop that decides every event it is given', async () => {
+  it('writes once for a loop that decides every event', async () => {
     const { device, native } = scriptedDevice();
     for (let read = 0n; read < 3n; read++) {
       native.feed(connection({ id: 2n * read + 1n }), connection({ id: 2n * read + 2n }));
@@ -60,28 +60,28 @@ describe('setVerdict', () => {
     expect(native.writes).toHaveLength(2);
   });
 
-  it('writes no more at once than the driver takes', async () => {
+  it('writes at most as many verdicts at once as the driver accepts', async () => {
     const { device, native } = scriptedDevice({ maxCommandsPerWrite: 4 });
     for (let id = 1n; id <= 10n; id++) device.setVerdict(id, Verdict.Accept);
     await nextTurn();
     expect(native.writes.map((write) => write.length)).toEqual([40, 40, 20]);
   });
 
-  it('writes each alone to a driver that reads one command of a write', async () => {
+  it('writes each verdict alone to a driver that accepts one command per write', async () => {
     const { device, native } = scriptedDevice({ isBase: true });
     for (let id = 1n; id <= 3n; id++) device.setVerdict(id, Verdict.Accept);
     await nextTurn();
     expect(native.writes.map((write) => write.length)).toEqual([10, 10, 10]);
   });
 
-  it('writes each alone to a driver that says it takes none', async () => {
+  it('writes each verdict alone to a driver that claims to accept none', async () => {
     const { device, native } = scriptedDevice({ maxCommandsPerWrite: 0 });
     for (let id = 1n; id <= 3n; id++) device.setVerdict(id, Verdict.Accept);
     await nextTurn();
     expect(native.writes.map((write) => write.length)).toEqual([10, 10, 10]);
   });
 
-  it('keeps every one of very many in one tick', async () => {
+  it('keeps every verdict of a tick with very many', async () => {
     const { device, native } = scriptedDevice();
     const count = 200_000n;
     for (let id = 1n; id <= count; id++) device.setVerdict(id, Verdict.Accept);
@@ -91,7 +91,7 @@ describe('setVerdict', () => {
     expect(ids.every((id, index) => id === BigInt(index + 1))).toBe(true);
   });
 
-  it('comes before a command that is given after it', () => {
+  it('reaches the driver before a later command', () => {
     const { device, native } = scriptedDevice();
     device.setVerdict(1n, Verdict.Accept);
     device.clearCache();
@@ -99,7 +99,7 @@ describe('setVerdict', () => {
   });
 
   it.each([
-    ['an id that is no bigint', 1 as unknown as bigint, Verdict.Accept],
+    ['an id that is not a bigint', 1 as unknown as bigint, Verdict.Accept],
     ['the id 0', 0n, Verdict.Accept],
     ['an unknown verdict', 1n, 12 as Verdict],
     ['a verdict that decides nothing', 1n, Verdict.Undecided],
@@ -112,7 +112,7 @@ describe('setVerdict', () => {
 });
 
 describe('a second verdict', () => {
-  it('is refused, with what to do instead, and not written', async () => {
+  it('is refused and not written, and the error says what to do instead', async () => {
     const { device, native } = scriptedDevice();
     device.setVerdict(7n, Verdict.Accept);
     expect(() => {
@@ -125,7 +125,7 @@ describe('a second verdict', () => {
     expect(verdictsOf(native)).toEqual([[7n, Verdict.Accept]]);
   });
 
-  it('is refused for an id whose upper half alone differs from nothing', () => {
+  it('is refused for an id whose lower half is 0', () => {
     const { device } = scriptedDevice();
     device.setVerdict(7n, Verdict.Accept);
     device.setVerdict(7n + (1n << 32n), Verdict.Accept);
@@ -153,7 +153,7 @@ describe('a second verdict', () => {
     expect(second).toThrow(AlreadyDecidedError);
   });
 
-  it('by the same event is refused however many ids come between', async () => {
+  it('by the same event is refused after any number of other ids', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ id: 1n }));
     const { value } = await device.events({ types: ['connection'] }).next();
@@ -164,7 +164,7 @@ describe('a second verdict', () => {
     }).toThrow(AlreadyDecidedError);
   });
 
-  it('is remembered for the last 131072 ids', () => {
+  it('is detected for the last 131072 ids', () => {
     const { device } = scriptedDevice();
     for (let id = 1n; id <= 131_072n; id++) device.setVerdict(id, Verdict.Accept);
     expect(() => {
@@ -174,7 +174,7 @@ describe('a second verdict', () => {
 });
 
 describe('setVerdicts', () => {
-  it('writes many at once', () => {
+  it('writes many verdicts at once', () => {
     const { device, native } = scriptedDevice();
     device.setVerdicts(
       new Map<bigint, Verdict>([
@@ -190,7 +190,7 @@ describe('setVerdicts', () => {
   });
 
   it.each([
-    ['what cannot be iterated', 5, /Got 5\./],
+    ['a value that is not iterable', 5, /Got 5\./],
     ['nothing', undefined, /Got undefined\./],
     ['ids without verdicts', [1n, 2n], /Got 1n\./],
   ])('refuses %s', (_, verdicts, message) => {
@@ -202,7 +202,7 @@ describe('setVerdicts', () => {
     expect(set).toThrow(message);
   });
 
-  it('writes those before the one that is wrong', () => {
+  it('writes the verdicts before the invalid one', () => {
     const { device, native } = scriptedDevice();
     expect(() => {
       device.setVerdicts([
@@ -216,7 +216,7 @@ describe('setVerdicts', () => {
 });
 
 describe('when the stream fails while the driver runs', () => {
-  it('the verdicts of that tick and later ones are still written, until close()', async () => {
+  it('verdicts of that tick and of later ones are written until close()', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ id: 1n }), connection({ id: 2n }));
     native.finish('error', Status.IoTimeout);
@@ -242,7 +242,7 @@ describe('when the stream fails while the driver runs', () => {
 describe('a verdict method of an event', () => {
   it.each<[string, (event: ConnectionEvent) => void]>([
     [
-      'a flag for the options',
+      'a flag instead of the options',
       (event) => {
         event.accept(true as never);
       },
@@ -254,18 +254,18 @@ describe('a verdict method of an event', () => {
       },
     ],
     [
-      'a word for the flag',
+      'a word instead of the flag',
       (event) => {
         event.block({ permanent: 'yes' as never });
       },
     ],
     [
-      'a flag for the options of redirect',
+      'a flag instead of the options of redirect',
       (event) => {
         event.redirect('tunnel', true as never);
       },
     ],
-  ])('refuses %s, and the event can still be decided', async (_, decide) => {
+  ])('refuses %s and leaves the event undecided', async (_, decide) => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ id: 9n }));
     const { value } = await device.events({ types: ['connection'] }).next();
@@ -282,7 +282,7 @@ describe('a verdict method of an event', () => {
   });
 });
 
-describe('a verdict that comes too late', () => {
+describe('a late verdict', () => {
   it('is refused once the device is closed', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection());
@@ -296,14 +296,14 @@ describe('a verdict that comes too late', () => {
     }).toThrow(ClosedError);
   });
 
-  it('is written by close() when it was given before', async () => {
+  it('is written by close() if it was given before', async () => {
     const { device, native } = scriptedDevice();
     device.setVerdict(1n, Verdict.Accept);
     await device.close();
     expect(verdictsOf(native)).toEqual([[1n, Verdict.Accept]]);
   });
 
-  it('does nothing once the driver has shut down', async () => {
+  it('has no effect once the driver has shut down', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ id: 1n }), connection({ id: 2n }));
     native.finish('eof');
@@ -315,7 +315,7 @@ describe('a verdict that comes too late', () => {
     expect(native.writes).toHaveLength(0);
   });
 
-  it('does no harm when the driver has shut down and the stream does not know yet', async () => {
+  it('is harmless when the driver has shut down but the stream has not ended yet', async () => {
     const { device, native } = scriptedDevice();
     native.writeStatus = Status.InvalidDeviceState;
     device.setVerdict(1n, Verdict.Accept);
@@ -324,7 +324,7 @@ describe('a verdict that comes too late', () => {
     expect(await device.events().next()).toMatchObject({ done: false });
   });
 
-  it('that the driver fails otherwise ends the stream with the reason', async () => {
+  it('that the driver fails to take ends the stream with the reason', async () => {
     const { device, native } = scriptedDevice();
     const next = device.events().next();
     native.writeStatus = Status.IoTimeout;
@@ -338,7 +338,7 @@ describe('a verdict that comes too late', () => {
     }).toThrow(DriverShutdownError);
   });
 
-  it('that there was no memory to write is written as soon as there is', async () => {
+  it('that could not be written for lack of memory is written once there is memory', async () => {
     const { device, native } = scriptedDevice({ maxCommandsPerWrite: 2 });
     native.writeStatus = Status.InsufficientResources;
     device.setVerdicts([1n, 2n, 3n].map((id) => [id, Verdict.Accept]));
@@ -353,7 +353,7 @@ describe('a verdict that comes too late', () => {
     expect(verdictsOf(native).map(([id]) => id)).toEqual([1n, 2n, 3n, 4n]);
   });
 
-  it('that there was no memory to write is kept, however many there are', () => {
+  it('that could not be written for lack of memory is kept, in any number', () => {
     const { device, native } = scriptedDevice();
     native.writeStatus = Status.InsufficientResources;
     const ids = Array.from({ length: 70_000 }, (_, index) => BigInt(index + 1));
@@ -364,7 +364,7 @@ describe('a verdict that comes too late', () => {
     expect(verdictsOf(native).map(([id]) => id)).toEqual(ids);
   });
 
-  it('that there is no memory to write for long ends the stream with the reason', async () => {
+  it('that cannot be written for lack of memory for long ends the stream with the reason', async () => {
     const now = vi.spyOn(performance, 'now');
     onTestFinished(() => {
       now.mockRestore();
@@ -390,7 +390,7 @@ describe('a verdict that comes too late', () => {
 });
 
 describe('updateVerdict', () => {
-  it('takes an event for the connection', async () => {
+  it('accepts an event as the connection', async () => {
     const { device, native } = scriptedDevice();
     native.feed(connection({ protocol: 17, remotePort: 53 }));
     const { value } = await device.events({ types: ['connection'] }).next();
@@ -398,7 +398,7 @@ describe('updateVerdict', () => {
     expect(Buffer.from(native.writes[0]!).toString('hex')).toBe('0211c000020a00c0c6336401350005');
   });
 
-  it('refuses what is no connection', () => {
+  it('refuses a value that is not a connection', () => {
     const { device } = scriptedDevice();
     const update = (): void => {
       device.updateVerdict(undefined as never, Verdict.Accept);

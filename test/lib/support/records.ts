@@ -1,4 +1,4 @@
-/** Makes info records as the driver writes them. */
+/** Encodes info records as the driver does. */
 
 import { parseAddress } from '../../../lib/codec/addresses.js';
 

@@ -1,4 +1,4 @@
-/** A device over a native side that does what the test says. */
+/** A device over a native side that a test scripts. */
 
 import type { NativeDevice, ReadEnd } from '../../../lib/addon/native.cjs';
 import { Ioctl } from '../../../lib/codec/wire.js';
@@ -9,9 +9,9 @@ import { Status } from '../../../lib/device/status.js';
 import { bytes } from './records.js';
 
 export interface Script {
-  /** The driver has the base protocol alone. */
+  /** Whether the driver has the base protocol alone. */
   readonly isBase?: boolean;
-  /** What such a driver gives a request that it does not know. */
+  /** The status with which such a driver fails an unknown request. */
   readonly unknownRequest?: number;
   readonly maxCommandsPerWrite?: number;
   readonly version?: readonly number[];
@@ -21,10 +21,10 @@ export class ScriptedNative implements NativeDevice {
   end: ReadEnd | null = null;
   writeStatus: number = Status.Success;
   isClosed = false;
-  /** What was written, one entry for each write. */
+  /** The bytes of each write. */
   readonly writes: Uint8Array[] = [];
   readonly controls: { readonly code: number; readonly input: Uint8Array }[] = [];
-  /** How many reads were taken. */
+  /** The number of reads taken. */
   taken = 0;
   readonly #script: Script;
   readonly #reads: Uint8Array[] = [];
@@ -37,7 +37,7 @@ export class ScriptedNative implements NativeDevice {
     this.#onReadable = onReadable;
   }
 
-  /** Bytes of one read. */
+  /** Queues the bytes of one read. */
   feed(...records: readonly Uint8Array[]): void {
     this.#reads.push(bytes(...records));
     this.#signal();
@@ -98,7 +98,7 @@ export class ScriptedNative implements NativeDevice {
     return Promise.resolve();
   }
 
-  /** The commands that were written, the first byte of each write. */
+  /** The command of each write: its first byte. */
   get commandsWritten(): number[] {
     return this.writes.map((write) => write[0]!);
   }
@@ -121,7 +121,7 @@ export function scriptedDevice(
   return { device: new Device(native, anchor, resolved), native, anchor };
 }
 
-/** The next turn of the event loop, with its promise jobs done. */
+/** Resolves in the next turn of the event loop, after its promise jobs. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(resolve);

@@ -8,20 +8,20 @@ export const Scm = { Stopped: 1, StartPending: 2, StopPending: 3, Running: 4 } a
 
 const SUCCESS: NativeServiceResult = { code: 0, call: '' };
 
-/** What the service control manager answers, as a test says it. */
+/** The answers of the service control manager in a test. */
 export interface ServiceScript {
-  /** The result of every request but a query. */
+  /** The result of every request except queries. */
   readonly result?: NativeServiceResult;
-  /** The result of a request to stop, where it differs. */
+  /** The result of stop requests, if it differs. */
   readonly stopResult?: NativeServiceResult;
-  /** What queries find, one after another; the last one stays. A number is an error. */
+  /** The results of queries in order; the last one repeats. A number is an error. */
   readonly states?: readonly (Partial<NativeServiceStatus> | number)[];
   readonly testSigning?: boolean;
   /** Requests that never end. */
   readonly hangs?: boolean;
 }
 
-/** The service control manager is on no other system than Windows: this one plays a script, and remembers the requests. */
+/** Stands in for the Windows service control manager: it plays a script and records the requests. */
 export class ScriptedService implements NativeService {
   readonly requests: unknown[][] = [];
   readonly #script: ServiceScript;
