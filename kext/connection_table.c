@@ -231,7 +231,7 @@ NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, UINT
     {
         return status;
     }
-    status = SlabInitialize(&table->ColdParts, memory, sizeof(CONNECTION_COLD));
+    status = SlabInitialize(&table->ColdParts, memory, sizeof(CONNECTION_COLD), maxConnections);
     if (!NT_SUCCESS(status))
     {
         goto cleanupConnections;
@@ -289,24 +289,6 @@ BOOLEAN ConnectionTableLookup(CONNECTION_TABLE *table, const CONNECTION_KEY *key
     {
         *state = ConnectionTableStateOf(cell);
         ConnectionTableTouch(cell);
-    }
-    RwLockReleaseShared(&place.In.Shard->Lock, irql);
-    return cell != NULL;
-}
-
-_Use_decl_annotations_
-BOOLEAN ConnectionTableGet(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *connection)
-{
-    CONNECTION_PLACE place;
-    CONNECTION_CELL *cell;
-    KIRQL irql;
-
-    ConnectionMapLocate(&table->Connections, key, &place);
-    irql = RwLockAcquireShared(&place.In.Shard->Lock);
-    cell = ConnectionTableFindCell(table, &place);
-    if (cell != NULL)
-    {
-        ConnectionTableCopy(place.Map, cell, connection);
     }
     RwLockReleaseShared(&place.In.Shard->Lock, irql);
     return cell != NULL;
@@ -649,20 +631,6 @@ static VOID PortWalkStart(PORT_WALK *walk, CONNECTION_PORT_PAGE *page, UINT16 lo
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
 }
 
-static BOOLEAN PortWalkIsZero(const UINT8 *bytes, UINT32 length)
-{
-    UINT32 i;
-
-    for (i = 0; i < length; i++)
-    {
-        if (bytes[i] != 0)
-        {
-            return FALSE;
-        }
-    }
-    return TRUE;
-}
-
 static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cell)
 {
     const CONNECTION_RELEASE *release = walk->Release;
@@ -681,9 +649,9 @@ static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, c
     UINT32 index = (UINT32)end->Hash;
     UINT32 probes;
 
-    for (probes = 0; shard->Array != NULL && probes <= shard->Mask; probes++, index++)
+    for (probes = 0; probes < shard->CellCount; probes++, index++)
     {
-        UINT64 *words = ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes);
+        UINT64 *words = ShardCellAt(shard->Array, index & (shard->CellCount - 1), map->CellBytes);
         CONNECTION_CELL *cell = (CONNECTION_CELL *)(words + map->KeyWords - 1);
 
         if ((cell->Flags & CELL_FLAG_IN_USE) == 0 || cell->Generation == end->Generation)
@@ -715,6 +683,7 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
 {
     UINT32 family = ConnectionPortFamily(release->Protocol, release->IpVersion == 6);
     CONNECTION_PORT_PAGE *page = ConnectionPortPage(table, family, release->LocalPort);
+    static const UINT8 anyAddress[16];
     PORT_WALK walk;
     BOOLEAN more = TRUE;
 
@@ -727,7 +696,7 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
     walk.Map = release->IpVersion == 6 ? &table->Connections.V6 : &table->Connections.V4;
     walk.Stripe = ConnectionPortStripe(table, family, release->LocalPort);
     walk.Release = release;
-    walk.AnyAddress = PortWalkIsZero(release->LocalAddress, sizeof(release->LocalAddress));
+    walk.AnyAddress = RtlEqualMemory(release->LocalAddress, anyAddress, sizeof(anyAddress));
 
     PortWalkStart(&walk, page, release->LocalPort);
     while (more)
@@ -842,7 +811,7 @@ UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
 {
     UINT64 removed = ConnectionTableVisit(table, ConnectionCleaningRemoveUnused, includeIdle);
 
-    if (SlabIsSparse(&table->ColdParts))
+    if (SlabIsSparse(&table->ColdParts, ConnectionTableCount(table)))
     {
         (VOID) ConnectionTableVisit(table, ConnectionCleaningMove, FALSE);
     }

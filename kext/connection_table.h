@@ -87,12 +87,6 @@ _Must_inspect_result_
 BOOLEAN ConnectionTableLookup(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                               _Out_ CONNECTION_STATE *state);
 
-/// Copies all that is known of a connection; does not mark it as used. FALSE: unknown.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-BOOLEAN ConnectionTableGet(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
-                           _Out_ CONNECTION *connection);
-
 /// Finds a live connection, or adds one: Undecided, not reported. One that ended is replaced, because a port that is
 /// used again is a new connection. `state` is the state of what was found or added.
 ///

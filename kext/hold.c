@@ -29,14 +29,14 @@ static VOID HoldCountResolved(STATISTICS *statistics, const HELD *held, BOOLEAN 
 // An inbound connection is not redirected: the remote end asked for this program.
 static BOOLEAN HoldIsInbound(CONNECTION_TABLE *connections, const HELD *held)
 {
-    CONNECTION connection;
+    CONNECTION_STATE state;
 
     if (held->Kind == HeldAleRecvAccept)
     {
         return TRUE;
     }
-    return held->Kind != HeldAleConnect && ConnectionTableGet(connections, &held->Key, &connection) &&
-           connection.State.Direction == DirectionInbound;
+    return held->Kind != HeldAleConnect && ConnectionTableLookup(connections, &held->Key, &state) &&
+           state.Direction == DirectionInbound;
 }
 
 // The held packets become packets of `target`.

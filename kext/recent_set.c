@@ -172,30 +172,24 @@ VOID RecentSetClear(RECENT_SET *recent)
     }
 }
 
-static UINT32 RecentSetCountOne(RECENT_SET_HEAD *set, UINT64 least)
-{
-    UINT32 count = 0;
-    KIRQL irql;
-    UINT32 i;
-
-    KeAcquireSpinLock(&set->Lock, &irql);
-    for (i = 0; i < set->Count; i++)
-    {
-        count += RecentSetPairs(set)[i].Value >= least ? 1 : 0;
-    }
-    KeReleaseSpinLock(&set->Lock, irql);
-    return count;
-}
-
 _Use_decl_annotations_
 UINT64 RecentSetCount(RECENT_SET *recent, UINT64 least)
 {
     UINT64 count = 0;
+    UINT32 pair;
     UINT32 i;
 
     for (i = 0; RecentSetIsAllocated(recent) && i < recent->SetCount; i++)
     {
-        count += RecentSetCountOne(RecentSetAt(recent, i), least);
+        RECENT_SET_HEAD *set = RecentSetAt(recent, i);
+        KIRQL irql;
+
+        KeAcquireSpinLock(&set->Lock, &irql);
+        for (pair = 0; pair < set->Count; pair++)
+        {
+            count += RecentSetPairs(set)[pair].Value >= least ? 1 : 0;
+        }
+        KeReleaseSpinLock(&set->Lock, irql);
     }
     return count;
 }

@@ -13,11 +13,6 @@
 // Cells that a visit looks at before it lets others have the lock.
 #define SHARD_VISIT_CELLS 256u
 
-static UINT32 ShardCellCount(const SHARD *shard)
-{
-    return shard->Array != NULL ? shard->Mask + 1 : 0;
-}
-
 static BOOLEAN ShardIsCrowded(UINT32 count, UINT32 cells)
 {
     return (UINT64)count * SHARD_FULL_DENOMINATOR > (UINT64)cells * SHARD_FULL_NUMERATOR;
@@ -57,13 +52,14 @@ static UINT32 ShardHashOfCell(const SHARD_MAP *map, const UINT64 *cell)
 
 static UINT64 *ShardFindFree(const SHARD_MAP *map, const SHARD *shard, UINT32 hash)
 {
-    UINT32 index = hash;
+    UINT64 *cell;
 
-    while (ShardIsCellInUse(map, ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes)))
+    do
     {
-        index++;
-    }
-    return ShardCellAt(shard->Array, index & shard->Mask, map->CellBytes);
+        cell = ShardCellAt(shard->Array, hash & (shard->CellCount - 1), map->CellBytes);
+        hash++;
+    } while (ShardIsCellInUse(map, cell));
+    return cell;
 }
 
 static SHARD_ARRAY *ShardAllocateArray(SHARD_MAP *map, UINT32 cellCount)
@@ -82,11 +78,11 @@ static SHARD_ARRAY *ShardAllocateArray(SHARD_MAP *map, UINT32 cellCount)
 static SHARD_ARRAY *ShardReplaceArray(const SHARD_MAP *map, SHARD *shard, SHARD_ARRAY *array)
 {
     SHARD_ARRAY *old = shard->Array;
-    UINT32 oldCount = ShardCellCount(shard);
+    UINT32 oldCount = shard->CellCount;
     UINT32 i;
 
     shard->Array = array;
-    shard->Mask = array->CellCount - 1;
+    shard->CellCount = array->CellCount;
     for (i = 0; i < oldCount; i++)
     {
         const UINT64 *cell = ShardCellAt(old, i, map->CellBytes);
@@ -103,20 +99,21 @@ static SHARD_ARRAY *ShardReplaceArray(const SHARD_MAP *map, SHARD *shard, SHARD_
 static VOID ShardRemove(const SHARD_MAP *map, SHARD *shard, UINT32 index)
 {
     UINT64 *hole = ShardCellAt(shard->Array, index, map->CellBytes);
+    UINT32 mask = shard->CellCount - 1;
     UINT32 holeIndex = index;
     UINT32 steps;
 
-    for (steps = 0; steps < shard->Mask; steps++)
+    for (steps = 0; steps < mask; steps++)
     {
         UINT64 *next;
 
-        index = (index + 1) & shard->Mask;
+        index = (index + 1) & mask;
         next = ShardCellAt(shard->Array, index, map->CellBytes);
         if (!ShardIsCellInUse(map, next))
         {
             break;
         }
-        if (((index - ShardHashOfCell(map, next)) & shard->Mask) >= ((index - holeIndex) & shard->Mask))
+        if (((index - ShardHashOfCell(map, next)) & mask) >= ((index - holeIndex) & mask))
         {
             RtlCopyMemory(hole, next, map->CellBytes);
             hole = next;
@@ -165,17 +162,17 @@ NTSTATUS ShardMapStartCell(SHARD_MAP *map, SHARD_PLACE *place, SHARD_GROWTH *gro
 {
     SHARD *shard = place->Shard;
 
-    if (growth->IsNew && growth->Array->CellCount > ShardCellCount(shard))
+    if (growth->IsNew && growth->Array->CellCount > shard->CellCount)
     {
         growth->Array = ShardReplaceArray(map, shard, growth->Array);
         growth->IsNew = FALSE;
     }
-    if (ShardIsCrowded(shard->Count + 1, ShardCellCount(shard)) && !growth->Failed)
+    if (ShardIsCrowded(shard->Count + 1, shard->CellCount) && !growth->Failed)
     {
-        growth->CellCount = shard->Array != NULL ? ShardCellCount(shard) * 2 : shard->FirstCellCount;
+        growth->CellCount = shard->CellCount != 0 ? shard->CellCount * 2 : shard->FirstCellCount;
         return STATUS_RETRY;
     }
-    if (shard->Count == ShardCellCount(shard))
+    if (shard->Count == shard->CellCount)
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
@@ -203,7 +200,7 @@ VOID ShardMapBringGrowth(SHARD_MAP *map, SHARD_GROWTH *growth)
 
 static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_VISITOR visitor, VOID *context)
 {
-    UINT32 cells = ShardCellCount(shard);
+    UINT32 cells = shard->CellCount;
     UINT32 steps;
 
     for (steps = 0; steps < SHARD_VISIT_CELLS && index < cells; steps++)
@@ -233,9 +230,9 @@ static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, VO
         KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
         UINT32 before = shard->Count;
 
-        if (ShardCellCount(shard) != cells)
+        if (shard->CellCount != cells)
         {
-            cells = ShardCellCount(shard); // every cell may be somewhere else now
+            cells = shard->CellCount; // every cell may be somewhere else now
             index = 0;
         }
         index = ShardVisitSome(map, shard, index, visitor, context);
@@ -250,7 +247,7 @@ static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
 {
     KIRQL irql = RwLockAcquireShared(&shard->Lock);
     UINT32 count = shard->Count;
-    UINT32 cells = ShardCellCount(shard);
+    UINT32 cells = shard->CellCount;
     SHARD_ARRAY *smaller = NULL;
     SHARD_ARRAY *old = NULL;
 
@@ -269,9 +266,10 @@ static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
     {
         old = shard->Array;
         shard->Array = NULL;
+        shard->CellCount = 0;
         shard->FirstCellCount = SHARD_LEAST_CELLS;
     }
-    else if (smaller != NULL && smaller->CellCount < ShardCellCount(shard) &&
+    else if (smaller != NULL && smaller->CellCount < shard->CellCount &&
              !ShardIsCrowded(shard->Count, smaller->CellCount))
     {
         old = ShardReplaceArray(map, shard, smaller);
@@ -313,6 +311,7 @@ SHARD_ARRAY *ShardMapTakeAll(SHARD_MAP *map)
         UINT32 count = shard->Count;
 
         shard->Array = NULL;
+        shard->CellCount = 0;
         shard->Count = 0;
         shard->FirstCellCount = ShardFittingCells(count);
         RwLockReleaseExclusive(&shard->Lock, irql);
@@ -370,7 +369,7 @@ UINT64 ShardMapBytes(SHARD_MAP *map)
         SHARD *shard = &map->Shards[i];
         KIRQL irql = RwLockAcquireShared(&shard->Lock);
 
-        bytes += shard->Array != NULL ? sizeof(SHARD_ARRAY) + (UINT64)ShardCellCount(shard) * map->CellBytes : 0;
+        bytes += shard->CellCount != 0 ? sizeof(SHARD_ARRAY) + (UINT64)shard->CellCount * map->CellBytes : 0;
         RwLockReleaseShared(&shard->Lock, irql);
     }
     return bytes;

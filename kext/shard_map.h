@@ -42,7 +42,7 @@ static_assert(sizeof(SHARD_ARRAY) == PLATFORM_CACHE_LINE, "the cells behind it s
 typedef struct _SHARD
 {
     RW_LOCK Lock;
-    UINT32 Mask; ///< number of cells - 1, meaningless without an array
+    UINT32 CellCount; ///< of the array: a power of two, or 0
     UINT32 Count;
     UINT32 FirstCellCount; ///< of the next array where there is none
     SHARD_ARRAY *Array;    ///< NULL: none
@@ -175,15 +175,16 @@ FORCEINLINE UINT64 *ShardFind(_In_ const SHARD_PLACE *place, _In_ UINT32 keyWord
 {
     const SHARD *shard = place->Shard;
     UINT32 index = (UINT32)place->Hash;
-    UINT32 last = index + shard->Mask;
+    UINT32 mask = shard->CellCount - 1;
+    UINT32 last = index + mask;
 
-    if (shard->Array == NULL)
+    if (shard->CellCount == 0)
     {
         return NULL;
     }
     for (;; index++)
     {
-        UINT64 *cell = ShardCellAt(shard->Array, index & shard->Mask, cellBytes);
+        UINT64 *cell = ShardCellAt(shard->Array, index & mask, cellBytes);
 
         if (ShardCellHasKey(cell, place->Key, keyWords))
         {

@@ -1,13 +1,10 @@
 #include "slab.h"
 
-#define SLAB_NO_ENTRY     0x7FFFFFFFu
-#define SLAB_VACANT(next) ((ULONG_PTR)(next) << 1 | 1)
-
-// Slot 0 of a chunk. The first byte of a free slot is the next free slot, or 0.
+// Slot 0 of a chunk; guarded by the stripe. The first byte of a free slot is the next free slot, or 0.
 typedef struct _SLAB_CHUNK
 {
-    LIST_ENTRY Link; // of its stripe; guarded by the stripe, as the following
-    UINT32 Entry;    // of the directory
+    LIST_ENTRY Link; // of its stripe, while it has a free slot
+    UINT32 Number;
     UINT8 Stripe;
     UINT8 FreeSlot; // 0: none
     UINT8 UsedCount;
@@ -17,101 +14,64 @@ static_assert(sizeof(SLAB_CHUNK) <= SLAB_LEAST_ITEM_BYTES, "a chunk's header fit
 
 static SLAB_CHUNK *SlabChunkOf(const SLAB *slab, UINT32 handle)
 {
-    return (SLAB_CHUNK *)SlabAt(slab, handle & ~((1u << SLAB_SLOT_BITS) - 1));
-}
-
-static UINT8 *SlabSlot(const SLAB *slab, SLAB_CHUNK *chunk, UINT32 slot)
-{
-    return (UINT8 *)chunk + (SIZE_T)slot * slab->ItemBytes;
-}
-
-static ULONG_PTR *SlabEntry(const SLAB *slab, UINT32 entry)
-{
-    return &slab->Pages[entry >> SLAB_PAGE_SHIFT]->Entries[entry & ((1u << SLAB_PAGE_SHIFT) - 1)];
-}
-
-static BOOLEAN SlabIsChunkSparse(const SLAB *slab, const SLAB_CHUNK *chunk)
-{
-    return chunk->UsedCount * 4u < slab->SlotCount;
+    return (SLAB_CHUNK *)slab->Chunks[handle >> SLAB_SLOT_BITS];
 }
 
 _Use_decl_annotations_
-NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes)
+NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItems)
 {
-    UINT32 slots = SLAB_CHUNK_BYTES / itemBytes;
     UINT32 i;
 
     RtlZeroMemory(slab, sizeof(*slab));
     slab->Memory = memory;
     slab->ItemBytes = itemBytes;
-    slab->SlotCount = slots < (1u << SLAB_SLOT_BITS) ? slots : 1u << SLAB_SLOT_BITS;
-    slab->VacantEntry = SLAB_NO_ENTRY;
+    slab->SlotCount = SLAB_CHUNK_BYTES / itemBytes;
+    // Chunks that are not full, in each stripe, take more of the directory than the items need.
+    slab->MaxChunks = (UINT32)(maxItems / slab->SlotCount * 5 / 4) + 8 * SLAB_STRIPE_COUNT;
+    slab->Chunks = (UINT8 **)MemoryAllocate(memory, slab->MaxChunks * sizeof(UINT8 *));
     KeInitializeSpinLock(&slab->DirectoryLock);
-    slab->Pages = (SLAB_PAGE **)MemoryAllocate(memory, SLAB_PAGE_COUNT * sizeof(SLAB_PAGE *));
-    if (slab->Pages == NULL)
-    {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    slab->Stripes = (SLAB_STRIPE *)MemoryAllocateCacheAligned(memory, SLAB_STRIPE_COUNT * sizeof(SLAB_STRIPE));
-    if (slab->Stripes == NULL)
-    {
-        MemoryFree(memory, slab->Pages);
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
     for (i = 0; i < SLAB_STRIPE_COUNT; i++)
     {
         KeInitializeSpinLock(&slab->Stripes[i].Lock);
-        InitializeListHead(&slab->Stripes[i].Partial);
-        InitializeListHead(&slab->Stripes[i].Empty);
+        InitializeListHead(&slab->Stripes[i].Chunks);
     }
-    return STATUS_SUCCESS;
+    return slab->Chunks != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
 _Use_decl_annotations_
 VOID SlabUninitialize(SLAB *slab)
 {
-    UINT32 i;
-
     SlabTrim(slab);
-    for (i = 0; i < SLAB_PAGE_COUNT; i++)
-    {
-        MemoryFree(slab->Memory, slab->Pages[i]);
-    }
-    MemoryFree(slab->Memory, slab->Stripes);
-    MemoryFree(slab->Memory, slab->Pages);
+    MemoryFree(slab->Memory, slab->Chunks);
 }
 
 // ---- Items
 
 // With the stripe's lock held, from a chunk with a free slot.
-static UINT32 SlabTakeFrom(SLAB *slab, SLAB_STRIPE *stripe, SLAB_CHUNK *chunk)
+static UINT32 SlabTakeFrom(const SLAB *slab, SLAB_CHUNK *chunk)
 {
-    UINT32 slot = chunk->FreeSlot;
+    UINT32 handle = chunk->Number << SLAB_SLOT_BITS | chunk->FreeSlot;
 
-    RemoveEntryList(&chunk->Link);
-    chunk->FreeSlot = *SlabSlot(slab, chunk, slot);
+    chunk->FreeSlot = *(const UINT8 *)SlabAt(slab, handle);
     chunk->UsedCount++;
-    stripe->ItemCount++;
-    if (chunk->FreeSlot != 0)
+    if (chunk->FreeSlot == 0)
     {
-        InsertHeadList(&stripe->Partial, &chunk->Link);
+        RemoveEntryList(&chunk->Link);
     }
-    return chunk->Entry << SLAB_SLOT_BITS | slot;
+    return handle;
 }
 
 _Use_decl_annotations_
 UINT32 SlabTake(SLAB *slab, UINT32 hint)
 {
     SLAB_STRIPE *stripe = &slab->Stripes[hint % SLAB_STRIPE_COUNT];
-    LIST_ENTRY *list;
     UINT32 handle = 0;
     KIRQL irql;
 
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    list = IsListEmpty(&stripe->Partial) ? &stripe->Empty : &stripe->Partial;
-    if (!IsListEmpty(list))
+    if (!IsListEmpty(&stripe->Chunks))
     {
-        handle = SlabTakeFrom(slab, stripe, CONTAINING_RECORD(list->Flink, SLAB_CHUNK, Link));
+        handle = SlabTakeFrom(slab, CONTAINING_RECORD(stripe->Chunks.Flink, SLAB_CHUNK, Link));
     }
     KeReleaseSpinLock(&stripe->Lock, irql);
     return handle;
@@ -123,14 +83,13 @@ UINT32 SlabTakeBetter(SLAB *slab, UINT32 handle)
     SLAB_CHUNK *chunk = SlabChunkOf(slab, handle);
     SLAB_STRIPE *stripe = &slab->Stripes[chunk->Stripe];
     UINT32 better = 0;
-    SLAB_CHUNK *first;
     KIRQL irql;
 
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    first = CONTAINING_RECORD(stripe->Partial.Flink, SLAB_CHUNK, Link);
-    if (SlabIsChunkSparse(slab, chunk) && first != chunk)
+    // A sparse chunk is in the list.
+    if (chunk->UsedCount * 4u < slab->SlotCount && stripe->Chunks.Flink != &chunk->Link)
     {
-        better = SlabTakeFrom(slab, stripe, first);
+        better = SlabTakeFrom(slab, CONTAINING_RECORD(stripe->Chunks.Flink, SLAB_CHUNK, Link));
     }
     KeReleaseSpinLock(&stripe->Lock, irql);
     return better;
@@ -141,73 +100,46 @@ VOID SlabReturn(SLAB *slab, UINT32 handle)
 {
     SLAB_CHUNK *chunk = SlabChunkOf(slab, handle);
     SLAB_STRIPE *stripe = &slab->Stripes[chunk->Stripe];
-    UINT32 slot = handle & ((1u << SLAB_SLOT_BITS) - 1);
     KIRQL irql;
 
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    if (chunk->FreeSlot != 0)
+    if (chunk->FreeSlot == 0)
     {
-        RemoveEntryList(&chunk->Link);
+        InsertHeadList(&stripe->Chunks, &chunk->Link);
     }
-    *SlabSlot(slab, chunk, slot) = chunk->FreeSlot;
-    chunk->FreeSlot = (UINT8)slot;
+    *(UINT8 *)SlabAt(slab, handle) = chunk->FreeSlot;
+    chunk->FreeSlot = (UINT8)handle;
     chunk->UsedCount--;
-    stripe->ItemCount--;
     if (chunk->UsedCount == 0)
     {
-        InsertTailList(&stripe->Empty, &chunk->Link);
-    }
-    else if (SlabIsChunkSparse(slab, chunk))
-    {
-        InsertTailList(&stripe->Partial, &chunk->Link);
-    }
-    else
-    {
-        InsertHeadList(&stripe->Partial, &chunk->Link);
+        RemoveEntryList(&chunk->Link);
+        InsertTailList(&stripe->Chunks, &chunk->Link);
     }
     KeReleaseSpinLock(&stripe->Lock, irql);
 }
 
 // ---- Chunks
 
-// Enters a chunk into the directory. STATUS_RETRY: bring a page. A page that was used is NULL afterwards.
-static NTSTATUS SlabEnter(SLAB *slab, SLAB_CHUNK *chunk, SLAB_PAGE **page)
+// FALSE: the directory is full.
+static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk)
 {
-    NTSTATUS status = STATUS_SUCCESS;
-    UINT32 entry;
+    BOOLEAN hasRoom;
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    entry = slab->VacantEntry != SLAB_NO_ENTRY ? slab->VacantEntry : slab->EntryCount;
-    if (entry >> SLAB_PAGE_SHIFT == SLAB_PAGE_COUNT)
+    hasRoom = (UINT32)slab->ChunkCount < slab->MaxChunks;
+    if (hasRoom)
     {
-        status = STATUS_QUOTA_EXCEEDED;
-    }
-    else if (slab->Pages[entry >> SLAB_PAGE_SHIFT] == NULL && *page == NULL)
-    {
-        status = STATUS_RETRY;
-    }
-    else
-    {
-        if (slab->Pages[entry >> SLAB_PAGE_SHIFT] == NULL)
+        while (slab->Chunks[slab->NextChunk] != NULL)
         {
-            slab->Pages[entry >> SLAB_PAGE_SHIFT] = *page;
-            *page = NULL;
+            slab->NextChunk = (slab->NextChunk + 1) % slab->MaxChunks;
         }
-        if (entry == slab->EntryCount)
-        {
-            slab->EntryCount++;
-        }
-        else
-        {
-            slab->VacantEntry = (UINT32)(*SlabEntry(slab, entry) >> 1);
-        }
-        *SlabEntry(slab, entry) = (ULONG_PTR)chunk;
-        chunk->Entry = entry;
-        slab->ChunkCount++;
+        chunk->Number = slab->NextChunk;
+        slab->Chunks[chunk->Number] = (UINT8 *)chunk;
+        WriteNoFence(&slab->ChunkCount, slab->ChunkCount + 1);
     }
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
-    return status;
+    return hasRoom;
 }
 
 static VOID SlabLeave(SLAB *slab, const SLAB_CHUNK *chunk)
@@ -215,66 +147,51 @@ static VOID SlabLeave(SLAB *slab, const SLAB_CHUNK *chunk)
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    *SlabEntry(slab, chunk->Entry) = SLAB_VACANT(slab->VacantEntry);
-    slab->VacantEntry = chunk->Entry;
-    slab->ChunkCount--;
+    slab->Chunks[chunk->Number] = NULL;
+    slab->NextChunk = chunk->Number;
+    WriteNoFence(&slab->ChunkCount, slab->ChunkCount - 1);
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
-}
-
-static NTSTATUS SlabEnterWithPage(SLAB *slab, SLAB_CHUNK *chunk)
-{
-    SLAB_PAGE *page = NULL;
-    NTSTATUS status = SlabEnter(slab, chunk, &page);
-
-    if (status == STATUS_RETRY)
-    {
-        page = (SLAB_PAGE *)MemoryAllocate(slab->Memory, sizeof(*page));
-        status = page != NULL ? SlabEnter(slab, chunk, &page) : STATUS_INSUFFICIENT_RESOURCES;
-        MemoryFree(slab->Memory, page);
-    }
-    return status;
 }
 
 _Use_decl_annotations_
 BOOLEAN SlabGrow(SLAB *slab, UINT32 hint)
 {
     SLAB_STRIPE *stripe = &slab->Stripes[hint % SLAB_STRIPE_COUNT];
-    SLAB_CHUNK *chunk =
-        (SLAB_CHUNK *)MemoryAllocateUninitialized(slab->Memory, (SIZE_T)slab->SlotCount * slab->ItemBytes);
+    SLAB_CHUNK *chunk = (SLAB_CHUNK *)MemoryAllocate(slab->Memory, (SIZE_T)slab->SlotCount * slab->ItemBytes);
     UINT32 slot;
     KIRQL irql;
 
-    if (chunk == NULL)
-    {
-        return FALSE;
-    }
-    chunk->Stripe = (UINT8)(hint % SLAB_STRIPE_COUNT);
-    chunk->UsedCount = 0;
-    chunk->FreeSlot = 1;
-    for (slot = 1; slot < slab->SlotCount; slot++)
-    {
-        *SlabSlot(slab, chunk, slot) = (UINT8)(slot + 1 < slab->SlotCount ? slot + 1 : 0);
-    }
-    if (!NT_SUCCESS(SlabEnterWithPage(slab, chunk)))
+    if (chunk == NULL || !SlabEnter(slab, chunk))
     {
         MemoryFree(slab->Memory, chunk);
         return FALSE;
     }
+    chunk->Stripe = (UINT8)(hint % SLAB_STRIPE_COUNT);
+    chunk->FreeSlot = 1;
+    for (slot = 1; slot + 1 < slab->SlotCount; slot++)
+    {
+        *(UINT8 *)SlabAt(slab, chunk->Number << SLAB_SLOT_BITS | slot) = (UINT8)(slot + 1);
+    }
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    InsertTailList(&stripe->Empty, &chunk->Link);
+    InsertTailList(&stripe->Chunks, &chunk->Link);
     KeReleaseSpinLock(&stripe->Lock, irql);
     return TRUE;
 }
 
 static SLAB_CHUNK *SlabTakeEmpty(SLAB_STRIPE *stripe)
 {
-    SLAB_CHUNK *chunk = NULL;
+    SLAB_CHUNK *chunk;
     KIRQL irql;
 
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    if (!IsListEmpty(&stripe->Empty))
+    chunk = IsListEmpty(&stripe->Chunks) ? NULL : CONTAINING_RECORD(stripe->Chunks.Blink, SLAB_CHUNK, Link);
+    if (chunk != NULL && chunk->UsedCount != 0)
     {
-        chunk = CONTAINING_RECORD(RemoveHeadList(&stripe->Empty), SLAB_CHUNK, Link);
+        chunk = NULL;
+    }
+    if (chunk != NULL)
+    {
+        RemoveEntryList(&chunk->Link);
     }
     KeReleaseSpinLock(&stripe->Lock, irql);
     return chunk;
@@ -298,34 +215,16 @@ VOID SlabTrim(SLAB *slab)
 }
 
 _Use_decl_annotations_
-BOOLEAN SlabIsSparse(SLAB *slab)
+BOOLEAN SlabIsSparse(const SLAB *slab, UINT64 items)
 {
-    UINT64 items = 0;
-    UINT32 chunks;
-    KIRQL irql;
-    UINT32 i;
+    UINT64 chunks = (UINT64)ReadNoFence(&slab->ChunkCount);
 
-    KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    chunks = slab->ChunkCount;
-    KeReleaseSpinLock(&slab->DirectoryLock, irql);
-    for (i = 0; i < SLAB_STRIPE_COUNT; i++)
-    {
-        KeAcquireSpinLock(&slab->Stripes[i].Lock, &irql);
-        items += slab->Stripes[i].ItemCount;
-        KeReleaseSpinLock(&slab->Stripes[i].Lock, irql);
-    }
-    return chunks > 2 * SLAB_STRIPE_COUNT && items * 4 < (UINT64)chunks * slab->SlotCount;
+    return chunks > 2 * SLAB_STRIPE_COUNT && items * 4 < chunks * slab->SlotCount;
 }
 
 _Use_decl_annotations_
-UINT64 SlabBytes(SLAB *slab)
+UINT64 SlabBytes(const SLAB *slab)
 {
-    UINT64 bytes = SLAB_STRIPE_COUNT * sizeof(SLAB_STRIPE) + SLAB_PAGE_COUNT * sizeof(SLAB_PAGE *);
-    KIRQL irql;
-
-    KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    bytes += (UINT64)slab->ChunkCount * slab->SlotCount * slab->ItemBytes +
-             (UINT64)((slab->EntryCount + (1u << SLAB_PAGE_SHIFT) - 1) >> SLAB_PAGE_SHIFT) * sizeof(SLAB_PAGE);
-    KeReleaseSpinLock(&slab->DirectoryLock, irql);
-    return bytes;
+    return slab->MaxChunks * sizeof(UINT8 *) +
+           (UINT64)ReadNoFence(&slab->ChunkCount) * slab->SlotCount * slab->ItemBytes;
 }

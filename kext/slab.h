@@ -1,7 +1,7 @@
-// Items of one size in chunks of about a page, each named by a 32-bit handle that is never 0.
+// Items of one size in chunks, each named by a 32-bit handle that is never 0.
 //
-// A directory of two levels finds the chunk of a handle. Chunks belong to a few stripes, each with a spin lock, a leaf.
-// A hint chooses the stripe of a new item.
+// A directory finds the chunk of a handle. Chunks belong to a few stripes, each with a spin lock, a leaf. A hint
+// chooses the stripe of a new item.
 //
 // Taking and returning an item allocates and frees no memory, so a caller may do both under a lock. Memory comes with
 // SlabGrow and goes with SlabTrim, which are called with no lock held.
@@ -14,32 +14,20 @@
 
 EXTERN_C_START
 
-#define SLAB_STRIPE_COUNT 16u
+#define SLAB_STRIPE_COUNT 8u
 
-// A chunk and the headers of its allocation fit in a page of 4 KiB.
-#define SLAB_CHUNK_BYTES 3968u
+// A chunk and the headers of its allocation fit in two pages of 4 KiB.
+#define SLAB_CHUNK_BYTES 8064u
 
 // A handle is the number of a chunk and, in its low bits, a slot. Slot 0 of a chunk is its header.
-#define SLAB_SLOT_BITS        7u
+#define SLAB_SLOT_BITS        8u
 #define SLAB_LEAST_ITEM_BYTES 32u
-
-// Bounds of the directory: chunks of a page, and pages.
-#define SLAB_PAGE_SHIFT 6u
-#define SLAB_PAGE_COUNT 1024u
-
-/// Each entry of a directory page is the address of a chunk, or SLAB_VACANT of the next vacant entry.
-typedef struct _SLAB_PAGE
-{
-    ULONG_PTR Entries[1u << SLAB_PAGE_SHIFT];
-} SLAB_PAGE;
 
 typedef struct _SLAB_STRIPE
 {
     KSPIN_LOCK Lock;
-    UINT32 ItemCount;   ///< in use
-    LIST_ENTRY Partial; ///< chunks with some items in use, the sparse ones last; full chunks are in no list
-    LIST_ENTRY Empty;   ///< chunks with no item in use
-    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK) - sizeof(UINT64) - 2 * sizeof(LIST_ENTRY)];
+    LIST_ENTRY Chunks; ///< those with free slots; those without an item in use are last
+    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK) - sizeof(LIST_ENTRY)];
 } SLAB_STRIPE;
 
 typedef struct _SLAB
@@ -47,19 +35,20 @@ typedef struct _SLAB
     MEMORY *Memory;
     UINT32 ItemBytes;
     UINT32 SlotCount; ///< of a chunk
-    SLAB_STRIPE *Stripes;
-    SLAB_PAGE **Pages;
-    KSPIN_LOCK DirectoryLock; ///< a leaf, around the following
-    UINT32 EntryCount;        ///< directory entries that were ever in use
-    UINT32 VacantEntry;       ///< first vacant one of these, or SLAB_NO_ENTRY
-    UINT32 ChunkCount;
+    UINT8 **Chunks;   ///< the directory; NULL: no chunk
+    UINT32 MaxChunks;
+    UINT32 NextChunk;         ///< where the directory is searched next; guarded by DirectoryLock
+    volatile LONG ChunkCount; ///< written under DirectoryLock
+    KSPIN_LOCK DirectoryLock; ///< a leaf
+    UINT8 Padding[PLATFORM_CACHE_LINE];
+    SLAB_STRIPE Stripes[SLAB_STRIPE_COUNT];
 } SLAB;
 
-/// Makes an empty slab. `itemBytes`: a multiple of 8, at least SLAB_LEAST_ITEM_BYTES. STATUS_INSUFFICIENT_RESOURCES:
-/// nothing is left to undo.
+/// Makes an empty slab of at least `maxItems`. `itemBytes`: a multiple of 8, at least SLAB_LEAST_ITEM_BYTES.
+/// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS SlabInitialize(_Out_ SLAB *slab, _Inout_ MEMORY *memory, _In_ UINT32 itemBytes);
+NTSTATUS SlabInitialize(_Out_ SLAB *slab, _Inout_ MEMORY *memory, _In_ UINT32 itemBytes, _In_ UINT64 maxItems);
 
 /// Frees everything. No item is in use.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -89,21 +78,18 @@ BOOLEAN SlabGrow(_Inout_ SLAB *slab, _In_ UINT32 hint);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID SlabTrim(_Inout_ SLAB *slab);
 
-/// TRUE if under a quarter of the items are in use, in so many chunks that moving the items is worth it.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-BOOLEAN SlabIsSparse(_Inout_ SLAB *slab);
+/// TRUE if `items` in use are under a quarter of the slots, and moving them would free a chunk. Any IRQL.
+BOOLEAN SlabIsSparse(_In_ const SLAB *slab, _In_ UINT64 items);
 
-/// Pool bytes of the slab now.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-UINT64 SlabBytes(_Inout_ SLAB *slab);
+/// Pool bytes of the slab now. Any IRQL.
+UINT64 SlabBytes(_In_ const SLAB *slab);
 
 /// The item of a handle in use. Any IRQL.
 FORCEINLINE VOID *SlabAt(_In_ const SLAB *slab, _In_ UINT32 handle)
 {
-    UINT32 entry = handle >> SLAB_SLOT_BITS;
-    UINT8 *chunk = (UINT8 *)slab->Pages[entry >> SLAB_PAGE_SHIFT]->Entries[entry & ((1u << SLAB_PAGE_SHIFT) - 1)];
-
-    return chunk + (SIZE_T)(handle & ((1u << SLAB_SLOT_BITS) - 1)) * slab->ItemBytes;
+    return slab->Chunks[handle >> SLAB_SLOT_BITS] + (SIZE_T)(UINT8)handle * slab->ItemBytes;
 }
+
+static_assert(SLAB_SLOT_BITS == 8, "the slot is the handle's lowest byte");
 
 EXTERN_C_END

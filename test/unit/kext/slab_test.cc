@@ -15,7 +15,7 @@ class SlabTest : public kext_test::KextTest
     static constexpr UINT32 kItemBytes = 32;
     static constexpr UINT32 kItemsPerChunk = SLAB_CHUNK_BYTES / kItemBytes - 1;
 
-    SlabTest() { EXPECT_EQ(SlabInitialize(&slab_, &memory_, kItemBytes), STATUS_SUCCESS); }
+    SlabTest() { EXPECT_EQ(SlabInitialize(&slab_, &memory_, kItemBytes, 100000), STATUS_SUCCESS); }
 
     ~SlabTest() override { SlabUninitialize(&slab_); }
 
@@ -115,7 +115,7 @@ TEST_F(SlabTest, TrimFreesEmptyChunksAndTheirHandlesAreUsedAgain)
         }
         handles.clear();
         SlabTrim(&slab_);
-        EXPECT_LE(SlabBytes(&slab_), empty + 2 * sizeof(SLAB_PAGE));
+        EXPECT_EQ(SlabBytes(&slab_), empty);
     }
 }
 
@@ -128,7 +128,7 @@ TEST_F(SlabTest, MovingItemsEmptiesSparseChunks)
         handles.push_back(Take(i % 2));
     }
     const UINT64 full = SlabBytes(&slab_);
-    EXPECT_FALSE(SlabIsSparse(&slab_));
+    EXPECT_FALSE(SlabIsSparse(&slab_, handles.size()));
     std::map<UINT32, UINT32> values; // of the handles that stay
     for (size_t i = 0; i < handles.size(); i++)
     {
@@ -142,7 +142,7 @@ TEST_F(SlabTest, MovingItemsEmptiesSparseChunks)
         }
     }
     SlabTrim(&slab_);
-    EXPECT_TRUE(SlabIsSparse(&slab_));
+    EXPECT_TRUE(SlabIsSparse(&slab_, values.size()));
     std::map<UINT32, UINT32> moved;
     for (const auto &[handle, value] : values)
     {
@@ -157,13 +157,30 @@ TEST_F(SlabTest, MovingItemsEmptiesSparseChunks)
     }
     SlabTrim(&slab_);
     EXPECT_LT(SlabBytes(&slab_), full / 5);
-    EXPECT_FALSE(SlabIsSparse(&slab_));
+    EXPECT_FALSE(SlabIsSparse(&slab_, moved.size()));
     EXPECT_EQ(moved.size(), values.size());
     for (const auto &[handle, value] : moved)
     {
         EXPECT_TRUE(Has(handle, value));
         SlabReturn(&slab_, handle);
     }
+}
+
+TEST_F(SlabTest, AFullDirectoryIsNoMemory)
+{
+    SLAB slab;
+    unsigned chunks = 0;
+
+    ASSERT_EQ(SlabInitialize(&slab, &memory_, kItemBytes, 1000), STATUS_SUCCESS);
+    while (SlabGrow(&slab, chunks))
+    {
+        chunks++;
+    }
+    EXPECT_GE(chunks * kItemsPerChunk, 1000u);
+    EXPECT_LT(chunks, 1000u);
+    SlabTrim(&slab);
+    EXPECT_TRUE(SlabGrow(&slab, 0));
+    SlabUninitialize(&slab);
 }
 
 TEST_F(SlabTest, AFewChunksAreNeverSparse)
@@ -174,7 +191,7 @@ TEST_F(SlabTest, AFewChunksAreNeverSparse)
     {
         handles.push_back(Take(i));
     }
-    EXPECT_FALSE(SlabIsSparse(&slab_));
+    EXPECT_FALSE(SlabIsSparse(&slab_, handles.size()));
     for (UINT32 handle : handles)
     {
         EXPECT_EQ(SlabTakeBetter(&slab_, handle), 0u) << "its chunk is the only one of its stripe";
@@ -191,7 +208,7 @@ TEST_F(SlabTest, EveryFailedAllocationLeavesAWorkingSlab)
         {
             SLAB slab;
 
-            if (!NT_SUCCESS(SlabInitialize(&slab, &memory_, 56)))
+            if (!NT_SUCCESS(SlabInitialize(&slab, &memory_, 56, 1000)))
             {
                 EXPECT_EQ(MemoryBytes(&memory_), before);
                 return;
@@ -215,6 +232,8 @@ TEST_F(SlabTest, EveryFailedAllocationLeavesAWorkingSlab)
 
 TEST_F(SlabTest, WorksAtDispatchLevelOnManyProcessors)
 {
+    const UINT64 empty = SlabBytes(&slab_);
+
     RunThreads(4,
                [&](unsigned thread)
                {
@@ -246,7 +265,7 @@ TEST_F(SlabTest, WorksAtDispatchLevelOnManyProcessors)
                    }
                });
     SlabTrim(&slab_);
-    EXPECT_FALSE(SlabIsSparse(&slab_));
+    EXPECT_EQ(SlabBytes(&slab_), empty);
 }
 
 } // namespace
