@@ -26,7 +26,7 @@ typedef struct _CONNECTION_STATE
     BOOLEAN Ended;     ///< stays only until it is cleaned, or replaced when the port is used again
     BOOLEAN Reported;  ///< the connection was reported to the client
     UINT32 Generation; ///< differs between connections that use one key one after the other; never 0
-    UINT32 ProcessId;  ///< 0: not known
+    UINT64 ProcessId;  ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
 } CONNECTION_STATE;
 
 /// A copy of all that is known of one connection.
