@@ -6,8 +6,14 @@ namespace kext_test
 DriverTest::DriverTest(const sim::MachineOptions &options)
     : MachineTest(options), network_(machine_), driver_(machine_), client_(machine_)
 {
-    EXPECT_EQ(driver_.Load(), STATUS_SUCCESS);
-    EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+    Start();
+}
+
+// Google Test runs a test after a failure in its constructor, unless the failure is fatal.
+void DriverTest::Start()
+{
+    ASSERT_EQ(driver_.Load(), STATUS_SUCCESS);
+    ASSERT_EQ(client_.Open(), STATUS_SUCCESS);
     network_.SetObserver(&client_.observer());
     machine_.Run();
     network_.TakeReauthorized();

@@ -31,6 +31,9 @@ class DriverTest : public MachineTest
     Network network_;
     DriverLoader driver_;
     Client client_;
+
+  private:
+    void Start();
 };
 
 } // namespace kext_test
