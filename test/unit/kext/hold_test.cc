@@ -1,3 +1,4 @@
+#include "support/async_read.h"
 #include "support/driver_test.h"
 
 #include <array>
@@ -105,29 +106,16 @@ struct Ending
 class EndingTest : public HoldTest, public testing::WithParamInterface<Ending>
 {
   protected:
-    // A pending read, and how it ends.
-    struct Read
-    {
-        ByteVector buffer = ByteVector(1024);
-        NTSTATUS status = STATUS_PENDING;
-
-        static void Complete(void *context, NTSTATUS status, uint64_t)
-        {
-            static_cast<Read *>(context)->status = status;
-        }
-    };
-
     void StartReads()
     {
         client_.Read();
-        for (Read &read : reads_)
+        for (AsyncRead &read : reads_)
         {
-            machine_.io().Read(client_.file(), read.buffer.data(), static_cast<uint32_t>(read.buffer.size()),
-                               Read::Complete, &read);
+            read.Start(machine_.io(), client_.file(), 1024);
         }
     }
 
-    std::array<Read, 3> reads_;
+    std::array<AsyncRead, 3> reads_;
 };
 
 TEST_P(EndingTest, LeavesNothingHeldNoReadWaitingAndNothingForTheNextClient)
@@ -156,7 +144,7 @@ TEST_P(EndingTest, LeavesNothingHeldNoReadWaitingAndNothingForTheNextClient)
     EXPECT_EQ(accept.completed(), 1);
     EXPECT_EQ(PacketCacheCount(&context()->Packets), 0u);
     machine_.Run();
-    for (const Read &read : reads_)
+    for (const AsyncRead &read : reads_)
     {
         EXPECT_EQ(read.status, GetParam().shutdown ? STATUS_END_OF_FILE : STATUS_CANCELLED);
     }

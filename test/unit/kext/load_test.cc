@@ -20,8 +20,6 @@ class LoadTest : public DriverTest
     // The event queue has room for one batch.
     static constexpr uint32_t kBatch = 10'000;
 
-    LoadTest() : DriverTest(StandingClock()) {}
-
     static Flow Numbered(uint32_t number)
     {
         Flow flow;

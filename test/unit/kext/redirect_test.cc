@@ -1,3 +1,5 @@
+#include "kext_test.h"
+
 #include "checksum.h"
 #include "hold.h"
 #include "redirect.h"
@@ -729,22 +731,13 @@ TEST(RedirectRewriteTest, WhatItRefusesIsUnchanged)
 
 // ---- The table
 
-class RedirectTableTest : public testing::Test
+class RedirectTableTest : public KextTest
 {
   protected:
     static constexpr uint64_t kMaxEntries = 5000;
 
-    RedirectTableTest() : machine_(StandingClock()), scope_(machine_)
-    {
-        MemoryInitialize(&memory_);
-        EXPECT_EQ(RedirectTableInitialize(&table_, &memory_, kMaxEntries), STATUS_SUCCESS);
-    }
-
-    ~RedirectTableTest() override
-    {
-        RedirectTableUninitialize(&table_);
-        EXPECT_EQ(MemoryBytes(&memory_), 0u);
-    }
+    RedirectTableTest() { EXPECT_EQ(RedirectTableInitialize(&table_, &memory_, kMaxEntries), STATUS_SUCCESS); }
+    ~RedirectTableTest() override { RedirectTableUninitialize(&table_); }
 
     static CONNECTION_KEY Key(uint32_t n)
     {
@@ -754,9 +747,6 @@ class RedirectTableTest : public testing::Test
         return KeyOf(flow);
     }
 
-    sim::Machine machine_;
-    sim::Machine::Scope scope_;
-    MEMORY memory_;
     REDIRECT_TABLE table_;
 };
 
