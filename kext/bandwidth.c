@@ -239,9 +239,8 @@ static NTSTATUS BandwidthPushRecords(BANDWIDTH_REPORT *report)
 
 static NTSTATUS BandwidthReportFamily(BANDWIDTH_REPORT *report)
 {
-    UINT8 smallRecord[BANDWIDTH_SMALL_RECORD_ENTRIES * sizeof(BANDWIDTH_ENTRY_V6_WIRE)];
-    SIZE_T entrySize =
-        report->Family.IpVersion == 4 ? sizeof(BANDWIDTH_ENTRY_V4_WIRE) : sizeof(BANDWIDTH_ENTRY_V6_WIRE);
+    UINT8 smallRecord[BANDWIDTH_SMALL_RECORD_ENTRIES * WIRE_BANDWIDTH_ENTRY_V6];
+    SIZE_T entrySize = report->Family.IpVersion == 4 ? WIRE_BANDWIDTH_ENTRY_V4 : WIRE_BANDWIDTH_ENTRY_V6;
     UINT8 *largeRecord = NULL;
     NTSTATUS status;
 

@@ -40,19 +40,14 @@ UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
     return sum;
 }
 
-static UINT16 ChecksumFold(UINT64 sum)
+_Use_decl_annotations_
+UINT16 ChecksumFinish(UINT64 sum)
 {
     while (sum > 0xFFFF)
     {
         sum = (sum & 0xFFFF) + (sum >> 16);
     }
-    return (UINT16)sum;
-}
-
-_Use_decl_annotations_
-UINT16 ChecksumFinish(UINT64 sum)
-{
-    return (UINT16)~ChecksumFold(sum);
+    return (UINT16)~sum;
 }
 
 // The pseudo headers of IPv4 (RFC 793, RFC 768) and IPv6 (RFC 8200, section 8.1) have the same sum.
@@ -60,14 +55,7 @@ UINT16 ChecksumFinish(UINT64 sum)
 static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination,
                                       UINT32 transportLength)
 {
-    const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
-                           (UINT8)(transportLength >> 16),
-                           (UINT8)(transportLength >> 8),
-                           (UINT8)transportLength,
-                           0,
-                           0,
-                           0,
-                           protocol};
+    const UINT32 tail[2] = {RtlUlongByteSwap(transportLength), RtlUlongByteSwap(protocol)};
     UINT64 sum;
 
     sum = ChecksumAdd(0, source, 16);

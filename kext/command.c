@@ -5,13 +5,12 @@
 #include "session.h"
 #include "wire.h"
 
-// A command in the bytes of a write. The first byte says which one it is.
+// A command in the bytes of a write. The first byte says which one it is. The last one of a longer command is a
+// verdict.
 typedef union _COMMAND_WIRE
 {
-    UINT8 Command;
+    UINT8 Bytes[WIRE_UPDATE_V6];
     COMMAND_VERDICT_WIRE Verdict;
-    COMMAND_UPDATE_V4_WIRE UpdateV4;
-    COMMAND_UPDATE_V6_WIRE UpdateV6;
 } COMMAND_WIRE;
 
 // ---- Checking
@@ -23,45 +22,30 @@ static SIZE_T CommandLength(UINT8 command)
     case CommandVerdict:
         return sizeof(COMMAND_VERDICT_WIRE);
     case CommandUpdateV4:
-        return sizeof(COMMAND_UPDATE_V4_WIRE);
+        return WIRE_UPDATE_V4;
     case CommandUpdateV6:
-        return sizeof(COMMAND_UPDATE_V6_WIRE);
+        return WIRE_UPDATE_V6;
     default:
         return sizeof(UINT8);
-    }
-}
-
-static BOOLEAN CommandHasValidVerdict(const COMMAND_WIRE *wire)
-{
-    switch (wire->Command)
-    {
-    case CommandVerdict:
-        return wire->Verdict.Verdict < VerdictCount;
-    case CommandUpdateV4:
-        return wire->UpdateV4.Verdict < VerdictCount;
-    case CommandUpdateV6:
-        return wire->UpdateV6.Verdict < VerdictCount;
-    default:
-        return TRUE;
     }
 }
 
 // Copies the next command. Returns NULL, or why the command is not valid. `length` is not 0.
 static const char *CommandFetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE *wire, SIZE_T *wireLength)
 {
-    wire->Command = bytes[0];
-    if (wire->Command >= CommandCount)
+    wire->Bytes[0] = bytes[0];
+    if (wire->Bytes[0] >= CommandCount)
     {
         return "there is no such command";
     }
-    *wireLength = CommandLength(wire->Command);
+    *wireLength = CommandLength(wire->Bytes[0]);
     if (*wireLength > length)
     {
         return "the command is cut off";
     }
     // The first byte may have changed meanwhile, so it stays the one that chose the length.
-    RtlCopyMemory((UINT8 *)wire + 1, bytes + 1, *wireLength - 1);
-    return CommandHasValidVerdict(wire) ? NULL : "there is no such verdict";
+    RtlCopyMemory(wire->Bytes + 1, bytes + 1, *wireLength - 1);
+    return *wireLength == 1 || wire->Bytes[*wireLength - 1] < VerdictCount ? NULL : "there is no such verdict";
 }
 
 // ---- Carrying out
@@ -97,7 +81,7 @@ static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 
 
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = ipVersion;
-    wire = WireGet(wire + FIELD_OFFSET(COMMAND_UPDATE_V4_WIRE, Protocol), &key.Protocol, sizeof(key.Protocol));
+    wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));
     wire = WireGetEndpoints(wire, &key);
     CommandUpdateVerdict(context, &key, *wire);
 }
@@ -192,20 +176,20 @@ static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
 
 static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
 {
-    switch (wire->Command)
+    switch (wire->Bytes[0])
     {
     case CommandVerdict:
         CommandApplyVerdict(context, &wire->Verdict);
         return;
     case CommandUpdateV4:
-        CommandUpdate(context, 4, (const UINT8 *)&wire->UpdateV4);
+        CommandUpdate(context, 4, wire->Bytes);
         return;
     case CommandUpdateV6:
-        CommandUpdate(context, 6, (const UINT8 *)&wire->UpdateV6);
+        CommandUpdate(context, 6, wire->Bytes);
         return;
     default:
-        CommandPerform(context, wire->Command);
-        (VOID) EventReplyEnd(&context->Events, wire->Command);
+        CommandPerform(context, wire->Bytes[0]);
+        (VOID) EventReplyEnd(&context->Events, wire->Bytes[0]);
         return;
     }
 }

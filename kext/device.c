@@ -5,8 +5,7 @@
 #include "session.h"
 
 _Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
-_Dispatch_type_(IRP_MJ_CLEANUP) static DRIVER_DISPATCH DeviceCleanup;
-_Dispatch_type_(IRP_MJ_CLOSE) static DRIVER_DISPATCH DeviceClose;
+_Dispatch_type_(IRP_MJ_CLEANUP) _Dispatch_type_(IRP_MJ_CLOSE) static DRIVER_DISPATCH DeviceDetach;
 _Dispatch_type_(IRP_MJ_READ) static DRIVER_DISPATCH DeviceRead;
 _Dispatch_type_(IRP_MJ_WRITE) static DRIVER_DISPATCH DeviceWrite;
 _Dispatch_type_(IRP_MJ_DEVICE_CONTROL) static DRIVER_DISPATCH DeviceControl;
@@ -27,16 +26,9 @@ static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
     return DeviceComplete(irp, SessionAttach(ContextOfDevice(device), file), 0);
 }
 
-// The last handle is closed. Wine sends IRP_MJ_CLOSE alone, which does the same.
+// IRP_MJ_CLEANUP says that the last handle is closed. Wine sends IRP_MJ_CLOSE alone, so that detaches too.
 _Use_decl_annotations_
-static NTSTATUS NTAPI DeviceCleanup(PDEVICE_OBJECT device, PIRP irp)
-{
-    SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
-    return DeviceComplete(irp, STATUS_SUCCESS, 0);
-}
-
-_Use_decl_annotations_
-static NTSTATUS NTAPI DeviceClose(PDEVICE_OBJECT device, PIRP irp)
+static NTSTATUS NTAPI DeviceDetach(PDEVICE_OBJECT device, PIRP irp)
 {
     SessionDetach(ContextOfDevice(device), IoGetCurrentIrpStackLocation(irp)->FileObject);
     return DeviceComplete(irp, STATUS_SUCCESS, 0);
@@ -94,6 +86,13 @@ static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 
 // ---- IOCTLs. They are buffered: input and output are the same buffer.
 
+static const VERSION_WIRE DeviceVersion = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERSION_MINOR, PROTOCOL_VERSION_REVISION,
+                                           PROTOCOL_VERSION_BUILD};
+static const CAPABILITIES_WIRE DeviceCapabilities = {sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
+                                                     FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS |
+                                                         FEATURE_COMMAND_BATCHES,
+                                                     PROTOCOL_MAX_COMMANDS_PER_WRITE};
+
 typedef struct _DEVICE_CONTROL
 {
     DRIVER_CONTEXT *Context;
@@ -103,48 +102,28 @@ typedef struct _DEVICE_CONTROL
     SIZE_T Written;
 } DEVICE_CONTROL;
 
-static NTSTATUS DeviceGetVersion(DEVICE_CONTROL *control)
+// Replies with a structure, cut to what the caller knows of it. Every caller knows the first 4 bytes.
+static NTSTATUS DeviceReply(DEVICE_CONTROL *control, const VOID *reply, SIZE_T length)
 {
-    static const VERSION_WIRE version = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERSION_MINOR, PROTOCOL_VERSION_REVISION,
-                                         PROTOCOL_VERSION_BUILD};
-
-    if (control->OutputLength < sizeof(version))
+    if (control->OutputLength < sizeof(UINT32))
     {
         return STATUS_BUFFER_TOO_SMALL;
     }
-    RtlCopyMemory(control->Buffer, &version, sizeof(version));
-    control->Written = sizeof(version);
-    return STATUS_SUCCESS;
-}
-
-// A caller that knows fewer fields gets fewer.
-static NTSTATUS DeviceGetCapabilities(DEVICE_CONTROL *control)
-{
-    CAPABILITIES_WIRE capabilities;
-
-    if (control->OutputLength < sizeof(capabilities.StructSize))
-    {
-        return STATUS_BUFFER_TOO_SMALL;
-    }
-    capabilities.StructSize = sizeof(capabilities);
-    capabilities.ProtocolExtension = PROTOCOL_EXTENSION;
-    capabilities.FeatureBits =
-        FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS | FEATURE_COMMAND_BATCHES;
-    capabilities.MaxCommandsPerWrite = PROTOCOL_MAX_COMMANDS_PER_WRITE;
-    control->Written = control->OutputLength < sizeof(capabilities) ? control->OutputLength : sizeof(capabilities);
-    RtlCopyMemory(control->Buffer, &capabilities, control->Written);
+    control->Written = control->OutputLength < length ? control->OutputLength : length;
+    RtlCopyMemory(control->Buffer, reply, control->Written);
     return STATUS_SUCCESS;
 }
 
 static NTSTATUS DeviceGetStatistics(DEVICE_CONTROL *control)
 {
     DRIVER_CONTEXT *context = control->Context;
-    STATISTICS_GAUGES gauges;
+    STATISTICS_WIRE wire;
 
-    gauges.PacketsHeld = PacketCacheCount(&context->Packets);
-    gauges.Connections = ConnectionTableCount(&context->Connections);
-    gauges.BandwidthEntries = BandwidthEntries(&context->Bandwidth);
-    return StatisticsEncode(&context->Statistics, &gauges, control->Buffer, control->OutputLength, &control->Written);
+    StatisticsEncode(&context->Statistics, &wire);
+    wire.Counters[StatisticPacketsHeld] = PacketCacheCount(&context->Packets);
+    wire.Counters[StatisticConnections] = ConnectionTableCount(&context->Connections);
+    wire.Counters[StatisticBandwidthEntries] = BandwidthEntries(&context->Bandwidth);
+    return DeviceReply(control, &wire, sizeof(wire));
 }
 
 static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
@@ -152,12 +131,12 @@ static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
     switch (code)
     {
     case IOCTL_NETVERDICT_VERSION:
-        return DeviceGetVersion(control);
+        return DeviceReply(control, &DeviceVersion, sizeof(DeviceVersion));
     case IOCTL_NETVERDICT_SHUTDOWN_REQUEST:
         SessionShutdown(control->Context);
         return STATUS_SUCCESS;
     case IOCTL_NETVERDICT_GET_CAPABILITIES:
-        return DeviceGetCapabilities(control);
+        return DeviceReply(control, &DeviceCapabilities, sizeof(DeviceCapabilities));
     case IOCTL_NETVERDICT_SET_OPTIONS:
         return SessionSetOptions(control->Context, control->Buffer, control->InputLength);
     case IOCTL_NETVERDICT_GET_STATISTICS:
@@ -194,8 +173,8 @@ _Use_decl_annotations_
 VOID DeviceSetDispatch(PDRIVER_OBJECT driver)
 {
     driver->MajorFunction[IRP_MJ_CREATE] = DeviceCreate;
-    driver->MajorFunction[IRP_MJ_CLEANUP] = DeviceCleanup;
-    driver->MajorFunction[IRP_MJ_CLOSE] = DeviceClose;
+    driver->MajorFunction[IRP_MJ_CLEANUP] = DeviceDetach;
+    driver->MajorFunction[IRP_MJ_CLOSE] = DeviceDetach;
     driver->MajorFunction[IRP_MJ_READ] = DeviceRead;
     driver->MajorFunction[IRP_MJ_WRITE] = DeviceWrite;
     driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = DeviceControl;

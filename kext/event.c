@@ -44,13 +44,18 @@ static BOOLEAN EventIsExtended(const EVENTS *events)
     return ReadNoFence(&events->Extended) != 0;
 }
 
-// `record` starts with an INFO_HEADER_WIRE, which this fills in. `tail` follows the fixed part.
+// `record` starts with an INFO_HEADER_WIRE, which this fills in. `tail` follows the fixed part. A base client gets no
+// record of an extended type.
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
                           UINT8 lossReason)
 {
     INFO_HEADER_WIRE header;
     IO_QUEUE_PIECE pieces[2];
 
+    if (type >= InfoEventsLost && !EventIsExtended(events))
+    {
+        return STATUS_SUCCESS;
+    }
     if (tailLength > PROTOCOL_MAX_RECORD_LENGTH - length)
     {
         return STATUS_INVALID_PARAMETER;
@@ -75,7 +80,7 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
                          UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength)
 {
     UINT32 limit = (UINT32)ReadNoFence(&events->PayloadLimit);
-    UINT8 record[sizeof(CONNECTION_V6_WIRE)];
+    UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
 
     payloadLength = payloadLength < limit ? payloadLength : limit;
@@ -90,7 +95,7 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
 _Use_decl_annotations_
 NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
 {
-    UINT8 record[sizeof(CONNECTION_END_V6_WIRE)];
+    UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->State.ProcessId,
                                    connection->State.Direction);
 
@@ -171,15 +176,10 @@ _Use_decl_annotations_
 NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command)
 {
     // A base client's replies count too: it may become an extended one.
-    LONG64 sequence = InterlockedIncrement64(&events->Replies[command]);
     REPLY_END_WIRE wire;
 
-    if (!EventIsExtended(events))
-    {
-        return STATUS_SUCCESS;
-    }
     wire.Command = command;
-    wire.Sequence = (UINT64)sequence;
+    wire.Sequence = (UINT64)InterlockedIncrement64(&events->Replies[command]);
     return EventPushWhole(events, InfoReplyEnd, &wire, sizeof(wire));
 }
 
@@ -188,10 +188,6 @@ NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id)
 {
     CONNECTION_TIMEOUT_WIRE wire;
 
-    if (!EventIsExtended(events))
-    {
-        return STATUS_SUCCESS;
-    }
     wire.Id = id;
     return EventPushWhole(events, InfoConnectionTimeout, &wire, sizeof(wire));
 }

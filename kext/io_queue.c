@@ -51,32 +51,41 @@ static VOID IoQueueFreeChunks(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk)
     }
 }
 
-static VOID IoQueuePushChunk(IO_QUEUE_CHUNK **list, IO_QUEUE_CHUNK *chunk)
+static VOID IoQueuePushChunk(IO_QUEUE_CHUNKS *list, IO_QUEUE_CHUNK *chunk)
 {
-    chunk->Next = *list;
-    *list = chunk;
+    chunk->Next = list->First;
+    list->First = chunk;
+    list->Count++;
 }
 
-static IO_QUEUE_CHUNK *IoQueuePopChunk(IO_QUEUE_CHUNK **list)
+static IO_QUEUE_CHUNK *IoQueuePopChunk(IO_QUEUE_CHUNKS *list)
 {
-    IO_QUEUE_CHUNK *chunk = *list;
+    IO_QUEUE_CHUNK *chunk = list->First;
 
-    *list = chunk->Next;
+    list->First = chunk->Next;
+    list->Count--;
     return chunk;
 }
 
-// The lock is held. Keeps a drained chunk for the next records, or gives it to the caller to free.
-static VOID IoQueueRecycleChunk(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk, IO_QUEUE_CHUNK **surplus)
+// Leaves `keep` chunks in `from`.
+static VOID IoQueueMoveChunks(IO_QUEUE_CHUNKS *from, UINT32 keep, IO_QUEUE_CHUNKS *to)
 {
-    if (queue->SpareCount < IO_QUEUE_MAX_SPARE_CHUNKS)
+    while (from->Count > keep)
     {
-        IoQueuePushChunk(&queue->Spare, chunk);
-        queue->SpareCount++;
+        IoQueuePushChunk(to, IoQueuePopChunk(from));
     }
-    else
+}
+
+// Allocates a chunk. FALSE: there is no memory.
+static BOOLEAN IoQueueAllocateChunk(IO_QUEUE *queue, IO_QUEUE_CHUNKS *list)
+{
+    IO_QUEUE_CHUNK *chunk = (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
+
+    if (chunk != NULL)
     {
-        IoQueuePushChunk(surplus, chunk);
+        IoQueuePushChunk(list, chunk);
     }
+    return chunk != NULL;
 }
 
 // The lock is held. Counts the chunks that a record of this length needs beyond the tail.
@@ -91,7 +100,6 @@ static VOID IoQueueAppendChunk(IO_QUEUE *queue)
 {
     IO_QUEUE_CHUNK *chunk = IoQueuePopChunk(&queue->Spare);
 
-    queue->SpareCount--;
     chunk->Next = NULL;
     if (queue->Tail != NULL)
     {
@@ -189,7 +197,7 @@ static UINT32 IoQueueAppendLossRecordsIfRoom(IO_QUEUE *queue)
     UINT32 bytes = IoQueueLossRecordsBytes(queue);
 
     if (bytes == 0 || queue->QueuedBytes + bytes > queue->MaxBytes ||
-        IoQueueChunksNeeded(queue, bytes) > queue->SpareCount)
+        IoQueueChunksNeeded(queue, bytes) > queue->Spare.Count)
     {
         return 0;
     }
@@ -375,18 +383,22 @@ static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
 // The lock is held. Removes what was copied from the queue. Returns chunks for the caller to free.
 static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 {
-    IO_QUEUE_CHUNK *surplus = queue->Orphans;
+    IO_QUEUE_CHUNKS surplus = {queue->Orphans, 0};
 
     queue->Copying = FALSE;
     queue->Orphans = NULL;
     if (queue->Generation != delivery->Generation || delivery->Copied == 0)
     {
-        return surplus;
+        return surplus.First;
     }
 
     while (queue->Head != delivery->Cursor.Chunk)
     {
-        IoQueueRecycleChunk(queue, IoQueuePopChunk(&queue->Head), &surplus);
+        IO_QUEUE_CHUNK *drained = queue->Head;
+
+        queue->Head = drained->Next;
+        // The next records use some of the drained chunks.
+        IoQueuePushChunk(queue->Spare.Count < IO_QUEUE_MAX_SPARE_CHUNKS ? &queue->Spare : &surplus, drained);
     }
     queue->HeadOffset = delivery->Cursor.Offset;
     queue->SplitRemaining = delivery->SplitRemaining;
@@ -398,7 +410,7 @@ static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *de
         queue->HeadOffset = 0;
         queue->TailOffset = 0;
     }
-    return surplus;
+    return surplus.First;
 }
 
 // At DISPATCH_LEVEL.
@@ -547,8 +559,7 @@ typedef struct _PUSH
     UINT32 PieceCount;
     UINT64 Length;
     UINT8 LossReason;
-    IO_QUEUE_CHUNK *Chunks; // into the queue with the record; afterwards those that are too many
-    UINT32 ChunkCount;
+    IO_QUEUE_CHUNKS Chunks; // into the queue with the record; afterwards those that are too many
     UINT32 MissingChunks;
     UINT32 LossRecords;      // that went before the record
     UINT64 UnreportedLosses; // a base client finds them in the log alone
@@ -570,27 +581,6 @@ static NTSTATUS IoQueueMeasurePush(PUSH *push)
     // The deliverer finds the records again by this length.
     RtlCopyMemory(&header, push->Pieces[0].Data, sizeof(header));
     return push->Length == sizeof(header) + (UINT64)header.Length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
-}
-
-// The lock is held.
-static VOID IoQueuePutInChunks(IO_QUEUE *queue, PUSH *push)
-{
-    while (push->ChunkCount != 0)
-    {
-        IoQueuePushChunk(&queue->Spare, IoQueuePopChunk(&push->Chunks));
-        queue->SpareCount++;
-        push->ChunkCount--;
-    }
-}
-
-// The lock is held.
-static VOID IoQueueTakeOutSurplus(IO_QUEUE *queue, PUSH *push)
-{
-    while (queue->SpareCount > IO_QUEUE_MAX_SPARE_CHUNKS)
-    {
-        IoQueuePushChunk(&push->Chunks, IoQueuePopChunk(&queue->Spare));
-        queue->SpareCount--;
-    }
 }
 
 // The lock is held, and there is room and memory.
@@ -623,33 +613,26 @@ static NTSTATUS IoQueueTryPush(IO_QUEUE *queue, PUSH *push)
         return STATUS_BUFFER_OVERFLOW;
     }
     needed = IoQueueChunksNeeded(queue, length);
-    if (needed > queue->SpareCount + push->ChunkCount)
+    if (needed > queue->Spare.Count + push->Chunks.Count)
     {
-        push->MissingChunks = needed - queue->SpareCount - push->ChunkCount;
+        push->MissingChunks = needed - queue->Spare.Count - push->Chunks.Count;
         return STATUS_RETRY;
     }
 
-    IoQueuePutInChunks(queue, push);
+    IoQueueMoveChunks(&push->Chunks, 0, &queue->Spare);
     IoQueueAppendRecord(queue, push);
-    IoQueueTakeOutSurplus(queue, push);
+    IoQueueMoveChunks(&queue->Spare, IO_QUEUE_MAX_SPARE_CHUNKS, &push->Chunks);
     return STATUS_SUCCESS;
 }
 
 // The lock is not held.
 static BOOLEAN IoQueueBringChunks(IO_QUEUE *queue, PUSH *push)
 {
-    for (; push->MissingChunks != 0; push->MissingChunks--)
+    while (push->MissingChunks != 0 && IoQueueAllocateChunk(queue, &push->Chunks))
     {
-        IO_QUEUE_CHUNK *chunk = (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
-
-        if (chunk == NULL)
-        {
-            return FALSE;
-        }
-        IoQueuePushChunk(&push->Chunks, chunk);
-        push->ChunkCount++;
+        push->MissingChunks--;
     }
-    return TRUE;
+    return push->MissingChunks == 0;
 }
 
 static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, PUSH *push, BOOLEAN *deliver)
@@ -700,7 +683,7 @@ NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count
     }
 
     status = IoQueuePushRecord(queue, &push, &deliver);
-    IoQueueFreeChunks(queue, push.Chunks);
+    IoQueueFreeChunks(queue, push.Chunks.First);
     if (status != STATUS_SUCCESS)
     {
         IoQueueCountLoss(queue, &push, status);
@@ -823,15 +806,12 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
 _Use_decl_annotations_
 VOID IoQueueAttach(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNK *reserved = (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
+    IO_QUEUE_CHUNKS reserved = {NULL, 0};
     KIRQL irql;
 
+    (VOID) IoQueueAllocateChunk(queue, &reserved);
     KeAcquireSpinLock(&queue->Lock, &irql);
-    if (reserved != NULL)
-    {
-        IoQueuePushChunk(&queue->Spare, reserved);
-        queue->SpareCount++;
-    }
+    IoQueueMoveChunks(&reserved, 0, &queue->Spare);
     queue->State = IoQueueAttached;
     queue->Extended = FALSE;
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
@@ -841,19 +821,15 @@ VOID IoQueueAttach(IO_QUEUE *queue)
 // The lock is held. Empties the queue. Returns the chunks that the caller may free now.
 static IO_QUEUE_CHUNK *IoQueueDiscard(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNK *chunks = queue->Head;
+    IO_QUEUE_CHUNKS chunks = {queue->Head, 0};
 
     // A deliverer reads at most the chunks of the first discard that comes while it copies.
     if (queue->Copying && queue->Orphans == NULL)
     {
-        queue->Orphans = chunks;
-        chunks = NULL;
+        queue->Orphans = chunks.First;
+        chunks.First = NULL;
     }
-    while (queue->SpareCount != 0)
-    {
-        IoQueuePushChunk(&chunks, IoQueuePopChunk(&queue->Spare));
-        queue->SpareCount--;
-    }
+    IoQueueMoveChunks(&queue->Spare, 0, &chunks);
     queue->Generation++;
     queue->Head = NULL;
     queue->Tail = NULL;
@@ -863,7 +839,7 @@ static IO_QUEUE_CHUNK *IoQueueDiscard(IO_QUEUE *queue)
     queue->QueuedBytes = 0;
     queue->QueuedRecords = 0;
     IoQueueForgetLosses(queue);
-    return chunks;
+    return chunks.First;
 }
 
 // The lock is held. Takes all reads that the caller may complete, oldest first.

@@ -25,6 +25,13 @@ EXTERN_C_START
 
 typedef struct _IO_QUEUE_CHUNK IO_QUEUE_CHUNK;
 
+/// A list of chunks, newest first.
+typedef struct _IO_QUEUE_CHUNKS
+{
+    IO_QUEUE_CHUNK *First;
+    UINT32 Count;
+} IO_QUEUE_CHUNKS;
+
 /// A part of a record, in order.
 typedef struct _IO_QUEUE_PIECE
 {
@@ -72,8 +79,7 @@ typedef struct _IO_QUEUE
     UINT32 SplitRemaining; ///< bytes at HeadOffset of a record whose start was delivered
     IO_QUEUE_CHUNK *Tail;  ///< newest chunk; every other one is full
     UINT32 TailOffset;     ///< where the next record goes
-    UINT32 SpareCount;
-    IO_QUEUE_CHUNK *Spare;
+    IO_QUEUE_CHUNKS Spare;
     IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer reads them: it frees them
     UINT64 LostTotal;
     UINT64 Lost[LossReasonCount]; ///< not yet reported, by reason

@@ -70,27 +70,15 @@ static NTSTATUS IpHeaderSetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32
 static NTSTATUS IpHeaderParsePorts(const IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *transport = view->Packet + header->HeaderLength;
-    UINT32 fixedLength;
+    BOOLEAN isTcp = header->Protocol == PROTOCOL_TCP;
     NTSTATUS status;
 
-    if (header->Protocol == PROTOCOL_TCP)
-    {
-        fixedLength = TCP_FIXED_LENGTH;
-    }
-    else if (header->Protocol == PROTOCOL_UDP)
-    {
-        fixedLength = UDP_FIXED_LENGTH;
-    }
-    else
+    // A later fragment has no transport header.
+    if ((!isTcp && header->Protocol != PROTOCOL_UDP) || header->FragmentOffset != 0)
     {
         return STATUS_SUCCESS;
     }
-
-    if (header->Fragment && !header->FirstFragment)
-    {
-        return STATUS_SUCCESS;
-    }
-    status = IpHeaderRequire(view, header->HeaderLength, fixedLength);
+    status = IpHeaderRequire(view, header->HeaderLength, isTcp ? TCP_FIXED_LENGTH : UDP_FIXED_LENGTH);
     if (NT_SUCCESS(status))
     {
         header->SourcePort = IpHeaderUint16(transport);
@@ -242,7 +230,7 @@ static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
         }
         fragmentSeen = fragmentSeen || header->Protocol == IPV6_FRAGMENT;
         status = IpHeaderParseExtension(view, extensions == 0, header);
-        if (NT_SUCCESS(status) && header->Fragment && !header->FirstFragment)
+        if (NT_SUCCESS(status) && header->FragmentOffset != 0)
         {
             // The data of a later fragment is the middle of the datagram, whatever protocol number precedes it.
             return STATUS_SUCCESS;

@@ -85,16 +85,21 @@ static PVOID MemoryAllocateAligned(MEMORY *memory, SIZE_T bytes, SIZE_T alignmen
     return (PVOID)address;
 }
 
-_Use_decl_annotations_
-PVOID MemoryAllocate(MEMORY *memory, SIZE_T bytes)
+static PVOID MemoryAllocateZeroed(MEMORY *memory, SIZE_T bytes, SIZE_T alignment)
 {
-    PVOID address = MemoryAllocateAligned(memory, bytes, 16);
+    PVOID address = MemoryAllocateAligned(memory, bytes, alignment);
 
     if (address != NULL)
     {
         RtlZeroMemory(address, bytes);
     }
     return address;
+}
+
+_Use_decl_annotations_
+PVOID MemoryAllocate(MEMORY *memory, SIZE_T bytes)
+{
+    return MemoryAllocateZeroed(memory, bytes, 16);
 }
 
 _Use_decl_annotations_
@@ -106,13 +111,7 @@ PVOID MemoryAllocateUninitialized(MEMORY *memory, SIZE_T bytes)
 _Use_decl_annotations_
 PVOID MemoryAllocateCacheAligned(MEMORY *memory, SIZE_T bytes)
 {
-    PVOID address = MemoryAllocateAligned(memory, bytes, PLATFORM_CACHE_LINE);
-
-    if (address != NULL)
-    {
-        RtlZeroMemory(address, bytes);
-    }
-    return address;
+    return MemoryAllocateZeroed(memory, bytes, PLATFORM_CACHE_LINE);
 }
 
 _Use_decl_annotations_
@@ -127,16 +126,4 @@ VOID MemoryFree(MEMORY *memory, PVOID address)
     header = (MEMORY_HEADER *)address - 1;
     InterlockedExchangeAdd64(&memory->Bytes, -(LONG64)header->Bytes);
     ExFreePoolWithTag(header->Block, MEMORY_TAG);
-}
-
-_Use_decl_annotations_
-UINT64 MemoryBytes(const MEMORY *memory)
-{
-    return (UINT64)ReadNoFence64(&memory->Bytes);
-}
-
-_Use_decl_annotations_
-UINT64 MemoryPeakBytes(const MEMORY *memory)
-{
-    return (UINT64)ReadNoFence64(&memory->PeakBytes);
 }

@@ -58,8 +58,16 @@ MemoryAllocateCacheAligned(_Inout_ MEMORY *memory, _In_ SIZE_T bytes);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID MemoryFree(_Inout_ MEMORY *memory, _In_opt_ PVOID address);
 
-/// Pool bytes in use now, and the highest number so far. Any IRQL.
-UINT64 MemoryBytes(_In_ const MEMORY *memory);
-UINT64 MemoryPeakBytes(_In_ const MEMORY *memory);
+/// Pool bytes in use now. Any IRQL.
+FORCEINLINE UINT64 MemoryBytes(_In_ const MEMORY *memory)
+{
+    return (UINT64)ReadNoFence64(&memory->Bytes);
+}
+
+/// The highest number of pool bytes so far. Any IRQL.
+FORCEINLINE UINT64 MemoryPeakBytes(_In_ const MEMORY *memory)
+{
+    return (UINT64)ReadNoFence64(&memory->PeakBytes);
+}
 
 EXTERN_C_END

@@ -24,7 +24,7 @@ typedef struct _OPTION_FIELD
 
 // The fields of a request, in its order.
 static const OPTION_FIELD OptionFields[] = {
-    OPTION(StructSize, OptionRefuse, sizeof(UINT32), MAXULONG, sizeof(OPTIONS_WIRE)),
+    OPTION(StructSize, OptionRefuse, 0, MAXULONG, sizeof(OPTIONS_WIRE)),
     OPTION(Flags, OptionRefuse, 0, MAXULONG, 0),
     OPTION(PayloadLimit, OptionRefuse, 0, MAXULONG, OPTIONS_PAYLOAD_UNLIMITED),
     OPTION(PendingTimeoutMs, OptionRefuse, 0, MAXULONG, 0),
@@ -44,14 +44,6 @@ static VOID OptionsSet(OPTIONS *options, const OPTION_FIELD *field, UINT32 value
     RtlCopyMemory((UINT8 *)options + field->Offset, &value, field->Size);
 }
 
-static UINT32 OptionsGet(const OPTIONS *options, const OPTION_FIELD *field)
-{
-    UINT32 value = 0;
-
-    RtlCopyMemory(&value, (const UINT8 *)options + field->Offset, field->Size);
-    return value;
-}
-
 _Use_decl_annotations_
 VOID OptionsSetDefaults(OPTIONS *options)
 {
@@ -63,40 +55,22 @@ VOID OptionsSetDefaults(OPTIONS *options)
     }
 }
 
-// Brings clamped fields into their bounds. FALSE: another field is out of bounds.
-static BOOLEAN OptionsApplyBounds(OPTIONS *options)
+// Sets the field to that of the request, a clamped one within its bounds. FALSE: another one is out of bounds.
+static BOOLEAN OptionsTake(OPTIONS *options, const OPTION_FIELD *field, const UINT8 *request)
 {
-    UINT32 i;
+    UINT32 value = 0;
 
-    for (i = 0; i < RTL_NUMBER_OF(OptionFields); i++)
+    RtlCopyMemory(&value, request + field->Offset, field->Size);
+    if (value < field->Least || value > field->Most)
     {
-        const OPTION_FIELD *field = &OptionFields[i];
-        UINT32 value = OptionsGet(options, field);
-
-        if (value >= field->Least && value <= field->Most)
-        {
-            continue;
-        }
         if (field->Rule == OptionRefuse)
         {
             return FALSE;
         }
-        OptionsSet(options, field, value < field->Least ? field->Least : field->Most);
+        value = value < field->Least ? field->Least : field->Most;
     }
+    OptionsSet(options, field, value);
     return TRUE;
-}
-
-// The length of the fields that lie wholly within `structSize`.
-static SIZE_T OptionsWholeFields(SIZE_T structSize)
-{
-    SIZE_T whole = 0;
-    UINT32 i;
-
-    for (i = 0; i < RTL_NUMBER_OF(OptionFields) && OptionFields[i].Offset + OptionFields[i].Size <= structSize; i++)
-    {
-        whole = OptionFields[i].Offset + OptionFields[i].Size;
-    }
-    return whole;
 }
 
 _Use_decl_annotations_
@@ -104,26 +78,30 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
 {
     OPTIONS parsed;
     UINT32 structSize;
-    SIZE_T given;
+    UINT32 i;
 
     if (length < sizeof(structSize))
     {
         return STATUS_INVALID_PARAMETER;
     }
     RtlCopyMemory(&structSize, request, sizeof(structSize));
-    if (structSize > length)
+    if (structSize < sizeof(structSize) || structSize > length)
     {
         return STATUS_INVALID_PARAMETER;
     }
     OptionsSetDefaults(&parsed);
-    given = OptionsWholeFields(structSize);
-    RtlCopyMemory(&parsed, request, given);
-    parsed.StructSize = structSize;
-    if (given <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && OptionsHas(&parsed, OPTION_FLAG_FAIL_CLOSED))
+    for (i = 0; i < RTL_NUMBER_OF(OptionFields) && OptionFields[i].Offset + OptionFields[i].Size <= structSize; i++)
+    {
+        if (!OptionsTake(&parsed, &OptionFields[i], request))
+        {
+            return STATUS_INVALID_PARAMETER;
+        }
+    }
+    if (structSize <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && OptionsHas(&parsed, OPTION_FLAG_FAIL_CLOSED))
     {
         parsed.TimeoutVerdict = VerdictBlock;
     }
-    if (!OptionsApplyBounds(&parsed) || (parsed.PendingTimeoutMs != 0 && !VerdictRow(parsed.TimeoutVerdict)->TimesOut))
+    if (parsed.PendingTimeoutMs != 0 && !VerdictRow(parsed.TimeoutVerdict)->TimesOut)
     {
         return STATUS_INVALID_PARAMETER;
     }

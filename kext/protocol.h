@@ -94,6 +94,32 @@ typedef enum _LOSS_REASON
     LossReasonCount
 } LOSS_REASON;
 
+/// The counters of GetStatistics, in their order on the wire. The values marked "now" come from their owners.
+typedef enum _STATISTIC
+{
+    StatisticEventsQueued,
+    StatisticEventsDelivered,
+    StatisticEventsLost,
+    StatisticBytesDelivered,
+    StatisticReadsCompleted,
+    StatisticVerdictsApplied,
+    StatisticVerdictsUnknownId,
+    StatisticCommandsRejected,
+    StatisticPacketsHeld,      ///< now
+    StatisticConnections,      ///< now
+    StatisticBandwidthEntries, ///< now
+    StatisticPoolBytes,        ///< now
+    StatisticPoolBytesPeak,    ///< now
+    StatisticPacketsPermitted,
+    StatisticPacketsBlocked,
+    StatisticPacketsInjected,
+    StatisticInjectFailures,
+    StatisticPacketsRedirected,
+    StatisticFragmentsBlocked,
+    StatisticMalformedPackets,
+    StatisticCount
+} STATISTIC;
+
 // Where the payload of a connection record starts.
 #define PROTOCOL_PAYLOAD_NETWORK_LAYER   3 ///< at the IP header: recorded at a packet layer
 #define PROTOCOL_PAYLOAD_TRANSPORT_LAYER 4 ///< at the transport header: recorded at an ALE layer
@@ -139,86 +165,12 @@ typedef struct _LOG_LINE_WIRE
     UINT8 Severity; ///< LOG_SEVERITY; UTF-8 text follows to the end of the record
 } LOG_LINE_WIRE;
 
-typedef struct _CONNECTION_V4_WIRE
-{
-    INFO_HEADER_WIRE Header;
-    UINT64 Id;
-    UINT64 ProcessId;
-    UINT8 Direction;
-    UINT8 Protocol;
-    UINT8 LocalAddress[4];
-    UINT8 RemoteAddress[4];
-    UINT16 LocalPort;
-    UINT16 RemotePort;
-    UINT8 PayloadLayer;
-    UINT32 PayloadLength; ///< the payload follows
-} CONNECTION_V4_WIRE;
-
-typedef struct _CONNECTION_V6_WIRE
-{
-    INFO_HEADER_WIRE Header;
-    UINT64 Id;
-    UINT64 ProcessId;
-    UINT8 Direction;
-    UINT8 Protocol;
-    UINT8 LocalAddress[16];
-    UINT8 RemoteAddress[16];
-    UINT16 LocalPort;
-    UINT16 RemotePort;
-    UINT8 PayloadLayer;
-    UINT32 PayloadLength; ///< the payload follows
-} CONNECTION_V6_WIRE;
-
-typedef struct _CONNECTION_END_V4_WIRE
-{
-    INFO_HEADER_WIRE Header;
-    UINT64 ProcessId;
-    UINT8 Direction;
-    UINT8 Protocol;
-    UINT8 LocalAddress[4];
-    UINT8 RemoteAddress[4];
-    UINT16 LocalPort;
-    UINT16 RemotePort;
-} CONNECTION_END_V4_WIRE;
-
-typedef struct _CONNECTION_END_V6_WIRE
-{
-    INFO_HEADER_WIRE Header;
-    UINT64 ProcessId;
-    UINT8 Direction;
-    UINT8 Protocol;
-    UINT8 LocalAddress[16];
-    UINT8 RemoteAddress[16];
-    UINT16 LocalPort;
-    UINT16 RemotePort;
-} CONNECTION_END_V6_WIRE;
-
 typedef struct _BANDWIDTH_STATS_WIRE
 {
     INFO_HEADER_WIRE Header;
     UINT8 Protocol;
     UINT32 Count; ///< entries follow
 } BANDWIDTH_STATS_WIRE;
-
-typedef struct _BANDWIDTH_ENTRY_V4_WIRE
-{
-    UINT8 LocalAddress[4];
-    UINT16 LocalPort;
-    UINT8 RemoteAddress[4];
-    UINT16 RemotePort;
-    UINT64 TransmittedBytes;
-    UINT64 ReceivedBytes;
-} BANDWIDTH_ENTRY_V4_WIRE;
-
-typedef struct _BANDWIDTH_ENTRY_V6_WIRE
-{
-    UINT8 LocalAddress[16];
-    UINT16 LocalPort;
-    UINT8 RemoteAddress[16];
-    UINT16 RemotePort;
-    UINT64 TransmittedBytes;
-    UINT64 ReceivedBytes;
-} BANDWIDTH_ENTRY_V6_WIRE;
 
 typedef struct _EVENTS_LOST_WIRE
 {
@@ -252,28 +204,6 @@ typedef struct _COMMAND_VERDICT_WIRE
     UINT64 Id;
     UINT8 Verdict;
 } COMMAND_VERDICT_WIRE;
-
-typedef struct _COMMAND_UPDATE_V4_WIRE
-{
-    UINT8 Command;
-    UINT8 Protocol;
-    UINT8 LocalAddress[4];
-    UINT16 LocalPort;
-    UINT8 RemoteAddress[4];
-    UINT16 RemotePort;
-    UINT8 Verdict;
-} COMMAND_UPDATE_V4_WIRE;
-
-typedef struct _COMMAND_UPDATE_V6_WIRE
-{
-    UINT8 Command;
-    UINT8 Protocol;
-    UINT8 LocalAddress[16];
-    UINT16 LocalPort;
-    UINT8 RemoteAddress[16];
-    UINT16 RemotePort;
-    UINT8 Verdict;
-} COMMAND_UPDATE_V6_WIRE;
 
 typedef struct _VERSION_WIRE
 {
@@ -309,46 +239,19 @@ typedef struct _OPTIONS_WIRE
 typedef struct _STATISTICS_WIRE
 {
     UINT32 StructSize;
-    UINT64 EventsQueued;
-    UINT64 EventsDelivered;
-    UINT64 EventsLost;
-    UINT64 BytesDelivered;
-    UINT64 ReadsCompleted;
-    UINT64 VerdictsApplied;
-    UINT64 VerdictsUnknownId;
-    UINT64 CommandsRejected;
-    UINT64 PacketsHeld;
-    UINT64 Connections;
-    UINT64 BandwidthEntries;
-    UINT64 PoolBytes;
-    UINT64 PoolBytesPeak;
-    UINT64 PacketsPermitted;
-    UINT64 PacketsBlocked;
-    UINT64 PacketsInjected;
-    UINT64 InjectFailures;
-    UINT64 PacketsRedirected;
-    UINT64 FragmentsBlocked;
-    UINT64 MalformedPackets;
+    UINT64 Counters[StatisticCount]; ///< by STATISTIC
 } STATISTICS_WIRE;
 
 #pragma pack(pop)
 
 static_assert(sizeof(INFO_HEADER_WIRE) == 5, "info header");
 static_assert(sizeof(LOG_LINE_WIRE) == 5 + 1, "LogLine");
-static_assert(sizeof(CONNECTION_V4_WIRE) == 5 + 35, "ConnectionV4");
-static_assert(sizeof(CONNECTION_V6_WIRE) == 5 + 59, "ConnectionV6");
-static_assert(sizeof(CONNECTION_END_V4_WIRE) == 5 + 22, "ConnectionEndV4");
-static_assert(sizeof(CONNECTION_END_V6_WIRE) == 5 + 46, "ConnectionEndV6");
 static_assert(sizeof(BANDWIDTH_STATS_WIRE) == 5 + 5, "BandwidthStats");
-static_assert(sizeof(BANDWIDTH_ENTRY_V4_WIRE) == 28, "BandwidthStatsV4 entry");
-static_assert(sizeof(BANDWIDTH_ENTRY_V6_WIRE) == 52, "BandwidthStatsV6 entry");
 static_assert(sizeof(EVENTS_LOST_WIRE) == 5 + 9, "EventsLost");
 static_assert(sizeof(REPLY_END_WIRE) == 5 + 9, "ReplyEnd");
 static_assert(sizeof(PROCESS_INFO_WIRE) == 5 + 8, "ProcessInfo");
 static_assert(sizeof(CONNECTION_TIMEOUT_WIRE) == 5 + 8, "ConnectionTimeout");
 static_assert(sizeof(COMMAND_VERDICT_WIRE) == 10, "Verdict command");
-static_assert(sizeof(COMMAND_UPDATE_V4_WIRE) == 15, "UpdateV4 command");
-static_assert(sizeof(COMMAND_UPDATE_V6_WIRE) == 39, "UpdateV6 command");
 static_assert(sizeof(VERSION_WIRE) == 4, "version");
 static_assert(sizeof(CAPABILITIES_WIRE) == 20, "capabilities");
 static_assert(sizeof(OPTIONS_WIRE) == 32, "options");

@@ -9,32 +9,6 @@
 
 EXTERN_C_START
 
-/// The counters in the order of STATISTICS_WIRE. The values marked "now" come from their owners.
-typedef enum _STATISTIC
-{
-    StatisticEventsQueued,
-    StatisticEventsDelivered,
-    StatisticEventsLost,
-    StatisticBytesDelivered,
-    StatisticReadsCompleted,
-    StatisticVerdictsApplied,
-    StatisticVerdictsUnknownId,
-    StatisticCommandsRejected,
-    StatisticPacketsHeld,      ///< now
-    StatisticConnections,      ///< now
-    StatisticBandwidthEntries, ///< now
-    StatisticPoolBytes,        ///< now
-    StatisticPoolBytesPeak,    ///< now
-    StatisticPacketsPermitted,
-    StatisticPacketsBlocked,
-    StatisticPacketsInjected,
-    StatisticInjectFailures,
-    StatisticPacketsRedirected,
-    StatisticFragmentsBlocked,
-    StatisticMalformedPackets,
-    StatisticCount
-} STATISTIC;
-
 typedef struct _STATISTICS_SLOT
 {
     volatile LONG64 Counters[StatisticCount];
@@ -49,14 +23,6 @@ typedef struct _STATISTICS
     STATISTICS_SLOT *Slots;
     UINT32 SlotCount;
 } STATISTICS;
-
-/// The "now" values, as their owners report them.
-typedef struct _STATISTICS_GAUGES
-{
-    UINT64 PacketsHeld;
-    UINT64 Connections;
-    UINT64 BandwidthEntries;
-} STATISTICS_GAUGES;
 
 /// Allocates the counters, all zero. Fails with STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -74,12 +40,8 @@ VOID StatisticsAdd(_Inout_ STATISTICS *statistics, _In_ STATISTIC statistic, _In
 _IRQL_requires_max_(DISPATCH_LEVEL)
 LONG64 StatisticsRead(_In_ const STATISTICS *statistics, _In_ STATISTIC statistic);
 
-/// Writes the reply of GetStatistics, cut to `length` bytes, so that a caller may know fewer counters.
-/// `written` receives the bytes used. STATUS_BUFFER_TOO_SMALL: `length` does not even hold `StructSize`.
+/// Fills in the reply of GetStatistics, but not what other parts count now: PacketsHeld, Connections, BandwidthEntries.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-NTSTATUS StatisticsEncode(_In_ const STATISTICS *statistics, _In_ const STATISTICS_GAUGES *gauges,
-                          _Out_writes_bytes_to_(length, *written) UINT8 *buffer, _In_ SIZE_T length,
-                          _Out_ SIZE_T *written);
+VOID StatisticsEncode(_In_ const STATISTICS *statistics, _Out_ STATISTICS_WIRE *wire);
 
 EXTERN_C_END

@@ -1,7 +1,7 @@
 // Cuts what a client writes into commands.
 #pragma once
 
-#include "protocol.h"
+#include "support/wire_records.h"
 
 #include <cstddef>
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include "ndis/net_buffers.h"
 #include "nt/fault_injection.h"
 #include "support/observer.h"
+#include "support/wire_records.h"
 #include "wfp/engine.h"
 
 #include <algorithm>
@@ -199,7 +200,7 @@ class ObservedDevice final : public Device
 
     Observer::Counters Now()
     {
-        STATISTICS_WIRE statistics{};
+        STATISTICS_FIELDS_WIRE statistics{};
 
         device_.Control(IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics, sizeof(statistics));
         return {statistics.EventsQueued,

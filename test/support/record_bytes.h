@@ -1,9 +1,8 @@
 // Records of a driver that a test makes up.
 #pragma once
 
-#include "protocol.h"
-
 #include "support/flows.h"
+#include "support/wire_records.h"
 
 #include <cstring>
 

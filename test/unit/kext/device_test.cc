@@ -1,5 +1,6 @@
 #include "support/async_read.h"
 #include "support/driver_test.h"
+#include "support/wire_records.h"
 
 #include <gmock/gmock.h>
 
@@ -231,6 +232,40 @@ TEST_F(DeviceTest, CapabilitiesAndStatisticsFitShorterAndLongerBuffers)
         EXPECT_LT(longer.size(), 1000u);
         EXPECT_TRUE(std::equal(shorter.begin(), shorter.begin() + 4, longer.begin()));
     }
+}
+
+TEST_F(DeviceTest, WritesNoByteBeyondWhatTheCallerKnows)
+{
+    for (size_t length = 0; length <= sizeof(STATISTICS_WIRE) + 8; length++)
+    {
+        std::vector<uint8_t> buffer(length + 1, 0xEE);
+        const sim::nt::IoResult result = machine_.io().DeviceControlAndWait(
+            client_.file(), IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, buffer.data(), length);
+
+        if (length < sizeof(UINT32))
+        {
+            EXPECT_EQ(result.status, STATUS_BUFFER_TOO_SMALL);
+            EXPECT_EQ(result.information, 0u);
+            EXPECT_EQ(buffer[0], 0xEE);
+        }
+        else
+        {
+            EXPECT_EQ(result.status, STATUS_SUCCESS);
+            EXPECT_EQ(result.information, std::min<size_t>(length, sizeof(STATISTICS_WIRE)));
+        }
+        EXPECT_EQ(buffer[result.information], 0xEE);
+    }
+}
+
+TEST_F(DeviceTest, ReportsWhatItsPartsCountNow)
+{
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
+    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).absorbed());
+
+    const Statistics statistics = client_.GetStatistics();
+    EXPECT_EQ(statistics.PacketsHeld, 2u);
+    EXPECT_EQ(statistics.Connections, 2u);
+    EXPECT_EQ(statistics.BandwidthEntries, 0u);
 }
 
 TEST_F(DeviceTest, RefusesUnknownControlCodes)

@@ -1,4 +1,5 @@
 #include "support/driver_test.h"
+#include "support/wire_records.h"
 
 #include "net/ip_packet.h"
 

@@ -5,6 +5,7 @@
 
 #include "kext_test.h"
 #include "queue_device.h"
+#include "support/wire_records.h"
 
 #include <algorithm>
 #include <fstream>
@@ -416,7 +417,7 @@ TEST(ReplyVectors, CapabilitiesHaveTheirFields)
 TEST(ReplyVectors, StatisticsHaveTheirFields)
 {
     const Vector vector = ReadVectors({"Statistics"}).at(0);
-    const auto wire = Overlay<STATISTICS_WIRE>(vector.bytes);
+    const auto wire = Overlay<STATISTICS_FIELDS_WIRE>(vector.bytes);
 
     EXPECT_EQ(wire.StructSize, vector.bytes.size());
     EXPECT_EQ(wire.EventsQueued, vector.Number("eventsQueued"));

@@ -1,6 +1,7 @@
 #include "wire.h"
 
 #include "connection_keys.h"
+#include "support/wire_records.h"
 
 #include "gtest/gtest.h"
 
