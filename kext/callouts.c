@@ -74,7 +74,7 @@ static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWP
         return;
     }
     handler->Attached(&classify);
-    ClientLeaveClassify(&classify.Context->Client, slot);
+    ClientLeave(&classify.Context->Client.Classifies, slot);
 
     if (classify.Injections != NULL)
     {

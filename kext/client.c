@@ -42,7 +42,8 @@ static RUNDOWN_SLOT *ClientEnter(RUNDOWN *rundown)
     return RundownEnter(rundown);
 }
 
-static VOID ClientLeave(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
+_Use_decl_annotations_
+VOID ClientLeave(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
 {
     RundownLeave(rundown, slot);
     if (KeGetCurrentIrql() < DISPATCH_LEVEL)
@@ -82,12 +83,6 @@ RUNDOWN_SLOT *ClientEnterRequest(CLIENT *client, PFILE_OBJECT file)
 }
 
 _Use_decl_annotations_
-VOID ClientLeaveRequest(CLIENT *client, RUNDOWN_SLOT *slot)
-{
-    ClientLeave(&client->Requests, slot);
-}
-
-_Use_decl_annotations_
 RUNDOWN_SLOT *ClientEnterClassify(CLIENT *client, CLIENT_MODE *mode)
 {
     RUNDOWN_SLOT *slot;
@@ -106,12 +101,6 @@ RUNDOWN_SLOT *ClientEnterClassify(CLIENT *client, CLIENT_MODE *mode)
     }
     ClientLeave(&client->Classifies, slot);
     return NULL;
-}
-
-_Use_decl_annotations_
-VOID ClientLeaveClassify(CLIENT *client, RUNDOWN_SLOT *slot)
-{
-    ClientLeave(&client->Classifies, slot);
 }
 
 _Use_decl_annotations_

@@ -58,17 +58,15 @@ _Must_inspect_result_
 _Ret_maybenull_
 RUNDOWN_SLOT *ClientEnterRequest(_Inout_ CLIENT *client, _In_ PFILE_OBJECT file);
 
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ClientLeaveRequest(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
-
 /// Enters for a classify, as for a request. NULL: the mode that `mode` gets decides.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 RUNDOWN_SLOT *ClientEnterClassify(_Inout_ CLIENT *client, _Out_ CLIENT_MODE *mode);
 
+/// Leaves client->Requests or client->Classifies.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ClientLeaveClassify(_Inout_ CLIENT *client, _Inout_ RUNDOWN_SLOT *slot);
+VOID ClientLeave(_Inout_ RUNDOWN *rundown, _Inout_ RUNDOWN_SLOT *slot);
 
 /// Whether a port is one that the client's own resolver or tunnel listens on. Any IRQL.
 BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);

@@ -46,7 +46,7 @@ static NTSTATUS NTAPI DeviceRead(PDEVICE_OBJECT device, PIRP irp)
         return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
     status = IoQueueRead(&context->Queue, irp);
-    ClientLeaveRequest(&context->Client, slot);
+    ClientLeave(&context->Client.Requests, slot);
     return status;
 }
 
@@ -80,7 +80,7 @@ static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
         return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
     status = DeviceExecute(context, irp, stack->Parameters.Write.Length, &consumed);
-    ClientLeaveRequest(&context->Client, slot);
+    ClientLeave(&context->Client.Requests, slot);
     return DeviceComplete(irp, status, consumed);
 }
 
@@ -165,7 +165,7 @@ static NTSTATUS NTAPI DeviceControl(PDEVICE_OBJECT device, PIRP irp)
     control.OutputLength = stack->Parameters.DeviceIoControl.OutputBufferLength;
     control.Written = 0;
     status = DevicePerformControl(&control, stack->Parameters.DeviceIoControl.IoControlCode);
-    ClientLeaveRequest(&context->Client, slot);
+    ClientLeave(&context->Client.Requests, slot);
     return DeviceComplete(irp, status, control.Written);
 }
 

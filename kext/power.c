@@ -48,7 +48,7 @@ static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOI
     {
         PowerEnterWorkingState(context);
     }
-    ClientLeaveClassify(&context->Client, slot);
+    ClientLeave(&context->Client.Classifies, slot);
     DeferredQueue(&context->Deferred);
 }
 
