@@ -15,25 +15,16 @@ typedef struct _CALLOUT_HANDLER
     VOID (*Always)(_Inout_ CLASSIFY *classify);
 } CALLOUT_HANDLER;
 
-static const CALLOUT_HANDLER Handlers[LAYER_COUNT] = {
-    [LAYER_ALE_AUTH_CONNECT_V4] = {AleClassifyAuthorize, NULL},
-    [LAYER_ALE_AUTH_CONNECT_V6] = {AleClassifyAuthorize, NULL},
-    [LAYER_ALE_AUTH_RECV_ACCEPT_V4] = {AleClassifyAuthorize, NULL},
-    [LAYER_ALE_AUTH_RECV_ACCEPT_V6] = {AleClassifyAuthorize, NULL},
-    [LAYER_ALE_ENDPOINT_CLOSURE_V4] = {AleClassifyClosure, NULL},
-    [LAYER_ALE_ENDPOINT_CLOSURE_V6] = {AleClassifyClosure, NULL},
-    [LAYER_ALE_RESOURCE_ASSIGNMENT_V4] = {NULL, AleLogAssignment},
-    [LAYER_ALE_RESOURCE_ASSIGNMENT_V6] = {NULL, AleLogAssignment},
-    [LAYER_ALE_RESOURCE_RELEASE_V4] = {AleClassifyRelease, NULL},
-    [LAYER_ALE_RESOURCE_RELEASE_V6] = {AleClassifyRelease, NULL},
-    [LAYER_STREAM_V4] = {StreamClassify, StreamAnswer},
-    [LAYER_STREAM_V6] = {StreamClassify, StreamAnswer},
-    [LAYER_DATAGRAM_DATA_V4] = {StreamClassifyDatagram, NULL},
-    [LAYER_DATAGRAM_DATA_V6] = {StreamClassifyDatagram, NULL},
-    [LAYER_OUTBOUND_IPPACKET_V4] = {PacketClassify, NULL},
-    [LAYER_OUTBOUND_IPPACKET_V6] = {PacketClassify, NULL},
-    [LAYER_INBOUND_IPPACKET_V4] = {PacketClassify, NULL},
-    [LAYER_INBOUND_IPPACKET_V6] = {PacketClassify, NULL},
+static const CALLOUT_HANDLER Handlers[LAYER_KIND_COUNT] = {
+    [LAYER_ALE_AUTH_CONNECT] = {AleClassifyAuthorize, NULL},
+    [LAYER_ALE_AUTH_RECV_ACCEPT] = {AleClassifyAuthorize, NULL},
+    [LAYER_ALE_ENDPOINT_CLOSURE] = {AleClassifyClosure, NULL},
+    [LAYER_ALE_RESOURCE_ASSIGNMENT] = {NULL, AleLogAssignment},
+    [LAYER_ALE_RESOURCE_RELEASE] = {AleClassifyRelease, NULL},
+    [LAYER_STREAM] = {StreamClassify, StreamAnswer},
+    [LAYER_DATAGRAM_DATA] = {StreamClassifyDatagram, NULL},
+    [LAYER_OUTBOUND_IPPACKET] = {PacketClassify, NULL},
+    [LAYER_INBOUND_IPPACKET] = {PacketClassify, NULL},
 };
 
 // FALSE: the classify is done.
@@ -52,7 +43,7 @@ static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWP
                                   UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     UINT32 row = LayerRows[values->layerId];
-    const CALLOUT_HANDLER *handler = &Handlers[row];
+    const CALLOUT_HANDLER *handler = &Handlers[row / 2];
     BOOLEAN decides = Layers[row].Action == FWP_ACTION_CALLOUT_TERMINATING;
     CLASSIFY classify = {ContextOfFilter(filter), &Layers[row], values, metadata, layerData, classifyOut, NULL};
     RUNDOWN_SLOT *slot;
@@ -91,46 +82,37 @@ static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const G
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS CalloutRegister(PDEVICE_OBJECT device, const LAYER *layer, UINT32 *id)
-{
-    FWPS_CALLOUT1 callout;
-
-    RtlZeroMemory(&callout, sizeof(callout));
-    callout.calloutKey = layer->CalloutKey;
-    callout.flags = layer->CalloutFlags;
-    callout.classifyFn = CalloutClassify;
-    callout.notifyFn = CalloutNotify;
-    return FwpsCalloutRegister1(device, &callout, id);
-}
-
-static VOID CalloutUnregister(UINT32 id)
+static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
 {
     LARGE_INTEGER interval;
 
     interval.QuadPart = -(LONG64)(CALLOUT_BUSY_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
-    while (FwpsCalloutUnregisterById0(id) == STATUS_DEVICE_BUSY)
-    {
-        KeDelayExecutionThread(KernelMode, FALSE, &interval);
-    }
-}
-
-static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
-{
     while (count > 0)
     {
-        CalloutUnregister(ids[--count]);
+        count--;
+        while (FwpsCalloutUnregisterById0(ids[count]) == STATUS_DEVICE_BUSY)
+        {
+            KeDelayExecutionThread(KernelMode, FALSE, &interval);
+        }
     }
 }
 
 _Use_decl_annotations_
 NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 {
+    FWPS_CALLOUT1 callout;
     UINT32 i;
 
+    RtlZeroMemory(&callout, sizeof(callout));
+    callout.classifyFn = CalloutClassify;
+    callout.notifyFn = CalloutNotify;
     for (i = 0; i < LAYER_COUNT; i++)
     {
-        NTSTATUS status = CalloutRegister(device, &Layers[i], &ids[i]);
+        NTSTATUS status;
 
+        callout.calloutKey = Layers[i].CalloutKey;
+        callout.flags = Layers[i].CalloutFlags;
+        status = FwpsCalloutRegister1(device, &callout, &ids[i]);
         if (!NT_SUCCESS(status))
         {
             CalloutUnregisterFirst(ids, i);

@@ -10,7 +10,8 @@
 
 EXTERN_C_START
 
-/// Registers a callout for each layer; `ids` gets their run-time ids, by LAYER_ROW. A failure leaves none registered.
+/// Registers a callout for each layer; `ids` gets their run-time ids, by row of Layers. A failure leaves none
+/// registered.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS

@@ -39,7 +39,7 @@ typedef struct _DRIVER_CONTEXT
     INJECTOR Injector;
     DEFERRED Deferred;
     volatile LONG64 NextClean;      ///< KeQueryInterruptTime; of MaintenanceRound
-    UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by LAYER_ROW
+    UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers
     ENGINE Engine;
     PCALLBACK_OBJECT PowerCallback; ///< or NULL
     PVOID PowerRegistration;        ///< or NULL

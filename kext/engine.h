@@ -28,7 +28,7 @@ typedef struct _ENGINE
     volatile LONG ServiceState;    ///< FWPM_SERVICE_STATE; FWPM_SERVICE_STATE_MAX: not known yet
     volatile LONG SessionLost;     ///< the service has stopped or stops: the open session is to be closed
     volatile LONG RenewRequests;   ///< above 0: a thread renews the filters
-    UINT64 FilterIds[LAYER_COUNT]; ///< by LAYER_ROW
+    UINT64 FilterIds[LAYER_COUNT]; ///< by row of Layers
 } ENGINE;
 
 /// `rawContext` is what each classify finds in its filter's context. Any IRQL.

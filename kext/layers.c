@@ -30,100 +30,50 @@
     {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, AT(layer, DIRECTION)}
 #define PACKET_FIELDS(layer) {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE}
 
-const UINT8 LayerRows[] = {
-    [FWPS_LAYER_ALE_AUTH_CONNECT_V4] = LAYER_ALE_AUTH_CONNECT_V4,
-    [FWPS_LAYER_ALE_AUTH_CONNECT_V6] = LAYER_ALE_AUTH_CONNECT_V6,
-    [FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V4] = LAYER_ALE_AUTH_RECV_ACCEPT_V4,
-    [FWPS_LAYER_ALE_AUTH_RECV_ACCEPT_V6] = LAYER_ALE_AUTH_RECV_ACCEPT_V6,
-    [FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4] = LAYER_ALE_ENDPOINT_CLOSURE_V4,
-    [FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6] = LAYER_ALE_ENDPOINT_CLOSURE_V6,
-    [FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V4] = LAYER_ALE_RESOURCE_ASSIGNMENT_V4,
-    [FWPS_LAYER_ALE_RESOURCE_ASSIGNMENT_V6] = LAYER_ALE_RESOURCE_ASSIGNMENT_V6,
-    [FWPS_LAYER_ALE_RESOURCE_RELEASE_V4] = LAYER_ALE_RESOURCE_RELEASE_V4,
-    [FWPS_LAYER_ALE_RESOURCE_RELEASE_V6] = LAYER_ALE_RESOURCE_RELEASE_V6,
-    [FWPS_LAYER_STREAM_V4] = LAYER_STREAM_V4,
-    [FWPS_LAYER_STREAM_V6] = LAYER_STREAM_V6,
-    [FWPS_LAYER_DATAGRAM_DATA_V4] = LAYER_DATAGRAM_DATA_V4,
-    [FWPS_LAYER_DATAGRAM_DATA_V6] = LAYER_DATAGRAM_DATA_V6,
-    [FWPS_LAYER_OUTBOUND_IPPACKET_V4] = LAYER_OUTBOUND_IPPACKET_V4,
-    [FWPS_LAYER_OUTBOUND_IPPACKET_V6] = LAYER_OUTBOUND_IPPACKET_V6,
-    [FWPS_LAYER_INBOUND_IPPACKET_V4] = LAYER_INBOUND_IPPACKET_V4,
-    [FWPS_LAYER_INBOUND_IPPACKET_V6] = LAYER_INBOUND_IPPACKET_V6,
-};
+// clang-format off
+#define KEY(data1, data2, data3, ...) {data1, data2, data3, {__VA_ARGS__}}
+
+// The two rows of a layer: IPv4, then IPv6.
+#define ROWS(layer, name, does, fields, key4, key6)                                                                    \
+    [2 * LAYER_##layer] = {&FWPM_LAYER_##layer##_V4, L"netverdict: IPv4 " name, key4, does, 4, fields(layer##_V4)},    \
+    [2 * LAYER_##layer + 1] = {&FWPM_LAYER_##layer##_V6, L"netverdict: IPv6 " name, key6, does, 6, fields(layer##_V6)}
 
 const LAYER Layers[LAYER_COUNT] = {
-    // clang-format off
-    [LAYER_ALE_AUTH_CONNECT_V4] = {
-        &FWPM_LAYER_ALE_AUTH_CONNECT_V4, L"netverdict: IPv4 outbound connections",
-        {0xd17908a0, 0x30b4, 0x4047, {0xbb, 0x80, 0x77, 0xb6, 0x46, 0x4d, 0xa9, 0xce}},
-        AUTHORIZES(DirectionOutbound), 4, AUTHORIZATION_FIELDS(ALE_AUTH_CONNECT_V4)},
-    [LAYER_ALE_AUTH_CONNECT_V6] = {
-        &FWPM_LAYER_ALE_AUTH_CONNECT_V6, L"netverdict: IPv6 outbound connections",
-        {0x9f48a51f, 0x5c25, 0x403c, {0x80, 0xa0, 0x6e, 0x37, 0x51, 0x63, 0x56, 0xb0}},
-        AUTHORIZES(DirectionOutbound), 6, AUTHORIZATION_FIELDS(ALE_AUTH_CONNECT_V6)},
-    [LAYER_ALE_AUTH_RECV_ACCEPT_V4] = {
-        &FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4, L"netverdict: IPv4 inbound connections",
-        {0xf9ee46e6, 0x61bc, 0x4b0d, {0xa2, 0x61, 0x07, 0xbe, 0x89, 0x06, 0xb1, 0x13}},
-        AUTHORIZES(DirectionInbound), 4, AUTHORIZATION_FIELDS(ALE_AUTH_RECV_ACCEPT_V4)},
-    [LAYER_ALE_AUTH_RECV_ACCEPT_V6] = {
-        &FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V6, L"netverdict: IPv6 inbound connections",
-        {0xd7f2e5c1, 0xbd51, 0x45a0, {0xac, 0xd1, 0x2a, 0x95, 0x59, 0x8f, 0x62, 0x96}},
-        AUTHORIZES(DirectionInbound), 6, AUTHORIZATION_FIELDS(ALE_AUTH_RECV_ACCEPT_V6)},
-    [LAYER_ALE_ENDPOINT_CLOSURE_V4] = {
-        &FWPM_LAYER_ALE_ENDPOINT_CLOSURE_V4, L"netverdict: IPv4 closed endpoints",
-        {0xf78ebbec, 0x3229, 0x437d, {0xa8, 0xfa, 0x43, 0xaf, 0xa9, 0xe6, 0x2c, 0x19}},
-        INSPECTS, 4, CLOSURE_FIELDS(ALE_ENDPOINT_CLOSURE_V4)},
-    [LAYER_ALE_ENDPOINT_CLOSURE_V6] = {
-        &FWPM_LAYER_ALE_ENDPOINT_CLOSURE_V6, L"netverdict: IPv6 closed endpoints",
-        {0xba287f0d, 0x9fa3, 0x4534, {0x9c, 0x29, 0xfc, 0x6d, 0xf0, 0x69, 0x96, 0x05}},
-        INSPECTS, 6, CLOSURE_FIELDS(ALE_ENDPOINT_CLOSURE_V6)},
-    [LAYER_ALE_RESOURCE_ASSIGNMENT_V4] = {
-        &FWPM_LAYER_ALE_RESOURCE_ASSIGNMENT_V4, L"netverdict: IPv4 bound ports",
-        {0x45b56a3d, 0x90f3, 0x48ac, {0x95, 0x92, 0xf8, 0x36, 0xe6, 0x15, 0x19, 0x07}},
-        INSPECTS, 4, PORT_FIELDS(ALE_RESOURCE_ASSIGNMENT_V4)},
-    [LAYER_ALE_RESOURCE_ASSIGNMENT_V6] = {
-        &FWPM_LAYER_ALE_RESOURCE_ASSIGNMENT_V6, L"netverdict: IPv6 bound ports",
-        {0xafc02513, 0x2d37, 0x4b84, {0x94, 0x67, 0xfc, 0xfd, 0xb3, 0x92, 0x59, 0x57}},
-        INSPECTS, 6, PORT_FIELDS(ALE_RESOURCE_ASSIGNMENT_V6)},
-    [LAYER_ALE_RESOURCE_RELEASE_V4] = {
-        &FWPM_LAYER_ALE_RESOURCE_RELEASE_V4, L"netverdict: IPv4 released ports",
-        {0xbe6bd160, 0x9813, 0x4eca, {0xb4, 0x6e, 0xa2, 0x42, 0x28, 0x46, 0x90, 0x05}},
-        INSPECTS, 4, PORT_FIELDS(ALE_RESOURCE_RELEASE_V4)},
-    [LAYER_ALE_RESOURCE_RELEASE_V6] = {
-        &FWPM_LAYER_ALE_RESOURCE_RELEASE_V6, L"netverdict: IPv6 released ports",
-        {0xd22676e9, 0x7d5a, 0x47dc, {0xa7, 0x6e, 0x39, 0x41, 0x1c, 0x28, 0x95, 0x6e}},
-        INSPECTS, 6, PORT_FIELDS(ALE_RESOURCE_RELEASE_V6)},
-    [LAYER_STREAM_V4] = {
-        &FWPM_LAYER_STREAM_V4, L"netverdict: IPv4 TCP bandwidth",
-        {0x0ba1f390, 0x5088, 0x4f72, {0xb4, 0xf6, 0x7c, 0xd4, 0x90, 0xd5, 0x7c, 0x73}},
-        INSPECTS, 4, STREAM_FIELDS(STREAM_V4)},
-    [LAYER_STREAM_V6] = {
-        &FWPM_LAYER_STREAM_V6, L"netverdict: IPv6 TCP bandwidth",
-        {0x57a869e3, 0xa2ff, 0x4364, {0xa0, 0x4a, 0xa1, 0x22, 0x71, 0x02, 0xc0, 0x66}},
-        INSPECTS, 6, STREAM_FIELDS(STREAM_V6)},
-    [LAYER_DATAGRAM_DATA_V4] = {
-        &FWPM_LAYER_DATAGRAM_DATA_V4, L"netverdict: IPv4 UDP bandwidth",
-        {0x702dd50c, 0xd27e, 0x4a74, {0xb9, 0x9a, 0x3e, 0x0d, 0x31, 0xdc, 0xeb, 0xfb}},
-        INSPECTS, 4, DATAGRAM_FIELDS(DATAGRAM_DATA_V4)},
-    [LAYER_DATAGRAM_DATA_V6] = {
-        &FWPM_LAYER_DATAGRAM_DATA_V6, L"netverdict: IPv6 UDP bandwidth",
-        {0xa0219e57, 0x898a, 0x4b18, {0xad, 0x98, 0x5f, 0x66, 0x6d, 0x71, 0x26, 0x4b}},
-        INSPECTS, 6, DATAGRAM_FIELDS(DATAGRAM_DATA_V6)},
-    [LAYER_OUTBOUND_IPPACKET_V4] = {
-        &FWPM_LAYER_OUTBOUND_IPPACKET_V4, L"netverdict: IPv4 outbound packets",
-        {0x3bd600d9, 0xf1ce, 0x4c56, {0xb4, 0x1a, 0x30, 0xde, 0x45, 0x20, 0x54, 0x23}},
-        FILTERS(DirectionOutbound), 4, PACKET_FIELDS(OUTBOUND_IPPACKET_V4)},
-    [LAYER_OUTBOUND_IPPACKET_V6] = {
-        &FWPM_LAYER_OUTBOUND_IPPACKET_V6, L"netverdict: IPv6 outbound packets",
-        {0xcbf2dc89, 0x9390, 0x44cc, {0xaf, 0x4a, 0x58, 0x50, 0xc0, 0xc9, 0x4d, 0x7b}},
-        FILTERS(DirectionOutbound), 6, PACKET_FIELDS(OUTBOUND_IPPACKET_V6)},
-    [LAYER_INBOUND_IPPACKET_V4] = {
-        &FWPM_LAYER_INBOUND_IPPACKET_V4, L"netverdict: IPv4 inbound packets",
-        {0x67907dbd, 0xfea1, 0x47c3, {0x9c, 0x5a, 0x6d, 0xa2, 0xfb, 0xda, 0x5b, 0xba}},
-        FILTERS(DirectionInbound), 4, PACKET_FIELDS(INBOUND_IPPACKET_V4)},
-    [LAYER_INBOUND_IPPACKET_V6] = {
-        &FWPM_LAYER_INBOUND_IPPACKET_V6, L"netverdict: IPv6 inbound packets",
-        {0xd944ab03, 0x7b44, 0x4634, {0x9f, 0x5c, 0x6d, 0xcb, 0x6d, 0xd5, 0x67, 0x17}},
-        FILTERS(DirectionInbound), 6, PACKET_FIELDS(INBOUND_IPPACKET_V6)},
-    // clang-format on
+    ROWS(ALE_AUTH_CONNECT, L"outbound connections", AUTHORIZES(DirectionOutbound), AUTHORIZATION_FIELDS,
+         KEY(0xd17908a0, 0x30b4, 0x4047, 0xbb, 0x80, 0x77, 0xb6, 0x46, 0x4d, 0xa9, 0xce),
+         KEY(0x9f48a51f, 0x5c25, 0x403c, 0x80, 0xa0, 0x6e, 0x37, 0x51, 0x63, 0x56, 0xb0)),
+    ROWS(ALE_AUTH_RECV_ACCEPT, L"inbound connections", AUTHORIZES(DirectionInbound), AUTHORIZATION_FIELDS,
+         KEY(0xf9ee46e6, 0x61bc, 0x4b0d, 0xa2, 0x61, 0x07, 0xbe, 0x89, 0x06, 0xb1, 0x13),
+         KEY(0xd7f2e5c1, 0xbd51, 0x45a0, 0xac, 0xd1, 0x2a, 0x95, 0x59, 0x8f, 0x62, 0x96)),
+    ROWS(ALE_ENDPOINT_CLOSURE, L"closed endpoints", INSPECTS, CLOSURE_FIELDS,
+         KEY(0xf78ebbec, 0x3229, 0x437d, 0xa8, 0xfa, 0x43, 0xaf, 0xa9, 0xe6, 0x2c, 0x19),
+         KEY(0xba287f0d, 0x9fa3, 0x4534, 0x9c, 0x29, 0xfc, 0x6d, 0xf0, 0x69, 0x96, 0x05)),
+    ROWS(ALE_RESOURCE_ASSIGNMENT, L"bound ports", INSPECTS, PORT_FIELDS,
+         KEY(0x45b56a3d, 0x90f3, 0x48ac, 0x95, 0x92, 0xf8, 0x36, 0xe6, 0x15, 0x19, 0x07),
+         KEY(0xafc02513, 0x2d37, 0x4b84, 0x94, 0x67, 0xfc, 0xfd, 0xb3, 0x92, 0x59, 0x57)),
+    ROWS(ALE_RESOURCE_RELEASE, L"released ports", INSPECTS, PORT_FIELDS,
+         KEY(0xbe6bd160, 0x9813, 0x4eca, 0xb4, 0x6e, 0xa2, 0x42, 0x28, 0x46, 0x90, 0x05),
+         KEY(0xd22676e9, 0x7d5a, 0x47dc, 0xa7, 0x6e, 0x39, 0x41, 0x1c, 0x28, 0x95, 0x6e)),
+    ROWS(STREAM, L"TCP bandwidth", INSPECTS, STREAM_FIELDS,
+         KEY(0x0ba1f390, 0x5088, 0x4f72, 0xb4, 0xf6, 0x7c, 0xd4, 0x90, 0xd5, 0x7c, 0x73),
+         KEY(0x57a869e3, 0xa2ff, 0x4364, 0xa0, 0x4a, 0xa1, 0x22, 0x71, 0x02, 0xc0, 0x66)),
+    ROWS(DATAGRAM_DATA, L"UDP bandwidth", INSPECTS, DATAGRAM_FIELDS,
+         KEY(0x702dd50c, 0xd27e, 0x4a74, 0xb9, 0x9a, 0x3e, 0x0d, 0x31, 0xdc, 0xeb, 0xfb),
+         KEY(0xa0219e57, 0x898a, 0x4b18, 0xad, 0x98, 0x5f, 0x66, 0x6d, 0x71, 0x26, 0x4b)),
+    ROWS(OUTBOUND_IPPACKET, L"outbound packets", FILTERS(DirectionOutbound), PACKET_FIELDS,
+         KEY(0x3bd600d9, 0xf1ce, 0x4c56, 0xb4, 0x1a, 0x30, 0xde, 0x45, 0x20, 0x54, 0x23),
+         KEY(0xcbf2dc89, 0x9390, 0x44cc, 0xaf, 0x4a, 0x58, 0x50, 0xc0, 0xc9, 0x4d, 0x7b)),
+    ROWS(INBOUND_IPPACKET, L"inbound packets", FILTERS(DirectionInbound), PACKET_FIELDS,
+         KEY(0x67907dbd, 0xfea1, 0x47c3, 0x9c, 0x5a, 0x6d, 0xa2, 0xfb, 0xda, 0x5b, 0xba),
+         KEY(0xd944ab03, 0x7b44, 0x4634, 0x9f, 0x5c, 0x6d, 0xcb, 0x6d, 0xd5, 0x67, 0x17)),
+};
+// clang-format on
+
+#define ROWS_BY_ID(layer)                                                                                              \
+    [FWPS_LAYER_##layer##_V4] = 2 * LAYER_##layer, [FWPS_LAYER_##layer##_V6] = 2 * LAYER_##layer + 1
+
+const UINT8 LayerRows[] = {
+    ROWS_BY_ID(ALE_AUTH_CONNECT),        ROWS_BY_ID(ALE_AUTH_RECV_ACCEPT), ROWS_BY_ID(ALE_ENDPOINT_CLOSURE),
+    ROWS_BY_ID(ALE_RESOURCE_ASSIGNMENT), ROWS_BY_ID(ALE_RESOURCE_RELEASE), ROWS_BY_ID(STREAM),
+    ROWS_BY_ID(DATAGRAM_DATA),           ROWS_BY_ID(OUTBOUND_IPPACKET),    ROWS_BY_ID(INBOUND_IPPACKET),
 };
