@@ -21,11 +21,6 @@ struct _PACKET_CACHE_SHARD
 
 static_assert(sizeof(PACKET_CACHE_SHARD) % PLATFORM_CACHE_LINE == 0, "shards must not share a line");
 
-static PACKET_CACHE_SHARD *PacketCacheShardOf(const PACKET_CACHE *cache, UINT64 id)
-{
-    return &cache->Shards[id % PACKET_CACHE_SHARD_COUNT];
-}
-
 static LIST_ENTRY *PacketCacheBucketOf(const PACKET_CACHE_SHARD *shard, UINT64 id)
 {
     return &shard->Buckets[(UINT32)(id >> PACKET_CACHE_SHARD_SHIFT) & shard->BucketMask];
@@ -106,7 +101,8 @@ VOID PacketCacheUninitialize(PACKET_CACHE *cache)
     RundownUninitialize(&cache->Resolvers);
 }
 
-static VOID PacketCacheSetOpen(PACKET_CACHE *cache, BOOLEAN open)
+_Use_decl_annotations_
+VOID PacketCacheSetOpen(PACKET_CACHE *cache, BOOLEAN open)
 {
     UINT32 i;
 
@@ -118,18 +114,6 @@ static VOID PacketCacheSetOpen(PACKET_CACHE *cache, BOOLEAN open)
         cache->Shards[i].Open = open;
         KeReleaseSpinLock(&cache->Shards[i].Lock, irql);
     }
-}
-
-_Use_decl_annotations_
-VOID PacketCacheOpen(PACKET_CACHE *cache)
-{
-    PacketCacheSetOpen(cache, TRUE);
-}
-
-_Use_decl_annotations_
-VOID PacketCacheClose(PACKET_CACHE *cache)
-{
-    PacketCacheSetOpen(cache, FALSE);
 }
 
 _Use_decl_annotations_
@@ -157,15 +141,6 @@ static VOID PacketCacheGiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
     InterlockedExchangeAdd64(&cache->Bytes, -(LONG64)bytes);
 }
 
-static HELD *PacketCacheTaken(PACKET_CACHE *cache, HELD *held)
-{
-    if (held != NULL)
-    {
-        PacketCacheGiveBackQuota(cache, held->Bytes);
-    }
-    return held;
-}
-
 static BOOLEAN PacketCacheTakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
 {
     LONG64 count = InterlockedIncrement64(&cache->Count);
@@ -185,28 +160,24 @@ static BOOLEAN PacketCacheIsEmpty(const PACKET_CACHE *cache)
     return PacketCacheCount(cache) == 0;
 }
 
-// Deadlines mostly come in order, because all have the same timeout. Then the place is at the end.
-static VOID PacketCacheLinkByDeadline(PACKET_CACHE_SHARD *shard, HELD *held)
+static VOID PacketCacheLink(PACKET_CACHE_SHARD *shard, HELD *held)
 {
     LIST_ENTRY *before = shard->ByDeadline.Blink;
 
+    shard->Count++;
+    InsertTailList(PacketCacheBucketOf(shard, held->Id), &held->Link);
+    InsertTailList(&shard->ByAge, &held->AgeLink);
+    if (held->DeadlineTime == 0)
+    {
+        return;
+    }
+    // Deadlines mostly come in order, because all have the same timeout. Then the place is at the end.
     while (before != &shard->ByDeadline &&
            CONTAINING_RECORD(before, HELD, DeadlineLink)->DeadlineTime > held->DeadlineTime)
     {
         before = before->Blink;
     }
     InsertHeadList(before, &held->DeadlineLink);
-}
-
-static VOID PacketCacheLink(PACKET_CACHE_SHARD *shard, HELD *held)
-{
-    InsertTailList(PacketCacheBucketOf(shard, held->Id), &held->Link);
-    InsertTailList(&shard->ByAge, &held->AgeLink);
-    if (held->DeadlineTime != 0)
-    {
-        PacketCacheLinkByDeadline(shard, held);
-    }
-    shard->Count++;
 }
 
 static VOID PacketCacheUnlink(PACKET_CACHE_SHARD *shard, HELD *held)
@@ -218,11 +189,6 @@ static VOID PacketCacheUnlink(PACKET_CACHE_SHARD *shard, HELD *held)
         RemoveEntryList(&held->DeadlineLink);
     }
     shard->Count--;
-}
-
-static BOOLEAN PacketCacheNeedsBuckets(UINT32 count, UINT32 buckets)
-{
-    return count > buckets * PACKET_CACHE_BUCKET_FULL && buckets < PACKET_CACHE_MOST_BUCKETS;
 }
 
 // Puts all that is held into twice as many buckets. Without memory the lists only grow longer.
@@ -257,8 +223,8 @@ static VOID PacketCacheGrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard,
 _Use_decl_annotations_
 NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
 {
+    PACKET_CACHE_SHARD *shard = &cache->Shards[held->Id % PACKET_CACHE_SHARD_COUNT];
     SIZE_T bytes = held->Bytes;
-    PACKET_CACHE_SHARD *shard;
     UINT32 buckets;
     UINT32 count;
     BOOLEAN open;
@@ -269,7 +235,6 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
         return STATUS_QUOTA_EXCEEDED;
     }
 
-    shard = PacketCacheShardOf(cache, held->Id);
     KeAcquireSpinLock(&shard->Lock, &irql);
     open = shard->Open;
     if (open)
@@ -285,12 +250,15 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
         PacketCacheGiveBackQuota(cache, bytes);
         return STATUS_DEVICE_NOT_READY;
     }
-    if (PacketCacheNeedsBuckets(count, buckets))
+    if (count > buckets * PACKET_CACHE_BUCKET_FULL && buckets < PACKET_CACHE_MOST_BUCKETS)
     {
         PacketCacheGrowShard(cache, shard, buckets);
     }
     return STATUS_SUCCESS;
 }
+
+// Finds one in a shard, under its lock.
+typedef HELD *PACKET_CACHE_FIND(const PACKET_CACHE_SHARD *shard, UINT64 argument);
 
 static HELD *PacketCacheFindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
 {
@@ -309,43 +277,43 @@ static HELD *PacketCacheFindById(const PACKET_CACHE_SHARD *shard, UINT64 id)
     return NULL;
 }
 
-_Use_decl_annotations_
-HELD *PacketCacheTake(PACKET_CACHE *cache, UINT64 id)
+static HELD *PacketCacheFindExpired(const PACKET_CACHE_SHARD *shard, UINT64 now)
 {
-    PACKET_CACHE_SHARD *shard = PacketCacheShardOf(cache, id);
+    HELD *first = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
+
+    return !IsListEmpty(&shard->ByDeadline) && first->DeadlineTime <= now ? first : NULL;
+}
+
+static HELD *PacketCacheFindOldest(const PACKET_CACHE_SHARD *shard, UINT64 unused)
+{
+    UNREFERENCED_PARAMETER(unused);
+    return IsListEmpty(&shard->ByAge) ? NULL : CONTAINING_RECORD(shard->ByAge.Flink, HELD, AgeLink);
+}
+
+static HELD *PacketCacheTakeFrom(PACKET_CACHE *cache, UINT64 index, PACKET_CACHE_FIND *find, UINT64 argument)
+{
+    PACKET_CACHE_SHARD *shard = &cache->Shards[index % PACKET_CACHE_SHARD_COUNT];
     HELD *held;
     KIRQL irql;
 
     KeAcquireSpinLock(&shard->Lock, &irql);
-    held = PacketCacheFindById(shard, id);
+    held = find(shard, argument);
     if (held != NULL)
     {
         PacketCacheUnlink(shard, held);
     }
     KeReleaseSpinLock(&shard->Lock, irql);
-    return PacketCacheTaken(cache, held);
+    if (held != NULL)
+    {
+        PacketCacheGiveBackQuota(cache, held->Bytes);
+    }
+    return held;
 }
 
-static HELD *PacketCacheTakeExpiredFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT64 now)
+_Use_decl_annotations_
+HELD *PacketCacheTake(PACKET_CACHE *cache, UINT64 id)
 {
-    HELD *held = NULL;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&shard->Lock, &irql);
-    if (!IsListEmpty(&shard->ByDeadline))
-    {
-        held = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
-        if (held->DeadlineTime <= now)
-        {
-            PacketCacheUnlink(shard, held);
-        }
-        else
-        {
-            held = NULL;
-        }
-    }
-    KeReleaseSpinLock(&shard->Lock, irql);
-    return PacketCacheTaken(cache, held);
+    return PacketCacheTakeFrom(cache, id, PacketCacheFindById, id);
 }
 
 _Use_decl_annotations_
@@ -355,25 +323,10 @@ HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now, UINT32 *place)
 
     while (held == NULL && *place < PACKET_CACHE_SHARD_COUNT && !PacketCacheIsEmpty(cache))
     {
-        held = PacketCacheTakeExpiredFrom(cache, &cache->Shards[*place], now);
+        held = PacketCacheTakeFrom(cache, *place, PacketCacheFindExpired, now);
         *place += held == NULL ? 1 : 0;
     }
     return held;
-}
-
-static HELD *PacketCacheTakeOldestFrom(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard)
-{
-    HELD *held = NULL;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&shard->Lock, &irql);
-    if (!IsListEmpty(&shard->ByAge))
-    {
-        held = CONTAINING_RECORD(shard->ByAge.Flink, HELD, AgeLink);
-        PacketCacheUnlink(shard, held);
-    }
-    KeReleaseSpinLock(&shard->Lock, irql);
-    return PacketCacheTaken(cache, held);
 }
 
 _Use_decl_annotations_
@@ -384,13 +337,9 @@ HELD *PacketCacheTakeAny(PACKET_CACHE *cache)
     HELD *held = NULL;
     UINT32 i;
 
-    if (PacketCacheIsEmpty(cache))
+    for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT && !PacketCacheIsEmpty(cache); i++)
     {
-        return NULL;
-    }
-    for (i = 0; held == NULL && i < PACKET_CACHE_SHARD_COUNT; i++)
-    {
-        held = PacketCacheTakeOldestFrom(cache, &cache->Shards[(start + i) % PACKET_CACHE_SHARD_COUNT]);
+        held = PacketCacheTakeFrom(cache, start + i, PacketCacheFindOldest, 0);
     }
     return held;
 }

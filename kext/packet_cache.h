@@ -81,12 +81,10 @@ NTSTATUS PacketCacheInitialize(_Out_ PACKET_CACHE *cache, _Inout_ MEMORY *memory
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID PacketCacheUninitialize(_Inout_ PACKET_CACHE *cache);
 
-/// An open cache takes inserts; a closed one fails them with STATUS_DEVICE_NOT_READY. When PacketCacheClose returns,
+/// An open cache takes inserts; a closed one fails them with STATUS_DEVICE_NOT_READY. When the cache is closed,
 /// PacketCacheTakeAny sees every insert that succeeded, and none follows.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID PacketCacheOpen(_Inout_ PACKET_CACHE *cache);
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID PacketCacheClose(_Inout_ PACKET_CACHE *cache);
+VOID PacketCacheSetOpen(_Inout_ PACKET_CACHE *cache, _In_ BOOLEAN open);
 
 /// Sets the bounds for what is inserted from now on. What is held stays.
 _IRQL_requires_max_(DISPATCH_LEVEL)

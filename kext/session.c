@@ -44,7 +44,7 @@ static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
     EventsReset(&context->Events);
     IoQueueAttach(&context->Queue);
     SessionApplyOptions(context, &options);
-    PacketCacheOpen(&context->Packets);
+    PacketCacheSetOpen(&context->Packets, TRUE);
     InterlockedExchange(&context->Client.Mode, ClientFiltering);
     SessionStartTimer(context);
 }
@@ -62,7 +62,7 @@ static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
         return;
     }
     InterlockedExchange(&client->Mode, absent);
-    PacketCacheClose(&context->Packets);
+    PacketCacheSetOpen(&context->Packets, FALSE);
     RundownWait(&client->Classifies);
     DeferredStop(&context->Deferred);
     HoldResolveAll(context);

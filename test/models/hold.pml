@@ -18,7 +18,7 @@ byte resolutions[HELD];
 bool held[HELD];       /* a HELD was made, so it must be resolved */
 bool told[HELD];       /* its record was queued: the client knows the id */
 bool filtering = true; /* CLIENT.Mode */
-bool open = true;      /* PACKET_CACHE, until PacketCacheClose */
+bool open = true;      /* PACKET_CACHE, until SetOpen(FALSE) */
 byte classifies;       /* inside the rundown Classifies */
 byte resolvers;        /* inside the rundown Resolvers */
 bool stopped;

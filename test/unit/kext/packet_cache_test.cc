@@ -15,7 +15,7 @@ class PacketCacheTest : public kext_test::KextTest
     PacketCacheTest()
     {
         EXPECT_EQ(PacketCacheInitialize(&cache_, &memory_), STATUS_SUCCESS);
-        PacketCacheOpen(&cache_);
+        PacketCacheSetOpen(&cache_, TRUE);
     }
 
     ~PacketCacheTest() override
@@ -200,11 +200,11 @@ TEST_F(PacketCacheTest, AClosedCacheAcceptsNothing)
 {
     HELD *held = Insert();
 
-    PacketCacheClose(&cache_);
+    PacketCacheSetOpen(&cache_, FALSE);
     EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_DEVICE_NOT_READY);
     EXPECT_EQ(PacketCacheCount(&cache_), 1u);
     EXPECT_EQ(PacketCacheTakeAny(&cache_), held);
-    PacketCacheOpen(&cache_);
+    PacketCacheSetOpen(&cache_, TRUE);
     Insert();
 }
 
@@ -369,8 +369,8 @@ TEST_F(PacketCacheTest, WorksAtDispatchLevel)
     HELD *held = Insert(1, 10);
 
     EXPECT_EQ(TakeExpired(10), held);
-    PacketCacheClose(&cache_);
-    PacketCacheOpen(&cache_);
+    PacketCacheSetOpen(&cache_, FALSE);
+    PacketCacheSetOpen(&cache_, TRUE);
 }
 
 TEST_F(PacketCacheTest, RacingThreadsResolveEachPacketExactlyOnce)
@@ -426,7 +426,7 @@ TEST_F(PacketCacheTest, NothingEntersAfterClose)
         std::vector<HELD> held(200);
         std::atomic<unsigned> inserted{0};
 
-        PacketCacheOpen(&cache_);
+        PacketCacheSetOpen(&cache_, TRUE);
         RunThreads(2,
                    [&](unsigned thread)
                    {
@@ -444,7 +444,7 @@ TEST_F(PacketCacheTest, NothingEntersAfterClose)
                            }
                            return;
                        }
-                       PacketCacheClose(&cache_);
+                       PacketCacheSetOpen(&cache_, FALSE);
                        while (PacketCacheTakeAny(&cache_) != nullptr)
                        {
                            inserted--;
