@@ -45,33 +45,26 @@ static const char *CommandFetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE 
     }
     // The first byte may have changed meanwhile, so it stays the one that chose the length.
     RtlCopyMemory(wire->Bytes + 1, bytes + 1, *wireLength - 1);
+    // A command with a body ends with its verdict.
     return *wireLength == 1 || wire->Bytes[*wireLength - 1] < VerdictCount ? NULL : "there is no such verdict";
 }
 
 // ---- Carrying out
 
-static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
+// FALSE: the verdict came for something that is not there.
+static BOOLEAN CommandCountVerdict(DRIVER_CONTEXT *context, BOOLEAN applied)
 {
-    if (HoldApplyVerdict(context, wire->Id, wire->Verdict))
-    {
-        StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
-        return;
-    }
-    StatisticsAdd(&context->Statistics, StatisticVerdictsUnknownId, 1);
-    LogWarning(&context->Log, "Verdict %u came for id %llu, which waits for none", wire->Verdict,
-               (unsigned long long)wire->Id);
+    StatisticsAdd(&context->Statistics, applied ? StatisticVerdictsApplied : StatisticVerdictsUnknownId, 1);
+    return applied;
 }
 
-static VOID CommandUpdateVerdict(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 verdict)
+static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
 {
-    if (!ConnectionTableSetVerdict(&context->Connections, key, verdict))
+    if (!CommandCountVerdict(context, HoldApplyVerdict(context, wire->Id, wire->Verdict)))
     {
-        StatisticsAdd(&context->Statistics, StatisticVerdictsUnknownId, 1);
-        return;
+        LogWarning(&context->Log, "Verdict %u came for id %llu, which waits for none", wire->Verdict,
+                   (unsigned long long)wire->Id);
     }
-    StatisticsAdd(&context->Statistics, StatisticVerdictsApplied, 1);
-    // The ALE layers decide again on what they blocked or permitted.
-    DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
 // Both IP versions have the same fields in the same order.
@@ -83,7 +76,11 @@ static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 
     key.IpVersion = ipVersion;
     wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));
     wire = WireGetEndpoints(wire, &key);
-    CommandUpdateVerdict(context, &key, *wire);
+    if (CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire)))
+    {
+        // The ALE layers decide again on what they blocked or permitted.
+        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+    }
 }
 
 static BOOLEAN CommandQueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
