@@ -43,6 +43,7 @@ static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
 static VOID AleDescribeInbound(const CLASSIFY *classify, INJECT_SOURCE *source)
 {
     source->Method = InjectTransportReceive;
+    source->HiddenLength = AleHiddenLength(classify->Metadata);
     source->InterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex);
     source->SubInterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.SubInterfaceIndex);
 }
@@ -78,27 +79,9 @@ static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *s
     }
 }
 
-static NTSTATUS AleCopyBuffer(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
-                              NET_BUFFER *buffer, INJECT_PACKET **packet)
-{
-    NTSTATUS status;
-
-    if (hiddenLength == 0)
-    {
-        return InjectCopy(&operation->Context->Injector, source, buffer, packet);
-    }
-    status = NdisRetreatNetBufferDataStart(buffer, hiddenLength, 0, NULL);
-    if (NT_SUCCESS(status))
-    {
-        status = InjectCopy(&operation->Context->Injector, source, buffer, packet);
-        NdisAdvanceNetBufferDataStart(buffer, hiddenLength, FALSE, NULL);
-    }
-    return status;
-}
-
 // Appends a copy of every packet of one list at `last`, and moves that on.
-static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, UINT32 hiddenLength,
-                            const NET_BUFFER_LIST *list, INJECT_PACKET ***last)
+static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, const NET_BUFFER_LIST *list,
+                            INJECT_PACKET ***last)
 {
     NTSTATUS status = STATUS_SUCCESS;
     NET_BUFFER *buffer;
@@ -106,7 +89,7 @@ static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE 
     for (buffer = NET_BUFFER_LIST_FIRST_NB(list); NT_SUCCESS(status) && buffer != NULL;
          buffer = NET_BUFFER_NEXT_NB(buffer))
     {
-        status = AleCopyBuffer(operation, source, hiddenLength, buffer, *last);
+        status = InjectCopy(&operation->Context->Injector, source, buffer, *last);
         if (NT_SUCCESS(status))
         {
             *last = &(**last)->Next;
@@ -120,7 +103,6 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
 {
     const CLASSIFY *classify = operation->Classify;
     BOOLEAN inbound = AleIsPacketInbound(classify);
-    UINT32 hiddenLength = inbound ? AleHiddenLength(classify->Metadata) : 0;
     INJECT_PACKET **last = packets;
     NTSTATUS status = STATUS_SUCCESS;
     const NET_BUFFER_LIST *list;
@@ -136,20 +118,19 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
     if (inbound)
     {
         AleDescribeInbound(classify, &source);
+        *payloadOffset = classify->Metadata->ipHeaderSize;
     }
     else
     {
         AleDescribeOutbound(operation, &source);
     }
-    *payloadOffset = inbound ? classify->Metadata->ipHeaderSize : 0;
-
     for (list = operation->NetBufferList; NT_SUCCESS(status) && list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
         if (inbound)
         {
             source.Checksum = InjectChecksumForInbound(list, ClassifyIsLoopback(classify));
         }
-        status = AleCopyList(operation, &source, hiddenLength, list, &last);
+        status = AleCopyList(operation, &source, list, &last);
     }
     if (!NT_SUCCESS(status))
     {
@@ -175,18 +156,6 @@ static HANDLE AleCompletionHandle(const ALE_OPERATION *operation)
     return metadata->completionHandle;
 }
 
-static DECISION AleBlockMalformed(const ALE_OPERATION *operation)
-{
-    DRIVER_CONTEXT *context = operation->Context;
-
-    StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
-    if (LogMayRepeat(&context->Log, LogLimitMalformed))
-    {
-        LogWarning(&context->Log, "A malformed IPv%u packet was blocked at an authorization", operation->Key.IpVersion);
-    }
-    return DecisionBlock;
-}
-
 static DECISION AleHold(const ALE_OPERATION *operation)
 {
     UINT8 direction = operation->Classify->Layer->Direction;
@@ -205,15 +174,8 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     {
         status = AleCopyPackets(operation, &question.Packets, &question.PayloadOffset);
     }
-    if (status == STATUS_INVALID_PARAMETER)
-    {
-        return AleBlockMalformed(operation);
-    }
-    if (!NT_SUCCESS(status))
-    {
-        return HoldFail(operation->Context, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : LossUncounted);
-    }
-    return HoldAsk(operation->Context, &question);
+    return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
+                              : HoldFailPacket(operation->Context, operation->Classify->Layer, status);
 }
 
 // ---- Deciding
@@ -241,7 +203,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
 
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(operation->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
+        return HoldFail(operation->Context, status);
     }
     operation->Generation = state.Generation;
     operation->New = status != STATUS_OBJECT_NAME_EXISTS;

@@ -5,9 +5,6 @@
 #define FRAGMENT_BUCKET_SHIFT (12 - PLATFORM_TABLE_SHRINK)
 #define FRAGMENT_BUCKET_COUNT (1u << FRAGMENT_BUCKET_SHIFT)
 
-// How many datagrams one hold of the lock removes at most.
-#define FRAGMENT_BATCH 32u
-
 typedef struct _FRAGMENT_KEY
 {
     UINT8 Source[16];
@@ -49,13 +46,6 @@ typedef struct _FRAGMENT_DATAGRAM
     UINT32 RangeCount;
     FRAGMENT_RANGE Ranges[FRAGMENT_MAX_PIECES];
 } FRAGMENT_DATAGRAM;
-
-// Packets on their way out of the table.
-typedef struct _FRAGMENT_RELEASED
-{
-    INJECT_PACKET *Packets;
-    UINT32 Count;
-} FRAGMENT_RELEASED;
 
 _Use_decl_annotations_
 NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTICS *statistics)
@@ -99,24 +89,8 @@ static VOID FragmentMakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMEN
     key->Direction = direction;
 }
 
-static FRAGMENT_DATAGRAM *FragmentFindByKey(const FRAGMENT_TABLE *table, UINT32 bucket, const FRAGMENT_KEY *key)
-{
-    const LIST_ENTRY *head = &table->Buckets[bucket];
-    LIST_ENTRY *entry;
-
-    for (entry = head->Flink; entry != head; entry = entry->Flink)
-    {
-        FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(entry, FRAGMENT_DATAGRAM, BucketLink);
-
-        if (RtlEqualMemory(&datagram->Key, key, sizeof(*key)))
-        {
-            return datagram;
-        }
-    }
-    return NULL;
-}
-
-static FRAGMENT_DATAGRAM *FragmentFindById(const FRAGMENT_TABLE *table, UINT64 id)
+// Finds a datagram in the bucket of `id`: the one with this key, or without a key the one with this id.
+static FRAGMENT_DATAGRAM *FragmentFind(const FRAGMENT_TABLE *table, UINT64 id, const FRAGMENT_KEY *key)
 {
     const LIST_ENTRY *head = &table->Buckets[id % FRAGMENT_BUCKET_COUNT];
     LIST_ENTRY *entry;
@@ -125,7 +99,7 @@ static FRAGMENT_DATAGRAM *FragmentFindById(const FRAGMENT_TABLE *table, UINT64 i
     {
         FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(entry, FRAGMENT_DATAGRAM, BucketLink);
 
-        if (datagram->Id == id)
+        if (key != NULL ? RtlEqualMemory(&datagram->Key, key, sizeof(*key)) : datagram->Id == id)
         {
             return datagram;
         }
@@ -157,18 +131,16 @@ static VOID FragmentRemove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
     InterlockedExchangeAdd64(&table->WaitingBytes, -(LONG64)datagram->WaitingBytes);
 }
 
-static FRAGMENT_RELEASED FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+static INJECT_PACKET *FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
-    FRAGMENT_RELEASED released;
+    INJECT_PACKET *packets = datagram->Waiting;
 
-    released.Packets = datagram->Waiting;
-    released.Count = datagram->WaitingCount;
     InterlockedExchangeAdd64(&table->WaitingBytes, -(LONG64)datagram->WaitingBytes);
     datagram->Waiting = NULL;
     datagram->LastWaiting = &datagram->Waiting;
     datagram->WaitingCount = 0;
     datagram->WaitingBytes = 0;
-    return released;
+    return packets;
 }
 
 static VOID FragmentMoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT64 now)
@@ -178,21 +150,20 @@ static VOID FragmentMoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT6
     InsertTailList(byAge, &datagram->AgeLink);
 }
 
-// Removes the datagram that was decided longest ago. NULL: none is decided.
-static FRAGMENT_DATAGRAM *FragmentRemoveOldestDecided(FRAGMENT_TABLE *table)
+// Removes the oldest datagram of a list if its time is over at `now`. NULL: there is none.
+static FRAGMENT_DATAGRAM *FragmentRemoveOldest(FRAGMENT_TABLE *table, const LIST_ENTRY *byAge, UINT64 now)
 {
-    FRAGMENT_DATAGRAM *datagram;
+    FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink);
 
-    if (IsListEmpty(&table->Decided))
+    if (IsListEmpty(byAge) || datagram->ExpiryTime > now)
     {
         return NULL;
     }
-    datagram = CONTAINING_RECORD(table->Decided.Flink, FRAGMENT_DATAGRAM, AgeLink);
     FragmentRemove(table, datagram);
     return datagram;
 }
 
-// Removes a decided datagram whose fragments have all come. The caller frees what this returns.
+// Removes a decided datagram whose fragments have all come. Nothing waits in it. The caller frees what this returns.
 static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
     if (datagram->Decision == DecisionHeld || datagram->Refused || datagram->Copying != 0 ||
@@ -206,35 +177,37 @@ static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_D
 
 // ---- Letting go, with the lock released
 
-static INJECT_PACKET *FragmentRelease(FRAGMENT_TABLE *table, FRAGMENT_RELEASED released, BOOLEAN permit)
+static INJECT_PACKET *FragmentRelease(FRAGMENT_TABLE *table, INJECT_PACKET *packets, BOOLEAN permit)
 {
-    if (released.Count == 0)
+    const INJECT_PACKET *packet;
+    UINT64 count = 0;
+
+    if (packets == NULL)
     {
         return NULL;
     }
+    for (packet = packets; packet != NULL; packet = packet->Next)
+    {
+        count++;
+    }
     if (permit)
     {
-        StatisticsAdd(table->Statistics, StatisticPacketsPermitted, released.Count);
-        return released.Packets;
+        StatisticsAdd(table->Statistics, StatisticPacketsPermitted, count);
+        return packets;
     }
-    StatisticsAdd(table->Statistics, StatisticPacketsBlocked, released.Count);
-    StatisticsAdd(table->Statistics, StatisticFragmentsBlocked, released.Count);
-    InjectDropChain(released.Packets);
+    StatisticsAdd(table->Statistics, StatisticPacketsBlocked, count);
+    StatisticsAdd(table->Statistics, StatisticFragmentsBlocked, count);
+    InjectDropChain(packets);
     return NULL;
 }
 
-// Frees a datagram that was removed. NULL is allowed.
+// Frees a datagram that was removed.
 static INJECT_PACKET *FragmentForget(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, BOOLEAN permit)
 {
-    FRAGMENT_RELEASED released = {NULL, 0};
+    INJECT_PACKET *packets = datagram->Waiting;
 
-    if (datagram != NULL)
-    {
-        released.Packets = datagram->Waiting;
-        released.Count = datagram->WaitingCount;
-        MemoryFree(table->Memory, datagram);
-    }
-    return FragmentRelease(table, released, permit);
+    MemoryFree(table->Memory, datagram);
+    return FragmentRelease(table, packets, permit);
 }
 
 static DECISION FragmentCountBlocked(FRAGMENT_TABLE *table, DECISION decision)
@@ -289,6 +262,7 @@ static FRAGMENT_RECORDING FragmentRecord(FRAGMENT_DATAGRAM *datagram, const IP_H
 {
     UINT32 end = header->FragmentOffset + header->FragmentLength;
     FRAGMENT_RECORDING recording = FragmentCompareRanges(datagram, header->FragmentOffset, end);
+    FRAGMENT_RANGE *range;
 
     if (recording != FragmentIsNew)
     {
@@ -298,9 +272,9 @@ static FRAGMENT_RECORDING FragmentRecord(FRAGMENT_DATAGRAM *datagram, const IP_H
     {
         return FragmentIsConflict;
     }
-    datagram->Ranges[datagram->RangeCount].Start = (UINT16)header->FragmentOffset;
-    datagram->Ranges[datagram->RangeCount].Length = (UINT16)header->FragmentLength;
-    datagram->RangeCount++;
+    range = &datagram->Ranges[datagram->RangeCount++];
+    range->Start = (UINT16)header->FragmentOffset;
+    range->Length = (UINT16)header->FragmentLength;
     datagram->SeenLength += header->FragmentLength;
     datagram->HighestEnd = end > datagram->HighestEnd ? end : datagram->HighestEnd;
     datagram->TotalLength = header->MoreFragments ? datagram->TotalLength : end;
@@ -308,7 +282,7 @@ static FRAGMENT_RECORDING FragmentRecord(FRAGMENT_DATAGRAM *datagram, const IP_H
 }
 
 static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT64 now,
-                              FRAGMENT_RELEASED *refused)
+                              INJECT_PACKET **refused)
 {
     FRAGMENT_RECORDING recording = FragmentRecord(datagram, header);
 
@@ -340,7 +314,7 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
                                             FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
 {
     UINT32 bucket = (UINT32)(SipHash13(&table->HashKey, key, sizeof(*key)) % FRAGMENT_BUCKET_COUNT);
-    FRAGMENT_DATAGRAM *datagram = FragmentFindByKey(table, bucket, key);
+    FRAGMENT_DATAGRAM *datagram = FragmentFind(table, bucket, key);
 
     if (datagram != NULL && datagram->ExpiryTime > now)
     {
@@ -358,7 +332,7 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
     }
     if (table->Count >= FRAGMENT_MAX_DATAGRAMS)
     {
-        *removed = FragmentRemoveOldestDecided(table);
+        *removed = FragmentRemoveOldest(table, &table->Decided, MAXLONG64);
         if (*removed == NULL)
         {
             return NULL;
@@ -371,18 +345,18 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
 
 // `*id` gets 0 where the datagram is not in the table and could not be added with `*spare`.
 static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
-                              FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, UINT8 *lossReason)
+                              FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
 {
     DECISION decision = DecisionFail;
     UINT64 now = KeQueryInterruptTime();
     FRAGMENT_DATAGRAM *removed = NULL;
     FRAGMENT_DATAGRAM *over = NULL;
-    FRAGMENT_RELEASED refused = {NULL, 0};
+    INJECT_PACKET *refused = NULL;
     FRAGMENT_DATAGRAM *datagram;
     KIRQL irql;
 
     *id = 0;
-    *lossReason = *spare != NULL ? LossHeldPacketLimit : LossOutOfMemory;
+    *failure = *spare != NULL ? STATUS_QUOTA_EXCEEDED : STATUS_INSUFFICIENT_RESOURCES;
     KeAcquireSpinLock(&table->Lock, &irql);
     datagram = FragmentFindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
@@ -394,39 +368,42 @@ static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, co
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) FragmentForget(table, removed, FALSE);
-    (VOID) FragmentForget(table, over, FALSE);
+    if (removed != NULL)
+    {
+        (VOID) FragmentForget(table, removed, FALSE);
+    }
+    MemoryFree(table->Memory, over);
     (VOID) FragmentRelease(table, refused, FALSE);
     return decision;
 }
 
 _Use_decl_annotations_
 DECISION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment,
-                            UINT64 *id, CONNECTION_KEY *target, UINT8 *lossReason)
+                            UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
 {
     FRAGMENT_DATAGRAM *spare = NULL;
     DECISION decision;
     FRAGMENT_KEY key;
 
     FragmentMakeKey(header, direction, compartment, &key);
-    decision = FragmentEnter(table, header, &key, &spare, id, target, lossReason);
+    decision = FragmentEnter(table, header, &key, &spare, id, target, failure);
     if (*id == 0)
     {
         spare = (FRAGMENT_DATAGRAM *)MemoryAllocateUninitialized(table->Memory, sizeof(*spare));
-        decision = FragmentEnter(table, header, &key, &spare, id, target, lossReason);
+        decision = FragmentEnter(table, header, &key, &spare, id, target, failure);
         MemoryFree(table->Memory, spare);
     }
     return *id == 0 && header->FirstFragment ? DecisionAsk : FragmentCountBlocked(table, decision);
 }
 
 static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, INJECT_PACKET *packet,
-                               UINT8 *lossReason)
+                               NTSTATUS *failure)
 {
     SIZE_T bytes;
 
     if (packet == NULL)
     {
-        *lossReason = LossOutOfMemory;
+        *failure = STATUS_INSUFFICIENT_RESOURCES;
         return DecisionFail;
     }
     if (datagram->WaitingCount == FRAGMENT_MAX_WAITING)
@@ -436,7 +413,7 @@ static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagra
     bytes = InjectChainBytes(packet);
     if (bytes > FRAGMENT_MAX_WAITING_BYTES - (UINT64)table->WaitingBytes)
     {
-        *lossReason = LossHeldPacketLimit;
+        *failure = STATUS_QUOTA_EXCEEDED;
         return DecisionFail;
     }
     *datagram->LastWaiting = packet;
@@ -449,7 +426,7 @@ static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagra
 
 _Use_decl_annotations_
 DECISION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet, CONNECTION_KEY *target,
-                           UINT8 *lossReason)
+                           NTSTATUS *failure)
 {
     DECISION decision = DecisionBlock;
     FRAGMENT_DATAGRAM *over = NULL;
@@ -457,7 +434,7 @@ DECISION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *pack
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FragmentFindById(table, id);
+    datagram = FragmentFind(table, id, NULL);
     if (datagram != NULL)
     {
         datagram->Copying--;
@@ -465,13 +442,13 @@ DECISION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *pack
         *target = datagram->Target;
         if (decision == DecisionHeld)
         {
-            decision = FragmentAppend(table, datagram, packet, lossReason);
+            decision = FragmentAppend(table, datagram, packet, failure);
         }
         over = FragmentRemoveIfOver(table, datagram);
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) FragmentForget(table, over, FALSE);
+    MemoryFree(table->Memory, over);
     if (decision != DecisionHeld)
     {
         InjectDropChain(packet);
@@ -486,14 +463,14 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
                             INJECT_PACKET **permitted)
 {
     BOOLEAN refused = FALSE;
-    FRAGMENT_RELEASED released = {NULL, 0};
+    INJECT_PACKET *released = NULL;
     FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
     UINT8 direction = DirectionOutbound;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FragmentFindById(table, id);
+    datagram = FragmentFind(table, id, NULL);
     if (datagram != NULL && datagram->Decision == DecisionHeld)
     {
         datagram->Decision = decision;
@@ -512,7 +489,7 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    (VOID) FragmentForget(table, over, FALSE);
+    MemoryFree(table->Memory, over);
     // This counts the first fragment itself.
     (VOID) FragmentCountBlocked(table, refused ? DecisionBlock : decision);
     *permitted = FragmentRelease(table, released, decision == DecisionPermit || decision == DecisionRedirect);
@@ -525,77 +502,32 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
 
 // ---- Time and end
 
-static BOOLEAN FragmentRemoveOldest(FRAGMENT_TABLE *table, LIST_ENTRY *byAge, UINT64 now, LIST_ENTRY *removed)
+static FRAGMENT_DATAGRAM *FragmentTakeExpired(FRAGMENT_TABLE *table, UINT64 now)
 {
     FRAGMENT_DATAGRAM *datagram;
-
-    if (IsListEmpty(byAge))
-    {
-        return FALSE;
-    }
-    datagram = CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink);
-    if (datagram->ExpiryTime > now)
-    {
-        return FALSE;
-    }
-    FragmentRemove(table, datagram);
-    InsertTailList(removed, &datagram->AgeLink);
-    return TRUE;
-}
-
-// FALSE: no datagram is left whose time is over.
-static BOOLEAN FragmentRemoveBatch(FRAGMENT_TABLE *table, UINT64 now, LIST_ENTRY *removed)
-{
-    BOOLEAN more = TRUE;
-    UINT32 count;
     KIRQL irql;
 
-    InitializeListHead(removed);
     KeAcquireSpinLock(&table->Lock, &irql);
-    for (count = 0; more && count < FRAGMENT_BATCH; count++)
-    {
-        more = FragmentRemoveOldest(table, &table->Early, now, removed) ||
-               FragmentRemoveOldest(table, &table->Asked, now, removed) ||
-               FragmentRemoveOldest(table, &table->Decided, now, removed);
-    }
+    datagram = FragmentRemoveOldest(table, &table->Early, now);
+    datagram = datagram != NULL ? datagram : FragmentRemoveOldest(table, &table->Asked, now);
+    datagram = datagram != NULL ? datagram : FragmentRemoveOldest(table, &table->Decided, now);
     KeReleaseSpinLock(&table->Lock, irql);
-    return more;
+    return datagram;
 }
 
-// Forgets every datagram whose time is over at `now`, and returns what waited in them.
-static INJECT_PACKET *FragmentForgetUntil(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN permit)
+_Use_decl_annotations_
+INJECT_PACKET *FragmentTableForget(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN permit)
 {
     INJECT_PACKET *packets = NULL;
     INJECT_PACKET **last = &packets;
-    LIST_ENTRY removed;
-    BOOLEAN more;
+    FRAGMENT_DATAGRAM *datagram;
 
-    do
+    while ((datagram = FragmentTakeExpired(table, now)) != NULL)
     {
-        more = FragmentRemoveBatch(table, now, &removed);
-        while (!IsListEmpty(&removed))
-        {
-            *last =
-                FragmentForget(table, CONTAINING_RECORD(RemoveHeadList(&removed), FRAGMENT_DATAGRAM, AgeLink), permit);
-            while (*last != NULL)
-            {
-                last = &(*last)->Next;
-            }
-        }
-    } while (more);
+        *last = FragmentForget(table, datagram, permit);
+        last = InjectChainEnd(last);
+    }
     return packets;
-}
-
-_Use_decl_annotations_
-VOID FragmentTableExpire(FRAGMENT_TABLE *table, UINT64 now)
-{
-    (VOID) FragmentForgetUntil(table, now, FALSE);
-}
-
-_Use_decl_annotations_
-INJECT_PACKET *FragmentTableResolve(FRAGMENT_TABLE *table, BOOLEAN permit)
-{
-    return FragmentForgetUntil(table, MAXLONG64, permit);
 }
 
 _Use_decl_annotations_

@@ -59,19 +59,19 @@ VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 /// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect to `target`: as the first one; a refusal is counted.
 /// DecisionAsk: it is the first one. Decide on it, then call FragmentTableDecide unless the client decides.
 /// DecisionHeld: it waits for the first one. Exactly one FragmentTableWait follows.
-/// DecisionFail: its datagram cannot be remembered; `lossReason` (LOSS_REASON) says why.
+/// DecisionFail: its datagram cannot be remembered; `failure` says why.
 /// A full table forgets its oldest decision before it fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 DECISION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
                             _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target,
-                            _Inout_ UINT8 *lossReason);
+                            _Inout_ NTSTATUS *failure);
 
 /// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now. Else the copy was dropped, and the
 /// decision is on the fragment itself, with the meaning that FragmentTableEnter gives it. A NULL copy fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
-                           _Inout_ CONNECTION_KEY *target, _Inout_ UINT8 *lossReason);
+                           _Inout_ CONNECTION_KEY *target, _Inout_ NTSTATUS *failure);
 
 /// Sets the decision on a datagram once: DecisionPermit, DecisionRedirect to `target`, DecisionBlock or DecisionAbsorb.
 /// `permitted` gets the copies that waited and now go on, redirected where that was decided, for the caller to inject.
@@ -81,15 +81,12 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ DECISION decision,
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
-/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime), and drops what waits in it.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID FragmentTableExpire(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
-
-/// Forgets everything. With `permit` what waited is returned, else dropped; both are counted.
+/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime); MAXLONG64: all. With `permit` what waited
+/// is returned, else dropped; both are counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
-INJECT_PACKET *FragmentTableResolve(_Inout_ FRAGMENT_TABLE *table, _In_ BOOLEAN permit);
+INJECT_PACKET *FragmentTableForget(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now, _In_ BOOLEAN permit);
 
 /// The datagrams in the table, and the pool bytes of all. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);

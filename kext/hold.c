@@ -100,7 +100,6 @@ static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UIN
 {
     DECISION decision = (DECISION)VerdictRow(verdict)->Resolve;
     INJECT_PACKET *packets = NULL;
-    INJECT_PACKET **last = &packets;
     CONNECTION_KEY target;
 
     if (decision == DecisionPermit)
@@ -116,12 +115,9 @@ static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UIN
     {
         decision = DecisionAbsorb;
     }
-    while (*last != NULL)
-    {
-        last = &(*last)->Next;
-    }
-    if (held->Datagram != 0 && !FragmentTableDecide(&context->Fragments, held->Datagram, decision,
-                                                    decision == DecisionRedirect ? &target : NULL, last))
+    if (held->Datagram != 0 &&
+        !FragmentTableDecide(&context->Fragments, held->Datagram, decision,
+                             decision == DecisionRedirect ? &target : NULL, InjectChainEnd(&packets)))
     {
         InjectDropChain(packets);
         return NULL;
@@ -241,9 +237,24 @@ VOID HoldResolveAll(DRIVER_CONTEXT *context)
 
 // ---- Holding
 
-_Use_decl_annotations_
-DECISION HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
+static UINT8 HoldLossReason(NTSTATUS status)
 {
+    switch (status)
+    {
+    case STATUS_QUOTA_EXCEEDED:
+        return LossHeldPacketLimit;
+    case STATUS_INSUFFICIENT_RESOURCES:
+        return LossOutOfMemory;
+    default:
+        return LossUncounted;
+    }
+}
+
+_Use_decl_annotations_
+DECISION HoldFail(DRIVER_CONTEXT *context, NTSTATUS status)
+{
+    UINT8 lossReason = HoldLossReason(status);
+
     if (lossReason != LossUncounted)
     {
         IoQueueReportLost(&context->Queue, 1, lossReason);
@@ -253,6 +264,22 @@ DECISION HoldFail(DRIVER_CONTEXT *context, UINT8 lossReason)
         LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
     }
     return ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
+}
+
+_Use_decl_annotations_
+DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, NTSTATUS status)
+{
+    if (status != STATUS_INVALID_PARAMETER)
+    {
+        return HoldFail(context, status);
+    }
+    StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
+    if (LogMayRepeat(&context->Log, LogLimitMalformed))
+    {
+        LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
+                   layer->Direction == DirectionInbound ? "inbound" : "outbound", layer->IpVersion);
+    }
+    return DecisionBlock;
 }
 
 static UINT64 HoldDeadline(const CLIENT *client)
@@ -328,23 +355,10 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     return status;
 }
 
-static UINT8 HoldLossReason(NTSTATUS insertStatus)
-{
-    switch (insertStatus)
-    {
-    case STATUS_QUOTA_EXCEEDED:
-        return LossHeldPacketLimit;
-    case STATUS_INSUFFICIENT_RESOURCES:
-        return LossOutOfMemory;
-    default:
-        return LossUncounted;
-    }
-}
-
 // Undoes a hold that was never reported to the client.
-static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, UINT8 lossReason)
+static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 {
-    DECISION result = HoldFail(context, lossReason);
+    DECISION result = HoldFail(context, status);
 
     if (held->CompletionContext == NULL)
     {
@@ -370,7 +384,7 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     status = PacketCacheInsert(&context->Packets, held);
     if (!NT_SUCCESS(status))
     {
-        return HoldUndo(context, held, HoldLossReason(status));
+        return HoldUndo(context, held, status);
     }
     status = HoldReport(context, question, id);
     if (NT_SUCCESS(status))
@@ -379,7 +393,7 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     }
     // The queue has counted the record as lost. If another thread took it first, that thread resolves it.
     held = PacketCacheTake(&context->Packets, id);
-    return held != NULL ? HoldUndo(context, held, LossUncounted) : DecisionHeld;
+    return held != NULL ? HoldUndo(context, held, STATUS_CANCELLED) : DecisionHeld;
 }
 
 _Use_decl_annotations_
@@ -393,7 +407,7 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     {
         InjectDropChain(packets);
         MemoryFree(&context->Memory, held);
-        return HoldFail(context, held == NULL ? LossOutOfMemory : LossUncounted);
+        return HoldFail(context, held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
     }
 
     // Another thread may resolve it while its bytes are copied into the record.

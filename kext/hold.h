@@ -16,6 +16,7 @@
 #pragma once
 
 #include "inject.h"
+#include "layers.h"
 #include "packet_cache.h"
 #include "verdict.h"
 
@@ -44,9 +45,14 @@ _Must_inspect_result_
 DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION *question);
 
 /// Decides by the fail policy on something that could not be held: DecisionPermit or DecisionBlock. Counts it as lost
-/// for `lossReason` (LOSS_REASON).
+/// for the reason that `status` gives: STATUS_INSUFFICIENT_RESOURCES or STATUS_QUOTA_EXCEEDED. Any other is uncounted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT8 lossReason);
+DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ NTSTATUS status);
+
+/// Decides on a packet of `layer` that could not be read or copied. STATUS_INVALID_PARAMETER: it is malformed, so it is
+/// blocked. For any other status as HoldFail does.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYER *layer, _In_ NTSTATUS status);
 
 /// Carries out the client's verdict on one id. FALSE: nothing is held under this id.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -219,21 +219,6 @@ static INJECT_PACKET *InjectAllocatePacket(INJECTOR *injector, const INJECT_SOUR
     return packet;
 }
 
-static NTSTATUS InjectCopyBytes(INJECT_PACKET *packet, NET_BUFFER *netBuffer)
-{
-    const VOID *bytes = NdisGetDataBuffer(netBuffer, packet->Length, packet->Data, 1, 0);
-
-    if (bytes == NULL)
-    {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    if (bytes != packet->Data)
-    {
-        RtlCopyMemory(packet->Data, bytes, packet->Length);
-    }
-    return STATUS_SUCCESS;
-}
-
 static NTSTATUS InjectCompleteChecksums(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
     switch (source->Checksum)
@@ -292,14 +277,14 @@ static NTSTATUS InjectFinish(INJECT_PACKET *copy, const INJECT_SOURCE *source, N
     return STATUS_SUCCESS;
 }
 
-_Use_decl_annotations_
-NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
+static NTSTATUS InjectCopyBytes(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer,
+                                INJECT_PACKET **packet)
 {
     UINT32 length = NET_BUFFER_DATA_LENGTH(netBuffer);
+    NTSTATUS status = STATUS_SUCCESS;
     INJECT_PACKET *copy;
-    NTSTATUS status;
+    const VOID *bytes;
 
-    *packet = NULL;
     if (length == 0 || length > INJECT_MAX_LENGTH)
     {
         return STATUS_INVALID_PARAMETER;
@@ -310,12 +295,34 @@ NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER 
         return STATUS_INSUFFICIENT_RESOURCES;
     }
 
-    status = InjectCopyBytes(copy, netBuffer);
+    bytes = NdisGetDataBuffer(netBuffer, length, copy->Data, 1, 0);
+    if (bytes == NULL)
+    {
+        status = STATUS_INSUFFICIENT_RESOURCES;
+    }
+    else if (bytes != copy->Data)
+    {
+        RtlCopyMemory(copy->Data, bytes, length);
+    }
     if (NT_SUCCESS(status) && source->Method != InjectTransportSend && source->Method != InjectTransportReceive)
     {
         InjectCutBehindPacket(copy);
     }
     return InjectFinish(copy, source, status, packet);
+}
+
+_Use_decl_annotations_
+NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
+{
+    NTSTATUS status = InjectRetreat(netBuffer, source->HiddenLength);
+
+    *packet = NULL;
+    if (NT_SUCCESS(status))
+    {
+        status = InjectCopyBytes(injector, source, netBuffer, packet);
+        InjectAdvance(netBuffer, source->HiddenLength);
+    }
+    return status;
 }
 
 static NTSTATUS InjectCopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
@@ -434,21 +441,6 @@ static BOOLEAN InjectKeepRefused(INJECT_PACKET *packet)
     return kept;
 }
 
-static INJECT_PACKET *InjectTakeRefused(INJECTOR *injector)
-{
-    INJECT_PACKET *packets;
-    KIRQL irql;
-
-    KeAcquireSpinLock(&injector->RefusedLock, &irql);
-    packets = injector->Refused;
-    injector->Refused = NULL;
-    injector->LastRefused = &injector->Refused;
-    injector->RefusedCount = 0;
-    injector->RefusedBytes = 0;
-    KeReleaseSpinLock(&injector->RefusedLock, irql);
-    return packets;
-}
-
 _Use_decl_annotations_
 VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
 {
@@ -460,25 +452,21 @@ VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
     KeReleaseSpinLock(&injector->RefusedLock, irql);
 }
 
-static VOID InjectDropRefused(INJECT_PACKET *packet, NTSTATUS status)
+// The stack refused this packet. The fail policy decides on it once; the second time it is dropped.
+static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
 {
     INJECTOR *injector = packet->Injector;
 
+    if (!packet->Retried && InjectKeepRefused(packet))
+    {
+        return;
+    }
     StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
     if (LogMayRepeat(injector->Log, LogLimitInjection))
     {
         LogWarning(injector->Log, "A packet that was let go could not be injected: status 0x%08x", (unsigned)status);
     }
     InjectDereference(packet);
-}
-
-// The stack refused this packet. The fail policy decides on it once; the second time it is dropped.
-static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
-{
-    if (packet->Retried || !InjectKeepRefused(packet))
-    {
-        InjectDropRefused(packet, status);
-    }
 }
 
 // ---- Injection
@@ -559,14 +547,15 @@ static NTSTATUS InjectTry(INJECT_PACKET *packet)
     return status;
 }
 
-_Use_decl_annotations_
-VOID InjectChain(INJECT_PACKET *packets)
+static VOID InjectAll(INJECT_PACKET *packets, BOOLEAN retried, BOOLEAN permit)
 {
     while (packets != NULL)
     {
         INJECT_PACKET *next = packets->Next;
-        NTSTATUS status = InjectTry(packets);
+        NTSTATUS status;
 
+        packets->Retried = retried;
+        status = permit ? InjectTry(packets) : STATUS_CANCELLED;
         if (!NT_SUCCESS(status))
         {
             InjectRefuse(packets, status);
@@ -576,23 +565,25 @@ VOID InjectChain(INJECT_PACKET *packets)
 }
 
 _Use_decl_annotations_
+VOID InjectChain(INJECT_PACKET *packets)
+{
+    InjectAll(packets, FALSE, TRUE);
+}
+
+_Use_decl_annotations_
 VOID InjectResolveRefused(INJECTOR *injector, BOOLEAN permit)
 {
-    INJECT_PACKET *packets = InjectTakeRefused(injector);
+    INJECT_PACKET *packets;
+    KIRQL irql;
 
-    while (packets != NULL)
-    {
-        INJECT_PACKET *next = packets->Next;
-        NTSTATUS status;
-
-        packets->Retried = TRUE;
-        status = permit ? InjectTry(packets) : STATUS_CANCELLED;
-        if (!NT_SUCCESS(status))
-        {
-            InjectDropRefused(packets, status);
-        }
-        packets = next;
-    }
+    KeAcquireSpinLock(&injector->RefusedLock, &irql);
+    packets = injector->Refused;
+    injector->Refused = NULL;
+    injector->LastRefused = &injector->Refused;
+    injector->RefusedCount = 0;
+    injector->RefusedBytes = 0;
+    KeReleaseSpinLock(&injector->RefusedLock, irql);
+    InjectAll(packets, TRUE, permit);
 }
 
 _Use_decl_annotations_

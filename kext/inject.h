@@ -73,6 +73,7 @@ typedef struct _INJECT_SOURCE
     INJECT_METHOD Method;
     INJECT_CHECKSUM Checksum;
     UINT8 IpVersion;
+    UINT32 HiddenLength;        ///< bytes of the packet before the data start
     UINT8 Protocol;             ///< InjectChecksumTransport only
     const UINT8 *LocalAddress;  ///< 16 bytes, network order; InjectChecksumTransport only
     const UINT8 *RemoteAddress; ///< 16 bytes, network order; InjectTransportSend and InjectChecksumTransport only
@@ -137,9 +138,27 @@ BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *
 /// a damaged packet stays damaged.
 INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
 
-/// Copies the bytes of `netBuffer` from its data start on. If they start with an IP header, the copy ends where that
-/// says. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or STATUS_INVALID_PARAMETER for no bytes, for more
-/// than 64 KiB, and for bytes whose checksum cannot be found.
+/// Moves the data start of `netBuffer` back over the `hidden` bytes before it.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+FORCEINLINE NTSTATUS InjectRetreat(_Inout_ NET_BUFFER *netBuffer, _In_ UINT32 hidden)
+{
+    return hidden != 0 ? NdisRetreatNetBufferDataStart(netBuffer, hidden, 0, NULL) : STATUS_SUCCESS;
+}
+
+/// Undoes InjectRetreat.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+FORCEINLINE VOID InjectAdvance(_Inout_ NET_BUFFER *netBuffer, _In_ UINT32 hidden)
+{
+    if (hidden != 0)
+    {
+        NdisAdvanceNetBufferDataStart(netBuffer, hidden, FALSE, NULL);
+    }
+}
+
+/// Copies the bytes of `netBuffer` from source->HiddenLength before its data start on. If they start with an IP header,
+/// the copy ends where that says. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or
+/// STATUS_INVALID_PARAMETER for no bytes, for more than 64 KiB, and for bytes whose checksum cannot be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
@@ -179,6 +198,16 @@ VOID InjectCountRefused(_Inout_ INJECTOR *injector, _Out_ UINT64 *count, _Out_ U
 /// Drops a chain of packets: releases one reference to each.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDropChain(_In_opt_ INJECT_PACKET *packets);
+
+/// The end of a chain, where the next packet is linked. `last` is any link of it.
+FORCEINLINE INJECT_PACKET **InjectChainEnd(_In_ INJECT_PACKET **last)
+{
+    while (*last != NULL)
+    {
+        last = &(*last)->Next;
+    }
+    return last;
+}
 
 /// Pool bytes of a chain, for the packet cache's bound.
 SIZE_T InjectChainBytes(_In_opt_ const INJECT_PACKET *packets);

@@ -37,7 +37,7 @@ VOID MaintenanceRound(VOID *driverContext)
     if (due)
     {
         HoldExpire(context, now);
-        FragmentTableExpire(&context->Fragments, now);
+        (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
     }
     // Only now: a hold that has expired may have asked for it.
     if (DeferredTake(&context->Deferred, DEFERRED_REAUTHORIZE))

@@ -8,6 +8,7 @@
 typedef struct _PACKET_FRAME
 {
     const CLASSIFY *Classify;
+    DRIVER_CONTEXT *Context;
     const NET_BUFFER_LIST *List; // the one that is examined
     INJECT_ORIGIN Origin;        // of List
     UINT32 HiddenLength;         // inbound, the data start lies behind the IP header
@@ -34,19 +35,19 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *k
         // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
         return DecisionPermit;
     }
-    status = ConnectionTableFindOrInsert(&frame->Classify->Context->Connections, key, 0, DirectionOutbound, state);
+    status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
     if (NT_SUCCESS(status))
     {
         return (DECISION)VerdictRow(state->Verdict)->Packet;
     }
-    return HoldFail(frame->Classify->Context, status == STATUS_QUOTA_EXCEEDED ? LossHeldPacketLimit : LossOutOfMemory);
+    return HoldFail(frame->Context, status);
 }
 
 // Whether one address is at both ends and a port of the client's resolver or tunnel at `port`.
 static BOOLEAN PacketIsOfOwnPort(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT16 port)
 {
     return RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress)) &&
-           ClientOwnsPort(&frame->Classify->Context->Client, port);
+           ClientOwnsPort(&frame->Context->Client, port);
 }
 
 // An inbound fragment is indicated first as a packet, and that decides. What is let in comes again as a fragment, and
@@ -64,10 +65,8 @@ static BOOLEAN PacketIsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *k
     CONNECTION_STATE state;
 
     return PacketIsInbound(frame) && PacketIsOfOwnPort(frame, key, key->RemotePort) &&
-           ClassifyIsLoopback(frame->Classify) &&
-           RedirectTableFind(&frame->Classify->Context->Redirects, key, original) &&
-           ConnectionTableLookup(&frame->Classify->Context->Connections, original, &state) &&
-           VerdictRedirects(state.Verdict);
+           ClassifyIsLoopback(frame->Classify) && RedirectTableFind(&frame->Context->Redirects, key, original) &&
+           ConnectionTableLookup(&frame->Context->Connections, original, &state) && VerdictRedirects(state.Verdict);
 }
 
 // The client is not asked about a connection that ended: its last verdict decides on what is still sent. What is still
@@ -79,7 +78,7 @@ static DECISION PacketDecideEnded(const PACKET_FRAME *frame, const CONNECTION_ST
 
 static DECISION PacketFailRedirect(PACKET_FRAME *frame)
 {
-    DRIVER_CONTEXT *context = frame->Classify->Context;
+    DRIVER_CONTEXT *context = frame->Context;
 
     StatisticsAdd(&context->Statistics, StatisticInjectFailures, 1);
     if (LogMayRepeat(&context->Log, LogLimitFailure))
@@ -92,7 +91,7 @@ static DECISION PacketFailRedirect(PACKET_FRAME *frame)
 static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
                                      CONNECTION_KEY *target)
 {
-    DRIVER_CONTEXT *context = frame->Classify->Context;
+    DRIVER_CONTEXT *context = frame->Context;
 
     if (state->Direction == DirectionInbound)
     {
@@ -130,7 +129,7 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     {
         return DecisionPermit;
     }
-    known = ConnectionTableLookup(&frame->Classify->Context->Connections, key, state);
+    known = ConnectionTableLookup(&frame->Context->Connections, key, state);
     if (known && !state->Ended)
     {
         decision = (DECISION)VerdictRow(state->Verdict)->Packet;
@@ -146,26 +145,13 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     return decision == DecisionRedirect ? PacketDecideRedirect(frame, key, state, target) : decision;
 }
 
-static DECISION PacketBlockMalformed(PACKET_FRAME *frame)
-{
-    DRIVER_CONTEXT *context = frame->Classify->Context;
-
-    StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
-    if (LogMayRepeat(&context->Log, LogLimitMalformed))
-    {
-        LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
-                   PacketIsInbound(frame) ? "inbound" : "outbound", frame->Classify->Layer->IpVersion);
-    }
-    return DecisionBlock;
-}
-
 // ---- Reading the headers; the data start is at the IP header
 
 // Reads headers that neither lie in one piece nor fit into the usual length.
 static NTSTATUS PacketParseLongHeaders(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
 {
     UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
-    UINT8 *storage = (UINT8 *)MemoryAllocateUninitialized(&frame->Classify->Context->Memory, length);
+    UINT8 *storage = (UINT8 *)MemoryAllocateUninitialized(&frame->Context->Memory, length);
     const UINT8 *bytes;
     NTSTATUS status;
 
@@ -175,7 +161,7 @@ static NTSTATUS PacketParseLongHeaders(PACKET_FRAME *frame, NET_BUFFER *buffer, 
     }
     bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, storage, 1, 0);
     status = bytes != NULL ? IpHeaderParse(bytes, length, length, header) : STATUS_INSUFFICIENT_RESOURCES;
-    MemoryFree(&frame->Classify->Context->Memory, storage);
+    MemoryFree(&frame->Context->Memory, storage);
     return status;
 }
 
@@ -230,6 +216,7 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     source.Method = inbound && !loopback ? InjectNetworkReceive : InjectNetworkSend;
     source.Checksum = inbound ? InjectChecksumForInbound(list, loopback) : InjectChecksumPacket;
     source.IpVersion = layer->IpVersion;
+    source.HiddenLength = frame->HiddenLength;
     source.Compartment = ClassifyCompartment(classify->Metadata);
     source.InterfaceIndex = ClassifyUint32(classify->Values, layer->Fields.InterfaceIndex);
     source.SubInterfaceIndex = ClassifyUint32(classify->Values, layer->Fields.SubInterfaceIndex);
@@ -244,16 +231,12 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
 
     RtlZeroMemory(&question, sizeof(question));
     status = PacketCopy(frame, frame->List, buffer, &question.Packets);
-    if (status == STATUS_INVALID_PARAMETER)
-    {
-        return PacketBlockMalformed(frame);
-    }
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(frame->Classify->Context, LossOutOfMemory);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, status);
     }
     // Another product's copy of a packet on which the client has decided would otherwise go round for ever.
-    if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Classify->Context->Injector, question.Packets))
+    if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Context->Injector, question.Packets))
     {
         InjectDropChain(question.Packets);
         return DecisionPermit;
@@ -265,32 +248,15 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     question.Datagram = frame->Datagram;
     question.ProcessId = state->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
-    return HoldAsk(frame->Classify->Context, &question);
+    return HoldAsk(frame->Context, &question);
 }
 
-// ---- One packet; from PacketRetreat to PacketAdvance its data start is at the IP header
-
-static NTSTATUS PacketRetreat(const PACKET_FRAME *frame, NET_BUFFER *buffer)
-{
-    return frame->HiddenLength != 0 ? NdisRetreatNetBufferDataStart(buffer, frame->HiddenLength, 0, NULL)
-                                    : STATUS_SUCCESS;
-}
-
-static VOID PacketAdvance(const PACKET_FRAME *frame, NET_BUFFER *buffer)
-{
-    if (frame->HiddenLength != 0)
-    {
-        NdisAdvanceNetBufferDataStart(buffer, frame->HiddenLength, FALSE, NULL);
-    }
-}
+// ---- One packet
 
 static VOID PacketQueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
 {
     *frame->LastInjection = packets;
-    while (*frame->LastInjection != NULL)
-    {
-        frame->LastInjection = &(*frame->LastInjection)->Next;
-    }
+    frame->LastInjection = InjectChainEnd(frame->LastInjection);
 }
 
 static DECISION PacketRedirect(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *target)
@@ -330,12 +296,12 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
 // ---- Fragments, which follow the first one of their datagram
 
 static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, UINT64 datagram,
-                                           CONNECTION_KEY *target, UINT8 *lossReason)
+                                           CONNECTION_KEY *target, NTSTATUS *failure)
 {
     INJECT_PACKET *packet = NULL;
 
     (VOID) PacketCopy(frame, frame->List, buffer, &packet);
-    return FragmentTableWait(&frame->Classify->Context->Fragments, datagram, packet, target, lossReason);
+    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target, failure);
 }
 
 // DecisionAsk: it is the first one, of frame->Datagram where the table could remember that.
@@ -343,15 +309,14 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
 {
     COMPARTMENT_ID compartment = ClassifyCompartment(frame->Classify->Metadata);
     CONNECTION_KEY target;
-    UINT8 lossReason;
+    NTSTATUS failure;
     UINT64 datagram;
-    DECISION decision =
-        FragmentTableEnter(&frame->Classify->Context->Fragments, header, frame->Classify->Layer->Direction, compartment,
-                           &datagram, &target, &lossReason);
+    DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Classify->Layer->Direction,
+                                           compartment, &datagram, &target, &failure);
 
     if (decision == DecisionHeld)
     {
-        decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &lossReason);
+        decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &failure);
     }
     switch (decision)
     {
@@ -361,7 +326,7 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &target);
     case DecisionFail:
-        return HoldFail(frame->Classify->Context, lossReason);
+        return HoldFail(frame->Context, failure);
     default:
         return decision;
     }
@@ -375,27 +340,28 @@ static VOID PacketDecideDatagram(PACKET_FRAME *frame, DECISION decision, const C
     // The verdict on a held first fragment decides on the others too, and may have done so already.
     if (decision != DecisionHeld)
     {
-        (VOID) FragmentTableDecide(&frame->Classify->Context->Fragments, frame->Datagram, decision,
+        (VOID) FragmentTableDecide(&frame->Context->Fragments, frame->Datagram, decision,
                                    decision == DecisionRedirect ? target : NULL, &waited);
         PacketQueueInjections(frame, waited);
     }
     frame->Datagram = 0;
 }
 
-static DECISION PacketDecideOnBuffer(PACKET_FRAME *frame, NET_BUFFER *buffer)
+static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
 {
     CONNECTION_KEY target;
     IP_HEADER header;
     DECISION decision;
-    NTSTATUS status = PacketParse(frame, buffer, &header);
+    NTSTATUS status = InjectRetreat(buffer, frame->HiddenLength);
 
-    if (status == STATUS_INSUFFICIENT_RESOURCES)
+    if (NT_SUCCESS(status))
     {
-        return HoldFail(frame->Classify->Context, LossOutOfMemory);
+        status = PacketParse(frame, buffer, &header);
+        InjectAdvance(buffer, frame->HiddenLength);
     }
     if (!NT_SUCCESS(status))
     {
-        return PacketBlockMalformed(frame);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, status);
     }
     if (header.Fragment)
     {
@@ -413,34 +379,13 @@ static DECISION PacketDecideOnBuffer(PACKET_FRAME *frame, NET_BUFFER *buffer)
     return decision;
 }
 
-static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
-{
-    DECISION decision;
-
-    if (!NT_SUCCESS(PacketRetreat(frame, buffer)))
-    {
-        return HoldFail(frame->Classify->Context, LossOutOfMemory);
-    }
-    decision = PacketDecideOnBuffer(frame, buffer);
-    PacketAdvance(frame, buffer);
-    return decision;
-}
-
 // ---- A chain of packets
 
-// Queues a copy of a packet whose data start is where the chain has it.
 static VOID PacketQueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer)
 {
-    NTSTATUS status = PacketRetreat(frame, buffer);
-
-    if (NT_SUCCESS(status))
+    if (!NT_SUCCESS(PacketCopy(frame, list, buffer, frame->LastInjection)))
     {
-        status = PacketCopy(frame, list, buffer, frame->LastInjection);
-        PacketAdvance(frame, buffer);
-    }
-    if (!NT_SUCCESS(status))
-    {
-        StatisticsAdd(&frame->Classify->Context->Statistics, StatisticInjectFailures, 1);
+        StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
         return;
     }
     frame->LastInjection = &(*frame->LastInjection)->Next;
@@ -490,7 +435,7 @@ static VOID PacketRefuse(PACKET_FRAME *frame, NET_BUFFER *buffer, DECISION decis
 
 static VOID PacketExamine(PACKET_FRAME *frame, NET_BUFFER *buffer)
 {
-    STATISTICS *statistics = &frame->Classify->Context->Statistics;
+    STATISTICS *statistics = &frame->Context->Statistics;
     DECISION decision;
 
     if (frame->Origin == InjectOriginOwn)
@@ -521,7 +466,7 @@ static VOID PacketExamineChain(PACKET_FRAME *frame, NET_BUFFER_LIST *list)
     for (; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
     {
         frame->List = list;
-        frame->Origin = InjectOriginOf(&frame->Classify->Context->Injector, frame->Classify->Layer->IpVersion, list);
+        frame->Origin = InjectOriginOf(&frame->Context->Injector, frame->Classify->Layer->IpVersion, list);
         for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
         {
             PacketExamine(frame, buffer);
@@ -552,6 +497,7 @@ VOID PacketClassify(CLASSIFY *classify)
 
     RtlZeroMemory(&frame, sizeof(frame));
     frame.Classify = classify;
+    frame.Context = classify->Context;
     frame.LastInjection = &classify->Injections;
     if (PacketIsInbound(&frame) &&
         FWPS_IS_METADATA_FIELD_PRESENT(classify->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))

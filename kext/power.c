@@ -14,7 +14,8 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
         LogWarning(&context->Log, "The system goes to sleep: the fail policy decides over %llu held packets",
                    (unsigned long long)resolved);
     }
-    InjectChain(FragmentTableResolve(&context->Fragments, ClientFailVerdict(&context->Client) == VerdictAccept));
+    InjectChain(
+        FragmentTableForget(&context->Fragments, MAXLONG64, ClientFailVerdict(&context->Client) == VerdictAccept));
 }
 
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)

@@ -65,24 +65,11 @@ static VOID RedirectEnds(const CONNECTION_KEY *key, UINT8 direction, ENDS *ends)
     RedirectStorePort(ends->Ports + sizeof(UINT16), outbound ? key->RemotePort : key->LocalPort);
 }
 
-static UINT16 RedirectLoad(const UINT8 *bytes)
-{
-    UINT16 value;
-
-    RtlCopyMemory(&value, bytes, sizeof(value));
-    return value;
-}
-
-static VOID RedirectStore(UINT8 *bytes, UINT16 value)
-{
-    RtlCopyMemory(bytes, &value, sizeof(value));
-}
-
 static VOID RedirectRewriteTransport(UINT8 *transport, const IP_HEADER *header, const UINT8 *oldAddresses,
                                      const ENDS *ends)
 {
     UINT8 *field = transport + ChecksumTransportOffset(header->Protocol);
-    UINT16 before = RedirectLoad(field);
+    UINT16 before = ChecksumLoad(field);
     UINT16 updated = ChecksumUpdateBytes(before, oldAddresses, ends->Addresses, ends->AddressesLength);
 
     updated = ChecksumUpdateBytes(updated, transport, ends->Ports, PORTS_LENGTH);
@@ -90,7 +77,7 @@ static VOID RedirectRewriteTransport(UINT8 *transport, const IP_HEADER *header, 
     {
         updated = ChecksumUpdateUdp(header->IpVersion, before, updated);
     }
-    RedirectStore(field, updated);
+    ChecksumStore(field, updated);
     RtlCopyMemory(transport, ends->Ports, PORTS_LENGTH);
 }
 
@@ -119,7 +106,7 @@ NTSTATUS RedirectRewrite(UINT8 *packet, UINT32 length, const CONNECTION_KEY *key
     {
         UINT8 *field = packet + IPV4_CHECKSUM_OFFSET;
 
-        RedirectStore(field, ChecksumUpdateBytes(RedirectLoad(field), addresses, ends.Addresses, ends.AddressesLength));
+        ChecksumStore(field, ChecksumUpdateBytes(ChecksumLoad(field), addresses, ends.Addresses, ends.AddressesLength));
     }
     RtlCopyMemory(addresses, ends.Addresses, ends.AddressesLength);
     return STATUS_SUCCESS;

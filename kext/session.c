@@ -66,7 +66,7 @@ static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
     RundownWait(&client->Classifies);
     DeferredStop(&context->Deferred);
     HoldResolveAll(context);
-    InjectChain(FragmentTableResolve(&context->Fragments, absent == ClientAbsentPermit));
+    InjectChain(FragmentTableForget(&context->Fragments, MAXLONG64, absent == ClientAbsentPermit));
     InjectResolveRefused(&context->Injector, absent == ClientAbsentPermit);
     ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
