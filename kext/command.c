@@ -173,6 +173,8 @@ static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
 
 static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
 {
+    UINT64 sequence;
+
     switch (wire->Bytes[0])
     {
     case CommandVerdict:
@@ -185,8 +187,10 @@ static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
         CommandUpdate(context, 6, wire->Bytes);
         return;
     default:
+        // The number is taken before the work, so that two writes at once keep the order of their starts.
+        sequence = EventNumberReply(&context->Events, wire->Bytes[0]);
         CommandPerform(context, wire->Bytes[0]);
-        (VOID) EventReplyEnd(&context->Events, wire->Bytes[0]);
+        (VOID) EventReplyEnd(&context->Events, wire->Bytes[0], sequence);
         return;
     }
 }

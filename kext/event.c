@@ -173,13 +173,18 @@ NTSTATUS EventLogLine(EVENTS *events, UINT8 severity, const CHAR *text, UINT32 l
 }
 
 _Use_decl_annotations_
-NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command)
+UINT64 EventNumberReply(EVENTS *events, UINT8 command)
 {
-    // A base client's replies count too: it may become an extended one.
+    return (UINT64)InterlockedIncrement64(&events->Replies[command]);
+}
+
+_Use_decl_annotations_
+NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command, UINT64 sequence)
+{
     REPLY_END_WIRE wire;
 
     wire.Command = command;
-    wire.Sequence = (UINT64)InterlockedIncrement64(&events->Replies[command]);
+    wire.Sequence = sequence;
     return EventPushWhole(events, InfoReplyEnd, &wire, sizeof(wire));
 }
 

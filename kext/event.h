@@ -70,9 +70,13 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventLogLine(_Inout_ EVENTS *events, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                       _In_ UINT32 length);
 
-/// ReplyEnd, for extended clients: all that `command` queued lies before it. Counts the replies of each kind.
+/// Numbers a command of one kind, from 1 on, when its work begins. Base clients' commands count too.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command);
+UINT64 EventNumberReply(_Inout_ EVENTS *events, _In_ UINT8 command);
+
+/// Queues ReplyEnd for extended clients: all records of the command with this number lie before it.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 sequence);
 
 /// ConnectionTimeout, for extended clients: the timeout verdict was applied to `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)

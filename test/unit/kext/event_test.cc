@@ -170,7 +170,7 @@ TEST_F(EventTest, EncodesLogLines)
 
 TEST_F(EventTest, ABaseClientGetsNoExtendedRecords)
 {
-    EXPECT_EQ(EventReplyEnd(&events_, CommandGetLogs), STATUS_SUCCESS);
+    EXPECT_EQ(EventReplyEnd(&events_, CommandGetLogs, 1), STATUS_SUCCESS);
     EXPECT_EQ(EventConnectionTimeout(&events_, 1), STATUS_SUCCESS);
     EXPECT_EQ(Process(1, u"a.exe"), STATUS_SUCCESS);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
@@ -179,8 +179,7 @@ TEST_F(EventTest, ABaseClientGetsNoExtendedRecords)
 TEST_F(EventTest, EncodesTheExtendedRecords)
 {
     EventsSetOptions(&events_, TRUE, 0);
-    events_.Replies[CommandGetBandwidthStats] = 0x1121;
-    ASSERT_EQ(EventReplyEnd(&events_, CommandGetBandwidthStats), STATUS_SUCCESS);
+    ASSERT_EQ(EventReplyEnd(&events_, CommandGetBandwidthStats, 0x1122), STATUS_SUCCESS);
     ASSERT_EQ(EventConnectionTimeout(&events_, 0x3344), STATUS_SUCCESS);
     ASSERT_EQ(Process(5, u"\\a"), STATUS_SUCCESS);
     EXPECT_EQ(Stream(), (std::vector<uint8_t>{65, 9,  0, 0, 0, 6,    0x22, 0x11, 0, 0, 0, 0, 0, 0, //

@@ -174,8 +174,7 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         {
             const UINT8 command = static_cast<UINT8>(vector.Number("command"));
 
-            events_.Replies[command] = static_cast<LONG64>(vector.Number("sequence") - 1);
-            return EventReplyEnd(&events_, command);
+            return EventReplyEnd(&events_, command, vector.Number("sequence"));
         }
         return EventConnectionTimeout(&events_, vector.Number("id"));
     }
