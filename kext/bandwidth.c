@@ -206,9 +206,14 @@ static VOID BandwidthCountBack(const BANDWIDTH_REPORT *report, SHARD_CURSOR firs
     while (first.Array != report->Next.Array || first.Index != report->Next.Index)
     {
         const UINT64 *cell = BandwidthNext(report, &first);
-        const BANDWIDTH_COUNTERS *counters = (const BANDWIDTH_COUNTERS *)(cell + report->Map->KeyWords - 1);
+        const BANDWIDTH_COUNTERS *counters;
         CONNECTION_PLACE place;
 
+        if (cell == NULL)
+        {
+            break;
+        }
+        counters = (const BANDWIDTH_COUNTERS *)(cell + report->Map->KeyWords - 1);
         place.Map = report->Map;
         RtlCopyMemory(place.In.Key, cell, report->Map->KeyWords * sizeof(UINT64));
         place.In.Key[report->Map->KeyWords - 1] &= SHARD_KEY_MASK;

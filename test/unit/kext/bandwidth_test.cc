@@ -276,6 +276,17 @@ TEST_F(BandwidthTest, ReportsLaterWhatDoesNotFitIntoTheQueue)
     EXPECT_TRUE(got == expected);
 }
 
+TEST_F(BandwidthTest, ReportsLaterASmallRecordThatDoesNotFitIntoTheQueue)
+{
+    const std::string line(IO_QUEUE_LEAST_MAX_BYTES - sizeof(LOG_LINE_WIRE), 'x');
+
+    ASSERT_EQ(Add(kKey, 10, 20), STATUS_SUCCESS);
+    IoQueueSetOptions(device_->queue(), IO_QUEUE_LEAST_MAX_BYTES, FALSE);
+    ASSERT_EQ(EventLogLine(&events_, 1, line.data(), static_cast<UINT32>(line.size())), STATUS_SUCCESS);
+    EXPECT_EQ(Report(STATUS_BUFFER_OVERFLOW).size(), 1u) << "the line";
+    EXPECT_TRUE(Decode(Report()) == (Totals{{kKey, {10, 20}}}));
+}
+
 TEST_F(BandwidthTest, WithoutMemoryForALargeRecordItSendsSmallOnes)
 {
     Totals expected;
