@@ -304,16 +304,11 @@ typedef struct _CONNECTION_INSERTION
     UINT8 Direction;
     UINT8 Family;
     UINT16 LocalPort;
+    UINT32 Processor; // whose stripe the cold part comes from
     CONNECTION_PORT_PAGE *PortPage;
     UINT32 Cold; // 0: none, or used
     SHARD_GROWTH Growth;
 } CONNECTION_INSERTION;
-
-// Cold parts of one shard share a stripe.
-static UINT32 ConnectionTableColdHint(const CONNECTION_INSERTION *insertion)
-{
-    return (UINT32)(insertion->Place.In.Hash >> (64 - SHARD_MAP_SHIFT));
-}
 
 static UINT32 ConnectionTableNextGeneration(CONNECTION_TABLE *table)
 {
@@ -376,8 +371,7 @@ static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INS
     }
     if (cell == NULL)
     {
-        insertion->Cold =
-            insertion->Cold != 0 ? insertion->Cold : SlabTake(&table->ColdParts, ConnectionTableColdHint(insertion));
+        insertion->Cold = insertion->Cold != 0 ? insertion->Cold : SlabTake(&table->ColdParts, insertion->Processor);
         if (insertion->Cold == 0)
         {
             return STATUS_RETRY;
@@ -405,7 +399,7 @@ static BOOLEAN ConnectionTableBringMemory(CONNECTION_TABLE *table, CONNECTION_IN
     }
     if (insertion->Cold == 0)
     {
-        return SlabGrow(&table->ColdParts, ConnectionTableColdHint(insertion));
+        return SlabGrow(&table->ColdParts, insertion->Processor);
     }
     ShardMapBringGrowth(insertion->Place.Map, &insertion->Growth);
     return TRUE;
@@ -445,6 +439,7 @@ NTSTATUS ConnectionTableFindOrInsert(CONNECTION_TABLE *table, const CONNECTION_K
     insertion.Direction = direction;
     insertion.Family = (UINT8)ConnectionPortFamily(key->Protocol, key->IpVersion == 6);
     insertion.LocalPort = key->LocalPort;
+    insertion.Processor = KeGetCurrentProcessorNumberEx(NULL);
 
     status = ConnectionTableInsert(table, &insertion, state);
 

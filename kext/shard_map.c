@@ -183,6 +183,7 @@ NTSTATUS ShardMapStartCell(SHARD_MAP *map, SHARD_PLACE *place, SHARD_GROWTH *gro
     }
     *cell = ShardFindFree(map, shard, (UINT32)place->Hash);
     RtlCopyMemory(*cell, place->Key, map->KeyWords * sizeof(UINT64));
+    (*cell)[map->KeyWords - 1] |= SHARD_CELL_IN_USE;
     shard->Count++;
     return STATUS_SUCCESS;
 }

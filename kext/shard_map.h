@@ -73,7 +73,7 @@ typedef struct _SHARD_MAP
 /// A key, and where it belongs.
 typedef struct _SHARD_PLACE
 {
-    UINT64 Key[SHARD_MAX_KEY_WORDS]; ///< its last word has SHARD_CELL_IN_USE set, as that of a cell has
+    UINT64 Key[SHARD_MAX_KEY_WORDS]; ///< the last two bytes are 0
     UINT64 Hash;
     SHARD *Shard;
 } SHARD_PLACE;
@@ -145,21 +145,20 @@ FORCEINLINE UINT64 *ShardCellAt(_In_ SHARD_ARRAY *array, _In_ UINT32 index, _In_
     return (UINT64 *)((UINT8 *)(array + 1) + (SIZE_T)index * cellBytes);
 }
 
-/// Fills in the rest of a place that has its key, whose last two bytes are 0.
+/// Fills in the rest of a place that has its key.
 FORCEINLINE VOID ShardMapLocate(_In_ const SHARD_MAP *map, _Inout_ SHARD_PLACE *place, _In_ UINT32 keyWords)
 {
     place->Hash = SipHash13OfWords(&map->HashKey, place->Key, keyWords);
     place->Shard = &map->Shards[place->Hash >> (64 - SHARD_MAP_SHIFT)];
-    place->Key[keyWords - 1] |= SHARD_CELL_IN_USE;
 }
 
-/// Compares the last words of the keys first, in which most keys of a map differ.
+/// TRUE if the cell is in use and has this key. Compares the last words first, in which most keys of a map differ.
 FORCEINLINE BOOLEAN ShardCellHasKey(_In_ const UINT64 *cell, _In_ const UINT64 *key, _In_ UINT32 keyWords)
 {
     UINT64 difference = 0;
     UINT32 i;
 
-    if (((cell[keyWords - 1] ^ key[keyWords - 1]) & (SHARD_KEY_MASK | SHARD_CELL_IN_USE)) != 0)
+    if (((cell[keyWords - 1] ^ key[keyWords - 1]) & (SHARD_KEY_MASK | SHARD_CELL_IN_USE)) != SHARD_CELL_IN_USE)
     {
         return FALSE;
     }

@@ -839,7 +839,7 @@ TEST_F(ConnectionTableTest, AShardThatCannotGrowWorksUntilItIsFull)
 
     ASSERT_EQ(ConnectionTableInitialize(&table, &memory_, 1 << 20), STATUS_SUCCESS);
     // Cold parts for all. Then the only allocations of an insertion are the larger arrays.
-    for (uint32_t i = 0; i < 16 * SLAB_STRIPE_COUNT; i++)
+    for (uint32_t i = 0; i < 32 * SLAB_STRIPE_COUNT; i++)
     {
         ASSERT_TRUE(SlabGrow(&table.ColdParts, i));
     }
