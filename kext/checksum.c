@@ -55,7 +55,14 @@ UINT16 ChecksumFinish(UINT64 sum)
 static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination,
                                       UINT32 transportLength)
 {
-    const UINT32 tail[2] = {RtlUlongByteSwap(transportLength), RtlUlongByteSwap(protocol)};
+    const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
+                           (UINT8)(transportLength >> 16),
+                           (UINT8)(transportLength >> 8),
+                           (UINT8)transportLength,
+                           0,
+                           0,
+                           0,
+                           protocol};
     UINT64 sum;
 
     sum = ChecksumAdd(0, source, 16);
