@@ -56,6 +56,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     '_vsnprintf',
     'memcmp',
     'memcpy',
+    'memmove',
     'memset',
   ],
   'Windows XP': ['KeFlushQueuedDpcs'],
