@@ -94,6 +94,6 @@ describe('the install step', () => {
     const { status, stderr } = install();
     expect(status).toBe(0);
     expect(stderr).toContain('apt-get install python3 make g++');
-    expect(stderr).toContain('npm test installs what is missing');
+    expect(stderr).toContain('npm test installs the missing programs');
   });
 });
