@@ -1,7 +1,8 @@
 // The ALE layers: connections are authorized, with their process; sockets are bound, closed and released.
 //
-// The handlers run at once on any processor. They share the connection table, the packet cache and the event queue,
-// each with its own locks; no lock is held across a call into the filter engine.
+// The handlers run on several processors at once.
+// The handlers share the connection table, the packet cache and the event queue, each of which has its own locks.
+// No lock is held across a call into the filter engine.
 
 #pragma once
 
@@ -9,8 +10,8 @@
 
 EXTERN_C_START
 
-/// ALE_AUTH_CONNECT and ALE_AUTH_RECV_ACCEPT: first authorizations, reauthorizations, and packets that this driver
-/// injected.
+/// ALE_AUTH_CONNECT and ALE_AUTH_RECV_ACCEPT: decides on first authorizations and on reauthorizations.
+/// Packets that this driver injected come here too.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID AleClassifyAuthorize(_Inout_ CLASSIFY *classify);
 
@@ -18,7 +19,7 @@ VOID AleClassifyAuthorize(_Inout_ CLASSIFY *classify);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID AleClassifyClosure(_Inout_ CLASSIFY *classify);
 
-/// ALE_RESOURCE_ASSIGNMENT, whether a client is attached or not: logs it.
+/// ALE_RESOURCE_ASSIGNMENT, whether a client is attached or not: logs the assignment.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID AleLogAssignment(_Inout_ CLASSIFY *classify);
 

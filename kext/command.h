@@ -1,7 +1,7 @@
 // Commands of the client: parses the bytes of a write and carries them out, one whole command after the other.
 //
-// The client may change these bytes meanwhile, since they are its own pages. So each command is copied once, and only
-// the copy is read.
+// The bytes of a write are the client's own pages, so the client may change them during the write.
+// So each command is copied once, and only the copy is read.
 
 #pragma once
 
@@ -11,9 +11,10 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-/// Carries out the commands of one write, in order, up to the first invalid one. `consumed` gets the bytes of those
-/// that were carried out. STATUS_INVALID_PARAMETER: the write is empty or has too many commands, or the next command is
-/// unknown, truncated or invalid; an error line in the log says why.
+/// Carries out the commands of one write, in order, up to the first invalid one.
+/// `consumed` gets the length in bytes of the commands that were carried out.
+/// STATUS_INVALID_PARAMETER: the write is empty or has too many commands.
+/// STATUS_INVALID_PARAMETER also: the next command is unknown, truncated or invalid. The log has an error line why.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS

@@ -1,15 +1,17 @@
-// The fragment table: what is decided on each IP datagram that comes in fragments.
+// The fragment table: the decision on each IP datagram that comes in fragments.
 //
-// Only the first fragment has the ports, so the others follow the decision on it. The first one is decided on like a
-// packet. A fragment that comes before that decision waits as a copy.
+// Only the first fragment has the ports, so the other fragments follow the decision on the first one.
+// The first fragment is decided on like a packet.
+// A fragment that comes before that decision waits as a copy.
 //
-// Fragments of a datagram may not overlap (RFC 5722, RFC 8200 section 4.5): receivers differ in which one they believe.
-// An overlap refuses the whole datagram until its time is over. An exact duplicate is dropped by itself. A datagram is
-// forgotten when all of it has gone by or its time is over.
+// Fragments of a datagram must not overlap (RFC 5722, RFC 8200 section 4.5).
+// Overlaps are refused because receivers differ in which of the overlapping fragments they use.
+// An overlap refuses the whole datagram until its time is over. An exact duplicate is dropped by itself.
+// A datagram is forgotten when all its fragments have come and are decided, or when its time is over.
 //
-// One spin lock guards everything; it is held for one hash chain and one datagram's list of ranges. Packets are dropped
-// and memory is allocated and freed with the lock released. A pending decision refers to its datagram by an id that is
-// never used again, so a decision that comes too late finds nothing.
+// One spin lock guards the whole table. A hold of the lock covers one hash chain and one datagram's list of ranges.
+// Packets are dropped, and memory is allocated and freed, with the lock released.
+// A pending decision refers to its datagram by an id that is never reused, so a late decision finds nothing.
 
 #pragma once
 
@@ -20,11 +22,11 @@
 
 EXTERN_C_START
 
-// A fragment waits so long for the first one, and a decision is remembered so long.
+// How long a fragment waits for the first one, and how long a decision is remembered.
 #define FRAGMENT_EARLY_MS    1000u
 #define FRAGMENT_DECISION_MS 30000u
 
-// The most copies that wait in one datagram, and the most fragments that it may have.
+// The most copies that wait in one datagram, and the most fragments that one datagram may have.
 #define FRAGMENT_MAX_WAITING 64u
 #define FRAGMENT_MAX_PIECES  128u
 
@@ -46,7 +48,7 @@ typedef struct _FRAGMENT_TABLE
     volatile LONG64 WaitingBytes;
 } FRAGMENT_TABLE;
 
-/// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES leaves nothing behind.
+/// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES: there is no memory, and nothing is left behind.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics);
@@ -55,11 +57,12 @@ NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *me
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 
-/// Decides on a fragment. `id` gets its datagram's, or 0: there is none.
-/// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect to `target`: as the first one; a refusal is counted.
-/// DecisionAsk: it is the first one. Decide on it, then call FragmentTableDecide unless the client decides.
-/// DecisionHeld: it waits for the first one. Exactly one FragmentTableWait follows.
-/// DecisionFail: its datagram cannot be remembered; `failure` says why.
+/// Decides on a fragment. `id` gets the id of its datagram, or 0 if the table has none for it.
+/// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect to `target`: the decision on the first fragment.
+/// A refused fragment is counted.
+/// DecisionAsk: this is the first fragment. Decide on it, then call FragmentTableDecide unless the client decides.
+/// DecisionHeld: this fragment waits for the first one. The caller calls FragmentTableWait exactly once.
+/// DecisionFail: the table cannot remember the datagram; `failure` says why.
 /// A full table forgets its oldest decision before it fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -67,29 +70,31 @@ DECISION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER 
                             _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target,
                             _Inout_ NTSTATUS *failure);
 
-/// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now. Else the copy was dropped, and the
-/// decision is on the fragment itself, with the meaning that FragmentTableEnter gives it. A NULL copy fails.
+/// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now.
+/// Any other decision is on the fragment itself, as FragmentTableEnter describes it, and the copy was dropped.
+/// A NULL copy fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
                            _Inout_ CONNECTION_KEY *target, _Inout_ NTSTATUS *failure);
 
 /// Sets the decision on a datagram once: DecisionPermit, DecisionRedirect to `target`, DecisionBlock or DecisionAbsorb.
-/// `permitted` gets the copies that waited and now go on, redirected where that was decided, for the caller to inject.
-/// Copies that do not go on are dropped; both are counted. FALSE: an overlap was found since, and the first fragment
-/// does not go on either.
+/// `permitted` gets the waiting copies that now go on, for the caller to inject. They are redirected if so decided.
+/// Waiting copies that do not go on are dropped. Permitted and dropped copies are counted.
+/// FALSE: an overlap was found since, so the first fragment does not go on either.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ DECISION decision,
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
-/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime); MAXLONG64: all. With `permit` what waited
-/// is returned, else dropped; both are counted.
+/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime). MAXLONG64 as `now` forgets all.
+/// With `permit` the copies that waited are returned, otherwise they are dropped. Both are counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableForget(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now, _In_ BOOLEAN permit);
 
-/// The datagrams in the table, and the pool bytes of all. Any IRQL.
+/// Returns the number of datagrams in the table. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);
+/// Returns the pool bytes of all datagrams in the table. Any IRQL.
 UINT64 FragmentTableBytes(_In_ const FRAGMENT_TABLE *table);
 
 EXTERN_C_END

@@ -1,17 +1,23 @@
 // Holding packets and operations until their verdict, and carrying the verdict out.
 //
-// To hold is to pend the operation, if there is one, to put it into the packet cache, and then to queue the record that
-// asks. From the insert on any thread may take and resolve it (a verdict, a timeout, a detach), so the holder does not
-// touch it afterwards. If the record cannot be queued, the holder takes it back, and the fail policy decides. A pended
-// operation must not be completed inside the classify that pended it, so a round of maintenance resolves such a
-// failure.
+// Holding has three steps: pend the operation (if any), insert a HELD into the packet cache, and queue the record.
+// The record asks the client to decide.
+// After the insert any thread may take and resolve the HELD: for a verdict, a timeout or a detach.
+// So the holder does not touch a HELD after its insert.
+// If the record cannot be queued, the holder takes the HELD back, and the fail policy decides.
+// A pended operation must not be completed inside the classify that pended it.
+// So a later round of maintenance resolves a pended operation whose hold failed.
 //
-// To resolve is to store the verdict in the connection, and then to complete and to inject: both make the filter engine
-// classify again. Reauthorization is only requested here; the caller queues the deferred work once, at its end.
+// Resolving has two steps: store the verdict in the connection, then complete the operation and inject the packets.
+// The verdict is stored first, because a completion and an injection both make the filter engine classify again.
+// Reauthorization is only requested here. The caller queues the deferred work once, at its end.
 //
-// test/models/hold.pml is a model of all this. In its states a HELD is `nothing` before the insert, `cached` in the
-// packet cache, `taken` by the thread that took it, `failed` in the cache's list Failed, and `resolved` when its
-// operation is completed and its packets are injected or freed. Only the thread that has it `taken` may resolve it.
+// test/models/hold.pml is a model of holding. The model's states of a HELD are these:
+// - `nothing` before the insert;
+// - `cached` in the packet cache;
+// - `taken` by the one thread that may resolve it;
+// - `failed` in the cache's list Failed;
+// - `resolved` when its operation is completed and its packets are injected or freed.
 
 #pragma once
 
@@ -39,39 +45,41 @@ typedef struct _HOLD_QUESTION
     UINT32 PayloadOffset;    ///< where that layer starts in the first copy
 } HOLD_QUESTION;
 
-/// Holds and asks the client: DecisionHeld, or what HoldFail decides. For a caller inside a classify.
+/// Holds a packet or an operation, and asks the client. Returns DecisionHeld, or the decision of HoldFail.
+/// The caller is inside a classify.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION *question);
 
-/// Decides by the fail policy on something that could not be held: DecisionPermit or DecisionBlock. Counts it as lost
-/// for the reason that `status` gives: STATUS_INSUFFICIENT_RESOURCES or STATUS_QUOTA_EXCEEDED. Any other is uncounted.
+/// Decides by the fail policy on what could not be held. Returns DecisionPermit or DecisionBlock.
+/// STATUS_INSUFFICIENT_RESOURCES and STATUS_QUOTA_EXCEEDED count as a loss for that reason. Any other status does not.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ NTSTATUS status);
 
-/// Decides on a packet of `layer` that could not be read or copied. STATUS_INVALID_PARAMETER: it is malformed, so it is
-/// blocked. For any other status as HoldFail does.
+/// Decides on a packet of `layer` that could not be read or copied.
+/// STATUS_INVALID_PARAMETER says that the packet is malformed, so it is blocked. HoldFail decides for any other status.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYER *layer, _In_ NTSTATUS status);
 
-/// Carries out the client's verdict on one id. FALSE: nothing is held under this id.
+/// Carries out the client's verdict on one id. Returns FALSE if nothing is held under this id.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN HoldApplyVerdict(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 id, _In_ UINT8 verdict);
 
-/// Applies the time-out verdict to everything whose time is over at `now` (KeQueryInterruptTime).
+/// Applies the time-out verdict to everything whose deadline has passed at `now` (KeQueryInterruptTime).
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldExpire(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 
-/// Resolves, by the fail policy, what was pended and could not be reported.
+/// Resolves, by the fail policy, the pended operations that could not be reported to the client.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldResolveFailed(_Inout_ struct _DRIVER_CONTEXT *context);
 
-/// Resolves, by the fail policy, as many as are held now. What comes meanwhile may stay. Returns how many.
+/// Resolves, by the fail policy, as many HELDs as there are now. Returns how many were resolved.
+/// What is held meanwhile may stay held.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 HoldResolvePresent(_Inout_ struct _DRIVER_CONTEXT *context);
 
-/// Resolves everything by the fail policy, and waits until other threads have resolved what they took. The caller has
-/// closed the cache and waited for the classifies.
+/// Resolves everything by the fail policy, and waits until other threads have resolved what they took.
+/// The caller has closed the packet cache and has waited for the classifies.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID HoldResolveAll(_Inout_ struct _DRIVER_CONTEXT *context);
 

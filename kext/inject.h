@@ -1,13 +1,16 @@
 // Copies of packets, and their way back into the network stack.
 //
-// A copy is deep: one block holds the packet's bytes, the control data and all else that the injection functions need,
-// because nothing that a classify is given outlives it. Checksums are completed when the copy is made. Its bytes are
-// never written once another thread may read them. Copies are reference counted. The owner of the last reference (the
-// holder, the network stack during an injection, or an encoder that reads the bytes) frees the net buffer list and the
-// block.
+// A copy is deep, because nothing that a classify is given outlives the classify.
+// One block holds the packet's bytes, the control data and all else that the injection functions need.
+// Checksums are completed when the copy is made.
+// The bytes of a copy are never written once another thread may read them.
+// Copies are reference counted. A reference belongs to a holder, to the network stack during an injection,
+// or to an encoder that reads the bytes.
+// The owner of the last reference frees the net buffer list and the block.
 //
-// Outstanding counts injections, and one more for the injector itself; InjectorUninitialize waits until it is zero. The
-// one lock guards the list of packets that the stack refused; no other function is called under it.
+// INJECTOR.Outstanding counts the injections, and one more for the injector itself.
+// InjectorUninitialize waits until Outstanding is zero.
+// RefusedLock guards the list of packets that the stack refused. No other function is called under this lock.
 
 #pragma once
 
@@ -30,7 +33,7 @@ typedef enum _INJECT_CHECKSUM
 {
     InjectChecksumKeep,     ///< unverified bytes from the wire: the stack verifies them
     InjectChecksumPacket,   ///< a whole IP packet: its IP and transport checksums
-    InjectChecksumTransport ///< starts at a TCP or UDP header: the checksum over it and the pseudo header
+    InjectChecksumTransport ///< a TCP or UDP header and its data: the checksum over these and the pseudo header
 } INJECT_CHECKSUM;
 
 typedef enum _INJECT_ORIGIN
@@ -40,10 +43,10 @@ typedef enum _INJECT_ORIGIN
     InjectOriginOwn    ///< this driver injected it, now or earlier on its way
 } INJECT_ORIGIN;
 
-// The most packets that wait because the stack refused them. Those beyond are dropped.
+// The most packets that wait because the stack refused them. Refused packets beyond this number are dropped.
 #define INJECT_MAX_REFUSED 4096u
 
-// Every packet reads the first part of this. Every injection writes the second.
+// Every packet reads the members before Padding1. Every injection writes the members behind it.
 typedef struct _INJECTOR
 {
     MEMORY *Memory;
@@ -128,14 +131,14 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 INJECT_ORIGIN InjectOriginOf(_Inout_ INJECTOR *injector, _In_ UINT8 ipVersion,
                              _In_ const NET_BUFFER_LIST *netBufferList);
 
-/// `packet` is a copy of a packet that another product injected. TRUE: this driver injected the same packet before, so
-/// it has come back. Each is TRUE once.
+/// Returns TRUE if this driver injected the same packet before, so that the packet has come back.
+/// `packet` is a copy of a packet that another product injected. Each injection is recognized once.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *packet);
 
-/// Says how the copy of a received packet treats its checksums. The stack verifies those of an injected packet. So they
-/// are computed where the adapter has verified them, and where a packet never left this machine. All others are kept:
-/// a damaged packet stays damaged.
+/// Returns how the copy of a received packet treats its checksums. The stack verifies an injected packet's checksums.
+/// Checksums are computed if the adapter has verified them, or if the packet never left this machine.
+/// All other checksums are kept, so a damaged packet stays damaged.
 INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
 
 /// Moves the data start of `netBuffer` back over the `hidden` bytes before it.
@@ -156,18 +159,20 @@ FORCEINLINE VOID InjectAdvance(_Inout_ NET_BUFFER *netBuffer, _In_ UINT32 hidden
     }
 }
 
-/// Copies the bytes of `netBuffer` from source->HiddenLength before its data start on. If they start with an IP header,
-/// the copy ends where that says. The copy has one reference. STATUS_INSUFFICIENT_RESOURCES, or
-/// STATUS_INVALID_PARAMETER for no bytes, for more than 64 KiB, and for bytes whose checksum cannot be found.
+/// Copies the bytes of `netBuffer`, and the source->HiddenLength bytes before its data start.
+/// If the bytes start with an IP header, the copy ends where that header says. The copy has one reference.
+/// STATUS_INSUFFICIENT_RESOURCES: there is no memory.
+/// STATUS_INVALID_PARAMETER: there are no bytes, or more than 64 KiB, or the checksum cannot be found in them.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
 
-/// Makes an outbound packet of the TCP or UDP connection `key` a whole IP packet for the send path, whose bytes may be
-/// written. A packet from above the network layer gets a plain IP header. If another thread still reads the bytes, it
-/// becomes a copy. Takes over the reference to `packet`, but not the packets chained to it. NULL: the packet was
-/// dropped, for want of memory or because it has more bytes than an IP packet may have.
+/// Makes an outbound packet of the TCP or UDP connection `key` a whole IP packet for the send path.
+/// The caller may write the bytes of the result. It is a copy if another thread still reads the bytes of `packet`.
+/// A packet from above the network layer gets a plain IP header.
+/// The function takes over the reference to `packet`, but not the packets chained to it.
+/// NULL: the packet was dropped, because there is no memory or it has more bytes than an IP packet may have.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -176,22 +181,23 @@ INJECT_PACKET *InjectTakeToRewrite(_Inout_ INJECT_PACKET *packet, _In_ const CON
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectReference(_Inout_ INJECT_PACKET *packet);
 
-/// Releases one reference to one packet, not to those chained to it.
+/// Releases one reference to `packet`. Packets chained to it keep their references.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
 
-/// Injects a chain of packets into the stack, and takes over one reference to each. A packet that the stack refuses, at
-/// once or when it completes, waits for InjectResolveRefused; at most INJECT_MAX_REFUSED wait. TCP packets must not be
-/// injected from within a classify of a transport layer.
+/// Injects a chain of packets into the stack, and takes over one reference to each.
+/// The stack may refuse a packet at once or at its completion. A refused packet waits for InjectResolveRefused.
+/// At most INJECT_MAX_REFUSED refused packets wait.
+/// TCP packets must not be injected from within a classify of a transport layer.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectChain(_In_opt_ INJECT_PACKET *packets);
 
-/// Decides on the packets that the stack has refused until now. With `permit` each is injected once more. One that is
-/// refused again, or not permitted, is counted and dropped.
+/// Decides on the packets that the stack has refused until now. With `permit`, each of them is injected once more.
+/// A packet that is refused again, or is not permitted, is counted and dropped.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectResolveRefused(_Inout_ INJECTOR *injector, _In_ BOOLEAN permit);
 
-/// Packets that wait for InjectResolveRefused now, and their pool bytes.
+/// Counts the packets that wait for InjectResolveRefused now, and their pool bytes.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectCountRefused(_Inout_ INJECTOR *injector, _Out_ UINT64 *count, _Out_ UINT64 *bytes);
 
@@ -199,7 +205,7 @@ VOID InjectCountRefused(_Inout_ INJECTOR *injector, _Out_ UINT64 *count, _Out_ U
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectDropChain(_In_opt_ INJECT_PACKET *packets);
 
-/// The end of a chain, where the next packet is linked. `last` is any link of it.
+/// Returns the end of a chain, where the next packet is linked. `last` is any link of the chain.
 FORCEINLINE INJECT_PACKET **InjectChainEnd(_In_ INJECT_PACKET **last)
 {
     while (*last != NULL)
@@ -209,7 +215,7 @@ FORCEINLINE INJECT_PACKET **InjectChainEnd(_In_ INJECT_PACKET **last)
     return last;
 }
 
-/// Pool bytes of a chain, for the packet cache's bound.
+/// Returns the pool bytes of a chain, which count against the packet cache's bound.
 SIZE_T InjectChainBytes(_In_opt_ const INJECT_PACKET *packets);
 
 EXTERN_C_END

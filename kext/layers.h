@@ -1,7 +1,8 @@
 // The layers that the driver filters: one constant row per layer, and nothing but data.
 //
-// A row says what the filter engine is given (keys, name, action, flags) and where a classify of that layer has the
-// values that the handlers read. The table of handlers, in the same order, stands in callouts.c.
+// A row has what the filter engine needs for its layer: keys, name, action and flags.
+// A row also has the index of each classify value that the handlers read at its layer.
+// The table of handlers is in callouts.c, in the same order.
 
 #pragma once
 
@@ -9,7 +10,7 @@
 
 EXTERN_C_START
 
-// The layers, by Windows' names. Each has two rows, 2 * LAYER_KIND for IPv4 and the next for IPv6.
+// The layers, by Windows' names. Each layer has two rows: 2 * LAYER_KIND for IPv4, and the next row for IPv6.
 typedef enum _LAYER_KIND
 {
     LAYER_ALE_AUTH_CONNECT,
@@ -26,7 +27,7 @@ typedef enum _LAYER_KIND
 
 #define LAYER_COUNT (2 * LAYER_KIND_COUNT)
 
-// The index of a field that no handler reads at this layer; no layer has as many values.
+// The index that marks a field that no handler reads at a layer. No layer has as many values.
 #define LAYER_NO_FIELD 0xFFu
 
 /// The index of each field in FWPS_INCOMING_VALUES0.incomingValue, or LAYER_NO_FIELD.

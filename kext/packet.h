@@ -1,8 +1,9 @@
 // The IP packet layers: every packet, in both directions.
 //
-// A packet of a connection with a permanent verdict costs one entry into the rundown, one parse and one lookup: no
-// allocation and no contended lock. An action applies to a whole chain of net buffer lists. Where the decisions on its
-// packets differ, the permitted ones are copied and injected, and the chain is absorbed.
+// A packet of a connection with a permanent verdict costs one entry into the rundown, one parse and one lookup.
+// Such a packet needs no allocation and no contended lock.
+// A classify's action applies to a whole chain of net buffer lists.
+// If only some packets of a chain are permitted, these are copied and injected, and the chain is absorbed.
 
 #pragma once
 

@@ -1,16 +1,17 @@
-// The packet cache: what waits for a verdict, by id.
+// The packet cache: the packets and operations that wait for a verdict, by id.
 //
-// A HELD belongs to the cache from a successful insert until one thread takes it. That thread alone resolves it, so
-// each is resolved exactly once, however verdicts, timeouts and detaches race. Ids count up from 1. Their low bits
-// choose the shard; each shard has a spin lock, its own hash table, a list in order of age and one in order of
-// deadlines. No lock is held when a function returns, and memory is allocated with none held.
+// A HELD belongs to the cache from a successful insert until one thread takes it.
+// The thread that takes a HELD resolves it, so each is resolved once, however verdicts, timeouts and detaches race.
+// Ids count up from 1. The low bits of an id choose the shard.
+// Each shard has a spin lock, a hash table, a list in order of age and a list in order of deadlines.
+// No lock is held when a function returns. Memory is allocated with no lock held.
 //
-// A classify that cannot report what it pended may not complete the operation either. PacketCacheFail puts such a HELD
-// aside for a later round. A thread that takes something is inside the rundown Resolvers, or inside a classify, until
-// it is resolved.
+// A classify that cannot report the operation that it pended must not complete that operation either.
+// PacketCacheFail puts the HELD of such an operation aside for a later round.
+// A thread that takes a HELD is inside the rundown Resolvers, or inside a classify, until the HELD is resolved.
 //
-// In test/models/hold.pml a HELD is `cached` while it belongs to the cache, `taken` by the thread that took it, and
-// `failed` in the list Failed.
+// test/models/hold.pml is a model of holding. A HELD is `cached` there while it belongs to the cache.
+// A HELD is `taken` in the model by the thread that took it, and `failed` in the list Failed.
 
 #pragma once
 
@@ -29,7 +30,7 @@ typedef enum _HELD_KIND
 
 struct _INJECT_PACKET;
 
-/// One held packet or pended operation. The caller allocates it and fills in all but the links.
+/// One held packet or pended operation. The caller of PacketCacheInsert allocates it and fills in all but the links.
 typedef struct _HELD
 {
     LIST_ENTRY Link;         ///< the cache's own
@@ -51,7 +52,7 @@ typedef struct _HELD
 #define PACKET_CACHE_SHARD_SHIFT (8 - PLATFORM_TABLE_SHRINK)
 #define PACKET_CACHE_SHARD_COUNT (1u << PACKET_CACHE_SHARD_SHIFT)
 
-// The bounds before PacketCacheSetLimit: packets, and the bytes that they take together.
+// The cache's bounds until PacketCacheSetLimit sets others: a number of packets, and the bytes of all packets together.
 #define PACKET_CACHE_DEFAULT_MAX_COUNT 65536u
 #define PACKET_CACHE_DEFAULT_MAX_BYTES (256ULL * 1024ULL * 1024ULL)
 
@@ -72,7 +73,7 @@ typedef struct _PACKET_CACHE
     LIST_ENTRY Failed;     ///< HELDs by Link, oldest first
 } PACKET_CACHE;
 
-/// Makes an empty, closed cache with the default limits. STATUS_INSUFFICIENT_RESOURCES.
+/// Makes an empty, closed cache with the default limits. STATUS_INSUFFICIENT_RESOURCES: there is no memory.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS PacketCacheInitialize(_Out_ PACKET_CACHE *cache, _Inout_ MEMORY *memory);
@@ -81,8 +82,8 @@ NTSTATUS PacketCacheInitialize(_Out_ PACKET_CACHE *cache, _Inout_ MEMORY *memory
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID PacketCacheUninitialize(_Inout_ PACKET_CACHE *cache);
 
-/// An open cache takes inserts; a closed one fails them with STATUS_DEVICE_NOT_READY. When the cache is closed,
-/// PacketCacheTakeAny sees every insert that succeeded, and none follows.
+/// Opens or closes the cache. A closed cache fails inserts with STATUS_DEVICE_NOT_READY.
+/// Once the cache is closed, PacketCacheTakeAny sees every insert that succeeded, and no further insert succeeds.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID PacketCacheSetOpen(_Inout_ PACKET_CACHE *cache, _In_ BOOLEAN open);
 
@@ -90,30 +91,31 @@ VOID PacketCacheSetOpen(_Inout_ PACKET_CACHE *cache, _In_ BOOLEAN open);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID PacketCacheSetLimit(_Inout_ PACKET_CACHE *cache, _In_ UINT32 maxPackets, _In_ UINT64 maxBytes);
 
-/// The next id: never 0, never the same twice. Any IRQL.
+/// Returns the next id, which is never 0 and never the same twice. Any IRQL.
 UINT64 PacketCacheReserveId(_Inout_ PACKET_CACHE *cache);
 
-/// Puts `held` into the cache. After success another thread may take, resolve and free it before this call returns. So
-/// a caller that needs the id or the packet afterwards copies the id and references the packet before.
-/// STATUS_QUOTA_EXCEEDED: over the bound by count or bytes. STATUS_DEVICE_NOT_READY: closed.
+/// Puts `held` into the cache. After success another thread may take, resolve and free it before this call returns.
+/// A caller that needs the id or the packet after the insert copies the id and references the packet before it.
+/// STATUS_QUOTA_EXCEEDED: the count or the bytes would exceed the bound. STATUS_DEVICE_NOT_READY: the cache is closed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS PacketCacheInsert(_Inout_ PACKET_CACHE *cache, _Inout_ HELD *held);
 
-/// Takes the one with this id. NULL: it is not in the cache. O(1).
+/// Takes the HELD with this id. NULL: it is not in the cache. O(1).
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTake(_Inout_ PACKET_CACHE *cache, _In_ UINT64 id);
 
-/// Takes one whose DeadlineTime is not after `now` (KeQueryInterruptTime). `place` is 0 at the start of a round, and
-/// the next call goes on there. NULL: the round is over. An insert behind `place` waits for the next round.
+/// Takes one HELD whose DeadlineTime is not after `now` (KeQueryInterruptTime). NULL: the round is over.
+/// `place` is 0 at the start of a round. The next call of the round goes on at `place`.
+/// A HELD inserted behind `place` waits for the next round.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTakeExpired(_Inout_ PACKET_CACHE *cache, _In_ UINT64 now, _Inout_ UINT32 *place);
 
-/// Takes any one, roughly oldest first. NULL: the cache is empty.
+/// Takes any HELD, roughly oldest first. NULL: the cache is empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -123,14 +125,15 @@ HELD *PacketCacheTakeAny(_Inout_ PACKET_CACHE *cache);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID PacketCacheFail(_Inout_ PACKET_CACHE *cache, _Inout_ HELD *held);
 
-/// Takes the oldest that was put aside. NULL: there is none.
+/// Takes the oldest HELD that was put aside. NULL: there is none.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTakeFailed(_Inout_ PACKET_CACHE *cache);
 
-/// How many are in the cache now, and how many bytes they count for. Any IRQL.
+/// Returns how many HELDs are in the cache now. Any IRQL.
 UINT64 PacketCacheCount(_In_ const PACKET_CACHE *cache);
+/// Returns how many bytes the HELDs in the cache count for now. Any IRQL.
 UINT64 PacketCacheBytes(_In_ const PACKET_CACHE *cache);
 
 EXTERN_C_END

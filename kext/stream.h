@@ -6,15 +6,15 @@
 
 EXTERN_C_START
 
-/// STREAM, whether a client is attached or not: asks the filter engine for nothing.
+/// STREAM, whether a client is attached or not: requests no stream action from the filter engine.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StreamAnswer(_Inout_ CLASSIFY *classify);
 
-/// STREAM.
+/// STREAM: counts the payload bytes of a TCP connection.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StreamClassify(_Inout_ CLASSIFY *classify);
 
-/// DATAGRAM_DATA.
+/// DATAGRAM_DATA: counts the payload bytes of a UDP connection.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StreamClassifyDatagram(_Inout_ CLASSIFY *classify);
 

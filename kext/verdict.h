@@ -8,14 +8,14 @@
 
 EXTERN_C_START
 
-/// What becomes of a packet or an operation.
+/// What happens to a packet or an operation.
 typedef enum _DECISION
 {
     DecisionPermit,
     DecisionBlock,    ///< no later filter changes it, and the sender gets an error
     DecisionAbsorb,   ///< no later filter changes it, and the sender gets no answer
     DecisionRedirect, ///< its copy becomes a packet of another connection, and the original is absorbed
-    DecisionAsk,      ///< the client decides: it is to be held
+    DecisionAsk,      ///< the client decides, so the packet or operation must be held
     DecisionHeld,     ///< it is absorbed, and its copy waits for a verdict or for its datagram's first fragment
     DecisionFail      ///< it can be neither held nor remembered: the fail policy decides
 } DECISION;
@@ -39,19 +39,19 @@ typedef struct _VERDICT_ROW
 
 extern const VERDICT_ROW VerdictRows[VerdictCount];
 
-/// The row of a verdict. A number that is no verdict means what VerdictFailed does.
+/// Returns the row of a verdict. A number that is no verdict gets the row of VerdictFailed.
 FORCEINLINE const VERDICT_ROW *VerdictRow(_In_ UINT8 verdict)
 {
     return &VerdictRows[verdict < VerdictCount ? verdict : (UINT8)VerdictFailed];
 }
 
-/// Whether a held packet goes on as it is when this verdict comes.
+/// Returns whether a held packet goes on unchanged when this verdict comes.
 FORCEINLINE BOOLEAN VerdictPermits(_In_ UINT8 verdict)
 {
     return VerdictRow(verdict)->Resolve == DecisionPermit;
 }
 
-/// Whether this verdict sends a connection's packets to one of the client's ports.
+/// Returns whether this verdict sends a connection's packets to one of the client's ports.
 FORCEINLINE BOOLEAN VerdictRedirects(_In_ UINT8 verdict)
 {
     return VerdictRow(verdict)->Resolve == DecisionRedirect;
