@@ -261,6 +261,7 @@ static NTSTATUS BandwidthReportFamily(BANDWIDTH_REPORT *report)
         report->Capacity = BANDWIDTH_SMALL_RECORD_ENTRIES;
     }
     status = BandwidthPushRecords(report);
+    report->Entries = NULL;
     MemoryFree(report->Bandwidth->Memory, largeRecord);
     return status;
 }

@@ -180,7 +180,7 @@ static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_D
 static INJECT_PACKET *FragmentRelease(FRAGMENT_TABLE *table, INJECT_PACKET *packets, BOOLEAN permit)
 {
     const INJECT_PACKET *packet;
-    UINT64 count = 0;
+    LONG64 count = 0;
 
     if (packets == NULL)
     {

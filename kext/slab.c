@@ -42,7 +42,7 @@ _Use_decl_annotations_
 VOID SlabUninitialize(SLAB *slab)
 {
     SlabTrim(slab);
-    MemoryFree(slab->Memory, slab->Chunks);
+    MemoryFree(slab->Memory, (PVOID)slab->Chunks);
 }
 
 // ---- Items
