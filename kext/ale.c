@@ -8,17 +8,17 @@ typedef struct _ALE_OPERATION
 {
     const CLASSIFY *Classify;
     DRIVER_CONTEXT *Context;
-    NET_BUFFER_LIST *NetBufferList; // or NULL: a TCP connect has no packet yet
+    NET_BUFFER_LIST *NetBufferList; // NULL for a TCP connect, which has no packet yet
     CONNECTION_KEY Key;
     UINT32 Generation;
     UINT64 ProcessId;
     BOOLEAN Reauthorization;
-    BOOLEAN New; // not known before
+    BOOLEAN New; // the connection was not known before
 } ALE_OPERATION;
 
 // ---- Copying the packet of an operation
 
-// Which way the packet goes; on reauthorization not always the connection's way.
+// Returns whether the packet is inbound. On reauthorization its direction may differ from the connection's.
 static BOOLEAN AleIsPacketInbound(const CLASSIFY *classify)
 {
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = classify->Metadata;
@@ -28,7 +28,7 @@ static BOOLEAN AleIsPacketInbound(const CLASSIFY *classify)
                : classify->Layer->Direction == DirectionInbound;
 }
 
-// The layer's data starts behind both headers of an inbound packet.
+// Returns the bytes before the layer's data, which starts behind both headers of an inbound packet.
 static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
 {
     UINT32 length = metadata->ipHeaderSize;
@@ -79,7 +79,7 @@ static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *s
     }
 }
 
-// Appends a copy of every packet of one list at `last`, and moves that on.
+// Appends a copy of every packet of one list at `last`, and moves `last` to the new end.
 static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE *source, const NET_BUFFER_LIST *list,
                             INJECT_PACKET ***last)
 {
@@ -142,8 +142,9 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
 
 // ---- Holding
 
-// Only a first authorization can be pended, and only once. A later packet of a pending connection is held by itself,
-// except at a TCP connect, which has no packet: there the operation is pended or nothing is held.
+// Only a first authorization can be pended, and only once.
+// A later packet of a pending connection is held without an operation.
+// A TCP connect has no packet, so its operation is pended or nothing is held.
 static HANDLE AleCompletionHandle(const ALE_OPERATION *operation)
 {
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
@@ -180,8 +181,8 @@ static DECISION AleHold(const ALE_OPERATION *operation)
 
 // ---- Deciding
 
-// Any record may name the process once its connection has it, so the process is reported before. The packet layer,
-// which may have seen the connection first, knows no path.
+// Once a connection has its process, any record may name that process, so the process is reported before.
+// The packet layer may have seen the connection first, but it knows no process path.
 static VOID AleReportProcess(const ALE_OPERATION *operation)
 {
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
@@ -214,7 +215,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     decision = (DECISION)VerdictRow(state.Verdict)->Ale[direction];
     if (decision != DecisionAsk && state.ProcessId == 0 && operation->ProcessId != 0)
     {
-        // The packet layer saw this connection first. A held one gets its process when it becomes pending.
+        // The packet layer saw this connection first. A held connection gets its process when it becomes pending.
         (VOID) ConnectionTableFindOrInsert(connections, &operation->Key, operation->ProcessId, direction, &state);
     }
     return decision;
@@ -261,7 +262,7 @@ static VOID AleAnswer(const ALE_OPERATION *operation, DECISION decision)
         }
         return;
     }
-    // What is held is counted when it is resolved.
+    // A held packet or operation is counted when it is resolved.
     if (decision != DecisionHeld)
     {
         StatisticsAdd(&operation->Context->Statistics, StatisticPacketsBlocked, 1);
@@ -337,7 +338,7 @@ VOID AleClassifyRelease(CLASSIFY *classify)
     release.Protocol = key.Protocol;
     release.LocalPort = key.LocalPort;
     RtlCopyMemory(release.LocalAddress, key.LocalAddress, sizeof(release.LocalAddress));
-    // Other processes may have bound the same port.
+    // The release names its process, because other processes may have bound the same port.
     release.ProcessId = ClassifyProcessId(classify->Metadata);
     // A connection that a listener accepted outlives the listener, and has its own closure.
     release.OutboundOnly = release.Protocol == PROTOCOL_TCP;

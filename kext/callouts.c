@@ -8,7 +8,8 @@
 // How long unloading waits before it tries again to unregister a busy callout.
 #define CALLOUT_BUSY_WAIT_MS 10
 
-// Attached runs while a client is attached, which stays attached as long as it runs. Always runs before, client or not.
+// Attached runs only while a client is attached, and the client stays attached while Attached runs.
+// Always runs before Attached, whether a client is attached or not.
 typedef struct _CALLOUT_HANDLER
 {
     VOID (*Attached)(_Inout_ CLASSIFY *classify);
@@ -27,7 +28,7 @@ static const CALLOUT_HANDLER Handlers[LAYER_KIND_COUNT] = {
     [LAYER_INBOUND_IPPACKET] = {PacketClassify, NULL},
 };
 
-// FALSE: the classify is done.
+// Answers for an inspection callout. Returns FALSE if no further handler has to run.
 static BOOLEAN CalloutInspect(const CALLOUT_HANDLER *handler, CLASSIFY *classify)
 {
     ClassifyContinue(classify->Out);
@@ -69,7 +70,7 @@ static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWP
 
     if (classify.Injections != NULL)
     {
-        // Outside the rundown, because an injected packet may be classified on this stack.
+        // Injection is outside the rundown, because an injected packet may be classified on this stack.
         InjectChain(classify.Injections);
     }
 }

@@ -5,8 +5,8 @@
 #include "session.h"
 #include "wire.h"
 
-// A command in the bytes of a write. The first byte says which one it is. The last one of a longer command is a
-// verdict.
+// A command in the bytes of a write. Its first byte is the command's number.
+// The last byte of a command with a body is a verdict.
 typedef union _COMMAND_WIRE
 {
     UINT8 Bytes[WIRE_UPDATE_V6];
@@ -51,7 +51,7 @@ static const char *CommandFetch(const UINT8 *bytes, SIZE_T length, COMMAND_WIRE 
 
 // ---- Carrying out
 
-// FALSE: the verdict came for something that is not there.
+// Counts a verdict. `applied` is FALSE if the verdict's id or connection was not found.
 static BOOLEAN CommandCountVerdict(DRIVER_CONTEXT *context, BOOLEAN applied)
 {
     StatisticsAdd(&context->Statistics, applied ? StatisticVerdictsApplied : StatisticVerdictsUnknownId, 1);
@@ -67,7 +67,7 @@ static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_W
     }
 }
 
-// Both IP versions have the same fields in the same order.
+// Carries out an update of a connection's verdict. Both IP versions have the same fields in the same order.
 static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
 {
     CONNECTION_KEY key;
@@ -94,7 +94,7 @@ static VOID CommandAnswerLogs(DRIVER_CONTEXT *context)
 
     if (overwritten != 0)
     {
-        // The next answer carries this line: the lines of this one are already queued.
+        // The next answer carries this warning, because the lines of this answer are already queued.
         LogWarning(&context->Log, "%llu log lines were overwritten before they were fetched",
                    (unsigned long long)overwritten);
     }
@@ -187,7 +187,7 @@ static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
         CommandUpdate(context, 6, wire->Bytes);
         return;
     default:
-        // The number is taken before the work, so that two writes at once keep the order of their starts.
+        // The reply's number is taken before the work, so that two writes at once keep the order of their starts.
         sequence = EventNumberReply(&context->Events, wire->Bytes[0]);
         CommandPerform(context, wire->Bytes[0]);
         (VOID) EventReplyEnd(&context->Events, wire->Bytes[0], sequence);

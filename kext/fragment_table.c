@@ -33,7 +33,7 @@ typedef struct _FRAGMENT_DATAGRAM
     UINT64 ExpiryTime;
     FRAGMENT_KEY Key;
     DECISION Decision;     // DecisionHeld until it is decided
-    BOOLEAN Refused;       // an overlap was found: none of it goes on until it is forgotten
+    BOOLEAN Refused;       // an overlap was found: no fragment goes on until the datagram is forgotten
     CONNECTION_KEY Target; // for DecisionRedirect
     UINT32 Copying;        // calls of FragmentTableWait that are still to come
     UINT32 TotalLength;    // 0 until the last fragment has come
@@ -89,7 +89,7 @@ static VOID FragmentMakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMEN
     key->Direction = direction;
 }
 
-// Finds a datagram in the bucket of `id`: the one with this key, or without a key the one with this id.
+// Finds the datagram with this key in the bucket of `id`. If `key` is NULL, finds the datagram with this id.
 static FRAGMENT_DATAGRAM *FragmentFind(const FRAGMENT_TABLE *table, UINT64 id, const FRAGMENT_KEY *key)
 {
     const LIST_ENTRY *head = &table->Buckets[id % FRAGMENT_BUCKET_COUNT];
@@ -150,7 +150,7 @@ static VOID FragmentMoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT6
     InsertTailList(byAge, &datagram->AgeLink);
 }
 
-// Removes the oldest datagram of a list if its time is over at `now`. NULL: there is none.
+// Removes the oldest datagram of a list if its time is over at `now`. NULL: there is no such datagram.
 static FRAGMENT_DATAGRAM *FragmentRemoveOldest(FRAGMENT_TABLE *table, const LIST_ENTRY *byAge, UINT64 now)
 {
     FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink);
@@ -163,7 +163,8 @@ static FRAGMENT_DATAGRAM *FragmentRemoveOldest(FRAGMENT_TABLE *table, const LIST
     return datagram;
 }
 
-// Removes a decided datagram whose fragments have all come. Nothing waits in it. The caller frees what this returns.
+// Removes a decided datagram whose fragments have all come, so no copy waits in it.
+// The caller frees the datagram that this returns.
 static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
 {
     if (datagram->Decision == DecisionHeld || datagram->Refused || datagram->Copying != 0 ||
@@ -225,7 +226,7 @@ typedef enum _FRAGMENT_RECORDING
 {
     FragmentIsNew,
     FragmentIsDuplicate,
-    FragmentIsConflict // it overlaps another, lies behind the end, or is one too many
+    FragmentIsConflict // it overlaps another, lies behind the end, or exceeds FRAGMENT_MAX_PIECES
 } FRAGMENT_RECORDING;
 
 static FRAGMENT_RECORDING FragmentCompareRanges(const FRAGMENT_DATAGRAM *datagram, UINT32 start, UINT32 end)
@@ -309,7 +310,7 @@ static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram
 }
 
 // Finds the datagram of a fragment, or adds it with `*spare`. NULL: it cannot be added.
-// `*removed` gets the datagram that had to make room: an old one of the same key, or the oldest of a full table.
+// `*removed` gets the datagram that was removed to make room: an old one of the same key, or a full table's oldest.
 static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *key, UINT64 now,
                                             FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
 {
@@ -343,7 +344,7 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
     return datagram;
 }
 
-// `*id` gets 0 where the datagram is not in the table and could not be added with `*spare`.
+// `*id` gets 0 if the datagram is not in the table and could not be added with `*spare`.
 static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
                               FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
 {
@@ -490,7 +491,7 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
     KeReleaseSpinLock(&table->Lock, irql);
 
     MemoryFree(table->Memory, over);
-    // This counts the first fragment itself.
+    // The first fragment never waits in the table, so it is counted here.
     (VOID) FragmentCountBlocked(table, refused ? DecisionBlock : decision);
     *permitted = FragmentRelease(table, released, decision == DecisionPermit || decision == DecisionRedirect);
     if (target != NULL)

@@ -39,7 +39,7 @@ static BOOLEAN HoldIsInbound(CONNECTION_TABLE *connections, const HELD *held)
            state.Direction == DirectionInbound;
 }
 
-// The held packets become packets of `target`.
+// Takes the held packets out of `held` and makes them packets of `target`.
 static INJECT_PACKET *HoldTakeRedirected(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_KEY *target)
 {
     INJECT_PACKET *taken = NULL;
@@ -57,7 +57,7 @@ static INJECT_PACKET *HoldTakeRedirected(DRIVER_CONTEXT *context, HELD *held, co
         {
             if (held->Kind == HeldAleConnect && held->Key.Protocol == PROTOCOL_UDP && length > UDP_HEADER_LENGTH)
             {
-                // It goes past DATAGRAM_DATA, where bytes are counted.
+                // A redirected packet bypasses DATAGRAM_DATA, which counts bytes, so its bytes are counted here.
                 BandwidthCount(&context->Bandwidth, &held->Key, FALSE, length - UDP_HEADER_LENGTH);
             }
             last = &(*last)->Next;
@@ -70,8 +70,8 @@ static INJECT_PACKET *HoldTakeRedirected(DRIVER_CONTEXT *context, HELD *held, co
     return RedirectChain(taken, target, DirectionOutbound);
 }
 
-// A reauthorization of an outbound connection may carry a received packet. The resolver or tunnel is not its receiver,
-// and the program takes packets from there alone, so it is dropped.
+// A reauthorization of an outbound connection may carry a received packet. A redirection drops such a packet.
+// The resolver or tunnel is not its receiver, and a redirected program gets packets only from there.
 static BOOLEAN HoldIsReceived(const INJECT_PACKET *packet)
 {
     return packet != NULL && (packet->Method == InjectNetworkReceive || packet->Method == InjectTransportReceive);
@@ -95,7 +95,7 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
     return NT_SUCCESS(status);
 }
 
-// Takes out of `held` what will be injected. The caller drops the rest.
+// Takes the packets that will be injected out of `held`. The caller drops the rest.
 static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
 {
     DECISION decision = (DECISION)VerdictRow(verdict)->Resolve;
@@ -125,8 +125,9 @@ static INJECT_PACKET *HoldTakePermitted(DRIVER_CONTEXT *context, HELD *held, UIN
     return packets;
 }
 
-// An accept goes on with the packet that is injected next, so the filter engine is shown that packet (WDK page
-// "FwpsInjectTransportReceiveAsync0"). A connect goes on by itself.
+// Completes a pended operation. An accept goes on with the packet that is injected next.
+// So the filter engine gets that packet at an accept's completion (WDK page "FwpsInjectTransportReceiveAsync0").
+// A connect goes on by itself, without a packet.
 static VOID HoldComplete(const HELD *held, const INJECT_PACKET *packets)
 {
     BOOLEAN shows = held->Kind == HeldAleRecvAccept && packets != NULL;
@@ -310,7 +311,8 @@ static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     return held;
 }
 
-// FALSE: there is nothing to hold. The filter engine may refuse to pend; a copied packet can be held all the same.
+// Pends the operation, if there is one. Returns FALSE if nothing can be held.
+// A copied packet can be held even if the filter engine refuses to pend the operation.
 static BOOLEAN HoldPend(HELD *held, const HOLD_QUESTION *question)
 {
     if (question->CompletionHandle == NULL ||
@@ -322,7 +324,7 @@ static BOOLEAN HoldPend(HELD *held, const HOLD_QUESTION *question)
     return held->Packet != NULL;
 }
 
-// If the connection ended before it was marked as reported, its end was not reported there, so it is reported here.
+// Marks a connection as reported. If the connection ended before it was marked, its end is reported here.
 static VOID HoldMarkReported(CONNECTION_TABLE *connections, EVENTS *events, const CONNECTION_KEY *key)
 {
     CONNECTION connection;
@@ -379,7 +381,8 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     UINT64 id = held->Id;
     NTSTATUS status;
 
-    // Before another thread can resolve it. A record may name the process from now on.
+    // The connection is marked as pending before the insert, because another thread may resolve the HELD after it.
+    // From here on a record may name the connection's process.
     ConnectionTableAddPending(&context->Connections, &held->Key, held->Generation, held->ProcessId);
     status = PacketCacheInsert(&context->Packets, held);
     if (!NT_SUCCESS(status))
@@ -391,7 +394,7 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     {
         return DecisionHeld;
     }
-    // The queue has counted the record as lost. If another thread took it first, that thread resolves it.
+    // The queue has counted the record as lost. If another thread took the HELD first, that thread resolves it.
     held = PacketCacheTake(&context->Packets, id);
     return held != NULL ? HoldUndo(context, held, STATUS_CANCELLED) : DecisionHeld;
 }
@@ -410,7 +413,7 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
         return HoldFail(context, held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
     }
 
-    // Another thread may resolve it while its bytes are copied into the record.
+    // Another thread may resolve the HELD while the packet's bytes are copied into the record.
     if (packets != NULL)
     {
         InjectReference(packets);

@@ -177,7 +177,7 @@ static UINT32 InjectHeadroomOf(const INJECT_SOURCE *source)
     return source->Method == InjectTransportSend ? IpHeaderPlainLength(source->IpVersion) : 0;
 }
 
-// Lays the variable parts out behind the structure, the packet's bytes last. Copies all but these bytes.
+// Lays the variable parts out behind the structure, the packet's bytes last. Copies all parts but the packet's bytes.
 static VOID InjectCopyTail(INJECT_PACKET *packet, const INJECT_SOURCE *source)
 {
     UINT8 *tail = (UINT8 *)packet + InjectAlignUp(sizeof(*packet));
@@ -245,8 +245,9 @@ static NTSTATUS InjectWrapBytes(INJECT_PACKET *packet)
                                                   packet->Length, &packet->NetBufferList);
 }
 
-// A frame may be longer than its packet, because adapters fill short frames up (IEEE 802.3). Not for bytes from above
-// the network layer: these have no filling, and the header of a reassembled datagram may be that of its first fragment.
+// Cuts a copy's padding off: a frame may be longer than its packet, because adapters pad short frames (IEEE 802.3).
+// Bytes from above the network layer must not be cut. They have no padding.
+// A reassembled datagram may have the IP header of its first fragment, whose length is too short.
 static VOID InjectCutBehindPacket(INJECT_PACKET *copy)
 {
     IP_HEADER header;
@@ -257,7 +258,7 @@ static VOID InjectCutBehindPacket(INJECT_PACKET *copy)
     }
 }
 
-// Finishes a copy whose bytes were copied, if `status` says so. A copy that cannot be finished is freed.
+// Finishes a copy if `status` says that its bytes were copied. A copy that cannot be finished is freed.
 static NTSTATUS InjectFinish(INJECT_PACKET *copy, const INJECT_SOURCE *source, NTSTATUS status, INJECT_PACKET **packet)
 {
     if (NT_SUCCESS(status))
@@ -344,7 +345,7 @@ static NTSTATUS InjectCopyShared(const INJECT_PACKET *packet, INJECT_PACKET **co
     return InjectFinish(made, &source, STATUS_SUCCESS, copy);
 }
 
-// The packet is from above the network layer. The IP header goes into the headroom.
+// Writes an IP header into the headroom of a packet from above the network layer.
 static NTSTATUS InjectPrependHeader(INJECT_PACKET *packet, const CONNECTION_KEY *key)
 {
     NTSTATUS status =
@@ -420,7 +421,7 @@ static SIZE_T InjectBytesOf(const INJECT_PACKET *packet)
     return sizeof(*packet) + packet->ControlDataLength + packet->HeaderIncludeLength + packet->Length;
 }
 
-// FALSE: too many wait.
+// Keeps a refused packet for InjectResolveRefused. Returns FALSE if too many packets wait already.
 static BOOLEAN InjectKeepRefused(INJECT_PACKET *packet)
 {
     INJECTOR *injector = packet->Injector;
@@ -452,7 +453,7 @@ VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
     KeReleaseSpinLock(&injector->RefusedLock, irql);
 }
 
-// The stack refused this packet. The fail policy decides on it once; the second time it is dropped.
+// Handles a packet that the stack refused. The fail policy decides on it once; after a second refusal it is dropped.
 static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
 {
     INJECTOR *injector = packet->Injector;

@@ -4,9 +4,8 @@
 // One block holds the packet's bytes, the control data and all else that the injection functions need.
 // Checksums are completed when the copy is made.
 // The bytes of a copy are never written once another thread may read them.
-// Copies are reference counted. A reference belongs to a holder, to the network stack during an injection,
-// or to an encoder that reads the bytes.
-// The owner of the last reference frees the net buffer list and the block.
+// Copies are reference counted. The owner of the last reference frees the net buffer list and the block.
+// Owners are the holder, the network stack during an injection, and an encoder that reads the bytes.
 //
 // INJECTOR.Outstanding counts the injections, and one more for the injector itself.
 // InjectorUninitialize waits until Outstanding is zero.

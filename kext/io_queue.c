@@ -2,7 +2,7 @@
 
 #include "options.h"
 
-// The pool rounds up; with the header of the allocation a chunk makes 64 KiB.
+// A chunk and the 16 bytes of its pool header make 64 KiB, because the pool rounds allocations up.
 #define CHUNK_ALLOCATION_BYTES (64u * 1024u - 16u)
 #define CHUNK_DATA_BYTES       (CHUNK_ALLOCATION_BYTES - (UINT32)sizeof(PVOID))
 
@@ -14,15 +14,15 @@ struct _IO_QUEUE_CHUNK
 
 static_assert(sizeof(IO_QUEUE_CHUNK) == CHUNK_ALLOCATION_BYTES, "64 KiB with the header of the allocation");
 
-// How far the copying to a read has come. No thread writes these bytes again. It leaves `Chunk` only to read more,
-// because the newest chunk has no link yet.
+// How far the copying to a read has come. No thread writes the bytes up to here again.
+// A cursor leaves `Chunk` only to read more bytes, because the newest chunk has no link yet.
 typedef struct _CURSOR
 {
     IO_QUEUE_CHUNK *Chunk;
     UINT32 Offset;
 } CURSOR;
 
-// One read that is being served, and what this delivery takes from the queue.
+// One read that is being served, and the bytes and records that its delivery takes from the queue.
 typedef struct _DELIVERY
 {
     PIRP Irp;
@@ -32,7 +32,7 @@ typedef struct _DELIVERY
     UINT64 Available;
     UINT32 SplitRemaining;
     UINT32 Copied;
-    UINT32 Records; // those whose last byte was copied
+    UINT32 Records; // records whose last byte was copied
 } DELIVERY;
 
 static KDEFERRED_ROUTINE IoQueueDeliverLater;
@@ -67,7 +67,7 @@ static IO_QUEUE_CHUNK *IoQueuePopChunk(IO_QUEUE_CHUNKS *list)
     return chunk;
 }
 
-// Leaves `keep` chunks in `from`.
+// Moves chunks from `from` to `to`, until `keep` chunks are left in `from`.
 static VOID IoQueueMoveChunks(IO_QUEUE_CHUNKS *from, UINT32 keep, IO_QUEUE_CHUNKS *to)
 {
     while (from->Count > keep)
@@ -114,7 +114,7 @@ static VOID IoQueueAppendChunk(IO_QUEUE *queue)
     queue->TailOffset = 0;
 }
 
-// The lock is held, and there are enough spare chunks.
+// The lock is held, and there are enough spare chunks for the bytes to append.
 static VOID IoQueueAppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
 {
     const UINT8 *bytes = (const UINT8 *)data;
@@ -161,7 +161,7 @@ static VOID IoQueueForgetLosses(IO_QUEUE *queue)
     queue->LostTotal = 0;
 }
 
-// The lock is held, and there is room. Returns the number of records.
+// The lock is held, and there is room for the loss records. Returns their number.
 static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
 {
     UINT32 records = 0;
@@ -191,7 +191,7 @@ static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
     return records;
 }
 
-// The lock is held. No push may follow, so a drained queue reports its losses by itself.
+// The lock is held. A drained queue reports its losses at once, because perhaps no further push comes to report them.
 static UINT32 IoQueueAppendLossRecordsIfRoom(IO_QUEUE *queue)
 {
     UINT32 bytes = IoQueueLossRecordsBytes(queue);
@@ -228,8 +228,8 @@ static PIRP IoQueueIrpOf(LIST_ENTRY *entry)
     return CONTAINING_RECORD(entry, IRP, Tail.Overlay.ListEntry);
 }
 
-// The lock is held. Takes the oldest read whose cancel routine could be cleared. A read whose cancel routine runs stays
-// on the list for it.
+// The lock is held. Takes the oldest read whose cancel routine could be cleared.
+// A read whose cancel routine runs stays on the list, for the cancel routine to take.
 static PIRP IoQueueTakeRead(IO_QUEUE *queue)
 {
     LIST_ENTRY *entry;
@@ -305,8 +305,8 @@ static UINT32 IoQueueSkipRecord(CURSOR *cursor)
     return (UINT32)sizeof(header) + header.Length;
 }
 
-// Measures what to copy into a buffer of this size: the rest of a split record, then whole records. If not even one
-// fits, it is the start of one.
+// Measures how many bytes to copy into a buffer of this size: the rest of a split record, then whole records.
+// If not even one whole record fits, the start of a record is copied.
 static UINT32 IoQueueMeasureRecords(DELIVERY *delivery, UINT32 capacity)
 {
     CURSOR cursor = delivery->Cursor;
@@ -348,7 +348,7 @@ static VOID IoQueueFillRead(DELIVERY *delivery)
     {
         return;
     }
-    // It was mapped when the read came, so this only looks up the address.
+    // The buffer was mapped when the read came, so this call only looks up its address.
     buffer = IoQueueReadBuffer(delivery->Irp);
     delivery->Copied = IoQueueMeasureRecords(delivery, IoQueueReadLength(delivery->Irp));
     IoQueueReadBytes(&delivery->Cursor, buffer, delivery->Copied);
@@ -380,7 +380,7 @@ static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
     return TRUE;
 }
 
-// The lock is held. Removes what was copied from the queue. Returns chunks for the caller to free.
+// The lock is held. Removes the copied bytes from the queue. Returns chunks for the caller to free.
 static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 {
     IO_QUEUE_CHUNKS surplus = {queue->Orphans, 0};
@@ -397,7 +397,7 @@ static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *de
         IO_QUEUE_CHUNK *drained = queue->Head;
 
         queue->Head = drained->Next;
-        // The next records use some of the drained chunks.
+        // Some of the drained chunks are kept for the next records.
         IoQueuePushChunk(queue->Spare.Count < IO_QUEUE_MAX_SPARE_CHUNKS ? &queue->Spare : &surplus, drained);
     }
     queue->HeadOffset = delivery->Cursor.Offset;
@@ -406,14 +406,14 @@ static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *de
     queue->QueuedRecords -= delivery->Records;
     if (queue->QueuedBytes == 0)
     {
-        // Head is Tail here. The next records overwrite bytes that are still in the processor's cache.
+        // Head is Tail here. The next records start over in that chunk, whose bytes are in the processor's cache.
         queue->HeadOffset = 0;
         queue->TailOffset = 0;
     }
     return surplus.First;
 }
 
-// At DISPATCH_LEVEL.
+// Copies to one read and completes it. The IRQL is DISPATCH_LEVEL.
 static VOID IoQueueServeRead(IO_QUEUE *queue, DELIVERY *delivery)
 {
     IO_QUEUE_CHUNK *surplus;
@@ -446,7 +446,7 @@ static BOOLEAN IoQueueBecomeDeliverer(IO_QUEUE *queue)
     return TRUE;
 }
 
-// The lock is held. A deliverer does not touch the queue after this.
+// The lock is held. Once it is released, the deliverer that called this must not touch the queue.
 static VOID IoQueueEndDelivering(IO_QUEUE *queue)
 {
     queue->Delivering = FALSE;
@@ -456,7 +456,7 @@ static VOID IoQueueEndDelivering(IO_QUEUE *queue)
     }
 }
 
-// At DISPATCH_LEVEL, by the deliverer, with no lock held.
+// The deliverer calls this at DISPATCH_LEVEL, with no lock held.
 static VOID IoQueueServeReads(IO_QUEUE *queue)
 {
     UINT32 served;
@@ -479,12 +479,13 @@ static VOID IoQueueServeReads(IO_QUEUE *queue)
         }
         IoQueueServeRead(queue, &delivery);
     }
-    // So fast a reader would keep a producer here without end. The DPC is the deliverer from now on.
+    // A fast reader would keep a producer here without end, so the DPC is the deliverer from now on.
     KeInsertQueueDpc(&queue->DeliverDpc, NULL, NULL);
 }
 
-// By the deliverer, with no lock held. No other thread delivers meanwhile, and a producer may be any program's thread,
-// also a suspended one or one of idle priority. So the deliverer is raised above the scheduler.
+// The deliverer calls this with no lock held. No other thread delivers meanwhile.
+// A producer may be any program's thread, even a thread that is suspended or has idle priority.
+// So the deliverer runs at DISPATCH_LEVEL, above the scheduler.
 static VOID IoQueueDeliver(IO_QUEUE *queue)
 {
     KIRQL irql;
@@ -505,7 +506,8 @@ static VOID IoQueueDeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID
 
 // ---- Losses that are reported
 
-// The lock is held. While records wait, losses add up and go before the next one. An empty queue reports them at once.
+// The lock is held. While records wait, losses add up and are reported before the next record.
+// An empty queue reports losses at once.
 static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *deliver)
 {
     UINT32 records = 0;
@@ -559,10 +561,10 @@ typedef struct _PUSH
     UINT32 PieceCount;
     UINT64 Length;
     UINT8 LossReason;
-    IO_QUEUE_CHUNKS Chunks; // into the queue with the record; afterwards those that are too many
+    IO_QUEUE_CHUNKS Chunks; // the chunks that the producer brings; after the push, those to free
     UINT32 MissingChunks;
-    UINT32 LossRecords;      // that went before the record
-    UINT64 UnreportedLosses; // a base client finds them in the log alone
+    UINT32 LossRecords;      // the loss records that went before the record
+    UINT64 UnreportedLosses; // losses that a base client finds only in the log
 } PUSH;
 
 static NTSTATUS IoQueueMeasurePush(PUSH *push)
@@ -583,7 +585,7 @@ static NTSTATUS IoQueueMeasurePush(PUSH *push)
     return push->Length == sizeof(header) + (UINT64)header.Length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
 }
 
-// The lock is held, and there is room and memory.
+// The lock is held, and there are room and chunks for the record.
 static VOID IoQueueAppendRecord(IO_QUEUE *queue, PUSH *push)
 {
     UINT32 i;
@@ -625,7 +627,7 @@ static NTSTATUS IoQueueTryPush(IO_QUEUE *queue, PUSH *push)
     return STATUS_SUCCESS;
 }
 
-// The lock is not held.
+// Allocates the missing chunks. The lock is not held.
 static BOOLEAN IoQueueBringChunks(IO_QUEUE *queue, PUSH *push)
 {
     while (push->MissingChunks != 0 && IoQueueAllocateChunk(queue, &push->Chunks))
@@ -713,7 +715,7 @@ static NTSTATUS IoQueueCheckRead(PIRP irp)
     return IoQueueReadBuffer(irp) != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
-// The lock is held. FALSE: it was cancelled before, and the caller completes it.
+// The lock is held. FALSE: the read was cancelled before, and the caller completes it.
 static BOOLEAN IoQueuePendRead(IO_QUEUE *queue, PIRP irp)
 {
     IoMarkIrpPending(irp);
@@ -723,7 +725,7 @@ static BOOLEAN IoQueuePendRead(IO_QUEUE *queue, PIRP irp)
     {
         return FALSE;
     }
-    // A cancel routine that runs already waits for the lock, and then finds the read on the list.
+    // A cancel routine that already runs waits for the lock, and then finds the read on the list.
     InsertTailList(&queue->Reads, &irp->Tail.Overlay.ListEntry);
     return TRUE;
 }
@@ -797,7 +799,7 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
         KeWaitForSingleObject(&queue->Idle, Executive, KernelMode, FALSE, NULL);
     }
 
-    // The deliverer set the event under the lock, and may not have released the lock. The DPC may not have returned.
+    // The deliverer set the event under the lock, so it may still hold the lock, and its DPC may still run.
     KeAcquireSpinLock(&queue->Lock, &irql);
     KeReleaseSpinLock(&queue->Lock, irql);
     KeFlushQueuedDpcs();

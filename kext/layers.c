@@ -3,12 +3,13 @@
 
 #include "layers.h"
 
-// An inspection callout reads addresses and lengths, which offloads and coalescing leave right. A deciding callout
-// takes no flags: it copies and injects what it holds, and the stack takes an injected packet as it is. A segment
-// larger than the path's MTU would not come through, nor would one whose checksum was left to the adapter.
+// An inspection callout reads addresses and lengths, which offloads and coalescing leave right.
+// A deciding callout has no flags, because it injects copies, and the stack takes an injected packet as it is.
+// An injected segment that is larger than the path's MTU would be lost.
+// An injected segment whose checksum was left to the adapter would be lost too.
 #define INSPECTION_FLAGS (FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC)
 
-// What a callout does: action, flags, resettable, direction.
+// What a callout does, as members of LAYER: Action, CalloutFlags, Resettable, Direction.
 #define AUTHORIZES(direction) FWP_ACTION_CALLOUT_TERMINATING, 0, TRUE, direction
 #define FILTERS(direction)    FWP_ACTION_CALLOUT_TERMINATING, 0, FALSE, direction
 #define INSPECTS              FWP_ACTION_CALLOUT_INSPECTION, INSPECTION_FLAGS, FALSE, DirectionOutbound

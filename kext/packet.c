@@ -4,15 +4,15 @@
 #include "hold.h"
 #include "ip_header.h"
 
-// One classify.
+// One classify at an IP packet layer.
 typedef struct _PACKET_FRAME
 {
     const CLASSIFY *Classify;
     DRIVER_CONTEXT *Context;
-    const NET_BUFFER_LIST *List; // the one that is examined
+    const NET_BUFFER_LIST *List; // the list that is examined
     INJECT_ORIGIN Origin;        // of List
     UINT32 HiddenLength;         // inbound, the data start lies behind the IP header
-    UINT64 Datagram;             // in the fragment table, while its first fragment is decided on
+    UINT64 Datagram;             // id in the fragment table, while its first fragment is decided on
     BOOLEAN AnyPermitted;
     BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
     BOOLEAN AnyAbsorbed;
@@ -43,23 +43,25 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *k
     return HoldFail(frame->Context, status);
 }
 
-// Whether one address is at both ends and a port of the client's resolver or tunnel at `port`.
+// Returns whether both ends have the same address, and `port` is a port of the client's resolver or tunnel.
 static BOOLEAN PacketIsOfOwnPort(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT16 port)
 {
     return RtlEqualMemory(key->LocalAddress, key->RemoteAddress, sizeof(key->LocalAddress)) &&
            ClientOwnsPort(&frame->Context->Client, port);
 }
 
-// An inbound fragment is indicated first as a packet, and that decides. What is let in comes again as a fragment, and
-// once more as a part of the reassembled datagram, on which the ALE layer decides next.
+// An inbound fragment is indicated first as a packet, and that classify decides on it.
+// A permitted fragment is indicated again as a fragment, and once more as a part of the reassembled datagram.
+// The ALE layer decides next on the reassembled datagram.
 static BOOLEAN PacketIsDecided(const PACKET_FRAME *frame)
 {
     return PacketIsInbound(frame) &&
            ClassifyHasFlag(frame->Classify, FWP_CONDITION_FLAG_IS_FRAGMENT | FWP_CONDITION_FLAG_IS_REASSEMBLED);
 }
 
-// Finds the connection that a packet of the resolver or tunnel answers. Only a packet from this machine is believed to
-// come from there. An answer to a connection that is no longer redirected is for the program itself.
+// Finds the connection that a packet of the resolver or tunnel answers.
+// The packet must come by loopback: a packet from another machine cannot be an answer.
+// An answer to a connection that is no longer redirected is for the program itself.
 static BOOLEAN PacketIsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_KEY *original)
 {
     CONNECTION_STATE state;
@@ -69,8 +71,8 @@ static BOOLEAN PacketIsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *k
            ConnectionTableLookup(&frame->Context->Connections, original, &state) && VerdictRedirects(state.Verdict);
 }
 
-// The client is not asked about a connection that ended: its last verdict decides on what is still sent. What is still
-// received may open a new connection of the same addresses and ports, on which the ALE layer decides next.
+// The client is not asked about a connection that ended. Its last verdict decides on packets that are still sent.
+// A received packet may open a new connection of the same addresses and ports. The ALE layer decides next on it.
 static DECISION PacketDecideEnded(const PACKET_FRAME *frame, const CONNECTION_STATE *state)
 {
     return PacketIsInbound(frame) ? DecisionPermit : (DECISION)VerdictRow(state->Verdict)->Resolve;
@@ -100,7 +102,7 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     }
     if (PacketIsInbound(frame))
     {
-        // A redirected connection lets only answers in, and the answers that this driver made come by loopback.
+        // A redirected connection receives only answers. The answers that this driver made come by loopback.
         return ClassifyIsLoopback(frame->Classify) ? DecisionPermit : DecisionAbsorb;
     }
     if (!NT_SUCCESS(RedirectStart(&context->Redirects, state->Verdict,
@@ -111,8 +113,8 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     return DecisionRedirect;
 }
 
-// DecisionAsk: `state` is the connection's, with generation 0 if it has no entry. DecisionRedirect: the packet's
-// connection becomes `target`.
+// DecisionAsk: `state` is the state of the connection, with generation 0 if the connection has no entry.
+// DecisionRedirect: the packet's connection becomes `target`.
 static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state,
                                   CONNECTION_KEY *target)
 {
@@ -212,7 +214,7 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     INJECT_SOURCE source;
 
     RtlZeroMemory(&source, sizeof(source));
-    // A loopback packet has no receive path to be put back into: it is sent once more.
+    // A loopback packet has no receive path to be injected into, so it is sent once more.
     source.Method = inbound && !loopback ? InjectNetworkReceive : InjectNetworkSend;
     source.Checksum = inbound ? InjectChecksumForInbound(list, loopback) : InjectChecksumPacket;
     source.IpVersion = layer->IpVersion;
@@ -235,7 +237,8 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     {
         return HoldFailPacket(frame->Context, frame->Classify->Layer, status);
     }
-    // Another product's copy of a packet on which the client has decided would otherwise go round for ever.
+    // Another product injected a copy of a packet that the client has decided on already.
+    // The copy is permitted, because it would otherwise be held and injected without end.
     if (frame->Origin == InjectOriginOther && InjectHasReturned(&frame->Context->Injector, question.Packets))
     {
         InjectDropChain(question.Packets);
@@ -304,7 +307,7 @@ static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buff
     return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target, failure);
 }
 
-// DecisionAsk: it is the first one, of frame->Datagram where the table could remember that.
+// DecisionAsk: this is the first fragment. frame->Datagram is its datagram's id, or 0 if the table has none for it.
 static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
 {
     COMPARTMENT_ID compartment = ClassifyCompartment(frame->Classify->Metadata);
@@ -332,12 +335,12 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     }
 }
 
-// Makes the others of its datagram follow a first fragment.
+// Makes the other fragments of a datagram follow the decision on the first one.
 static VOID PacketDecideDatagram(PACKET_FRAME *frame, DECISION decision, const CONNECTION_KEY *target)
 {
     INJECT_PACKET *waited;
 
-    // The verdict on a held first fragment decides on the others too, and may have done so already.
+    // The verdict on a held first fragment decides on the other fragments too, perhaps before this line runs.
     if (decision != DecisionHeld)
     {
         (VOID) FragmentTableDecide(&frame->Context->Fragments, frame->Datagram, decision,
@@ -391,7 +394,7 @@ static VOID PacketQueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     frame->LastInjection = &(*frame->LastInjection)->Next;
 }
 
-// Queues copies of all packets before the first refused one in a chain: they were permitted, and the chain will not be.
+// Queues copies of all packets before the first refused one in a chain: they are permitted, but the chain is not.
 static VOID PacketQueueCopiesBefore(PACKET_FRAME *frame, const NET_BUFFER *end)
 {
     const NET_BUFFER_LIST *list;
@@ -450,7 +453,7 @@ static VOID PacketExamine(PACKET_FRAME *frame, NET_BUFFER *buffer)
         PacketPermit(frame, buffer);
         return;
     }
-    // What is held is counted when it is resolved.
+    // A held packet is counted when it is resolved.
     if (decision != DecisionHeld)
     {
         StatisticsAdd(statistics, decision == DecisionRedirect ? StatisticPacketsPermitted : StatisticPacketsBlocked,
@@ -502,7 +505,7 @@ VOID PacketClassify(CLASSIFY *classify)
     if (PacketIsInbound(&frame) &&
         FWPS_IS_METADATA_FIELD_PRESENT(classify->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
     {
-        // The real length, with options and extension headers.
+        // ipHeaderSize is the real length of the IP header, with options and extension headers.
         frame.HiddenLength = classify->Metadata->ipHeaderSize;
     }
     if (!PacketIsDecided(&frame))

@@ -3,7 +3,7 @@
 #define PACKET_CACHE_LEAST_BUCKETS 4u
 #define PACKET_CACHE_MOST_BUCKETS  4096u
 
-// A shard gets more buckets when their lists are this long on average.
+// A shard gets more buckets when its buckets' lists are this long on average.
 #define PACKET_CACHE_BUCKET_FULL 2u
 
 struct _PACKET_CACHE_SHARD
@@ -13,7 +13,7 @@ struct _PACKET_CACHE_SHARD
     UINT32 BucketMask;
     UINT32 Count;
     LIST_ENTRY ByAge;      // AgeLink, oldest first
-    LIST_ENTRY ByDeadline; // DeadlineLink of those that have one, earliest first
+    LIST_ENTRY ByDeadline; // DeadlineLink of the HELDs that have a deadline, earliest first
     BOOLEAN Open;
     UINT8 Padding[PLATFORM_CACHE_LINE * 2 - sizeof(KSPIN_LOCK) - sizeof(PVOID) - 2 * sizeof(UINT32) -
                   2 * sizeof(LIST_ENTRY) - sizeof(BOOLEAN)];
@@ -154,7 +154,7 @@ static BOOLEAN PacketCacheTakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
     return TRUE;
 }
 
-// An insert counts before it links. So at 0 no shard has anything.
+// An insert counts a HELD before it links it, so no shard has a HELD when the count is 0.
 static BOOLEAN PacketCacheIsEmpty(const PACKET_CACHE *cache)
 {
     return PacketCacheCount(cache) == 0;
@@ -171,7 +171,7 @@ static VOID PacketCacheLink(PACKET_CACHE_SHARD *shard, HELD *held)
     {
         return;
     }
-    // Deadlines mostly come in order, because all have the same timeout. Then the place is at the end.
+    // The search starts at the end: deadlines mostly come in order, because all have the same timeout.
     while (before != &shard->ByDeadline &&
            CONTAINING_RECORD(before, HELD, DeadlineLink)->DeadlineTime > held->DeadlineTime)
     {
@@ -191,7 +191,7 @@ static VOID PacketCacheUnlink(PACKET_CACHE_SHARD *shard, HELD *held)
     shard->Count--;
 }
 
-// Puts all that is held into twice as many buckets. Without memory the lists only grow longer.
+// Moves a shard's HELDs into twice as many buckets. If there is no memory, the lists only grow longer.
 static VOID PacketCacheGrowShard(PACKET_CACHE *cache, PACKET_CACHE_SHARD *shard, UINT32 bucketCount)
 {
     LIST_ENTRY *buckets = PacketCacheAllocateBuckets(cache, bucketCount * 2);
@@ -257,7 +257,7 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
     return STATUS_SUCCESS;
 }
 
-// Finds one in a shard, under its lock.
+// Finds one HELD in a shard, under the shard's lock.
 typedef HELD *PACKET_CACHE_FIND(const PACKET_CACHE_SHARD *shard, UINT64 argument);
 
 static HELD *PacketCacheFindById(const PACKET_CACHE_SHARD *shard, UINT64 id)

@@ -7,7 +7,7 @@
 #define IPV6_SOURCE_OFFSET   8u
 #define PORTS_LENGTH         4u
 
-// Source and destination, in the order of the packet.
+// Source and destination, in the order in which the packet has them.
 typedef struct _ENDS
 {
     UINT8 Addresses[32];

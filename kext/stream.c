@@ -37,7 +37,7 @@ VOID StreamClassify(CLASSIFY *classify)
                 packet->streamData->dataLength);
 }
 
-// Outbound data starts at the transport header, inbound data behind it.
+// Outbound data starts at the transport header. Inbound data starts behind that header.
 static UINT64 StreamDatagramPayload(const NET_BUFFER_LIST *list, BOOLEAN inbound)
 {
     UINT32 headerLength = inbound ? 0 : UDP_HEADER_LENGTH;

@@ -6,7 +6,7 @@
 #define REDIRECT DecisionRedirect
 #define ASK      DecisionAsk
 
-// Outbound, ALE permits a connection with a temporary verdict: the packet layer then asks about each packet.
+// ALE permits an outbound connection with a temporary verdict, because the packet layer then asks about each packet.
 const VERDICT_ROW VerdictRows[VerdictCount] = {
     // clang-format off
     //                              ALE: out  in      packet    resolve   port                times out
