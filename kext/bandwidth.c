@@ -2,7 +2,7 @@
 
 #include "wire.h"
 
-// Entries that a record gets when there is no memory for a larger one: they fit on the stack.
+// Entries of a record on the stack, for when the pool has no memory for a larger record.
 #define BANDWIDTH_SMALL_RECORD_ENTRIES 8u
 
 // The end of a cell, from the last word of the key on.
@@ -20,7 +20,7 @@ typedef struct _BANDWIDTH_FAMILY
     UINT8 IpVersion;
 } BANDWIDTH_FAMILY;
 
-// In the order of a report.
+// The families, in the order of a report.
 static const BANDWIDTH_FAMILY BandwidthFamilies[] = {
     {PROTOCOL_TCP, 4},
     {PROTOCOL_TCP, 6},
@@ -44,7 +44,7 @@ VOID BandwidthUninitialize(BANDWIDTH *bandwidth)
 
 // ---- Updates
 
-// With the shard's lock held.
+// The caller holds the shard's lock.
 static NTSTATUS BandwidthTryAdd(BANDWIDTH *bandwidth, CONNECTION_PLACE *place, UINT64 transmittedBytes,
                                 UINT64 receivedBytes, SHARD_GROWTH *growth)
 {
@@ -123,7 +123,7 @@ typedef struct _BANDWIDTH_REPORT
     BANDWIDTH_FAMILY Family;
     SHARD_MAP *Map;
     SHARD_CURSOR Next; // the first cell that is in no record yet
-    UINT8 *Entries;    // of one record
+    UINT8 *Entries;    // the entries of one record
     UINT32 Capacity;
 } BANDWIDTH_REPORT;
 
@@ -200,7 +200,7 @@ static BOOLEAN BandwidthPushRecord(BANDWIDTH_REPORT *report, NTSTATUS *status)
     return TRUE;
 }
 
-// Counts the cells from `first` up to the next record again, for the next report.
+// Counts the cells from `first` up to the next record again, so the next report has them.
 static VOID BandwidthCountBack(const BANDWIDTH_REPORT *report, SHARD_CURSOR first)
 {
     while (first.Array != report->Next.Array || first.Index != report->Next.Index)
@@ -218,12 +218,12 @@ static VOID BandwidthCountBack(const BANDWIDTH_REPORT *report, SHARD_CURSOR firs
         RtlCopyMemory(place.In.Key, cell, report->Map->KeyWords * sizeof(UINT64));
         place.In.Key[report->Map->KeyWords - 1] &= SHARD_KEY_MASK;
         ShardMapLocate(report->Map, &place.In, report->Map->KeyWords);
-        // Without memory these bytes are not counted, as those of a new connection would not be.
+        // These bytes are lost if the pool has no memory, like the bytes of a new connection.
         (VOID) BandwidthAddAt(report->Bandwidth, &place, counters->TransmittedBytes, counters->ReceivedBytes);
     }
 }
 
-// Returns the first failure.
+// Queues all records of one family. Returns the first failure.
 static NTSTATUS BandwidthPushRecords(BANDWIDTH_REPORT *report)
 {
     SHARD_CURSOR first = report->Next;

@@ -1,8 +1,7 @@
 // Bytes per connection since the last report.
 //
-// A connection map apart from the connection table, so an update is one line of memory and no lookup of the connection.
-// A report takes the arrays of the map and works on what it took. An update is in one report or in the next, never in
-// both or none.
+// This connection map is apart from the connection table, so a count updates one cache line and looks nothing up there.
+// A report takes the arrays of the map and encodes the taken arrays. Every count is in exactly one report.
 
 #pragma once
 
@@ -12,7 +11,7 @@
 
 EXTERN_C_START
 
-// The bytes of a datagram behind its header count.
+// Length of a UDP header. Only the bytes behind the header are counted.
 #define UDP_HEADER_LENGTH 8u
 
 typedef struct _BANDWIDTH
@@ -32,21 +31,23 @@ NTSTATUS BandwidthInitialize(_Out_ BANDWIDTH *bandwidth, _Inout_ MEMORY *memory,
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID BandwidthUninitialize(_Inout_ BANDWIDTH *bandwidth);
 
-/// Counts a connection's bytes in one direction. What cannot be counted is logged, at most once a second.
+/// Counts a connection's bytes in one direction. A failure is logged, at most once a second.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID BandwidthCount(_Inout_ BANDWIDTH *bandwidth, _In_ const CONNECTION_KEY *key, _In_ BOOLEAN inbound,
                     _In_ UINT64 bytes);
 
-/// Adds to the counters of a TCP or UDP connection. Allocates only for one that has no entry yet. Fails, with nothing
-/// counted, with STATUS_INVALID_PARAMETER (another protocol or IP version), STATUS_QUOTA_EXCEEDED or
-/// STATUS_INSUFFICIENT_RESOURCES.
+/// Adds to the counters of a TCP or UDP connection. Allocates only for a connection without an entry.
+/// STATUS_INVALID_PARAMETER: another protocol or IP version. A call that fails counts nothing.
+/// STATUS_QUOTA_EXCEEDED: the table holds `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: no memory.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS BandwidthAdd(_Inout_ BANDWIDTH *bandwidth, _In_ const CONNECTION_KEY *key, _In_ UINT64 transmittedBytes,
                       _In_ UINT64 receivedBytes);
 
-/// Queues what was counted since the last report: TCP v4, TCP v6, UDP v4, UDP v6, each in records of at most
-/// PROTOCOL_MAX_BANDWIDTH_ENTRIES, none for what is empty; and starts again from zero. What does not fit into the queue
-/// is counted into the next report instead. Returns the first failure of IoQueuePush, else STATUS_SUCCESS.
+/// Queues the bytes that were counted since the last report, and starts again from zero.
+/// The order is TCP v4, TCP v6, UDP v4, UDP v6. A family without entries gets no record.
+/// A record has at most PROTOCOL_MAX_BANDWIDTH_ENTRIES entries. A family may need several records.
+/// Entries that do not fit into the queue are counted into the next report instead.
+/// Returns the first failure of IoQueuePush, else STATUS_SUCCESS.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS BandwidthReport(_Inout_ BANDWIDTH *bandwidth, _Inout_ EVENTS *events);
 

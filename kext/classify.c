@@ -39,7 +39,7 @@ static VOID ClassifyStoreNetworkOrder(UINT32 number, UINT8 *bytes)
     bytes[3] = (UINT8)number;
 }
 
-// Writes the address at `index` in network order, and nothing where there is none of this IP version.
+// Writes the address at `index` in network order. Writes nothing if it has another IP version.
 static VOID ClassifyAddress(const FWPS_INCOMING_VALUES0 *values, UINT32 index, UINT8 ipVersion, UINT8 *address)
 {
     const FWP_VALUE0 *value = ClassifyValueOfType(values, index, ipVersion == 6 ? FWP_BYTE_ARRAY16_TYPE : FWP_UINT32);

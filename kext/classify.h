@@ -1,5 +1,6 @@
-// What the handlers of all layers share: the frame of one classify, reading a layer's values without trusting their
-// number or type, and writing an answer within the rights that the filter engine left. No state, any IRQL.
+// Functions that the handlers of all layers share: they read a layer's values and write an answer. No state, any IRQL.
+// A function that reads trusts neither the number nor the type of a layer's values.
+// A function that answers stays within the rights that the filter engine left.
 
 #pragma once
 
@@ -20,16 +21,16 @@ typedef struct _CLASSIFY
     const FWPS_INCOMING_METADATA_VALUES0 *Metadata;
     void *LayerData;
     FWPS_CLASSIFY_OUT0 *Out;
-    struct _INJECT_PACKET *Injections; ///< the handler's: packets to inject after the classify has left the client
+    struct _INJECT_PACKET *Injections; ///< filled by the handler: packets to inject after the classify left the client
 } CLASSIFY;
 
-/// The value at `index`, or NULL: this system's layer has fewer.
+/// Returns the value at `index`. NULL: the layer has fewer values on this system.
 FORCEINLINE const FWP_VALUE0 *ClassifyValue(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index)
 {
     return index < values->valueCount ? &values->incomingValue[index].value : NULL;
 }
 
-/// The number at `index`; 0 where there is none of this type.
+/// Returns the number at `index`. 0: the layer has no value of this type there.
 UINT8 ClassifyUint8(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
 UINT16 ClassifyUint16(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
 UINT32 ClassifyUint32(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
@@ -37,7 +38,7 @@ UINT32 ClassifyUint32(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 inde
 /// Reads the connection's key: 0 for each part that the layer does not have.
 VOID ClassifyKey(_In_ const LAYER *layer, _In_ const FWPS_INCOMING_VALUES0 *values, _Out_ CONNECTION_KEY *key);
 
-/// Whether any of these FWP_CONDITION_FLAGs is set.
+/// TRUE if any of these FWP_CONDITION_FLAG bits is set.
 FORCEINLINE BOOLEAN ClassifyHasFlag(_In_ const CLASSIFY *classify, _In_ UINT32 flags)
 {
     return (ClassifyUint32(classify->Values, classify->Layer->Fields.Flags) & flags) != 0;
@@ -48,13 +49,13 @@ FORCEINLINE BOOLEAN ClassifyIsLoopback(_In_ const CLASSIFY *classify)
     return ClassifyHasFlag(classify, FWP_CONDITION_FLAG_IS_LOOPBACK);
 }
 
-/// The process id, or 0: this layer does not know it.
+/// Returns the process id. 0: this layer does not know it.
 UINT64 ClassifyProcessId(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);
 
 /// The routing compartment that a packet of this classify is injected into.
 COMPARTMENT_ID ClassifyCompartment(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);
 
-/// Whether an answer can change anything: it may be written, or there is a permit, which may be vetoed.
+/// TRUE if an answer can change anything: the action may be written, or an earlier permit may be vetoed.
 FORCEINLINE BOOLEAN ClassifyMayDecide(_In_ const FWPS_CLASSIFY_OUT0 *out)
 {
     return (out->rights & FWPS_RIGHT_ACTION_WRITE) != 0 || out->actionType == FWP_ACTION_PERMIT;

@@ -1,7 +1,7 @@
 #include "client.h"
 
 #define CLIENT_PERIOD_MS        1000u
-#define CLIENT_URGENT_PERIOD_MS 100u // while held packets can time out
+#define CLIENT_URGENT_PERIOD_MS 100u // maintenance period while held packets can time out
 
 _Use_decl_annotations_
 NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)
@@ -32,7 +32,7 @@ VOID ClientUninitialize(CLIENT *client)
     RundownUninitialize(&client->Classifies);
 }
 
-// A thread that was suspended inside a rundown would keep a detach waiting until it is resumed.
+// A critical region prevents suspension: a thread that is suspended inside a rundown would block a detach.
 static RUNDOWN_SLOT *ClientEnter(RUNDOWN *rundown)
 {
     if (KeGetCurrentIrql() < DISPATCH_LEVEL)
@@ -87,7 +87,7 @@ RUNDOWN_SLOT *ClientEnterClassify(CLIENT *client, CLIENT_MODE *mode)
 {
     RUNDOWN_SLOT *slot;
 
-    // Without a client nothing is counted.
+    // A classify without a client does not enter the rundown.
     *mode = (CLIENT_MODE)ReadNoFence(&client->Mode);
     if (*mode != ClientFiltering)
     {

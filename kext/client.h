@@ -1,10 +1,11 @@
-// The attached client: what every packet asks of it. Is it attached? Does it own this port? Does it fail closed?
+// The attached client, as every packet needs it: whether it is attached, its own ports, and the fail policy.
 //
-// Every classify reads Mode first. A classify that filters is inside the rundown Classifies, from before it reads Mode
-// until it needs nothing of the client. So once Mode has changed and RundownWait has returned, no classify acts on the
-// old mode. Every request of the client is inside the rundown Requests, and a detach waits for those. A transition
-// (session.c) is one attach, detach, shutdown or change of options; Transition serializes them. All that classifies
-// read is one interlocked word each.
+// Every classify reads Mode first.
+// A classify that filters enters the rundown Classifies before it reads Mode, and leaves when it needs no client.
+// So no classify acts on the old mode once Mode has changed and RundownWait has returned.
+// Every request of the client is inside the rundown Requests. A detach waits for the requests inside.
+// A transition (session.c) is one attach, detach, shutdown or change of options. Transition serializes them.
+// Each field that classifies read is one interlocked word.
 
 #pragma once
 
@@ -26,7 +27,7 @@ typedef struct _CLIENT
     volatile LONG Mode;        ///< CLIENT_MODE
     volatile LONG FailClosed;  ///< stays in force after a detach, until the next attach
     volatile LONG64 OwnPorts;  ///< 16 bits for each OWN_PORT, the first one lowest
-    volatile LONG64 ProcessId; ///< of the process that attached last
+    volatile LONG64 ProcessId; ///< the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
     volatile LONG Extended;
@@ -34,10 +35,10 @@ typedef struct _CLIENT
     RUNDOWN Requests;
     KEVENT Transition;          ///< a synchronization event used as a mutex
     volatile LONG Taken;        ///< a handle is open, or its detach runs
-    PFILE_OBJECT volatile File; ///< of the attached client; NULL: none, or it detaches
+    PFILE_OBJECT volatile File; ///< the attached client's file; NULL: no client, or it detaches
 } CLIENT;
 
-/// No client is attached, and the fail policy is open. STATUS_INSUFFICIENT_RESOURCES.
+/// Starts with no client attached and an open fail policy. Fails with STATUS_INSUFFICIENT_RESOURCES.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS ClientInitialize(_Out_ CLIENT *client, _Inout_ MEMORY *memory);
@@ -45,20 +46,20 @@ NTSTATUS ClientInitialize(_Out_ CLIENT *client, _Inout_ MEMORY *memory);
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID ClientUninitialize(_Inout_ CLIENT *client);
 
-/// Puts options into force for what classifies ask. Within a transition.
+/// Puts options into force for classifies. The caller is within a transition.
 VOID ClientSetOptions(_Inout_ CLIENT *client, _In_ const OPTIONS *options);
 
 /// The mode without a client, by the fail policy. Any IRQL.
 CLIENT_MODE ClientAbsentMode(_In_ const CLIENT *client);
 
-/// Enters for a request of the client that attached with `file`. NULL: that client is not attached. The same thread
-/// leaves, at the same IRQL, and cannot be suspended in between.
+/// Enters for a request of the client that attached with `file`. NULL: that client is not attached.
+/// The thread that entered must leave, at the same IRQL. It cannot be suspended in between.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 RUNDOWN_SLOT *ClientEnterRequest(_Inout_ CLIENT *client, _In_ PFILE_OBJECT file);
 
-/// Enters for a classify, as for a request. NULL: the mode that `mode` gets decides.
+/// Enters for a classify, under the rules of ClientEnterRequest. NULL: no client filters, and `mode` decides.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
@@ -68,13 +69,13 @@ RUNDOWN_SLOT *ClientEnterClassify(_Inout_ CLIENT *client, _Out_ CLIENT_MODE *mod
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ClientLeave(_Inout_ RUNDOWN *rundown, _Inout_ RUNDOWN_SLOT *slot);
 
-/// Whether a port is one that the client's own resolver or tunnel listens on. Any IRQL.
+/// TRUE if the client's own resolver or tunnel listens on this port. Any IRQL.
 BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);
 
 /// The port that a redirecting verdict redirects to. Any IRQL.
 UINT16 ClientRedirectPort(_In_ const CLIENT *client, _In_ UINT8 verdict);
 
-/// Milliseconds between rounds of maintenance, as this client's options ask for. Any IRQL.
+/// Returns the milliseconds between rounds of maintenance under the client's options. Any IRQL.
 UINT32 ClientRoundPeriodMs(_In_ const CLIENT *client);
 
 /// The verdict that stands for the fail policy. It is temporary, so the client decides on the next packet. Any IRQL.

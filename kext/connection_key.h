@@ -1,4 +1,4 @@
-// The key of a connection: what tells one connection from every other.
+// The key of a connection: the fields that identify it.
 
 #pragma once
 
@@ -6,14 +6,15 @@
 
 EXTERN_C_START
 
-// What is known of a connection is kept this long after its end, or after this long without a packet.
+// A connection is forgotten CONNECTION_ENDED_SECONDS after its end, or after CONNECTION_IDLE_SECONDS without a packet.
 #ifndef CONNECTION_ENDED_SECONDS
 #define CONNECTION_ENDED_SECONDS 60
 #define CONNECTION_IDLE_SECONDS  600
 #endif
 
-/// One connection, from this machine's view. Addresses are in network order (IPv4 uses the first 4 bytes, the rest is
-/// zero), ports in host order and 0 for protocols without ports. Unused bytes are zero.
+/// One connection, from this machine's view. Unused bytes are zero.
+/// Addresses are in network order. IPv4 uses the first 4 bytes of an address.
+/// Ports are in host order, and 0 for protocols without ports.
 typedef struct _CONNECTION_KEY
 {
     UINT8 LocalAddress[16];
@@ -38,8 +39,8 @@ FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ co
     return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) == 0;
 }
 
-// A packed key as shard_map.h wants it: IPv4 in two words, IPv6 in five. Its last word holds both ports, the protocol
-// and the scope, which is 0.
+// A packed key has the layout that shard_map.h needs: two words for IPv4, five words for IPv6.
+// The last word of a packed key holds both ports, the protocol and the scope, which is 0.
 #define CONNECTION_KEY_WORDS_V4  2u
 #define CONNECTION_KEY_WORDS_V6  5u
 #define CONNECTION_KEY_LAST_MASK 0x000000FFFFFFFFFFULL

@@ -1,7 +1,7 @@
 // The hash map of connections for one kind of cell: a shard map for each IP version, with one quota.
 //
-// A cell starts with the packed key: IPv4 in 14 bytes of 32, IPv6 in 38 bytes of 64. So both leave the same room behind
-// the last word of the key: 16 bytes.
+// A cell starts with the packed key: 14 bytes of a 32-byte IPv4 cell, 38 bytes of a 64-byte IPv6 cell.
+// A cell of either IP version has at least 16 bytes behind the last word of the key.
 
 #pragma once
 
@@ -40,7 +40,7 @@ VOID ConnectionMapUninitialize(_Inout_ CONNECTION_MAP *map);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 ConnectionMapBytes(_Inout_ CONNECTION_MAP *map);
 
-/// Finds out where a connection belongs. Any IRQL.
+/// Fills in `place` with the place where a connection belongs. Any IRQL.
 FORCEINLINE VOID ConnectionMapLocate(_In_ CONNECTION_MAP *map, _In_ const CONNECTION_KEY *key,
                                      _Out_ CONNECTION_PLACE *place)
 {
@@ -55,7 +55,7 @@ FORCEINLINE VOID ConnectionMapLocate(_In_ CONNECTION_MAP *map, _In_ const CONNEC
     ShardMapLocate(&map->V6, &place->In, CONNECTION_KEY_WORDS_V6);
 }
 
-/// The connection's last key word in its cell, or NULL. The shard's lock is held.
+/// Returns the connection's last key word in its cell, or NULL. The caller holds the shard's lock.
 FORCEINLINE UINT64 *ConnectionMapFind(_In_ const CONNECTION_MAP *map, _In_ const CONNECTION_PLACE *place)
 {
     UINT64 *cell;

@@ -1,6 +1,6 @@
 #include "connection_table.h"
 
-// List entries that a port walk steps over, and connections that it collects, before it lets others have the lock.
+// A port walk steps over PORT_WALK_BATCH list entries or collects PORT_WALK_ENDS connections, then releases the lock.
 #define PORT_WALK_BATCH    64u
 #define PORT_WALK_ENDS     16u
 #define PORT_PAGE_SIZE     256u
@@ -19,9 +19,9 @@ typedef struct _CONNECTION_CELL
     UINT8 Verdict;
     UINT8 Flags;
     UINT32 Generation;
-    volatile LONG LastUse; // PlatformSeconds; written by readers too. From the end on: the time of the end
+    volatile LONG LastUse; // PlatformSeconds of the last use, later of the end; readers write it too
     UINT32 ProcessId;
-    UINT32 Cold; // handle
+    UINT32 Cold; // handle of the cold part
 } CONNECTION_CELL;
 
 static_assert(sizeof(CONNECTION_CELL) == CONNECTION_CELL_BYTES_V4 - (CONNECTION_KEY_WORDS_V4 - 1) * sizeof(UINT64),
@@ -39,10 +39,10 @@ typedef struct _PORT_LINK
 // What only the start and the end of a connection need.
 typedef struct _CONNECTION_COLD
 {
-    PORT_LINK Link; // of live connections only; guarded by the port stripe
+    PORT_LINK Link; // in a list only while the connection is live; guarded by the port stripe
     UINT64 Hash;
     UINT32 Generation; // 0: the place of a walk, not a connection
-    UINT32 Pending;    // for a verdict; guarded by the shard
+    UINT32 Pending;    // questions that wait for a verdict; guarded by the shard
 } CONNECTION_COLD;
 
 static_assert(sizeof(CONNECTION_COLD) >= SLAB_LEAST_ITEM_BYTES, "a slab takes it");
@@ -99,7 +99,7 @@ static VOID ConnectionTableCopy(const SHARD_MAP *map, const CONNECTION_CELL *cel
     connection->State = ConnectionTableStateOf(cell);
 }
 
-// Most packets of a second find the time already written, and leave the line clean for the other processors.
+// Writes the time once a second, so most packets leave the cache line clean for the other processors.
 static VOID ConnectionTableTouch(CONNECTION_CELL *cell)
 {
     LONG now = (LONG)PlatformSeconds();
@@ -117,7 +117,7 @@ typedef struct _CONNECTION_ACCESS
     KIRQL Irql;
 } CONNECTION_ACCESS;
 
-// NULL: unknown. The shard is locked in any case.
+// Locks the shard in any case. NULL: the connection is unknown.
 static CONNECTION_CELL *ConnectionTableEnter(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
                                              CONNECTION_ACCESS *access)
 {
@@ -152,13 +152,13 @@ static CONNECTION_PORT_STRIPE *ConnectionPortStripeOf(const CONNECTION_TABLE *ta
                                 cell->LocalPort);
 }
 
-// A published page stays. NULL: none yet.
+// Returns the page of a port. NULL: none yet. A published page stays as long as the table.
 static CONNECTION_PORT_PAGE *ConnectionPortPage(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
     return (CONNECTION_PORT_PAGE *)(ULONG_PTR)ReadAcquire64(&table->PortPages[family][port / PORT_PAGE_SIZE]);
 }
 
-// FALSE: no memory.
+// Allocates and publishes the page of a port. FALSE: no memory.
 static BOOLEAN ConnectionPortBringPage(CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
     CONNECTION_PORT_PAGE *page = (CONNECTION_PORT_PAGE *)MemoryAllocate(table->Memory, sizeof(*page));
@@ -202,7 +202,7 @@ static VOID ConnectionPortLink(const CONNECTION_TABLE *table, const SHARD_MAP *m
     KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
 }
 
-// A connection may have left its list before, at its end.
+// Takes a connection out of its port list. A connection that ended has left its list before.
 static VOID ConnectionPortUnlink(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
     CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
@@ -304,9 +304,9 @@ typedef struct _CONNECTION_INSERTION
     UINT8 Direction;
     UINT8 Family;
     UINT16 LocalPort;
-    UINT32 Processor; // whose stripe the cold part comes from
+    UINT32 Processor; // chooses the stripe of the cold part
     CONNECTION_PORT_PAGE *PortPage;
-    UINT32 Cold; // 0: none, or used
+    UINT32 Cold; // handle of a cold part; 0: none, or used
     SHARD_GROWTH Growth;
 } CONNECTION_INSERTION;
 
@@ -321,7 +321,7 @@ static UINT32 ConnectionTableNextGeneration(CONNECTION_TABLE *table)
     return (UINT32)generation;
 }
 
-// A cell that has its key and its cold part becomes a new connection.
+// Makes a new connection of a cell that has its key and its cold part.
 static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion, CONNECTION_CELL *cell,
                                  CONNECTION_STATE *state)
 {
@@ -351,7 +351,7 @@ static NTSTATUS ConnectionTableAdopt(const CONNECTION_INSERTION *insertion, CONN
     return STATUS_OBJECT_NAME_EXISTS;
 }
 
-// With the shard's lock held. STATUS_RETRY: bring memory and come again.
+// The caller holds the shard's lock. STATUS_RETRY: call ConnectionTableBringMemory without the lock, then try again.
 static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INSERTION *insertion,
                                          CONNECTION_STATE *state)
 {
@@ -389,8 +389,8 @@ static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INS
     return STATUS_SUCCESS;
 }
 
-// Brings what ConnectionTableTryInsert lacked, with no lock held. FALSE: no memory. A shard that cannot grow goes on
-// until it is full.
+// Allocates what ConnectionTableTryInsert lacked. No lock is held. FALSE: no memory.
+// A shard that cannot grow takes connections until it is full.
 static BOOLEAN ConnectionTableBringMemory(CONNECTION_TABLE *table, CONNECTION_INSERTION *insertion)
 {
     if (insertion->PortPage == NULL)
@@ -539,7 +539,7 @@ BOOLEAN ConnectionTableResolvePending(CONNECTION_TABLE *table, const CONNECTION_
     return live != NULL;
 }
 
-// With the shard's lock held.
+// The caller holds the shard's lock.
 static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_CELL *cell,
                                    CONNECTION *ended)
 {
@@ -566,7 +566,7 @@ BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, C
 
 // ---- Ending by port
 
-// A connection that a walk has come across.
+// A connection that a port walk has found.
 typedef struct _PORT_WALK_END
 {
     UINT64 Hash;
@@ -638,7 +638,7 @@ static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cel
            (release->ProcessId == 0 || cell->ProcessId == 0 || cell->ProcessId == release->ProcessId);
 }
 
-// With the shard's lock held. NULL: the connection is not in the table any longer.
+// The caller holds the shard's lock. NULL: the connection is no longer in the table.
 static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, const PORT_WALK_END *end)
 {
     UINT32 index = (UINT32)end->Hash;
@@ -725,7 +725,7 @@ static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleani
     return (CONNECTION_CELL *)(words + cleaning->Map->KeyWords - 1);
 }
 
-// Gives back what a cell has besides itself. Returns TRUE: the cell goes too.
+// Returns the cold part of a cell to the slab. The result TRUE makes the caller remove the cell.
 static BOOLEAN ConnectionCleaningRemove(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
@@ -761,7 +761,7 @@ static BOOLEAN ConnectionCleaningClear(VOID *context, UINT64 *words)
     return ConnectionTableCold(cleaning->Table, cell)->Pending == 0 && ConnectionCleaningRemove(context, words);
 }
 
-// Moves the cold part into a fuller chunk.
+// Moves a connection's cold part into a fuller chunk.
 static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;

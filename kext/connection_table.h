@@ -1,14 +1,15 @@
-// The connection table: what was decided about each connection.
+// The connection table: the verdict and the state of each connection.
 //
-// Hot and cold. A connection has a hot cell in a connection map, of 32 bytes for IPv4 and 64 bytes for IPv6: everything
-// that a packet needs. It has a cold part in a slab, named by a handle in the cell: what only its start and end need.
+// A connection has a hot cell in a connection map, of 32 bytes for IPv4 and 64 bytes for IPv6.
+// The hot cell holds everything that a packet needs.
+// A connection also has a cold part in a slab, which only its start and its end need. The cell holds its handle.
 //
-// A second index lists the live connections of one (protocol, IP version, local port), for the release of a port. It
-// has locks of its own, striped by port. The lists go through the cold parts. From there a connection's cell is found
-// by hash and generation.
+// A second index lists the live connections of one (protocol, IP version, local port), for the release of a port.
+// This port index has its own locks, striped by port.
+// The port lists link cold parts. Hash and generation lead from a cold part to the cell of its connection.
 //
-// Lock order: shard, then port stripe or slab stripe. Only one of each is held at a time. No lock is held during a
-// visitor's call. Memory is allocated and freed with no lock held.
+// Lock order: shard, then port stripe or slab stripe. A thread holds at most one lock of each kind.
+// No lock is held during a visitor's call. Memory is allocated and freed with no lock held.
 
 #pragma once
 
@@ -23,7 +24,7 @@ typedef struct _CONNECTION_STATE
 {
     UINT8 Verdict;     ///< VERDICT
     UINT8 Direction;   ///< DIRECTION
-    BOOLEAN Ended;     ///< stays only until it is cleaned, or replaced when the port is used again
+    BOOLEAN Ended;     ///< the entry stays until it is cleaned, or replaced when the port is reused
     BOOLEAN Reported;  ///< the connection was reported to the client
     UINT32 Generation; ///< differs between connections that use one key one after the other; never 0
     UINT64 ProcessId;  ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
@@ -38,7 +39,8 @@ typedef struct _CONNECTION
 
 #define CONNECTION_TABLE_PORT_STRIPE_COUNT (256u >> PLATFORM_TABLE_SHRINK)
 
-// TCP, UDP and all others, for IPv4 and IPv6: each has its own list heads by local port, in pages of 256 ports.
+// A family is TCP, UDP or all other protocols, on IPv4 or on IPv6.
+// Each family has its own list heads by local port, in pages of 256 ports.
 #define CONNECTION_TABLE_PORT_FAMILY_COUNT 6
 #define CONNECTION_TABLE_PORT_PAGE_COUNT   256
 
@@ -71,8 +73,8 @@ typedef struct _CONNECTION_RELEASE
 /// Called for one connection, with no lock held and at the IRQL of the caller.
 typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 
-/// Makes an empty table that takes up to `maxConnections` (ended ones included). STATUS_INSUFFICIENT_RESOURCES: nothing
-/// is left to undo.
+/// Makes an empty table that takes up to `maxConnections`, ended ones included.
+/// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxConnections);
@@ -87,12 +89,14 @@ _Must_inspect_result_
 BOOLEAN ConnectionTableLookup(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                               _Out_ CONNECTION_STATE *state);
 
-/// Finds a live connection, or adds one: Undecided, not reported. One that ended is replaced, because a port that is
-/// used again is a new connection. `state` is the state of what was found or added.
+/// Finds a live connection, or adds an undecided connection that is not reported. `state` gets the state.
+/// A connection that ended is replaced, because a reused port is a new connection.
 ///
-/// STATUS_SUCCESS: added. STATUS_OBJECT_NAME_EXISTS, which is a success too: found and marked as used; if its process
-/// was not known it is `processId` now. STATUS_QUOTA_EXCEEDED: the table holds `maxConnections`.
-/// STATUS_INSUFFICIENT_RESOURCES: no memory. `state` is not written on failure.
+/// STATUS_SUCCESS: the connection was added.
+/// STATUS_OBJECT_NAME_EXISTS, a success too: the connection was found and marked as used.
+/// A found connection of an unknown process gets `processId`.
+/// STATUS_QUOTA_EXCEEDED: the table holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory.
+/// `state` is not written on failure.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS ConnectionTableFindOrInsert(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
@@ -102,26 +106,28 @@ NTSTATUS ConnectionTableFindOrInsert(_Inout_ CONNECTION_TABLE *table, _In_ const
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT8 verdict);
 
-/// Notes that a connection was reported to the client, so its end is reported too. TRUE, with a copy in `ended`: it
-/// ended before it was reported, and the caller has to report the end. Only one caller gets TRUE.
+/// Notes that a connection was reported to the client, so its end is reported too.
+/// TRUE: the connection ended before it was reported. The caller reports the end from the copy in `ended`.
+/// Only one caller gets TRUE for a connection.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableSetReported(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                    _Out_ CONNECTION *ended);
 
-/// Marks a connection as ended. TRUE, with its copy in `ended`, for exactly one caller; FALSE: unknown or ended before.
+/// Marks a connection as ended. Exactly one caller gets TRUE, with a copy in `ended`. FALSE: unknown or ended before.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableEnd(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _Out_ CONNECTION *ended);
 
-/// Ends the live connections of one local port and visits each that this call ended. Connections that are added
-/// meanwhile may be missed. The time is proportional to the number of connections on this port, whatever the size of
-/// the table; locks are held for a few dozen entries at a time.
+/// Ends the live connections of one local port and visits each connection that this call ended.
+/// The call may miss a connection that is added while it runs.
+/// The time is proportional to the number of connections on this port, whatever the size of the table.
+/// Locks are held for a few dozen entries at a time.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_RELEASE *release,
                               _In_opt_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
 
 /// Counts a pending question about a connection, and sets its process if that is not known yet.
-/// Until the question is resolved or released the connection stays in the table, so the verdict finds it live or ended.
-/// A connection that is unknown or of another generation is left alone.
+/// The connection stays in the table until the question is resolved or released, so the verdict finds it.
+/// A connection that is unknown or of another generation stays unchanged.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableAddPending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
                                _In_ UINT64 processId);
@@ -131,23 +137,24 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableReleasePending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                    _In_ UINT32 generation);
 
-/// Undoes one ConnectionTableAddPending and sets the verdict, unless the connection ended. FALSE: unknown, ended, or of
-/// another generation: a verdict on an old connection does not decide a new one of the same key.
+/// Undoes one ConnectionTableAddPending and sets the verdict, unless the connection ended.
+/// FALSE: the connection is unknown, ended, or of another generation.
+/// A verdict on an old connection does not decide a new connection with the same key.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableResolvePending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                       _In_ UINT32 generation, _In_ UINT8 verdict);
 
-/// Removes connections that ended over CONNECTION_ENDED_SECONDS ago and, with `includeIdle`, live ones without a packet
-/// for over CONNECTION_IDLE_SECONDS, and gives memory back. Never early; late by at most a second. Returns how many
-/// were removed.
+/// Removes connections that ended over CONNECTION_ENDED_SECONDS ago, and gives memory back.
+/// `includeIdle` also removes live connections without a packet for over CONNECTION_IDLE_SECONDS.
+/// A connection is never removed early, and at most a second late. Returns how many were removed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 ConnectionTableClean(_Inout_ CONNECTION_TABLE *table, _In_ BOOLEAN includeIdle);
 
-/// The ClearCache command: removes every connection, except that one with something pending becomes undecided.
+/// The ClearCache command: removes every connection. A connection with a pending question becomes undecided instead.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableClearCache(_Inout_ CONNECTION_TABLE *table);
 
-/// Removes every connection, also those with something pending.
+/// Removes every connection, also those with a pending question.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableRemoveAll(_Inout_ CONNECTION_TABLE *table);
 

@@ -38,7 +38,7 @@ typedef struct _DRIVER_CONTEXT
     CLIENT Client;
     INJECTOR Injector;
     DEFERRED Deferred;
-    volatile LONG64 NextClean;      ///< KeQueryInterruptTime; of MaintenanceRound
+    volatile LONG64 NextClean;      ///< KeQueryInterruptTime from which MaintenanceRound cleans again
     UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers
     ENGINE Engine;
     PCALLBACK_OBJECT PowerCallback; ///< or NULL

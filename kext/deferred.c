@@ -17,7 +17,7 @@ static VOID NTAPI DeferredTimerFired(PKDPC dpc, PVOID deferredContext, PVOID arg
     DeferredQueue(deferred);
 }
 
-// FALSE: DeferredUninitialize has waited for the last run, so none may follow.
+// Counts one more outstanding run. FALSE: DeferredUninitialize has waited for the last run, so none may follow.
 static BOOLEAN DeferredAcquire(DEFERRED *deferred)
 {
     LONG outstanding = ReadNoFence(&deferred->Outstanding);
@@ -49,7 +49,7 @@ static VOID NTAPI DeferredRun(PDEVICE_OBJECT device, PVOID workContext)
     DEFERRED *deferred = (DEFERRED *)workContext;
 
     UNREFERENCED_PARAMETER(device);
-    // From here on another run may be queued: no request that comes later is missed.
+    // Another run may be queued from here on, so no later request is missed.
     (VOID) DeferredTake(deferred, DEFERRED_QUEUED);
     deferred->Routine(deferred->Context);
     DeferredRelease(deferred);
@@ -75,7 +75,7 @@ VOID DeferredUninitialize(DEFERRED *deferred)
 {
     DeferredRelease(deferred);
     KeWaitForSingleObject(&deferred->Idle, Executive, KernelMode, FALSE, NULL);
-    // The last run may have set it.
+    // The last run may have set the retry timer.
     KeCancelTimer(&deferred->RetryTimer);
     KeCancelTimer(&deferred->Timer);
     KeFlushQueuedDpcs();

@@ -102,7 +102,7 @@ typedef struct _DEVICE_CONTROL
     SIZE_T Written;
 } DEVICE_CONTROL;
 
-// Replies with a structure, cut to what the caller knows of it. Every caller knows the first 4 bytes.
+// Replies with a structure, cut to the caller's buffer. The buffer holds at least 4 bytes.
 static NTSTATUS DeviceReply(DEVICE_CONTROL *control, const VOID *reply, SIZE_T length)
 {
     if (control->OutputLength < sizeof(UINT32))

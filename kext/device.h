@@ -1,7 +1,7 @@
 // The control device: the client's requests, as IRPs.
 //
-// Reads pend in the event queue; the dispatch routine completes all else. A request on a file of another client than
-// the attached one fails.
+// Reads pend in the event queue. The dispatch routine completes all other requests.
+// A request fails if its file is not that of the attached client.
 
 #pragma once
 

@@ -8,7 +8,7 @@
 #include "maintenance.h"
 #include "power.h"
 
-// They bound the nonpaged pool that the network and the client can take.
+// These limits bound the nonpaged pool that the network and the client can take.
 #define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
 #define DRIVER_MAX_BANDWIDTH_ENTRIES (256u * 1024u)
 
@@ -21,7 +21,7 @@ static DRIVER_UNLOAD DriverUnload;
 
 static const WCHAR DefaultName[] = L"NetVerdict";
 
-// An administrator may set another security descriptor for this class.
+// The class of the device. An administrator may set another security descriptor for it.
 static const GUID DeviceClass = {0x92993849, 0x0d51, 0x4a14, {0xbc, 0xc1, 0xed, 0xe5, 0x43, 0xb3, 0xa1, 0x23}};
 
 // Gets the last component of the service's registry path.
@@ -75,7 +75,7 @@ static NTSTATUS DriverCreateDevice(PDRIVER_OBJECT driver, PCUNICODE_STRING name,
                                   FILE_DEVICE_SECURE_OPEN, FALSE, &sddl, &DeviceClass, device);
     if (NT_SUCCESS(status))
     {
-        // Records are copied once, into the reader's pages.
+        // Direct I/O copies each record once, into the reader's pages.
         (*device)->Flags |= DO_DIRECT_IO;
     }
     return status;
@@ -96,7 +96,7 @@ static NTSTATUS DriverCreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
     return NT_SUCCESS(status) ? IoCreateSymbolicLink(&context->LinkName, &deviceName) : status;
 }
 
-// The lookup tables.
+// Initializes the lookup tables.
 PLATFORM_INIT
 static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
 {
@@ -149,7 +149,7 @@ static VOID DriverUninitializeTables(DRIVER_CONTEXT *context)
     ConnectionTableUninitialize(&context->Connections);
 }
 
-// The parts that every other part writes into.
+// Initializes the parts that every other part writes into.
 PLATFORM_INIT
 static NTSTATUS DriverInitializeReporting(DRIVER_CONTEXT *context)
 {
@@ -180,7 +180,7 @@ static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
     StatisticsUninitialize(&context->Statistics);
 }
 
-// From here on the filter engine and the system call the driver.
+// Starts the parts that the filter engine and the system call.
 PLATFORM_INIT
 static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
 {
@@ -213,8 +213,8 @@ cleanupEngine:
     return status;
 }
 
-// No classify asks for deferred work: the last handle was closed before. A last round of maintenance may use the filter
-// engine's session.
+// The last handle was closed before, so no classify requests deferred work.
+// The engine's session closes after the last round of maintenance, which may use it.
 static VOID DriverStop(DRIVER_CONTEXT *context)
 {
     PowerUninitialize(context);
@@ -266,7 +266,7 @@ cleanupReporting:
     return status;
 }
 
-// Undoes DriverInitializeContext. Nothing is held: the last handle was closed before.
+// Undoes DriverInitializeContext. No packet is held, because the last handle was closed before.
 static VOID DriverUninitializeContext(DRIVER_CONTEXT *context)
 {
     DriverStop(context);

@@ -46,7 +46,7 @@ static NTSTATUS EngineAddCallout(HANDLE session, const LAYER *layer)
     return FwpmCalloutAdd0(session, &callout, NULL, NULL);
 }
 
-// The filter has no conditions. The filter engine chooses its weight: it is the only one of its sublayer and layer.
+// The filter has no conditions. The filter engine chooses its weight: its sublayer and layer have no other filter.
 static NTSTATUS EngineAddFilter(const ENGINE *engine, const LAYER *layer, UINT64 *filterId)
 {
     FWPM_FILTER0 filter;
@@ -104,7 +104,7 @@ static NTSTATUS EngineSwapFilters(const ENGINE *engine, UINT64 *filterIds)
     return status;
 }
 
-// Commits if all went well; else everything stays as it was.
+// Commits on success. On failure aborts, so nothing changes.
 static NTSTATUS EngineEndTransaction(HANDLE session, NTSTATUS status)
 {
     if (NT_SUCCESS(status))
@@ -113,7 +113,7 @@ static NTSTATUS EngineEndTransaction(HANDLE session, NTSTATUS status)
     }
     if (!NT_SUCCESS(status))
     {
-        // Also after a failed commit: with that transaction open the session could never begin another.
+        // A failed commit is aborted too: with an open transaction the session could never begin another.
         FwpmTransactionAbort0(session);
     }
     return status;
@@ -170,7 +170,7 @@ static NTSTATUS EngineSwapInTransaction(ENGINE *engine)
 
     if (status == STATUS_FWP_TXN_IN_PROGRESS)
     {
-        // The session is ours alone, so this is a leftover: it could be neither committed nor aborted.
+        // This transaction is a leftover of an earlier swap, which could neither commit nor abort it.
         FwpmTransactionAbort0(engine->Session);
         status = FwpmTransactionBegin0(engine->Session, 0);
     }
@@ -191,7 +191,7 @@ static BOOLEAN EngineServiceRuns(const ENGINE *engine)
     return ReadAcquire(&engine->ServiceState) == FWPM_SERVICE_RUNNING;
 }
 
-// New filters make the filter engine authorize every flow of their layers, also when they are the first ones.
+// New filters, also the first ones, make the filter engine authorize every flow of their layers.
 static NTSTATUS EngineRenewFilters(ENGINE *engine)
 {
     if (InterlockedExchange(&engine->SessionLost, FALSE) != FALSE)
@@ -206,8 +206,8 @@ static NTSTATUS EngineRenewFilters(ENGINE *engine)
     return engine->Session != NULL ? EngineSwapInTransaction(engine) : EngineOpenSession(engine);
 }
 
-// A request that comes while another thread renews makes that thread go round once more. In a critical region, because
-// a thread that is suspended here would keep all others from renewing.
+// A request while another thread renews makes that thread go round once more.
+// A critical region prevents suspension: a thread that is suspended here would keep all others from renewing.
 static NTSTATUS EngineRenewInTurn(ENGINE *engine)
 {
     NTSTATUS status = STATUS_SUCCESS;
@@ -242,7 +242,7 @@ VOID EngineReauthorize(ENGINE *engine)
 
 // ---- The filter engine's service
 
-// The filter engine chooses the thread, at PASSIVE_LEVEL, so what takes time is left to a deferred run.
+// The filter engine calls this on any thread, at PASSIVE_LEVEL. A deferred run does the slow work.
 static VOID NTAPI EngineServiceChanged(VOID *callbackContext, FWPM_SERVICE_STATE state)
 {
     ENGINE *engine = (ENGINE *)callbackContext;
@@ -266,14 +266,14 @@ NTSTATUS EngineStart(ENGINE *engine)
     {
         return status;
     }
-    // A state that the callback has reported meanwhile is newer.
+    // A state that the callback has already reported is newer than this one.
     InterlockedCompareExchange(&engine->ServiceState, (LONG)FwpmBfeStateGet0(), FWPM_SERVICE_STATE_MAX);
     if (!EngineServiceRuns(engine))
     {
         LogWarning(engine->Log, "The filter engine does not run: nothing is filtered until it does");
     }
     status = EngineRenewInTurn(engine);
-    // The service may have stopped meanwhile, which is no failure.
+    // The service may have stopped during the call, which is no failure.
     if (!NT_SUCCESS(status) && EngineServiceRuns(engine))
     {
         EngineStop(engine);

@@ -44,8 +44,8 @@ static BOOLEAN EventIsExtended(const EVENTS *events)
     return ReadNoFence(&events->Extended) != 0;
 }
 
-// `record` starts with an INFO_HEADER_WIRE, which this fills in. `tail` follows the fixed part. A base client gets no
-// record of an extended type.
+// Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
+// A base client gets no record of an extended type.
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
                           UINT8 lossReason)
 {
@@ -105,7 +105,7 @@ NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
 
 // ---- Processes
 
-// Whole characters, without the terminators that the metadata may count in.
+// Returns the bytes of a path in whole characters. The terminators, which the metadata may count in, are left out.
 static UINT32 EventPathBytes(const WCHAR *path, UINT32 bytes)
 {
     UINT32 length = (bytes < EVENTS_MAX_PATH_BYTES ? bytes : EVENTS_MAX_PATH_BYTES) / sizeof(WCHAR);
@@ -142,7 +142,7 @@ NTSTATUS EventProcessInfo(EVENTS *events, UINT64 processId, const WCHAR *path, U
     status = EventPush(events, InfoProcessInfo, &wire, sizeof(wire), path, pathBytes, LossQueueFull);
     if (NT_SUCCESS(status))
     {
-        // Only now: another thread's connection record must not overtake this one.
+        // Reported is set after the push, so no other thread's connection record overtakes this record.
         (VOID) RecentSetTake(&events->Processes, processHash, &reported);
         RecentSetAdd(&events->Processes, processHash, pathHash);
     }

@@ -1,7 +1,7 @@
 // Info records: encodes each once, in its final wire bytes, and queues it.
 //
-// Encoders run at once on any processor. They share only the set of reported processes, whose locks are not held while
-// a record is queued.
+// Several processors may encode records at the same time. They share only the set of reported processes.
+// No lock of the set of reported processes is held while a record is queued.
 
 #pragma once
 
@@ -11,8 +11,8 @@
 
 EXTERN_C_START
 
-// Most processes that are remembered as reported. When too many of them choose one set, the oldest of these goes, and
-// is reported once more if it connects again.
+// The number of sets of reported processes, and the most processes in a set. A hash of the process id chooses the set.
+// A full set forgets its oldest process, which is reported once more if it connects again.
 #define EVENTS_PROCESS_SETS      256u
 #define EVENTS_PROCESSES_PER_SET 15u
 
@@ -25,7 +25,7 @@ typedef struct _EVENTS
     MEMORY *Memory;
     volatile LONG Extended;
     volatile LONG PayloadLimit;
-    volatile LONG64 Replies[CommandCount]; ///< of each kind, since the client attached
+    volatile LONG64 Replies[CommandCount]; ///< commands of each kind since the client attached
     SIPHASH_KEY HashKey;
     RECENT_SET Processes; ///< reported ones: hash of the process id → hash of its path
 } EVENTS;
@@ -37,7 +37,7 @@ VOID EventsInitialize(_Out_ EVENTS *events, _Inout_ MEMORY *memory, _Inout_ IO_Q
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsUninitialize(_Inout_ EVENTS *events);
 
-/// A new client: nothing was reported to it, and it has the options of a base client. Call before IoQueueAttach.
+/// Prepares for a new client: nothing reported, and the options of a base client. Call before IoQueueAttach.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsReset(_Inout_ EVENTS *events);
 
@@ -45,27 +45,27 @@ VOID EventsReset(_Inout_ EVENTS *events);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ BOOLEAN extended, _In_ UINT32 payloadLimit);
 
-/// ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
-/// `payloadLayer`: PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER. Fails as IoQueuePush does; then the client does
-/// not know of `id`.
+/// Queues ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
+/// `payloadLayer` is PROTOCOL_PAYLOAD_NETWORK_LAYER or PROTOCOL_PAYLOAD_TRANSPORT_LAYER.
+/// Fails as IoQueuePush does. After a failure the client does not know of `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
                          _In_ UINT8 direction, _In_ UINT8 payloadLayer,
                          _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength);
 
-/// ConnectionEndV4 or ConnectionEndV6. Fails as IoQueuePush does.
+/// Queues ConnectionEndV4 or ConnectionEndV6. Fails as IoQueuePush does.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection);
 
-/// ProcessInfo, if the client asked for extended records and this process id was not yet reported with this path. Call
-/// before EventConnection. `path`: UTF-16, `bytes` long; a terminator is left out. Two threads that report the same
-/// process at once may both send it.
+/// Queues ProcessInfo for extended clients, unless this process id was already reported with this path.
+/// Call before EventConnection. `path` is UTF-16 and `bytes` long. A terminator is left out.
+/// Two threads that report the same process at once may both queue it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
                           _In_ UINT32 bytes);
 
-/// LogLine. `text`: UTF-8, not terminated. One that is not queued does not count as lost: the log keeps it.
+/// Queues LogLine. `text` is UTF-8, not terminated. A line that is not queued does not count as lost: the log keeps it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventLogLine(_Inout_ EVENTS *events, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                       _In_ UINT32 length);
@@ -78,11 +78,11 @@ UINT64 EventNumberReply(_Inout_ EVENTS *events, _In_ UINT8 command);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 sequence);
 
-/// ConnectionTimeout, for extended clients: the timeout verdict was applied to `id`.
+/// Queues ConnectionTimeout for extended clients: the timeout verdict was applied to `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id);
 
-/// Reported processes that are remembered now. Walks them.
+/// Reported processes that are remembered now. Walks the sets.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 EventsProcessCount(_Inout_ EVENTS *events);
 

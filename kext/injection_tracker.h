@@ -1,8 +1,9 @@
-// The injection tracker: remembers the packets that the driver injected last, and that another product may send back.
+// The injection tracker remembers the packets that the driver injected last and another product may send back.
 //
-// A copy of a packet does not show that the packet was decided before. So two products that hold packets and inject
-// copies would hold each other's copies for ever. The tracker breaks the circle: it remembers a keyed hash of each
-// injected packet, and the packet is permitted once when it comes back.
+// A copy of a packet does not show that the packet was decided before.
+// So two products that hold packets and inject copies would hold each other's copies for ever.
+// The tracker breaks the circle: it remembers a keyed hash of each injected packet.
+// A remembered packet is permitted once when it comes back.
 //
 // Nothing is remembered until another product is seen to inject.
 
@@ -13,7 +14,7 @@
 
 EXTERN_C_START
 
-// 15,872 packets in 256 KiB. With half as many on their way, a set overflows once in millions of packets.
+// The tracker holds 15,872 packets in 256 KiB. When half full, a set overflows once in millions of packets.
 #define INJECTION_TRACKER_SETS          (512u >> PLATFORM_TABLE_SHRINK)
 #define INJECTION_TRACKER_PAIRS_PER_SET 31u
 #define INJECTION_TRACKER_TIME_MS       10000u
@@ -32,7 +33,7 @@ VOID InjectionTrackerInitialize(_Out_ INJECTION_TRACKER *tracker, _Inout_ MEMORY
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectionTrackerUninitialize(_Inout_ INJECTION_TRACKER *tracker);
 
-/// Another product injects: packets are remembered from now on. If the pool has no memory, the next call tries again.
+/// Starts to remember packets, once another product injects. If the pool has no memory, the next call tries again.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID InjectionTrackerEnable(_Inout_ INJECTION_TRACKER *tracker);
 

@@ -21,7 +21,7 @@ typedef struct _IP_HEADER
     UINT8 IpVersion;              ///< 4 or 6
     UINT8 Protocol;               ///< IANA number of the header that follows all IP headers
     UINT8 SourceAddress[16];      ///< network order; IPv4 uses the first 4 bytes, the others are zero
-    UINT8 DestinationAddress[16]; ///< the same
+    UINT8 DestinationAddress[16]; ///< as SourceAddress
     UINT16 SourcePort;            ///< host order; 0 without ports and in later fragments
     UINT16 DestinationPort;       ///< the same
     UINT32 HeaderLength;          ///< length of all IP headers: offset of the transport header

@@ -1,7 +1,7 @@
 #include "log.h"
 
-// A line's state is 0 before its first text. Then it is LogStateOf the sequence of its text, plus these flags, so it
-// says to which turn of the ring the text belongs. It never goes back to an earlier sequence.
+// A line's state is 0 before its first text. Later it is LogStateOf the sequence of its text, plus these flags.
+// So the state identifies the turn of the ring that wrote the text. The state never goes back to an earlier sequence.
 #define LOG_LINE_OWNED   1 // one thread writes or drains it at this moment
 #define LOG_LINE_DRAINED 2
 
@@ -51,7 +51,7 @@ BOOLEAN LogMayRepeat(LOG *log, LOG_LIMIT limit)
     return now >= due && InterlockedCompareExchange64(next, now + (LONG64)PLATFORM_TICKS_PER_SECOND, due) == due;
 }
 
-// Paths are long and differ between build machines. The name is enough.
+// Returns the file name of a path. Whole paths are long and differ between build machines.
 static const char *LogBaseName(const char *path)
 {
     const char *name = path;
@@ -66,8 +66,8 @@ static const char *LogBaseName(const char *path)
     return name;
 }
 
-// When _vsnprintf cuts a text, it leaves it unterminated and returns a negative number. That of C99 returns the length
-// of the whole text.
+// _vsnprintf leaves a cut text unterminated and returns a negative number.
+// The vsnprintf of C99 returns the length of the whole text instead.
 static UINT32 LogFormatAt(CHAR *text, UINT32 length, const char *format, va_list arguments)
 {
     UINT32 room = LOG_LINE_MAX_LENGTH - length;
@@ -87,8 +87,8 @@ static UINT32 LogFormatPosition(CHAR *text, const char *format, ...)
     return length;
 }
 
-// Claims the line for the writer of `sequence`. FALSE: another thread owns it, or it has the text of a later turn,
-// which is kept instead.
+// Claims the line for the writer of `sequence`. FALSE: another thread owns the line, or it has a later text.
+// A text of a later turn is kept instead of this one.
 static BOOLEAN LogClaimForWrite(LOG *log, LOG_LINE *line, LONG64 sequence)
 {
     LONG64 state = ReadNoFence64(&line->State);

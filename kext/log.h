@@ -1,8 +1,9 @@
 // The log: a ring of the last 1024 lines, which the client fetches with GetLogs.
 //
-// Lock-free. Each line has a state word that its owner (one writer, or one drain) claims with a compare-exchange. A
-// writer that finds a line claimed does not wait: its line is lost, and counted. The level is checked before anything
-// is formatted. Formats must be safe at DISPATCH_LEVEL: no %ws, %wZ, %ls, and no floating point.
+// The log is lock-free. Each line has a state word, and one writer or one drain claims it with a compare-exchange.
+// A writer that finds a line claimed does not wait: its own line is lost, and counted.
+// The level is checked before anything is formatted.
+// Formats must be safe at DISPATCH_LEVEL: no %ws, %wZ, %ls, and no floating point.
 
 #pragma once
 
@@ -16,7 +17,7 @@ EXTERN_C_START
 
 typedef struct _LOG_LINE LOG_LINE;
 
-/// Lines that a flood could repeat without end. Each kind is written at most once a second.
+/// Kinds of lines that a flood of packets could repeat. Each kind is written at most once a second.
 typedef enum _LOG_LIMIT
 {
     LogLimitMalformed, ///< malformed packets
@@ -36,13 +37,13 @@ typedef struct _LOG
     volatile LONG64 NextLimited[LogLimitCount]; ///< KeQueryInterruptTime from which such a line is written again
 } LOG;
 
-/// Called for one line: `text` is UTF-8, not terminated, valid during the call. Returns FALSE to stop the drain and
-/// keep the line for the next one.
+/// Called for one line. `text` is UTF-8, not terminated, and valid during the call.
+/// Returns FALSE to stop the drain and keep the line for the next drain.
 typedef BOOLEAN (*LOG_VISITOR)(_Inout_opt_ void *context, _In_ UINT8 severity, _In_reads_(length) const CHAR *text,
                                _In_ UINT32 length);
 
-/// Allocates the ring; the level is warning. After STATUS_INSUFFICIENT_RESOURCES every other call is safe and keeps
-/// nothing.
+/// Allocates the ring and sets the level to warning.
+/// After STATUS_INSUFFICIENT_RESOURCES every other call is safe and keeps no lines.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS LogInitialize(_Out_ LOG *log, _Inout_ MEMORY *memory);
@@ -63,8 +64,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID LogWrite(_Inout_ LOG *log, _In_ LOG_SEVERITY severity, _In_z_ const char *file, _In_ int line,
               _In_z_ _Printf_format_string_ const char *format, ...);
 
-/// Hands out and removes the lines, oldest first, up to those written before the call. Several drains may run at once:
-/// each line is handed out once. Returns how many lines were overwritten since the last drain.
+/// Hands out and removes the lines that were written before the call, oldest first.
+/// Several drains may run at once, and each line is handed out once.
+/// Returns how many lines were overwritten since the last drain.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 LogDrain(_Inout_ LOG *log, _In_ LOG_VISITOR visitor, _Inout_opt_ void *context);
 

@@ -3,7 +3,7 @@
 #include "context.h"
 #include "hold.h"
 
-// Cleaning walks the whole table: not oftener than this, however often the timer fires.
+// The least time between two cleanings. A cleaning walks the whole table, and the timer may fire more often.
 #define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
 
 static VOID MaintenanceClean(DRIVER_CONTEXT *context, UINT64 now)
@@ -39,7 +39,7 @@ VOID MaintenanceRound(VOID *driverContext)
         HoldExpire(context, now);
         (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
     }
-    // Only now: a hold that has expired may have asked for it.
+    // Reauthorization comes after HoldExpire, because a hold that has expired may have requested it.
     if (DeferredTake(&context->Deferred, DEFERRED_REAUTHORIZE))
     {
         EngineReauthorize(&context->Engine);

@@ -1,5 +1,5 @@
-// Maintenance: one round of deferred work. It does what was asked for and, when a timer has fired, what is due by the
-// clock: refused injections, time-outs of held packets and of fragments, and the removal of old connections.
+// Maintenance: one round of deferred work. A round does the work that was requested.
+// After a timer a round also resolves refused injections, times out held packets and fragments, and cleans the tables.
 
 #pragma once
 

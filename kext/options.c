@@ -55,7 +55,8 @@ VOID OptionsSetDefaults(OPTIONS *options)
     }
 }
 
-// Sets the field to that of the request, a clamped one within its bounds. FALSE: another one is out of bounds.
+// Sets a field from the request, and clamps the value if its rule says so.
+// FALSE: the value is out of bounds, and its rule is OptionRefuse.
 static BOOLEAN OptionsTake(OPTIONS *options, const OPTION_FIELD *field, const UINT8 *request)
 {
     UINT32 value = 0;

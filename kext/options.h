@@ -30,11 +30,14 @@ VOID OptionsSetDefaults(_Out_ OPTIONS *options);
 
 /// Reads a SetOptions request, which may be shorter or longer than OPTIONS_WIRE. Any IRQL.
 ///
-/// A field not wholly within the request's StructSize gets its default. Bytes behind the known fields and unknown flags
-/// are ignored. MaxQueuedBytes and MaxHeldPackets are brought into their bounds.
+/// A field not wholly within the request's StructSize gets its default.
+/// Bytes behind the known fields are ignored, and so are unknown flags.
+/// MaxQueuedBytes and MaxHeldPackets are brought into their bounds.
 ///
-/// STATUS_INVALID_PARAMETER, with `options` unchanged: StructSize exceeds the buffer or does not cover itself, a port
-/// is 0, LogLevel is no severity, or a timeout has a TimeoutVerdict that decides nothing or redirects.
+/// STATUS_INVALID_PARAMETER leaves `options` unchanged. The request has one of these mistakes:
+/// - StructSize exceeds the buffer or does not cover itself;
+/// - a port is 0, or LogLevel is no severity;
+/// - a timeout has a TimeoutVerdict that decides nothing or redirects.
 _Must_inspect_result_
 NTSTATUS OptionsParse(_In_reads_bytes_(length) const UINT8 *request, _In_ SIZE_T length, _Inout_ OPTIONS *options);
 

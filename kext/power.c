@@ -24,7 +24,7 @@ static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
     DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
 }
 
-// It enters as a classify does, so a detach waits for it, and stops the timer after it was started here.
+// Enters as a classify does. So a detach waits for this routine, and then stops a timer that it started.
 _Use_decl_annotations_
 static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOID argument2)
 {

@@ -1,9 +1,11 @@
-// Sleep and resume. Programs stop when the system leaves its working state (S0), and connections do not outlive a long
-// sleep. So what is held then is resolved by the fail policy: no verdict can come during the sleep. Back in S0, every
-// flow is authorized again, and the maintenance timer starts anew.
+// Sleep and resume. Programs stop when the system leaves its working state (S0).
+// Connections do not outlive a long sleep, and no verdict can come during it.
+// So the fail policy resolves every held packet when the system leaves S0.
+// Back in S0, every flow is authorized again, and the maintenance timer starts anew.
 //
-// The system notifies before the transition, through \Callback\PowerState, at IRQL <= DISPATCH_LEVEL, so nothing here
-// waits. Without that callback object (Wine has none) the driver works as if the computer never slept.
+// The system notifies before the transition, through \Callback\PowerState, at IRQL <= DISPATCH_LEVEL.
+// So the work of a notification never waits.
+// Without that callback object (Wine has none) the driver works as if the computer never slept.
 
 #pragma once
 
@@ -13,7 +15,7 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-/// Follows the system's changes. The context is set up but for this.
+/// Follows the system's power changes. The rest of the context is set up before.
 PLATFORM_INIT
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID PowerInitialize(_Inout_ struct _DRIVER_CONTEXT *context);

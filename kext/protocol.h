@@ -1,5 +1,5 @@
-// The wire format between the kext and user mode (docs: the protocol page). Little-endian, packed, nothing aligned. IP
-// addresses are in network byte order, ports in little-endian.
+// The wire format between the kext and user mode (docs: the protocol page). Little-endian, packed, nothing aligned.
+// IP addresses are in network byte order, ports in little-endian.
 
 #pragma once
 
@@ -14,13 +14,13 @@ EXTERN_C_START
 
 #define PROTOCOL_EXTENSION 1
 
-// Most commands that one write may hold, as GetCapabilities tells the client.
+// Most commands that one write may hold. GetCapabilities reports this number to the client.
 #define PROTOCOL_MAX_COMMANDS_PER_WRITE 65536
 
-// A reader takes a longer record for a corrupt stream.
+// Longest record. A reader rejects a longer record as a corrupt stream.
 #define PROTOCOL_MAX_RECORD_LENGTH (16u * 1024u * 1024u)
 
-// Entries that one bandwidth record holds at most.
+// Most entries of one bandwidth record.
 #define PROTOCOL_MAX_BANDWIDTH_ENTRIES 4096
 
 typedef enum _INFO_TYPE
@@ -94,7 +94,7 @@ typedef enum _LOSS_REASON
     LossReasonCount
 } LOSS_REASON;
 
-/// The counters of GetStatistics, in their order on the wire. The values marked "now" come from their owners.
+/// The counters of GetStatistics, in their order on the wire. A value marked "now" is read from its owner.
 typedef enum _STATISTIC
 {
     StatisticEventsQueued,
@@ -156,7 +156,7 @@ typedef enum _STATISTIC
 typedef struct _INFO_HEADER_WIRE
 {
     UINT8 Type;    ///< INFO_TYPE
-    UINT32 Length; ///< of what follows this header
+    UINT32 Length; ///< bytes that follow this header
 } INFO_HEADER_WIRE;
 
 typedef struct _LOG_LINE_WIRE
@@ -169,7 +169,7 @@ typedef struct _BANDWIDTH_STATS_WIRE
 {
     INFO_HEADER_WIRE Header;
     UINT8 Protocol;
-    UINT32 Count; ///< entries follow
+    UINT32 Count; ///< number of entries that follow
 } BANDWIDTH_STATS_WIRE;
 
 typedef struct _EVENTS_LOST_WIRE
@@ -239,7 +239,7 @@ typedef struct _OPTIONS_WIRE
 typedef struct _STATISTICS_WIRE
 {
     UINT32 StructSize;
-    UINT64 Counters[StatisticCount]; ///< by STATISTIC
+    UINT64 Counters[StatisticCount]; ///< indexed by STATISTIC
 } STATISTICS_WIRE;
 
 #pragma pack(pop)

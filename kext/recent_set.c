@@ -21,7 +21,7 @@ static SIZE_T RecentSetStride(const RECENT_SET *recent)
     return (SIZE_T)(recent->PairsPerSet + 1) * sizeof(RECENT_PAIR);
 }
 
-// Published memory stays.
+// Returns the memory of the sets. Published memory stays until RecentSetUninitialize.
 static UINT8 *RecentSetMemory(const RECENT_SET *recent)
 {
     return (UINT8 *)(ULONG_PTR)ReadAcquire64(&recent->Sets);
@@ -84,7 +84,7 @@ BOOLEAN RecentSetIsAllocated(const RECENT_SET *recent)
     return RecentSetMemory(recent) != NULL;
 }
 
-// With the set's lock held.
+// The caller holds the set's lock.
 static VOID RecentSetRemove(RECENT_SET_HEAD *set, UINT32 index)
 {
     RECENT_PAIR *pairs = RecentSetPairs(set);

@@ -1,7 +1,7 @@
-// A bounded set of what was seen lately: pairs of a key and a value, of which the oldest make room for new ones.
+// A bounded set of recent pairs of a key and a value. The oldest pairs make room for new ones.
 //
-// The key chooses one of a fixed number of sets, so it must be the result of a keyed hash. Each set has a spin lock, a
-// leaf, and keeps its newest pairs in the order in which they came.
+// The key chooses one of a fixed number of sets, so it must be the result of a keyed hash.
+// Each set has a spin lock, a leaf, and keeps its newest pairs in the order in which they came.
 //
 // The memory comes with RecentSetAllocate and stays until RecentSetUninitialize. A set without memory keeps nothing.
 
@@ -44,7 +44,7 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 BOOLEAN RecentSetFind(_Inout_ RECENT_SET *recent, _In_ UINT64 key, _Out_ UINT64 *value);
 
-/// As RecentSetFind, and removes that pair. One pair is taken by one caller only.
+/// Reads and removes the newest pair with this key. FALSE: there is none. Only one caller takes a pair.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN RecentSetTake(_Inout_ RECENT_SET *recent, _In_ UINT64 key, _Out_ UINT64 *value);
 

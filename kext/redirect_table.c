@@ -7,7 +7,7 @@ typedef struct _REDIRECT_CELL
 {
     UINT64 Target[REDIRECT_KEY_WORDS]; // a CONNECTION_KEY, whose reserved bytes are the cell's flags
     CONNECTION_KEY Original;
-    volatile LONG LastUse; // PlatformSeconds; written by readers too
+    volatile LONG LastUse; // PlatformSeconds of the last use; readers write it too
     UINT8 Padding[REDIRECT_CELL_BYTES - 2 * sizeof(CONNECTION_KEY) - sizeof(LONG)];
 } REDIRECT_CELL;
 
@@ -35,7 +35,7 @@ VOID RedirectTableUninitialize(REDIRECT_TABLE *table)
     ShardMapUninitialize(&table->Targets);
 }
 
-// With the shard's lock held. Marks the cell as used now.
+// Finds a cell and marks it as used now. The caller holds the shard's lock.
 static REDIRECT_CELL *RedirectTableUse(const SHARD_PLACE *place)
 {
     REDIRECT_CELL *cell = (REDIRECT_CELL *)ShardFind(place, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
@@ -70,7 +70,7 @@ BOOLEAN RedirectTableFind(REDIRECT_TABLE *table, const CONNECTION_KEY *target, C
     return RedirectTableRead(&place, original);
 }
 
-// With the shard's lock held.
+// The caller holds the shard's lock.
 static NTSTATUS RedirectTableTryStore(REDIRECT_TABLE *table, SHARD_PLACE *place, SHARD_GROWTH *growth,
                                       const CONNECTION_KEY *original)
 {

@@ -1,7 +1,8 @@
-// The redirect table: the connection whose packet was sent last to a redirect's target, so that answers are matched to
-// it.
+// The redirect table matches an answer from a redirect's target to the redirected connection.
+// An entry names the connection whose packet was sent last to the target.
 //
-// A shard map whose key is the redirected connection as it is at the target. A known connection takes one shared lock.
+// The table is a shard map. Its key is the redirected connection as it is at the target.
+// A call for a known connection takes one shared lock.
 
 #pragma once
 
@@ -10,7 +11,7 @@
 
 EXTERN_C_START
 
-// As many as there are local ports of TCP and UDP, IPv4 and IPv6: on a machine with one address no limit at all.
+// One entry for each local port of TCP and UDP, on IPv4 and IPv6: a machine with one address never reaches this limit.
 #define REDIRECT_TABLE_MAX_ENTRIES (4u * 65536u)
 
 typedef struct _REDIRECT_TABLE
@@ -19,8 +20,7 @@ typedef struct _REDIRECT_TABLE
     SHARD_MAP Targets;
 } REDIRECT_TABLE;
 
-/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: nothing is left to
-/// undo.
+/// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxEntries);
@@ -29,8 +29,9 @@ NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *me
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID RedirectTableUninitialize(_Inout_ REDIRECT_TABLE *table);
 
-/// Notes that `original` sends to `target` now, both from this machine's view. O(1). Allocates nothing for a known
-/// `target`. STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: its answers would not be found.
+/// Notes that `original` sends to `target` now, both from this machine's view.
+/// O(1). Allocates nothing for a known `target`.
+/// STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: answers from `target` would not be found.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS RedirectTableNote(_Inout_ REDIRECT_TABLE *table, _In_ const CONNECTION_KEY *target,
@@ -42,7 +43,7 @@ _Must_inspect_result_
 BOOLEAN RedirectTableFind(_Inout_ REDIRECT_TABLE *table, _In_ const CONNECTION_KEY *target,
                           _Out_ CONNECTION_KEY *original);
 
-/// Removes what was not used for over CONNECTION_IDLE_SECONDS, in either direction. Returns how many.
+/// Removes entries that were used in neither direction for over CONNECTION_IDLE_SECONDS. Returns how many.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 RedirectTableClean(_Inout_ REDIRECT_TABLE *table);
 

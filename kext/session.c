@@ -3,7 +3,7 @@
 #include "context.h"
 #include "hold.h"
 
-// A thread that was suspended within a transition would keep every other client out.
+// A critical region prevents suspension: a thread that is suspended here would keep every other client out.
 static VOID SessionBeginTransition(CLIENT *client)
 {
     KeEnterCriticalRegion();
@@ -16,7 +16,7 @@ static VOID SessionEndTransition(CLIENT *client)
     KeLeaveCriticalRegion();
 }
 
-// Within a transition.
+// The caller is within a transition.
 static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
     BOOLEAN extended = OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS);
@@ -33,13 +33,13 @@ static VOID SessionStartTimer(DRIVER_CONTEXT *context)
     DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
 }
 
-// Within a transition.
+// The caller is within a transition.
 static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
 {
     OPTIONS options;
 
     OptionsSetDefaults(&options);
-    // Packets that were refused after the last client had gone are too old by now.
+    // Packets that were refused after the last client detached are too old by now.
     InjectResolveRefused(&context->Injector, FALSE);
     EventsReset(&context->Events);
     IoQueueAttach(&context->Queue);
@@ -49,9 +49,9 @@ static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
     SessionStartTimer(context);
 }
 
-// Within a transition. Afterwards nothing is held, and nothing that this client decided is left. Stop in
-// test/models/hold.pml is this: what is `failed` or `cached` becomes `taken` and `resolved` here, and what a resolver
-// has `taken` is waited for.
+// The caller is within a transition. On return nothing is held, and no decision of this client is left.
+// The model test/models/hold.pml calls this Stop: `failed` and `cached` become `taken` and then `resolved`.
+// Stop also waits for the holds that a resolver has `taken`.
 static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
 {
     CLIENT *client = &context->Client;
@@ -88,7 +88,7 @@ NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     InterlockedExchangePointer((PVOID volatile *)&client->File, file);
     SessionEndTransition(client);
 
-    // Flows that were there before are authorized now, with their process.
+    // Flows that existed before the attach are authorized now, with their process.
     EngineReauthorize(&context->Engine);
     return STATUS_SUCCESS;
 }
@@ -102,7 +102,7 @@ VOID SessionDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     {
         return;
     }
-    // A thread that was suspended before its end would keep the next client out.
+    // A thread that is suspended before the end of its detach would keep the next client out.
     KeEnterCriticalRegion();
     RundownWait(&client->Requests);
 
@@ -155,7 +155,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     SessionEndTransition(client);
     if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {
-        // Connections that came before are authorized again, so that their process is reported.
+        // Connections from before are authorized again, so that their process is reported.
         EngineReauthorize(&context->Engine);
     }
     return STATUS_SUCCESS;

@@ -1,7 +1,7 @@
 // A client's session: attach, options, shutdown, detach. The one file that starts and stops all the others.
 //
-// These transitions are serialized by CLIENT.Transition. What comes meanwhile sees one mode or the other: client.h says
-// how a transition waits for classifies and requests.
+// CLIENT.Transition serializes the transitions. A classify or request during a transition sees one mode or the other.
+// client.h says how a transition waits for classifies and requests.
 
 #pragma once
 
@@ -11,20 +11,20 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-/// A handle was opened: filtering starts, with the options of a base client. STATUS_DEVICE_ALREADY_ATTACHED: another
-/// client is attached.
+/// Attaches the client that opened `file`: filtering starts, with the options of a base client.
+/// STATUS_DEVICE_ALREADY_ATTACHED: another client is attached.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS SessionAttach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
 
-/// The last handle of `file` was closed. If its client is attached, that client is detached: when this returns no
-/// request of it runs, its reads are cancelled, and the fail policy has resolved every held packet. Then the next
-/// client may attach.
+/// Detaches the client of `file`, whose last handle was closed. Does nothing if `file` has no attached client.
+/// On return no request of the client runs, and its reads are cancelled.
+/// On return the fail policy has also resolved every held packet.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID SessionDetach(_Inout_ struct _DRIVER_CONTEXT *context, _In_ PFILE_OBJECT file);
 
-/// Stops filtering; the handle stays open. When this returns the fail policy has resolved every held packet. Reads get
-/// the rest of the queue, then end-of-file.
+/// Stops filtering. The handle stays open. On return the fail policy has resolved every held packet.
+/// Reads get the rest of the queue, then end-of-file.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID SessionShutdown(_Inout_ struct _DRIVER_CONTEXT *context);
 

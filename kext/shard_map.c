@@ -1,16 +1,17 @@
 #include "shard_map.h"
 
-// Cells of a shard's smallest array. Maps with few cells have about one in each shard.
+// The smallest array of a shard has this many cells, free ones included.
+// A map with few entries has about one entry in each shard, so its arrays stay this small.
 #define SHARD_LEAST_CELLS 4u
 
-// An array grows beyond 5/8 full: then a lookup reads fewer than two cells on average, one after the other in memory.
+// An array grows when more than 5/8 full. So a lookup reads fewer than two cells on average, adjacent in memory.
 #define SHARD_FULL_NUMERATOR   5u
 #define SHARD_FULL_DENOMINATOR 8u
 
-// An array shrinks below 1/8 full, which is far from growing again.
+// An array shrinks when less than 1/8 full, which is far from growing again.
 #define SHARD_SPARSE_DENOMINATOR 8u
 
-// Cells that a visit looks at before it lets others have the lock.
+// Cells that a visit looks at before it releases the lock for others.
 #define SHARD_VISIT_CELLS 256u
 
 static BOOLEAN ShardIsCrowded(UINT32 count, UINT32 cells)
@@ -23,7 +24,7 @@ static BOOLEAN ShardIsSparse(UINT32 count, UINT32 cells)
     return cells > SHARD_LEAST_CELLS && (UINT64)count * SHARD_SPARSE_DENOMINATOR < cells;
 }
 
-// The array for `count` cells, between a quarter and half full.
+// Returns the number of cells that makes an array with `count` entries between a quarter and half full.
 static UINT32 ShardFittingCells(UINT32 count)
 {
     UINT32 cells = SHARD_LEAST_CELLS;
@@ -40,7 +41,7 @@ static BOOLEAN ShardIsCellInUse(const SHARD_MAP *map, const UINT64 *cell)
     return (cell[map->KeyWords - 1] & SHARD_CELL_IN_USE) != 0;
 }
 
-// Low bits of the hash, which choose the cell.
+// Returns the low bits of the hash, which choose the cell.
 static UINT32 ShardHashOfCell(const SHARD_MAP *map, const UINT64 *cell)
 {
     UINT64 key[SHARD_MAX_KEY_WORDS];
@@ -95,7 +96,7 @@ static SHARD_ARRAY *ShardReplaceArray(const SHARD_MAP *map, SHARD *shard, SHARD_
     return old;
 }
 
-// Closes the hole by moving back those cells behind it that were pushed out of their place: no tombstones.
+// Removes a cell and leaves no tombstone: cells behind the hole that were pushed out of their place move back.
 static VOID ShardRemove(const SHARD_MAP *map, SHARD *shard, UINT32 index)
 {
     UINT64 *hole = ShardCellAt(shard->Array, index, map->CellBytes);
@@ -243,7 +244,7 @@ static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, VO
     return removed;
 }
 
-// Gives an empty shard's array back, and a sparse shard a smaller one. Without memory it keeps the one that it has.
+// Frees the array of an empty shard. A sparse shard gets a smaller array, or keeps its array if there is no memory.
 static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
 {
     KIRQL irql = RwLockAcquireShared(&shard->Lock);

@@ -1,15 +1,18 @@
 // A hash map in shards: fixed-size cells, found by a key at their start.
 //
-// The high bits of a keyed hash choose one of SHARD_MAP_SHARDS shards. Each shard is one cache line: a reader-writer
-// lock and an open-addressed array of its own, in which the low bits of the hash choose a cell and probing is linear.
+// The high bits of a keyed hash choose one of SHARD_MAP_SHARDS shards.
+// Each shard is one cache line: a reader-writer lock and the address of its own open-addressed array.
+// The low bits of the hash choose a cell of the array. Probing is linear.
 // So a lookup costs one shared lock and, in a large map, one cache miss. Growing moves the cells of one shard only.
 //
-// A cell is an array of 8-byte words. The key fills the first words, except for the last two bytes of its last word.
-// The first of these bytes is the user's. The second holds flags: the highest says that the cell is in use, the others
-// are the user's. The hash is not stored.
+// A cell is an array of 8-byte words. The key fills the first words, except the last two bytes of its last word.
+// The first of those two bytes is free for the owner of the map.
+// The second byte holds flags: the highest marks a cell in use, and the others are free for the owner of the map.
+// The hash is not stored.
 //
-// The caller holds the shard's lock wherever it has a pointer to a cell. Memory is allocated and freed with no lock
-// held. A function that is inline here takes the size of key and cell as constants.
+// The caller holds the shard's lock as long as it has a pointer to a cell.
+// Memory is allocated and freed with no lock held.
+// An inline function of this header takes the sizes of key and cell as constants.
 
 #pragma once
 
@@ -25,14 +28,14 @@ EXTERN_C_START
 // Words of the longest key.
 #define SHARD_MAX_KEY_WORDS 5u
 
-// In the last word of a key: what belongs to the key, and the flag that says that a cell is in use.
+// Masks of the last word of a key: the bytes of the key, and the flag that marks a cell in use.
 #define SHARD_KEY_MASK    0x0000FFFFFFFFFFFFULL
 #define SHARD_CELL_IN_USE 0x8000000000000000ULL
 
 /// An array of cells, which follow this header.
 typedef struct _SHARD_ARRAY
 {
-    struct _SHARD_ARRAY *Next; ///< of those that were taken out of the map
+    struct _SHARD_ARRAY *Next; ///< next array that was taken out of the map
     UINT32 CellCount;
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(PVOID) - sizeof(UINT32)];
 } SHARD_ARRAY;
@@ -42,9 +45,9 @@ static_assert(sizeof(SHARD_ARRAY) == PLATFORM_CACHE_LINE, "the cells behind it s
 typedef struct _SHARD
 {
     RW_LOCK Lock;
-    UINT32 CellCount; ///< of the array: a power of two, or 0
+    UINT32 CellCount; ///< cells of the array: a power of two, or 0
     UINT32 Count;
-    UINT32 FirstCellCount; ///< of the next array where there is none
+    UINT32 FirstCellCount; ///< cells of the next array, while there is no array
     SHARD_ARRAY *Array;    ///< NULL: none
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(RW_LOCK) - 3 * sizeof(UINT32) - sizeof(PVOID)];
 } SHARD;
@@ -82,8 +85,8 @@ typedef struct _SHARD_PLACE
 typedef struct _SHARD_GROWTH
 {
     SHARD_ARRAY *Array;
-    UINT32 CellCount; ///< of the array that is wanted
-    BOOLEAN IsNew;    ///< Array is to be put into the shard
+    UINT32 CellCount; ///< cells of the array that is wanted
+    BOOLEAN IsNew;    ///< TRUE: Array still has to go into the shard
     BOOLEAN Failed;   ///< there was no memory: the shard takes cells until it is full
 } SHARD_GROWTH;
 
@@ -107,9 +110,10 @@ NTSTATUS ShardMapInitialize(_Out_ SHARD_MAP *map, _Inout_ MEMORY *memory, _Inout
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ShardMapUninitialize(_Inout_ SHARD_MAP *map);
 
-/// Starts a cell for a key that the shard does not have. The lock is held exclusively. The cell has its key, and zeroes
-/// or old content behind it. STATUS_RETRY: release the lock, call ShardMapBringGrowth, look for the key again and come
-/// back. STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: there is no room.
+/// Starts a cell for a key that the shard does not have. The caller holds the lock exclusively.
+/// The new cell has its key. The bytes behind the key are zero or old content.
+/// STATUS_RETRY: release the lock, call ShardMapBringGrowth, look for the key again and come back.
+/// STATUS_QUOTA_EXCEEDED, STATUS_INSUFFICIENT_RESOURCES: there is no room.
 _IRQL_requires_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS ShardMapStartCell(_Inout_ SHARD_MAP *map, _Inout_ SHARD_PLACE *place, _Inout_ SHARD_GROWTH *growth,
@@ -119,17 +123,18 @@ NTSTATUS ShardMapStartCell(_Inout_ SHARD_MAP *map, _Inout_ SHARD_PLACE *place, _
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ShardMapBringGrowth(_Inout_ SHARD_MAP *map, _Inout_ SHARD_GROWTH *growth);
 
-/// Calls `visitor` for every cell and removes those that it wants removed, some at a time; then gives memory back. A
-/// cell may be visited more than once. Returns how many cells were removed.
+/// Calls `visitor` for every cell, some cells under one lock, and removes those that it wants removed.
+/// A cell may be visited more than once. At the end memory is given back.
+/// Returns how many cells were removed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 ShardMapVisit(_Inout_ SHARD_MAP *map, _In_ SHARD_VISITOR visitor, _Inout_opt_ VOID *context);
 
-/// Takes all arrays out of the map, which is empty then. A cell that is added meanwhile is in one of them or in the
-/// map.
+/// Takes all arrays out of the map, which is empty then.
+/// A cell that is added during the call is in one of the arrays or in the map.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 SHARD_ARRAY *ShardMapTakeAll(_Inout_ SHARD_MAP *map);
 
-/// The next cell in use of the arrays that were taken, or NULL. Any IRQL.
+/// Returns the next cell in use of the arrays that were taken, or NULL. Any IRQL.
 UINT64 *ShardMapNextTaken(_In_ const SHARD_MAP *map, _Inout_ SHARD_CURSOR *cursor);
 
 /// Frees the arrays that were taken.
@@ -145,14 +150,14 @@ FORCEINLINE UINT64 *ShardCellAt(_In_ SHARD_ARRAY *array, _In_ UINT32 index, _In_
     return (UINT64 *)((UINT8 *)(array + 1) + (SIZE_T)index * cellBytes);
 }
 
-/// Fills in the rest of a place that has its key.
+/// Fills in the hash and the shard of a place that has its key.
 FORCEINLINE VOID ShardMapLocate(_In_ const SHARD_MAP *map, _Inout_ SHARD_PLACE *place, _In_ UINT32 keyWords)
 {
     place->Hash = SipHash13OfWords(&map->HashKey, place->Key, keyWords);
     place->Shard = &map->Shards[place->Hash >> (64 - SHARD_MAP_SHIFT)];
 }
 
-/// TRUE if the cell is in use and has this key. Compares the last words first, in which most keys of a map differ.
+/// TRUE if the cell is in use and has this key. Compares the last words first, where most keys of a map differ.
 FORCEINLINE BOOLEAN ShardCellHasKey(_In_ const UINT64 *cell, _In_ const UINT64 *key, _In_ UINT32 keyWords)
 {
     UINT64 difference = 0;
@@ -169,7 +174,7 @@ FORCEINLINE BOOLEAN ShardCellHasKey(_In_ const UINT64 *cell, _In_ const UINT64 *
     return difference == 0;
 }
 
-/// The cell with the key of `place`, or NULL. The shard's lock is held.
+/// Returns the cell with the key of `place`, or NULL. The caller holds the shard's lock.
 FORCEINLINE UINT64 *ShardFind(_In_ const SHARD_PLACE *place, _In_ UINT32 keyWords, _In_ UINT32 cellBytes)
 {
     const SHARD *shard = place->Shard;
@@ -189,7 +194,7 @@ FORCEINLINE UINT64 *ShardFind(_In_ const SHARD_PLACE *place, _In_ UINT32 keyWord
         {
             return cell;
         }
-        // A full array has no free cell to stop at.
+        // A full array has no free cell that ends the probing.
         if ((cell[keyWords - 1] & SHARD_CELL_IN_USE) == 0 || index == last)
         {
             return NULL;

@@ -35,8 +35,8 @@ typedef struct _SIPHASH_SEED
     const VOID *TargetAddress;
 } SIPHASH_SEED;
 
-// Kernel-mode BCrypt is not on every host that loads the kext, so the key is mixed from what a remote party can only
-// guess: fine-grained counters and addresses.
+// Kernel-mode BCrypt is not on every host that loads the kext.
+// So the key is mixed from what a remote party can only guess: fine-grained counters and addresses.
 _Use_decl_annotations_
 VOID SipHashKeyInitialize(SIPHASH_KEY *key)
 {
@@ -52,7 +52,7 @@ VOID SipHashKeyInitialize(SIPHASH_KEY *key)
 
     for (i = 0; i < RTL_NUMBER_OF(key->Words); i++)
     {
-        // Word by word, with the clock read anew, so that the second depends on the first and on the time between.
+        // Each word reads the clock anew, so the second word depends on the first and on the time between.
         const SIPHASH_KEY mixing = {{(UINT64)(ULONG_PTR)key ^ i, (UINT64)KeQueryPerformanceCounter(NULL).QuadPart}};
 
         key->Words[i] = SipHash13(&mixing, &seed, sizeof(seed));

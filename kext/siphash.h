@@ -1,5 +1,5 @@
-// SipHash-1-3: a keyed hash for tables whose keys a remote party chooses. Without the secret key, nobody can find keys
-// that collide. The secret key of a table never leaves the kext.
+// SipHash-1-3: a keyed hash for tables whose keys a remote party chooses.
+// Keys that collide cannot be found without the secret key. The secret key of a table never leaves the kext.
 //
 // SipHash-c-d by Aumasson and Bernstein ("SipHash: a fast short-input PRF", 2012), with c = 1 and d = 3.
 

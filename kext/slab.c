@@ -3,7 +3,7 @@
 // Slot 0 of a chunk; guarded by the stripe. The first byte of a free slot is the next free slot, or 0.
 typedef struct _SLAB_CHUNK
 {
-    LIST_ENTRY Link; // of its stripe, while it has a free slot
+    LIST_ENTRY Link; // in the list of its stripe, while the chunk has a free slot
     UINT32 Number;
     UINT8 Stripe;
     UINT8 FreeSlot; // 0: none
@@ -26,7 +26,7 @@ NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 max
     slab->Memory = memory;
     slab->ItemBytes = itemBytes;
     slab->SlotCount = SLAB_CHUNK_BYTES / itemBytes;
-    // Chunks that are not full, in each stripe, take more of the directory than the items need.
+    // The directory has room for chunks that are not full, because each stripe may have some.
     slab->MaxChunks = (UINT32)(maxItems / slab->SlotCount * 5 / 4) + 8 * SLAB_STRIPE_COUNT;
     slab->Chunks = (UINT8 **)MemoryAllocate(memory, slab->MaxChunks * sizeof(UINT8 *));
     KeInitializeSpinLock(&slab->DirectoryLock);
@@ -47,7 +47,7 @@ VOID SlabUninitialize(SLAB *slab)
 
 // ---- Items
 
-// With the stripe's lock held, from a chunk with a free slot.
+// Takes an item from a chunk with a free slot. The caller holds the stripe's lock.
 static UINT32 SlabTakeFrom(const SLAB *slab, SLAB_CHUNK *chunk)
 {
     UINT32 handle = chunk->Number << SLAB_SLOT_BITS | chunk->FreeSlot;
@@ -86,7 +86,7 @@ UINT32 SlabTakeBetter(SLAB *slab, UINT32 handle)
     KIRQL irql;
 
     KeAcquireSpinLock(&stripe->Lock, &irql);
-    // A sparse chunk is in the list.
+    // A sparse chunk is in the list of its stripe, because it has a free slot.
     if (chunk->UsedCount * 4u < slab->SlotCount && stripe->Chunks.Flink != &chunk->Link)
     {
         better = SlabTakeFrom(slab, CONTAINING_RECORD(stripe->Chunks.Flink, SLAB_CHUNK, Link));
@@ -120,7 +120,7 @@ VOID SlabReturn(SLAB *slab, UINT32 handle)
 
 // ---- Chunks
 
-// FALSE: the directory is full.
+// Enters a chunk into the directory. FALSE: the directory is full.
 static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk)
 {
     BOOLEAN hasRoom;

@@ -1,10 +1,10 @@
 // Items of one size in chunks, each named by a 32-bit handle that is never 0.
 //
-// A directory finds the chunk of a handle. Chunks belong to a few stripes, each with a spin lock, a leaf. A hint
-// chooses the stripe of a new item.
+// A directory finds the chunk of a handle. Chunks belong to a few stripes, each with a spin lock, a leaf.
+// A hint chooses the stripe of a new item.
 //
-// Taking and returning an item allocates and frees no memory, so a caller may do both under a lock. Memory comes with
-// SlabGrow and goes with SlabTrim, which are called with no lock held.
+// Taking and returning an item allocates and frees no memory, so a caller may do both under a lock.
+// SlabGrow allocates memory and SlabTrim frees it. Both are called with no lock held.
 //
 // An item stays at its address until it is returned. Reading the item of a handle in use takes no lock.
 
@@ -26,7 +26,7 @@ EXTERN_C_START
 typedef struct _SLAB_STRIPE
 {
     KSPIN_LOCK Lock;
-    LIST_ENTRY Chunks; ///< those with free slots; those without an item in use are last
+    LIST_ENTRY Chunks; ///< chunks with free slots; chunks without an item in use are last
     UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK) - sizeof(LIST_ENTRY)];
 } SLAB_STRIPE;
 
@@ -34,7 +34,7 @@ typedef struct _SLAB
 {
     MEMORY *Memory;
     UINT32 ItemBytes;
-    UINT32 SlotCount; ///< of a chunk
+    UINT32 SlotCount; ///< slots of a chunk
     UINT8 **Chunks;   ///< the directory; NULL: no chunk
     UINT32 MaxChunks;
     UINT32 NextChunk;         ///< where the directory is searched next; guarded by DirectoryLock
@@ -59,8 +59,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 UINT32 SlabTake(_Inout_ SLAB *slab, _In_ UINT32 hint);
 
-/// Takes an item to replace that of `handle`, whose chunk is sparse. 0: the chunk is not sparse, or others move into
-/// it. A caller that copies the content and returns `handle` helps to empty sparse chunks.
+/// Takes an item to replace the item of `handle`, whose chunk is sparse.
+/// 0: the chunk is not sparse, or other items move into it.
+/// A caller that copies the content and returns `handle` helps to empty sparse chunks.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 UINT32 SlabTakeBetter(_Inout_ SLAB *slab, _In_ UINT32 handle);

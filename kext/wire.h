@@ -1,7 +1,7 @@
-// Fields of the wire format that differ with the IP version: encodes and decodes them for both versions alike.
+// Encodes and decodes the fields of the wire format that differ with the IP version.
 //
-// Each function works at the given place and returns the place behind what it has written or read. The caller has
-// checked that there is room. Pure: no state, any IRQL.
+// Each function works at the given place and returns the place behind what it has written or read.
+// The caller has checked that there is room. The functions are pure: no state, any IRQL.
 
 #pragma once
 
@@ -33,16 +33,16 @@ FORCEINLINE const UINT8 *WireGet(_In_reads_bytes_(length) const UINT8 *wire, _Ou
     return wire + length;
 }
 
-/// Writes the body of a ConnectionEnd, which is also a part of Connection: process id, direction, protocol, both
-/// addresses, both ports.
+/// Writes process id, direction, protocol, both addresses, both ports: the body of a ConnectionEnd.
+/// A Connection record contains the same fields.
 UINT8 *WirePutConnection(_Out_writes_bytes_(46) UINT8 *wire, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
                          _In_ UINT8 direction);
 
 /// Writes local address, local port, remote address and remote port: the start of a bandwidth entry.
 UINT8 *WirePutEndpoints(_Out_writes_bytes_(36) UINT8 *wire, _In_ const CONNECTION_KEY *key);
 
-/// Reads what WirePutEndpoints writes, and so the middle of an Update command. `key` says the IP version and is zero
-/// where an address goes.
+/// Reads what WirePutEndpoints writes. The middle of an Update command has the same fields.
+/// `key` has the IP version, and zeros where the addresses go.
 const UINT8 *WireGetEndpoints(_In_reads_bytes_(36) const UINT8 *wire, _Inout_ CONNECTION_KEY *key);
 
 EXTERN_C_END
