@@ -22,7 +22,7 @@ describe('netverdict', () => {
     for (const option of ['--local', '--policy', '--speed', '--fast', '--write-out', '--json']) {
       expect(stdout).toContain(option);
     }
-    expect(stdout).toMatch(/network .*loopback .*delivered /s);
+    expect(stdout).toMatch(/network\s.*loopback\s.*delivered\s/s);
   });
 
   const misuse: [string, string[], RegExp][] = [
