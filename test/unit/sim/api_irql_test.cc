@@ -159,6 +159,7 @@ const std::set<std::string> kAnyLevel = {
     "_vsnprintf",
     "memcmp",
     "memcpy",
+    "memmove",
     "memset",
 };
 
