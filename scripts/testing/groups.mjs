@@ -251,11 +251,6 @@ export const groups = {
     needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => countedScript('scripts/fuzz.mjs', '--seconds', '60'),
   },
-  'long-soak': {
-    needs: ['python3', 'make', 'g++'],
-    run: () =>
-      checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '5', '--seed', '2'])),
-  },
 };
 
 /** Two sequences run at a time. A group needs the results of those before it in its sequence. */
@@ -275,4 +270,4 @@ export const stages = [
 ];
 
 /** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
-export const longStages = [[['long-fuzz'], ['long-soak'], ['tidy']]];
+export const longStages = [[['long-fuzz'], ['tidy']]];
