@@ -28,7 +28,7 @@ VOID MaintenanceRound(VOID *driverContext)
 
     if (due)
     {
-        InjectResolveRefused(&context->Injector, ClientFailVerdict(&context->Client) == VerdictAccept);
+        InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
     }
     if (DeferredTake(&context->Deferred, DEFERRED_FAILED_HOLDS))
     {

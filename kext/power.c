@@ -15,7 +15,7 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
                    (unsigned long long)resolved);
     }
     InjectChain(
-        FragmentTableForget(&context->Fragments, MAXLONG64, ClientFailVerdict(&context->Client) == VerdictAccept));
+        FragmentTableForget(&context->Fragments, MAXLONG64, VerdictPermits(ClientFailVerdict(&context->Client))));
 }
 
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
