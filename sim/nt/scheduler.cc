@@ -105,6 +105,14 @@ bool Scheduler::WaitUntil(const std::function<bool()> &done, std::chrono::nanose
                              limit == kNoLimit ? SchedulerState::kNoGiveUp : std::chrono::steady_clock::now() + limit);
 }
 
+bool Scheduler::WaitUntilTime(const std::function<bool()> &done, uint64_t deadline)
+{
+    Machine::Scope scope(machine_);
+
+    RequireIrqlAtMost(APC_LEVEL, "Scheduler::WaitUntilTime");
+    return state_->WaitUntilTime(done, deadline);
+}
+
 void Scheduler::Wake()
 {
     state_->Wake();

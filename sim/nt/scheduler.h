@@ -70,6 +70,9 @@ class Scheduler
     // Returns false if no work is left that could make `done` true, or after `limit` of real time.
     static constexpr std::chrono::nanoseconds kNoLimit = std::chrono::nanoseconds::max();
     bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit = kNoLimit);
+    // Does the same until a point in the machine's time, as a kernel wait does. Returns false at the deadline.
+    static constexpr uint64_t kNoDeadline = UINT64_MAX;
+    bool WaitUntilTime(const std::function<bool()> &done, uint64_t deadline);
     void Wake();
 
     // Lists the driver's timers, DPCs and work items that are still queued, one per line; empty when there are none.

@@ -457,6 +457,13 @@ bool SchedulerState::WaitUntil(const Condition &done, RealTime give_up)
     return WaitLocked(lock, done, TimerQueue::kNever, give_up, Passing::kNever) == WaitEnd::kDone;
 }
 
+bool SchedulerState::WaitUntilTime(const Condition &done, uint64_t deadline)
+{
+    Lock lock(mutex_);
+
+    return WaitLocked(lock, done, deadline, kNoGiveUp, Passing::kPatient) == WaitEnd::kDone;
+}
+
 SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &done, uint64_t deadline,
                                                    RealTime give_up, Passing passing)
 {

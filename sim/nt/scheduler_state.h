@@ -52,6 +52,7 @@ class SchedulerState
     NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
     void Sleep(const LARGE_INTEGER &interval);
     bool WaitUntil(const Condition &done, RealTime give_up);
+    bool WaitUntilTime(const Condition &done, uint64_t deadline);
     void Wake();
 
     void Run();

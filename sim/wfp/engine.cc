@@ -11,7 +11,8 @@ namespace sim::wfp
 {
 
 EngineState::EngineState(Machine &machine_of_engine)
-    : machine(machine_of_engine), management([this](const LayerSet &layers) { FiltersChanged(layers); }),
+    : machine(machine_of_engine),
+      management(machine_of_engine, [this](const LayerSet &layers) { FiltersChanged(layers); }),
       injections(machine_of_engine), lists(machine_of_engine, machine_of_engine.options().verifier),
       verifier_(machine_of_engine.options().verifier)
 {
@@ -25,6 +26,18 @@ EngineState &EngineState::Current()
 bool EngineState::FaultInjected()
 {
     return machine.faults().ShouldFail();
+}
+
+void EngineState::Refuse(NTSTATUS status, uint32_t calls)
+{
+    refusal_.store(NT_SUCCESS(status) ? Refusal{} : Refusal{status, calls});
+}
+
+NTSTATUS EngineState::RefusalOf(ManagementCall call) const
+{
+    const Refusal refusal = refusal_.load();
+
+    return (refusal.calls & call) != 0 ? refusal.status : STATUS_SUCCESS;
 }
 
 void EngineState::FiltersChanged(const LayerSet &layers)
@@ -104,6 +117,38 @@ void Engine::RemoveForeignFilter(uint64_t id)
     state_->management.RemoveForeignFilter(id);
 }
 
+void Engine::BeginForeignTransaction(const ForeignTransaction &transaction)
+{
+    state_->management.BeginForeign(transaction);
+}
+
+void Engine::EndForeignTransaction()
+{
+    state_->management.EndForeign();
+}
+
+void Engine::Refuse(NTSTATUS status, uint32_t calls)
+{
+    state_->Refuse(status, calls);
+}
+
+void Engine::LoseSessions(NTSTATUS status)
+{
+    const Machine::Scope scope(state_->machine);
+
+    state_->management.EndSessions(status);
+}
+
+void Engine::SetUnregisterFailures(std::vector<NTSTATUS> statuses)
+{
+    state_->management.SetUnregisterFailures(std::move(statuses));
+}
+
+void Engine::SetPublishing(PublishOrder order, PublishWatcher between)
+{
+    state_->management.SetPublishing(order, std::move(between));
+}
+
 void Engine::SetInjectionTarget(InjectionTarget *target)
 {
     state_->injections.SetTarget(target);
@@ -136,7 +181,8 @@ void Engine::SetServiceState(FWPM_SERVICE_STATE state)
     state_->service.Set(state);
     if (state == FWPM_SERVICE_STOPPED)
     {
-        state_->management.EndSessions();
+        state_->management.EndSessions(RPC_NT_SERVER_UNAVAILABLE);
+        state_->management.EndForeign();
     }
     state_->service.Notify(state);
 }

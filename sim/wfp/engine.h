@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "packet_origin.h"
 
@@ -125,6 +126,38 @@ enum class ForeignAction : uint8_t
     kVeto // a callout that blocks what a higher sublayer permitted finally
 };
 
+// For tests: another product's transaction, which keeps every other session waiting.
+struct ForeignTransaction
+{
+    bool read_only = false;          // other sessions may still begin read-only transactions
+    bool blocks_every_close = false; // closing a session waits even if the session owns no objects
+};
+
+// For tests: groups of Fwpm* functions. A mask names several of them.
+enum ManagementCall : uint32_t
+{
+    kSubscribeCall = 0x01,
+    kOpenCall = 0x02,
+    kCloseCall = 0x04,
+    kBeginCall = 0x08,
+    kCommitCall = 0x10,
+    kAbortCall = 0x20,
+    kAddCall = 0x40, // of a provider, a sublayer, a callout or a filter
+    kDeleteCall = 0x80,
+    kEveryCall = 0xFF
+};
+
+// For tests: the order in which a commit replaces the filters of its layers.
+enum class PublishOrder : uint8_t
+{
+    kPacketLayersFirst, // in the order of the layers' ids
+    kAleLayersFirst     // in the reverse order
+};
+
+// For tests: called between two layers of one commit, on the committing thread, without a lock.
+// It may use the network. It must not change the engine's objects.
+using PublishWatcher = std::function<void(uint16_t published, uint16_t next)>;
+
 // For tests: how injections behave.
 struct InjectionBehavior
 {
@@ -179,6 +212,26 @@ class Engine
     // Adds a filter of another product, without conditions, in a new sublayer of the given weight.
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
     void RemoveForeignFilter(uint64_t id);
+
+    // Opens and ends a transaction of another product. Filters of other products can still be added and removed.
+    // Meanwhile FwpmTransactionBegin0 and implicit transactions wait for txnWaitTimeoutInMSec of the machine's time.
+    // FwpmEngineClose0 of a dynamic session that owns objects waits without a limit.
+    void BeginForeignTransaction(const ForeignTransaction &transaction = {});
+    void EndForeignTransaction();
+
+    // From now on the functions of the mask fail with `status`; STATUS_SUCCESS ends this.
+    // A refused FwpmEngineClose0 still ends its session. A refused FwpmTransactionAbort0 leaves the transaction open.
+    void Refuse(NTSTATUS status, uint32_t calls = kEveryCall);
+
+    // Ends all sessions and removes their objects, as an RPC rundown does: the service's state does not change.
+    // Open transactions are aborted. Every later call on a session but closing fails with `status`.
+    void LoseSessions(NTSTATUS status = STATUS_FWP_SESSION_ABORTED);
+
+    // The next FwpsCalloutUnregisterById0 calls for each callout return these errors, one after the other.
+    void SetUnregisterFailures(std::vector<NTSTATUS> statuses);
+
+    // Classifies between two layers of one commit see the new filters of the one and the old filters of the other.
+    void SetPublishing(PublishOrder order, PublishWatcher between = {});
 
     // Set and cleared only while nothing is classified or in flight.
     void SetInjectionTarget(InjectionTarget *target);

@@ -28,6 +28,11 @@ class EngineState
     // Returns whether the calling function must fail.
     bool FaultInjected();
 
+    void Refuse(NTSTATUS status, uint32_t calls);
+
+    // Returns STATUS_SUCCESS where the call is not refused.
+    NTSTATUS RefusalOf(ManagementCall call) const;
+
     NTSTATUS Pend(HANDLE completion_handle, HANDLE *context);
 
     // For calls that may lead out of the driver, or back into it: the driver may not hold any lock.
@@ -45,9 +50,16 @@ class EngineState
     std::atomic<uint64_t> classifies{0};
 
   private:
+    struct Refusal
+    {
+        NTSTATUS status = STATUS_SUCCESS;
+        uint32_t calls = 0;
+    };
+
     void FiltersChanged(const LayerSet &layers);
 
     const bool verifier_;
+    std::atomic<Refusal> refusal_{};
     std::array<std::atomic<bool>, kLayerIds> reauthorization_queued_{};
 };
 

@@ -8,6 +8,7 @@ namespace
 {
 
 using sim::wfp::EngineState;
+using sim::wfp::ManagementCall;
 
 // Each of these functions may call notifyFn, so it may lead out of the driver and back.
 EngineState &EnterManagement(const char *function)
@@ -17,6 +18,18 @@ EngineState &EnterManagement(const char *function)
     sim::nt::RequireIrqlAtMost(PASSIVE_LEVEL, function);
     engine.RequireNothingHeld(function);
     return engine;
+}
+
+// Returns what `action` returns, unless the engine refuses the call or a fault is injected.
+template <typename Action> NTSTATUS Carry(EngineState &engine, ManagementCall call, const Action &action)
+{
+    const NTSTATUS refusal = engine.RefusalOf(call);
+
+    if (!NT_SUCCESS(refusal))
+    {
+        return refusal;
+    }
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : action();
 }
 
 } // namespace
@@ -37,12 +50,12 @@ NTSTATUS NTAPI FwpmBfeStateSubscribeChanges0(void *deviceObject, FWPM_SERVICE_ST
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    if (engine.FaultInjected())
-    {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    *changeHandle = engine.service.Subscribe(callback, context);
-    return STATUS_SUCCESS;
+    return Carry(engine, ManagementCall::kSubscribeCall,
+                 [&]
+                 {
+                     *changeHandle = engine.service.Subscribe(callback, context);
+                     return STATUS_SUCCESS;
+                 });
 }
 
 NTSTATUS NTAPI FwpmBfeStateUnsubscribeChanges0(HANDLE changeHandle)
@@ -67,33 +80,51 @@ NTSTATUS NTAPI FwpmEngineOpen0(const wchar_t *serverName, UINT32 authnService, S
     {
         return RPC_NT_SERVER_UNAVAILABLE;
     }
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
-                                  : engine.management.OpenSession(session, engineHandle);
+    return Carry(engine, ManagementCall::kOpenCall,
+                 [&] { return engine.management.OpenSession(session, engineHandle); });
 }
 
 NTSTATUS NTAPI FwpmEngineClose0(HANDLE engineHandle)
 {
-    return EnterManagement(__func__).management.CloseSession(engineHandle);
+    EngineState &engine = EnterManagement(__func__);
+    const NTSTATUS refusal = engine.RefusalOf(ManagementCall::kCloseCall);
+
+    if (NT_SUCCESS(refusal))
+    {
+        return engine.management.CloseSession(engineHandle);
+    }
+
+    const NTSTATUS status = engine.management.AbandonSession(engineHandle);
+
+    return NT_SUCCESS(status) ? refusal : status;
 }
 
 NTSTATUS NTAPI FwpmTransactionBegin0(HANDLE engineHandle, UINT32 flags)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Begin(engineHandle, flags);
+    return Carry(engine, ManagementCall::kBeginCall, [&] { return engine.management.Begin(engineHandle, flags); });
 }
 
 NTSTATUS NTAPI FwpmTransactionCommit0(HANDLE engineHandle)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    // A failed commit leaves the transaction open.
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.Commit(engineHandle);
+    // A commit that fails here leaves the transaction open.
+    return Carry(engine, ManagementCall::kCommitCall, [&] { return engine.management.Commit(engineHandle); });
 }
 
 NTSTATUS NTAPI FwpmTransactionAbort0(HANDLE engineHandle)
 {
-    return EnterManagement(__func__).management.Abort(engineHandle);
+    EngineState &engine = EnterManagement(__func__);
+    const NTSTATUS refusal = engine.RefusalOf(ManagementCall::kAbortCall);
+
+    if (!NT_SUCCESS(refusal))
+    {
+        engine.management.RecordRefusedAbort(engineHandle);
+        return refusal;
+    }
+    return engine.management.Abort(engineHandle);
 }
 
 NTSTATUS NTAPI FwpmProviderAdd0(HANDLE engineHandle, const FWPM_PROVIDER0 *provider, PSECURITY_DESCRIPTOR)
@@ -104,8 +135,8 @@ NTSTATUS NTAPI FwpmProviderAdd0(HANDLE engineHandle, const FWPM_PROVIDER0 *provi
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
-                                  : engine.management.AddProvider(engineHandle, provider);
+    return Carry(engine, ManagementCall::kAddCall,
+                 [&] { return engine.management.AddProvider(engineHandle, provider); });
 }
 
 NTSTATUS NTAPI FwpmSubLayerAdd0(HANDLE engineHandle, const FWPM_SUBLAYER0 *subLayer, PSECURITY_DESCRIPTOR)
@@ -116,8 +147,8 @@ NTSTATUS NTAPI FwpmSubLayerAdd0(HANDLE engineHandle, const FWPM_SUBLAYER0 *subLa
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
-                                  : engine.management.AddSubLayer(engineHandle, subLayer);
+    return Carry(engine, ManagementCall::kAddCall,
+                 [&] { return engine.management.AddSubLayer(engineHandle, subLayer); });
 }
 
 NTSTATUS NTAPI FwpmCalloutAdd0(HANDLE engineHandle, const FWPM_CALLOUT0 *callout, PSECURITY_DESCRIPTOR, UINT32 *id)
@@ -128,8 +159,8 @@ NTSTATUS NTAPI FwpmCalloutAdd0(HANDLE engineHandle, const FWPM_CALLOUT0 *callout
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
-                                  : engine.management.AddCallout(engineHandle, callout, id);
+    return Carry(engine, ManagementCall::kAddCall,
+                 [&] { return engine.management.AddCallout(engineHandle, callout, id); });
 }
 
 NTSTATUS NTAPI FwpmFilterAdd0(HANDLE engineHandle, const FWPM_FILTER0 *filter, PSECURITY_DESCRIPTOR, UINT64 *id)
@@ -140,13 +171,13 @@ NTSTATUS NTAPI FwpmFilterAdd0(HANDLE engineHandle, const FWPM_FILTER0 *filter, P
     {
         return STATUS_FWP_NULL_POINTER;
     }
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES
-                                  : engine.management.AddFilter(engineHandle, filter, id);
+    return Carry(engine, ManagementCall::kAddCall,
+                 [&] { return engine.management.AddFilter(engineHandle, filter, id); });
 }
 
 NTSTATUS NTAPI FwpmFilterDeleteById0(HANDLE engineHandle, UINT64 id)
 {
     EngineState &engine = EnterManagement(__func__);
 
-    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.management.DeleteFilter(engineHandle, id);
+    return Carry(engine, ManagementCall::kDeleteCall, [&] { return engine.management.DeleteFilter(engineHandle, id); });
 }

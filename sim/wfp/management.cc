@@ -1,10 +1,12 @@
 #include "management.h"
 
 #include "handles.h"
+#include "machine.h"
 #include "nt/bugcheck.h"
+#include "nt/clock.h"
+#include "nt/scheduler.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace sim::wfp
@@ -15,6 +17,7 @@ namespace
 constexpr SessionId kForeignSession = ~SessionId{0};
 constexpr uint32_t kDefaultWaitMilliseconds = 15000;
 constexpr uint32_t kWaitForever = 0xFFFFFFFF;
+constexpr uint64_t kTicksPerMillisecond = nt::Clock::kTicksPerSecond / 1000;
 constexpr uint8_t kHighestWeightRange = 15;
 constexpr unsigned kWeightRangeShift = 60;
 
@@ -81,16 +84,24 @@ NTSTATUS WeightOf(const FWP_VALUE0 &value, UINT64 *weight)
     }
 }
 
+// Returns nullptr for a callout that is not registered, or being unregistered.
+const FWPS_CALLOUT1 *FunctionsOf(const std::map<UINT32, RuntimeCallout> &callouts, const Filter &filter)
+{
+    const auto callout = callouts.find(filter.runtime.action.calloutId);
+
+    return callout == callouts.end() || callout->second.unregistering ? nullptr : &callout->second.functions;
+}
+
 void NotifyRemoved(const std::vector<std::shared_ptr<Filter>> &filters,
                    const std::map<UINT32, RuntimeCallout> &callouts)
 {
     for (const std::shared_ptr<Filter> &filter : filters)
     {
-        const auto callout = callouts.find(filter->runtime.action.calloutId);
+        const FWPS_CALLOUT1 *functions = FunctionsOf(callouts, *filter);
 
-        if (IsCallout(filter->kind) && callout != callouts.end())
+        if (IsCallout(filter->kind) && functions != nullptr)
         {
-            callout->second.functions.notifyFn(FWPS_CALLOUT_NOTIFY_DELETE_FILTER, nullptr, &filter->runtime);
+            functions->notifyFn(FWPS_CALLOUT_NOTIFY_DELETE_FILTER, nullptr, &filter->runtime);
         }
     }
 }
@@ -102,15 +113,14 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
 
     for (const std::shared_ptr<Filter> &filter : filters)
     {
-        const auto callout = callouts.find(filter->runtime.action.calloutId);
+        const FWPS_CALLOUT1 *functions = FunctionsOf(callouts, *filter);
 
-        if (!IsCallout(filter->kind) || callout == callouts.end())
+        if (!IsCallout(filter->kind) || functions == nullptr)
         {
             continue;
         }
 
-        const NTSTATUS status =
-            callout->second.functions.notifyFn(FWPS_CALLOUT_NOTIFY_ADD_FILTER, &filter->key, &filter->runtime);
+        const NTSTATUS status = functions->notifyFn(FWPS_CALLOUT_NOTIFY_ADD_FILTER, &filter->key, &filter->runtime);
 
         if (!NT_SUCCESS(status))
         {
@@ -141,8 +151,8 @@ template <typename Objects> uint64_t CountWithoutProvider(const Objects &objects
 
 } // namespace
 
-Management::Management(std::function<void(const LayerSet &)> filters_changed)
-    : filters_changed_(std::move(filters_changed))
+Management::Management(Machine &machine, std::function<void(const LayerSet &)> filters_changed)
+    : machine_(machine), filters_changed_(std::move(filters_changed))
 {
 }
 
@@ -176,49 +186,105 @@ NTSTATUS Management::CloseSession(HANDLE handle)
 
     {
         const Lock lock(mutex_);
-        const auto found = sessions_.find(handle);
+        const NTSTATUS status = TakeSessionLocked(handle, &session);
 
-        if (found == sessions_.end())
+        if (!NT_SUCCESS(status))
         {
-            return STATUS_INVALID_HANDLE;
+            return status;
         }
-        session = found->second;
-        if (transaction_ != nullptr && transaction_->owner == session.id)
-        {
-            Bugcheck("WFP_TRANSACTION_OPEN", "a session was closed with its transaction neither committed nor aborted");
-        }
-        sessions_.erase(found);
     }
-    if (session.dynamic && !session.ended)
+    WaitToClose(session);
+    return STATUS_SUCCESS;
+}
+
+void Management::WaitToClose(const Session &session)
+{
+    Lock lock(mutex_);
+    const bool removes = session.dynamic && NT_SUCCESS(session.ended) && OwnsObjectsLocked(session.id);
+
+    WaitLocked(lock, kWaitForever, [&] { return removes || !foreign_ || !foreign_->blocks_every_close; });
+    lock.unlock();
+    if (removes)
     {
+        RemoveObjects(session);
+    }
+}
+
+NTSTATUS Management::AbandonSession(HANDLE handle)
+{
+    Session session;
+
+    {
+        const Lock lock(mutex_);
+        const NTSTATUS status = TakeSessionLocked(handle, &session);
+
+        if (!NT_SUCCESS(status))
+        {
+            return status;
+        }
+    }
+    if (session.dynamic && NT_SUCCESS(session.ended))
+    {
+        session.ignores_foreign = true;
         RemoveObjects(session);
     }
     return STATUS_SUCCESS;
 }
 
-void Management::EndSessions()
+NTSTATUS Management::TakeSessionLocked(HANDLE handle, Session *session)
+{
+    const auto found = sessions_.find(handle);
+
+    if (found == sessions_.end())
+    {
+        return STATUS_INVALID_HANDLE;
+    }
+    *session = found->second;
+    if (transaction_ != nullptr && transaction_->owner == session->id)
+    {
+        if (!transaction_->abort_refused)
+        {
+            Bugcheck("WFP_TRANSACTION_OPEN", "a session was closed with its transaction neither committed nor aborted");
+        }
+        EndTransactionLocked();
+    }
+    sessions_.erase(found);
+    return STATUS_SUCCESS;
+}
+
+bool Management::OwnsObjectsLocked(SessionId id) const
+{
+    const auto any_owned = [&](const auto &objects)
+    {
+        return std::any_of(objects.begin(), objects.end(),
+                           [&](const auto &entry) { return entry.second->owner == id; });
+    };
+
+    return any_owned(committed_.filters) || any_owned(committed_.callouts) || any_owned(committed_.sub_layers) ||
+           any_owned(committed_.providers);
+}
+
+void Management::EndSessions(NTSTATUS status)
 {
     std::vector<Session> ended;
 
     {
         Lock lock(mutex_);
 
-        transaction_ended_.wait(lock, [&] { return transaction_ == nullptr || !transaction_->committing; });
-        if (transaction_ != nullptr)
-        {
-            EndTransactionLocked();
-        }
+        WaitLocked(lock, kWaitForever, [&] { return transaction_ == nullptr || !transaction_->committing; });
         for (auto &[handle, session] : sessions_)
         {
-            if (!session.ended)
+            if (NT_SUCCESS(session.ended))
             {
-                session.ended = true;
+                session.ended = status;
                 ended.push_back(session);
             }
         }
+        EndTransactionLocked();
     }
-    for (const Session &session : ended)
+    for (Session &session : ended)
     {
+        session.ignores_foreign = true;
         RemoveObjects(session);
     }
 }
@@ -226,6 +292,7 @@ void Management::EndSessions()
 void Management::RemoveObjects(Session session)
 {
     session.wait_milliseconds = kWaitForever;
+    session.is_internal = true;
     Edited(
         session,
         [](const Session &owner, Configuration &configuration)
@@ -252,7 +319,15 @@ NTSTATUS Management::FindSessionLocked(HANDLE handle, Session *session) const
         return STATUS_INVALID_HANDLE;
     }
     *session = found->second;
-    return session->ended ? RPC_NT_SERVER_UNAVAILABLE : STATUS_SUCCESS;
+    return session->ended;
+}
+
+// A session may end while one of its calls waits.
+NTSTATUS Management::StateOfLocked(const Session &session) const
+{
+    Session now;
+
+    return session.is_internal ? STATUS_SUCCESS : FindSessionLocked(MakeHandle(HandleKind::kSession, session.id), &now);
 }
 
 NTSTATUS Management::Begin(HANDLE handle, UINT32 flags)
@@ -312,21 +387,91 @@ NTSTATUS Management::Abort(HANDLE handle)
     return STATUS_SUCCESS;
 }
 
+void Management::RecordRefusedAbort(HANDLE handle)
+{
+    const Lock lock(mutex_);
+    Session session;
+
+    if (NT_SUCCESS(FindSessionLocked(handle, &session)) && transaction_ != nullptr && transaction_->owner == session.id)
+    {
+        transaction_->abort_refused = true;
+    }
+}
+
+Management::Session Management::ForeignSession()
+{
+    Session session;
+
+    session.id = kForeignSession;
+    session.wait_milliseconds = kWaitForever;
+    session.is_internal = true;
+    session.ignores_foreign = true;
+    return session;
+}
+
+void Management::BeginForeign(const ForeignTransaction &transaction)
+{
+    Lock lock(mutex_);
+
+    if (foreign_)
+    {
+        Bugcheck("WFP_TRANSACTION_OPEN", "another product has a transaction already");
+    }
+    WaitLocked(lock, kWaitForever, [&] { return transaction_ == nullptr; });
+    foreign_ = transaction;
+}
+
+void Management::EndForeign()
+{
+    const Lock lock(mutex_);
+
+    foreign_.reset();
+    changes_.fetch_add(1);
+    machine_.scheduler().Wake();
+}
+
+bool Management::MayBeginLocked(const Session &session, bool read_only) const
+{
+    return transaction_ == nullptr && (!foreign_ || session.ignores_foreign || (read_only && foreign_->read_only));
+}
+
+// Waits in the machine's time. The condition is called with the mutex, never under the scheduler's lock.
+template <typename Ready> bool Management::WaitLocked(Lock &lock, uint32_t milliseconds, const Ready &ready)
+{
+    const uint64_t deadline = milliseconds == kWaitForever
+                                  ? nt::Scheduler::kNoDeadline
+                                  : machine_.clock().InterruptTime() + milliseconds * kTicksPerMillisecond;
+
+    while (!ready())
+    {
+        const uint64_t seen = changes_.load();
+
+        lock.unlock();
+        const bool changed = machine_.scheduler().WaitUntilTime([&] { return changes_.load() != seen; }, deadline);
+        lock.lock();
+        if (!changed)
+        {
+            return ready();
+        }
+    }
+    return true;
+}
+
 NTSTATUS Management::BeginLocked(Lock &lock, const Session &session, bool read_only)
 {
-    const auto none_open = [&] { return transaction_ == nullptr; };
-
     if (transaction_ != nullptr && transaction_->owner == session.id)
     {
         return STATUS_FWP_TXN_IN_PROGRESS;
     }
-    if (session.wait_milliseconds == kWaitForever)
+
+    const bool waited =
+        WaitLocked(lock, session.wait_milliseconds,
+                   [&] { return MayBeginLocked(session, read_only) || !NT_SUCCESS(StateOfLocked(session)); });
+    const NTSTATUS status = StateOfLocked(session);
+
+    if (!NT_SUCCESS(status) || !waited)
     {
-        transaction_ended_.wait(lock, none_open);
-    }
-    else if (!transaction_ended_.wait_for(lock, std::chrono::milliseconds(session.wait_milliseconds), none_open))
-    {
-        return STATUS_FWP_TIMEOUT;
+        return NT_SUCCESS(status) ? STATUS_FWP_TIMEOUT : status;
     }
 
     transaction_ = std::make_unique<Transaction>();
@@ -355,13 +500,7 @@ NTSTATUS Management::CommitLocked(Lock &lock)
     }
 
     committed_ = std::move(transaction_->working);
-    for (uint16_t layer = 0; layer < kLayerIds; ++layer)
-    {
-        if (change.layers.test(layer))
-        {
-            PublishLocked(layer);
-        }
-    }
+    PublishLayersLocked(lock, change.layers);
 
     lock.unlock();
     NotifyRemoved(change.removed, callouts);
@@ -380,7 +519,8 @@ NTSTATUS Management::CommitLocked(Lock &lock)
 void Management::EndTransactionLocked()
 {
     transaction_.reset();
-    transaction_ended_.notify_all();
+    changes_.fetch_add(1);
+    machine_.scheduler().Wake();
 }
 
 NTSTATUS Management::WithConfiguration(HANDLE handle, const Edit &edit)
@@ -661,11 +801,8 @@ NTSTATUS Management::DeleteFilter(HANDLE handle, UINT64 id)
 uint64_t Management::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action)
 {
     uint64_t id = 0;
-    Session session;
 
-    session.id = kForeignSession;
-    session.wait_milliseconds = kWaitForever;
-    Edited(session,
+    Edited(ForeignSession(),
            [&](const Session &, Configuration &configuration)
            {
                const auto sub_layer = std::make_shared<SubLayer>();
@@ -715,11 +852,7 @@ uint64_t Management::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAc
 
 void Management::RemoveForeignFilter(uint64_t id)
 {
-    Session session;
-
-    session.id = kForeignSession;
-    session.wait_milliseconds = kWaitForever;
-    Edited(session,
+    Edited(ForeignSession(),
            [&](const Session &, Configuration &configuration)
            {
                const auto filter = configuration.filters.find(id);
@@ -799,18 +932,56 @@ NTSTATUS Management::UnregisterCallout(UINT32 id)
     {
         Bugcheck("WFP_REENTERED", "FwpsCalloutUnregisterById0 was called inside notifyFn");
     }
-    transaction_ended_.wait(lock, [&] { return transaction_ == nullptr || !transaction_->committing; });
+    WaitLocked(lock, kWaitForever, [&] { return transaction_ == nullptr || !transaction_->committing; });
 
-    if (runtime_callouts_.count(id) == 0)
+    const auto found = runtime_callouts_.find(id);
+
+    if (found == runtime_callouts_.end())
     {
         return STATUS_FWP_CALLOUT_NOT_FOUND;
     }
-    if (InUseLocked(id))
-    {
-        return STATUS_DEVICE_BUSY;
-    }
-    runtime_callouts_.erase(id);
 
+    RuntimeCallout &callout = found->second;
+
+    if (callout.unregistering)
+    {
+        return STATUS_FWP_IN_USE;
+    }
+    if (callout.failures < unregister_failures_.size())
+    {
+        return unregister_failures_[callout.failures++];
+    }
+    callout.unregistering = true;
+
+    const LayerSet layers = LayersOfLocked(id);
+
+    for (uint16_t layer = 0; layer < kLayerIds; ++layer)
+    {
+        if (layers.test(layer))
+        {
+            PublishLocked(layer);
+        }
+    }
+    WaitForReadersLocked(lock);
+    runtime_callouts_.erase(id);
+    ReclaimLocked();
+    return STATUS_SUCCESS;
+}
+
+void Management::SetUnregisterFailures(std::vector<NTSTATUS> statuses)
+{
+    const Lock lock(mutex_);
+
+    unregister_failures_ = std::move(statuses);
+    for (auto &[id, callout] : runtime_callouts_)
+    {
+        callout.failures = 0;
+    }
+}
+
+// Returns once no classify can be reading a snapshot that was replaced before this call.
+void Management::WaitForReadersLocked(Lock &lock)
+{
     const uint64_t ticket = readers_.TakeTicket();
 
     while (!readers_.Passed(ticket))
@@ -822,17 +993,20 @@ NTSTATUS Management::UnregisterCallout(UINT32 id)
             lock.lock();
         }
     }
-    ReclaimLocked();
-    return STATUS_SUCCESS;
 }
 
-bool Management::InUseLocked(UINT32 callout) const
+LayerSet Management::LayersOfLocked(UINT32 callout) const
 {
-    const auto uses = [&](const auto &entry)
-    { return IsCallout(entry.second->kind) && entry.second->runtime.action.calloutId == callout; };
-    const auto any_uses = [&](const Configuration &configuration)
-    { return std::any_of(configuration.filters.begin(), configuration.filters.end(), uses); };
-    return any_uses(committed_) || (transaction_ != nullptr && any_uses(transaction_->working));
+    LayerSet layers;
+
+    for (const auto &[id, filter] : committed_.filters)
+    {
+        if (IsCallout(filter->kind) && filter->runtime.action.calloutId == callout)
+        {
+            layers.set(filter->layer);
+        }
+    }
+    return layers;
 }
 
 UINT32 Management::CalloutIdLocked(const GUID &key)
@@ -899,10 +1073,10 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
         SnapshotEntry &entry = snapshot->entries[i];
         const Filter &filter = *filters[i];
         const bool last = i + 1 == filters.size() || &sub_layer_of(filters[i]) != &sub_layer_of(filters[i + 1]);
-        const auto callout = runtime_callouts_.find(filter.runtime.action.calloutId);
+        const FWPS_CALLOUT1 *functions = FunctionsOf(runtime_callouts_, filter);
 
         entry.filter = &filter;
-        entry.classify = callout == runtime_callouts_.end() ? nullptr : callout->second.functions.classifyFn;
+        entry.classify = functions == nullptr ? nullptr : functions->classifyFn;
         entry.sub_layer_end = last ? static_cast<uint32_t>(i + 1) : snapshot->entries[i + 1].sub_layer_end;
         entry.kind = filter.kind;
         entry.clears_right = (filter.runtime.flags & FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT) != 0;
@@ -918,6 +1092,43 @@ void Management::PublishLocked(uint16_t layer)
     {
         retired_.push_back({std::unique_ptr<const LayerSnapshot>(old), readers_.TakeTicket()});
     }
+}
+
+// A commit is not one instant: classifies see each layer's new filters from its own moment on.
+void Management::PublishLayersLocked(Lock &lock, const LayerSet &layers)
+{
+    const PublishWatcher between = between_layers_;
+    std::vector<uint16_t> order;
+
+    for (uint16_t layer = 0; layer < kLayerIds; ++layer)
+    {
+        if (layers.test(layer))
+        {
+            order.push_back(layer);
+        }
+    }
+    if (publish_order_ == PublishOrder::kAleLayersFirst)
+    {
+        std::reverse(order.begin(), order.end());
+    }
+    for (size_t next = 0; next < order.size(); ++next)
+    {
+        if (between && next != 0)
+        {
+            lock.unlock();
+            between(order[next - 1], order[next]);
+            lock.lock();
+        }
+        PublishLocked(order[next]);
+    }
+}
+
+void Management::SetPublishing(PublishOrder order, PublishWatcher between)
+{
+    const Lock lock(mutex_);
+
+    publish_order_ = order;
+    between_layers_ = std::move(between);
 }
 
 void Management::ReclaimLocked()

@@ -2,6 +2,7 @@
 //
 // Concurrency: one mutex guards everything but the published snapshots.
 // notifyFn runs without the mutex, inside the open transaction, so nothing else can change the objects.
+// A call that must wait for a transaction waits in the scheduler, so the machine's deferred work goes on.
 // Replaced snapshots are freed once no classify can be reading them.
 #pragma once
 
@@ -14,11 +15,11 @@
 #include <array>
 #include <atomic>
 #include <bitset>
-#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -31,7 +32,7 @@ class Management
 {
   public:
     // `filters_changed` is called without a lock after a commit that changed filters of these layers.
-    explicit Management(std::function<void(const LayerSet &)> filters_changed);
+    Management(Machine &machine, std::function<void(const LayerSet &)> filters_changed);
     ~Management();
 
     Management(const Management &) = delete;
@@ -39,12 +40,19 @@ class Management
 
     NTSTATUS OpenSession(const FWPM_SESSION0 *session, HANDLE *handle);
     NTSTATUS CloseSession(HANDLE handle);
-    // Removes everything that the sessions hold. From then on, every call on them but closing fails.
-    void EndSessions();
+    // Closes the session without waiting for other products.
+    NTSTATUS AbandonSession(HANDLE handle);
+    // Removes everything that the sessions hold. From then on, every call on them but closing fails with `status`.
+    void EndSessions(NTSTATUS status);
 
     NTSTATUS Begin(HANDLE handle, UINT32 flags);
     NTSTATUS Commit(HANDLE handle);
     NTSTATUS Abort(HANDLE handle);
+    // The driver tried to abort the session's transaction, and the engine refused.
+    void RecordRefusedAbort(HANDLE handle);
+
+    void BeginForeign(const ForeignTransaction &transaction);
+    void EndForeign();
 
     NTSTATUS AddProvider(HANDLE handle, const FWPM_PROVIDER0 *provider);
     NTSTATUS AddSubLayer(HANDLE handle, const FWPM_SUBLAYER0 *sub_layer);
@@ -55,11 +63,14 @@ class Management
     NTSTATUS RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id);
     // Waits for classifies that run the callout. The calling thread must not be inside a classify.
     NTSTATUS UnregisterCallout(UINT32 id);
+    void SetUnregisterFailures(std::vector<NTSTATUS> statuses);
     // For faults: returns true once for each callout, because no callout stays busy forever.
     bool FindBusy(UINT32 id);
 
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
     void RemoveForeignFilter(uint64_t id);
+
+    void SetPublishing(PublishOrder order, PublishWatcher between);
 
     ReadSection &readers() { return readers_; }
 
@@ -77,8 +88,10 @@ class Management
     {
         SessionId id = 0;
         bool dynamic = false;
-        bool ended = false;
+        NTSTATUS ended = STATUS_SUCCESS; // an error once the engine has ended the session
         uint32_t wait_milliseconds = 0;
+        bool is_internal = false;     // acts for the engine or another product: no session can end under it
+        bool ignores_foreign = false; // does not wait for another product's transaction
     };
 
     struct Transaction
@@ -86,6 +99,7 @@ class Management
         SessionId owner = 0;
         bool read_only = false;
         bool committing = false;
+        bool abort_refused = false;
         std::thread::id committer;
         Configuration working;
     };
@@ -107,8 +121,15 @@ class Management
     using RuntimeCallouts = std::map<UINT32, RuntimeCallout>;
     using Edit = std::function<NTSTATUS(const Session &, Configuration &)>;
 
+    static Session ForeignSession();
     NTSTATUS FindSessionLocked(HANDLE handle, Session *session) const;
+    NTSTATUS StateOfLocked(const Session &session) const;
+    NTSTATUS TakeSessionLocked(HANDLE handle, Session *session);
+    bool OwnsObjectsLocked(SessionId id) const;
+    void WaitToClose(const Session &session);
     void RemoveObjects(Session session);
+    bool MayBeginLocked(const Session &session, bool read_only) const;
+    template <typename Ready> bool WaitLocked(Lock &lock, uint32_t milliseconds, const Ready &ready);
     NTSTATUS WithConfiguration(HANDLE handle, const Edit &edit);
     NTSTATUS BeginLocked(Lock &lock, const Session &session, bool read_only);
     NTSTATUS CommitLocked(Lock &lock);
@@ -118,18 +139,25 @@ class Management
     Change DifferenceLocked() const;
     NTSTATUS MakeFilterLocked(const Configuration &configuration, const FWPM_FILTER0 &filter, Filter *made);
     UINT32 CalloutIdLocked(const GUID &key);
-    bool InUseLocked(UINT32 callout) const;
+    LayerSet LayersOfLocked(UINT32 callout) const;
+    void WaitForReadersLocked(Lock &lock);
     std::unique_ptr<LayerSnapshot> MakeSnapshotLocked(uint16_t layer) const;
     void PublishLocked(uint16_t layer);
+    void PublishLayersLocked(Lock &lock, const LayerSet &layers);
     void ReclaimLocked();
     GUID MakeKeyLocked();
 
+    Machine &machine_;
     const std::function<void(const LayerSet &)> filters_changed_;
 
     mutable std::mutex mutex_;
-    std::condition_variable transaction_ended_;
+    std::atomic<uint64_t> changes_{0}; // grows when a wait may be over
     std::map<HANDLE, Session> sessions_;
     std::unique_ptr<Transaction> transaction_;
+    std::optional<ForeignTransaction> foreign_;
+    PublishOrder publish_order_ = PublishOrder::kPacketLayersFirst;
+    PublishWatcher between_layers_;
+    std::vector<NTSTATUS> unregister_failures_;
     Configuration committed_;
     RuntimeCallouts runtime_callouts_;
     std::map<GUID, UINT32, GuidLess> callout_ids_;

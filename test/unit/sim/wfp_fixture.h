@@ -173,11 +173,13 @@ class WfpTest : public ::testing::Test
     }
 
     static UINT64 AddCalloutFilter(const Driver &driver, const GUID &layer, TestCallout &callout, uint32_t index = 0,
-                                   FWP_ACTION_TYPE action = FWP_ACTION_CALLOUT_TERMINATING, UINT8 weight = 8)
+                                   FWP_ACTION_TYPE action = FWP_ACTION_CALLOUT_TERMINATING, UINT8 weight = 8,
+                                   UINT32 flags = 0)
     {
         FWPM_FILTER0 filter = MakeFilter(layer, kSubLayer, action);
         UINT64 id = 0;
 
+        filter.flags = flags;
         filter.weight.type = FWP_UINT8;
         filter.weight.uint8 = weight;
         filter.action.calloutKey = Key(kFirstCallout + index);

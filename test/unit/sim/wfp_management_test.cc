@@ -175,18 +175,39 @@ TEST_F(WfpManagement, ObjectsBelongToAProviderOfTheirSession)
     EXPECT_EQ(FwpmEngineClose0(again), STATUS_SUCCESS);
 }
 
-TEST_F(WfpManagement, CalloutInUseCannotBeUnregistered)
+TEST_F(WfpManagement, ACalloutThatFiltersNameCanBeUnregisteredAndThenItsFiltersBlockOrPermit)
 {
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
-    const UINT64 filter = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
 
-    EXPECT_EQ(FwpsCalloutUnregisterById0(driver.callouts[0]), STATUS_DEVICE_BUSY);
-    ASSERT_EQ(FwpmFilterDeleteById0(driver.session, filter), STATUS_SUCCESS);
+    callout.classify = [](const ClassifyCall &call) { call.Permit(); };
+    const UINT64 blocking = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
+    EXPECT_EQ(Classify().action, ClassifyResult::kPermit);
+
     EXPECT_EQ(FwpsCalloutUnregisterById0(driver.callouts[0]), STATUS_SUCCESS);
+    EXPECT_EQ(Classify().action, ClassifyResult::kBlock);
     EXPECT_EQ(FwpsCalloutUnregisterById0(driver.callouts[0]), STATUS_FWP_CALLOUT_NOT_FOUND);
+
+    ASSERT_EQ(FwpmTransactionBegin0(driver.session, 0), STATUS_SUCCESS);
+    ASSERT_EQ(FwpmFilterDeleteById0(driver.session, blocking), STATUS_SUCCESS);
+    AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout, 0, FWP_ACTION_CALLOUT_TERMINATING, 8,
+                     FWPM_FILTER_FLAG_PERMIT_IF_CALLOUT_UNREGISTERED);
+    ASSERT_EQ(FwpmTransactionCommit0(driver.session), STATUS_SUCCESS);
+    EXPECT_EQ(Classify().action, ClassifyResult::kPermit);
+    EXPECT_EQ(callout.notifications, Notifications{FWPS_CALLOUT_NOTIFY_ADD_FILTER}) << "of the first filter alone";
     EXPECT_EQ(FwpmEngineClose0(driver.session), STATUS_SUCCESS);
     engine().CheckUnloaded();
+}
+
+TEST_F(WfpManagement, AnInspectionFilterWithoutItsCalloutIsIgnored)
+{
+    TestCallout callout;
+    const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
+
+    AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout, 0, FWP_ACTION_CALLOUT_INSPECTION);
+    EXPECT_EQ(FwpsCalloutUnregisterById0(driver.callouts[0]), STATUS_SUCCESS);
+    EXPECT_EQ(Classify().action, ClassifyResult::kPermit);
+    EXPECT_EQ(FwpmEngineClose0(driver.session), STATUS_SUCCESS);
 }
 
 TEST_F(WfpManagement, CalloutCannotUnregisterItselfInsideAClassify)
