@@ -4,6 +4,7 @@
 // A machine with a worker runs all deferred work on one thread, which sleeps until work arrives or a timer is due.
 // A machine without a worker runs it on the threads that call Run, Clock::Advance or a kernel wait.
 // Work at DISPATCH_LEVEL goes before work at PASSIVE_LEVEL; within a level it runs in the order of queueing.
+// Each work item of the driver has a thread of its own. While it waits, all other deferred work goes on.
 //
 // Concurrency: every function may be called from any thread. No lock is held while work runs.
 #pragma once
@@ -45,7 +46,7 @@ class Scheduler
     TimerId QueueAfter(std::chrono::nanoseconds delay, KIRQL level, Work work);
     bool CancelTimer(TimerId id);
 
-    // Runs deferred work as Machine::Run does.
+    // Runs deferred work as Machine::Run does. Work items that wait stay waiting.
     void Run();
 
     // Waits until the worker is idle and ends it. The machine is then one without a worker.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
+#include <optional>
 #include <utility>
 
 #include "machine.h"
@@ -32,6 +34,15 @@ struct ThreadItems
 };
 
 SIM_THREAD_LOCAL ThreadItems thread_items;
+
+// The work item whose thread this is.
+struct ThreadWork
+{
+    const SchedulerState *scheduler;
+    void *thread;
+};
+
+SIM_THREAD_LOCAL ThreadWork thread_work;
 
 ThreadItems ItemsOfThread(const SchedulerState *scheduler)
 {
@@ -132,6 +143,25 @@ class SchedulerState::RunningItem
     bool driver_;
 };
 
+// The thread of one work item. Guarded by mutex_.
+struct SchedulerState::WorkThread
+{
+    struct Wait
+    {
+        const Condition *done;
+        uint64_t deadline;
+        RealTime give_up;
+        std::optional<WaitEnd> end; // set once the wait is over, although the item does not go on yet
+    };
+
+    Item item;
+    bool runs = true; // the thread that runs deferred work stands still meanwhile
+    bool ended = false;
+    std::optional<Wait> wait;       // while the item waits
+    std::condition_variable turned; // `runs` has changed
+    std::thread thread;
+};
+
 SchedulerState::SchedulerState(Machine &machine)
     : machine_(machine), clock_(machine.clock()), has_worker_(machine.options().worker)
 {
@@ -147,6 +177,11 @@ SchedulerState::SchedulerState(Machine &machine)
 SchedulerState::~SchedulerState()
 {
     EndWorker();
+    if (!work_threads_.empty())
+    {
+        Bugcheck("WORK_ITEM_WAITS_AT_END", "%zu work items of the driver still wait when the machine ends",
+                 work_threads_.size());
+    }
 }
 
 void SchedulerState::Stop()
@@ -203,6 +238,10 @@ bool SchedulerState::RunOne(Lock &lock)
         RunItem(lock, dispatch_, DISPATCH_LEVEL);
         return true;
     }
+    if (ResumeOne(lock))
+    {
+        return true;
+    }
     if (!passive_.empty())
     {
         RunItem(lock, passive_, PASSIVE_LEVEL);
@@ -216,6 +255,11 @@ void SchedulerState::RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level)
     Item item = std::move(queue.front());
 
     queue.pop_front();
+    if (item.object != nullptr && level == PASSIVE_LEVEL)
+    {
+        RunWorkItem(lock, std::move(item));
+        return;
+    }
     if (!item.work)
     {
         item.work = BindDpcLocked(static_cast<PKDPC>(const_cast<void *>(item.object)));
@@ -232,6 +276,131 @@ void SchedulerState::RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level)
         item.work = nullptr;
     }
     lock.lock();
+}
+
+void SchedulerState::RunWorkItem(Lock &lock, Item item)
+{
+    const auto thread = work_threads_.emplace(work_threads_.end());
+
+    running_++;
+    running_driver_++;
+    thread->item = std::move(item);
+    thread->thread = std::thread([this, thread] { WorkThreadMain(*thread); });
+    LetGoOn(lock, thread);
+}
+
+void SchedulerState::WorkThreadMain(WorkThread &thread)
+{
+    Machine::Scope scope(machine_);
+
+    thread_work = {this, &thread};
+    {
+        IrqlScope irql(PASSIVE_LEVEL);
+        DriverCall call("a work item");
+
+        thread.item.work();
+        thread.item.work = nullptr;
+    }
+
+    Lock lock(mutex_);
+
+    running_--;
+    running_driver_--;
+    thread.runs = false;
+    thread.ended = true;
+    thread.turned.notify_all();
+    WakeLocked();
+}
+
+// Returns when the item ends or waits.
+void SchedulerState::LetGoOn(Lock &lock, WorkThreads::iterator thread)
+{
+    thread->turned.wait(lock, [thread] { return !thread->runs; });
+    if (thread->ended)
+    {
+        WorkThreads ended;
+
+        ended.splice(ended.end(), work_threads_, thread);
+        lock.unlock();
+        thread->thread.join();
+        ended.clear();
+        lock.lock();
+    }
+}
+
+// A waiting item counts as one that waits forever: an idle machine may have one.
+SchedulerState::WaitEnd SchedulerState::WaitOnWorkThread(Lock &lock, WorkThread &thread, const Condition &done,
+                                                         uint64_t deadline, RealTime give_up)
+{
+    thread.wait = {&done, deadline, give_up, std::nullopt};
+    if (!WaitIsOverLocked(thread))
+    {
+        waiting_++;
+        waiting_forever_++;
+        thread.runs = false;
+        thread.turned.notify_all();
+        WakeLocked();
+        thread.turned.wait(lock, [&thread] { return thread.runs; });
+    }
+
+    const WaitEnd end = *thread.wait->end;
+
+    thread.wait.reset();
+    return end;
+}
+
+// The condition may acquire the object that the item waits for, so it is called until it holds once.
+bool SchedulerState::WaitIsOverLocked(WorkThread &thread)
+{
+    WorkThread::Wait &wait = *thread.wait;
+
+    if (wait.end)
+    {
+        return true;
+    }
+    if ((*wait.done)())
+    {
+        wait.end = WaitEnd::kDone;
+    }
+    else if (wait.deadline != TimerQueue::kNever && clock_.InterruptTime() >= wait.deadline)
+    {
+        wait.end = WaitEnd::kDeadline;
+    }
+    else if (wait.give_up != kNoGiveUp && std::chrono::steady_clock::now() >= wait.give_up)
+    {
+        wait.end = WaitEnd::kLimit;
+    }
+    return wait.end.has_value();
+}
+
+// Returns false if no waiting item can go on.
+bool SchedulerState::ResumeOne(Lock &lock)
+{
+    const auto thread = std::find_if(work_threads_.begin(), work_threads_.end(), [this](WorkThread &candidate)
+                                     { return !candidate.runs && candidate.wait && WaitIsOverLocked(candidate); });
+
+    if (thread == work_threads_.end())
+    {
+        return false;
+    }
+    waiting_--;
+    waiting_forever_--;
+    thread->runs = true;
+    thread->turned.notify_all();
+    LetGoOn(lock, thread);
+    return true;
+}
+
+// The next timer, or the next end of a work item's wait.
+uint64_t SchedulerState::NextDueLocked() const
+{
+    uint64_t next = timers_.next_due();
+
+    for (const WorkThread &thread : work_threads_)
+    {
+        next = thread.wait && !thread.wait->end ? std::min(next, thread.wait->deadline) : next;
+    }
+    return next;
 }
 
 // The driver may queue the KDPC again, or free it, once DpcData is cleared.
@@ -467,6 +636,11 @@ bool SchedulerState::WaitUntilTime(const Condition &done, uint64_t deadline)
 SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &done, uint64_t deadline,
                                                    RealTime give_up, Passing passing)
 {
+    if (thread_work.scheduler == this)
+    {
+        return WaitOnWorkThread(lock, *static_cast<WorkThread *>(thread_work.thread), done, deadline, give_up);
+    }
+
     WaitingThread waiting(*this, deadline);
 
     while (!done())
@@ -501,12 +675,16 @@ void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up
 
     if (!clock_.is_virtual())
     {
-        uint64_t next = MayRunHere() ? std::min(deadline, timers_.next_due()) : deadline;
+        uint64_t next = MayRunHere() ? std::min(deadline, NextDueLocked()) : deadline;
 
         if (next != TimerQueue::kNever)
         {
             until = std::min(until, clock_.WhenReached(std::min(next, clock_.InterruptTime() + kLongestSleep)));
         }
+    }
+    for (const WorkThread &thread : work_threads_)
+    {
+        until = thread.wait && MayRunHere() ? std::min(until, thread.wait->give_up) : until;
     }
     sleepers_++;
     if (until == kNoGiveUp)
@@ -523,7 +701,7 @@ void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up
 // Called when nothing can happen on this machine before its clock moves.
 void SchedulerState::PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing)
 {
-    uint64_t next = std::min(deadline, timers_.next_due());
+    uint64_t next = std::min(deadline, NextDueLocked());
 
     if (next == TimerQueue::kNever)
     {
@@ -559,9 +737,11 @@ void SchedulerState::WakeLocked()
     }
 }
 
-bool SchedulerState::HasReadyWorkLocked() const
+bool SchedulerState::HasReadyWorkLocked()
 {
-    return !dispatch_.empty() || !passive_.empty() || timers_.next_due() <= clock_.InterruptTime();
+    return !dispatch_.empty() || !passive_.empty() || timers_.next_due() <= clock_.InterruptTime() ||
+           std::any_of(work_threads_.begin(), work_threads_.end(),
+                       [this](WorkThread &thread) { return !thread.runs && thread.wait && WaitIsOverLocked(thread); });
 }
 
 void SchedulerState::WaitForIdleLocked(Lock &lock)
@@ -583,9 +763,9 @@ void SchedulerState::RunUntil(uint64_t interrupt_time)
     Lock lock(mutex_);
 
     WaitForIdleLocked(lock);
-    while (timers_.next_due() <= interrupt_time)
+    while (NextDueLocked() <= interrupt_time)
     {
-        clock_.MoveTo(timers_.next_due());
+        clock_.MoveTo(NextDueLocked());
         WakeLocked();
         WaitForIdleLocked(lock);
     }
@@ -597,7 +777,7 @@ std::string SchedulerState::DriverWorkLeft()
     std::string left;
     Lock lock(mutex_);
 
-    WaitLocked(lock, [this] { return running_driver_ == 0; }, TimerQueue::kNever, kNoGiveUp, Passing::kNever);
+    WaitLocked(lock, [this] { return running_driver_ == 0; }, TimerQueue::kNever, kNoGiveUp, Passing::kPatient);
     for (const auto &[timer, id] : timers_.kernel_timers())
     {
         left += "    " + DescribeTimer(timer) + "\n";

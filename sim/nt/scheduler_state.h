@@ -1,4 +1,8 @@
-// The state of the scheduler: queues, timers, the worker and the waits.
+// The state of the scheduler: queues, timers, the worker, the work items' threads and the waits.
+//
+// A work item of the driver runs on a thread of its own, as on a system with many worker threads.
+// The thread that runs deferred work stands still until the item ends or waits, so one thing runs at a time.
+// Once an item's wait is over, deferred work goes on with that item.
 #pragma once
 
 #include <ntddk.h>
@@ -8,6 +12,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -88,12 +93,22 @@ class SchedulerState
 
     class WaitingThread;
     class RunningItem;
+    struct WorkThread;
+    using WorkThreads = std::list<WorkThread>;
 
     void WorkerMain();
     void EndWorker();
     bool MayRunHere() const;
     bool RunOne(Lock &lock);
     void RunItem(Lock &lock, std::deque<Item> &queue, KIRQL level);
+    void RunWorkItem(Lock &lock, Item item);
+    void WorkThreadMain(WorkThread &thread);
+    void LetGoOn(Lock &lock, WorkThreads::iterator thread);
+    WaitEnd WaitOnWorkThread(Lock &lock, WorkThread &thread, const Condition &done, uint64_t deadline,
+                             RealTime give_up);
+    bool ResumeOne(Lock &lock);
+    bool WaitIsOverLocked(WorkThread &thread);
+    uint64_t NextDueLocked() const;
     Work BindDpcLocked(PKDPC dpc);
     bool FireDueTimersLocked();
     void FireLocked(uint64_t due, TimerQueue::Timer timer);
@@ -105,7 +120,7 @@ class SchedulerState
     void SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up);
     void PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing);
     void WaitForIdleLocked(Lock &lock);
-    bool HasReadyWorkLocked() const;
+    bool HasReadyWorkLocked();
     void WakeLocked();
 
     Machine &machine_;
@@ -115,6 +130,7 @@ class SchedulerState
     std::deque<Item> dispatch_;
     std::deque<Item> passive_;
     TimerQueue timers_;
+    WorkThreads work_threads_;
     uint32_t sleepers_ = 0;        // threads that wait for changed_
     uint32_t running_ = 0;         // items that run
     uint32_t running_dpcs_ = 0;    // items that run at DISPATCH_LEVEL

@@ -11,7 +11,7 @@ namespace sim::wfp
 {
 
 EngineState::EngineState(Machine &machine_of_engine)
-    : machine(machine_of_engine),
+    : machine(machine_of_engine), service(machine_of_engine.scheduler()),
       management(machine_of_engine, [this](const LayerSet &layers) { FiltersChanged(layers); }),
       injections(machine_of_engine), lists(machine_of_engine, machine_of_engine.options().verifier),
       verifier_(machine_of_engine.options().verifier)

@@ -3,6 +3,7 @@
 #include "handles.h"
 #include "nt/bugcheck.h"
 #include "nt/driver_call.h"
+#include "nt/scheduler.h"
 
 namespace sim::wfp
 {
@@ -43,7 +44,7 @@ void ServiceState::Notify(FWPM_SERVICE_STATE state)
         // The iterator moves on before its subscription may be removed.
         ++next;
         subscription.running--;
-        idle_.notify_all();
+        scheduler_.Wake();
     }
 }
 
@@ -52,7 +53,10 @@ HANDLE ServiceState::Subscribe(FWPM_SERVICE_STATE_CHANGE_CALLBACK0 callback, voi
     const std::lock_guard<std::mutex> lock(mutex_);
     const uint64_t number = ++last_number_;
 
-    subscriptions_[number] = {callback, context, 0, false};
+    Subscription &subscription = subscriptions_[number];
+
+    subscription.callback = callback;
+    subscription.context = context;
     return MakeHandle(HandleKind::kServiceState, number);
 }
 
@@ -66,7 +70,9 @@ NTSTATUS ServiceState::Unsubscribe(HANDLE handle)
         return STATUS_INVALID_HANDLE;
     }
     found->second.ended = true;
-    idle_.wait(lock, [&] { return found->second.running == 0; });
+    lock.unlock();
+    scheduler_.WaitUntilTime([&] { return found->second.running == 0; }, nt::Scheduler::kNoDeadline);
+    lock.lock();
     subscriptions_.erase(found);
     return STATUS_SUCCESS;
 }

@@ -9,10 +9,15 @@
 
 #include <fwpmk.h>
 
-#include <condition_variable>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
+
+namespace sim::nt
+{
+class Scheduler;
+} // namespace sim::nt
 
 namespace sim::wfp
 {
@@ -20,6 +25,8 @@ namespace sim::wfp
 class ServiceState
 {
   public:
+    explicit ServiceState(nt::Scheduler &scheduler) : scheduler_(scheduler) {}
+
     FWPM_SERVICE_STATE state() const;
 
     void Set(FWPM_SERVICE_STATE state);
@@ -40,12 +47,12 @@ class ServiceState
     {
         FWPM_SERVICE_STATE_CHANGE_CALLBACK0 callback = nullptr;
         void *context = nullptr;
-        unsigned running = 0;
+        std::atomic<unsigned> running{0};
         bool ended = false;
     };
 
+    nt::Scheduler &scheduler_;
     mutable std::mutex mutex_;
-    std::condition_variable idle_;
     FWPM_SERVICE_STATE state_ = FWPM_SERVICE_RUNNING;
     std::map<uint64_t, Subscription> subscriptions_; // by number
     uint64_t last_number_ = 0;

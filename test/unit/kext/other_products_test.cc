@@ -248,6 +248,7 @@ TEST_F(OtherProductsTest, AReauthorizationThatTimedOutIsRetried)
 
         client_.Command(CommandClearCache);
         EXPECT_TRUE(network_.TakeReauthorized().empty());
+        Advance(1s);
         other.Commit();
     }
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("could not be made to authorize again")));
@@ -262,6 +263,7 @@ TEST_F(OtherProductsTest, AReauthorizationIsRetriedAfterTheClientIsGone)
 
         client_.Close();
         EXPECT_TRUE(network_.TakeReauthorized().empty());
+        Advance(1s);
         other.Commit();
     }
     Advance(1s);

@@ -70,6 +70,36 @@ TEST_F(WfpFaults, ASessionWithoutATimeoutWaitsFifteenSeconds)
     EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
 }
 
+TEST_F(WfpFaults, WorkThatWaitsForAForeignTransactionKeepsNoOtherWorkWaiting)
+{
+    const HANDLE session = Open(FWPM_SESSION_FLAG_DYNAMIC, 60'000);
+    const uint64_t before = Milliseconds();
+    NTSTATUS begun = STATUS_PENDING;
+    uint64_t fired = 0;
+    KEVENT items[2];
+
+    engine().BeginForeignTransaction();
+    machine.scheduler().QueueWorkItem(reinterpret_cast<PIO_WORKITEM>(&items[0]),
+                                      [&] { begun = FwpmTransactionBegin0(session, 0); });
+    machine.Run();
+    machine.scheduler().QueueAfter(150ms, DISPATCH_LEVEL,
+                                   [&]
+                                   {
+                                       machine.scheduler().QueueWorkItem(reinterpret_cast<PIO_WORKITEM>(&items[1]),
+                                                                         [&] { fired = Milliseconds() - before; });
+                                   });
+    machine.clock().Advance(200ms);
+    EXPECT_EQ(fired, 150u);
+    EXPECT_EQ(begun, STATUS_PENDING);
+    EXPECT_EQ(Milliseconds() - before, 200u);
+
+    engine().EndForeignTransaction();
+    machine.Run();
+    EXPECT_EQ(begun, STATUS_SUCCESS);
+    EXPECT_EQ(FwpmTransactionAbort0(session), STATUS_SUCCESS);
+    EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
+}
+
 TEST_F(WfpFaults, AForeignReadOnlyTransactionLetsOthersReadButNotWrite)
 {
     const HANDLE session = Open();
