@@ -71,6 +71,22 @@ void FinishWaiter(void *context, NTSTATUS status, uint64_t information)
     machine->scheduler().Wake();
 }
 
+// The rights that the I/O manager asks of the handle (WDK page "Defining I/O Control Codes").
+ACCESS_MASK AccessNeeded(const RequestSpec &spec)
+{
+    switch (spec.major)
+    {
+    case IRP_MJ_READ:
+        return FILE_READ_DATA;
+    case IRP_MJ_WRITE:
+        return FILE_WRITE_DATA;
+    case IRP_MJ_DEVICE_CONTROL:
+        return (spec.control_code >> 14) & (FILE_READ_DATA | FILE_WRITE_DATA);
+    default:
+        return 0;
+    }
+}
+
 } // namespace
 
 Request *IoState::Submit(File *file, const RequestSpec &spec)
@@ -81,15 +97,20 @@ Request *IoState::Submit(File *file, const RequestSpec &spec)
 
     Request *request = requests_.Allocate();
 
-    if (!Prepare(request, file, spec))
+    NTSTATUS status = Prepare(request, file, spec) ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
+
+    if (NT_SUCCESS(status) && (file->access & AccessNeeded(spec)) != AccessNeeded(spec))
     {
-        Finish(request, STATUS_INSUFFICIENT_RESOURCES, 0);
+        status = STATUS_ACCESS_DENIED;
+    }
+    if (!NT_SUCCESS(status))
+    {
+        Finish(request, status, 0);
         requests_.Release(request);
         return request;
     }
 
     PDRIVER_DISPATCH dispatch = file->DeviceObject->DriverObject->MajorFunction[spec.major];
-    NTSTATUS status;
 
     {
         DriverCall call(MajorFunctionName(spec.major));
@@ -137,6 +158,11 @@ bool IoState::Prepare(Request *request, File *file, const RequestSpec &spec)
 
         InsertTailList(&file->requests, &request->ThreadListEntry);
         file->outstanding++;
+    }
+    if (spec.major == IRP_MJ_CREATE)
+    {
+        request->security = {nullptr, nullptr, file->access, 0};
+        request->stack.Parameters.Create.SecurityContext = &request->security;
     }
     if (IsTransfer(spec.major))
     {

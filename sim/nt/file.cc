@@ -47,7 +47,7 @@ std::unique_ptr<File> MakeFile(Device *device, std::u16string rest)
 
 } // namespace
 
-NTSTATUS IoState::Open(const std::u16string &name, File **opened)
+NTSTATUS IoState::Open(const std::u16string &name, ACCESS_MASK access, File **opened)
 {
     Machine::Scope scope(machine_);
     std::unique_ptr<File> file;
@@ -61,6 +61,7 @@ NTSTATUS IoState::Open(const std::u16string &name, File **opened)
     {
         return status;
     }
+    file->access = access;
     status = SubmitAndWait(file.get(), RequestOf(IRP_MJ_CREATE)).status;
     if (!NT_SUCCESS(status))
     {

@@ -70,9 +70,9 @@ NTSTATUS IoManager::UnloadDriver(PDRIVER_OBJECT driver)
     return state_->UnloadDriver(static_cast<Driver *>(driver));
 }
 
-NTSTATUS IoManager::Open(const std::u16string &name, File **file)
+NTSTATUS IoManager::Open(const std::u16string &name, File **file, ACCESS_MASK access)
 {
-    return state_->Open(name, file);
+    return state_->Open(name, access, file);
 }
 
 Request *IoManager::Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context)

@@ -44,7 +44,8 @@ class IoManager
     NTSTATUS UnloadDriver(PDRIVER_OBJECT driver);
 
     // `name` is "\\\\.\\Name" or "\\Device\\Name". The case of letters does not matter.
-    NTSTATUS Open(const std::u16string &name, File **file);
+    // A handle without FILE_READ_DATA or FILE_WRITE_DATA cannot read or write, nor make requests whose code needs it.
+    NTSTATUS Open(const std::u16string &name, File **file, ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA);
 
     // The returned pointer is valid for Cancel until the request completes. The buffers must live as long.
     Request *Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context);

@@ -38,6 +38,7 @@ class File : public FILE_OBJECT
     uint32_t outstanding = 0;   // length of `requests`
     bool waited_for = false;    // a thread waits until none is outstanding
     std::u16string name_buffer; // holds the text of FileName
+    ACCESS_MASK access = 0;     // what the handle was opened for
 };
 
 inline std::u16string ToString(PCUNICODE_STRING string)

@@ -51,7 +51,7 @@ class IoState
     std::vector<std::u16string> DeviceNames();
 
     // Files (file.cc).
-    NTSTATUS Open(const std::u16string &name, File **file);
+    NTSTATUS Open(const std::u16string &name, ACCESS_MASK access, File **file);
     void Close(File *file);
     uint32_t Outstanding(File *file);
 

@@ -43,6 +43,7 @@ struct Request : IRP
     };
 
     IO_STACK_LOCATION stack;
+    IO_SECURITY_CONTEXT security;
     MDL mdl;
     RequestSpec spec;
     File *file;

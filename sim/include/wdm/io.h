@@ -48,12 +48,13 @@ typedef struct _EPROCESS *PEPROCESS;
 #define FILE_READ_ONLY_DEVICE   0x00000002
 #define FILE_DEVICE_SECURE_OPEN 0x00000100
 
-#define FILE_ANY_ACCESS     0x0000
-#define FILE_SPECIAL_ACCESS FILE_ANY_ACCESS
-#define FILE_READ_ACCESS    0x0001
-#define FILE_WRITE_ACCESS   0x0002
-#define FILE_READ_DATA      0x0001
-#define FILE_WRITE_DATA     0x0002
+#define FILE_ANY_ACCESS      0x0000
+#define FILE_SPECIAL_ACCESS  FILE_ANY_ACCESS
+#define FILE_READ_ACCESS     0x0001
+#define FILE_WRITE_ACCESS    0x0002
+#define FILE_READ_DATA       0x0001
+#define FILE_READ_ATTRIBUTES 0x0080
+#define FILE_WRITE_DATA      0x0002
 
 #define METHOD_BUFFERED   0
 #define METHOD_IN_DIRECT  1
@@ -159,6 +160,14 @@ struct _FILE_OBJECT
     ULONG Flags;
 };
 
+typedef struct _IO_SECURITY_CONTEXT
+{
+    PVOID SecurityQos;
+    PVOID AccessState;
+    ACCESS_MASK DesiredAccess; ///< without generic rights
+    ULONG FullCreateOptions;
+} IO_SECURITY_CONTEXT, *PIO_SECURITY_CONTEXT;
+
 typedef struct _IO_STACK_LOCATION
 {
     UCHAR MajorFunction;
@@ -169,7 +178,7 @@ typedef struct _IO_STACK_LOCATION
     {
         struct
         {
-            PVOID SecurityContext;
+            PIO_SECURITY_CONTEXT SecurityContext;
             ULONG Options;
             DECLSPEC_ALIGN(8) USHORT FileAttributes;
             USHORT ShareAccess;
