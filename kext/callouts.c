@@ -39,59 +39,104 @@ static BOOLEAN CalloutInspect(const CALLOUT_HANDLER *handler, CLASSIFY *classify
     return handler->Attached != NULL;
 }
 
-static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                  void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
-                                  UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+// Another product has made this filter for a callout of the driver. It changes nothing.
+static VOID CalloutIgnoreFilter(const FWPS_FILTER1 *filter, FWPS_CLASSIFY_OUT0 *out)
 {
-    UINT32 row = LayerRows[values->layerId];
-    const CALLOUT_HANDLER *handler = &Handlers[row / 2];
-    BOOLEAN decides = Layers[row].Action == FWP_ACTION_CALLOUT_TERMINATING;
-    CLASSIFY classify = {ContextOfFilter(filter), &Layers[row], values, metadata, layerData, classifyOut, NULL};
+    if (filter->action.type == FWP_ACTION_CALLOUT_INSPECTION)
+    {
+        ClassifyContinue(out);
+    }
+    else
+    {
+        ClassifyPermit(out);
+    }
+}
+
+static VOID CalloutHandle(CLASSIFY *classify, const CALLOUT_HANDLER *handler)
+{
+    BOOLEAN decides = classify->Layer->Action == FWP_ACTION_CALLOUT_TERMINATING;
     RUNDOWN_SLOT *slot;
     CLIENT_MODE mode;
 
-    UNREFERENCED_PARAMETER(classifyContext);
-    UNREFERENCED_PARAMETER(flowContext);
-    if (decides ? !ClassifyMayDecide(classifyOut) : !CalloutInspect(handler, &classify))
+    if (decides ? !ClassifyMayDecide(classify->Out) : !CalloutInspect(handler, classify))
     {
         return;
     }
-    slot = ClientEnterClassify(&classify.Context->Client, &mode);
+    slot = ClientEnterClassify(&classify->Context->Client, &mode);
     if (slot == NULL)
     {
         if (decides)
         {
-            ClassifyWithoutClient(mode == ClientAbsentBlock, classifyOut);
+            ClassifyWithoutClient(mode == ClientAbsentBlock, classify->Out);
         }
         return;
     }
-    handler->Attached(&classify);
-    ClientLeave(&classify.Context->Client.Classifies, slot);
+    handler->Attached(classify);
+    ClientLeave(&classify->Context->Client.Classifies, slot);
 
-    if (classify.Injections != NULL)
+    if (classify->Injections != NULL)
     {
         // Injection is outside the rundown, because an injected packet may be classified on this stack.
-        InjectChain(classify.Injections);
+        InjectChain(classify->Injections);
     }
+}
+
+static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
+                                  void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
+                                  UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
+{
+    CLASSIFY classify;
+    UINT32 row;
+
+    UNREFERENCED_PARAMETER(classifyContext);
+    UNREFERENCED_PARAMETER(flowContext);
+    classify.Context = ContextOfCookie(filter->context, &row);
+    if (classify.Context == NULL)
+    {
+        CalloutIgnoreFilter(filter, classifyOut);
+        return;
+    }
+    classify.Layer = &Layers[row];
+    classify.Values = values;
+    classify.Metadata = metadata;
+    classify.LayerData = layerData;
+    classify.Out = classifyOut;
+    classify.Injections = NULL;
+    CalloutHandle(&classify, &Handlers[row / 2]);
 }
 
 static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey, FWPS_FILTER1 *filter)
 {
-    UNREFERENCED_PARAMETER(notifyType);
+    UINT32 row;
+    DRIVER_CONTEXT *context = ContextOfCookie(filter->context, &row);
+
     UNREFERENCED_PARAMETER(filterKey);
-    UNREFERENCED_PARAMETER(filter);
+    if (notifyType == FWPS_CALLOUT_NOTIFY_ADD_FILTER)
+    {
+        return context != NULL ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    }
+    if (notifyType == FWPS_CALLOUT_NOTIFY_DELETE_FILTER && context != NULL)
+    {
+        EngineFilterDeleted(&context->Engine, row, filter->filterId);
+    }
     return STATUS_SUCCESS;
 }
 
+// Until an unregistering succeeds, a classify may still run. So any other answer than these two means another try.
 static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
 {
     LARGE_INTEGER interval;
+    NTSTATUS status;
 
     interval.QuadPart = -(LONG64)(CALLOUT_BUSY_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
     while (count > 0)
     {
-        count--;
-        while (FwpsCalloutUnregisterById0(ids[count]) == STATUS_DEVICE_BUSY)
+        status = FwpsCalloutUnregisterById0(ids[count - 1]);
+        if (NT_SUCCESS(status) || status == STATUS_FWP_CALLOUT_NOT_FOUND)
+        {
+            count--;
+        }
+        else
         {
             KeDelayExecutionThread(KernelMode, FALSE, &interval);
         }

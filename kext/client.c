@@ -11,6 +11,7 @@ NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)
     RtlZeroMemory(client, sizeof(*client));
     client->Mode = ClientAbsentPermit;
     KeInitializeEvent(&client->Transition, SynchronizationEvent, TRUE);
+    KeInitializeEvent(&client->Settled, NotificationEvent, FALSE);
 
     status = RundownInitialize(&client->Classifies, memory);
     if (!NT_SUCCESS(status))

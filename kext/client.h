@@ -24,9 +24,10 @@ typedef enum _CLIENT_MODE
 
 typedef struct _CLIENT
 {
-    volatile LONG Mode;        ///< CLIENT_MODE
-    volatile LONG FailClosed;  ///< stays in force after a detach, until the next attach
-    volatile LONG64 OwnPorts;  ///< 16 bits for each OWN_PORT, the first one lowest
+    volatile LONG Mode;       ///< CLIENT_MODE; ClientFiltering only while Attached, and while all filters are committed
+    volatile LONG Attached;   ///< a client is attached that has not shut down
+    volatile LONG FailClosed; ///< stays in force after a detach, until the next attach
+    volatile LONG64 OwnPorts; ///< 16 bits for each OWN_PORT, the first one lowest
     volatile LONG64 ProcessId; ///< the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
@@ -34,6 +35,8 @@ typedef struct _CLIENT
     RUNDOWN Classifies;
     RUNDOWN Requests;
     KEVENT Transition;          ///< a synchronization event used as a mutex
+    KEVENT Settled;             ///< set once the filter engine has answered to the attach, in whatever way
+    BOOLEAN HasFiltered;        ///< this client has filtered before; within a transition
     volatile LONG Taken;        ///< a handle is open, or its detach runs
     PFILE_OBJECT volatile File; ///< the attached client's file; NULL: no client, or it detaches
 } CLIENT;

@@ -79,7 +79,7 @@ static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 
     if (CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire)))
     {
         // The ALE layers decide again on what they blocked or permitted.
-        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+        EngineRequestReauthorization(&context->Engine);
     }
 }
 
@@ -153,7 +153,7 @@ static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
     case CommandClearCache:
         ConnectionTableClearCache(&context->Connections);
         RedirectTableClear(&context->Redirects);
-        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+        EngineRequestReauthorization(&context->Engine);
         break;
     case CommandGetLogs:
         CommandAnswerLogs(context);
@@ -239,6 +239,6 @@ NTSTATUS CommandExecute(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T leng
     }
     status = CommandExecuteAll(context, bytes, length, consumed);
     // All verdicts of a write share one reauthorization.
-    DeferredQueue(&context->Deferred);
+    EngineReauthorize(&context->Engine);
     return status;
 }

@@ -1,6 +1,7 @@
 // The context: the one structure that holds all state of the driver, in the device extension.
 //
-// There are no globals. Dispatch routines reach the context through the device, callouts through their filter.
+// Dispatch routines reach the context through the device, callouts through the cookie in their filter.
+// A cookie holds a random nonce, so a filter that another product made for a callout is recognized, and not followed.
 
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "inject.h"
 #include "packet_cache.h"
 #include "redirect.h"
+#include "unload_watch.h"
 
 EXTERN_C_START
 
@@ -37,10 +39,12 @@ typedef struct _DRIVER_CONTEXT
     BANDWIDTH Bandwidth;
     CLIENT Client;
     INJECTOR Injector;
-    DEFERRED Deferred;
+    DEFERRED Deferred;              ///< of MaintenanceRound
     volatile LONG64 NextClean;      ///< KeQueryInterruptTime from which MaintenanceRound cleans again
+    UINT64 Cookie;                  ///< a filter's context is this value exclusive-or its layer's row
     UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers
     ENGINE Engine;
+    UNLOAD_WATCH Unload;
     PCALLBACK_OBJECT PowerCallback; ///< or NULL
     PVOID PowerRegistration;        ///< or NULL
 } DRIVER_CONTEXT;
@@ -50,9 +54,19 @@ FORCEINLINE DRIVER_CONTEXT *ContextOfDevice(_In_ PDEVICE_OBJECT device)
     return (DRIVER_CONTEXT *)device->DeviceExtension;
 }
 
-FORCEINLINE DRIVER_CONTEXT *ContextOfFilter(_In_ const FWPS_FILTER1 *filter)
-{
-    return (DRIVER_CONTEXT *)(ULONG_PTR)filter->context;
-}
+/// Gives the context its cookie. STATUS_INSUFFICIENT_RESOURCES: too many drivers are loaded.
+_IRQL_requires_(PASSIVE_LEVEL)
+_Must_inspect_result_
+NTSTATUS
+ContextRegister(_Inout_ DRIVER_CONTEXT *context);
+
+/// The caller has unregistered the callouts, so no classify uses the cookie.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID ContextUnregister(_Inout_ DRIVER_CONTEXT *context);
+
+/// Returns the context of a filter's context value, and its row of Layers. NULL: the filter is not of this driver.
+/// Any IRQL.
+_Ret_maybenull_
+DRIVER_CONTEXT *ContextOfCookie(_In_ UINT64 cookie, _Out_ UINT32 *row);
 
 EXTERN_C_END

@@ -1,7 +1,5 @@
 #include "deferred.h"
 
-#define DEFERRED_RETRY_MS 1000u
-
 static KDEFERRED_ROUTINE DeferredTimerFired;
 static IO_WORKITEM_ROUTINE DeferredRun;
 
@@ -116,9 +114,9 @@ static LARGE_INTEGER DeferredAfter(UINT32 milliseconds)
 }
 
 _Use_decl_annotations_
-VOID DeferredRetry(DEFERRED *deferred)
+VOID DeferredRetry(DEFERRED *deferred, UINT32 milliseconds)
 {
-    KeSetTimerEx(&deferred->RetryTimer, DeferredAfter(DEFERRED_RETRY_MS), 0, &deferred->Dpc);
+    KeSetTimerEx(&deferred->RetryTimer, DeferredAfter(milliseconds), 0, &deferred->Dpc);
 }
 
 _Use_decl_annotations_

@@ -54,9 +54,9 @@ BOOLEAN DeferredTake(_Inout_ DEFERRED *deferred, _In_ LONG work);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID DeferredQueue(_Inout_ DEFERRED *deferred);
 
-/// Queues a run one second from now.
+/// Queues a run `milliseconds` from now.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID DeferredRetry(_Inout_ DEFERRED *deferred);
+VOID DeferredRetry(_Inout_ DEFERRED *deferred, _In_ UINT32 milliseconds);
 
 /// Queues a run each `periodMs` milliseconds from now on. A running timer starts anew.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -18,12 +18,26 @@ static NTSTATUS DeviceComplete(PIRP irp, NTSTATUS status, ULONG_PTR information)
     return status;
 }
 
+// The I/O manager has mapped generic rights. Wine gives no security context.
+static BOOLEAN DeviceMayAttach(const IO_STACK_LOCATION *stack)
+{
+    const IO_SECURITY_CONTEXT *security = stack->Parameters.Create.SecurityContext;
+    const ACCESS_MASK needed = FILE_READ_DATA | FILE_WRITE_DATA;
+
+    return security == NULL || (security->DesiredAccess & needed) == needed;
+}
+
 _Use_decl_annotations_
 static NTSTATUS NTAPI DeviceCreate(PDEVICE_OBJECT device, PIRP irp)
 {
-    PFILE_OBJECT file = IoGetCurrentIrpStackLocation(irp)->FileObject;
+    const IO_STACK_LOCATION *stack = IoGetCurrentIrpStackLocation(irp);
+    NTSTATUS status = STATUS_SUCCESS;
 
-    return DeviceComplete(irp, SessionAttach(ContextOfDevice(device), file), 0);
+    if (DeviceMayAttach(stack))
+    {
+        status = SessionAttach(ContextOfDevice(device), stack->FileObject);
+    }
+    return DeviceComplete(irp, status, 0);
 }
 
 // IRP_MJ_CLEANUP says that the last handle is closed. Wine sends IRP_MJ_CLOSE alone, so that detaches too.
@@ -123,6 +137,7 @@ static NTSTATUS DeviceGetStatistics(DEVICE_CONTROL *control)
     wire.Counters[StatisticPacketsHeld] = PacketCacheCount(&context->Packets);
     wire.Counters[StatisticConnections] = ConnectionTableCount(&context->Connections);
     wire.Counters[StatisticBandwidthEntries] = BandwidthEntries(&context->Bandwidth);
+    wire.Counters[StatisticEngineState] = (UINT64)EngineState(&context->Engine);
     return DeviceReply(control, &wire, sizeof(wire));
 }
 

@@ -7,6 +7,7 @@
 #include "device.h"
 #include "maintenance.h"
 #include "power.h"
+#include "session.h"
 
 // These limits bound the nonpaged pool that the network and the client can take.
 #define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
@@ -184,44 +185,57 @@ static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
 PLATFORM_INIT
 static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
 {
-    NTSTATUS status = CalloutsRegister(context->DeviceObject, context->CalloutIds);
+    const ENGINE_OWNER owner = SessionAsEngineOwner(context);
+    NTSTATUS status = ContextRegister(context);
 
     if (!NT_SUCCESS(status))
     {
         return status;
     }
-    EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->Deferred,
-                     (UINT64)(ULONG_PTR)context);
     status = DeferredInitialize(&context->Deferred, context->DeviceObject, MaintenanceRound, context);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupEngine;
+        goto cleanupContext;
     }
-    status = EngineStart(&context->Engine);
+    status = EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->Statistics,
+                              context->Cookie, &owner);
     if (!NT_SUCCESS(status))
     {
         goto cleanupDeferred;
     }
+    status = CalloutsRegister(context->DeviceObject, context->CalloutIds);
+    if (!NT_SUCCESS(status))
+    {
+        goto cleanupEngine;
+    }
+    EngineRenew(&context->Engine);
     PowerInitialize(context);
     return STATUS_SUCCESS;
 
-cleanupDeferred:
-    DeferredUninitialize(&context->Deferred);
 cleanupEngine:
     EngineUninitialize(&context->Engine);
-    CalloutsUnregister(context->CalloutIds);
+cleanupDeferred:
+    DeferredUninitialize(&context->Deferred);
+cleanupContext:
+    ContextUnregister(context);
     return status;
 }
 
 // The last handle was closed before, so no classify requests deferred work.
-// The engine's session closes after the last round of maintenance, which may use it.
+// The filters go before the callouts, so that no filter is without its callout.
 static VOID DriverStop(DRIVER_CONTEXT *context)
 {
+    UNLOAD_WATCH *watch = &context->Unload;
+
+    UnloadWatchStep(watch, "its notification of sleep and resume");
     PowerUninitialize(context);
-    EngineStop(&context->Engine);
+    UnloadWatchStep(watch, "its deferred work");
     DeferredUninitialize(&context->Deferred);
+    UnloadWatchStep(watch, "the filter engine, perhaps for another product's transaction");
     EngineUninitialize(&context->Engine);
+    UnloadWatchStep(watch, "callouts that still run");
     CalloutsUnregister(context->CalloutIds);
+    ContextUnregister(context);
 }
 
 PLATFORM_INIT
@@ -269,11 +283,15 @@ cleanupReporting:
 // Undoes DriverInitializeContext. No packet is held, because the last handle was closed before.
 static VOID DriverUninitializeContext(DRIVER_CONTEXT *context)
 {
+    UnloadWatchStart(&context->Unload);
     DriverStop(context);
+    UnloadWatchStep(&context->Unload, "injected packets that are not complete");
     InjectorUninitialize(&context->Injector);
     ClientUninitialize(&context->Client);
     DriverUninitializeTables(context);
+    UnloadWatchStep(&context->Unload, "the event queue");
     DriverUninitializeReporting(context);
+    UnloadWatchStop(&context->Unload);
 }
 
 _Use_decl_annotations_

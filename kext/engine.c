@@ -3,13 +3,16 @@
 // The sublayer is evaluated before every other one.
 #define ENGINE_SUBLAYER_WEIGHT 0xFFFF
 
-// Bounds the wait for another product's transaction: a client that attaches or detaches may be waiting for ours.
+// Bounds one wait for another product's transaction. A round that waited in vain soon tries again.
 #define ENGINE_TRANSACTION_WAIT_MS 1000
+
+#define ENGINE_BUSY_RETRY_MS 10
+#define ENGINE_RETRY_MS      1000
 
 static const GUID ProviderKey = {0x6f1f3c52, 0x8a0e, 0x4b9d, {0x9c, 0x1e, 0x2b, 0x5d, 0x70, 0xe4, 0x16, 0xf8}};
 static const GUID SubLayerKey = {0xc5878765, 0x0ef1, 0x4d80, {0xb4, 0x91, 0x62, 0x92, 0xc7, 0xa0, 0x38, 0xcf}};
 
-// ---- Objects of the session, added within a transaction
+// ---- Objects that a transaction adds
 
 // Identifies the owner in `netsh wfp show state`.
 static NTSTATUS EngineAddProvider(HANDLE session)
@@ -47,8 +50,9 @@ static NTSTATUS EngineAddCallout(HANDLE session, const LAYER *layer)
 }
 
 // The filter has no conditions. The filter engine chooses its weight: its sublayer and layer have no other filter.
-static NTSTATUS EngineAddFilter(const ENGINE *engine, const LAYER *layer, UINT64 *filterId)
+static NTSTATUS EngineAddFilter(const ENGINE *engine, UINT32 row, ENGINE_FILTERS wanted, UINT64 *filterId)
 {
+    const LAYER *layer = &Layers[row];
     FWPM_FILTER0 filter;
 
     RtlZeroMemory(&filter, sizeof(filter));
@@ -59,190 +63,192 @@ static NTSTATUS EngineAddFilter(const ENGINE *engine, const LAYER *layer, UINT64
     filter.weight.type = FWP_EMPTY;
     filter.action.type = layer->Action;
     filter.action.calloutKey = layer->CalloutKey;
-    filter.rawContext = engine->RawContext;
+    filter.rawContext = engine->Cookie ^ row;
+    filter.flags = wanted == EngineFiltersPermit ? FWPM_FILTER_FLAG_PERMIT_IF_CALLOUT_UNREGISTERED : 0;
     return FwpmFilterAdd0(engine->Session, &filter, NULL, filterId);
 }
 
-static NTSTATUS EngineAddObjects(ENGINE *engine)
+static NTSTATUS EngineAddObjects(HANDLE session)
 {
-    NTSTATUS status = EngineAddProvider(engine->Session);
+    NTSTATUS status = EngineAddProvider(session);
     UINT32 i;
 
     if (NT_SUCCESS(status))
     {
-        status = EngineAddSubLayer(engine->Session);
+        status = EngineAddSubLayer(session);
     }
     for (i = 0; i < LAYER_COUNT && NT_SUCCESS(status); i++)
     {
-        status = EngineAddCallout(engine->Session, &Layers[i]);
-        if (NT_SUCCESS(status))
-        {
-            status = EngineAddFilter(engine, &Layers[i], &engine->FilterIds[i]);
-        }
+        status = EngineAddCallout(session, &Layers[i]);
     }
     return status;
 }
 
-static NTSTATUS EngineSwapFilters(const ENGINE *engine, UINT64 *filterIds)
+// ---- Changes of the filters
+
+// A change between no filters and some concerns every layer.
+// A change of what a missing callout means concerns the terminating filters, and a reauthorization the resettable ones.
+static BOOLEAN EngineChangesFilter(const ENGINE *engine, UINT32 row, ENGINE_FILTERS wanted)
 {
+    if (engine->Filters == wanted)
+    {
+        return Layers[row].Resettable;
+    }
+    return engine->Filters == EngineFiltersNone || wanted == EngineFiltersNone ||
+           Layers[row].Action == FWP_ACTION_CALLOUT_TERMINATING;
+}
+
+static NTSTATUS EngineChangeFilter(ENGINE *engine, UINT32 row, ENGINE_FILTERS wanted, UINT64 *filterId)
+{
+    UINT64 removed = (UINT64)ReadNoFence64(&engine->FilterIds[row]);
     NTSTATUS status = STATUS_SUCCESS;
+
+    *filterId = 0;
+    if (wanted != EngineFiltersNone)
+    {
+        status = EngineAddFilter(engine, row, wanted, filterId);
+    }
+    if (NT_SUCCESS(status) && engine->Filters != EngineFiltersNone)
+    {
+        InterlockedExchange64(&engine->RemovedIds[row], (LONG64)removed);
+        status = FwpmFilterDeleteById0(engine->Session, removed);
+    }
+    return status;
+}
+
+static NTSTATUS EngineChangeFilters(ENGINE *engine, ENGINE_FILTERS wanted, UINT64 *filterIds)
+{
+    NTSTATUS status = engine->HasObjects ? STATUS_SUCCESS : EngineAddObjects(engine->Session);
     UINT32 i;
 
     for (i = 0; i < LAYER_COUNT && NT_SUCCESS(status); i++)
     {
-        filterIds[i] = engine->FilterIds[i];
-        if (!Layers[i].Resettable)
+        filterIds[i] = (UINT64)ReadNoFence64(&engine->FilterIds[i]);
+        if (EngineChangesFilter(engine, i, wanted))
         {
-            continue;
-        }
-        status = EngineAddFilter(engine, &Layers[i], &filterIds[i]);
-        if (NT_SUCCESS(status))
-        {
-            status = FwpmFilterDeleteById0(engine->Session, engine->FilterIds[i]);
+            status = EngineChangeFilter(engine, i, wanted, &filterIds[i]);
         }
     }
     return status;
 }
 
-// Commits on success. On failure aborts, so nothing changes.
-static NTSTATUS EngineEndTransaction(HANDLE session, NTSTATUS status)
+static VOID EngineTakeFilters(ENGINE *engine, ENGINE_FILTERS filters, const UINT64 *filterIds)
 {
+    UINT32 i;
+
+    engine->HasObjects = TRUE;
+    engine->Filters = filters;
+    for (i = 0; i < LAYER_COUNT; i++)
+    {
+        InterlockedExchange64(&engine->FilterIds[i], (LONG64)filterIds[i]);
+    }
+}
+
+static NTSTATUS EngineBegin(HANDLE session)
+{
+    NTSTATUS status = FwpmTransactionBegin0(session, 0);
+
+    if (status == STATUS_FWP_TXN_IN_PROGRESS)
+    {
+        // This transaction is a leftover of an earlier round, which could neither commit nor abort it.
+        FwpmTransactionAbort0(session);
+        status = FwpmTransactionBegin0(session, 0);
+    }
+    return status;
+}
+
+// Brings the filters to `wanted` in one transaction. A failure leaves the filters as they were.
+// `isUsable` becomes FALSE if the session can begin no other transaction.
+static NTSTATUS EngineChangeInTransaction(ENGINE *engine, ENGINE_FILTERS wanted, BOOLEAN *isUsable)
+{
+    UINT64 filterIds[LAYER_COUNT];
+    NTSTATUS status = EngineBegin(engine->Session);
+
+    *isUsable = NT_SUCCESS(status) || status == STATUS_FWP_TIMEOUT;
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    status = EngineChangeFilters(engine, wanted, filterIds);
     if (NT_SUCCESS(status))
     {
-        status = FwpmTransactionCommit0(session);
+        status = FwpmTransactionCommit0(engine->Session);
     }
     if (!NT_SUCCESS(status))
     {
-        // A failed commit is aborted too: with an open transaction the session could never begin another.
-        FwpmTransactionAbort0(session);
+        *isUsable = NT_SUCCESS(FwpmTransactionAbort0(engine->Session));
+        return status;
     }
-    return status;
+    EngineTakeFilters(engine, wanted, filterIds);
+    return STATUS_SUCCESS;
 }
 
-// ---- The session, used by one thread at a time
+_Use_decl_annotations_
+VOID EngineFilterDeleted(ENGINE *engine, UINT32 row, UINT64 filterId)
+{
+    if (ReadAcquire(&engine->Closing) != FALSE || (UINT64)ReadNoFence64(&engine->FilterIds[row]) != filterId ||
+        (UINT64)ReadNoFence64(&engine->RemovedIds[row]) == filterId)
+    {
+        return;
+    }
+    InterlockedExchange(&engine->SessionLost, TRUE);
+    engine->Owner.Lost(engine->Owner.Context);
+    EngineRenew(engine);
+}
 
-static NTSTATUS EngineOpen(HANDLE *session)
+// ---- The session
+
+static NTSTATUS EngineOpenSession(ENGINE *engine)
 {
     FWPM_SESSION0 description;
+    NTSTATUS status;
 
     RtlZeroMemory(&description, sizeof(description));
     description.displayData.name = (wchar_t *)L"netverdict";
     description.flags = FWPM_SESSION_FLAG_DYNAMIC;
     description.txnWaitTimeoutInMSec = ENGINE_TRANSACTION_WAIT_MS;
-    return FwpmEngineOpen0(NULL, RPC_C_AUTHN_WINNT, NULL, &description, session);
+    status = FwpmEngineOpen0(NULL, RPC_C_AUTHN_WINNT, NULL, &description, &engine->Session);
+    if (!NT_SUCCESS(status))
+    {
+        engine->Session = NULL;
+    }
+    return status;
 }
 
-// Closing a dynamic session deletes its objects.
+// Closing a dynamic session deletes its objects. It may wait for another product's transaction.
 static VOID EngineCloseSession(ENGINE *engine)
 {
-    if (engine->Session != NULL)
+    NTSTATUS status;
+
+    if (engine->Session == NULL)
     {
-        FwpmEngineClose0(engine->Session);
-        engine->Session = NULL;
+        return;
     }
-}
-
-static NTSTATUS EngineOpenSession(ENGINE *engine)
-{
-    NTSTATUS status = EngineOpen(&engine->Session);
-
+    if (engine->Filters != EngineFiltersNone)
+    {
+        engine->Owner.Lost(engine->Owner.Context);
+    }
+    InterlockedExchange(&engine->Closing, TRUE);
+    status = FwpmEngineClose0(engine->Session);
+    InterlockedExchange(&engine->Closing, FALSE);
     if (!NT_SUCCESS(status))
     {
-        engine->Session = NULL;
-        return status;
+        LogError(engine->Log, "The session with the filter engine could not be closed: status 0x%08x",
+                 (unsigned)status);
     }
-    status = FwpmTransactionBegin0(engine->Session, 0);
-    if (NT_SUCCESS(status))
-    {
-        status = EngineEndTransaction(engine->Session, EngineAddObjects(engine));
-    }
-    if (!NT_SUCCESS(status))
-    {
-        EngineCloseSession(engine);
-    }
-    return status;
+    engine->Session = NULL;
+    engine->HasObjects = FALSE;
+    engine->Filters = EngineFiltersNone;
 }
 
-static NTSTATUS EngineSwapInTransaction(ENGINE *engine)
-{
-    UINT64 filterIds[LAYER_COUNT];
-    NTSTATUS status = FwpmTransactionBegin0(engine->Session, 0);
-
-    if (status == STATUS_FWP_TXN_IN_PROGRESS)
-    {
-        // This transaction is a leftover of an earlier swap, which could neither commit nor abort it.
-        FwpmTransactionAbort0(engine->Session);
-        status = FwpmTransactionBegin0(engine->Session, 0);
-    }
-    if (!NT_SUCCESS(status))
-    {
-        return status;
-    }
-    status = EngineEndTransaction(engine->Session, EngineSwapFilters(engine, filterIds));
-    if (NT_SUCCESS(status))
-    {
-        RtlCopyMemory(engine->FilterIds, filterIds, sizeof(filterIds));
-    }
-    return status;
-}
+// ---- The filter engine's service
 
 static BOOLEAN EngineServiceRuns(const ENGINE *engine)
 {
     return ReadAcquire(&engine->ServiceState) == FWPM_SERVICE_RUNNING;
 }
 
-// New filters, also the first ones, make the filter engine authorize every flow of their layers.
-static NTSTATUS EngineRenewFilters(ENGINE *engine)
-{
-    if (InterlockedExchange(&engine->SessionLost, FALSE) != FALSE)
-    {
-        LogWarning(engine->Log, "The filter engine has stopped: nothing is filtered until it runs again");
-        EngineCloseSession(engine);
-    }
-    if (!EngineServiceRuns(engine))
-    {
-        return STATUS_SUCCESS;
-    }
-    return engine->Session != NULL ? EngineSwapInTransaction(engine) : EngineOpenSession(engine);
-}
-
-// A request while another thread renews makes that thread go round once more.
-// A critical region prevents suspension: a thread that is suspended here would keep all others from renewing.
-static NTSTATUS EngineRenewInTurn(ENGINE *engine)
-{
-    NTSTATUS status = STATUS_SUCCESS;
-    LONG served;
-
-    KeEnterCriticalRegion();
-    if (InterlockedIncrement(&engine->RenewRequests) == 1)
-    {
-        do
-        {
-            served = ReadAcquire(&engine->RenewRequests);
-            status = EngineRenewFilters(engine);
-        } while (InterlockedExchangeAdd(&engine->RenewRequests, -served) != served);
-    }
-    KeLeaveCriticalRegion();
-    return status;
-}
-
-_Use_decl_annotations_
-VOID EngineReauthorize(ENGINE *engine)
-{
-    NTSTATUS status = EngineRenewInTurn(engine);
-
-    if (!NT_SUCCESS(status))
-    {
-        LogError(engine->Log, "The filter engine could not be made to authorize again: status 0x%08x",
-                 (unsigned)status);
-        DeferredRequest(engine->Deferred, DEFERRED_REAUTHORIZE);
-        DeferredRetry(engine->Deferred);
-    }
-}
-
-// ---- The filter engine's service
-
-// The filter engine calls this on any thread, at PASSIVE_LEVEL. A deferred run does the slow work.
+// The filter engine calls this on any thread, at PASSIVE_LEVEL. A round does the slow work.
 static VOID NTAPI EngineServiceChanged(VOID *callbackContext, FWPM_SERVICE_STATE state)
 {
     ENGINE *engine = (ENGINE *)callbackContext;
@@ -251,56 +257,219 @@ static VOID NTAPI EngineServiceChanged(VOID *callbackContext, FWPM_SERVICE_STATE
     if (state == FWPM_SERVICE_STOP_PENDING || state == FWPM_SERVICE_STOPPED)
     {
         InterlockedExchange(&engine->SessionLost, TRUE);
+        engine->Owner.Lost(engine->Owner.Context);
     }
-    DeferredRequest(engine->Deferred, DEFERRED_REAUTHORIZE);
-    DeferredQueue(engine->Deferred);
+    EngineRenew(engine);
 }
 
-_Use_decl_annotations_
-NTSTATUS EngineStart(ENGINE *engine)
+static NTSTATUS EngineSubscribe(ENGINE *engine)
 {
-    NTSTATUS status =
-        FwpmBfeStateSubscribeChanges0(engine->Device, EngineServiceChanged, engine, &engine->Subscription);
+    NTSTATUS status;
+
+    if (engine->Subscription != NULL)
+    {
+        return STATUS_SUCCESS;
+    }
+    status = FwpmBfeStateSubscribeChanges0(engine->Device, EngineServiceChanged, engine, &engine->Subscription);
+    if (!NT_SUCCESS(status))
+    {
+        engine->Subscription = NULL;
+        return status;
+    }
+    // A state that the callback has already reported is newer than this one.
+    InterlockedCompareExchange(&engine->ServiceState, (LONG)FwpmBfeStateGet0(), FWPM_SERVICE_STATE_MAX);
+    return STATUS_SUCCESS;
+}
+
+// ---- Rounds
+
+// `isUsable` becomes FALSE if only closing the session can undo a failure.
+static NTSTATUS EngineApply(ENGINE *engine, ENGINE_FILTERS wanted, BOOLEAN reauthorize, BOOLEAN *isUsable)
+{
+    NTSTATUS status = engine->Session != NULL ? STATUS_SUCCESS : EngineOpenSession(engine);
+
+    *isUsable = TRUE;
+    if (NT_SUCCESS(status) && (wanted != engine->Filters || (reauthorize && wanted != EngineFiltersNone)))
+    {
+        status = EngineChangeInTransaction(engine, wanted, isUsable);
+    }
+    return status;
+}
+
+// After one failure the filters are still in force, and stay.
+// After two failures in a row the session is opened anew, because its objects may be gone.
+static NTSTATUS EngineFollowOwner(ENGINE *engine, BOOLEAN reauthorize)
+{
+    ENGINE_FILTERS wanted = engine->Owner.Wanted(engine->Owner.Context);
+    BOOLEAN isUsable;
+    NTSTATUS status = EngineApply(engine, wanted, reauthorize, &isUsable);
+
+    if (!NT_SUCCESS(status) && status != STATUS_FWP_TIMEOUT && (!isUsable || engine->Failed))
+    {
+        EngineCloseSession(engine);
+        status = EngineApply(engine, wanted, reauthorize, &isUsable);
+    }
+    engine->Failed = !NT_SUCCESS(status) && status != STATUS_FWP_TIMEOUT;
+    return status;
+}
+
+static NTSTATUS EngineTryRound(ENGINE *engine, BOOLEAN reauthorize)
+{
+    NTSTATUS status = EngineSubscribe(engine);
 
     if (!NT_SUCCESS(status))
     {
         return status;
     }
-    // A state that the callback has already reported is newer than this one.
-    InterlockedCompareExchange(&engine->ServiceState, (LONG)FwpmBfeStateGet0(), FWPM_SERVICE_STATE_MAX);
+    if (InterlockedExchange(&engine->SessionLost, FALSE) != FALSE)
+    {
+        EngineCloseSession(engine);
+    }
+    return EngineServiceRuns(engine) ? EngineFollowOwner(engine, reauthorize) : STATUS_SUCCESS;
+}
+
+static ENGINE_STATE EngineStateAfter(const ENGINE *engine, NTSTATUS status)
+{
+    if (status == STATUS_FWP_TIMEOUT)
+    {
+        return EngineBusy;
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return EngineRefused;
+    }
     if (!EngineServiceRuns(engine))
     {
-        LogWarning(engine->Log, "The filter engine does not run: nothing is filtered until it does");
+        return EngineStopped;
     }
-    status = EngineRenewInTurn(engine);
-    // The service may have stopped during the call, which is no failure.
-    if (!NT_SUCCESS(status) && EngineServiceRuns(engine))
-    {
-        EngineStop(engine);
-        return status;
-    }
-    return STATUS_SUCCESS;
+    return engine->Filters != EngineFiltersNone ? EngineFiltering : EngineReady;
 }
 
-_Use_decl_annotations_
-VOID EngineStop(ENGINE *engine)
+// A state that lasts is logged once.
+static VOID EngineSetState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
 {
-    FwpmBfeStateUnsubscribeChanges0(engine->Subscription);
+    if (InterlockedExchange(&engine->State, (LONG)state) == (LONG)state)
+    {
+        return;
+    }
+    switch (state)
+    {
+    case EngineStopped:
+        LogWarning(engine->Log, "The filter engine does not run: nothing is filtered until it does");
+        break;
+    case EngineRefused:
+        LogError(engine->Log, "The filter engine refuses: status 0x%08x; the driver tries again", (unsigned)status);
+        break;
+    case EngineBusy:
+        LogWarning(engine->Log, "The filter engine is busy with another product's transaction: the filters wait");
+        break;
+    case EngineReady:
+        LogInfo(engine->Log, "The filter engine is ready, and has no filters");
+        break;
+    default:
+        LogInfo(engine->Log, "The filter engine is up: the filters are in force");
+        break;
+    }
+}
+
+static VOID EngineRunRound(ENGINE *engine)
+{
+    BOOLEAN reauthorize = DeferredTake(&engine->Deferred, DEFERRED_REAUTHORIZE);
+    ENGINE_STATE state;
+    NTSTATUS status;
+
+    (VOID) DeferredTake(&engine->Deferred, DEFERRED_DUE);
+    status = EngineTryRound(engine, reauthorize);
+    state = EngineStateAfter(engine, status);
+    EngineSetState(engine, state, status);
+    if (!NT_SUCCESS(status))
+    {
+        StatisticsAdd(engine->Statistics, StatisticEngineRetries, 1);
+        DeferredRequest(&engine->Deferred, reauthorize ? DEFERRED_REAUTHORIZE : 0);
+        DeferredRetry(&engine->Deferred, state == EngineBusy ? ENGINE_BUSY_RETRY_MS : ENGINE_RETRY_MS);
+    }
+    engine->Owner.Settled(engine->Owner.Context, state);
+}
+
+// A run that comes while a round runs makes that round go once more.
+static VOID EngineRound(VOID *roundContext)
+{
+    ENGINE *engine = (ENGINE *)roundContext;
+    LONG served;
+
+    if (InterlockedIncrement(&engine->Rounds) != 1)
+    {
+        return;
+    }
+    do
+    {
+        served = ReadAcquire(&engine->Rounds);
+        EngineRunRound(engine);
+    } while (InterlockedExchangeAdd(&engine->Rounds, -served) != served);
 }
 
 _Use_decl_annotations_
-VOID EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, DEFERRED *deferred, UINT64 rawContext)
+VOID EngineRenew(ENGINE *engine)
+{
+    DeferredRequest(&engine->Deferred, DEFERRED_DUE);
+    DeferredQueue(&engine->Deferred);
+}
+
+_Use_decl_annotations_
+VOID EngineRequestReauthorization(ENGINE *engine)
+{
+    DeferredRequest(&engine->Deferred, DEFERRED_REAUTHORIZE);
+}
+
+_Use_decl_annotations_
+VOID EngineReauthorize(ENGINE *engine)
+{
+    DeferredQueue(&engine->Deferred);
+}
+
+_Use_decl_annotations_
+ENGINE_STATE EngineState(const ENGINE *engine)
+{
+    return (ENGINE_STATE)ReadNoFence(&engine->State);
+}
+
+_Use_decl_annotations_
+BOOLEAN EngineIsLost(const ENGINE *engine)
+{
+    return ReadAcquire(&engine->SessionLost) != FALSE;
+}
+
+// ---- Start and end
+
+_Use_decl_annotations_
+NTSTATUS EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, STATISTICS *statistics, UINT64 cookie,
+                          const ENGINE_OWNER *owner)
 {
     RtlZeroMemory(engine, sizeof(*engine));
     engine->Device = device;
     engine->Log = log;
-    engine->Deferred = deferred;
-    engine->RawContext = rawContext;
+    engine->Statistics = statistics;
+    engine->Cookie = cookie;
+    engine->Owner = *owner;
     engine->ServiceState = FWPM_SERVICE_STATE_MAX;
+    engine->State = ENGINE_STATE_COUNT;
+    return DeferredInitialize(&engine->Deferred, device, EngineRound, engine);
 }
 
 _Use_decl_annotations_
 VOID EngineUninitialize(ENGINE *engine)
 {
+    BOOLEAN isUsable;
+
+    DeferredUninitialize(&engine->Deferred);
+    if (engine->Subscription != NULL)
+    {
+        FwpmBfeStateUnsubscribeChanges0(engine->Subscription);
+    }
+    while (engine->Filters != EngineFiltersNone &&
+           EngineChangeInTransaction(engine, EngineFiltersNone, &isUsable) == STATUS_FWP_TIMEOUT)
+    {
+        // The filters go before their callouts, so no filter without a callout decides.
+    }
     EngineCloseSession(engine);
 }

@@ -1,59 +1,102 @@
 // The session with the filter engine: one sublayer, and one callout with one filter for each layer.
 //
 // The session lives in the base filtering engine, a service in user mode.
-// The service may start after the driver, stop, and start again. A stop deletes the session and its objects.
-// The driver opens the session when the service reports that it runs, and closes it when the service reports a stop.
-// Nothing is filtered while the service does not run, whatever the fail policy: no filter exists that could block.
+// The service may start late, stop, be busy with another product's transaction, refuse, or lose the session.
+// None of that is a failure of the driver: a round tries again until the engine has the filters that the owner wants.
+// Only a round and EngineUninitialize call Fwpm* functions, which may wait. Rounds run in a work item of their own.
+// So no request of a client and no deadline ever waits behind the filter engine.
 //
-// While the session is open, only the filters of the resettable layers change. One transaction swaps them.
-// After a swap the filter engine authorizes every flow of the swapped layers again.
-// One thread at a time opens the session, closes it, or swaps filters.
-// A request during a round makes the same thread go round once more, so a round begins after every request.
+// One transaction adds, removes or swaps filters, so the engine has all of them or none.
+// A swap of the resettable filters makes the filter engine authorize every flow of their layers again.
 
 #pragma once
 
 #include "deferred.h"
 #include "layers.h"
 #include "log.h"
+#include "statistics.h"
 
 EXTERN_C_START
+
+/// Which filters the engine has, or the owner wants.
+typedef enum _ENGINE_FILTERS
+{
+    EngineFiltersNone,
+    EngineFiltersPermit, ///< a filter whose callout is not registered permits
+    EngineFiltersBlock   ///< a terminating filter whose callout is not registered blocks
+} ENGINE_FILTERS;
+
+/// The part of the driver that the engine serves. Each function gets Context.
+typedef struct _ENGINE_OWNER
+{
+    VOID *Context;
+
+    /// Returns which filters the owner wants now. PASSIVE_LEVEL.
+    ENGINE_FILTERS (*Wanted)(_In_ VOID *context);
+
+    /// A round has ended in `state`: EngineFiltering means that all filters are committed. PASSIVE_LEVEL.
+    VOID (*Settled)(_In_ VOID *context, _In_ ENGINE_STATE state);
+
+    /// Filters are gone that nobody here removed, or soon will be. The next round adds them anew. PASSIVE_LEVEL.
+    VOID (*Lost)(_In_ VOID *context);
+} ENGINE_OWNER;
 
 typedef struct _ENGINE
 {
     PDEVICE_OBJECT Device;
     LOG *Log;
-    DEFERRED *Deferred;
-    UINT64 RawContext;             ///< context of every filter
-    HANDLE Session;                ///< NULL: closed; used only by the thread that renews the filters
-    HANDLE Subscription;           ///< subscription to the service's changes
-    volatile LONG ServiceState;    ///< FWPM_SERVICE_STATE; FWPM_SERVICE_STATE_MAX: not known yet
-    volatile LONG SessionLost;     ///< the service has stopped or stops: the open session must be closed
-    volatile LONG RenewRequests;   ///< above 0: a thread renews the filters
-    UINT64 FilterIds[LAYER_COUNT]; ///< indexed by row of Layers
+    STATISTICS *Statistics;
+    ENGINE_OWNER Owner;
+    UINT64 Cookie; ///< a filter's context is this value exclusive-or its layer's row
+    DEFERRED Deferred;
+    volatile LONG Rounds;       ///< above 0: a round runs; a request meanwhile makes it go round once more
+    volatile LONG State;        ///< ENGINE_STATE
+    volatile LONG ServiceState; ///< FWPM_SERVICE_STATE; FWPM_SERVICE_STATE_MAX: not known yet
+    volatile LONG SessionLost;  ///< the open session has lost its filters
+    volatile LONG Closing;      ///< the filters that disappear now are closed with their session
+
+    // Rounds and EngineUninitialize use the members below, one at a time.
+    HANDLE Subscription;
+    HANDLE Session;
+    BOOLEAN HasObjects; ///< the session has the provider, the sublayer and the callouts
+    BOOLEAN Failed;     ///< the last round failed, and kept its session
+    ENGINE_FILTERS Filters;
+    // A notification reads these while a round writes them. Indexed by row of Layers.
+    volatile LONG64 FilterIds[LAYER_COUNT];
+    volatile LONG64 RemovedIds[LAYER_COUNT]; ///< the filters that the open transaction removes
 } ENGINE;
 
-/// `rawContext` is what each classify finds in its filter's context. Any IRQL.
-VOID EngineInitialize(_Out_ ENGINE *engine, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log, _Inout_ DEFERRED *deferred,
-                      _In_ UINT64 rawContext);
+/// Starts with no session. `cookie` has 8 low bits of 0. Fails with STATUS_INSUFFICIENT_RESOURCES.
+_IRQL_requires_(PASSIVE_LEVEL)
+_Must_inspect_result_
+NTSTATUS
+EngineInitialize(_Out_ ENGINE *engine, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log, _Inout_ STATISTICS *statistics,
+                 _In_ UINT64 cookie, _In_ const ENGINE_OWNER *owner);
 
-/// Closes the session, so no classify begins. Call after EngineStop, when no reauthorization can follow.
+/// Removes the filters and closes the session: no classify begins any more.
+/// Waits without limit for another product's transaction, and reports that once a second.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID EngineUninitialize(_Inout_ ENGINE *engine);
 
-/// Follows the service's changes, and adds the filters now or as soon as the service runs. Then classifies begin.
-/// The caller has registered the callouts. A service that stops during the call is no failure.
-/// A failure stops everything that the call started.
-_IRQL_requires_(PASSIVE_LEVEL)
-_Must_inspect_result_
-NTSTATUS EngineStart(_Inout_ ENGINE *engine);
+/// Has a round bring the engine's filters to what the owner wants. Returns at once.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EngineRenew(_Inout_ ENGINE *engine);
 
-/// Stops following the service's changes.
-_IRQL_requires_(PASSIVE_LEVEL)
-VOID EngineStop(_Inout_ ENGINE *engine);
+/// Requests that all flows are authorized again. EngineRenew or a later round carries it out. Any IRQL.
+VOID EngineRequestReauthorization(_Inout_ ENGINE *engine);
 
-/// Makes the filter engine authorize all flows again: at once, or after the round of another thread.
-/// Does nothing while the service does not run. A failure is logged, and a deferred run tries again.
-_IRQL_requires_(PASSIVE_LEVEL)
+/// Has a round carry out requested reauthorizations, if there are any. Returns at once.
+_IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EngineReauthorize(_Inout_ ENGINE *engine);
+
+/// The filter engine has deleted this filter of the driver at this row of Layers.
+_IRQL_requires_(PASSIVE_LEVEL)
+VOID EngineFilterDeleted(_Inout_ ENGINE *engine, _In_ UINT32 row, _In_ UINT64 filterId);
+
+/// Returns the state after the last round. Any IRQL.
+ENGINE_STATE EngineState(_In_ const ENGINE *engine);
+
+/// TRUE: the session has lost its filters, and no round has seen that yet. Any IRQL.
+BOOLEAN EngineIsLost(_In_ const ENGINE *engine);
 
 EXTERN_C_END

@@ -154,7 +154,7 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
     }
     else if (!HoldIsOfPacketLayer(held))
     {
-        DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+        EngineRequestReauthorization(&context->Engine);
     }
 
     InjectChain(packets);

@@ -69,12 +69,3 @@ const LAYER Layers[LAYER_COUNT] = {
          KEY(0xd944ab03, 0x7b44, 0x4634, 0x9f, 0x5c, 0x6d, 0xcb, 0x6d, 0xd5, 0x67, 0x17)),
 };
 // clang-format on
-
-#define ROWS_BY_ID(layer)                                                                                              \
-    [FWPS_LAYER_##layer##_V4] = 2 * LAYER_##layer, [FWPS_LAYER_##layer##_V6] = 2 * LAYER_##layer + 1
-
-const UINT8 LayerRows[] = {
-    ROWS_BY_ID(ALE_AUTH_CONNECT),        ROWS_BY_ID(ALE_AUTH_RECV_ACCEPT), ROWS_BY_ID(ALE_ENDPOINT_CLOSURE),
-    ROWS_BY_ID(ALE_RESOURCE_ASSIGNMENT), ROWS_BY_ID(ALE_RESOURCE_RELEASE), ROWS_BY_ID(STREAM),
-    ROWS_BY_ID(DATAGRAM_DATA),           ROWS_BY_ID(OUTBOUND_IPPACKET),    ROWS_BY_ID(INBOUND_IPPACKET),
-};

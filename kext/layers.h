@@ -59,7 +59,4 @@ typedef struct _LAYER
 
 extern const LAYER Layers[LAYER_COUNT];
 
-// Each layer's row by its run-time id (FWPS_BUILTIN_LAYERS).
-extern const UINT8 LayerRows[];
-
 EXTERN_C_END

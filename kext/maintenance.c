@@ -39,11 +39,7 @@ VOID MaintenanceRound(VOID *driverContext)
         HoldExpire(context, now);
         (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
     }
-    // Reauthorization comes after HoldExpire, because a hold that has expired may have requested it.
-    if (DeferredTake(&context->Deferred, DEFERRED_REAUTHORIZE))
-    {
-        EngineReauthorize(&context->Engine);
-    }
+    EngineReauthorize(&context->Engine);
     if (due)
     {
         MaintenanceClean(context, now);

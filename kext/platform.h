@@ -49,6 +49,13 @@
 #define PLATFORM_TABLE_SHRINK 0
 #endif
 
+// Windows loads an image once for each driver, so a driver has one context. A simulation has many in one process.
+#if defined(_KERNEL_MODE) || defined(KEXT_MINGW_DDK)
+#define PLATFORM_MAX_CONTEXTS 1
+#else
+#define PLATFORM_MAX_CONTEXTS 4096
+#endif
+
 // RwLock* report to the simulated kernel, whose lock rules cannot see an RW_LOCK otherwise.
 #ifdef HOST_KNOWS_LOCKS
 #define PLATFORM_LOCK_INITIALIZE(lock) HostInitializeLock(lock)

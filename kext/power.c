@@ -21,7 +21,7 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
 {
     DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
-    DeferredRequest(&context->Deferred, DEFERRED_REAUTHORIZE);
+    EngineRequestReauthorization(&context->Engine);
 }
 
 // Enters as a classify does. So a detach waits for this routine, and then stops a timer that it started.
@@ -50,7 +50,7 @@ static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOI
         PowerEnterWorkingState(context);
     }
     ClientLeave(&context->Client.Classifies, slot);
-    DeferredQueue(&context->Deferred);
+    EngineReauthorize(&context->Engine);
 }
 
 _Use_decl_annotations_

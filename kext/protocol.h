@@ -117,8 +117,27 @@ typedef enum _STATISTIC
     StatisticPacketsRedirected,
     StatisticFragmentsBlocked,
     StatisticMalformedPackets,
+    StatisticClientStalls,          ///< 0: reserved
+    StatisticDecidedInPlace,        ///< 0: reserved
+    StatisticCopiesCoalesced,       ///< 0: reserved
+    StatisticCopiesLargeSend,       ///< 0: reserved
+    StatisticCopiesPartialChecksum, ///< 0: reserved
+    StatisticCopiesSecured,         ///< 0: reserved
+    StatisticEngineRetries,
+    StatisticEngineState, ///< now: ENGINE_STATE
     StatisticCount
 } STATISTIC;
+
+/// What the filter engine did in the driver's last attempt to give it the filters that are wanted.
+typedef enum _ENGINE_STATE
+{
+    EngineStopped = 0,   ///< its service does not run
+    EngineRefused = 1,   ///< it refused, and the driver tries again
+    EngineBusy = 2,      ///< another product's transaction is open, and the driver tries again
+    EngineReady = 3,     ///< it has no filters, because nobody wants any
+    EngineFiltering = 4, ///< it has all filters
+    ENGINE_STATE_COUNT
+} ENGINE_STATE;
 
 // Where the payload of a connection record starts.
 #define PROTOCOL_PAYLOAD_NETWORK_LAYER   3 ///< at the IP header: recorded at a packet layer
@@ -255,6 +274,6 @@ static_assert(sizeof(COMMAND_VERDICT_WIRE) == 10, "Verdict command");
 static_assert(sizeof(VERSION_WIRE) == 4, "version");
 static_assert(sizeof(CAPABILITIES_WIRE) == 20, "capabilities");
 static_assert(sizeof(OPTIONS_WIRE) == 32, "options");
-static_assert(sizeof(STATISTICS_WIRE) == 4 + 20 * 8, "statistics");
+static_assert(sizeof(STATISTICS_WIRE) == 4 + 28 * 8, "statistics");
 
 EXTERN_C_END

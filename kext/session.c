@@ -3,6 +3,9 @@
 #include "context.h"
 #include "hold.h"
 
+// The longest time that an attach waits for its filters.
+#define SESSION_ATTACH_WAIT_MS 2000
+
 // A critical region prevents suspension: a thread that is suspended here would keep every other client out.
 static VOID SessionBeginTransition(CLIENT *client)
 {
@@ -33,9 +36,94 @@ static VOID SessionStartTimer(DRIVER_CONTEXT *context)
     DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
 }
 
-// The caller is within a transition.
-static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
+// ---- The filters that the session wants
+
+static ENGINE_FILTERS SessionWantedFilters(VOID *driverContext)
 {
+    const CLIENT *client = &((DRIVER_CONTEXT *)driverContext)->Client;
+
+    if (ReadNoFence(&client->FailClosed) != 0)
+    {
+        return EngineFiltersBlock;
+    }
+    return ReadAcquire(&client->Attached) != 0 ? EngineFiltersPermit : EngineFiltersNone;
+}
+
+// The filters go one after the other, so no decision may count on another layer's filter from here on.
+static VOID SessionLoseFilters(VOID *driverContext)
+{
+    CLIENT *client = &((DRIVER_CONTEXT *)driverContext)->Client;
+
+    InterlockedCompareExchange(&client->Mode, ClientAbsentMode(client), ClientFiltering);
+}
+
+// The caller is within a transition. TRUE: filtering begins now.
+static BOOLEAN SessionBeginFiltering(DRIVER_CONTEXT *context)
+{
+    CLIENT *client = &context->Client;
+
+    if (ReadNoFence(&client->Attached) == 0 || ReadNoFence(&client->Mode) == ClientFiltering)
+    {
+        return FALSE;
+    }
+    if (client->HasFiltered)
+    {
+        // Connections have come and gone unseen, so an entry may be that of a predecessor.
+        ConnectionTableClearCache(&context->Connections);
+        RedirectTableClear(&context->Redirects);
+    }
+    client->HasFiltered = TRUE;
+    InterlockedExchange(&client->Mode, ClientFiltering);
+    SessionStartTimer(context);
+    return TRUE;
+}
+
+static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
+{
+    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)driverContext;
+    CLIENT *client = &context->Client;
+    BOOLEAN begins = FALSE;
+
+    SessionBeginTransition(client);
+    if (state == EngineFiltering)
+    {
+        begins = SessionBeginFiltering(context);
+        if (EngineIsLost(&context->Engine))
+        {
+            SessionLoseFilters(context);
+        }
+    }
+    if (state != EngineBusy)
+    {
+        KeSetEvent(&client->Settled, IO_NO_INCREMENT, FALSE);
+    }
+    SessionEndTransition(client);
+    if (begins)
+    {
+        // A flow that was authorized between the commit and now is authorized again.
+        EngineRequestReauthorization(&context->Engine);
+        EngineReauthorize(&context->Engine);
+    }
+}
+
+_Use_decl_annotations_
+ENGINE_OWNER SessionAsEngineOwner(DRIVER_CONTEXT *context)
+{
+    ENGINE_OWNER owner;
+
+    owner.Context = context;
+    owner.Wanted = SessionWantedFilters;
+    owner.Settled = SessionFollowEngine;
+    owner.Lost = SessionLoseFilters;
+    return owner;
+}
+
+// ---- Attach, detach, shutdown
+
+// The caller is within a transition.
+static VOID SessionStart(DRIVER_CONTEXT *context)
+{
+    CLIENT *client = &context->Client;
     OPTIONS options;
 
     OptionsSetDefaults(&options);
@@ -45,19 +133,21 @@ static VOID SessionStartFiltering(DRIVER_CONTEXT *context)
     IoQueueAttach(&context->Queue);
     SessionApplyOptions(context, &options);
     PacketCacheSetOpen(&context->Packets, TRUE);
-    InterlockedExchange(&context->Client.Mode, ClientFiltering);
-    SessionStartTimer(context);
+    KeClearEvent(&client->Settled);
+    client->HasFiltered = FALSE;
+    InterlockedExchange(&client->Mode, ClientAbsentMode(client));
+    InterlockedExchange(&client->Attached, TRUE);
 }
 
 // The caller is within a transition. On return nothing is held, and no decision of this client is left.
 // The model test/models/hold.pml calls this Stop: `failed` and `cached` become `taken` and then `resolved`.
 // Stop also waits for the holds that a resolver has `taken`.
-static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
+static VOID SessionStop(DRIVER_CONTEXT *context)
 {
     CLIENT *client = &context->Client;
     CLIENT_MODE absent = ClientAbsentMode(client);
 
-    if (ReadNoFence(&client->Mode) != ClientFiltering)
+    if (InterlockedExchange(&client->Attached, FALSE) == FALSE)
     {
         return;
     }
@@ -73,6 +163,15 @@ static VOID SessionStopFiltering(DRIVER_CONTEXT *context)
     BandwidthClear(&context->Bandwidth);
 }
 
+// Waits for the filters, but not for long: the client may attach to an engine that is busy or does not run.
+static VOID SessionAwaitFilters(CLIENT *client)
+{
+    LARGE_INTEGER timeout;
+
+    timeout.QuadPart = -(LONG64)(SESSION_ATTACH_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
+    (VOID) KeWaitForSingleObject(&client->Settled, Executive, KernelMode, FALSE, &timeout);
+}
+
 _Use_decl_annotations_
 NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
 {
@@ -84,12 +183,12 @@ NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     }
     SessionBeginTransition(client);
     InterlockedExchange64(&client->ProcessId, (LONG64)(ULONG_PTR)PsGetCurrentProcessId());
-    SessionStartFiltering(context);
+    SessionStart(context);
     InterlockedExchangePointer((PVOID volatile *)&client->File, file);
     SessionEndTransition(client);
 
-    // Flows that existed before the attach are authorized now, with their process.
-    EngineReauthorize(&context->Engine);
+    EngineRenew(&context->Engine);
+    SessionAwaitFilters(client);
     return STATUS_SUCCESS;
 }
 
@@ -107,11 +206,12 @@ VOID SessionDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     RundownWait(&client->Requests);
 
     SessionBeginTransition(client);
-    SessionStopFiltering(context);
+    SessionStop(context);
     IoQueueDetach(&context->Queue);
     SessionEndTransition(client);
 
-    // Flows that this client's verdicts blocked are authorized again.
+    // Where filters stay, flows that this client's verdicts blocked are authorized again.
+    EngineRequestReauthorization(&context->Engine);
     EngineReauthorize(&context->Engine);
     InterlockedExchange(&client->Taken, FALSE);
     KeLeaveCriticalRegion();
@@ -121,9 +221,10 @@ _Use_decl_annotations_
 VOID SessionShutdown(DRIVER_CONTEXT *context)
 {
     SessionBeginTransition(&context->Client);
-    SessionStopFiltering(context);
+    SessionStop(context);
     IoQueueShutdown(&context->Queue);
     SessionEndTransition(&context->Client);
+    EngineRequestReauthorization(&context->Engine);
     EngineReauthorize(&context->Engine);
 }
 
@@ -156,7 +257,9 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {
         // Connections from before are authorized again, so that their process is reported.
-        EngineReauthorize(&context->Engine);
+        EngineRequestReauthorization(&context->Engine);
     }
+    // The fail policy is also a property of the filters.
+    EngineRenew(&context->Engine);
     return STATUS_SUCCESS;
 }

@@ -5,13 +5,17 @@
 
 #pragma once
 
-#include "platform.h"
+#include "engine.h"
 
 EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
-/// Attaches the client that opened `file`: filtering starts, with the options of a base client.
+/// The session as the part of the driver that the filter engine serves.
+ENGINE_OWNER SessionAsEngineOwner(_In_ struct _DRIVER_CONTEXT *context);
+
+/// Attaches the client that opened `file`, with the options of a base client.
+/// Filtering starts once the filter engine has all filters. The function waits for that, at most two seconds.
 /// STATUS_DEVICE_ALREADY_ATTACHED: another client is attached.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_

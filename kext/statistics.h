@@ -12,7 +12,7 @@ EXTERN_C_START
 typedef struct _STATISTICS_SLOT
 {
     volatile LONG64 Counters[StatisticCount];
-    UINT8 Padding[PLATFORM_CACHE_LINE * 3 - StatisticCount * sizeof(LONG64)];
+    UINT8 Padding[PLATFORM_CACHE_LINE * 4 - StatisticCount * sizeof(LONG64)];
 } STATISTICS_SLOT;
 
 static_assert(sizeof(STATISTICS_SLOT) % PLATFORM_CACHE_LINE == 0, "processors must not share a line");
@@ -40,7 +40,7 @@ VOID StatisticsAdd(_Inout_ STATISTICS *statistics, _In_ STATISTIC statistic, _In
 _IRQL_requires_max_(DISPATCH_LEVEL)
 LONG64 StatisticsRead(_In_ const STATISTICS *statistics, _In_ STATISTIC statistic);
 
-/// Fills in the reply of GetStatistics, but not what other parts count now: PacketsHeld, Connections, BandwidthEntries.
+/// Fills in the reply of GetStatistics, but not what other parts know now.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID StatisticsEncode(_In_ const STATISTICS *statistics, _Out_ STATISTICS_WIRE *wire);
 

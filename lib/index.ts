@@ -33,7 +33,7 @@ export {
   type VerdictCommand,
 } from './codec/commands.js';
 export { InfoDecoder, parseInfo } from './codec/decoder.js';
-export type { Capabilities, DriverVersion, Statistics } from './codec/driver_info.js';
+export type { Capabilities, DriverVersion, EngineState, Statistics } from './codec/driver_info.js';
 export type { DriverOptions } from './codec/driver_options.js';
 export {
   BandwidthEntry,

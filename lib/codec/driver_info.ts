@@ -3,6 +3,7 @@
 import { ProtocolError } from '../base/errors.js';
 import {
   CapabilitiesLayout,
+  ENGINE_STATES,
   COUNTER_SIZE,
   STATISTICS_COUNTERS,
   StatisticsHeaderLayout,
@@ -31,6 +32,18 @@ export interface Capabilities {
   /** The maximum number of commands in one write. */
   readonly maxCommandsPerWrite: number;
 }
+
+/**
+ * What the Windows filter engine answered when the driver last gave it the filters that are wanted.
+ *
+ * - `stopped`: its service (BFE) does not run. Nothing is filtered until it does.
+ * - `refused`: it refused. Nothing new is filtered. The driver tries again.
+ * - `busy`: another product's transaction is open. The driver tries again.
+ * - `ready`: it has no filters, because no client is attached and the fail policy is open.
+ * - `filtering`: it has all filters.
+ * - `unknown`: the driver does not report the state, or has not asked the engine yet.
+ */
+export type EngineState = (typeof ENGINE_STATES)[number] | 'unknown';
 
 /**
  * The driver's counters since it was loaded. A counter that an older driver does not have is 0.
@@ -76,6 +89,10 @@ export interface Statistics {
   readonly fragmentsBlocked: bigint;
   /** Packets blocked because their headers are inconsistent. */
   readonly malformedPackets: bigint;
+  /** Attempts to change the filters that the filter engine did not carry out. The driver repeats each. */
+  readonly engineRetries: bigint;
+  /** The state of the filter engine now. */
+  readonly engineState: EngineState;
 }
 
 /** @internal */
@@ -106,12 +123,18 @@ export function decodeCapabilities(bytes: Uint8Array): Capabilities {
 /** @internal */
 export function decodeStatistics(bytes: Uint8Array): Statistics {
   const view = viewOf(bytes, StatisticsHeaderLayout, 'statistics');
-  const counters = STATISTICS_COUNTERS.map((name: keyof Statistics, index) => {
+  const counters = STATISTICS_COUNTERS.map((name, index) => {
     const offset = StatisticsHeaderLayout.byteLength + COUNTER_SIZE * index;
     const isPresent = offset + COUNTER_SIZE <= bytes.length;
-    return [name, isPresent ? view.getBigUint64(offset, true) : 0n] as const;
+    if (name === 'engineState')
+      return [name, isPresent ? engineState(view.getBigUint64(offset, true)) : 'unknown'];
+    return [name, isPresent ? view.getBigUint64(offset, true) : 0n];
   });
-  return Object.fromEntries(counters) as unknown as Statistics;
+  return Object.fromEntries(counters.filter(([name]) => name !== null)) as Statistics;
+}
+
+function engineState(number: bigint): EngineState {
+  return ENGINE_STATES[Number(number)] ?? 'unknown';
 }
 
 function viewOf(bytes: Uint8Array, { byteLength }: Layout<never>, what: string): DataView {

@@ -177,7 +177,7 @@ export const OPTION_EXTENDED_RECORDS = 1;
 /** Bit 1 of the options' flags: the driver blocks what it cannot report. */
 export const OPTION_FAIL_CLOSED = 2;
 
-/** The driver's counters in wire order. */
+/** The driver's counters in wire order. `null`: no driver counts this yet. */
 export const STATISTICS_COUNTERS = [
   'eventsQueued',
   'eventsDelivered',
@@ -199,7 +199,18 @@ export const STATISTICS_COUNTERS = [
   'packetsRedirected',
   'fragmentsBlocked',
   'malformedPackets',
+  null,
+  null,
+  null,
+  null,
+  null,
+  null,
+  'engineRetries',
+  'engineState',
 ] as const;
+
+/** The states of the filter engine, by their number on the wire. */
+export const ENGINE_STATES = ['stopped', 'refused', 'busy', 'ready', 'filtering'] as const;
 
 export const COUNTER_SIZE = U64;
 

@@ -96,6 +96,11 @@ uint64_t Engine::objects_without_provider() const
     return state_->management.CountObjectsWithoutProvider();
 }
 
+uint64_t Engine::filters_that_block_without_callout() const
+{
+    return state_->management.CountFiltersThatBlockWithoutCallout();
+}
+
 void Engine::ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release)
 {
     state_->lists.ReleaseWhenUnreferenced(net_buffer_list, std::move(release));

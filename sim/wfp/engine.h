@@ -203,6 +203,9 @@ class Engine
     // The number of objects without a provider, whose owner an administrator cannot identify.
     uint64_t objects_without_provider() const;
 
+    // The number of the driver's filters that would block if their callout were not registered.
+    uint64_t filters_that_block_without_callout() const;
+
     // For a `layer_data` whose classify returned `referenced`: calls `release` once the driver has dereferenced it.
     void ReleaseWhenUnreferenced(NET_BUFFER_LIST *net_buffer_list, std::function<void()> release);
 

@@ -1140,6 +1140,18 @@ void Management::ReclaimLocked()
                    retired_.end());
 }
 
+uint64_t Management::CountFiltersThatBlockWithoutCallout() const
+{
+    const Lock lock(mutex_);
+    const auto blocks = [](const auto &entry)
+    {
+        return entry.second->kind == FilterKind::kTerminatingCallout &&
+               (entry.second->runtime.flags & FWPS_FILTER_FLAG_PERMIT_IF_CALLOUT_UNREGISTERED) == 0;
+    };
+
+    return static_cast<uint64_t>(std::count_if(committed_.filters.begin(), committed_.filters.end(), blocks));
+}
+
 uint64_t Management::CountObjectsWithoutProvider() const
 {
     const Lock lock(mutex_);

@@ -80,6 +80,8 @@ class Management
     // Counts sublayers, callouts and filters.
     uint64_t CountObjectsWithoutProvider() const;
 
+    uint64_t CountFiltersThatBlockWithoutCallout() const;
+
     // Bugchecks on everything that a driver may not leave.
     void CheckUnloaded() const;
 

@@ -173,7 +173,8 @@ function decodeReply({ kind, bytes }: Vector): unknown {
 
 function expectedReply({ kind, fields }: Vector): unknown {
   if (kind === 'Statistics') {
-    return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, BigInt(value)]));
+    const counters = Object.entries(fields).map(([name, value]) => [name, BigInt(value)]);
+    return { ...Object.fromEntries(counters), engineState: 'filtering' };
   }
   return kind === 'Capabilities'
     ? { ...numbers(fields), featureBits: bigint(fields, 'featureBits') }

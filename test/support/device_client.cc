@@ -34,6 +34,11 @@ NTSTATUS Client::Open(const std::u16string &name)
     return status;
 }
 
+NTSTATUS Client::OpenForQuery()
+{
+    return io_.Open(u"\\\\.\\NetVerdict", &file_, FILE_READ_ATTRIBUTES);
+}
+
 void Client::Close()
 {
     if (file_ != nullptr)

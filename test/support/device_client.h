@@ -20,7 +20,8 @@ struct Statistics
     uint64_t EventsQueued, EventsDelivered, EventsLost, BytesDelivered, ReadsCompleted, VerdictsApplied,
         VerdictsUnknownId, CommandsRejected, PacketsHeld, Connections, BandwidthEntries, PoolBytes, PoolBytesPeak,
         PacketsPermitted, PacketsBlocked, PacketsInjected, InjectFailures, PacketsRedirected, FragmentsBlocked,
-        MalformedPackets;
+        MalformedPackets, ClientStalls, DecidedInPlace, CopiesCoalesced, CopiesLargeSend, CopiesPartialChecksum,
+        CopiesSecured, EngineRetries, EngineState;
 };
 
 static_assert(sizeof(Statistics) == sizeof(STATISTICS_WIRE) - sizeof(uint32_t), "the same counters");
@@ -36,6 +37,9 @@ class Client
     Client &operator=(const Client &) = delete;
 
     NTSTATUS Open(const std::u16string &name = u"\\\\.\\NetVerdict");
+
+    // Opens a handle that may only be queried, which attaches no client.
+    NTSTATUS OpenForQuery();
     void Close();
 
     sim::nt::File *file() { return file_; }

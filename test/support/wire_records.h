@@ -127,6 +127,14 @@ typedef struct _STATISTICS_FIELDS_WIRE
     UINT64 PacketsRedirected;
     UINT64 FragmentsBlocked;
     UINT64 MalformedPackets;
+    UINT64 ClientStalls;
+    UINT64 DecidedInPlace;
+    UINT64 CopiesCoalesced;
+    UINT64 CopiesLargeSend;
+    UINT64 CopiesPartialChecksum;
+    UINT64 CopiesSecured;
+    UINT64 EngineRetries;
+    UINT64 EngineState;
 } STATISTICS_FIELDS_WIRE;
 
 #pragma pack(pop)
@@ -139,7 +147,7 @@ static_assert(sizeof(BANDWIDTH_ENTRY_V4_WIRE) == 28, "BandwidthStatsV4 entry");
 static_assert(sizeof(BANDWIDTH_ENTRY_V6_WIRE) == 52, "BandwidthStatsV6 entry");
 static_assert(sizeof(COMMAND_UPDATE_V4_WIRE) == 15, "UpdateV4 command");
 static_assert(sizeof(COMMAND_UPDATE_V6_WIRE) == 39, "UpdateV6 command");
-static_assert(sizeof(STATISTICS_FIELDS_WIRE) == 4 + 20 * 8, "statistics");
+static_assert(sizeof(STATISTICS_FIELDS_WIRE) == 4 + 28 * 8, "statistics");
 
 static_assert(sizeof(CONNECTION_V6_WIRE) == WIRE_LONGEST_CONNECTION, "the longest record of a connection");
 static_assert(sizeof(BANDWIDTH_ENTRY_V4_WIRE) == WIRE_BANDWIDTH_ENTRY_V4, "the driver's length of an entry");
@@ -170,5 +178,13 @@ CHECK_COUNTER(InjectFailures);
 CHECK_COUNTER(PacketsRedirected);
 CHECK_COUNTER(FragmentsBlocked);
 CHECK_COUNTER(MalformedPackets);
+CHECK_COUNTER(ClientStalls);
+CHECK_COUNTER(DecidedInPlace);
+CHECK_COUNTER(CopiesCoalesced);
+CHECK_COUNTER(CopiesLargeSend);
+CHECK_COUNTER(CopiesPartialChecksum);
+CHECK_COUNTER(CopiesSecured);
+CHECK_COUNTER(EngineRetries);
+CHECK_COUNTER(EngineState);
 
 #undef CHECK_COUNTER

@@ -16,24 +16,28 @@ class DriverLoadTest : public BareMachineTest
 {
 };
 
-TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileItIsLoaded)
+TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileAClientIsAttached)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
-    for (uint16_t layer : kLayers)
+    machine_.Run();
+    EXPECT_EQ(FilteredLayers(machine_), 0u) << "the driver costs nothing without a client";
     {
-        EXPECT_TRUE(machine_.wfp().has_filters(layer)) << "layer " << layer;
-    }
+        Client client(machine_);
 
-    Unload();
-    for (uint16_t layer : kLayers)
-    {
-        EXPECT_FALSE(machine_.wfp().has_filters(layer)) << "layer " << layer;
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+        EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
     }
+    machine_.Run();
+    EXPECT_EQ(FilteredLayers(machine_), 0u);
+    Unload();
 }
 
 TEST_F(DriverLoadTest, EveryFilterEngineObjectNamesItsProvider)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
+    Client client(machine_);
+
+    ASSERT_EQ(client.Open(), STATUS_SUCCESS);
     EXPECT_TRUE(machine_.wfp().has_filters(FWPS_LAYER_ALE_AUTH_CONNECT_V4));
     EXPECT_EQ(machine_.wfp().objects_without_provider(), 0u);
 }

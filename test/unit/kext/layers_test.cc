@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <set>
 #include <string>
 
 #include "layers.h"
@@ -22,13 +23,16 @@ std::string Narrow(const WCHAR *text)
     return narrow;
 }
 
-TEST(LayersTest, EveryRowIsFoundByTheIdOfItsLayer)
+TEST(LayersTest, EveryRowIsOfALayerOfItsOwn)
 {
-    for (size_t row = 0; row < LAYER_COUNT; ++row)
+    std::set<uint16_t> ids;
+
+    for (const LAYER &layer : Layers)
     {
         uint16_t id = 0xFFFF;
-        ASSERT_NE(sim::wfp::FindLayer(*Layers[row].Key, &id), nullptr) << row;
-        EXPECT_EQ(LayerRows[id], row) << Narrow(Layers[row].Name);
+
+        ASSERT_NE(sim::wfp::FindLayer(*layer.Key, &id), nullptr) << Narrow(layer.Name);
+        EXPECT_TRUE(ids.insert(id).second) << Narrow(layer.Name);
     }
 }
 

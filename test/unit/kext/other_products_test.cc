@@ -4,9 +4,7 @@
 
 #include <gmock/gmock.h>
 
-#include <future>
 #include <memory>
-#include <thread>
 #include <utility>
 
 namespace kext_test
@@ -197,7 +195,7 @@ TEST_F(OtherProductsTest, AReauthorizationWithinOurOwnTransactionIsNoError)
 {
     // This transaction could be neither committed nor aborted.
     ASSERT_EQ(FwpmTransactionBegin0(context()->Engine.Session, 0), STATUS_SUCCESS);
-    EngineReauthorize(&context()->Engine);
+    client_.Command(CommandClearCache);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
     EXPECT_TRUE(client_.GetLogs().empty());
 }
@@ -223,51 +221,15 @@ class OtherTransaction
 
 TEST_F(OtherProductsTest, AReauthorizationWaitsForAnotherProductsTransaction)
 {
-    OtherTransaction other;
-    std::promise<void> begins;
-    std::thread reauthorizing(
-        [&]
-        {
-            sim::Machine::Scope scope(machine_);
-
-            begins.set_value();
-            EngineReauthorize(&context()->Engine);
-        });
-
-    begins.get_future().wait();
-    other.Commit();
-    reauthorizing.join();
+    machine_.wfp().BeginForeignTransaction();
+    client_.Command(CommandClearCache);
+    EXPECT_TRUE(network_.TakeReauthorized().empty());
+    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("is busy")));
+    EXPECT_EQ(client_.GetStatistics().EngineState, EngineBusy);
+    machine_.wfp().EndForeignTransaction();
+    Advance(10ms);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
-    EXPECT_TRUE(client_.GetLogs().empty());
-}
-
-TEST_F(OtherProductsTest, AReauthorizationThatTimedOutIsRetried)
-{
-    {
-        OtherTransaction other;
-
-        client_.Command(CommandClearCache);
-        EXPECT_TRUE(network_.TakeReauthorized().empty());
-        Advance(1s);
-        other.Commit();
-    }
-    EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("could not be made to authorize again")));
-    Advance(1s);
-    EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
-}
-
-TEST_F(OtherProductsTest, AReauthorizationIsRetriedAfterTheClientIsGone)
-{
-    {
-        OtherTransaction other;
-
-        client_.Close();
-        EXPECT_TRUE(network_.TakeReauthorized().empty());
-        Advance(1s);
-        other.Commit();
-    }
-    Advance(1s);
-    EXPECT_EQ(network_.TakeReauthorized().size(), 4u) << "the flows that the client blocked are permitted now";
+    EXPECT_EQ(client_.GetStatistics().EngineState, EngineFiltering);
 }
 
 TEST_F(OtherProductsTest, ADueReauthorizationDoesNotOutliveTheEngineSession)

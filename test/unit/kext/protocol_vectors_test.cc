@@ -439,6 +439,8 @@ TEST(ReplyVectors, StatisticsHaveTheirFields)
     EXPECT_EQ(wire.PacketsRedirected, vector.Number("packetsRedirected"));
     EXPECT_EQ(wire.FragmentsBlocked, vector.Number("fragmentsBlocked"));
     EXPECT_EQ(wire.MalformedPackets, vector.Number("malformedPackets"));
+    EXPECT_EQ(wire.EngineRetries, vector.Number("engineRetries"));
+    EXPECT_EQ(wire.EngineState, vector.Number("engineState"));
 }
 
 } // namespace

@@ -76,6 +76,8 @@ TEST_F(StatisticsTest, EncodesInTheOrderOfTheProtocol)
     EXPECT_EQ(+wire.PacketsRedirected, 18u);
     EXPECT_EQ(+wire.FragmentsBlocked, 19u);
     EXPECT_EQ(+wire.MalformedPackets, 20u);
+    EXPECT_EQ(+wire.EngineRetries, 27u);
+    EXPECT_EQ(+wire.EngineState, 28u);
 }
 
 TEST(StatisticsFailureTest, WithoutMemoryInitializationFailsCleanly)
