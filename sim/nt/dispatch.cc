@@ -12,6 +12,7 @@
 #include "nt/irql.h"
 #include "nt/pool.h"
 #include "nt/scheduler.h"
+#include "nt/thread_control.h"
 
 namespace sim::nt
 {
@@ -89,7 +90,7 @@ ACCESS_MASK AccessNeeded(const RequestSpec &spec)
 
 } // namespace
 
-Request *IoState::Submit(File *file, const RequestSpec &spec)
+void IoState::Submit(File *file, const RequestSpec &spec)
 {
     Machine::Scope scope(machine_);
 
@@ -107,32 +108,46 @@ Request *IoState::Submit(File *file, const RequestSpec &spec)
     {
         Finish(request, status, 0);
         requests_.Release(request);
-        return request;
+        return;
     }
 
-    PDRIVER_DISPATCH dispatch = file->DeviceObject->DriverObject->MajorFunction[spec.major];
-
-    {
-        DriverCall call(MajorFunctionName(spec.major));
-
-        status = dispatch(file->DeviceObject, request);
-    }
+    status = CallDispatch(request);
     CheckDispatched(request, status);
+    if (status != STATUS_PENDING)
+    {
+        Finish(request, request->IoStatus.Status, request->IoStatus.Information);
+    }
     requests_.Release(request);
-    return request;
+}
+
+// A frame of its own: what lies above it on the stack does not belong to the driver.
+__attribute__((noinline)) NTSTATUS IoState::CallDispatch(Request *request)
+{
+    PDEVICE_OBJECT device = request->stack.DeviceObject;
+    DriverCall call(MajorFunctionName(request->spec.major));
+
+    return device->DriverObject->MajorFunction[request->spec.major](device, request);
 }
 
 IoResult IoState::SubmitAndWait(File *file, RequestSpec spec)
 {
     Waiter waiter;
+    const auto done = [&waiter] { return waiter.done.load(std::memory_order_acquire); };
+    const ThreadControl *thread = thread_state.control;
 
     waiter.machine = &machine_;
     spec.completion = FinishWaiter;
     spec.context = &waiter;
     Submit(file, spec);
-    if (!waiter.done.load(std::memory_order_acquire))
+    if (!done())
     {
-        machine_.scheduler().WaitUntil([&waiter] { return waiter.done.load(std::memory_order_acquire); });
+        machine_.scheduler().WaitUntil([&done, thread]
+                                       { return done() || (thread != nullptr && thread->terminated()); });
+    }
+    if (!done())
+    {
+        CancelWhere(file, [&waiter](const Request &request) { return request.spec.context == &waiter; });
+        machine_.scheduler().WaitUntil(done);
     }
     return waiter.result;
 }
@@ -154,10 +169,7 @@ bool IoState::Prepare(Request *request, File *file, const RequestSpec &spec)
     request->listed = IsListed(spec.major);
     if (request->listed)
     {
-        std::lock_guard<std::mutex> lock(file->mutex);
-
-        InsertTailList(&file->requests, &request->ThreadListEntry);
-        file->outstanding++;
+        List(request);
     }
     if (spec.major == IRP_MJ_CREATE)
     {
@@ -169,6 +181,19 @@ bool IoState::Prepare(Request *request, File *file, const RequestSpec &spec)
         return PrepareTransfer(request);
     }
     return spec.major != IRP_MJ_DEVICE_CONTROL || PrepareControl(request);
+}
+
+void IoState::List(Request *request)
+{
+    std::lock_guard<std::mutex> lock(request->file->mutex);
+
+    InsertTailList(&request->file->requests, &request->ThreadListEntry);
+    request->file->outstanding++;
+    request->issuer = thread_state.control;
+    if (request->issuer != nullptr)
+    {
+        request->issuer->outstanding++;
+    }
 }
 
 bool IoState::PrepareTransfer(Request *request)
@@ -291,7 +316,10 @@ void IoState::Complete(Request *request)
     }
     CheckCompletion(request);
     request->PendingReturned = (request->stack.Control & SL_PENDING_RETURNED) != 0;
-    Finish(request, request->IoStatus.Status, request->IoStatus.Information);
+    if (request->PendingReturned)
+    {
+        Finish(request, request->IoStatus.Status, request->IoStatus.Information);
+    }
 }
 
 void IoState::CheckCompletion(Request *request)
@@ -353,6 +381,11 @@ void IoState::Unlist(Request *request)
 
         RemoveEntryList(&request->ThreadListEntry);
         wake = --request->file->outstanding == 0 && request->file->waited_for;
+        if (request->issuer != nullptr)
+        {
+            request->issuer->outstanding--;
+            wake = true;
+        }
     }
     if (wake)
     {
@@ -380,10 +413,11 @@ bool IoState::Cancel(Request *request)
     return true;
 }
 
-void IoState::CancelAll(File *file)
+// Returns whether any was chosen.
+bool IoState::CancelWhere(File *file, const std::function<bool(const Request &)> &chosen)
 {
     Machine::Scope scope(machine_);
-    std::vector<Request *> outstanding;
+    std::vector<Request *> requests;
 
     {
         std::lock_guard<std::mutex> lock(file->mutex);
@@ -392,40 +426,19 @@ void IoState::CancelAll(File *file)
         {
             Request *request = static_cast<Request *>(CONTAINING_RECORD(entry, IRP, ThreadListEntry));
 
-            request->references.fetch_add(1, std::memory_order_relaxed);
-            outstanding.push_back(request);
+            if (chosen(*request))
+            {
+                request->references.fetch_add(1, std::memory_order_relaxed);
+                requests.push_back(request);
+            }
         }
     }
-    for (Request *request : outstanding)
+    for (Request *request : requests)
     {
         Cancel(request);
         requests_.Release(request);
     }
-}
-
-bool IoState::CancelOne(File *file, Request *request)
-{
-    Machine::Scope scope(machine_);
-    bool found = false;
-
-    {
-        std::lock_guard<std::mutex> lock(file->mutex);
-
-        for (PLIST_ENTRY entry = file->requests.Flink; entry != &file->requests && !found; entry = entry->Flink)
-        {
-            found = entry == &request->ThreadListEntry;
-        }
-        if (found)
-        {
-            request->references.fetch_add(1, std::memory_order_relaxed);
-        }
-    }
-    if (found)
-    {
-        Cancel(request);
-        requests_.Release(request);
-    }
-    return found;
+    return !requests.empty();
 }
 
 } // namespace sim::nt

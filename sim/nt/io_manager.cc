@@ -2,6 +2,7 @@
 
 #include "machine.h"
 #include "nt/io_state.h"
+#include "nt/thread_control.h"
 
 namespace sim::nt
 {
@@ -49,6 +50,22 @@ RequestSpec With(RequestSpec spec, IoCompletion completion, void *context)
     return spec;
 }
 
+// A system call of the calling thread.
+template <typename Function> void Call(Function function)
+{
+    EnterKernel();
+    function();
+    ReturnToUserMode();
+}
+
+template <typename Function> IoResult CallAndWait(Function function)
+{
+    IoResult result;
+
+    Call([&] { result = function(); });
+    return result;
+}
+
 } // namespace
 
 IoState &IoState::Current()
@@ -75,46 +92,47 @@ NTSTATUS IoManager::Open(const std::u16string &name, File **file, ACCESS_MASK ac
     return state_->Open(name, access, file);
 }
 
-Request *IoManager::Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context)
+void IoManager::Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context)
 {
-    return state_->Submit(file, With(ReadOf(buffer, length), completion, context));
+    Call([&] { state_->Submit(file, With(ReadOf(buffer, length), completion, context)); });
 }
 
-Request *IoManager::Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context)
+void IoManager::Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context)
 {
-    return state_->Submit(file, With(WriteOf(buffer, length), completion, context));
+    Call([&] { state_->Submit(file, With(WriteOf(buffer, length), completion, context)); });
 }
 
-Request *IoManager::DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
-                                  uint32_t out_length, IoCompletion completion, void *context)
+void IoManager::DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
+                              uint32_t out_length, IoCompletion completion, void *context)
 {
-    return state_->Submit(file, With(ControlOf(code, in, in_length, out, out_length), completion, context));
+    Call([&] { state_->Submit(file, With(ControlOf(code, in, in_length, out, out_length), completion, context)); });
 }
 
 IoResult IoManager::ReadAndWait(File *file, void *buffer, uint32_t length)
 {
-    return state_->SubmitAndWait(file, ReadOf(buffer, length));
+    return CallAndWait([&] { return state_->SubmitAndWait(file, ReadOf(buffer, length)); });
 }
 
 IoResult IoManager::WriteAndWait(File *file, const void *buffer, uint32_t length)
 {
-    return state_->SubmitAndWait(file, WriteOf(buffer, length));
+    return CallAndWait([&] { return state_->SubmitAndWait(file, WriteOf(buffer, length)); });
 }
 
 IoResult IoManager::DeviceControlAndWait(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
                                          uint32_t out_length)
 {
-    return state_->SubmitAndWait(file, ControlOf(code, in, in_length, out, out_length));
+    return CallAndWait([&] { return state_->SubmitAndWait(file, ControlOf(code, in, in_length, out, out_length)); });
 }
 
-void IoManager::CancelAll(File *file)
+void IoManager::CancelAll(File *file, const ThreadControl *issuer)
 {
-    state_->CancelAll(file);
+    state_->CancelWhere(file,
+                        [issuer](const Request &request) { return issuer == nullptr || request.issuer == issuer; });
 }
 
-bool IoManager::Cancel(File *file, Request *request)
+bool IoManager::Cancel(File *file, const void *context)
 {
-    return state_->CancelOne(file, request);
+    return state_->CancelWhere(file, [context](const Request &request) { return request.spec.context == context; });
 }
 
 void IoManager::Close(File *file)

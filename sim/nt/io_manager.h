@@ -2,6 +2,7 @@
 //
 // Concurrency: every function may be called from any thread, at PASSIVE_LEVEL.
 // Dispatch routines run on the calling thread.
+// A terminated thread of a client throws ThreadTerminated where it enters or leaves a request (thread_control.h).
 // No lock is held while the driver runs or a completion is called.
 #pragma once
 
@@ -24,7 +25,7 @@ namespace sim::nt
 
 class File;
 class IoState;
-struct Request;
+class ThreadControl;
 
 class IoManager
 {
@@ -47,11 +48,12 @@ class IoManager
     // A handle without FILE_READ_DATA or FILE_WRITE_DATA cannot read or write, nor make requests whose code needs it.
     NTSTATUS Open(const std::u16string &name, File **file, ACCESS_MASK access = FILE_READ_DATA | FILE_WRITE_DATA);
 
-    // The returned pointer is valid for Cancel until the request completes. The buffers must live as long.
-    Request *Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context);
-    Request *Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context);
-    Request *DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out,
-                           uint32_t out_length, IoCompletion completion, void *context);
+    // The buffers must live until the request completes. `context` names the request for Cancel, as an OVERLAPPED does.
+    // A driver that waits in its dispatch routine keeps the calling thread here. Any other thread may cancel meanwhile.
+    void Read(File *file, void *buffer, uint32_t length, IoCompletion completion, void *context);
+    void Write(File *file, const void *buffer, uint32_t length, IoCompletion completion, void *context);
+    void DeviceControl(File *file, uint32_t code, const void *in, uint32_t in_length, void *out, uint32_t out_length,
+                       IoCompletion completion, void *context);
 
     // These make the request and wait for its completion.
     IoResult ReadAndWait(File *file, void *buffer, uint32_t length);
@@ -60,8 +62,9 @@ class IoManager
                                   uint32_t out_length);
 
     // CancelIoEx for all requests of the handle, or for one. Cancel returns false if the request has completed already.
-    void CancelAll(File *file);
-    bool Cancel(File *file, Request *request);
+    // A request whose dispatch routine still runs is cancelled too. With `issuer`: only the requests of that thread.
+    void CancelAll(File *file, const ThreadControl *issuer = nullptr);
+    bool Cancel(File *file, const void *context);
 
     // Sends IRP_MJ_CLEANUP, waits for outstanding requests and sends IRP_MJ_CLOSE. `file` is then no longer valid.
     void Close(File *file);

@@ -3,6 +3,7 @@
 
 #include <ntddk.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -56,12 +57,11 @@ class IoState
     uint32_t Outstanding(File *file);
 
     // Requests (dispatch.cc).
-    Request *Submit(File *file, const RequestSpec &spec);
+    void Submit(File *file, const RequestSpec &spec);
     IoResult SubmitAndWait(File *file, RequestSpec spec);
     void Complete(Request *request);
     bool Cancel(Request *request);
-    void CancelAll(File *file);
-    bool CancelOne(File *file, Request *request);
+    bool CancelWhere(File *file, const std::function<bool(const Request &)> &chosen);
     PKSPIN_LOCK cancel_lock() { return &cancel_lock_; }
 
   private:
@@ -78,10 +78,12 @@ class IoState
     void ReleaseHandle(Device *device);
 
     bool Prepare(Request *request, File *file, const RequestSpec &spec);
+    void List(Request *request);
     bool PrepareTransfer(Request *request);
     bool PrepareControl(Request *request);
     bool MakeSystemBuffer(Request *request, uint32_t length);
     void DescribeByMdl(Request *request, void *buffer, uint32_t length, bool device_writes);
+    NTSTATUS CallDispatch(Request *request);
     void CheckDispatched(Request *request, NTSTATUS status);
     void CheckCompletion(Request *request);
     void Finish(Request *request, NTSTATUS status, uint64_t information);

@@ -1,7 +1,9 @@
 // An I/O request: an IRP with all that it needs on its way to the driver and back. Requests are reused.
 //
 // A new request has two references: one of the call of the dispatch routine, one of the driver.
-// The driver releases its reference by IoCompleteRequest. The request is reused when both are released.
+// The driver's is released when the request has completed. The request is reused when both are released.
+// A request that is not marked pending completes when its dispatch routine has returned, as on Windows:
+// until then its handle cannot be closed, so the driver cannot be unloaded under a dispatch routine that waits.
 #pragma once
 
 #include <ntddk.h>
@@ -19,6 +21,7 @@ namespace sim::nt
 {
 
 class File;
+class ThreadControl;
 
 // One operation as user mode requests it.
 struct RequestSpec
@@ -47,6 +50,7 @@ struct Request : IRP
     MDL mdl;
     RequestSpec spec;
     File *file;
+    ThreadControl *issuer; // the thread that must not end before the request; nullptr: none
     std::atomic<State> state{State::kFree};
     std::atomic<uint32_t> references{0};
     bool listed; // is in its file's list of outstanding requests, by ThreadListEntry

@@ -32,4 +32,19 @@ inline void AllowAccess([[maybe_unused]] const void *address, [[maybe_unused]] s
 #endif
 }
 
+// The address sanitizer may keep the locals of a function elsewhere than on the stack.
+inline bool IsOnFakeStack([[maybe_unused]] const void *address)
+{
+#if defined(SIM_ADDRESS_SANITIZER)
+    void *fake_stack = __asan_get_current_fake_stack();
+    void *begin;
+    void *end;
+
+    return fake_stack != nullptr &&
+           __asan_addr_is_in_fake_stack(fake_stack, const_cast<void *>(address), &begin, &end) != nullptr;
+#else
+    return false;
+#endif
+}
+
 } // namespace sim::nt

@@ -86,14 +86,14 @@ LONG Scheduler::SetSignal(DISPATCHER_HEADER *object, LONG state)
     return state_->SetSignal(object, state);
 }
 
-NTSTATUS Scheduler::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout)
+NTSTATUS Scheduler::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode, bool alertable)
 {
-    return state_->Wait(object, timeout);
+    return state_->Wait(object, timeout, mode, alertable);
 }
 
-void Scheduler::Sleep(const LARGE_INTEGER &interval)
+NTSTATUS Scheduler::Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mode, bool alertable)
 {
-    state_->Sleep(interval);
+    return state_->Sleep(interval, mode, alertable);
 }
 
 bool Scheduler::WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit)

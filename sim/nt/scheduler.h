@@ -3,6 +3,7 @@
 //
 // A machine with a worker runs all deferred work on one thread, which sleeps until work arrives or a timer is due.
 // A machine without a worker runs it on the threads that call Run, Clock::Advance or a kernel wait.
+// A client's thread (ClientThread) runs no deferred work, and lets no time pass while it waits.
 // Work at DISPATCH_LEVEL goes before work at PASSIVE_LEVEL; within a level it runs in the order of queueing.
 // Each work item of the driver has a thread of its own. While it waits, all other deferred work goes on.
 //
@@ -63,8 +64,8 @@ class Scheduler
     bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc);
     bool CancelTimer(PKTIMER timer);
     LONG SetSignal(DISPATCHER_HEADER *object, LONG state);
-    NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
-    void Sleep(const LARGE_INTEGER &interval);
+    NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode, bool alertable);
+    NTSTATUS Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mode, bool alertable);
 
     // Blocks until `done` holds. The thread that makes `done` true calls Wake afterwards.
     // Runs deferred work while it waits, where this thread may run it.

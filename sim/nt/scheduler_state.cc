@@ -11,6 +11,7 @@
 #include "nt/call_stack.h"
 #include "nt/driver_call.h"
 #include "nt/irql.h"
+#include "nt/thread_control.h"
 
 namespace sim::nt
 {
@@ -108,6 +109,28 @@ class SchedulerState::WaitingThread
     ThreadItems previous_;
     uint32_t items_;
     uint32_t forever_;
+};
+
+// A client's thread that waits in the kernel. Constructed and destroyed with mutex_ held.
+class SchedulerState::WaitingClient
+{
+  public:
+    explicit WaitingClient(SchedulerState &state)
+    {
+        if (thread_state.control != nullptr)
+        {
+            thread_state.control->waiting = true;
+            state.WakeLocked();
+        }
+    }
+
+    ~WaitingClient()
+    {
+        if (thread_state.control != nullptr)
+        {
+            thread_state.control->waiting = false;
+        }
+    }
 };
 
 // An item that this thread runs. Constructed and destroyed with mutex_ held.
@@ -225,6 +248,10 @@ void SchedulerState::WorkerMain()
 
 bool SchedulerState::MayRunHere() const
 {
+    if (thread_state.control != nullptr)
+    {
+        return false;
+    }
     return !has_worker_ || std::this_thread::get_id() == worker_id_;
 }
 
@@ -592,7 +619,8 @@ bool SchedulerState::TryAcquireLocked(DISPATCHER_HEADER *object)
     return true;
 }
 
-NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout)
+NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode,
+                              bool alertable)
 {
     Lock lock(mutex_);
 
@@ -605,18 +633,46 @@ NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *ti
         return STATUS_TIMEOUT;
     }
 
+    WaitingClient client(*this);
+    bool acquired = false;
     uint64_t deadline = timeout == nullptr ? TimerQueue::kNever : DueLocked(*timeout);
-    WaitEnd end =
-        WaitLocked(lock, [this, object] { return TryAcquireLocked(object); }, deadline, kNoGiveUp, Passing::kPatient);
+    WaitEnd end = WaitLocked(
+        lock,
+        [this, object, mode, alertable, &acquired]
+        {
+            acquired = TryAcquireLocked(object);
+            return acquired || MustLeaveWait(mode, alertable);
+        },
+        deadline, kNoGiveUp, PassingOfThread(Passing::kPatient));
 
-    return end == WaitEnd::kDone ? STATUS_SUCCESS : STATUS_TIMEOUT;
+    return acquired ? STATUS_SUCCESS : EndOfWait(end, mode);
 }
 
-void SchedulerState::Sleep(const LARGE_INTEGER &interval)
+NTSTATUS SchedulerState::Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mode, bool alertable)
 {
     Lock lock(mutex_);
+    WaitingClient client(*this);
+    WaitEnd end = WaitLocked(
+        lock, [mode, alertable] { return MustLeaveWait(mode, alertable); }, DueLocked(interval), kNoGiveUp,
+        PassingOfThread(Passing::kAtOnce));
 
-    WaitLocked(lock, [] { return false; }, DueLocked(interval), kNoGiveUp, Passing::kAtOnce);
+    return end == WaitEnd::kDone ? EndOfWait(end, mode) : STATUS_SUCCESS;
+}
+
+SchedulerState::Passing SchedulerState::PassingOfThread(Passing passing)
+{
+    return thread_state.control != nullptr ? Passing::kNever : passing;
+}
+
+// The status of a wait that ends although its object is not signaled.
+NTSTATUS SchedulerState::EndOfWait(WaitEnd end, KPROCESSOR_MODE mode)
+{
+    if (end != WaitEnd::kDone)
+    {
+        return STATUS_TIMEOUT;
+    }
+    thread_state.control->WaitInterrupted(mode);
+    return STATUS_USER_APC;
 }
 
 bool SchedulerState::WaitUntil(const Condition &done, RealTime give_up)

@@ -54,8 +54,8 @@ class SchedulerState
     bool CancelTimer(PKTIMER timer);
     LONG SetSignal(DISPATCHER_HEADER *object, LONG state);
 
-    NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout);
-    void Sleep(const LARGE_INTEGER &interval);
+    NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode, bool alertable);
+    NTSTATUS Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mode, bool alertable);
     bool WaitUntil(const Condition &done, RealTime give_up);
     bool WaitUntilTime(const Condition &done, uint64_t deadline);
     void Wake();
@@ -92,6 +92,7 @@ class SchedulerState
     };
 
     class WaitingThread;
+    class WaitingClient;
     class RunningItem;
     struct WorkThread;
     using WorkThreads = std::list<WorkThread>;
@@ -115,6 +116,8 @@ class SchedulerState
     bool QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2);
     uint64_t DueLocked(const LARGE_INTEGER &time) const;
     bool TryAcquireLocked(DISPATCHER_HEADER *object);
+    static Passing PassingOfThread(Passing passing);
+    static NTSTATUS EndOfWait(WaitEnd end, KPROCESSOR_MODE mode);
 
     WaitEnd WaitLocked(Lock &lock, const Condition &done, uint64_t deadline, RealTime give_up, Passing passing);
     void SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up);

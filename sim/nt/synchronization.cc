@@ -6,6 +6,7 @@
 #include "nt/bugcheck.h"
 #include "nt/irql.h"
 #include "nt/scheduler.h"
+#include "nt/user_wait.h"
 
 using namespace sim;
 using namespace sim::nt;
@@ -77,11 +78,14 @@ extern "C" LONG KeReadStateEvent(PKEVENT Event)
     return ReadAcquire(&Event->Header.SignalState);
 }
 
-extern "C" NTSTATUS KeWaitForSingleObject(PVOID Object, KWAIT_REASON, KPROCESSOR_MODE, BOOLEAN, PLARGE_INTEGER Timeout)
+extern "C" NTSTATUS KeWaitForSingleObject(PVOID Object, KWAIT_REASON, KPROCESSOR_MODE WaitMode, BOOLEAN Alertable,
+                                          PLARGE_INTEGER Timeout)
 {
     DISPATCHER_HEADER *header = static_cast<DISPATCHER_HEADER *>(Object);
 
-    if (Timeout != nullptr && Timeout->QuadPart == 0)
+    bool waits = Timeout == nullptr || Timeout->QuadPart != 0;
+
+    if (!waits)
     {
         RequireIrqlAtMost(DISPATCH_LEVEL, "KeWaitForSingleObject without a wait");
     }
@@ -91,15 +95,34 @@ extern "C" NTSTATUS KeWaitForSingleObject(PVOID Object, KWAIT_REASON, KPROCESSOR
         RequireNoLocksHeld("KeWaitForSingleObject");
     }
     RequireInitialized(header, "KeWaitForSingleObject");
-    return CurrentScheduler().Wait(header, Timeout);
+    if (!waits || WaitMode == KernelMode)
+    {
+        return CurrentScheduler().Wait(header, Timeout, KernelMode, Alertable);
+    }
+
+    LARGE_INTEGER timeout = Timeout == nullptr ? LARGE_INTEGER{} : *Timeout; // the driver's may lie on its stack
+    UserModeWait rules(Object, __builtin_frame_address(0));
+
+    if (ReadAcquire(&header->SignalState) == 0)
+    {
+        WhileWaiting::Act();
+    }
+    return CurrentScheduler().Wait(header, Timeout == nullptr ? nullptr : &timeout, UserMode, Alertable);
 }
 
-extern "C" NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE, BOOLEAN, PLARGE_INTEGER Interval)
+extern "C" NTSTATUS KeDelayExecutionThread(KPROCESSOR_MODE WaitMode, BOOLEAN Alertable, PLARGE_INTEGER Interval)
 {
     RequireIrqlAtMost(APC_LEVEL, "KeDelayExecutionThread");
     RequireNoLocksHeld("KeDelayExecutionThread");
-    CurrentScheduler().Sleep(*Interval);
-    return STATUS_SUCCESS;
+    if (WaitMode == KernelMode)
+    {
+        return CurrentScheduler().Sleep(*Interval, KernelMode, Alertable);
+    }
+
+    LARGE_INTEGER interval = *Interval; // the driver's may lie on its stack
+    UserModeWait rules(nullptr, __builtin_frame_address(0));
+
+    return CurrentScheduler().Sleep(interval, UserMode, Alertable);
 }
 
 extern "C" VOID KeInitializeDpc(PRKDPC Dpc, PKDEFERRED_ROUTINE DeferredRoutine, PVOID DeferredContext)

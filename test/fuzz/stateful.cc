@@ -550,7 +550,7 @@ void Life::Step()
 
                 if (!reads_[which]->done)
                 {
-                    machine_.io().Cancel(client_->file(), reads_[which]->request);
+                    machine_.io().Cancel(client_->file(), reads_[which].get());
                     EXPECT_TRUE(reads_[which]->done) << "a cancelled read";
                 }
             }

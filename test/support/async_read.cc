@@ -1,6 +1,10 @@
 #include "support/async_read.h"
 
+#include "nt/user_wait.h"
+
 #include <gtest/gtest.h>
+
+#include <thread>
 
 namespace kext_test
 {
@@ -27,7 +31,26 @@ void AsyncRead::Start(sim::nt::IoManager &io, sim::nt::File *file, size_t length
 {
     buffer.assign(length, kUntouched);
     done = false;
-    request = io.Read(file, buffer.data(), static_cast<uint32_t>(length), Complete, this);
+    io.Read(file, buffer.data(), static_cast<uint32_t>(length), Complete, this);
+}
+
+void AsyncRead::ReadNow(sim::nt::IoManager &io, sim::nt::File *file, size_t length)
+{
+    {
+        // A base client's read waits before it returns.
+        const sim::nt::WhileWaiting cancel([&] { io.Cancel(file, this); });
+
+        Start(io, file, length);
+    }
+    if (!done)
+    {
+        io.Cancel(file, this);
+    }
+    // Another thread may complete the read at the same time.
+    while (!done)
+    {
+        std::this_thread::yield();
+    }
 }
 
 ByteVector AsyncRead::data() const

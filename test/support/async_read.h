@@ -16,9 +16,11 @@ struct AsyncRead
     std::atomic<bool> done{false};
     NTSTATUS status = STATUS_PENDING;
     uint64_t information = 0;
-    sim::nt::Request *request = nullptr;
 
     void Start(sim::nt::IoManager &io, sim::nt::File *file, size_t length);
+
+    // The same, but the read is cancelled where it would wait, so it is done at the return.
+    void ReadNow(sim::nt::IoManager &io, sim::nt::File *file, size_t length);
 
     // The bytes that were read.
     ByteVector data() const;

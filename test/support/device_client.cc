@@ -9,7 +9,6 @@
 
 #include <cstdio>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 namespace kext_test
@@ -80,16 +79,7 @@ ByteVector Client::ReadBytes(NTSTATUS *status)
     {
         AsyncRead read;
 
-        read.Start(io_, file_, kReadLength);
-        if (!read.done)
-        {
-            io_.Cancel(file_, read.request);
-            // Another thread may complete the read at the same time.
-            while (!read.done)
-            {
-                std::this_thread::yield();
-            }
-        }
+        read.ReadNow(io_, file_, kReadLength);
         if (read.status == STATUS_CANCELLED)
         {
             return stream;

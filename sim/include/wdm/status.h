@@ -10,6 +10,7 @@
 
 #define STATUS_SUCCESS                  ((NTSTATUS)0x00000000)
 #define STATUS_WAIT_0                   ((NTSTATUS)0x00000000)
+#define STATUS_USER_APC                 ((NTSTATUS)0x000000C0)
 #define STATUS_ALERTED                  ((NTSTATUS)0x00000101)
 #define STATUS_TIMEOUT                  ((NTSTATUS)0x00000102)
 #define STATUS_PENDING                  ((NTSTATUS)0x00000103)

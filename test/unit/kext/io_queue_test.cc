@@ -487,7 +487,7 @@ TEST_F(IoQueueTest, CancelCompletesTheReadAndNoOther)
     QueueDevice::Read *second = device_->StartRead(100);
     QueueDevice::Read *third = device_->StartRead(100);
 
-    EXPECT_TRUE(machine_.io().Cancel(device_->file(), second->request));
+    EXPECT_TRUE(machine_.io().Cancel(device_->file(), second));
     ASSERT_TRUE(second->done);
     EXPECT_EQ(second->status, STATUS_CANCELLED);
     EXPECT_EQ(second->information, 0u);
@@ -501,7 +501,7 @@ TEST_F(IoQueueTest, CancelCompletesTheReadAndNoOther)
 TEST_F(IoQueueTest, AReadThatArrivesCancelledDoesNotStopTheDelivery)
 {
     QueueDevice::Read *first = device_->StartRead(100);
-    IRP *irp = first->request;
+    IRP *irp = device_->last_irp();
     irp->Cancel = TRUE;
     const PDRIVER_CANCEL cancel_routine = IoSetCancelRoutine(irp, nullptr);
 
@@ -898,7 +898,7 @@ TEST_F(IoQueueThreadsTest, ClientsAttachAndDetachWhileAllThreadsWork)
                            started++;
                            if (random() % 5 == 0)
                            {
-                               machine_.io().Cancel(device_->file(), reads.back()->request);
+                               machine_.io().Cancel(device_->file(), reads.back().get());
                            }
                            while (reads.size() > 8)
                            {

@@ -86,6 +86,7 @@ class QueueDevice
     }
 
     IO_QUEUE *queue() { return queue_; }
+    IRP *last_irp() { return extension_->last_irp; }
     STATISTICS *statistics() { return &statistics_; }
     LOG *log() { return &log_; }
     sim::nt::File *file() { return file_; }
@@ -94,6 +95,7 @@ class QueueDevice
     struct Extension
     {
         IO_QUEUE queue;
+        IRP *last_irp; // of a read
         bool cancel_next;
     };
 
@@ -113,6 +115,7 @@ class QueueDevice
     {
         auto *extension = static_cast<Extension *>(device->DeviceExtension);
 
+        extension->last_irp = irp;
         if (std::exchange(extension->cancel_next, false))
         {
             irp->Cancel = TRUE;
