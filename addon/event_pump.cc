@@ -79,18 +79,24 @@ std::optional<int32_t> EventPump::end() const
 
 void EventPump::Stop()
 {
-    {
-        std::lock_guard<std::mutex> lock(mutex_);
-        stopping_ = true;
-        changed_.notify_all();
-    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
     if (!thread_.joinable())
     {
         return;
     }
+    // A cancel ends no read that the thread is only about to issue.
+    do
+    {
+        lock.unlock();
+        device_.CancelReads();
+        lock.lock();
+    } while (!changed_.wait_for(lock, kPause, [this] { return !posting_; }));
+    lock.unlock();
     thread_.join();
     device_.CancelReads();
-    std::unique_lock<std::mutex> lock(mutex_);
+    lock.lock();
     changed_.wait(lock, [this] { return outstanding_ == 0; });
 }
 
@@ -122,17 +128,8 @@ bool EventPump::MayTryAgain(int32_t status)
 void EventPump::PostReads()
 {
     std::unique_lock<std::mutex> lock(mutex_);
-    for (;;)
+    while (AwaitTurn(lock))
     {
-        changed_.wait(lock, [this] { return stopping_ || failed_ || MayPost(); });
-        if (stopping_ || failed_)
-        {
-            return;
-        }
-        if (out_of_memory_since_ && changed_.wait_until(lock, pause_until_, [this] { return stopping_ || failed_; }))
-        {
-            return;
-        }
         Buffer &buffer = BufferOf(posted_);
         buffer.state = State::kPosted;
         ++posted_;
@@ -141,6 +138,20 @@ void EventPump::PostReads()
         device_.Read(buffer.bytes.get(), options_.buffer_size, &OnRead, &buffer);
         lock.lock();
     }
+    posting_ = false;
+    changed_.notify_all();
+}
+
+bool EventPump::AwaitTurn(std::unique_lock<std::mutex> &lock)
+{
+    const auto is_over = [this] { return stopping_ || failed_; };
+
+    changed_.wait(lock, [&] { return is_over() || MayPost(); });
+    if (!is_over() && out_of_memory_since_)
+    {
+        changed_.wait_until(lock, pause_until_, is_over);
+    }
+    return !is_over();
 }
 
 void EventPump::OnRead(void *context, int32_t status, uint64_t information)

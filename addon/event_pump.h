@@ -2,6 +2,7 @@
 //
 // Concurrency: completions come on any thread, and wake the consumer at once.
 // The pump's thread posts reads again as the consumer frees their buffers.
+// A device's read may wait in the pump's thread. Stop cancels it there, as often as needed.
 // It stops while `high_water` bytes wait: the driver's bounded queue fills then, and the driver counts lost events.
 // A read that fails for lack of memory took nothing from the driver's queue. It is issued again a little later.
 // Only the consumer's thread calls Front, Pop and end. No lock is held during a callback.
@@ -80,6 +81,7 @@ class EventPump
     static void OnRead(void *context, int32_t status, uint64_t information);
 
     void PostReads();
+    bool AwaitTurn(std::unique_lock<std::mutex> &lock); // false: no read is to be posted
     bool MayPost() const;
     bool MayTryAgain(int32_t status);
     Buffer &BufferOf(uint64_t sequence);
@@ -100,6 +102,7 @@ class EventPump
     Clock::time_point pause_until_{}; // while there is no memory, no read is posted before this time
     bool failed_ = false;
     bool stopping_ = false;
+    bool posting_ = true; // the thread runs, and may be inside a read that waits
     bool armed_ = true;
     std::optional<int32_t> end_;
 

@@ -4,6 +4,7 @@
 #include "addon/embedded/embedded_device.h"
 #include "ndis/net_buffers.h"
 #include "nt/fault_injection.h"
+#include "nt/user_wait.h"
 #include "support/observer.h"
 #include "support/wire_records.h"
 #include "wfp/engine.h"
@@ -222,7 +223,12 @@ class ObservedDevice final : public Device
         {
             Drain drain;
 
-            Read(buffer.data(), kDrainLength, &Drain::Complete, &drain);
+            {
+                // A base client's read waits before it returns.
+                const sim::nt::WhileWaiting cancel([this] { device_.CancelReads(); });
+
+                Read(buffer.data(), kDrainLength, &Drain::Complete, &drain);
+            }
             device_.CancelReads();
             std::unique_lock<std::mutex> lock(drain.mutex);
             drain.completed.wait(lock, [&] { return drain.is_complete; });

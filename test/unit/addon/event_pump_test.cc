@@ -247,6 +247,55 @@ TEST_F(EventPumpTest, StopCancelsPendingReadsAndKeepsBytesThatWereRead)
     EXPECT_EQ(pump.end(), kCancelled);
 }
 
+// As a driver does whose reads wait in the thread that issues them. The first cancel comes too early.
+TEST_F(EventPumpTest, StopEndsAReadThatWaitsInTheThreadThatIssuedIt)
+{
+    class WaitingDevice final : public Device
+    {
+      public:
+        void Read(void *, uint32_t, Completion completion, void *context) override
+        {
+            std::unique_lock<std::mutex> lock(mutex_);
+            waits_ = true;
+            changed_.notify_all();
+            changed_.wait(lock, [this] { return cancels_ >= 2; });
+            lock.unlock();
+            completion(context, kCancelled, 0);
+        }
+
+        IoResult Write(const void *, uint32_t) override { return {}; }
+        IoResult Control(uint32_t, const void *, uint32_t, void *, uint32_t) override { return {}; }
+
+        void CancelReads() override
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            ++cancels_;
+            changed_.notify_all();
+        }
+
+        void AwaitWaiting()
+        {
+            std::unique_lock<std::mutex> lock(mutex_);
+            changed_.wait(lock, [this] { return waits_; });
+        }
+
+      private:
+        std::mutex mutex_;
+        std::condition_variable changed_;
+        bool waits_ = false;
+        int cancels_ = 0;
+    };
+
+    WaitingDevice device;
+    EventPumpOptions options;
+    options.buffer_size = 16;
+    EventPump pump(device, options, [] {});
+    device.AwaitWaiting();
+    pump.Stop();
+    EXPECT_FALSE(pump.Front());
+    EXPECT_EQ(pump.end(), kCancelled);
+}
+
 TEST_F(EventPumpTest, ACompletionMayComeBeforeReadReturns)
 {
     class ImmediateDevice final : public Device
