@@ -53,15 +53,17 @@ static NTSTATUS NTAPI DeviceRead(PDEVICE_OBJECT device, PIRP irp)
 {
     DRIVER_CONTEXT *context = ContextOfDevice(device);
     RUNDOWN_SLOT *slot = ClientEnterRequest(&context->Client, IoGetCurrentIrpStackLocation(irp)->FileObject);
+    WAITING_READ *waiting;
     NTSTATUS status;
 
     if (slot == NULL)
     {
         return DeviceComplete(irp, STATUS_CANCELLED, 0);
     }
-    status = IoQueueRead(&context->Queue, irp);
+    status = IoQueueRead(&context->Queue, irp, &waiting);
     ClientLeave(&context->Client.Requests, slot);
-    return status;
+    // The wait is outside the rundown, so that a detach does not wait for it.
+    return waiting != NULL ? IoQueueAwaitRead(&context->Queue, waiting) : status;
 }
 
 static NTSTATUS DeviceExecute(DRIVER_CONTEXT *context, PIRP irp, SIZE_T length, SIZE_T *consumed)

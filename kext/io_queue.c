@@ -356,20 +356,17 @@ static VOID IoQueueFillRead(DELIVERY *delivery)
 
 // ---- Delivering
 
-// The lock is held. Takes the next read that can complete now. FALSE: there is none.
-static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
+// The lock is held. TRUE: a read can complete now.
+static BOOLEAN IoQueueHasWork(const IO_QUEUE *queue)
+{
+    return queue->QueuedBytes != 0 || queue->State == IoQueueShuttingDown;
+}
+
+// The lock is held, and there is work.
+static VOID IoQueueBeginDelivery(IO_QUEUE *queue, DELIVERY *delivery, PIRP irp)
 {
     RtlZeroMemory(delivery, sizeof(*delivery));
-    if (queue->QueuedBytes == 0 && queue->State != IoQueueShuttingDown)
-    {
-        return FALSE;
-    }
-    delivery->Irp = IoQueueTakeRead(queue);
-    if (delivery->Irp == NULL)
-    {
-        return FALSE;
-    }
-
+    delivery->Irp = irp;
     delivery->Status = queue->QueuedBytes != 0 ? STATUS_SUCCESS : STATUS_END_OF_FILE;
     delivery->Generation = queue->Generation;
     delivery->Cursor.Chunk = queue->Head;
@@ -377,7 +374,6 @@ static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
     delivery->Available = queue->QueuedBytes;
     delivery->SplitRemaining = queue->SplitRemaining;
     queue->Copying = queue->QueuedBytes != 0;
-    return TRUE;
 }
 
 // The lock is held. Removes the copied bytes from the queue. Returns chunks for the caller to free.
@@ -413,8 +409,8 @@ static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *de
     return surplus.First;
 }
 
-// Copies to one read and completes it. The IRQL is DISPATCH_LEVEL.
-static VOID IoQueueServeRead(IO_QUEUE *queue, DELIVERY *delivery)
+// Copies to one read, without completing it. The IRQL is DISPATCH_LEVEL, and the caller is the deliverer.
+static VOID IoQueueFinishDelivery(IO_QUEUE *queue, DELIVERY *delivery)
 {
     IO_QUEUE_CHUNK *surplus;
     UINT32 lossRecords;
@@ -431,14 +427,24 @@ static VOID IoQueueServeRead(IO_QUEUE *queue, DELIVERY *delivery)
     StatisticsAdd(queue->Statistics, StatisticEventsDelivered, delivery->Records);
     StatisticsAdd(queue->Statistics, StatisticBytesDelivered, delivery->Copied);
     StatisticsAdd(queue->Statistics, StatisticReadsCompleted, 1);
-    IoQueueCompleteRead(delivery->Irp, delivery->Status, delivery->Copied);
+}
+
+// The lock is held. Wakes the thread of the oldest waiting read. FALSE: no read waits.
+static BOOLEAN IoQueueWakeReader(IO_QUEUE *queue)
+{
+    if (IsListEmpty(&queue->WaitingReads))
+    {
+        return FALSE;
+    }
+    WaitingReadWake(CONTAINING_RECORD(queue->WaitingReads.Flink, WAITING_READ, Entry));
+    return TRUE;
 }
 
 // The lock is held. TRUE: there is work, and the caller is the deliverer now.
+// A waiting read's own thread is the next deliverer, so no other thread is while a read waits.
 static BOOLEAN IoQueueBecomeDeliverer(IO_QUEUE *queue)
 {
-    if (queue->Delivering || IsListEmpty(&queue->Reads) ||
-        (queue->QueuedBytes == 0 && queue->State != IoQueueShuttingDown))
+    if (queue->Delivering || !IoQueueHasWork(queue) || IoQueueWakeReader(queue) || IsListEmpty(&queue->Reads))
     {
         return FALSE;
     }
@@ -446,14 +452,38 @@ static BOOLEAN IoQueueBecomeDeliverer(IO_QUEUE *queue)
     return TRUE;
 }
 
+// The lock is held. Once it is released, the caller must not touch the queue.
+static VOID IoQueueSignalIdle(IO_QUEUE *queue)
+{
+    if (queue->Uninitializing && !queue->Delivering && queue->Readers == 0)
+    {
+        KeSetEvent(&queue->Idle, IO_NO_INCREMENT, FALSE);
+    }
+}
+
 // The lock is held. Once it is released, the deliverer that called this must not touch the queue.
 static VOID IoQueueEndDelivering(IO_QUEUE *queue)
 {
     queue->Delivering = FALSE;
-    if (queue->Uninitializing)
+    IoQueueSignalIdle(queue);
+}
+
+// The lock is held. Takes the next pended read that can complete now. FALSE: there is none.
+static BOOLEAN IoQueueStartDelivery(IO_QUEUE *queue, DELIVERY *delivery)
+{
+    PIRP irp;
+
+    if (!IoQueueHasWork(queue) || IoQueueWakeReader(queue))
     {
-        KeSetEvent(&queue->Idle, IO_NO_INCREMENT, FALSE);
+        return FALSE;
     }
+    irp = IoQueueTakeRead(queue);
+    if (irp == NULL)
+    {
+        return FALSE;
+    }
+    IoQueueBeginDelivery(queue, delivery, irp);
+    return TRUE;
 }
 
 // The deliverer calls this at DISPATCH_LEVEL, with no lock held.
@@ -477,7 +507,8 @@ static VOID IoQueueServeReads(IO_QUEUE *queue)
         {
             return;
         }
-        IoQueueServeRead(queue, &delivery);
+        IoQueueFinishDelivery(queue, &delivery);
+        IoQueueCompleteRead(delivery.Irp, delivery.Status, delivery.Copied);
     }
     // A fast reader would keep a producer here without end, so the DPC is the deliverer from now on.
     KeInsertQueueDpc(&queue->DeliverDpc, NULL, NULL);
@@ -730,20 +761,12 @@ static BOOLEAN IoQueuePendRead(IO_QUEUE *queue, PIRP irp)
     return TRUE;
 }
 
-_Use_decl_annotations_
-NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp)
+static NTSTATUS IoQueuePend(IO_QUEUE *queue, PIRP irp)
 {
+    NTSTATUS status = STATUS_CANCELLED;
     BOOLEAN deliver = FALSE;
     BOOLEAN pended = FALSE;
-    NTSTATUS status;
     KIRQL irql;
-
-    status = IoQueueReadLength(irp) != 0 ? IoQueueCheckRead(irp) : STATUS_SUCCESS;
-    if (IoQueueReadLength(irp) == 0 || !NT_SUCCESS(status))
-    {
-        IoQueueCompleteRead(irp, status, 0);
-        return status;
-    }
 
     KeAcquireSpinLock(&queue->Lock, &irql);
     if (queue->State != IoQueueDetached)
@@ -757,13 +780,139 @@ NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp)
     if (!pended)
     {
         IoQueueCompleteRead(irp, STATUS_CANCELLED, 0);
-        return status == STATUS_PENDING ? STATUS_PENDING : STATUS_CANCELLED;
     }
     if (deliver)
     {
         IoQueueDeliver(queue);
     }
-    return STATUS_PENDING;
+    return status;
+}
+
+// Adds a waiting read. Where that fails, it completes the IRP.
+static NTSTATUS IoQueueAddWaitingRead(IO_QUEUE *queue, PIRP irp, WAITING_READ **waiting)
+{
+    WAITING_READ *read = WaitingReadCreate(queue->Memory, irp);
+    BOOLEAN attached;
+    KIRQL irql;
+
+    if (read == NULL)
+    {
+        IoQueueCompleteRead(irp, STATUS_INSUFFICIENT_RESOURCES, 0);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    attached = queue->State != IoQueueDetached;
+    if (attached)
+    {
+        InsertTailList(&queue->WaitingReads, &read->Entry);
+        queue->Readers++;
+    }
+    KeReleaseSpinLock(&queue->Lock, irql);
+
+    if (!attached)
+    {
+        WaitingReadFree(queue->Memory, read);
+        IoQueueCompleteRead(irp, STATUS_CANCELLED, 0);
+        return STATUS_CANCELLED;
+    }
+    *waiting = read;
+    return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp, WAITING_READ **waiting)
+{
+    NTSTATUS status = IoQueueReadLength(irp) != 0 ? IoQueueCheckRead(irp) : STATUS_SUCCESS;
+
+    *waiting = NULL;
+    if (IoQueueReadLength(irp) == 0 || !NT_SUCCESS(status))
+    {
+        IoQueueCompleteRead(irp, status, 0);
+        return status;
+    }
+    return ReadNoFence(&queue->ReadsPend) != 0 ? IoQueuePend(queue, irp) : IoQueueAddWaitingRead(queue, irp, waiting);
+}
+
+// ---- Waiting reads, in their own threads
+
+// The lock is held. FALSE: the read waits on. TRUE: the queue does not know the read any longer.
+// If the read gets records or the end of the file, the caller is the deliverer, and delivery->Irp is set.
+static BOOLEAN IoQueueEndWait(IO_QUEUE *queue, WAITING_READ *read, NTSTATUS waited, DELIVERY *delivery)
+{
+    RtlZeroMemory(delivery, sizeof(*delivery));
+    read->Woken = FALSE;
+    if (read->Detached)
+    {
+        delivery->Status = STATUS_CANCELLED;
+        return TRUE;
+    }
+    if (read->Irp->Cancel || waited != STATUS_SUCCESS)
+    {
+        delivery->Status = read->Irp->Cancel ? STATUS_CANCELLED : waited;
+    }
+    else if (queue->WaitingReads.Flink == &read->Entry && !queue->Delivering && IoQueueHasWork(queue))
+    {
+        queue->Delivering = TRUE;
+        IoQueueBeginDelivery(queue, delivery, read->Irp);
+    }
+    else
+    {
+        return FALSE;
+    }
+    RemoveEntryList(&read->Entry);
+    return TRUE;
+}
+
+// Ends the wait if there is a reason to, and then lets the next read have its turn.
+static BOOLEAN IoQueueTryEndWait(IO_QUEUE *queue, WAITING_READ *read, NTSTATUS waited, DELIVERY *delivery)
+{
+    BOOLEAN ended;
+    BOOLEAN deliver;
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    KeAcquireSpinLockAtDpcLevel(&queue->Lock);
+    ended = IoQueueEndWait(queue, read, waited, delivery);
+    deliver = ended && (delivery->Irp != NULL || IoQueueBecomeDeliverer(queue));
+    KeReleaseSpinLockFromDpcLevel(&queue->Lock);
+
+    if (delivery->Irp != NULL)
+    {
+        IoQueueFinishDelivery(queue, delivery);
+    }
+    if (deliver)
+    {
+        IoQueueServeReads(queue);
+    }
+    KeLowerIrql(irql);
+    return ended;
+}
+
+static VOID IoQueueLeave(IO_QUEUE *queue)
+{
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    queue->Readers--;
+    IoQueueSignalIdle(queue);
+    KeReleaseSpinLock(&queue->Lock, irql);
+}
+
+_Use_decl_annotations_
+NTSTATUS IoQueueAwaitRead(IO_QUEUE *queue, WAITING_READ *read)
+{
+    NTSTATUS waited = STATUS_SUCCESS;
+    PIRP irp = read->Irp;
+    DELIVERY delivery;
+
+    while (!IoQueueTryEndWait(queue, read, waited, &delivery))
+    {
+        waited = WaitingReadWait(read);
+    }
+    WaitingReadFree(queue->Memory, read);
+    IoQueueLeave(queue);
+    IoQueueCompleteRead(irp, delivery.Status, delivery.Copied);
+    return delivery.Status;
 }
 
 // ---- Clients coming and going
@@ -778,6 +927,7 @@ VOID IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, 
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
     KeInitializeSpinLock(&queue->Lock);
     InitializeListHead(&queue->Reads);
+    InitializeListHead(&queue->WaitingReads);
     KeInitializeEvent(&queue->Idle, NotificationEvent, FALSE);
     KeInitializeDpc(&queue->DeliverDpc, IoQueueDeliverLater, queue);
 }
@@ -785,21 +935,21 @@ VOID IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, 
 _Use_decl_annotations_
 VOID IoQueueUninitialize(IO_QUEUE *queue)
 {
-    BOOLEAN delivering;
+    BOOLEAN busy;
     KIRQL irql;
 
     IoQueueDetach(queue);
 
     KeAcquireSpinLock(&queue->Lock, &irql);
     queue->Uninitializing = TRUE;
-    delivering = queue->Delivering;
+    busy = queue->Delivering || queue->Readers != 0;
     KeReleaseSpinLock(&queue->Lock, irql);
-    if (delivering)
+    if (busy)
     {
         KeWaitForSingleObject(&queue->Idle, Executive, KernelMode, FALSE, NULL);
     }
 
-    // The deliverer set the event under the lock, so it may still hold the lock, and its DPC may still run.
+    // The event was set under the lock, so that thread may still hold the lock, and a deliverer's DPC may still run.
     KeAcquireSpinLock(&queue->Lock, &irql);
     KeReleaseSpinLock(&queue->Lock, irql);
     KeFlushQueuedDpcs();
@@ -816,6 +966,7 @@ VOID IoQueueAttach(IO_QUEUE *queue)
     IoQueueMoveChunks(&reserved, 0, &queue->Spare);
     queue->State = IoQueueAttached;
     queue->Extended = FALSE;
+    InterlockedExchange(&queue->ReadsPend, queue->BaseReadsPend);
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
     KeReleaseSpinLock(&queue->Lock, irql);
 }
@@ -856,6 +1007,18 @@ static VOID IoQueueTakeReads(IO_QUEUE *queue, LIST_ENTRY *taken)
     }
 }
 
+// The lock is held. The threads of the waiting reads complete them.
+static VOID IoQueueDetachWaitingReads(IO_QUEUE *queue)
+{
+    while (!IsListEmpty(&queue->WaitingReads))
+    {
+        WAITING_READ *read = CONTAINING_RECORD(RemoveHeadList(&queue->WaitingReads), WAITING_READ, Entry);
+
+        read->Detached = TRUE;
+        WaitingReadWake(read);
+    }
+}
+
 _Use_decl_annotations_
 VOID IoQueueDetach(IO_QUEUE *queue)
 {
@@ -866,6 +1029,7 @@ VOID IoQueueDetach(IO_QUEUE *queue)
     KeAcquireSpinLock(&queue->Lock, &irql);
     queue->State = IoQueueDetached;
     IoQueueTakeReads(queue, &reads);
+    IoQueueDetachWaitingReads(queue);
     chunks = IoQueueDiscard(queue);
     KeReleaseSpinLock(&queue->Lock, irql);
 
@@ -904,6 +1068,12 @@ VOID IoQueueSetOptions(IO_QUEUE *queue, UINT32 maxBytes, BOOLEAN extended)
     queue->MaxBytes = maxBytes > IO_QUEUE_LEAST_MAX_BYTES ? maxBytes : IO_QUEUE_LEAST_MAX_BYTES;
     queue->Extended = extended;
     KeReleaseSpinLock(&queue->Lock, irql);
+}
+
+_Use_decl_annotations_
+VOID IoQueuePendReads(IO_QUEUE *queue)
+{
+    InterlockedExchange(&queue->ReadsPend, TRUE);
 }
 
 _Use_decl_annotations_

@@ -9,6 +9,13 @@
 // The deliverer runs at DISPATCH_LEVEL, because no other thread could deliver while it is not scheduled.
 // After IO_QUEUE_DELIVERY_BUDGET reads a deliverer hands over to a DPC, so a producer soon returns to its packet.
 //
+// A read of an extended client pends. A read of a base client waits in the thread that issued it (waiting_read.h).
+// A waiting read's own thread delivers to it, and becomes the deliverer for that.
+// Where a thread would become the deliverer and a read waits, it wakes the oldest one instead.
+// So waiting reads are served in their order, and before the pended ones, which can only have come later.
+// A thread whose wait ends for another reason gives its turn to the next read.
+// Readers counts the threads of waiting reads. IoQueueUninitialize waits until they have left.
+//
 // The thread that takes a pended read off the list under the lock completes that read.
 // The deliverer and IoQueueDetach take only reads whose cancel routine they could clear.
 // The cancel routine takes the other reads.
@@ -24,6 +31,7 @@
 
 #include "log.h"
 #include "statistics.h"
+#include "waiting_read.h"
 
 EXTERN_C_START
 
@@ -64,17 +72,21 @@ typedef struct _IO_QUEUE
     STATISTICS *Statistics;
     LOG *Log;
     KDPC DeliverDpc;
-    KEVENT Idle; ///< set when a waiting IoQueueUninitialize may go on
+    KEVENT Idle;             ///< set when a waiting IoQueueUninitialize may go on
+    BOOLEAN BaseReadsPend;   ///< base clients' reads pend, too; set before the first client attaches
+    volatile LONG ReadsPend; ///< reads that come now pend
 
     KSPIN_LOCK Lock;
     // Lock guards all members below.
     IO_QUEUE_STATE State;
-    BOOLEAN Extended;       ///< the client understands EventsLost
-    BOOLEAN Delivering;     ///< there is a deliverer, or the DPC is queued to be one
-    BOOLEAN Copying;        ///< the deliverer reads chunks at this moment
-    BOOLEAN Uninitializing; ///< IoQueueUninitialize waits for the deliverer
-    UINT32 Generation;      ///< changes with each discard
-    LIST_ENTRY Reads;       ///< IRPs by Tail.Overlay.ListEntry, oldest first
+    BOOLEAN Extended;        ///< the client understands EventsLost
+    BOOLEAN Delivering;      ///< there is a deliverer, or the DPC is queued to be one
+    BOOLEAN Copying;         ///< the deliverer reads chunks at this moment
+    BOOLEAN Uninitializing;  ///< IoQueueUninitialize waits for the deliverer and for the readers
+    UINT32 Generation;       ///< changes with each discard
+    UINT32 Readers;          ///< threads of waiting reads
+    LIST_ENTRY WaitingReads; ///< WAITING_READs by Entry, oldest first
+    LIST_ENTRY Reads;        ///< pended IRPs by Tail.Overlay.ListEntry, oldest first
     UINT64 QueuedBytes;
     UINT64 QueuedRecords; ///< a record whose start was delivered counts
     UINT64 MaxBytes;
@@ -93,18 +105,20 @@ typedef struct _IO_QUEUE
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueInitialize(_Out_ IO_QUEUE *queue, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
 
-/// Detaches, waits for a delivery in progress and frees everything. No producer or reader may come afterwards.
+/// Detaches, waits for a delivery in progress and for waiting reads, and frees everything.
+/// No producer or reader may come afterwards.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
 
-/// Attaches a client: the queue takes records and pends reads from now on.
+/// Attaches a client: the queue takes records and reads from now on.
 /// The queue starts with an empty stream and with the options of a base client.
 /// If there is memory, some is reserved for the first records, or for the report that they were lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
 
-/// Detaches the client: discards all records and cancels all pended reads (STATUS_CANCELLED).
-/// A read that the deliverer fills at this moment completes later. The function does not wait for it.
+/// Detaches the client: discards all records and cancels all reads (STATUS_CANCELLED).
+/// A read that the deliverer fills at this moment completes later, and so does a waiting read, in its own thread.
+/// The function does not wait for them.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueDetach(_Inout_ IO_QUEUE *queue);
 
@@ -133,10 +147,20 @@ NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_P
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason);
 
-/// Handles IRP_MJ_READ of a direct I/O device: pends or completes the IRP.
-/// Returns the status that the dispatch routine returns.
+/// Reads that come from now on pend, until the client detaches. Reads that wait already are not affected.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp);
+VOID IoQueuePendReads(_Inout_ IO_QUEUE *queue);
+
+/// Handles IRP_MJ_READ of a direct I/O device. Pends or completes the IRP, or sets `waiting`.
+/// Returns the status that the dispatch routine returns, unless `waiting` is set. IoQueueAwaitRead returns it then.
+/// STATUS_INSUFFICIENT_RESOURCES: the read takes nothing from the queue.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp, _Outptr_result_maybenull_ WAITING_READ **waiting);
+
+/// Waits until the read ends, completes its IRP, and returns its status, which the dispatch routine returns.
+/// STATUS_USER_APC: the thread is being terminated. Under the rules of WaitingReadWait.
+_IRQL_requires_(PASSIVE_LEVEL)
+NTSTATUS IoQueueAwaitRead(_Inout_ IO_QUEUE *queue, _In_ WAITING_READ *read);
 
 /// Returns the bytes that wait for a read now.
 _IRQL_requires_max_(DISPATCH_LEVEL)

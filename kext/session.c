@@ -245,6 +245,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     SessionBeginTransition(client);
     wasExtended = ReadNoFence(&client->Extended) != 0;
     SessionApplyOptions(context, &options);
+    IoQueuePendReads(&context->Queue);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
         SessionStartTimer(context);

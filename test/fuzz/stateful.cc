@@ -5,10 +5,12 @@
 #include "model.h"
 
 #include "nt/callback_object.h"
+#include "nt/user_wait.h"
 #include "support/async_read.h"
 #include "support/commands.h"
 
 #include <deque>
+#include <utility>
 
 namespace
 {
@@ -111,6 +113,7 @@ class Life
     void SetOptions();
     void Write(const ByteVector &bytes);
     void Issue(size_t length);
+    void ActWhileWaiting(kext_test::AsyncRead *read);
     void TakeReads();
     void Drain();
     void Settle();
@@ -163,6 +166,7 @@ class Life
     uint32_t serial_ = 0x01000000;
     // Reads complete in any order; their data has the order in which they were issued.
     std::deque<std::unique_ptr<kext_test::AsyncRead>> reads_;
+    kext_test::AsyncRead *waiting_ = nullptr; // waits in the kernel, further out on the stack: its handle stays open
     NTSTATUS last_read_status_ = STATUS_SUCCESS;
     uint64_t delivered_before_ = 0; // records delivered to earlier clients
     std::chrono::milliseconds passed_{0};
@@ -204,8 +208,30 @@ void Life::Issue(size_t length)
         return;
     }
     reads_.push_back(std::make_unique<kext_test::AsyncRead>());
-    reads_.back()->Start(machine_.io(), client_->file(), length);
+
+    kext_test::AsyncRead *const read = reads_.back().get();
+    {
+        const sim::nt::WhileWaiting others([this, read] { ActWhileWaiting(read); });
+
+        read->Start(machine_.io(), client_->file(), length);
+    }
     TakeReads();
+}
+
+// What the other threads do while a base client's read waits in the kernel. At the end it has a record or is cancelled.
+void Life::ActWhileWaiting(kext_test::AsyncRead *read)
+{
+    kext_test::AsyncRead *const outer = std::exchange(waiting_, read);
+
+    for (uint32_t steps = outer == nullptr ? input_.Below(4) : 0; steps != 0 && !input_.empty(); steps--)
+    {
+        Step();
+    }
+    waiting_ = outer;
+    if (outer != nullptr || IoQueueBytes(&driver_.context()->Queue) == 0)
+    {
+        machine_.io().Cancel(client_->file(), read);
+    }
 }
 
 void Life::TakeReads()
@@ -447,6 +473,10 @@ void Life::Step()
     const uint8_t step = input_.Byte() % 24;
     const bool attached = client_->file() != nullptr;
 
+    if (waiting_ != nullptr && (step == 15 || step == 16))
+    {
+        return;
+    }
     switch (step)
     {
     case 0:
@@ -551,7 +581,7 @@ void Life::Step()
                 if (!reads_[which]->done)
                 {
                     machine_.io().Cancel(client_->file(), reads_[which].get());
-                    EXPECT_TRUE(reads_[which]->done) << "a cancelled read";
+                    EXPECT_TRUE(reads_[which]->done || reads_[which].get() == waiting_) << "a cancelled read";
                 }
             }
             else

@@ -18,6 +18,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'ExFreePoolWithTag',
     'ExRegisterCallback',
     'ExUnregisterCallback',
+    'IoAcquireCancelSpinLock',
     'IoAllocateMdl',
     'IoAllocateWorkItem',
     'IoCreateSymbolicLink',

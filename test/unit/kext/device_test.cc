@@ -48,8 +48,9 @@ TEST_F(DeviceTest, ARequestWithoutAFileBelongsToNoClientWhileNoneIsAttached)
     EXPECT_EQ(ClientEnterRequest(&context()->Client, nullptr), nullptr);
 }
 
-TEST_F(DeviceTest, AReadPendsUntilThereIsARecord)
+TEST_F(DeviceTest, AReadOfAnExtendedClientPendsUntilThereIsARecord)
 {
+    ASSERT_EQ(client_.SetOptions(Client::DefaultOptions()), STATUS_SUCCESS);
     client_.StopObserving();
     AsyncRead read;
 
@@ -131,6 +132,7 @@ TEST_F(DeviceTest, ABaseClientGetsExactlyTheBaseProtocol)
 
 TEST_F(DeviceTest, ClosingCancelsPendingReads)
 {
+    ASSERT_EQ(client_.SetOptions(Client::DefaultOptions()), STATUS_SUCCESS);
     AsyncRead reads[3];
 
     for (AsyncRead &read : reads)
@@ -158,6 +160,7 @@ TEST_F(DeviceTest, AfterShutdownReadsGetTheRestAndThenEndOfFile)
 
 TEST_F(DeviceTest, ShutdownEndsReadsThatArePending)
 {
+    ASSERT_EQ(client_.SetOptions(Client::DefaultOptions()), STATUS_SUCCESS);
     AsyncRead read;
 
     read.Start(machine_.io(), client_.file(), kReadLength);

@@ -20,7 +20,8 @@ class QueueDevice
   public:
     using Read = AsyncRead;
 
-    QueueDevice(sim::Machine &machine, MEMORY *memory) : machine_(machine)
+    // `waits`: reads wait in the thread that issues them, as those of a base client.
+    QueueDevice(sim::Machine &machine, MEMORY *memory, bool waits = false) : machine_(machine)
     {
         EXPECT_EQ(StatisticsInitialize(&statistics_, memory), STATUS_SUCCESS);
         EXPECT_EQ(LogInitialize(&log_, memory), STATUS_SUCCESS);
@@ -28,6 +29,7 @@ class QueueDevice
         extension_ = static_cast<Extension *>(driver_->DeviceObject->DeviceExtension);
         queue_ = &extension_->queue;
         IoQueueInitialize(queue_, memory, &statistics_, &log_);
+        queue_->BaseReadsPend = !waits;
         EXPECT_EQ(machine_.io().Open(u"\\\\.\\QueueTest", &file_), STATUS_SUCCESS);
         IoQueueAttach(queue_);
     }
@@ -120,7 +122,11 @@ class QueueDevice
         {
             irp->Cancel = TRUE;
         }
-        return IoQueueRead(&extension->queue, irp);
+
+        WAITING_READ *waiting;
+        const NTSTATUS status = IoQueueRead(&extension->queue, irp, &waiting);
+
+        return waiting != nullptr ? IoQueueAwaitRead(&extension->queue, waiting) : status;
     }
 
     static VOID NTAPI Unload(PDRIVER_OBJECT driver)
