@@ -23,6 +23,7 @@ class DebugPort;
 class FaultInjection;
 class IoManager;
 class Pool;
+class Registry;
 class Scheduler;
 } // namespace nt
 namespace ndis
@@ -84,6 +85,7 @@ class Machine
     nt::IoManager &io() { return *io_; }
     nt::FaultInjection &faults() { return *faults_; }
     nt::DebugPort &debug() { return *debug_; }
+    nt::Registry &registry() { return *registry_; }
     nt::CallbackObject &power_state() { return *power_state_; } // \Callback\PowerState
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
@@ -109,6 +111,7 @@ class Machine
     std::unique_ptr<nt::Clock> clock_;
     std::unique_ptr<nt::Scheduler> scheduler_;
     std::unique_ptr<nt::IoManager> io_;
+    std::unique_ptr<nt::Registry> registry_;
     std::unique_ptr<nt::CallbackObject> power_state_;
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;

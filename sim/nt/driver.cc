@@ -12,6 +12,7 @@
 #include "nt/io_state.h"
 #include "nt/irql.h"
 #include "nt/pool.h"
+#include "nt/registry.h"
 #include "nt/scheduler.h"
 #include "wfp/engine.h"
 
@@ -22,7 +23,6 @@ namespace
 {
 
 constexpr CSHORT kDriverObjectType = 4;
-constexpr char16_t kServicesKey[] = u"\\Registry\\Machine\\System\\CurrentControlSet\\Services\\";
 
 NTSTATUS InvalidDeviceRequest(PDEVICE_OBJECT, PIRP irp)
 {
@@ -53,7 +53,7 @@ std::unique_ptr<Driver> MakeDriver(PDRIVER_INITIALIZE entry, const std::u16strin
 // The driver may use the registry path only while its entry runs.
 NTSTATUS CallEntry(Driver *driver)
 {
-    std::u16string path = kServicesKey + driver->service_name;
+    std::u16string path = Registry::ServiceKey(driver->service_name);
     UNICODE_STRING registry_path = ToUnicodeString(path);
     DriverCall call("DriverEntry");
 
@@ -114,6 +114,8 @@ NTSTATUS IoState::LoadDriver(PDRIVER_INITIALIZE entry, const std::u16string &ser
         drivers_.push_back(MakeDriver(entry, service_name));
         driver = drivers_.back().get();
     }
+
+    machine_.registry().AddKey(Registry::ServiceKey(service_name));
 
     NTSTATUS status = CallEntry(driver);
 
@@ -224,6 +226,7 @@ void IoState::CheckMachineLeft(const std::string &event)
 
         RequireNone("SYMBOLIC_LINK_NOT_DELETED", event, "symbolic links", Lines(directory_.LinkNames()));
     }
+    RequireNone("REGISTRY_KEY_NOT_CLOSED", event, "open keys of the registry", machine_.registry().Left());
     RequireNone("CALLBACK_LEFT", event, "a callback object", machine_.power_state().Left());
     machine_.wfp().CheckUnloaded();
     RequireNone("NET_BUFFER_POOL_LEFT", event, "net buffer list pools", machine_.net_buffers().DriverPoolsLeft());

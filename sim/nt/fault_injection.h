@@ -1,9 +1,9 @@
 // Makes kernel functions fail that may fail: pool allocations, and every other function that takes memory.
-// The others are MDLs, mappings, work items, net buffer lists and the data of net buffers.
+// The others are MDLs, mappings, work items, net buffer lists, the data of net buffers, and reads of the registry.
 // A test runs one scenario many times; in each run another call fails.
 //
 // Functions that give something back never fail here, because no driver could handle such a failure.
-// These are FwpmEngineClose0, FwpmTransactionAbort0, FwpsInjectionHandleDestroy0 and IoDeleteSymbolicLink.
+// These are FwpmEngineClose0, FwpmTransactionAbort0, FwpsInjectionHandleDestroy0, IoDeleteSymbolicLink and ZwClose.
 // FwpsCalloutUnregisterById0 may report busy, once for each callout.
 //
 // Concurrency: every function may be called from any thread.

@@ -1,34 +1,11 @@
 // Callback objects, by which the system reports its state to drivers.
 #pragma once
 
-#include "unicode_string.h"
-
-#define OBJ_CASE_INSENSITIVE 0x00000040UL
+#include "object_attributes.h"
 
 // The first argument of \Callback\PowerState for a change of the working state, S0.
 // The second argument is then 0 before the system leaves S0, and 1 when it is back.
 #define PO_CB_SYSTEM_STATE_LOCK 3
-
-typedef struct _OBJECT_ATTRIBUTES
-{
-    ULONG Length;
-    HANDLE RootDirectory;
-    PUNICODE_STRING ObjectName;
-    ULONG Attributes;
-    PVOID SecurityDescriptor;
-    PVOID SecurityQualityOfService;
-} OBJECT_ATTRIBUTES, *POBJECT_ATTRIBUTES;
-
-#define InitializeObjectAttributes(attributes, name, flags, root, security)                                            \
-    do                                                                                                                 \
-    {                                                                                                                  \
-        (attributes)->Length = sizeof(OBJECT_ATTRIBUTES);                                                              \
-        (attributes)->RootDirectory = (root);                                                                          \
-        (attributes)->ObjectName = (name);                                                                             \
-        (attributes)->Attributes = (flags);                                                                            \
-        (attributes)->SecurityDescriptor = (security);                                                                 \
-        (attributes)->SecurityQualityOfService = NULL;                                                                 \
-    } while (0)
 
 typedef struct _CALLBACK_OBJECT *PCALLBACK_OBJECT;
 typedef VOID NTAPI CALLBACK_FUNCTION(PVOID CallbackContext, PVOID Argument1, PVOID Argument2);
