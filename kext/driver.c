@@ -6,6 +6,7 @@
 #include "context.h"
 #include "device.h"
 #include "maintenance.h"
+#include "parameters.h"
 #include "power.h"
 #include "session.h"
 
@@ -294,6 +295,17 @@ static VOID DriverUninitializeContext(DRIVER_CONTEXT *context)
     UnloadWatchStop(&context->Unload);
 }
 
+// Wine dispatches one request at a time. A read that waits in its dispatch routine would keep the client's writes out.
+PLATFORM_INIT
+static VOID DriverReadParameters(DRIVER_CONTEXT *context, PCUNICODE_STRING registryPath)
+{
+    if (ParametersReadDword(registryPath, L"BaseReadsPend") != 0)
+    {
+        context->Queue.BaseReadsPend = TRUE;
+        LogWarning(&context->Log, "The reads of base clients pend: BaseReadsPend is set");
+    }
+}
+
 _Use_decl_annotations_
 static VOID NTAPI DriverUnload(PDRIVER_OBJECT driver)
 {
@@ -329,6 +341,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     {
         goto cleanupDevice;
     }
+    DriverReadParameters(context, registryPath);
     status = DriverCreateLink(context, &name);
     if (!NT_SUCCESS(status))
     {
