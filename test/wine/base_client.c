@@ -1,5 +1,7 @@
-// A client of the base protocol in its simplest form: synchronous reads of 1024 bytes on one thread.
-// Each write has one command. The argument is the service whose device the client opens.
+// A client of the base protocol in its simplest form: reads of 1024 bytes on one thread, one command in each write.
+// It opens the device with FILE_FLAG_OVERLAPPED, as known clients do. Those take ERROR_IO_PENDING for the end of the
+// stream, so on Windows no read may pend. Under Wine reads do pend: the driver runs with BaseReadsPend.
+// The argument is the service whose device the client opens.
 // It prints TAP and a last line of counts.
 
 #include <windows.h>
@@ -70,18 +72,43 @@ static uint8_t Stream[STREAM_BYTES]; // bytes that were read but not yet parsed
 static size_t StreamLength;
 static size_t LongestRead;
 static unsigned Reads;
+static unsigned PendedReads;
+
+static bool IsWine(void)
+{
+    return GetProcAddress(GetModuleHandleA("ntdll.dll"), "wine_get_version") != NULL;
+}
+
+// Waits for the end of a request and returns whether it succeeded. `done` is what the call returned.
+// Wine signals a request's event before it writes the status, so the status itself is watched.
+static bool AwaitEnd(BOOL done, OVERLAPPED *request, DWORD *transferred)
+{
+    if (!done && GetLastError() != ERROR_IO_PENDING)
+    {
+        return false;
+    }
+    while (!HasOverlappedIoCompleted(request))
+    {
+        Sleep(1);
+    }
+    return GetOverlappedResult(Device, request, transferred, FALSE);
+}
 
 // Returns false at the end of the stream.
 static bool ReadMore(void)
 {
+    OVERLAPPED request = {0};
     DWORD read = 0;
+    BOOL done;
 
     if (StreamLength > STREAM_BYTES - READ_BYTES)
     {
         printf("Bail out! More bytes than any record has.\n");
         ExitProcess(2);
     }
-    if (!ReadFile(Device, Stream + StreamLength, READ_BYTES, &read, NULL) && GetLastError() != ERROR_HANDLE_EOF)
+    done = ReadFile(Device, Stream + StreamLength, READ_BYTES, NULL, &request);
+    PendedReads += !done && GetLastError() == ERROR_IO_PENDING ? 1 : 0;
+    if (!AwaitEnd(done, &request, &read) && GetLastError() != ERROR_HANDLE_EOF)
     {
         printf("Bail out! A read failed: error %lu\n", GetLastError());
         ExitProcess(2);
@@ -166,9 +193,10 @@ static uint64_t U64(size_t offset)
 
 static bool Command(const void *bytes, DWORD length)
 {
+    OVERLAPPED request = {0};
     DWORD written = 0;
 
-    return WriteFile(Device, bytes, length, &written, NULL) && written == length;
+    return AwaitEnd(WriteFile(Device, bytes, length, NULL, &request), &request, &written) && written == length;
 }
 
 static bool SimpleCommand(uint8_t command)
@@ -219,11 +247,13 @@ static void OpensAlone(const char *name)
 {
     char path[300];
     uint8_t version[4];
+    OVERLAPPED request = {0};
     DWORD length = 0;
     HANDLE second;
+    BOOL done;
 
     snprintf(path, sizeof(path), "\\\\.\\%s", name);
-    Device = CreateFileA(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, 0, NULL);
+    Device = CreateFileA(path, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
     if (Device == INVALID_HANDLE_VALUE)
     {
         printf("Bail out! %s cannot be opened: error %lu\n", path, GetLastError());
@@ -238,8 +268,8 @@ static void OpensAlone(const char *name)
     {
         CloseHandle(second);
     }
-    Check(DeviceIoControl(Device, IOCTL_VERSION, NULL, 0, version, sizeof(version), &length, NULL) && length == 4 &&
-              version[0] == 2 && version[1] == 1,
+    done = DeviceIoControl(Device, IOCTL_VERSION, NULL, 0, version, sizeof(version), NULL, &request);
+    Check(AwaitEnd(done, &request, &length) && length == 4 && version[0] == 2 && version[1] == 1,
           "the protocol's version is 2.1");
     Check(ControlEngine().Layers == LAYERS_OF_DRIVER, "the driver filters at its 18 layers");
 }
@@ -331,14 +361,36 @@ static void DropsLongDatagram(void)
     Check(ControlOutcome(7) == OutcomeDropped, "the dropped datagram is dropped");
 }
 
+// Returns whether the log line that was read contains the text.
+static bool LineHas(const char *text)
+{
+    const size_t length = strlen(text);
+
+    for (size_t at = 1; at + length <= Record.Length; at++)
+    {
+        if (memcmp(Record.Body + at, text, length) == 0)
+        {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The lines come oldest first.
 static void Logs(void)
 {
     const uint8_t warning = 4;
+    bool reads_pend = false;
 
     Check(Verdict(999999, VerdictPermanentAccept), "a verdict for nobody is no error");
     SimpleCommand(CommandGetLogs);
-    Await(InfoLogLine);
-    Check(Record.Body[0] == warning && Record.Length > 1, "but a warning in the log");
+    do
+    {
+        Await(InfoLogLine);
+        reads_pend = reads_pend || LineHas("BaseReadsPend");
+    } while (!LineHas("999999"));
+    Check(Record.Body[0] == warning, "but a warning in the log");
+    Check(reads_pend == IsWine(), "the log says that reads pend, under Wine alone");
 }
 
 static void ShutsDown(void)
@@ -355,6 +407,7 @@ static void ShutsDown(void)
     {
     }
     Check(StreamLength == 0, "the stream ends, after a whole record");
+    Check((PendedReads != 0) == IsWine(), "a read pends under Wine alone");
     Check(ControlOutcome(8) == OutcomePermitted, "what was held is let through, as the fail policy has it");
     ControlConnect(&later, 9);
     Check(ControlOutcome(9) == OutcomePermitted, "and what comes later, without a question");

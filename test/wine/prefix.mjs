@@ -61,6 +61,16 @@ export class WinePrefix {
     return this.#start(WINE, [program, ...args], limitMs, variables);
   }
 
+  /**
+   * Lets the reads of base clients pend in a service's driver, from its next start on. Wine dispatches one request
+   * at a time, so a read that waits in the driver would keep out every other request, also the client's own.
+   */
+  async letBaseReadsPend(service) {
+    const key = `HKLM\\SYSTEM\\CurrentControlSet\\Services\\${service}\\Parameters`;
+    const value = ['/v', 'BaseReadsPend', '/t', 'REG_DWORD', '/d', '1', '/f'];
+    await this.#must(WINE, ['reg', 'add', key, ...value]);
+  }
+
   /** Returns the command lines of the processes in the prefix. */
   processes() {
     return readdirSync('/proc')

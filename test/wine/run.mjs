@@ -56,6 +56,7 @@ function check(name, holds, detail = '') {
 
 async function startService(prefix, name) {
   await prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', DRIVER]);
+  await prefix.letBaseReadsPend(name);
   await prefix.run('sc', ['start', name]);
   const { output } = await prefix.run('sc', ['query', name]);
   check(`${name} starts`, output.includes('RUNNING'), output);
