@@ -29,6 +29,8 @@ Napi::Function JsEmbeddedComputer::Define(Napi::Env env)
                            InstanceMethod<&Self::OfNetwork<&Network::PoolBytes>>("poolBytes"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::InjectFaults>>("injectFaults"),
                            InstanceMethod<&Self::OfNetwork<&Network::InjectedFaults>>("injectedFaults"),
+                           InstanceMethod<&Self::DoOnNetwork<&Network::HinderEngine>>("hinderEngine"),
+                           InstanceMethod<&Self::OfNetwork<&Network::FilteredLayers>>("filteredLayers"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::OnWire>>("onWire"),
                        });
 }

@@ -11,6 +11,7 @@
 #include "nt/pool.h"
 #include "sources/flow_load.h"
 #include "sources/replay.h"
+#include "wfp/hindrance.h"
 
 namespace netverdict
 {
@@ -109,6 +110,18 @@ Napi::Value Network::Counters(const Napi::CallbackInfo &info)
 Napi::Value Network::PoolBytes(const Napi::CallbackInfo &info)
 {
     return Napi::Number::New(info.Env(), static_cast<double>(machine_.pool().bytes()));
+}
+
+void Network::HinderEngine(const Napi::CallbackInfo &info)
+{
+    const auto hindrance = static_cast<sim::wfp::Hindrance>(info[0].As<Napi::Number>().Uint32Value());
+
+    sim::wfp::Hinder(machine_.wfp(), hindrance, info[1].As<Napi::Number>().Int32Value());
+}
+
+Napi::Value Network::FilteredLayers(const Napi::CallbackInfo &info)
+{
+    return Napi::Number::New(info.Env(), machine_.wfp().filtered_layers());
 }
 
 void Network::InjectFaults(const Napi::CallbackInfo &info)

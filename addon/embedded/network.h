@@ -48,6 +48,8 @@ class Network
     Napi::Value Counters(const Napi::CallbackInfo &info);
     Napi::Value PoolBytes(const Napi::CallbackInfo &info);
     void InjectFaults(const Napi::CallbackInfo &info);
+    void HinderEngine(const Napi::CallbackInfo &info);
+    Napi::Value FilteredLayers(const Napi::CallbackInfo &info);
     Napi::Value InjectedFaults(const Napi::CallbackInfo &info);
     void OnWire(const Napi::CallbackInfo &info);
 

@@ -171,6 +171,10 @@ export interface NativeNetwork {
   poolBytes(): number;
   injectFaults(oneIn: number): void;
   injectedFaults(): number;
+  /** For tests. The numbers are those of sim/wfp/hindrance.h; `status` is an NTSTATUS. */
+  hinderEngine(hindrance: number, status: number): void;
+  /** The number of layers at which the filter engine has filters. */
+  filteredLayers(): number;
   onWire(callback: null | ((direction: 0 | 1, bytes: Uint8Array) => void)): void;
 }
 

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type {
   LoadResult,
   NativeFlowSpec,
+  NativeNetwork,
   NativePacketCounters,
   ReplaySummary,
 } from '../addon/native.cjs';
@@ -89,6 +90,8 @@ const ANY = { 4: '0.0.0.0', 6: '::' } as const;
 const FIRST_EPHEMERAL_PORT = 49_152;
 const LAST_PORT = 65_535;
 
+let readNative: (network: Network) => NativeNetwork;
+
 /**
  * The network of a simulated computer: it makes the flows and packets of applications and remote ends.
  *
@@ -102,6 +105,10 @@ const LAST_PORT = 65_535;
 export class Network {
   readonly #handle: NetworkHandle;
   #nextPort = FIRST_EPHEMERAL_PORT;
+
+  static {
+    readNative = (network) => network.#handle.native;
+  }
 
   /** @internal */
   constructor(handle: NetworkHandle) {
@@ -290,6 +297,11 @@ export class Network {
     this.#nextPort = port === LAST_PORT ? FIRST_EPHEMERAL_PORT : port + 1;
     return port;
   }
+}
+
+/** The native side of a network, for tests of the driver. @internal */
+export function nativeOf(network: Network): NativeNetwork {
+  return readNative(network);
 }
 
 async function finishUnlessAborted(

@@ -91,6 +91,17 @@ bool Engine::has_filters(uint16_t layer) const
     return layer < kLayerIds && state_->management.snapshot(layer) != nullptr;
 }
 
+uint32_t Engine::filtered_layers() const
+{
+    uint32_t layers = 0;
+
+    for (uint16_t layer = 0; layer < kLayerIds; ++layer)
+    {
+        layers += has_filters(layer) ? 1 : 0;
+    }
+    return layers;
+}
+
 uint64_t Engine::objects_without_provider() const
 {
     return state_->management.CountObjectsWithoutProvider();

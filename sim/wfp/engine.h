@@ -200,6 +200,9 @@ class Engine
     // Returns false where classifying at the layer has no effect.
     bool has_filters(uint16_t layer) const;
 
+    // The number of layers that have filters.
+    uint32_t filtered_layers() const;
+
     // The number of objects without a provider, whose owner an administrator cannot identify.
     uint64_t objects_without_provider() const;
 

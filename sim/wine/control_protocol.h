@@ -38,17 +38,18 @@ enum ControlOperation
     kControlCloseFlow = 9,     // u64 flow
     kControlPacket = 10,       // u64 tag, u8 direction (0 outbound, 1 inbound), IP packet to the end
     kControlReauthorize = 11,
-    kControlWire = 12,      // u64 tag (0: ends it)
-    kControlCounters = 13,  // → outbound, inbound: u64 offered, permitted, blocked, dropped, heldNow, heldTotal,
-                            //   injected each; u64 flowsNow, flowsTotal, streamBytesSent, streamBytesReceived,
-                            //   datagramBytesSent, datagramBytesReceived, pendingTimeouts
-    kControlEngine = 14,    // → the driver's objects in the filter engine: u64 layers with filters, pended operations,
-                            //   injections, net buffer lists; and u64 bytes of the simulation's pool
-    kControlLoad = 15,      // u64 tag, u64 connections, u32 inFlight, u8 protocol, u8 ipVersion,
-                            //   u32 packetsPerConnection, u32 payloadLength
-    kControlReplay = 16,    // u64 tag, f64 speed, u16 count of prefixes, each: u8 family, address, u8 length; then the
-                            //   path in UTF-8 to the end
-    kControlStopReplay = 17 // u64 tag
+    kControlWire = 12,       // u64 tag (0: ends it)
+    kControlCounters = 13,   // → outbound, inbound: u64 offered, permitted, blocked, dropped, heldNow, heldTotal,
+                             //   injected each; u64 flowsNow, flowsTotal, streamBytesSent, streamBytesReceived,
+                             //   datagramBytesSent, datagramBytesReceived, pendingTimeouts
+    kControlEngine = 14,     // → the driver's objects in the filter engine: u64 layers with filters, pended operations,
+                             //   injections, net buffer lists; and u64 bytes of the simulation's pool
+    kControlLoad = 15,       // u64 tag, u64 connections, u32 inFlight, u8 protocol, u8 ipVersion,
+                             //   u32 packetsPerConnection, u32 payloadLength
+    kControlReplay = 16,     // u64 tag, f64 speed, u16 count of prefixes, each: u8 family, address, u8 length; then the
+                             //   path in UTF-8 to the end
+    kControlStopReplay = 17, // u64 tag
+    kControlHinder = 18      // u8 hindrance (sim/wfp/hindrance.h), u32 NTSTATUS
 };
 
 enum ControlEvent

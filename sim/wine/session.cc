@@ -12,7 +12,7 @@
 #include "sources/flow_load.h"
 #include "sources/replay.h"
 #include "wfp/engine.h"
-#include "wfp/layers.h"
+#include "wfp/hindrance.h"
 
 namespace sim::wine
 {
@@ -172,6 +172,13 @@ NTSTATUS Session::Carry(const void *owner, Reader &request, Writer &answer)
         }
         return STATUS_SUCCESS;
     }
+    case kControlHinder:
+    {
+        const auto hindrance = static_cast<wfp::Hindrance>(request.Get<uint8_t>());
+
+        return wfp::Hinder(machine_.wfp(), hindrance, request.Get<NTSTATUS>()) ? STATUS_SUCCESS
+                                                                               : STATUS_INVALID_PARAMETER;
+    }
     default:
         return STATUS_INVALID_DEVICE_REQUEST;
     }
@@ -266,13 +273,8 @@ void Session::WriteEngine(Writer &answer) const
 {
     const wfp::Engine &engine = machine_.wfp();
     const wfp::EngineCounters counters = engine.counters();
-    uint64_t layers = 0;
 
-    for (uint16_t layer = 0; layer < wfp::kLayerIds; ++layer)
-    {
-        layers += engine.has_filters(layer) ? 1 : 0;
-    }
-    answer.Put(layers)
+    answer.Put(uint64_t{engine.filtered_layers()})
         .Put(counters.pended_now)
         .Put(counters.injections_now)
         .Put(counters.net_buffer_lists_now)

@@ -15,6 +15,7 @@ import type {
   Statistics,
 } from '../../lib/index.js';
 import { startComputer } from './computer.js';
+import { FilterEngine } from './filter_engine.js';
 import { StreamInvariants } from './stream_invariants.js';
 
 type EventOf<T extends EventType> = Extract<NetVerdictEvent, { readonly type: T }>;
@@ -23,6 +24,7 @@ export class Simulated {
   readonly device: Device;
   readonly network: Network;
   readonly clock: Clock;
+  readonly engine: FilterEngine;
   readonly #simulator: Simulator;
   readonly #waiting: NetVerdictEvent[] = [];
   readonly #invariants: StreamInvariants;
@@ -38,6 +40,7 @@ export class Simulated {
     this.device = device;
     this.network = simulator.network;
     this.clock = simulator.clock;
+    this.engine = new FilterEngine(simulator.network);
     this.#simulator = simulator;
     this.#invariants = invariants;
     this.#before = before;

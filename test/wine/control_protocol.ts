@@ -34,6 +34,7 @@ export const Operation = {
   load: 15,
   replay: 16,
   stopReplay: 17,
+  hinder: 18,
 } as const;
 
 const OUTCOME_KINDS = ['permitted', 'blocked', 'dropped', 'pending-timeout', 'redirected'] as const;

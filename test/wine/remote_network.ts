@@ -168,6 +168,18 @@ export class RemoteNetwork implements NativeNetwork {
     return 0;
   }
 
+  hinderEngine(hindrance: number, status: number): void {
+    this.#ask(
+      request(Operation.hinder)
+        .u8(hindrance)
+        .u32(status >>> 0),
+    );
+  }
+
+  filteredLayers(): number {
+    return this.engine().layers;
+  }
+
   engine(): EngineState {
     const answer = this.#ask(request(Operation.engine));
     return {
