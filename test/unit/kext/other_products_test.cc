@@ -1,6 +1,7 @@
 #include "support/driver_test.h"
 
 #include "ndis/net_buffers.h"
+#include "nt/scheduler.h"
 
 #include <gmock/gmock.h>
 
@@ -223,11 +224,11 @@ TEST_F(OtherProductsTest, AReauthorizationWaitsForAnotherProductsTransaction)
 {
     machine_.wfp().BeginForeignTransaction();
     client_.Command(CommandClearCache);
+    Advance(1100ms);
     EXPECT_TRUE(network_.TakeReauthorized().empty());
     EXPECT_THAT(client_.GetLogs(), testing::ElementsAre(testing::HasSubstr("is busy")));
     EXPECT_EQ(client_.GetStatistics().EngineState, EngineBusy);
     machine_.wfp().EndForeignTransaction();
-    Advance(10ms);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
     EXPECT_EQ(client_.GetStatistics().EngineState, EngineFiltering);
 }
@@ -240,7 +241,7 @@ TEST_F(OtherProductsTest, ADueReauthorizationDoesNotOutliveTheEngineSession)
         client_.Close();
         other.Commit();
     }
-    DeferredQueue(&context()->Deferred);
+    EngineReauthorize(&context()->Engine);
     Unload();
 }
 
