@@ -4,7 +4,7 @@
 //
 // Functions that give something back never fail here, because no driver could handle such a failure.
 // These are FwpmEngineClose0, FwpmTransactionAbort0, FwpsInjectionHandleDestroy0, IoDeleteSymbolicLink and ZwClose.
-// FwpsCalloutUnregisterById0 may report busy, once for each callout.
+// FwpsCalloutUnregisterById0 may fail, once for each callout, with one of several errors.
 //
 // Concurrency: every function may be called from any thread.
 // ShouldFail costs one load while no failure is armed.

@@ -79,11 +79,14 @@ NTSTATUS NTAPI FwpsCalloutUnregisterById0(const UINT32 calloutId)
 {
     EngineState &engine = EnterPassive(__func__);
 
-    if (ClassifyFrame::Find(engine) != nullptr || (engine.FaultInjected() && engine.management.FindBusy(calloutId)))
+    if (ClassifyFrame::Find(engine) != nullptr)
     {
         return STATUS_DEVICE_BUSY;
     }
-    return engine.management.UnregisterCallout(calloutId);
+
+    const NTSTATUS fault = engine.FaultInjected() ? engine.management.TakeUnregisterFault(calloutId) : STATUS_SUCCESS;
+
+    return NT_SUCCESS(fault) ? engine.management.UnregisterCallout(calloutId) : fault;
 }
 
 NTSTATUS NTAPI FwpsPendOperation0(HANDLE completionHandle, HANDLE *completionContext)

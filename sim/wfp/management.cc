@@ -916,12 +916,17 @@ NTSTATUS Management::RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id)
     return STATUS_SUCCESS;
 }
 
-bool Management::FindBusy(UINT32 id)
+NTSTATUS Management::TakeUnregisterFault(UINT32 id)
 {
+    constexpr NTSTATUS kFaults[] = {STATUS_DEVICE_BUSY, STATUS_FWP_IN_USE, STATUS_FWP_TIMEOUT, STATUS_UNSUCCESSFUL};
     const Lock lock(mutex_);
     const auto callout = runtime_callouts_.find(id);
 
-    return callout != runtime_callouts_.end() && !std::exchange(callout->second.was_found_busy, true);
+    if (callout == runtime_callouts_.end() || std::exchange(callout->second.had_fault, true))
+    {
+        return STATUS_SUCCESS;
+    }
+    return kFaults[unregister_faults_++ % std::size(kFaults)];
 }
 
 NTSTATUS Management::UnregisterCallout(UINT32 id)

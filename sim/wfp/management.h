@@ -64,8 +64,9 @@ class Management
     // Waits for classifies that run the callout. The calling thread must not be inside a classify.
     NTSTATUS UnregisterCallout(UINT32 id);
     void SetUnregisterFailures(std::vector<NTSTATUS> statuses);
-    // For faults: returns true once for each callout, because no callout stays busy forever.
-    bool FindBusy(UINT32 id);
+    // For faults: returns an error once for each callout, because no callout stays busy forever.
+    // The documented errors and an undocumented one take turns.
+    NTSTATUS TakeUnregisterFault(UINT32 id);
 
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);
     void RemoveForeignFilter(uint64_t id);
@@ -160,6 +161,7 @@ class Management
     PublishOrder publish_order_ = PublishOrder::kPacketLayersFirst;
     PublishWatcher between_layers_;
     std::vector<NTSTATUS> unregister_failures_;
+    size_t unregister_faults_ = 0;
     Configuration committed_;
     RuntimeCallouts runtime_callouts_;
     std::map<GUID, UINT32, GuidLess> callout_ids_;

@@ -59,7 +59,7 @@ struct RuntimeCallout
 {
     FWPS_CALLOUT1 functions{};
     UINT32 id = 0;
-    bool was_found_busy = false;
+    bool had_fault = false;
     bool unregistering = false; // its filters act as if it were not registered
     size_t failures = 0;        // errors that FwpsCalloutUnregisterById0 returned for it
 };

@@ -2,6 +2,7 @@
 #include "wfp_fixture.h"
 
 #include "nt/clock.h"
+#include "nt/fault_injection.h"
 
 #include <algorithm>
 #include <atomic>
@@ -320,6 +321,25 @@ TEST_F(WfpFaults, UnregisteringFailsAsOftenAsAskedForEachCallout)
         EXPECT_EQ(FwpsCalloutUnregisterById0(id), STATUS_SUCCESS);
         EXPECT_EQ(FwpsCalloutUnregisterById0(id), STATUS_FWP_CALLOUT_NOT_FOUND);
     }
+    EXPECT_EQ(FwpmEngineClose0(driver.session), STATUS_SUCCESS);
+    engine().CheckUnloaded();
+}
+
+TEST_F(WfpFaults, AnInjectedFaultOfUnregisteringComesOnceForEachCalloutWithAnotherStatusEachTime)
+{
+    const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4, &FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4,
+                                       &FWPM_LAYER_STREAM_V4, &FWPM_LAYER_DATAGRAM_DATA_V4});
+    std::vector<NTSTATUS> failures;
+
+    machine.faults().FailAll();
+    for (const UINT32 id : driver.callouts)
+    {
+        failures.push_back(FwpsCalloutUnregisterById0(id));
+        EXPECT_EQ(FwpsCalloutUnregisterById0(id), STATUS_SUCCESS);
+    }
+    machine.faults().Stop();
+    EXPECT_EQ(failures,
+              (std::vector<NTSTATUS>{STATUS_DEVICE_BUSY, STATUS_FWP_IN_USE, STATUS_FWP_TIMEOUT, STATUS_UNSUCCESSFUL}));
     EXPECT_EQ(FwpmEngineClose0(driver.session), STATUS_SUCCESS);
     engine().CheckUnloaded();
 }
