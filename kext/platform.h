@@ -68,7 +68,8 @@
 #endif
 
 // Shared counters and locks are padded to a cache line, so that two processors do not contend for one line.
-#define PLATFORM_CACHE_LINE 64
+// 64 bytes on x64, 128 bytes on ARM64.
+#define PLATFORM_CACHE_LINE SYSTEM_CACHE_ALIGNMENT_SIZE
 
 // KeQueryInterruptTime counts in 100 ns.
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL

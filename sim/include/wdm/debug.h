@@ -4,7 +4,7 @@
 #include "status.h"
 
 #define DPFLTR_IHVDRIVER_ID  77
-#define DPFLTR_IHVNETWORK_ID 79
+#define DPFLTR_IHVNETWORK_ID 80
 
 #define DPFLTR_ERROR_LEVEL   0
 #define DPFLTR_WARNING_LEVEL 1

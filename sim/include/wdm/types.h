@@ -30,7 +30,7 @@
 #define FORCEINLINE         static inline __attribute__((always_inline, unused))
 #define CFORCEINLINE        FORCEINLINE
 #define DECLSPEC_ALIGN(n)   __attribute__((aligned(n)))
-#define DECLSPEC_CACHEALIGN DECLSPEC_ALIGN(64)
+#define DECLSPEC_CACHEALIGN DECLSPEC_ALIGN(SYSTEM_CACHE_ALIGNMENT_SIZE)
 #define DECLSPEC_NORETURN   __attribute__((noreturn))
 #define DECLSPEC_NOINLINE   __attribute__((noinline))
 #undef UNALIGNED // mingw-w64's headers define it too
@@ -184,7 +184,14 @@ typedef enum _MODE
 #define ALIGN_DOWN_POINTER_BY(address, alignment) ((PVOID)ALIGN_DOWN_BY(address, alignment))
 
 #define MEMORY_ALLOCATION_ALIGNMENT 16
+
+#ifndef SYSTEM_CACHE_ALIGNMENT_SIZE
+#if defined(__x86_64__) || defined(__i386__)
 #define SYSTEM_CACHE_ALIGNMENT_SIZE 64
+#else
+#define SYSTEM_CACHE_ALIGNMENT_SIZE 128
+#endif
+#endif
 
 #define PASSIVE_LEVEL  0
 #define LOW_LEVEL      0
