@@ -33,8 +33,9 @@ UINT64 ChecksumAdd(UINT64 sum, const VOID *data, SIZE_T length)
     }
     if (length != 0)
     {
-        const UINT8 padded[2] = {bytes[0], 0};
+        UINT8 padded[2] = {0, 0};
 
+        padded[0] = bytes[0];
         sum += ChecksumLoad(padded);
     }
     return sum;
@@ -55,16 +56,14 @@ UINT16 ChecksumFinish(UINT64 sum)
 static UINT64 ChecksumAddPseudoHeader(UINT8 protocol, const UINT8 *source, const UINT8 *destination,
                                       UINT32 transportLength)
 {
-    const UINT8 tail[8] = {(UINT8)(transportLength >> 24),
-                           (UINT8)(transportLength >> 16),
-                           (UINT8)(transportLength >> 8),
-                           (UINT8)transportLength,
-                           0,
-                           0,
-                           0,
-                           protocol};
+    UINT8 tail[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     UINT64 sum;
 
+    tail[0] = (UINT8)(transportLength >> 24);
+    tail[1] = (UINT8)(transportLength >> 16);
+    tail[2] = (UINT8)(transportLength >> 8);
+    tail[3] = (UINT8)transportLength;
+    tail[7] = protocol;
     sum = ChecksumAdd(0, source, 16);
     sum = ChecksumAdd(sum, destination, 16);
     return ChecksumAdd(sum, tail, sizeof(tail));

@@ -792,9 +792,14 @@ static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
 
 static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visitor, BOOLEAN includeIdle)
 {
-    CONNECTION_CLEANING cleaning = {table, &table->Connections.V4, PlatformSeconds(), includeIdle};
-    UINT64 removed = ShardMapVisit(cleaning.Map, visitor, &cleaning);
+    CONNECTION_CLEANING cleaning;
+    UINT64 removed;
 
+    cleaning.Table = table;
+    cleaning.Map = &table->Connections.V4;
+    cleaning.Now = PlatformSeconds();
+    cleaning.IncludeIdle = includeIdle;
+    removed = ShardMapVisit(cleaning.Map, visitor, &cleaning);
     cleaning.Map = &table->Connections.V6;
     removed += ShardMapVisit(cleaning.Map, visitor, &cleaning);
     SlabTrim(&table->ColdParts);

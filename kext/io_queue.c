@@ -379,8 +379,10 @@ static VOID IoQueueBeginDelivery(IO_QUEUE *queue, DELIVERY *delivery, PIRP irp)
 // The lock is held. Removes the copied bytes from the queue. Returns chunks for the caller to free.
 static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 {
-    IO_QUEUE_CHUNKS surplus = {queue->Orphans, 0};
+    IO_QUEUE_CHUNKS surplus;
 
+    surplus.First = queue->Orphans;
+    surplus.Count = 0;
     queue->Copying = FALSE;
     queue->Orphans = NULL;
     if (queue->Generation != delivery->Generation || delivery->Copied == 0)
@@ -974,8 +976,10 @@ VOID IoQueueAttach(IO_QUEUE *queue)
 // The lock is held. Empties the queue. Returns the chunks that the caller may free now.
 static IO_QUEUE_CHUNK *IoQueueDiscard(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNKS chunks = {queue->Head, 0};
+    IO_QUEUE_CHUNKS chunks;
 
+    chunks.First = queue->Head;
+    chunks.Count = 0;
     // A deliverer reads at most the chunks of the first discard that comes while it copies.
     if (queue->Copying && queue->Orphans == NULL)
     {

@@ -53,8 +53,10 @@ VOID SipHashKeyInitialize(SIPHASH_KEY *key)
     for (i = 0; i < RTL_NUMBER_OF(key->Words); i++)
     {
         // Each word reads the clock anew, so the second word depends on the first and on the time between.
-        const SIPHASH_KEY mixing = {{(UINT64)(ULONG_PTR)key ^ i, (UINT64)KeQueryPerformanceCounter(NULL).QuadPart}};
+        SIPHASH_KEY mixing;
 
+        mixing.Words[0] = (UINT64)(ULONG_PTR)key ^ i;
+        mixing.Words[1] = (UINT64)KeQueryPerformanceCounter(NULL).QuadPart;
         key->Words[i] = SipHash13(&mixing, &seed, sizeof(seed));
         seed.SystemTime.QuadPart ^= (LONGLONG)key->Words[i];
     }
