@@ -94,9 +94,9 @@ export class ConnectionEvent extends ConnectionRecord {
     return this.source.view.getBigUint64(this.offset + this.layout.id, true);
   }
 
-  /** The layer of the payload's first header: 3 for IP, 4 for the transport protocol. */
-  get payloadLayer(): 3 | 4 {
-    return this.source.view.getUint8(this.offset + this.layout.payloadLayer) === 3 ? 3 : 4;
+  /** The layer of the payload's first header: 3 for IP, 4 for the transport protocol. Other values stay as they are. */
+  get payloadLayer(): number {
+    return this.source.view.getUint8(this.offset + this.layout.payloadLayer);
   }
 
   /** The length of `payload` in bytes. */

@@ -117,6 +117,10 @@ describe('a connection event', () => {
     expect([event.localAddress, event.remoteAddress]).toEqual(['192.0.2.10', '192.0.2.11']);
   });
 
+  it.each([0, 3, 4, 255])('gives payload layer %d as the driver sent it', (payloadLayer) => {
+    expect(one(connection({ payloadLayer })).payloadLayer).toBe(payloadLayer);
+  });
+
   it('shows all of its fields as JSON', () => {
     const event = one(connection({ id: 1n << 63n, payload: Uint8Array.of(255) }));
     expect(JSON.parse(JSON.stringify(event))).toEqual({
