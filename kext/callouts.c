@@ -40,7 +40,7 @@ static BOOLEAN CalloutInspect(const CALLOUT_HANDLER *handler, CLASSIFY *classify
 }
 
 // Another product has made this filter for a callout of the driver. It changes nothing.
-static VOID CalloutIgnoreFilter(const FWPS_FILTER1 *filter, FWPS_CLASSIFY_OUT0 *out)
+static VOID CalloutIgnoreFilter(const FWPS_FILTER2 *filter, FWPS_CLASSIFY_OUT0 *out)
 {
     if (filter->action.type == FWP_ACTION_CALLOUT_INSPECTION)
     {
@@ -82,7 +82,7 @@ static VOID CalloutHandle(CLASSIFY *classify, const CALLOUT_HANDLER *handler)
 }
 
 static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                  void *layerData, const void *classifyContext, const FWPS_FILTER1 *filter,
+                                  void *layerData, const void *classifyContext, const FWPS_FILTER2 *filter,
                                   UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut)
 {
     CLASSIFY classify;
@@ -105,7 +105,7 @@ static void NTAPI CalloutClassify(const FWPS_INCOMING_VALUES0 *values, const FWP
     CalloutHandle(&classify, &Handlers[row / 2]);
 }
 
-static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey, FWPS_FILTER1 *filter)
+static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey, FWPS_FILTER2 *filter)
 {
     UINT32 row;
     DRIVER_CONTEXT *context = ContextOfCookie(filter->context, &row);
@@ -146,7 +146,7 @@ static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
 _Use_decl_annotations_
 NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 {
-    FWPS_CALLOUT1 callout;
+    FWPS_CALLOUT2 callout;
     UINT32 i;
 
     RtlZeroMemory(&callout, sizeof(callout));
@@ -158,7 +158,7 @@ NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 
         callout.calloutKey = Layers[i].CalloutKey;
         callout.flags = Layers[i].CalloutFlags;
-        status = FwpsCalloutRegister1(device, &callout, &ids[i]);
+        status = FwpsCalloutRegister2(device, &callout, &ids[i]);
         if (!NT_SUCCESS(status))
         {
             CalloutUnregisterFirst(ids, i);

@@ -184,12 +184,12 @@ class OrderedMapDriver
         static const GUID kCallout = {0x1f3a7c52, 0x8d1e, 0x4b63, {0x9a, 0x10, 0x5e, 0x44, 0x27, 0xc0, 0x3b, 0x71}};
         static const GUID kSubLayer = {0x1f3a7c53, 0x8d1e, 0x4b63, {0x9a, 0x10, 0x5e, 0x44, 0x27, 0xc0, 0x3b, 0x71}};
         Check(IoCreateDevice(driver, 0, nullptr, FILE_DEVICE_NETWORK, 0, FALSE, &device_));
-        FWPS_CALLOUT1 callout = {};
+        FWPS_CALLOUT2 callout = {};
         callout.calloutKey = kCallout;
         callout.classifyFn = &ClassifyCallout;
-        callout.notifyFn = [](FWPS_CALLOUT_NOTIFY_TYPE, const GUID *, FWPS_FILTER1 *) -> NTSTATUS
+        callout.notifyFn = [](FWPS_CALLOUT_NOTIFY_TYPE, const GUID *, FWPS_FILTER2 *) -> NTSTATUS
         { return STATUS_SUCCESS; };
-        Check(FwpsCalloutRegister1(device_, &callout, &callout_id_));
+        Check(FwpsCalloutRegister2(device_, &callout, &callout_id_));
         FWPM_SESSION0 session = {};
         session.flags = FWPM_SESSION_FLAG_DYNAMIC;
         Check(FwpmEngineOpen0(nullptr, RPC_C_AUTHN_WINNT, nullptr, &session, &engine_));
@@ -214,7 +214,7 @@ class OrderedMapDriver
     }
 
     static void ClassifyCallout(const FWPS_INCOMING_VALUES0 *, const FWPS_INCOMING_METADATA_VALUES0 *, void *layer_data,
-                                const void *, const FWPS_FILTER1 *filter, UINT64, FWPS_CLASSIFY_OUT0 *out)
+                                const void *, const FWPS_FILTER2 *filter, UINT64, FWPS_CLASSIFY_OUT0 *out)
     {
         auto &self = *reinterpret_cast<OrderedMapDriver *>(static_cast<uintptr_t>(filter->context));
         NET_BUFFER *buffer = NET_BUFFER_LIST_FIRST_NB(static_cast<NET_BUFFER_LIST *>(layer_data));

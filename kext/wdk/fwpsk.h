@@ -196,9 +196,9 @@ typedef struct FWPS_ACTION0_
 } FWPS_ACTION0;
 
 struct FWPS_FILTER_CONDITION0_;
-struct FWPM_PROVIDER_CONTEXT1_;
+struct FWPM_PROVIDER_CONTEXT2_;
 
-typedef struct FWPS_FILTER1_
+typedef struct FWPS_FILTER2_
 {
     UINT64 filterId;
     FWP_VALUE0 weight;
@@ -208,8 +208,8 @@ typedef struct FWPS_FILTER1_
     struct FWPS_FILTER_CONDITION0_ *filterCondition;
     FWPS_ACTION0 action;
     UINT64 context;
-    struct FWPM_PROVIDER_CONTEXT1_ *providerContext;
-} FWPS_FILTER1;
+    struct FWPM_PROVIDER_CONTEXT2_ *providerContext;
+} FWPS_FILTER2;
 
 typedef struct FWPS_STREAM_DATA_OFFSET0_
 {
@@ -248,30 +248,30 @@ typedef struct FWPS_TRANSPORT_SEND_PARAMS1_
     UINT32 headerIncludeHeaderLength;
 } FWPS_TRANSPORT_SEND_PARAMS1;
 
-typedef void(NTAPI *FWPS_CALLOUT_CLASSIFY_FN1)(const FWPS_INCOMING_VALUES0 *inFixedValues,
+typedef void(NTAPI *FWPS_CALLOUT_CLASSIFY_FN2)(const FWPS_INCOMING_VALUES0 *inFixedValues,
                                                const FWPS_INCOMING_METADATA_VALUES0 *inMetaValues, void *layerData,
-                                               const void *classifyContext, const FWPS_FILTER1 *filter,
+                                               const void *classifyContext, const FWPS_FILTER2 *filter,
                                                UINT64 flowContext, FWPS_CLASSIFY_OUT0 *classifyOut);
 
-typedef NTSTATUS(NTAPI *FWPS_CALLOUT_NOTIFY_FN1)(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey,
-                                                 FWPS_FILTER1 *filter);
+typedef NTSTATUS(NTAPI *FWPS_CALLOUT_NOTIFY_FN2)(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const GUID *filterKey,
+                                                 FWPS_FILTER2 *filter);
 
 typedef void(NTAPI *FWPS_CALLOUT_FLOW_DELETE_NOTIFY_FN0)(UINT16 layerId, UINT32 calloutId, UINT64 flowContext);
 
 typedef void(NTAPI *FWPS_INJECT_COMPLETE0)(void *context, NET_BUFFER_LIST *netBufferList, BOOLEAN dispatchLevel);
 
-typedef struct FWPS_CALLOUT1_
+typedef struct FWPS_CALLOUT2_
 {
     GUID calloutKey;
     UINT32 flags;
-    FWPS_CALLOUT_CLASSIFY_FN1 classifyFn;
-    FWPS_CALLOUT_NOTIFY_FN1 notifyFn;
+    FWPS_CALLOUT_CLASSIFY_FN2 classifyFn;
+    FWPS_CALLOUT_NOTIFY_FN2 notifyFn;
     FWPS_CALLOUT_FLOW_DELETE_NOTIFY_FN0 flowDeleteFn;
-} FWPS_CALLOUT1;
+} FWPS_CALLOUT2;
 
 /* Callouts */
 
-NTSTATUS NTAPI FwpsCalloutRegister1(void *deviceObject, const FWPS_CALLOUT1 *callout, UINT32 *calloutId);
+NTSTATUS NTAPI FwpsCalloutRegister2(void *deviceObject, const FWPS_CALLOUT2 *callout, UINT32 *calloutId);
 NTSTATUS NTAPI FwpsCalloutUnregisterById0(const UINT32 calloutId);
 
 /* Pended operations */
@@ -384,17 +384,17 @@ ABI_ASSERT_OFFSET(FWPS_CLASSIFY_OUT0, rights, 24);
 ABI_ASSERT_OFFSET(FWPS_CLASSIFY_OUT0, flags, 28);
 
 ABI_ASSERT_SIZE(FWPS_ACTION0, 8);
-ABI_ASSERT_SIZE(FWPS_FILTER1, 64);
-ABI_ASSERT_OFFSET(FWPS_FILTER1, action, 40);
-ABI_ASSERT_OFFSET(FWPS_FILTER1, context, 48);
-ABI_ASSERT_OFFSET(FWPS_FILTER1, providerContext, 56);
+ABI_ASSERT_SIZE(FWPS_FILTER2, 64);
+ABI_ASSERT_OFFSET(FWPS_FILTER2, action, 40);
+ABI_ASSERT_OFFSET(FWPS_FILTER2, context, 48);
+ABI_ASSERT_OFFSET(FWPS_FILTER2, providerContext, 56);
 
-ABI_ASSERT_SIZE(FWPS_CALLOUT1, 48);
-ABI_ASSERT_OFFSET(FWPS_CALLOUT1, calloutKey, 0);
-ABI_ASSERT_OFFSET(FWPS_CALLOUT1, flags, 16);
-ABI_ASSERT_OFFSET(FWPS_CALLOUT1, classifyFn, 24);
-ABI_ASSERT_OFFSET(FWPS_CALLOUT1, notifyFn, 32);
-ABI_ASSERT_OFFSET(FWPS_CALLOUT1, flowDeleteFn, 40);
+ABI_ASSERT_SIZE(FWPS_CALLOUT2, 48);
+ABI_ASSERT_OFFSET(FWPS_CALLOUT2, calloutKey, 0);
+ABI_ASSERT_OFFSET(FWPS_CALLOUT2, flags, 16);
+ABI_ASSERT_OFFSET(FWPS_CALLOUT2, classifyFn, 24);
+ABI_ASSERT_OFFSET(FWPS_CALLOUT2, notifyFn, 32);
+ABI_ASSERT_OFFSET(FWPS_CALLOUT2, flowDeleteFn, 40);
 
 ABI_ASSERT_SIZE(FWPS_STREAM_DATA_OFFSET0, 40);
 

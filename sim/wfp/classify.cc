@@ -114,7 +114,7 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
     out.flags = 0;
     out.reserved = 0;
     {
-        const nt::DriverCall call("FWPS_CALLOUT_CLASSIFY_FN1");
+        const nt::DriverCall call("FWPS_CALLOUT_CLASSIFY_FN2");
         entry.classify(arguments.values, arguments.metadata, arguments.layer_data, nullptr, &entry.filter->runtime, 0,
                        &out);
     }

@@ -63,7 +63,7 @@ size_t AddressLength(ADDRESS_FAMILY family)
 
 } // namespace
 
-NTSTATUS NTAPI FwpsCalloutRegister1(void *deviceObject, const FWPS_CALLOUT1 *callout, UINT32 *calloutId)
+NTSTATUS NTAPI FwpsCalloutRegister2(void *deviceObject, const FWPS_CALLOUT2 *callout, UINT32 *calloutId)
 {
     EngineState &engine = EnterPassive(__func__);
 

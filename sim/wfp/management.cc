@@ -85,7 +85,7 @@ NTSTATUS WeightOf(const FWP_VALUE0 &value, UINT64 *weight)
 }
 
 // Returns nullptr for a callout that is not registered, or being unregistered.
-const FWPS_CALLOUT1 *FunctionsOf(const std::map<UINT32, RuntimeCallout> &callouts, const Filter &filter)
+const FWPS_CALLOUT2 *FunctionsOf(const std::map<UINT32, RuntimeCallout> &callouts, const Filter &filter)
 {
     const auto callout = callouts.find(filter.runtime.action.calloutId);
 
@@ -97,7 +97,7 @@ void NotifyRemoved(const std::vector<std::shared_ptr<Filter>> &filters,
 {
     for (const std::shared_ptr<Filter> &filter : filters)
     {
-        const FWPS_CALLOUT1 *functions = FunctionsOf(callouts, *filter);
+        const FWPS_CALLOUT2 *functions = FunctionsOf(callouts, *filter);
 
         if (IsCallout(filter->kind) && functions != nullptr)
         {
@@ -113,7 +113,7 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
 
     for (const std::shared_ptr<Filter> &filter : filters)
     {
-        const FWPS_CALLOUT1 *functions = FunctionsOf(callouts, *filter);
+        const FWPS_CALLOUT2 *functions = FunctionsOf(callouts, *filter);
 
         if (!IsCallout(filter->kind) || functions == nullptr)
         {
@@ -869,7 +869,7 @@ void Management::RemoveForeignFilter(uint64_t id)
 
 // Runtime callouts
 
-NTSTATUS Management::RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id)
+NTSTATUS Management::RegisterCallout(const FWPS_CALLOUT2 *callout, UINT32 *id)
 {
     Lock lock(mutex_);
     const UINT32 made_id = CalloutIdLocked(callout->calloutKey);
@@ -1078,7 +1078,7 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
         SnapshotEntry &entry = snapshot->entries[i];
         const Filter &filter = *filters[i];
         const bool last = i + 1 == filters.size() || &sub_layer_of(filters[i]) != &sub_layer_of(filters[i + 1]);
-        const FWPS_CALLOUT1 *functions = FunctionsOf(runtime_callouts_, filter);
+        const FWPS_CALLOUT2 *functions = FunctionsOf(runtime_callouts_, filter);
 
         entry.filter = &filter;
         entry.classify = functions == nullptr ? nullptr : functions->classifyFn;

@@ -60,7 +60,7 @@ class Management
     NTSTATUS AddFilter(HANDLE handle, const FWPM_FILTER0 *filter, UINT64 *id);
     NTSTATUS DeleteFilter(HANDLE handle, UINT64 id);
 
-    NTSTATUS RegisterCallout(const FWPS_CALLOUT1 *callout, UINT32 *id);
+    NTSTATUS RegisterCallout(const FWPS_CALLOUT2 *callout, UINT32 *id);
     // Waits for classifies that run the callout. The calling thread must not be inside a classify.
     NTSTATUS UnregisterCallout(UINT32 id);
     void SetUnregisterFailures(std::vector<NTSTATUS> statuses);

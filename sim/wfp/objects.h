@@ -54,10 +54,10 @@ struct ManagedCallout
     SessionId owner = 0;
 };
 
-// An object of FwpsCalloutRegister1.
+// An object of FwpsCalloutRegister2.
 struct RuntimeCallout
 {
-    FWPS_CALLOUT1 functions{};
+    FWPS_CALLOUT2 functions{};
     UINT32 id = 0;
     bool had_fault = false;
     bool unregistering = false; // its filters act as if it were not registered
@@ -76,7 +76,7 @@ enum class FilterKind : uint8_t
 
 struct Filter
 {
-    FWPS_FILTER1 runtime{}; // the filter as a callout sees it
+    FWPS_FILTER2 runtime{}; // the filter as a callout sees it
     UINT64 weight = 0;      // runtime.weight points to this member
     FilterKind kind = FilterKind::kContinue;
     GUID key{};

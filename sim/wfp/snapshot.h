@@ -13,7 +13,7 @@ namespace sim::wfp
 struct SnapshotEntry
 {
     const Filter *filter;
-    FWPS_CALLOUT_CLASSIFY_FN1 classify; // for callouts; nullptr while the callout is not registered
+    FWPS_CALLOUT_CLASSIFY_FN2 classify; // for callouts; nullptr while the callout is not registered
     uint32_t sub_layer_end;             // index of the first entry of the next sublayer
     FilterKind kind;
     bool clears_right;

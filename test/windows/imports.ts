@@ -10,6 +10,7 @@ export const builds = {
   'Windows XP': 2600,
   'Windows Vista': 6000,
   'Windows 7': 7600,
+  'Windows 8': 9200,
 } as const;
 
 export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> = {
@@ -98,9 +99,9 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'NdisRetreatNetBufferDataStart',
   ],
   'Windows 7': [
-    'FwpsCalloutRegister1',
     'FwpsInjectTransportSendAsync1',
     'KeGetCurrentProcessorNumberEx',
     'KeQueryActiveProcessorCountEx',
   ],
+  'Windows 8': ['FwpsCalloutRegister2'],
 };

@@ -113,7 +113,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(PASSIVE_LEVEL, FwpmTransactionCommit0, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsAllocateCloneNetBufferList0, nullptr, nullptr, nullptr, 0, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsAllocateNetBufferAndNetBufferList0, nullptr, 0, 0, nullptr, 0, 0, nullptr),
-        AT_MOST(PASSIVE_LEVEL, FwpsCalloutRegister1, nullptr, nullptr, nullptr),
+        AT_MOST(PASSIVE_LEVEL, FwpsCalloutRegister2, nullptr, nullptr, nullptr),
         AT_MOST(PASSIVE_LEVEL, FwpsCalloutUnregisterById0, 0),
         AT_MOST(DISPATCH_LEVEL, FwpsCompleteOperation0, nullptr, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsConstructIpHeaderForTransportPacket0, nullptr, 0, AF_INET, nullptr, nullptr,

@@ -303,9 +303,9 @@ class NetTest : public ::testing::Test
     struct Watch;
 
     static void NTAPI Classify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                               void *layer_data, const void *, const FWPS_FILTER1 *filter, UINT64,
+                               void *layer_data, const void *, const FWPS_FILTER2 *filter, UINT64,
                                FWPS_CLASSIFY_OUT0 *out);
-    static NTSTATUS NTAPI Notify(FWPS_CALLOUT_NOTIFY_TYPE, const GUID *, FWPS_FILTER1 *) { return STATUS_SUCCESS; }
+    static NTSTATUS NTAPI Notify(FWPS_CALLOUT_NOTIFY_TYPE, const GUID *, FWPS_FILTER2 *) { return STATUS_SUCCESS; }
     static void NTAPI Injected(void *context, NET_BUFFER_LIST *list, BOOLEAN);
 
     void AddWatch(LayerKind layer, uint8_t family, const GUID &key);
@@ -439,7 +439,7 @@ inline void NetTest::AddWatch(LayerKind layer, uint8_t family, const GUID &key)
 {
     auto watch = std::make_unique<Watch>();
     static DEVICE_OBJECT device{};
-    FWPS_CALLOUT1 runtime{};
+    FWPS_CALLOUT2 runtime{};
     FWPM_CALLOUT0 callout{};
 
     watch->test = this;
@@ -451,7 +451,7 @@ inline void NetTest::AddWatch(LayerKind layer, uint8_t family, const GUID &key)
     runtime.calloutKey = watch->callout;
     runtime.classifyFn = Classify;
     runtime.notifyFn = Notify;
-    EXPECT_EQ(FwpsCalloutRegister1(&device, &runtime, &watch->id), STATUS_SUCCESS);
+    EXPECT_EQ(FwpsCalloutRegister2(&device, &runtime, &watch->id), STATUS_SUCCESS);
     callout.calloutKey = watch->callout;
     callout.displayData.name = const_cast<wchar_t *>(L"test");
     callout.applicableLayer = key;
@@ -491,7 +491,7 @@ inline void NetTest::SwapFilters()
 }
 
 inline void NTAPI NetTest::Classify(const FWPS_INCOMING_VALUES0 *values, const FWPS_INCOMING_METADATA_VALUES0 *metadata,
-                                    void *layer_data, const void *, const FWPS_FILTER1 *filter, UINT64,
+                                    void *layer_data, const void *, const FWPS_FILTER2 *filter, UINT64,
                                     FWPS_CLASSIFY_OUT0 *out)
 {
     const auto &watch = *reinterpret_cast<const Watch *>(filter->context);

@@ -285,7 +285,7 @@ TEST_F(WfpClassifyDeathTest, IrqlNotRestored)
             nt::RaiseIrql(DISPATCH_LEVEL);
             call.Permit();
         },
-        "BUGCHECK.*FWPS_CALLOUT_CLASSIFY_FN1");
+        "BUGCHECK.*FWPS_CALLOUT_CLASSIFY_FN2");
 }
 
 TEST_F(WfpClassifyDeathTest, RetreatNotUndone)

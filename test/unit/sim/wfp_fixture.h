@@ -30,7 +30,7 @@ struct ClassifyCall
     const FWPS_INCOMING_VALUES0 *values;
     const FWPS_INCOMING_METADATA_VALUES0 *metadata;
     void *layer_data;
-    const FWPS_FILTER1 *filter;
+    const FWPS_FILTER2 *filter;
     FWPS_CLASSIFY_OUT0 *out;
 
     void Permit() const { out->actionType = FWP_ACTION_PERMIT; }
@@ -53,12 +53,12 @@ struct TestCallout
 
     static void NTAPI ClassifyFunction(const FWPS_INCOMING_VALUES0 *values,
                                        const FWPS_INCOMING_METADATA_VALUES0 *metadata, void *layer_data, const void *,
-                                       const FWPS_FILTER1 *filter, UINT64, FWPS_CLASSIFY_OUT0 *out)
+                                       const FWPS_FILTER2 *filter, UINT64, FWPS_CLASSIFY_OUT0 *out)
     {
         reinterpret_cast<TestCallout *>(filter->context)->classify({values, metadata, layer_data, filter, out});
     }
 
-    static NTSTATUS NTAPI NotifyFunction(FWPS_CALLOUT_NOTIFY_TYPE type, const GUID *, FWPS_FILTER1 *filter)
+    static NTSTATUS NTAPI NotifyFunction(FWPS_CALLOUT_NOTIFY_TYPE type, const GUID *, FWPS_FILTER2 *filter)
     {
         auto *callout = reinterpret_cast<TestCallout *>(filter->context);
 
@@ -136,12 +136,12 @@ class WfpTest : public ::testing::Test
     static NTSTATUS Register(uint32_t key, UINT32 *id)
     {
         static DEVICE_OBJECT device{};
-        FWPS_CALLOUT1 callout{};
+        FWPS_CALLOUT2 callout{};
 
         callout.calloutKey = Key(key);
         callout.classifyFn = TestCallout::ClassifyFunction;
         callout.notifyFn = TestCallout::NotifyFunction;
-        return FwpsCalloutRegister1(&device, &callout, id);
+        return FwpsCalloutRegister2(&device, &callout, id);
     }
 
     // A session with one sublayer, and one callout for each given layer, registered and added.

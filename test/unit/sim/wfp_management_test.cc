@@ -285,7 +285,7 @@ TEST_F(WfpManagement, CalloutSeesItsFilter)
     TestCallout callout;
     const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
     const UINT64 id = AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
-    const FWPS_FILTER1 *seen = nullptr;
+    const FWPS_FILTER2 *seen = nullptr;
 
     callout.classify = [&](const ClassifyCall &call)
     {
