@@ -15,3 +15,4 @@
 #include "wdm/synchronization.h"
 #include "wdm/types.h"
 #include "wdm/unicode_string.h"
+#include "wdm/version.h"

@@ -693,6 +693,7 @@ wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow
     input.metadata = metadata.get();
     input.layer_data = &packet;
     input.flow_handle = flow.flow_handle;
+    input.established = flow.established;
     return Classify(engine, &input, nullptr);
 }
 

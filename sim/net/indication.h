@@ -39,6 +39,7 @@ struct FlowIdentity
     Endpoint local;
     Endpoint remote;
     uint64_t flow_handle = 0;
+    uint64_t established = UINT64_MAX; // wfp::Engine::filter_epoch() when the TCP handshake was complete
     uint64_t endpoint_handle = 0;
     uint64_t parent_handle = 0;             // of the listener that accepted the connection
     const SocketIdentity *socket = nullptr; // nullptr: the process is not known

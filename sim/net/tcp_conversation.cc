@@ -163,6 +163,7 @@ void TcpConversation::Establish()
         return;
     }
     flow_.established = true;
+    flow_.identity.established = flow_.resources->engine().filter_epoch();
     StopAwaitingPeer();
     until_established_.Take(&jobs_);
     jobs_.Take(&until_established_);

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "machine.h"
 #include "nt/bugcheck.h"
 #include "nt/irql.h"
 
@@ -39,6 +40,22 @@ extern "C" ULONG RtlRandomEx(PULONG Seed)
 
     *Seed = static_cast<ULONG>((state == 0 ? 1 : state) * kMultiplier % kModulus);
     return *Seed;
+}
+
+extern "C" NTSTATUS NTAPI RtlGetVersion(PRTL_OSVERSIONINFOW VersionInformation)
+{
+    sim::nt::RequireIrql(PASSIVE_LEVEL, "RtlGetVersion");
+    if (VersionInformation->dwOSVersionInfoSize != sizeof(RTL_OSVERSIONINFOW))
+    {
+        Bugcheck("WRONG_STRUCTURE_SIZE", "RtlGetVersion was called with a structure of %u bytes",
+                 VersionInformation->dwOSVersionInfoSize);
+    }
+    *VersionInformation = {};
+    VersionInformation->dwOSVersionInfoSize = sizeof(RTL_OSVERSIONINFOW);
+    VersionInformation->dwMajorVersion = 10;
+    VersionInformation->dwBuildNumber = Machine::Current().options().windows_build;
+    VersionInformation->dwPlatformId = VER_PLATFORM_WIN32_NT;
+    return STATUS_SUCCESS;
 }
 
 extern "C" VOID HostListCorrupted(const LIST_ENTRY *Entry)

@@ -24,7 +24,13 @@ struct Arguments
     void *layer_data;
 };
 
-const NET_BUFFER_LIST *ListsOf(const Layer &layer, const void *layer_data)
+// Returns nullptr at other layers than STREAM.
+FWPS_STREAM_CALLOUT_IO_PACKET0 *StreamPacketOf(const Layer &layer, void *layer_data)
+{
+    return layer.kind == LayerKind::kStream ? static_cast<FWPS_STREAM_CALLOUT_IO_PACKET0 *>(layer_data) : nullptr;
+}
+
+const NET_BUFFER_LIST *ListsOf(const Layer &layer, void *layer_data)
 {
     if (layer_data == nullptr)
     {
@@ -34,8 +40,8 @@ const NET_BUFFER_LIST *ListsOf(const Layer &layer, const void *layer_data)
     {
         return static_cast<const NET_BUFFER_LIST *>(layer_data);
     }
-    const auto *packet = static_cast<const FWPS_STREAM_CALLOUT_IO_PACKET0 *>(layer_data);
-    return packet->streamData == nullptr ? nullptr : packet->streamData->netBufferListChain;
+    const FWPS_STREAM_DATA0 *data = StreamPacketOf(layer, layer_data)->streamData;
+    return data == nullptr ? nullptr : data->netBufferListChain;
 }
 
 // Adds the completion handle to the metadata until the classify ends.
@@ -105,6 +111,7 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
     const bool had_right = decision->open();
     const bool pended_before = frame.pended != nullptr;
     const FWP_ACTION_TYPE action_before = decision->action;
+    FWPS_STREAM_CALLOUT_IO_PACKET0 *stream = StreamPacketOf(frame.layer, arguments.layer_data);
     FWPS_CLASSIFY_OUT0 out;
 
     out.actionType = action_before;
@@ -113,12 +120,21 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
     out.rights = decision->rights;
     out.flags = 0;
     out.reserved = 0;
+    if (stream != nullptr)
+    {
+        stream->streamAction = FWPS_STREAM_ACTION_TYPE_MAX;
+    }
     {
         const nt::DriverCall call("FWPS_CALLOUT_CLASSIFY_FN2");
         entry.classify(arguments.values, arguments.metadata, arguments.layer_data, nullptr, &entry.filter->runtime, 0,
                        &out);
     }
     CheckPended(frame, pended_before, out);
+    if (stream != nullptr && stream->streamAction != FWPS_STREAM_ACTION_NONE)
+    {
+        Bugcheck("WFP_STREAM_ACTION", "a callout at %s set stream action %d: this machine carries out none",
+                 frame.layer.name, stream->streamAction);
+    }
 
     const bool absorbs = (out.flags & FWPS_CLASSIFY_OUT_FLAG_ABSORB) != 0;
 
@@ -242,7 +258,8 @@ ClassifyResult EngineState::Classify(const ClassifyInput &input)
         for (size_t next = 0; next < snapshot->entries.size();)
         {
             const SnapshotEntry &entry = snapshot->entries[next];
-            next = Apply(entry, frame, arguments, &decision) ? entry.sub_layer_end : next + 1;
+            const bool applies = input.established >= entry.oldest_connection;
+            next = applies && Apply(entry, frame, arguments, &decision) ? entry.sub_layer_end : next + 1;
         }
     }
     CheckRetreat(layer, lists, retreat_before);

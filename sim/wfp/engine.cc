@@ -102,6 +102,16 @@ uint32_t Engine::filtered_layers() const
     return layers;
 }
 
+OffloadState Engine::offloads() const
+{
+    return state_->management.offloads();
+}
+
+uint64_t Engine::filter_epoch() const
+{
+    return state_->management.filter_epoch();
+}
+
 uint64_t Engine::objects_without_provider() const
 {
     return state_->management.CountObjectsWithoutProvider();

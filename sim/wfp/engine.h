@@ -44,6 +44,8 @@ struct ClassifyInput
     FWPS_INCOMING_METADATA_VALUES0 *metadata = nullptr; // the engine sets completionHandle at the ALE_AUTH layers
     void *layer_data = nullptr; // NET_BUFFER_LIST chain; at STREAM an FWPS_STREAM_CALLOUT_IO_PACKET0; or none
     uint64_t flow_handle = 0;
+    // Engine::filter_epoch() when the connection was established. By default it is newer than every filter.
+    uint64_t established = UINT64_MAX;
     bool can_pend = false;           // otherwise FwpsPendOperation0 returns STATUS_FWP_CANNOT_PEND
     OperationCompletion on_complete; // required where can_pend is set
     PacketOrigin *origin = nullptr;
@@ -183,6 +185,17 @@ struct EngineCounters
     uint64_t net_buffer_lists_now = 0; // allocated by the driver
 };
 
+// Which offloads of the network adapters the registered callouts leave on for all traffic.
+struct OffloadState
+{
+    bool checksums_and_large_send = true;
+    bool rsc = true; // TCP receive segment coalescing
+    bool uso = true; // UDP segmentation
+    bool uro = true; // UDP receive segment coalescing
+
+    bool all() const { return checksums_and_large_send && rsc && uso && uro; }
+};
+
 class EngineState;
 
 class Engine
@@ -202,6 +215,11 @@ class Engine
 
     // The number of layers that have filters.
     uint32_t filtered_layers() const;
+
+    OffloadState offloads() const;
+
+    // Grows with each commit that changes filters. Tells whether a connection is older than a filter.
+    uint64_t filter_epoch() const;
 
     // The number of objects without a provider, whose owner an administrator cannot identify.
     uint64_t objects_without_provider() const;

@@ -6,6 +6,7 @@
 #include "nt/bugcheck.h"
 #include "nt/driver_call.h"
 #include "nt/irql.h"
+#include "offloads.h"
 
 #include <algorithm>
 
@@ -67,7 +68,9 @@ NTSTATUS NTAPI FwpsCalloutRegister2(void *deviceObject, const FWPS_CALLOUT2 *cal
 {
     EngineState &engine = EnterPassive(__func__);
 
-    if (deviceObject == nullptr || callout == nullptr || callout->classifyFn == nullptr || callout->notifyFn == nullptr)
+    if (deviceObject == nullptr || callout == nullptr || callout->classifyFn == nullptr ||
+        callout->notifyFn == nullptr ||
+        (callout->flags & ~sim::wfp::KnownCalloutFlags(engine.machine.options().windows_build)) != 0)
     {
         return STATUS_INVALID_PARAMETER;
     }

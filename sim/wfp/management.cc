@@ -5,6 +5,7 @@
 #include "nt/bugcheck.h"
 #include "nt/clock.h"
 #include "nt/scheduler.h"
+#include "offloads.h"
 
 #include <algorithm>
 #include <utility>
@@ -130,6 +131,13 @@ NTSTATUS NotifyAdded(const std::vector<std::shared_ptr<Filter>> &filters,
         accepted.push_back(filter);
     }
     return STATUS_SUCCESS;
+}
+
+// A callout at STREAM needs a flag for connections that were established before its filter came ("Stream Inspection").
+bool SeesOldConnections(uint16_t layer, const FWPS_CALLOUT2 *functions)
+{
+    return LayerById(layer).kind != LayerKind::kStream || functions == nullptr ||
+           (functions->flags & FWP_CALLOUT_FLAG_ALLOW_MID_STREAM_INSPECTION) != 0;
 }
 
 // Objects may have no provider.
@@ -499,8 +507,16 @@ NTSTATUS Management::CommitLocked(Lock &lock)
         return status;
     }
 
+    // A connection that is established before the new filters are published is older than they are.
+    const uint64_t epoch = filter_epoch_.load() + 1;
+
+    for (const std::shared_ptr<Filter> &filter : change.added)
+    {
+        filter->epoch = epoch;
+    }
     committed_ = std::move(transaction_->working);
     PublishLayersLocked(lock, change.layers);
+    filter_epoch_.store(epoch);
 
     lock.unlock();
     NotifyRemoved(change.removed, callouts);
@@ -1082,6 +1098,7 @@ std::unique_ptr<LayerSnapshot> Management::MakeSnapshotLocked(uint16_t layer) co
 
         entry.filter = &filter;
         entry.classify = functions == nullptr ? nullptr : functions->classifyFn;
+        entry.oldest_connection = SeesOldConnections(layer, functions) ? 0 : filter.epoch;
         entry.sub_layer_end = last ? static_cast<uint32_t>(i + 1) : snapshot->entries[i + 1].sub_layer_end;
         entry.kind = filter.kind;
         entry.clears_right = (filter.runtime.flags & FWPS_FILTER_FLAG_CLEAR_ACTION_RIGHT) != 0;
@@ -1155,6 +1172,13 @@ uint64_t Management::CountFiltersThatBlockWithoutCallout() const
     };
 
     return static_cast<uint64_t>(std::count_if(committed_.filters.begin(), committed_.filters.end(), blocks));
+}
+
+OffloadState Management::offloads() const
+{
+    const Lock lock(mutex_);
+
+    return OffloadsOf(committed_, runtime_callouts_, machine_.options().windows_build);
 }
 
 uint64_t Management::CountObjectsWithoutProvider() const

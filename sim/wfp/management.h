@@ -78,6 +78,9 @@ class Management
     // Called inside a ReadSection::Guard of readers(). Returns nullptr if the layer has no filter.
     const LayerSnapshot *snapshot(uint16_t layer) const { return published_[layer].load(); }
 
+    OffloadState offloads() const;
+    uint64_t filter_epoch() const { return filter_epoch_.load(); }
+
     // Counts sublayers, callouts and filters.
     uint64_t CountObjectsWithoutProvider() const;
 
@@ -121,7 +124,6 @@ class Management
     };
 
     using Lock = std::unique_lock<std::mutex>;
-    using RuntimeCallouts = std::map<UINT32, RuntimeCallout>;
     using Edit = std::function<NTSTATUS(const Session &, Configuration &)>;
 
     static Session ForeignSession();
@@ -165,6 +167,7 @@ class Management
     Configuration committed_;
     RuntimeCallouts runtime_callouts_;
     std::map<GUID, UINT32, GuidLess> callout_ids_;
+    std::atomic<uint64_t> filter_epoch_{0}; // written under mutex_
     uint64_t last_session_ = 0;
     uint64_t last_filter_ = 0;
     uint64_t last_order_ = 0;

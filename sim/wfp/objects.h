@@ -64,6 +64,9 @@ struct RuntimeCallout
     size_t failures = 0;        // errors that FwpsCalloutUnregisterById0 returned for it
 };
 
+// The registered callouts by their run-time ids.
+using RuntimeCallouts = std::map<UINT32, RuntimeCallout>;
+
 enum class FilterKind : uint8_t
 {
     kPermit,
@@ -78,6 +81,7 @@ struct Filter
 {
     FWPS_FILTER2 runtime{}; // the filter as a callout sees it
     UINT64 weight = 0;      // runtime.weight points to this member
+    uint64_t epoch = 0;     // of the commit that added it
     FilterKind kind = FilterKind::kContinue;
     GUID key{};
     GUID provider{};

@@ -14,6 +14,7 @@ struct SnapshotEntry
 {
     const Filter *filter;
     FWPS_CALLOUT_CLASSIFY_FN2 classify; // for callouts; nullptr while the callout is not registered
+    uint64_t oldest_connection;         // the filter applies to connections that were established since this epoch
     uint32_t sub_layer_end;             // index of the first entry of the next sublayer
     FilterKind kind;
     bool clears_right;

@@ -16,6 +16,7 @@ Classifier::Answer Classifier::Classify(Indication &indication, void *layer_data
     input.values = &indication.values();
     input.metadata = &indication.metadata();
     input.layer_data = layer_data;
+    input.established = indication.established();
     input.can_pend = can_pend;
     if (can_pend)
     {

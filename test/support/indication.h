@@ -40,6 +40,10 @@ class Indication
     // `path`: null or empty where the layer does not give one. It must outlive the classify.
     void SetProcess(uint64_t process_id, const std::u16string *path = nullptr);
 
+    // The connection was established before any filter was added.
+    void SetOlderThanFilters() { established_ = 0; }
+
+    uint64_t established() const { return established_; }
     FWPS_INCOMING_VALUES0 &values() { return values_; }
     FWPS_INCOMING_METADATA_VALUES0 &metadata() { return metadata_; }
 
@@ -50,6 +54,7 @@ class Indication
     std::array<FWP_BYTE_ARRAY16, 2> addresses_{};
     size_t address_count_ = 0;
     FWP_BYTE_BLOB path_{};
+    uint64_t established_ = UINT64_MAX;
 };
 
 } // namespace kext_test

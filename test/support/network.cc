@@ -145,13 +145,17 @@ void Network::Bind(uint8_t protocol, const Endpoint &local, uint64_t process_id)
     EXPECT_TRUE(Classify(indication).permitted());
 }
 
-void Network::Stream(const Flow &flow, bool inbound, size_t bytes)
+void Network::Stream(const Flow &flow, bool inbound, size_t bytes, bool old)
 {
     Indication indication(flow.family() == 6 ? FWPS_LAYER_STREAM_V6 : FWPS_LAYER_STREAM_V4, FWPS_FIELD_STREAM_V4_MAX);
     FWPS_STREAM_DATA0 data{};
     FWPS_STREAM_CALLOUT_IO_PACKET0 packet{};
 
     indication.SetFlow(kStreamFields, flow);
+    if (old)
+    {
+        indication.SetOlderThanFilters();
+    }
     data.flags = inbound ? FWPS_STREAM_FLAG_RECEIVE : FWPS_STREAM_FLAG_SEND;
     data.dataLength = bytes;
     packet.streamData = &data;

@@ -59,8 +59,8 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     // ALE_RESOURCE_ASSIGNMENT.
     void Bind(uint8_t protocol, const Endpoint &local, uint64_t process_id);
 
-    // TCP payload at STREAM.
-    void Stream(const Flow &flow, bool inbound, size_t bytes);
+    // TCP payload at STREAM. `old`: the connection is older than the driver's filters.
+    void Stream(const Flow &flow, bool inbound, size_t bytes, bool old = false);
 
     // UDP datagrams at DATAGRAM_DATA, in one chain. The layer shows them without the IP header; inbound, also without
     // the UDP header.

@@ -89,6 +89,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(PASSIVE_LEVEL, ZwClose, nullptr),
         AT_MOST(PASSIVE_LEVEL, ZwOpenKey, nullptr, KEY_READ, nullptr),
         AT_MOST(PASSIVE_LEVEL, ZwQueryValueKey, nullptr, nullptr, KeyValuePartialInformation, nullptr, 0, nullptr),
+        AT_MOST(PASSIVE_LEVEL, RtlGetVersion, nullptr),
 
         AT_MOST(DISPATCH_LEVEL, NdisAdvanceNetBufferDataStart, nullptr, 0, FALSE, nullptr),
         AT_MOST(DISPATCH_LEVEL, NdisAllocateGenericObject, nullptr, kTag, 0),

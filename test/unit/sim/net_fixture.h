@@ -574,11 +574,13 @@ inline Indication NetTest::Read(const Watch &watch, const FWPS_INCOMING_VALUES0 
     {
     case LayerKind::kStream:
     {
-        const FWPS_STREAM_DATA0 &stream = *static_cast<FWPS_STREAM_CALLOUT_IO_PACKET0 *>(layer_data)->streamData;
+        auto *packet = static_cast<FWPS_STREAM_CALLOUT_IO_PACKET0 *>(layer_data);
+        const FWPS_STREAM_DATA0 &stream = *packet->streamData;
 
         list = stream.netBufferListChain;
         seen.stream_flags = stream.flags;
         seen.stream_length = stream.dataLength;
+        packet->streamAction = FWPS_STREAM_ACTION_NONE;
         seen.direction = (stream.flags & FWPS_STREAM_FLAG_RECEIVE) != 0 ? Direction::kInbound : Direction::kOutbound;
         break;
     }

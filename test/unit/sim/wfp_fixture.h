@@ -133,12 +133,13 @@ class WfpTest : public ::testing::Test
         return filter;
     }
 
-    static NTSTATUS Register(uint32_t key, UINT32 *id)
+    static NTSTATUS Register(uint32_t key, UINT32 *id, UINT32 flags = 0)
     {
         static DEVICE_OBJECT device{};
         FWPS_CALLOUT2 callout{};
 
         callout.calloutKey = Key(key);
+        callout.flags = flags;
         callout.classifyFn = TestCallout::ClassifyFunction;
         callout.notifyFn = TestCallout::NotifyFunction;
         return FwpsCalloutRegister2(&device, &callout, id);
@@ -154,7 +155,7 @@ class WfpTest : public ::testing::Test
     static constexpr uint32_t kSubLayer = 1;
     static constexpr uint32_t kFirstCallout = 100;
 
-    static Driver StartDriver(const std::vector<const GUID *> &layers, UINT16 weight = 0x8000)
+    static Driver StartDriver(const std::vector<const GUID *> &layers, UINT16 weight = 0x8000, UINT32 flags = 0)
     {
         Driver driver;
 
@@ -165,7 +166,7 @@ class WfpTest : public ::testing::Test
             const uint32_t key = kFirstCallout + static_cast<uint32_t>(driver.callouts.size());
             UINT32 id = 0;
 
-            EXPECT_EQ(Register(key, &id), STATUS_SUCCESS);
+            EXPECT_EQ(Register(key, &id, flags), STATUS_SUCCESS);
             EXPECT_EQ(AddCallout(driver.session, key, *layer), STATUS_SUCCESS);
             driver.callouts.push_back(id);
         }
