@@ -143,9 +143,23 @@ static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
     }
 }
 
+// What an older system does with a flag that it does not know is not documented, so it gets none.
+static UINT32 CalloutKnownFlags(VOID)
+{
+    RTL_OSVERSIONINFOW version;
+
+    RtlZeroMemory(&version, sizeof(version));
+    version.dwOSVersionInfoSize = sizeof(version);
+    (VOID) RtlGetVersion(&version);
+    return version.dwBuildNumber >= PLATFORM_UDP_FLAGS_FIRST_BUILD
+               ? ~0u
+               : ~(PLATFORM_CALLOUT_FLAG_ALLOW_USO | PLATFORM_CALLOUT_FLAG_ALLOW_URO);
+}
+
 _Use_decl_annotations_
 NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
 {
+    UINT32 knownFlags = CalloutKnownFlags();
     FWPS_CALLOUT2 callout;
     UINT32 i;
 
@@ -157,7 +171,7 @@ NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
         NTSTATUS status;
 
         callout.calloutKey = Layers[i].CalloutKey;
-        callout.flags = Layers[i].CalloutFlags;
+        callout.flags = Layers[i].CalloutFlags & knownFlags;
         status = FwpsCalloutRegister2(device, &callout, &ids[i]);
         if (!NT_SUCCESS(status))
         {

@@ -3,16 +3,25 @@
 
 #include "layers.h"
 
+// A callout without one of these flags switches that offload off for all traffic that its filter sees.
 // An inspection callout reads addresses and lengths, which offloads and coalescing leave right.
+#define INSPECTION_FLAGS                                                                                               \
+    (FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC | PLATFORM_CALLOUT_FLAG_ALLOW_USO |                   \
+     PLATFORM_CALLOUT_FLAG_ALLOW_URO)
+
+// Without this flag the bytes of a connection that is older than the filter would not be counted.
+#define STREAM_FLAGS (INSPECTION_FLAGS | FWP_CALLOUT_FLAG_ALLOW_MID_STREAM_INSPECTION)
+
 // A deciding callout has no flags, because it injects copies, and the stack takes an injected packet as it is.
 // An injected segment that is larger than the path's MTU would be lost.
 // An injected segment whose checksum was left to the adapter would be lost too.
-#define INSPECTION_FLAGS (FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC)
+#define DECISION_FLAGS 0
 
 // What a callout does, as members of LAYER: Action, CalloutFlags, Resettable, Direction.
-#define AUTHORIZES(direction) FWP_ACTION_CALLOUT_TERMINATING, 0, TRUE, direction
-#define FILTERS(direction)    FWP_ACTION_CALLOUT_TERMINATING, 0, FALSE, direction
+#define AUTHORIZES(direction) FWP_ACTION_CALLOUT_TERMINATING, DECISION_FLAGS, TRUE, direction
+#define FILTERS(direction)    FWP_ACTION_CALLOUT_TERMINATING, DECISION_FLAGS, FALSE, direction
 #define INSPECTS              FWP_ACTION_CALLOUT_INSPECTION, INSPECTION_FLAGS, FALSE, DirectionOutbound
+#define INSPECTS_STREAMS      FWP_ACTION_CALLOUT_INSPECTION, STREAM_FLAGS, FALSE, DirectionOutbound
 
 #define NONE              LAYER_NO_FIELD
 #define AT(layer, field)  FWPS_FIELD_##layer##_##field
@@ -55,7 +64,7 @@ const LAYER Layers[LAYER_COUNT] = {
     ROWS(ALE_RESOURCE_RELEASE, L"released ports", INSPECTS, PORT_FIELDS,
          KEY(0xbe6bd160, 0x9813, 0x4eca, 0xb4, 0x6e, 0xa2, 0x42, 0x28, 0x46, 0x90, 0x05),
          KEY(0xd22676e9, 0x7d5a, 0x47dc, 0xa7, 0x6e, 0x39, 0x41, 0x1c, 0x28, 0x95, 0x6e)),
-    ROWS(STREAM, L"TCP bandwidth", INSPECTS, STREAM_FIELDS,
+    ROWS(STREAM, L"TCP bandwidth", INSPECTS_STREAMS, STREAM_FIELDS,
          KEY(0x0ba1f390, 0x5088, 0x4f72, 0xb4, 0xf6, 0x7c, 0xd4, 0x90, 0xd5, 0x7c, 0x73),
          KEY(0x57a869e3, 0xa2ff, 0x4364, 0xa0, 0x4a, 0xa1, 0x22, 0x71, 0x02, 0xc0, 0x66)),
     ROWS(DATAGRAM_DATA, L"UDP bandwidth", INSPECTS, DATAGRAM_FIELDS,

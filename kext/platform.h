@@ -71,6 +71,11 @@
 // 64 bytes on x64, 128 bytes on ARM64.
 #define PLATFORM_CACHE_LINE SYSTEM_CACHE_ALIGNMENT_SIZE
 
+// The WDK declares these flags only for the newest version of Windows. Build 25876 is the first that knows them.
+#define PLATFORM_CALLOUT_FLAG_ALLOW_USO 0x00000100u
+#define PLATFORM_CALLOUT_FLAG_ALLOW_URO 0x00000200u
+#define PLATFORM_UDP_FLAGS_FIRST_BUILD  25876u
+
 // KeQueryInterruptTime counts in 100 ns.
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
 #define PLATFORM_TICKS_PER_SECOND      10000000ULL

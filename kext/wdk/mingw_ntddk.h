@@ -51,3 +51,6 @@ FORCEINLINE VOID WriteNoFence64(volatile LONG64 *destination, LONG64 value)
 {
     __atomic_store_n(destination, value, __ATOMIC_RELAXED);
 }
+
+// mingw-w64's DDK declares the structure alone.
+NTSYSAPI NTSTATUS NTAPI RtlGetVersion(PRTL_OSVERSIONINFOW versionInformation);

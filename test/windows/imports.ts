@@ -54,6 +54,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'PsGetCurrentProcessId',
     'RtlAppendUnicodeStringToString',
     'RtlAppendUnicodeToString',
+    'RtlGetVersion',
     'RtlInitUnicodeString',
     'ZwClose',
     'ZwOpenKey',

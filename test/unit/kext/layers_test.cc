@@ -57,4 +57,18 @@ TEST(LayersTest, NoTwoCalloutsShareAKey)
     }
 }
 
+TEST(LayersTest, InspectionCalloutsAllowEveryOffload)
+{
+    constexpr UINT32 offloads = FWP_CALLOUT_FLAG_ALLOW_OFFLOAD | FWP_CALLOUT_FLAG_ALLOW_RSC |
+                                FWP_CALLOUT_FLAG_ALLOW_USO | FWP_CALLOUT_FLAG_ALLOW_URO;
+
+    for (size_t row = 0; row < LAYER_COUNT; ++row)
+    {
+        const bool inspects = Layers[row].Action == FWP_ACTION_CALLOUT_INSPECTION;
+        const UINT32 stream = row / 2 == LAYER_STREAM ? FWP_CALLOUT_FLAG_ALLOW_MID_STREAM_INSPECTION : 0;
+
+        EXPECT_EQ(Layers[row].CalloutFlags, inspects ? offloads | stream : 0u) << Narrow(Layers[row].Name);
+    }
+}
+
 } // namespace

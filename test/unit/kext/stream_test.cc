@@ -114,6 +114,16 @@ TEST_F(StreamTest, CountsTcpPayloadByDirection)
     }
 }
 
+TEST_F(StreamTest, CountsTheBytesOfAConnectionThatIsOlderThanTheFilter)
+{
+    for (const Flow &flow : {Flow{}, TcpV6()})
+    {
+        network_.Stream(flow, false, 1000, true);
+        network_.Stream(flow, true, 70, true);
+        EXPECT_EQ(Report(), std::make_pair(uint64_t{1000}, uint64_t{70}));
+    }
+}
+
 TEST_F(StreamTest, CountsUdpPayloadWithoutItsHeaderInBothDirections)
 {
     for (const Flow &flow : {UdpV4(), UdpV6()})
