@@ -51,8 +51,9 @@ function(wdk_add_driver target)
     target_include_directories(${target} SYSTEM BEFORE PRIVATE "${include}/km/crt" "${include}/km" "${include}/shared")
     target_compile_definitions(${target} PRIVATE ${WDK_DEFINITIONS} _WIN64 POOL_NX_OPTIN_AUTO=1 $<$<CONFIG:Debug>:DBG=1>)
     # Kernel mode, with guards of buffers, branches and speculation.
+    # C17 turns on the standard preprocessor, which refuses macros of the kit's ndis.h.
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:
-        /kernel /W4 /WX /GS /guard:cf /Qspectre /Gy /Gw /Zi /Zp8 /Oi /Oy- /GF /external:W0
+        /kernel /Zc:preprocessor- /W4 /WX /GS /guard:cf /Qspectre /Gy /Gw /Zi /Zp8 /Oi /Oy- /GF /external:W0
         $<$<BOOL:${WDK_CODE_ANALYSIS}>:/analyze>>)
     target_link_options(${target} PRIVATE
         /DRIVER /KERNEL /SUBSYSTEM:NATIVE,10.00 /ENTRY:GsDriverEntry /NODEFAULTLIB /MANIFEST:NO /INCREMENTAL:NO
