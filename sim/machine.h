@@ -20,6 +20,7 @@ namespace nt
 class CallbackObject;
 class Clock;
 class DebugPort;
+class ErrorLog;
 class FaultInjection;
 class IoManager;
 class Pool;
@@ -87,6 +88,7 @@ class Machine
     nt::FaultInjection &faults() { return *faults_; }
     nt::DebugPort &debug() { return *debug_; }
     nt::Registry &registry() { return *registry_; }
+    nt::ErrorLog &error_log() { return *error_log_; }
     nt::CallbackObject &power_state() { return *power_state_; } // \Callback\PowerState
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
@@ -113,6 +115,7 @@ class Machine
     std::unique_ptr<nt::Scheduler> scheduler_;
     std::unique_ptr<nt::IoManager> io_;
     std::unique_ptr<nt::Registry> registry_;
+    std::unique_ptr<nt::ErrorLog> error_log_;
     std::unique_ptr<nt::CallbackObject> power_state_;
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;

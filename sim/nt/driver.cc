@@ -9,6 +9,7 @@
 #include "nt/bugcheck.h"
 #include "nt/callback_object.h"
 #include "nt/driver_call.h"
+#include "nt/error_log.h"
 #include "nt/io_state.h"
 #include "nt/irql.h"
 #include "nt/pool.h"
@@ -227,6 +228,7 @@ void IoState::CheckMachineLeft(const std::string &event)
         RequireNone("SYMBOLIC_LINK_NOT_DELETED", event, "symbolic links", Lines(directory_.LinkNames()));
     }
     RequireNone("REGISTRY_KEY_NOT_CLOSED", event, "open keys of the registry", machine_.registry().Left());
+    RequireNone("ERROR_LOG_ENTRY_LEFT", event, "entries of the event log", machine_.error_log().Left());
     RequireNone("CALLBACK_LEFT", event, "a callback object", machine_.power_state().Left());
     machine_.wfp().CheckUnloaded();
     RequireNone("NET_BUFFER_POOL_LEFT", event, "net buffer list pools", machine_.net_buffers().DriverPoolsLeft());

@@ -79,6 +79,26 @@ typedef struct _EPROCESS *PEPROCESS;
 #define IRP_DEALLOCATE_BUFFER 0x00000020
 #define IRP_INPUT_OPERATION   0x00000040
 
+// The limit of 64-bit Windows (WDK page "IoAllocateErrorLogEntry").
+#define ERROR_LOG_MAXIMUM_SIZE 240
+
+typedef struct _IO_ERROR_LOG_PACKET
+{
+    UCHAR MajorFunctionCode;
+    UCHAR RetryCount;
+    USHORT DumpDataSize;
+    USHORT NumberOfStrings;
+    USHORT StringOffset;
+    USHORT EventCategory;
+    NTSTATUS ErrorCode;
+    ULONG UniqueErrorValue;
+    NTSTATUS FinalStatus;
+    ULONG SequenceNumber;
+    ULONG IoControlCode;
+    LARGE_INTEGER DeviceOffset;
+    ULONG DumpData[1];
+} IO_ERROR_LOG_PACKET, *PIO_ERROR_LOG_PACKET;
+
 typedef struct _IO_STATUS_BLOCK
 {
     union
@@ -300,6 +320,10 @@ VOID NTAPI IoQueueWorkItem(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE WorkerR
                            PVOID Context);
 VOID NTAPI IoQueueWorkItemEx(PIO_WORKITEM IoWorkItem, PIO_WORKITEM_ROUTINE_EX WorkerRoutine, WORK_QUEUE_TYPE QueueType,
                              PVOID Context);
+
+PVOID NTAPI IoAllocateErrorLogEntry(PVOID IoObject, UCHAR EntrySize);
+VOID NTAPI IoFreeErrorLogEntry(PVOID ElEntry);
+VOID NTAPI IoWriteErrorLogEntry(PVOID ElEntry);
 
 PVOID NTAPI MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName);
 HANDLE NTAPI PsGetCurrentProcessId(VOID);
