@@ -1,5 +1,6 @@
 #include "ale.h"
 
+#include "connection_text.h"
 #include "context.h"
 #include "hold.h"
 
@@ -176,7 +177,7 @@ static DECISION AleHold(const ALE_OPERATION *operation)
         status = AleCopyPackets(operation, &question.Packets, &question.PayloadOffset);
     }
     return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
-                              : HoldFailPacket(operation->Context, operation->Classify->Layer, status);
+                              : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key, status);
 }
 
 // ---- Deciding
@@ -194,6 +195,17 @@ static VOID AleReportProcess(const ALE_OPERATION *operation)
     }
 }
 
+// `decision` is the one of `verdict`, which the connection has.
+static VOID AleTraceRefused(const ALE_OPERATION *operation, DECISION decision, UINT8 verdict)
+{
+    CONNECTION_TEXT text;
+
+    LogTrace(&operation->Context->Log, "%s: authorization of %s, process %llu: verdict %s",
+             VerdictDecisionText(decision),
+             ConnectionTextWrite(&text, &operation->Key, operation->Classify->Layer->Direction),
+             (unsigned long long)operation->ProcessId, VerdictRow(verdict)->Name);
+}
+
 static DECISION AleDecide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
@@ -204,7 +216,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
 
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(operation->Context, status);
+        return HoldFail(operation->Context, &operation->Key, direction, status);
     }
     operation->Generation = state.Generation;
     operation->New = status != STATUS_OBJECT_NAME_EXISTS;
@@ -217,6 +229,10 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     {
         // The packet layer saw this connection first. A held connection gets its process when it becomes pending.
         (VOID) ConnectionTableFindOrInsert(connections, &operation->Key, operation->ProcessId, direction, &state);
+    }
+    if (decision == DecisionBlock || decision == DecisionAbsorb)
+    {
+        AleTraceRefused(operation, decision, state.Verdict);
     }
     return decision;
 }
@@ -294,11 +310,17 @@ VOID AleClassifyAuthorize(CLASSIFY *classify)
 
 // ---- The end of connections
 
-static VOID AleReportEnd(void *events, const CONNECTION *connection)
+static VOID AleReportEnd(void *driverContext, const CONNECTION *connection)
 {
+    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)driverContext;
+    CONNECTION_TEXT text;
+
+    LogDebug(&context->Log, "ended: %s, process %llu",
+             ConnectionTextWrite(&text, &connection->Key, connection->State.Direction),
+             (unsigned long long)connection->State.ProcessId);
     if (connection->State.Reported)
     {
-        (VOID) EventConnectionEnd((EVENTS *)events, connection);
+        (VOID) EventConnectionEnd(&context->Events, connection);
     }
 }
 
@@ -311,7 +333,7 @@ VOID AleClassifyClosure(CLASSIFY *classify)
     ClassifyKey(classify->Layer, classify->Values, &key);
     if (ConnectionTableEnd(&classify->Context->Connections, &key, &connection))
     {
-        AleReportEnd(&classify->Context->Events, &connection);
+        AleReportEnd(classify->Context, &connection);
     }
 }
 
@@ -342,5 +364,5 @@ VOID AleClassifyRelease(CLASSIFY *classify)
     release.ProcessId = ClassifyProcessId(classify->Metadata);
     // A connection that a listener accepted outlives the listener, and has its own closure.
     release.OutboundOnly = release.Protocol == PROTOCOL_TCP;
-    ConnectionTableEndByPort(&classify->Context->Connections, &release, AleReportEnd, &classify->Context->Events);
+    ConnectionTableEndByPort(&classify->Context->Connections, &release, AleReportEnd, classify->Context);
 }

@@ -1,5 +1,6 @@
 #include "command.h"
 
+#include "connection_text.h"
 #include "context.h"
 #include "hold.h"
 #include "session.h"
@@ -67,17 +68,27 @@ static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_W
     }
 }
 
+static VOID CommandLogUpdate(LOG *log, const CONNECTION_KEY *key, const CONNECTION_STATE *state)
+{
+    CONNECTION_TEXT text;
+
+    LogDebug(log, "updated to verdict %s: %s, process %llu", VerdictRow(state->Verdict)->Name,
+             ConnectionTextWrite(&text, key, state->Direction), (unsigned long long)state->ProcessId);
+}
+
 // Carries out an update of a connection's verdict. Both IP versions have the same fields in the same order.
 static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
 {
+    CONNECTION_STATE state;
     CONNECTION_KEY key;
 
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = ipVersion;
     wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));
     wire = WireGetEndpoints(wire, &key);
-    if (CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire)))
+    if (CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire, &state)))
     {
+        CommandLogUpdate(&context->Log, &key, &state);
         // The ALE layers decide again on what they blocked or permitted.
         EngineRequestReauthorization(&context->Engine);
     }

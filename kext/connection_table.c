@@ -454,7 +454,8 @@ NTSTATUS ConnectionTableFindOrInsert(CONNECTION_TABLE *table, const CONNECTION_K
 // ---- Changes
 
 _Use_decl_annotations_
-BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT8 verdict)
+BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT8 verdict,
+                                  CONNECTION_STATE *state)
 {
     CONNECTION_ACCESS access;
     CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
@@ -463,6 +464,7 @@ BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY 
     if (live)
     {
         cell->Verdict = verdict;
+        *state = ConnectionTableStateOf(cell);
     }
     ConnectionTableLeave(&access);
     return live;

@@ -102,9 +102,10 @@ _Must_inspect_result_
 NTSTATUS ConnectionTableFindOrInsert(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                      _In_ UINT64 processId, _In_ UINT8 direction, _Inout_ CONNECTION_STATE *state);
 
-/// Changes the verdict of a live connection. FALSE: unknown, or ended.
+/// Changes the verdict of a live connection. `state` gets the new state. FALSE: unknown, or ended.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT8 verdict);
+BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT8 verdict,
+                                  _Out_ CONNECTION_STATE *state);
 
 /// Notes that a connection was reported to the client, so its end is reported too.
 /// TRUE: the connection ended before it was reported. The caller reports the end from the copy in `ended`.

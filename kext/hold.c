@@ -1,5 +1,6 @@
 #include "hold.h"
 
+#include "connection_text.h"
 #include "context.h"
 
 // ---- Resolving
@@ -77,6 +78,16 @@ static BOOLEAN HoldIsReceived(const INJECT_PACKET *packet)
     return packet != NULL && (packet->Method == InjectNetworkReceive || packet->Method == InjectTransportReceive);
 }
 
+static VOID HoldLogRedirect(LOG *log, const HELD *held, const CONNECTION_KEY *target)
+{
+    CONNECTION_TEXT text;
+    CONNECTION_TEXT targetText;
+
+    LogDebug(log, "redirected: %s, process %llu, id %llu, becomes %s",
+             ConnectionTextWrite(&text, &held->Key, held->Direction), (unsigned long long)held->ProcessId,
+             (unsigned long long)held->Id, ConnectionTextWrite(&targetText, target, held->Direction));
+}
+
 static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict, CONNECTION_KEY *target)
 {
     NTSTATUS status;
@@ -91,8 +102,10 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
     {
         LogError(&context->Log, "Verdict %u drops the packet of id %llu, which cannot be redirected: status 0x%08x",
                  verdict, (unsigned long long)held->Id, (unsigned)status);
+        return FALSE;
     }
-    return NT_SUCCESS(status);
+    HoldLogRedirect(&context->Log, held, target);
+    return TRUE;
 }
 
 // Takes the packets that will be injected out of `held`. The caller drops the rest.
@@ -135,10 +148,21 @@ static VOID HoldComplete(const HELD *held, const INJECT_PACKET *packets)
     FwpsCompleteOperation0(held->CompletionContext, shows ? packets->NetBufferList : NULL);
 }
 
-static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
+// `cause` says where the verdict comes from: "verdict" is the client's.
+static VOID HoldLogVerdict(LOG *log, const HELD *held, const CHAR *cause, UINT8 verdict)
+{
+    CONNECTION_TEXT text;
+
+    LogDebug(log, "%s %s: %s, process %llu, id %llu", cause, VerdictRow(verdict)->Name,
+             ConnectionTextWrite(&text, &held->Key, held->Direction), (unsigned long long)held->ProcessId,
+             (unsigned long long)held->Id);
+}
+
+static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, UINT8 verdict)
 {
     INJECT_PACKET *packets;
 
+    HoldLogVerdict(&context->Log, held, cause, verdict);
     HoldStoreVerdict(&context->Connections, held, verdict);
     if (VerdictRedirects(verdict) && HoldIsInbound(&context->Connections, held))
     {
@@ -162,6 +186,8 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, UINT8 verdict)
     MemoryFree(&context->Memory, held);
 }
 
+static const CHAR HoldFailCause[] = "fail policy, verdict";
+
 _Use_decl_annotations_
 BOOLEAN HoldApplyVerdict(DRIVER_CONTEXT *context, UINT64 id, UINT8 verdict)
 {
@@ -170,7 +196,7 @@ BOOLEAN HoldApplyVerdict(DRIVER_CONTEXT *context, UINT64 id, UINT8 verdict)
 
     if (held != NULL)
     {
-        HoldResolve(context, held, verdict);
+        HoldResolve(context, held, "verdict", verdict);
     }
     RundownLeave(&context->Packets.Resolvers, slot);
     return held != NULL;
@@ -187,7 +213,7 @@ VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
     while ((held = PacketCacheTakeExpired(&context->Packets, now, &place)) != NULL)
     {
         (VOID) EventConnectionTimeout(&context->Events, held->Id);
-        HoldResolve(context, held, verdict);
+        HoldResolve(context, held, "timed out, verdict", verdict);
     }
     RundownLeave(&context->Packets.Resolvers, slot);
 }
@@ -200,7 +226,7 @@ VOID HoldResolveFailed(DRIVER_CONTEXT *context)
 
     while ((held = PacketCacheTakeFailed(&context->Packets)) != NULL)
     {
-        HoldResolve(context, held, ClientFailVerdict(&context->Client));
+        HoldResolve(context, held, HoldFailCause, ClientFailVerdict(&context->Client));
     }
     RundownLeave(&context->Packets.Resolvers, slot);
 }
@@ -215,7 +241,7 @@ UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
 
     while (resolved < present && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        HoldResolve(context, held, ClientFailVerdict(&context->Client));
+        HoldResolve(context, held, HoldFailCause, ClientFailVerdict(&context->Client));
         resolved++;
     }
     RundownLeave(&context->Packets.Resolvers, slot);
@@ -231,7 +257,7 @@ VOID HoldResolveAll(DRIVER_CONTEXT *context)
     HoldResolveFailed(context);
     while ((held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        HoldResolve(context, held, verdict);
+        HoldResolve(context, held, HoldFailCause, verdict);
     }
     RundownWait(&context->Packets.Resolvers);
 }
@@ -251,10 +277,31 @@ static UINT8 HoldLossReason(NTSTATUS status)
     }
 }
 
-_Use_decl_annotations_
-DECISION HoldFail(DRIVER_CONTEXT *context, NTSTATUS status)
+static const CHAR *HoldFailReason(NTSTATUS status)
 {
+    switch (status)
+    {
+    case STATUS_QUOTA_EXCEEDED:
+        return "a limit is reached";
+    case STATUS_INSUFFICIENT_RESOURCES:
+        return "there is no memory";
+    case STATUS_BUFFER_OVERFLOW:
+        return "the event queue is full";
+    case STATUS_NOT_SUPPORTED:
+        return "the layer shows neither a packet nor an operation that can be held";
+    case STATUS_CANCELLED:
+        return "the client could not be asked";
+    default:
+        return "nothing can be held now";
+    }
+}
+
+_Use_decl_annotations_
+DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, NTSTATUS status)
+{
+    DECISION decision = ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
     UINT8 lossReason = HoldLossReason(status);
+    CONNECTION_TEXT text;
 
     if (lossReason != LossUncounted)
     {
@@ -264,22 +311,26 @@ DECISION HoldFail(DRIVER_CONTEXT *context, NTSTATUS status)
     {
         LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
     }
-    return ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
+    LogTrace(&context->Log, "%s by the fail policy: %s: %s", VerdictDecisionText(decision),
+             ConnectionTextWrite(&text, key, direction), HoldFailReason(status));
+    return decision;
 }
 
 _Use_decl_annotations_
-DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, NTSTATUS status)
+DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNECTION_KEY *key, NTSTATUS status)
 {
+    const CHAR *direction = layer->Direction == DirectionInbound ? "inbound" : "outbound";
+
     if (status != STATUS_INVALID_PARAMETER)
     {
-        return HoldFail(context, status);
+        return HoldFail(context, key, layer->Direction, status);
     }
     StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
     if (LogMayRepeat(&context->Log, LogLimitMalformed))
     {
-        LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked",
-                   layer->Direction == DirectionInbound ? "inbound" : "outbound", layer->IpVersion);
+        LogWarning(&context->Log, "A malformed %s IPv%u packet was blocked", direction, layer->IpVersion);
     }
+    LogTrace(&context->Log, "blocked: %s IPv%u packet: it is malformed", direction, layer->IpVersion);
     return DecisionBlock;
 }
 
@@ -357,10 +408,18 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     return status;
 }
 
+static VOID HoldLogAsked(LOG *log, const HOLD_QUESTION *question, UINT64 id)
+{
+    CONNECTION_TEXT text;
+
+    LogDebug(log, "asked: %s, process %llu, id %llu", ConnectionTextWrite(&text, question->Key, question->Direction),
+             (unsigned long long)question->ProcessId, (unsigned long long)id);
+}
+
 // Undoes a hold that was never reported to the client.
 static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 {
-    DECISION result = HoldFail(context, status);
+    DECISION result = HoldFail(context, &held->Key, held->Direction, status);
 
     if (held->CompletionContext == NULL)
     {
@@ -392,11 +451,17 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     status = HoldReport(context, question, id);
     if (NT_SUCCESS(status))
     {
+        HoldLogAsked(&context->Log, question, id);
         return DecisionHeld;
     }
-    // The queue has counted the record as lost. If another thread took the HELD first, that thread resolves it.
+    // The queue has counted the record as lost, so no status that counts as a loss follows.
+    if (status != STATUS_BUFFER_OVERFLOW)
+    {
+        status = STATUS_CANCELLED;
+    }
+    // If another thread took the HELD first, that thread resolves it.
     held = PacketCacheTake(&context->Packets, id);
-    return held != NULL ? HoldUndo(context, held, STATUS_CANCELLED) : DecisionHeld;
+    return held != NULL ? HoldUndo(context, held, status) : DecisionHeld;
 }
 
 _Use_decl_annotations_
@@ -410,7 +475,8 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     {
         InjectDropChain(packets);
         MemoryFree(&context->Memory, held);
-        return HoldFail(context, held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
+        return HoldFail(context, question->Key, question->Direction,
+                        held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
     }
 
     // Another thread may resolve the HELD while the packet's bytes are copied into the record.

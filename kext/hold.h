@@ -53,13 +53,16 @@ DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION 
 
 /// Decides by the fail policy on what could not be held. Returns DecisionPermit or DecisionBlock.
 /// STATUS_INSUFFICIENT_RESOURCES and STATUS_QUOTA_EXCEEDED count as a loss for that reason. Any other status does not.
+/// `key` and `direction` (DIRECTION) are for the log. A packet whose headers were not read has no key.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_ NTSTATUS status);
+DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_opt_ const CONNECTION_KEY *key, _In_ UINT8 direction,
+                  _In_ NTSTATUS status);
 
-/// Decides on a packet of `layer` that could not be read or copied.
+/// Decides on a packet of `layer` that could not be read or copied. `key` is for the log, as in HoldFail.
 /// STATUS_INVALID_PARAMETER says that the packet is malformed, so it is blocked. HoldFail decides for any other status.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYER *layer, _In_ NTSTATUS status);
+DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYER *layer,
+                        _In_opt_ const CONNECTION_KEY *key, _In_ NTSTATUS status);
 
 /// Carries out the client's verdict on one id. Returns FALSE if nothing is held under this id.
 _IRQL_requires_max_(DISPATCH_LEVEL)

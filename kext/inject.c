@@ -458,6 +458,9 @@ static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
 {
     INJECTOR *injector = packet->Injector;
 
+    LogTrace(injector->Log, "%s: IPv%u packet of %u bytes: status 0x%08x",
+             packet->Retried ? "dropped, not injected by the fail policy" : "refused by the network stack",
+             packet->IpVersion, packet->Length, (unsigned)status);
     if (!packet->Retried && InjectKeepRefused(packet))
     {
         return;

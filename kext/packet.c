@@ -1,5 +1,6 @@
 #include "packet.h"
 
+#include "connection_text.h"
 #include "context.h"
 #include "hold.h"
 #include "ip_header.h"
@@ -24,24 +25,38 @@ static BOOLEAN PacketIsInbound(const PACKET_FRAME *frame)
     return frame->Classify->Layer->Direction == DirectionInbound;
 }
 
-// ---- Deciding by the connection
+// ---- The log, at level trace: each packet that is not simply permitted, with the reason
 
-static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state)
+static VOID PacketTrace(const PACKET_FRAME *frame, const CONNECTION_KEY *key, DECISION decision, const CHAR *reason)
 {
-    NTSTATUS status;
+    CONNECTION_TEXT text;
 
-    if (PacketIsInbound(frame))
-    {
-        // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
-        return DecisionPermit;
-    }
-    status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
-    if (NT_SUCCESS(status))
-    {
-        return (DECISION)VerdictRow(state->Verdict)->Packet;
-    }
-    return HoldFail(frame->Context, status);
+    LogTrace(&frame->Context->Log, "%s: %s: %s", VerdictDecisionText(decision),
+             ConnectionTextWrite(&text, key, frame->Classify->Layer->Direction), reason);
 }
+
+// `decision` is the one of the connection's verdict.
+static VOID PacketTraceRefused(const PACKET_FRAME *frame, const CONNECTION_KEY *key, DECISION decision,
+                               const CONNECTION_STATE *state)
+{
+    CONNECTION_TEXT text;
+
+    LogTrace(&frame->Context->Log, "%s: %s, process %llu: %sverdict %s", VerdictDecisionText(decision),
+             ConnectionTextWrite(&text, key, frame->Classify->Layer->Direction), (unsigned long long)state->ProcessId,
+             state->Ended ? "the connection has ended, " : "", VerdictRow(state->Verdict)->Name);
+}
+
+static VOID PacketTraceRedirected(const PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_KEY *target)
+{
+    UINT8 direction = frame->Classify->Layer->Direction;
+    CONNECTION_TEXT targetText;
+    CONNECTION_TEXT text;
+
+    LogTrace(&frame->Context->Log, "redirected: %s becomes %s", ConnectionTextWrite(&text, key, direction),
+             ConnectionTextWrite(&targetText, target, direction));
+}
+
+// ---- Deciding by the connection
 
 // Returns whether both ends have the same address, and `port` is a port of the client's resolver or tunnel.
 static BOOLEAN PacketIsOfOwnPort(const PACKET_FRAME *frame, const CONNECTION_KEY *key, UINT16 port)
@@ -78,7 +93,7 @@ static DECISION PacketDecideEnded(const PACKET_FRAME *frame, const CONNECTION_ST
     return PacketIsInbound(frame) ? DecisionPermit : (DECISION)VerdictRow(state->Verdict)->Resolve;
 }
 
-static DECISION PacketFailRedirect(PACKET_FRAME *frame)
+static DECISION PacketFailRedirect(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
 {
     DRIVER_CONTEXT *context = frame->Context;
 
@@ -87,6 +102,7 @@ static DECISION PacketFailRedirect(PACKET_FRAME *frame)
     {
         LogWarning(&context->Log, "A packet could not be redirected and was dropped");
     }
+    PacketTrace(frame, key, DecisionAbsorb, "it could not be redirected");
     return DecisionAbsorb;
 }
 
@@ -103,14 +119,54 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     if (PacketIsInbound(frame))
     {
         // A redirected connection receives only answers. The answers that this driver made come by loopback.
-        return ClassifyIsLoopback(frame->Classify) ? DecisionPermit : DecisionAbsorb;
+        if (ClassifyIsLoopback(frame->Classify))
+        {
+            return DecisionPermit;
+        }
+        PacketTrace(frame, key, DecisionAbsorb, "its connection is redirected");
+        return DecisionAbsorb;
     }
     if (!NT_SUCCESS(RedirectStart(&context->Redirects, state->Verdict,
                                   ClientRedirectPort(&context->Client, state->Verdict), key, target)))
     {
-        return PacketFailRedirect(frame);
+        return PacketFailRedirect(frame, key);
     }
     return DecisionRedirect;
+}
+
+// Carries out the decision of the connection's verdict as far as it needs no packet.
+static DECISION PacketDecideByVerdict(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
+                                      DECISION decision, CONNECTION_KEY *target)
+{
+    switch (decision)
+    {
+    case DecisionBlock:
+    case DecisionAbsorb:
+        PacketTraceRefused(frame, key, decision, state);
+        return decision;
+    case DecisionRedirect:
+        return PacketDecideRedirect(frame, key, state, target);
+    default:
+        return decision;
+    }
+}
+
+static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state,
+                                    CONNECTION_KEY *target)
+{
+    NTSTATUS status;
+
+    if (PacketIsInbound(frame))
+    {
+        // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
+        return DecisionPermit;
+    }
+    status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
+    if (NT_SUCCESS(status))
+    {
+        return PacketDecideByVerdict(frame, key, state, (DECISION)VerdictRow(state->Verdict)->Packet, target);
+    }
+    return HoldFail(frame->Context, key, DirectionOutbound, status);
 }
 
 // DecisionAsk: `state` is the state of the connection, with generation 0 if the connection has no entry.
@@ -119,7 +175,6 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
                                   CONNECTION_KEY *target)
 {
     DECISION decision;
-    BOOLEAN known;
 
     state->Generation = 0;
     state->ProcessId = 0;
@@ -131,20 +186,16 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key
     {
         return DecisionPermit;
     }
-    known = ConnectionTableLookup(&frame->Context->Connections, key, state);
-    if (known && !state->Ended)
+    if (!ConnectionTableLookup(&frame->Context->Connections, key, state))
     {
-        decision = (DECISION)VerdictRow(state->Verdict)->Packet;
+        return PacketIsAnswer(frame, key, target) ? DecisionRedirect : PacketDecideUnknown(frame, key, state, target);
     }
-    else if (PacketIsAnswer(frame, key, target))
+    if (state->Ended && PacketIsAnswer(frame, key, target))
     {
         return DecisionRedirect;
     }
-    else
-    {
-        decision = known ? PacketDecideEnded(frame, state) : PacketDecideUnknown(frame, key, state);
-    }
-    return decision == DecisionRedirect ? PacketDecideRedirect(frame, key, state, target) : decision;
+    decision = state->Ended ? PacketDecideEnded(frame, state) : (DECISION)VerdictRow(state->Verdict)->Packet;
+    return decision == DecisionPermit ? decision : PacketDecideByVerdict(frame, key, state, decision, target);
 }
 
 // ---- Reading the headers; the data start is at the IP header
@@ -235,7 +286,7 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     status = PacketCopy(frame, frame->List, buffer, &question.Packets);
     if (!NT_SUCCESS(status))
     {
-        return HoldFailPacket(frame->Context, frame->Classify->Layer, status);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, key, status);
     }
     // Another product injected a copy of a packet that the client has decided on already.
     // The copy is permitted, because it would otherwise be held and injected without end.
@@ -262,17 +313,24 @@ static VOID PacketQueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
     frame->LastInjection = InjectChainEnd(frame->LastInjection);
 }
 
-static DECISION PacketRedirect(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *target)
+static DECISION PacketRedirect(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,
+                               const CONNECTION_KEY *target)
 {
     INJECT_PACKET *packet;
 
     if (!NT_SUCCESS(PacketCopy(frame, frame->List, buffer, &packet)))
     {
-        return PacketFailRedirect(frame);
+        return PacketFailRedirect(frame, key);
     }
     packet = RedirectChain(packet, target, frame->Classify->Layer->Direction);
     PacketQueueInjections(frame, packet);
-    return packet != NULL ? DecisionRedirect : DecisionAbsorb;
+    if (packet == NULL)
+    {
+        PacketTrace(frame, key, DecisionAbsorb, "it could not be redirected");
+        return DecisionAbsorb;
+    }
+    PacketTraceRedirected(frame, key, target);
+    return DecisionRedirect;
 }
 
 // DecisionRedirect: the packet's copy is queued, and `target` is what its connection became.
@@ -290,7 +348,7 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
     case DecisionAsk:
         return PacketHold(frame, buffer, &key, &state);
     case DecisionRedirect:
-        return PacketRedirect(frame, buffer, target);
+        return PacketRedirect(frame, buffer, &key, target);
     default:
         return decision;
     }
@@ -312,6 +370,7 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
 {
     COMPARTMENT_ID compartment = ClassifyCompartment(frame->Classify->Metadata);
     CONNECTION_KEY target;
+    CONNECTION_KEY key;
     NTSTATUS failure;
     UINT64 datagram;
     DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Classify->Layer->Direction,
@@ -321,16 +380,22 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     {
         decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &failure);
     }
+    IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
     switch (decision)
     {
+    case DecisionPermit:
+        return decision;
     case DecisionAsk:
         frame->Datagram = datagram;
-        return DecisionAsk;
+        return decision;
     case DecisionRedirect:
-        return PacketRedirect(frame, buffer, &target);
+        return PacketRedirect(frame, buffer, &key, &target);
     case DecisionFail:
-        return HoldFail(frame->Context, failure);
+        return HoldFail(frame->Context, &key, frame->Classify->Layer->Direction, failure);
     default:
+        PacketTrace(frame, &key, decision,
+                    decision == DecisionHeld ? "a fragment that came before its datagram's first one"
+                                             : "a fragment of a datagram that is not permitted");
         return decision;
     }
 }
@@ -364,7 +429,7 @@ static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
     if (!NT_SUCCESS(status))
     {
-        return HoldFailPacket(frame->Context, frame->Classify->Layer, status);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, NULL, status);
     }
     if (header.Fragment)
     {
@@ -389,6 +454,7 @@ static VOID PacketQueueCopy(PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NE
     if (!NT_SUCCESS(PacketCopy(frame, list, buffer, frame->LastInjection)))
     {
         StatisticsAdd(&frame->Context->Statistics, StatisticInjectFailures, 1);
+        PacketTrace(frame, NULL, DecisionAbsorb, "its chain is refused, and it could not be copied");
         return;
     }
     frame->LastInjection = &(*frame->LastInjection)->Next;

@@ -7,8 +7,10 @@ static CALLBACK_FUNCTION PowerStateChanged;
 
 static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
 {
-    UINT64 resolved = HoldResolvePresent(context);
+    UINT64 resolved;
 
+    LogInfo(&context->Log, "The system goes to sleep");
+    resolved = HoldResolvePresent(context);
     if (resolved != 0)
     {
         LogWarning(&context->Log, "The system goes to sleep: the fail policy decides over %llu held packets",
@@ -20,6 +22,7 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
 
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
 {
+    LogInfo(&context->Log, "The system has resumed");
     DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
     EngineRequestReauthorization(&context->Engine);
 }

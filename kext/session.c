@@ -172,6 +172,23 @@ static VOID SessionAwaitFilters(CLIENT *client)
     (VOID) KeWaitForSingleObject(&client->Settled, Executive, KernelMode, FALSE, &timeout);
 }
 
+// Also for a detach: the process is the one that attached last.
+static VOID SessionLog(DRIVER_CONTEXT *context, const CHAR *event)
+{
+    LogInfo(&context->Log, "%s: process %llu", event, (unsigned long long)ReadNoFence64(&context->Client.ProcessId));
+}
+
+static VOID SessionLogOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
+{
+    LogInfo(
+        &context->Log,
+        "options of process %llu: flags 0x%x, log level %u, payload limit %u, pending timeout %u ms with verdict %s, "
+        "ports %u, %u and %u, at most %u queued bytes and %u held packets",
+        (unsigned long long)ReadNoFence64(&context->Client.ProcessId), options->Flags, options->LogLevel,
+        options->PayloadLimit, options->PendingTimeoutMs, VerdictRow(options->TimeoutVerdict)->Name, options->DnsPort,
+        options->TunnelPort, options->SplitTunnelPort, options->MaxQueuedBytes, options->MaxHeldPackets);
+}
+
 _Use_decl_annotations_
 NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
 {
@@ -183,6 +200,8 @@ NTSTATUS SessionAttach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     }
     SessionBeginTransition(client);
     InterlockedExchange64(&client->ProcessId, (LONG64)(ULONG_PTR)PsGetCurrentProcessId());
+    // The level of the last client is in force until the new client's options are.
+    SessionLog(context, "attached");
     SessionStart(context);
     InterlockedExchangePointer((PVOID volatile *)&client->File, file);
     SessionEndTransition(client);
@@ -208,6 +227,7 @@ VOID SessionDetach(DRIVER_CONTEXT *context, PFILE_OBJECT file)
     SessionBeginTransition(client);
     SessionStop(context);
     IoQueueDetach(&context->Queue);
+    SessionLog(context, "detached");
     SessionEndTransition(client);
 
     // Where filters stay, flows that this client's verdicts blocked are authorized again.
@@ -222,6 +242,7 @@ VOID SessionShutdown(DRIVER_CONTEXT *context)
 {
     SessionBeginTransition(&context->Client);
     SessionStop(context);
+    SessionLog(context, "stopped filtering");
     IoQueueShutdown(&context->Queue);
     SessionEndTransition(&context->Client);
     EngineRequestReauthorization(&context->Engine);
@@ -246,6 +267,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     wasExtended = ReadNoFence(&client->Extended) != 0;
     SessionApplyOptions(context, &options);
     IoQueuePendReads(&context->Queue);
+    SessionLogOptions(context, &options);
     if (ReadNoFence(&client->Mode) == ClientFiltering)
     {
         SessionStartTimer(context);
@@ -253,7 +275,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     else
     {
         InterlockedExchange(&client->Mode, ClientAbsentMode(client));
-    }
+        }
     SessionEndTransition(client);
     if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {

@@ -35,9 +35,13 @@ typedef struct _VERDICT_ROW
     UINT8 Resolve;  ///< DECISION on a held packet when this verdict comes, and on one sent after the connection's end
     UINT8 Port;     ///< OWN_PORT, where Resolve is DecisionRedirect
     UINT8 TimesOut; ///< whether it may be a TimeoutVerdict: it asks nothing, and needs no client to redirect to
+    const CHAR *Name;
 } VERDICT_ROW;
 
 extern const VERDICT_ROW VerdictRows[VerdictCount];
+
+/// Returns what a decision made of a packet, for the log: "permitted", "blocked", "held" or "dropped". Any IRQL.
+const CHAR *VerdictDecisionText(_In_ DECISION decision);
 
 /// Returns the row of a verdict. A number that is no verdict gets the row of VerdictFailed.
 FORCEINLINE const VERDICT_ROW *VerdictRow(_In_ UINT8 verdict)

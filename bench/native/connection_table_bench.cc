@@ -23,7 +23,7 @@ class NetverdictTable
         for (const CONNECTION_KEY &key : keys)
         {
             Check(ConnectionTableFindOrInsert(&table_, &key, 1000, 0, &state));
-            ConnectionTableSetVerdict(&table_, &key, VerdictPermanentAccept);
+            ConnectionTableSetVerdict(&table_, &key, VerdictPermanentAccept, &state);
         }
     }
 

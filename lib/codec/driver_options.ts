@@ -12,7 +12,11 @@ export interface DriverOptions {
   readonly pendingTimeoutMs?: number;
   /** An Accept, Block or Drop value; by default Accept when failing open, Block when failing closed. */
   readonly timeoutVerdict?: Verdict;
-  /** The least severity that the driver logs; `'warning'` by default. */
+  /**
+   * The least severity that the driver logs; `'warning'` by default. `'info'` adds attach, detach, options, the filter
+   * engine, sleep and resume. `'debug'` adds each decision on a connection, with its addresses, ports and process.
+   * `'trace'` adds each packet that is not simply permitted, with the reason. `device.getLogs()` fetches the lines.
+   */
   readonly logLevel?: LogSeverity;
   /** The maximum payload of an event in bytes; unlimited by default. */
   readonly payloadLimit?: number;

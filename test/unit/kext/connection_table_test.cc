@@ -45,6 +45,13 @@ class ConnectionTableTest : public kext_test::KextTest
         return state;
     }
 
+    bool SetVerdict(const CONNECTION_KEY &key, UINT8 verdict)
+    {
+        CONNECTION_STATE state;
+
+        return ConnectionTableSetVerdict(&table_, &key, verdict, &state);
+    }
+
     // TRUE: the connection ended before, and its end has to be reported.
     bool SetReported(const CONNECTION_KEY &key)
     {
@@ -132,7 +139,7 @@ TEST_F(ConnectionTableTest, ALookupReturnsAllThatIsKnown)
     CONNECTION_STATE state;
 
     ASSERT_EQ(Insert(key, 99, DirectionInbound), STATUS_SUCCESS);
-    ASSERT_TRUE(ConnectionTableSetVerdict(&table_, &key, VerdictPermanentBlock));
+    ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
     ASSERT_FALSE(SetReported(key));
     ASSERT_TRUE(ConnectionTableLookup(&table_, &key, &state));
     EXPECT_EQ(state.ProcessId, 99u);
@@ -151,7 +158,7 @@ TEST_F(ConnectionTableTest, ALiveConnectionIsFoundInsteadOfInserted)
     CONNECTION_STATE found;
 
     ASSERT_EQ(Insert(key, 1, DirectionInbound), STATUS_SUCCESS);
-    ASSERT_TRUE(ConnectionTableSetVerdict(&table_, &key, VerdictAccept));
+    ASSERT_TRUE(SetVerdict(key, VerdictAccept));
     EXPECT_EQ(ConnectionTableFindOrInsert(&table_, &key, 2, DirectionOutbound, &found), STATUS_OBJECT_NAME_EXISTS);
     EXPECT_EQ(found.Verdict, VerdictAccept);
     EXPECT_EQ(found.Direction, DirectionInbound);
@@ -188,7 +195,7 @@ TEST_F(ConnectionTableTest, APortUsedAgainIsANewConnection)
     CONNECTION_STATE state;
 
     ASSERT_EQ(Insert(key, 1, DirectionInbound), STATUS_SUCCESS);
-    ASSERT_TRUE(ConnectionTableSetVerdict(&table_, &key, VerdictPermanentBlock));
+    ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
     ASSERT_FALSE(SetReported(key));
     ASSERT_TRUE(End(key));
     ASSERT_EQ(Insert(key, 2, DirectionOutbound), STATUS_SUCCESS);
@@ -208,12 +215,12 @@ TEST_F(ConnectionTableTest, OnlyLiveConnectionsCanBeChanged)
     const CONNECTION_KEY key = KeyV4(1);
     CONNECTION_STATE state;
 
-    EXPECT_FALSE(ConnectionTableSetVerdict(&table_, &key, VerdictAccept));
+    EXPECT_FALSE(SetVerdict(key, VerdictAccept));
     EXPECT_FALSE(SetReported(key));
 
     ASSERT_EQ(Insert(key, 7), STATUS_SUCCESS);
     ASSERT_TRUE(End(key));
-    EXPECT_FALSE(ConnectionTableSetVerdict(&table_, &key, VerdictAccept));
+    EXPECT_FALSE(SetVerdict(key, VerdictAccept));
     ASSERT_TRUE(ConnectionTableLookup(&table_, &key, &state));
     EXPECT_EQ(state.ProcessId, 7u);
     EXPECT_EQ(state.Verdict, VerdictUndecided);
@@ -383,7 +390,7 @@ TEST_F(ConnectionTableTest, AgreesWithASimpleModelUnderRandomUse)
         {
             const UINT8 verdict = static_cast<UINT8>(random() % VerdictCount);
 
-            ASSERT_EQ(ConnectionTableSetVerdict(&table_, &key, verdict), live);
+            ASSERT_EQ(SetVerdict(key, verdict), live);
             if (live)
             {
                 found->second.verdict = verdict;
@@ -531,7 +538,7 @@ TEST_F(ConnectionTableTest, ClearCacheMakesPendingConnectionsUndecidedAndRemoves
     CONNECTION_STATE state;
     ASSERT_EQ(ConnectionTableFindOrInsert(&table_, &kOne, 0, DirectionOutbound, &state), STATUS_SUCCESS);
     ASSERT_EQ(Insert(kTwo), STATUS_SUCCESS);
-    ASSERT_TRUE(ConnectionTableSetVerdict(&table_, &kOne, VerdictPermanentAccept));
+    ASSERT_TRUE(SetVerdict(kOne, VerdictPermanentAccept));
     ConnectionTableAddPending(&table_, &kOne, state.Generation, 0);
     ConnectionTableClearCache(&table_);
     EXPECT_FALSE(Find(kTwo));
@@ -916,7 +923,7 @@ TEST_F(ConnectionTableTest, LookupsAndUpdatesAllocateNothing)
     ASSERT_EQ(Insert(key), STATUS_SUCCESS);
     machine_.faults().FailAll();
     EXPECT_TRUE(Find(key));
-    EXPECT_TRUE(ConnectionTableSetVerdict(&table_, &key, VerdictAccept));
+    EXPECT_TRUE(SetVerdict(key, VerdictAccept));
     EXPECT_EQ(Insert(key, 4), STATUS_OBJECT_NAME_EXISTS);
     EXPECT_FALSE(SetReported(key));
     EXPECT_TRUE(ConnectionTableLookup(&table_, &key, &state));
@@ -971,7 +978,7 @@ TEST_F(ConnectionTableTest, ManyProcessorsAgreeOnWhoInsertsAndWhoEnds)
                            }
                            break;
                        case 3:
-                           ConnectionTableSetVerdict(&table_, &key, VerdictAccept);
+                           SetVerdict(key, VerdictAccept);
                            break;
                        case 4:
                            if (ConnectionTableLookup(&table_, &key, &state))
