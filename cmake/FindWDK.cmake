@@ -3,6 +3,7 @@
 # It sets WDK_FOUND and WDK_VERSION, and defines
 #   wdk_add_driver(<target> LIBRARIES <library>… SOURCES <file>…)
 # which adds <target>.sys, a kernel-mode driver. Libraries are the kit's, by name.
+# WDK_MESSAGE_COMPILER is the Windows SDK's mc.exe.
 # WDK_CODE_ANALYSIS turns on Code Analysis. The environment variable WDKContentRoot overrides the kit's folder.
 
 if(DEFINED ENV{WDKContentRoot})
@@ -30,8 +31,10 @@ foreach(header IN LISTS WDK_HEADERS)
     endif()
 endforeach()
 
+find_program(WDK_MESSAGE_COMPILER mc HINTS "${WDK_ROOT}/bin/${WDK_VERSION}/x64" "${WDK_ROOT}/bin/${WDK_VERSION}/arm64")
+
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(WDK REQUIRED_VARS WDK_ROOT WDK_VERSION VERSION_VAR WDK_VERSION)
+find_package_handle_standard_args(WDK REQUIRED_VARS WDK_ROOT WDK_VERSION WDK_MESSAGE_COMPILER VERSION_VAR WDK_VERSION)
 
 # A driver has none of user mode's libraries and run-time checks.
 set(CMAKE_C_STANDARD_LIBRARIES "")

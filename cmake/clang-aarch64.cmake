@@ -8,6 +8,7 @@ endforeach()
 set(CMAKE_C_COMPILER clang-19)
 set(CMAKE_CXX_COMPILER clang++-19)
 set(CMAKE_RC_COMPILER x86_64-w64-mingw32-windres)
+set(CMAKE_MC_COMPILER x86_64-w64-mingw32-windmc)
 # A resource file fits every processor. An object would be for x64.
 set(CMAKE_RC_FLAGS_INIT "-O res")
 

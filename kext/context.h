@@ -14,6 +14,7 @@
 #include "inject.h"
 #include "packet_cache.h"
 #include "redirect.h"
+#include "system_log.h"
 #include "unload_watch.h"
 
 EXTERN_C_START
@@ -30,6 +31,7 @@ typedef struct _DRIVER_CONTEXT
     MEMORY Memory;
     STATISTICS Statistics;
     LOG Log;
+    SYSTEM_LOG SystemLog;
     IO_QUEUE Queue;
     EVENTS Events;
     CONNECTION_TABLE Connections;

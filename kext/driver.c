@@ -169,6 +169,7 @@ static NTSTATUS DriverInitializeReporting(DRIVER_CONTEXT *context)
         StatisticsUninitialize(&context->Statistics);
         return status;
     }
+    SystemLogInitialize(&context->SystemLog, context->DeviceObject, &context->Log);
     IoQueueInitialize(&context->Queue, &context->Memory, &context->Statistics, &context->Log);
     EventsInitialize(&context->Events, &context->Memory, &context->Queue);
     return STATUS_SUCCESS;
@@ -178,6 +179,7 @@ static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
 {
     EventsUninitialize(&context->Events);
     IoQueueUninitialize(&context->Queue);
+    SystemLogUninitialize(&context->SystemLog);
     LogUninitialize(&context->Log);
     StatisticsUninitialize(&context->Statistics);
 }
@@ -329,7 +331,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING registryPath)
     status = DriverCreateDevice(driver, &name, &device);
     if (!NT_SUCCESS(status))
     {
-        return status;
+        goto reportFailure;
     }
     context = ContextOfDevice(device);
     context->DeviceObject = device;
@@ -353,5 +355,7 @@ cleanupContext:
     DriverUninitializeContext(context);
 cleanupDevice:
     IoDeleteDevice(device);
+reportFailure:
+    SystemLogStartFailed(driver, status);
     return status;
 }

@@ -307,6 +307,10 @@ DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 dire
     {
         IoQueueReportLost(&context->Queue, 1, lossReason);
     }
+    if (lossReason != LossUncounted || status == STATUS_BUFFER_OVERFLOW)
+    {
+        SystemLogWrite(&context->SystemLog, SystemEventFailPolicy, status);
+    }
     if (LogMayRepeat(&context->Log, LogLimitFailure))
     {
         LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);

@@ -37,7 +37,8 @@ foreach(library IN LISTS KEXT_EXPORTS)
 endforeach()
 add_custom_target(kext-imports DEPENDS ${KEXT_IMPORT_LIBRARIES})
 
-add_library(netverdict SHARED ${KEXT_SOURCES} wdk/wdmsec.c netverdict.rc)
+kext_add_messages(${CMAKE_MC_COMPILER})
+add_library(netverdict SHARED ${KEXT_SOURCES} wdk/wdmsec.c netverdict.rc ${KEXT_MESSAGES})
 add_dependencies(netverdict kext-imports)
 set_target_properties(netverdict PROPERTIES
     C_STANDARD 17 C_STANDARD_REQUIRED ON
@@ -45,7 +46,7 @@ set_target_properties(netverdict PROPERTIES
     LINK_DEPENDS "${KEXT_IMPORT_LIBRARIES}")
 target_compile_definitions(netverdict PRIVATE
     ${KEXT_DEFINITIONS} KEXT_MINGW_DDK _WIN32_WINNT=0x0A00 NTDDI_VERSION=0x0A000000)
-target_include_directories(netverdict BEFORE PRIVATE wdk .)
+target_include_directories(netverdict BEFORE PRIVATE wdk . ${KEXT_MESSAGES_FOLDER})
 target_include_directories(netverdict SYSTEM PRIVATE ${KEXT_DDK} ${KEXT_HEADERS})
 target_compile_options(netverdict PRIVATE $<$<COMPILE_LANGUAGE:C>:${KEXT_WARNINGS} ${KEXT_PROCESSOR_OPTIONS} -O2
     -ffreestanding -fno-stack-protector -fno-strict-aliasing>)

@@ -139,6 +139,15 @@ static VOID SessionStart(DRIVER_CONTEXT *context)
     InterlockedExchange(&client->Attached, TRUE);
 }
 
+// The caller is within a transition, and no client filters. The fail policy is in force until one does.
+static VOID SessionReportAbsence(DRIVER_CONTEXT *context)
+{
+    if (ReadNoFence(&context->Client.Mode) == ClientAbsentBlock)
+    {
+        SystemLogWrite(&context->SystemLog, SystemEventFailClosed, STATUS_SUCCESS);
+    }
+}
+
 // The caller is within a transition. On return nothing is held, and no decision of this client is left.
 // The model test/models/hold.pml calls this Stop: `failed` and `cached` become `taken` and then `resolved`.
 // Stop also waits for the holds that a resolver has `taken`.
@@ -161,6 +170,7 @@ static VOID SessionStop(DRIVER_CONTEXT *context)
     ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);
+    SessionReportAbsence(context);
 }
 
 // Waits for the filters, but not for long: the client may attach to an engine that is busy or does not run.
@@ -275,7 +285,8 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     else
     {
         InterlockedExchange(&client->Mode, ClientAbsentMode(client));
-        }
+        SessionReportAbsence(context);
+    }
     SessionEndTransition(client);
     if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
     {
