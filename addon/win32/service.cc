@@ -28,6 +28,9 @@ using ServiceHandle = std::unique_ptr<std::remove_pointer_t<SC_HANDLE>, CloseSer
 // The services that the driver needs: the filter engine and the network stack. netverdict.inf has the same list.
 constexpr wchar_t kDependencies[] = L"BFE\0Tcpip\0";
 
+// The driver has the texts of its entries in the System log. netverdict.inf registers it in the same way.
+constexpr wchar_t kEventSources[] = L"SYSTEM\\CurrentControlSet\\Services\\EventLog\\System\\";
+
 ServiceResult Success()
 {
     return {};
@@ -85,6 +88,22 @@ ServiceResult QueryConfig(SC_HANDLE service, ServiceStatus *status)
     return Success();
 }
 
+// Without this registration the entries lack their texts, and nothing else is missing. So a failure is no error.
+void RegisterEvents(const std::wstring &name, const std::wstring &path)
+{
+    const std::wstring key = kEventSources + name;
+    constexpr DWORD types = EVENTLOG_ERROR_TYPE | EVENTLOG_WARNING_TYPE | EVENTLOG_INFORMATION_TYPE;
+
+    (void)RegSetKeyValueW(HKEY_LOCAL_MACHINE, key.c_str(), L"EventMessageFile", REG_SZ, path.c_str(),
+                          static_cast<DWORD>((path.size() + 1) * sizeof(wchar_t)));
+    (void)RegSetKeyValueW(HKEY_LOCAL_MACHINE, key.c_str(), L"TypesSupported", REG_DWORD, &types, sizeof(types));
+}
+
+void UnregisterEvents(const std::wstring &name)
+{
+    (void)RegDeleteKeyW(HKEY_LOCAL_MACHINE, (kEventSources + name).c_str());
+}
+
 } // namespace
 
 ServiceResult ServiceInstall(const ServiceConfig &config)
@@ -109,7 +128,12 @@ ServiceResult ServiceInstall(const ServiceConfig &config)
                                                SERVICE_QUERY_STATUS, SERVICE_KERNEL_DRIVER, config.start_type,
                                                SERVICE_ERROR_NORMAL, config.path.c_str(), nullptr, nullptr,
                                                kDependencies, nullptr, nullptr));
-    return service ? Success() : LastError("CreateServiceW");
+    if (!service)
+    {
+        return LastError("CreateServiceW");
+    }
+    RegisterEvents(config.name, config.path);
+    return Success();
 }
 
 ServiceResult ServiceStart(const std::wstring &name)
@@ -143,7 +167,12 @@ ServiceResult ServiceRemove(const std::wstring &name)
     {
         return result;
     }
-    return DeleteService(service.get()) ? Success() : LastError("DeleteService");
+    if (!DeleteService(service.get()))
+    {
+        return LastError("DeleteService");
+    }
+    UnregisterEvents(name);
+    return Success();
 }
 
 ServiceResult ServiceQuery(const std::wstring &name, ServiceStatus *status)

@@ -37,7 +37,7 @@ struct ServiceStatus
     std::wstring path; // in the manager's form: \??\C:\…
 };
 
-// Registers the driver, and does not start it.
+// Registers the driver, and the texts of its entries in the System log. Does not start it.
 // Errors: ERROR_FILE_NOT_FOUND or ERROR_PATH_NOT_FOUND without the file, kErrorDirectoryNotSupported for a folder,
 // ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE, ERROR_ACCESS_DENIED.
 ServiceResult ServiceInstall(const ServiceConfig &config);
@@ -48,7 +48,8 @@ ServiceResult ServiceStart(const std::wstring &name);
 // Asks the driver to unload. It unloads when its last handle is closed.
 ServiceResult ServiceStop(const std::wstring &name);
 
-// Marks the service for deletion. It is deleted when it is stopped and its last handle is closed.
+// Marks the service for deletion, and removes the texts of its entries in the System log.
+// The service is deleted when it is stopped and its last handle is closed.
 ServiceResult ServiceRemove(const std::wstring &name);
 
 // Fails with ERROR_SERVICE_DOES_NOT_EXIST if the service is not installed.

@@ -107,6 +107,17 @@ std::wstring DependenciesOf(const std::wstring &name)
     return names;
 }
 
+// The file with the texts of the service's entries in the System log; empty without one.
+std::wstring EventMessageFileOf(const std::wstring &name)
+{
+    const std::wstring key = L"SYSTEM\\CurrentControlSet\\Services\\EventLog\\System\\" + name;
+    wchar_t buffer[MAX_PATH] = {};
+    DWORD size = sizeof(buffer);
+
+    RegGetValueW(HKEY_LOCAL_MACHINE, key.c_str(), L"EventMessageFile", RRF_RT_REG_SZ, nullptr, buffer, &size);
+    return buffer;
+}
+
 ServiceConfig ConfigOf(const std::wstring &name, const std::wstring &path)
 {
     return {name, name + L" under test", path, SERVICE_DEMAND_START};
@@ -130,6 +141,8 @@ void TestLife(const std::wstring &name, const std::wstring &path)
           "it has the driver's path", "path %ls", status.path.c_str());
     Check(DependenciesOf(name) == L"BFE,Tcpip,", "it starts after the filter engine and the network stack",
           "dependencies %ls", DependenciesOf(name).c_str());
+    Check(EventMessageFileOf(name) == path, "the driver has the texts of its events", "texts in %ls",
+          EventMessageFileOf(name).c_str());
     Expect(ERROR_SERVICE_NOT_ACTIVE, "ControlService", ServiceStop(name), "it cannot be stopped before it runs");
 
     Succeeds(ServiceStart(name), "it starts");
@@ -146,6 +159,7 @@ void TestLife(const std::wstring &name, const std::wstring &path)
     Check(Reaches(name, SERVICE_STOPPED), "it is stopped for the last time", "it is not");
     Succeeds(ServiceRemove(name), "it is removed");
     Check(IsGone(name), "it is gone", "it is not");
+    Check(EventMessageFileOf(name).empty(), "its texts are gone", "texts in %ls", EventMessageFileOf(name).c_str());
 }
 
 void TestMarkedForDeletion(const std::wstring &name, const std::wstring &path)
