@@ -200,8 +200,8 @@ static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
     {
         goto cleanupContext;
     }
-    status = EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->Statistics,
-                              context->Cookie, &owner);
+    status = EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->SystemLog,
+                              &context->Statistics, context->Cookie, &owner);
     if (!NT_SUCCESS(status))
     {
         goto cleanupDeferred;

@@ -283,6 +283,12 @@ static NTSTATUS EngineSubscribe(ENGINE *engine)
 
 // ---- Rounds
 
+static VOID EngineReport(ENGINE *engine, SYSTEM_EVENT event, NTSTATUS status)
+{
+    engine->Reported = event != SystemEventEngineBack;
+    SystemLogWrite(engine->SystemLog, event, status);
+}
+
 // `isUsable` becomes FALSE if only closing the session can undo a failure.
 static NTSTATUS EngineApply(ENGINE *engine, ENGINE_FILTERS wanted, BOOLEAN reauthorize, BOOLEAN *isUsable)
 {
@@ -323,6 +329,11 @@ static NTSTATUS EngineTryRound(ENGINE *engine, BOOLEAN reauthorize)
     }
     if (InterlockedExchange(&engine->SessionLost, FALSE) != FALSE)
     {
+        if (EngineServiceRuns(engine))
+        {
+            LogWarning(engine->Log, "The filter engine has lost the driver's filters: they are added anew");
+            EngineReport(engine, SystemEventEngineLost, STATUS_SUCCESS);
+        }
         EngineCloseSession(engine);
     }
     return EngineServiceRuns(engine) ? EngineFollowOwner(engine, reauthorize) : STATUS_SUCCESS;
@@ -345,13 +356,25 @@ static ENGINE_STATE EngineStateAfter(const ENGINE *engine, NTSTATUS status)
     return engine->Filters != EngineFiltersNone ? EngineFiltering : EngineReady;
 }
 
-// A state that lasts is logged once.
-static VOID EngineSetState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
+// A service that starts after the driver is no trouble, and neither is one that is busy while the filters are there.
+static VOID EngineReportState(ENGINE *engine, ENGINE_STATE before, ENGINE_STATE state, NTSTATUS status)
 {
-    if (InterlockedExchange(&engine->State, (LONG)state) == (LONG)state)
+    if (state == EngineStopped && before != ENGINE_STATE_COUNT)
     {
-        return;
+        EngineReport(engine, SystemEventEngineLost, status);
     }
+    else if (state == EngineRefused || (state == EngineBusy && engine->Filters == EngineFiltersNone))
+    {
+        EngineReport(engine, SystemEventEngineRefused, status);
+    }
+    else if ((state == EngineReady || state == EngineFiltering) && engine->Reported)
+    {
+        EngineReport(engine, SystemEventEngineBack, status);
+    }
+}
+
+static VOID EngineLogState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
+{
     switch (state)
     {
     case EngineStopped:
@@ -369,6 +392,18 @@ static VOID EngineSetState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
     default:
         LogInfo(engine->Log, "The filter engine is up: the filters are in force");
         break;
+    }
+}
+
+// A state that lasts is reported once.
+static VOID EngineSetState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
+{
+    ENGINE_STATE before = (ENGINE_STATE)InterlockedExchange(&engine->State, (LONG)state);
+
+    if (before != state)
+    {
+        EngineLogState(engine, state, status);
+        EngineReportState(engine, before, state, status);
     }
 }
 
@@ -442,12 +477,13 @@ BOOLEAN EngineIsLost(const ENGINE *engine)
 // ---- Start and end
 
 _Use_decl_annotations_
-NTSTATUS EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, STATISTICS *statistics, UINT64 cookie,
-                          const ENGINE_OWNER *owner)
+NTSTATUS EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, SYSTEM_LOG *systemLog,
+                          STATISTICS *statistics, UINT64 cookie, const ENGINE_OWNER *owner)
 {
     RtlZeroMemory(engine, sizeof(*engine));
     engine->Device = device;
     engine->Log = log;
+    engine->SystemLog = systemLog;
     engine->Statistics = statistics;
     engine->Cookie = cookie;
     engine->Owner = *owner;

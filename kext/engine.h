@@ -15,6 +15,7 @@
 #include "layers.h"
 #include "log.h"
 #include "statistics.h"
+#include "system_log.h"
 
 EXTERN_C_START
 
@@ -45,6 +46,7 @@ typedef struct _ENGINE
 {
     PDEVICE_OBJECT Device;
     LOG *Log;
+    SYSTEM_LOG *SystemLog;
     STATISTICS *Statistics;
     ENGINE_OWNER Owner;
     UINT64 Cookie; ///< a filter's context is this value exclusive-or its layer's row
@@ -60,6 +62,7 @@ typedef struct _ENGINE
     HANDLE Session;
     BOOLEAN HasObjects; ///< the session has the provider, the sublayer and the callouts
     BOOLEAN Failed;     ///< the last round failed, and kept its session
+    BOOLEAN Reported;   ///< the system's event log has an entry of a trouble that lasts
     ENGINE_FILTERS Filters;
     // A notification reads these while a round writes them. Indexed by row of Layers.
     volatile LONG64 FilterIds[LAYER_COUNT];
@@ -70,8 +73,8 @@ typedef struct _ENGINE
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS
-EngineInitialize(_Out_ ENGINE *engine, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log, _Inout_ STATISTICS *statistics,
-                 _In_ UINT64 cookie, _In_ const ENGINE_OWNER *owner);
+EngineInitialize(_Out_ ENGINE *engine, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log, _Inout_ SYSTEM_LOG *systemLog,
+                 _Inout_ STATISTICS *statistics, _In_ UINT64 cookie, _In_ const ENGINE_OWNER *owner);
 
 /// Removes the filters and closes the session: no classify begins any more.
 /// Waits without limit for another product's transaction, and reports that once a second.

@@ -21,9 +21,8 @@ Machine::Machine(const MachineOptions &options)
       pool_(std::make_unique<nt::Pool>(*faults_, options.verifier)),
       clock_(std::make_unique<nt::Clock>(options.virtual_clock, [this](uint64_t time) { scheduler_->RunUntil(time); })),
       scheduler_(std::make_unique<nt::Scheduler>(*this)), io_(std::make_unique<nt::IoManager>(*this)),
-      registry_(std::make_unique<nt::Registry>()),
-      error_log_(std::make_unique<nt::ErrorLog>(*this)), power_state_(std::make_unique<nt::CallbackObject>()),
-      net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
+      registry_(std::make_unique<nt::Registry>()), error_log_(std::make_unique<nt::ErrorLog>(*this)),
+      power_state_(std::make_unique<nt::CallbackObject>()), net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
 {
     Scope scope(*this);
 

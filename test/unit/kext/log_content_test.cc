@@ -125,7 +125,7 @@ const Case kCases[] = {
          test->SetService(FWPM_SERVICE_STOPPED);
          test->SetService(FWPM_SERVICE_RUNNING);
      },
-     "The filter engine runs: [0-9]+ filters are added$"},
+     "The filter engine is up: the filters are in force$"},
     {"Sleep", LogSeverityInfo, [](LogContentTest *test) { test->NotifyPower(false); }, "The system goes to sleep$"},
     {"Resume", LogSeverityInfo, [](LogContentTest *test) { test->NotifyPower(true); }, "The system has resumed$"},
 

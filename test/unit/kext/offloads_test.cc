@@ -1,6 +1,8 @@
 // The offloads of the network adapters: which of them the driver's callouts leave on.
 #include "load_fixture.h"
 
+#include "support/device_client.h"
+
 #include "layers.h"
 
 #include <vector>
@@ -117,7 +119,12 @@ class OldSystemTest : public MachineTest
 TEST_F(OldSystemTest, AnOldSystemGetsNoFlagThatItDoesNotKnow)
 {
     ASSERT_EQ(driver_.Load(u"NetVerdict"), STATUS_SUCCESS);
-    EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+    {
+        Client client(machine_);
+
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+        EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+    }
     driver_.Unload();
 }
 

@@ -26,7 +26,12 @@ using testing::SizeIs;
 constexpr uint32_t kError = 0xC0040000;
 constexpr uint32_t kWarning = 0x80040000;
 
+constexpr uint32_t kInformation = 0x40040000;
+
 constexpr uint32_t kStartFailed = kError | 1;
+constexpr uint32_t kEngineLost = kWarning | 2;
+constexpr uint32_t kEngineRefused = kWarning | 3;
+constexpr uint32_t kEngineBack = kInformation | 4;
 constexpr uint32_t kFailClosed = kWarning | 5;
 constexpr uint32_t kFailPolicy = kWarning | 6;
 
@@ -144,6 +149,50 @@ TEST_F(SystemLogTest, TheLongestNumbersFit)
 }
 
 // ---- Where events happen
+
+TEST_F(SystemLogTest, AFilterEngineThatStopsAndComesBackIsReported)
+{
+    machine_.wfp().SetServiceState(FWPM_SERVICE_STOPPED);
+    machine_.Run();
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost));
+    machine_.wfp().SetServiceState(FWPM_SERVICE_RUNNING);
+    machine_.Run();
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineBack));
+}
+
+TEST_F(SystemLogTest, AFilterEngineThatLosesTheFiltersWithoutAStopIsReported)
+{
+    machine_.wfp().LoseSessions();
+    machine_.Run();
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost));
+}
+
+TEST_F(SystemLogTest, AFilterEngineThatRefusesTheFiltersIsReportedOnce)
+{
+    client_.Close();
+    machine_.Run();
+    machine_.wfp().Refuse(STATUS_ACCESS_DENIED, sim::wfp::kAddCall);
+    EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
+    Advance(10s);
+    const std::vector<ErrorLogRecord> records = Take();
+    EXPECT_THAT(Codes(records), ElementsAre(kEngineRefused));
+    EXPECT_EQ(records[0].insertions[1], u"0xC0000022");
+    machine_.wfp().Refuse(STATUS_SUCCESS);
+    Advance(1s);
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineBack));
+}
+
+TEST_F(SystemLogTest, AFilterEngineThatStartsAfterTheDriverIsNotReported)
+{
+    client_.Close();
+    Unload();
+    machine_.wfp().SetServiceState(FWPM_SERVICE_STOPPED);
+    ASSERT_EQ(driver_.Load(), STATUS_SUCCESS);
+    machine_.Run();
+    machine_.wfp().SetServiceState(FWPM_SERVICE_RUNNING);
+    machine_.Run();
+    EXPECT_THAT(Take(), IsEmpty());
+}
 
 TEST_F(SystemLogTest, AClientThatDetachesWithAClosedFailPolicyIsReported)
 {
