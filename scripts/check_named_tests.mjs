@@ -8,7 +8,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { root } from './testing/run.mjs';
 
-const DOCUMENTS = ['docs/behaviour', 'docs/reliability', 'docs/threat-model'];
+const DOCUMENTS = ['docs/behaviour', 'docs/fidelity', 'docs/reliability', 'docs/threat-model'];
 const MOST_COLUMNS = 120;
 const problems = [];
 

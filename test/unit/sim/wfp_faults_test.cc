@@ -171,6 +171,28 @@ TEST_F(WfpFaults, AStopOfTheServiceEndsTheForeignTransactionAndTheWaitForIt)
     EXPECT_EQ(FwpmEngineClose0(again), STATUS_SUCCESS);
 }
 
+TEST_F(WfpFaults, ASubscriberIsNotifiedOfEachStateUntilItUnsubscribes)
+{
+    static DEVICE_OBJECT device{};
+    std::vector<FWPM_SERVICE_STATE> states;
+    HANDLE subscription = nullptr;
+
+    ASSERT_EQ(FwpmBfeStateSubscribeChanges0(
+                  &device, [](void *context, FWPM_SERVICE_STATE state)
+                  { static_cast<std::vector<FWPM_SERVICE_STATE> *>(context)->push_back(state); }, &states,
+                  &subscription),
+              STATUS_SUCCESS);
+    EXPECT_TRUE(states.empty()) << "the present state is not a change";
+    engine().SetServiceState(FWPM_SERVICE_STOP_PENDING);
+    engine().SetServiceState(FWPM_SERVICE_STOPPED);
+    EXPECT_EQ(FwpmBfeStateGet0(), FWPM_SERVICE_STOPPED);
+    EXPECT_EQ(states, (std::vector<FWPM_SERVICE_STATE>{FWPM_SERVICE_STOP_PENDING, FWPM_SERVICE_STOPPED}));
+    EXPECT_EQ(FwpmBfeStateUnsubscribeChanges0(subscription), STATUS_SUCCESS);
+    EXPECT_EQ(FwpmBfeStateUnsubscribeChanges0(subscription), STATUS_INVALID_HANDLE);
+    engine().SetServiceState(FWPM_SERVICE_RUNNING);
+    EXPECT_EQ(states.size(), 2u);
+}
+
 TEST_F(WfpFaults, RefusedCallsFailUntilTheRefusalIsLifted)
 {
     static DEVICE_OBJECT device{};
