@@ -2,6 +2,7 @@
 
 #include "ndis/net_buffers.h"
 #include "net/stack.h"
+#include "nt/bugcheck.h"
 #include "nt/callback_object.h"
 #include "nt/clock.h"
 #include "nt/debug_port.h"
@@ -52,6 +53,25 @@ Machine::~Machine()
 void Machine::Run()
 {
     scheduler_->Run();
+}
+
+void Machine::Sleep(std::chrono::nanoseconds duration, SleepKind kind, bool timers_count_it)
+{
+    Scope scope(*this);
+
+    if (!options_.virtual_clock)
+    {
+        Bugcheck("CLOCK_NOT_VIRTUAL", "Machine::Sleep was called on a machine with a real clock");
+    }
+    if (kind == SleepKind::kStandby)
+    {
+        power_state_->Notify(PO_CB_SYSTEM_STATE_LOCK, 0);
+    }
+    scheduler_->SleepMachine(duration, timers_count_it);
+    if (kind == SleepKind::kStandby)
+    {
+        power_state_->Notify(PO_CB_SYSTEM_STATE_LOCK, 1);
+    }
 }
 
 void Machine::RestartNetwork()

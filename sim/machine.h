@@ -6,8 +6,11 @@
 // One thread makes and destroys a machine, while no other uses it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "nt/thread_state.h"
@@ -47,6 +50,13 @@ struct MachineOptions
     uint32_t processors = 2;
     bool verifier = true; // pool guards, quarantine, call stacks of allocations; the cheap checks are always on
     uint32_t windows_build = 26100; // Windows 11 24H2
+    std::set<std::string> missing_routines{}; // MmGetSystemRoutineAddress does not find them, as on an older system
+};
+
+enum class SleepKind
+{
+    kStandby,      // S1 to S4: the system notifies drivers through \Callback\PowerState
+    kModernStandby // the system stays in S0 and does not notify
 };
 
 class Machine
@@ -97,6 +107,11 @@ class Machine
     // With a worker: waits until it is idle.
     // Without a worker: runs deferred work and due timers on the calling thread until none is left.
     void Run();
+
+    // Sleeps: interrupt time and system time move, unbiased time does not, and no timer fires. Virtual clock only.
+    // Relative timers do not count the sleep, as those of user mode since Windows 8 (page "SetWaitableTimer function").
+    // The pages of kernel timers do not say that: with `timers_count_it` timers that expired fire at the end.
+    void Sleep(std::chrono::nanoseconds duration, SleepKind kind, bool timers_count_it = false);
 
     // Replaces the network stack, and forgets its flows. The filter engine and the driver stay.
     // Only the thread that uses the network may call it.

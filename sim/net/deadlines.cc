@@ -18,7 +18,7 @@ constexpr uint64_t kNanosecondsPerTick = 100;
 
 void Deadlines::Add(Hold *hold)
 {
-    const uint64_t now = machine_.clock().InterruptTime();
+    const uint64_t now = machine_.clock().UnbiasedTime();
     const std::lock_guard<std::mutex> lock(mutex_);
 
     if (ended_)
@@ -102,7 +102,7 @@ void Deadlines::Expire()
         Hold *hold = nullptr;
         {
             const std::lock_guard<std::mutex> lock(mutex_);
-            const uint64_t now = machine_.clock().InterruptTime();
+            const uint64_t now = machine_.clock().UnbiasedTime();
 
             timer_ = 0;
             if (first_ == nullptr)

@@ -76,11 +76,11 @@ std::chrono::steady_clock::time_point Clock::WhenReached(uint64_t time) const
     return boot_ + std::chrono::nanoseconds((time - kBootTicks) * 100) + resolution;
 }
 
-void Clock::MoveTo(uint64_t time)
+void Clock::MoveTo(uint64_t unbiased_time)
 {
     uint64_t now = now_.load(std::memory_order_acquire);
 
-    while (now < time && !now_.compare_exchange_weak(now, time, std::memory_order_acq_rel))
+    while (now < unbiased_time && !now_.compare_exchange_weak(now, unbiased_time, std::memory_order_acq_rel))
     {
     }
 }
@@ -106,7 +106,7 @@ extern "C" ULONGLONG KeQueryInterruptTime(VOID)
 
 extern "C" ULONGLONG KeQueryUnbiasedInterruptTime(VOID)
 {
-    return CurrentClock().InterruptTime();
+    return CurrentClock().UnbiasedTime();
 }
 
 extern "C" VOID KeQuerySystemTime(PLARGE_INTEGER CurrentTime)

@@ -1,5 +1,7 @@
 // The clocks of a machine, in units of 100 ns. They start at kBootTicks, as on a machine that has just booted.
 //
+// Interrupt time and system time count the sleep of the machine, and unbiased time does not.
+//
 // Concurrency: any thread may read the clocks; one thread at a time may call Advance.
 #pragma once
 
@@ -23,7 +25,7 @@ class Clock
     static constexpr uint64_t kTicksPerSecond = 10'000'000;
     static constexpr uint64_t kBootTicks = 10 * kTicksPerSecond;
 
-    using RunUntil = std::function<void(uint64_t interrupt_time)>;
+    using RunUntil = std::function<void(uint64_t unbiased_time)>;
 
     // Advance passes the new time to `run_until`, which runs the work that is due until then and moves the clock.
     Clock(bool is_virtual, RunUntil run_until);
@@ -33,11 +35,14 @@ class Clock
 
     bool is_virtual() const { return virtual_; }
 
-    // Time since boot. The packet path reads it: it is cheap and coarse (a few milliseconds).
-    uint64_t InterruptTime() const
+    // Time since boot without sleep. The packet path reads it: it is cheap and coarse (a few milliseconds).
+    uint64_t UnbiasedTime() const
     {
         return virtual_ ? now_.load(std::memory_order_acquire) : CoarseNow() - start_ + kBootTicks;
     }
+
+    // Time since boot, as coarse as UnbiasedTime.
+    uint64_t InterruptTime() const { return UnbiasedTime() + slept_.load(std::memory_order_acquire); }
 
     // Time since boot, exact to 100 ns.
     uint64_t PreciseTime() const;
@@ -71,16 +76,18 @@ class Clock
 #endif
     }
 
-    // Real clock only: the point in time at which InterruptTime has certainly reached `time`.
+    // Real clock only: the point in time at which UnbiasedTime has certainly reached `time`.
     std::chrono::steady_clock::time_point WhenReached(uint64_t time) const;
 
-    void MoveTo(uint64_t time); // virtual clock only; never moves back
+    void MoveTo(uint64_t unbiased_time); // virtual clock only; never moves back
+    void Sleep(uint64_t ticks) { slept_.fetch_add(ticks, std::memory_order_acq_rel); } // virtual clock only
 
     const bool virtual_;
     const RunUntil run_until_;
     const uint64_t start_;                             // CoarseNow at boot
     const std::chrono::steady_clock::time_point boot_; // not before start_
-    std::atomic<uint64_t> now_{kBootTicks};            // virtual clock only
+    std::atomic<uint64_t> now_{kBootTicks};            // unbiased; virtual clock only
+    std::atomic<uint64_t> slept_{0};                   // virtual clock only
 };
 
 } // namespace sim::nt

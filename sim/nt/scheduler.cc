@@ -44,11 +44,16 @@ void Scheduler::Stop()
     state_->Stop();
 }
 
-void Scheduler::RunUntil(uint64_t interrupt_time)
+void Scheduler::RunUntil(uint64_t unbiased_time)
 {
     Machine::Scope scope(machine_);
 
-    state_->RunUntil(interrupt_time);
+    state_->RunUntil(unbiased_time);
+}
+
+void Scheduler::SleepMachine(std::chrono::nanoseconds duration, bool timers_count_it)
+{
+    state_->SleepMachine(static_cast<uint64_t>(duration.count()) / 100, timers_count_it);
 }
 
 bool Scheduler::QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2)
@@ -71,9 +76,9 @@ void Scheduler::QueueWorkItem(PIO_WORKITEM item, Work work)
     state_->Queue(PASSIVE_LEVEL, std::move(work), item);
 }
 
-bool Scheduler::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc)
+bool Scheduler::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, ULONG tolerance, PKDPC dpc)
 {
-    return state_->SetTimer(timer, due, period, dpc);
+    return state_->SetTimer(timer, due, period, tolerance, dpc);
 }
 
 bool Scheduler::CancelTimer(PKTIMER timer)
@@ -105,12 +110,12 @@ bool Scheduler::WaitUntil(const std::function<bool()> &done, std::chrono::nanose
                              limit == kNoLimit ? SchedulerState::kNoGiveUp : std::chrono::steady_clock::now() + limit);
 }
 
-bool Scheduler::WaitUntilTime(const std::function<bool()> &done, uint64_t deadline)
+bool Scheduler::WaitUntilTime(const std::function<bool()> &done, uint64_t unbiased_time)
 {
     Machine::Scope scope(machine_);
 
     RequireIrqlAtMost(APC_LEVEL, "Scheduler::WaitUntilTime");
-    return state_->WaitUntilTime(done, deadline);
+    return state_->WaitUntilTime(done, unbiased_time);
 }
 
 void Scheduler::Wake()
@@ -121,6 +126,11 @@ void Scheduler::Wake()
 std::string Scheduler::DriverWorkLeft()
 {
     return state_->DriverWorkLeft();
+}
+
+std::vector<std::pair<uint64_t, uint64_t>> Scheduler::DriverTimers()
+{
+    return state_->DriverTimers();
 }
 
 void Scheduler::CheckFreed(const void *address, size_t bytes)

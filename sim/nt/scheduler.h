@@ -17,6 +17,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace sim
 {
@@ -54,14 +56,19 @@ class Scheduler
     void Stop();
 
     // Lets time pass as Clock::Advance does, up to a point in time.
-    void RunUntil(uint64_t interrupt_time);
+    void RunUntil(uint64_t unbiased_time);
+
+    // Lets the machine sleep. Timers that count the sleep are due at its end if their times came in it.
+    // A timer with a system time counts it. `timers_count_it`: all timers of drivers and of the simulation do.
+    void SleepMachine(std::chrono::nanoseconds duration, bool timers_count_it);
 
     // For the kernel functions.
     bool QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2);
     bool RemoveDpc(PKDPC dpc);
     void FlushDpcs();
     void QueueWorkItem(PIO_WORKITEM item, Work work);
-    bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc);
+    // `tolerance`, in milliseconds: how late the timer may fire.
+    bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, ULONG tolerance, PKDPC dpc);
     bool CancelTimer(PKTIMER timer);
     LONG SetSignal(DISPATCHER_HEADER *object, LONG state);
     NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode, bool alertable);
@@ -74,12 +81,15 @@ class Scheduler
     bool WaitUntil(const std::function<bool()> &done, std::chrono::nanoseconds limit = kNoLimit);
     // Does the same until a point in the machine's time, as a kernel wait does. Returns false at the deadline.
     static constexpr uint64_t kNoDeadline = UINT64_MAX;
-    bool WaitUntilTime(const std::function<bool()> &done, uint64_t deadline);
+    bool WaitUntilTime(const std::function<bool()> &done, uint64_t unbiased_time);
     void Wake();
 
     // Lists the driver's timers, DPCs and work items that are still queued, one per line; empty when there are none.
     // Waits first for the items that are running.
     std::string DriverWorkLeft();
+
+    // Returns, for each timer of the driver, when it is due and when it fires at the latest, in unbiased time.
+    std::vector<std::pair<uint64_t, uint64_t>> DriverTimers();
 
     // Bugchecks if this memory, about to be freed, holds a queued timer or DPC of the driver.
     void CheckFreed(const void *address, size_t bytes);

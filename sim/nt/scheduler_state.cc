@@ -83,9 +83,9 @@ std::string DescribeTimer(const KTIMER *timer)
 class SchedulerState::WaitingThread
 {
   public:
-    WaitingThread(SchedulerState &state, uint64_t deadline)
+    WaitingThread(SchedulerState &state, const Deadline &deadline)
         : state_(state), previous_(thread_items), items_(ItemsOfThread(&state).count - ItemsOfThread(&state).waiting),
-          forever_(deadline == TimerQueue::kNever ? items_ : 0)
+          forever_(deadline.time == TimerQueue::kNever ? items_ : 0)
     {
         thread_items = ItemsOfThread(&state);
         thread_items.waiting = thread_items.count;
@@ -172,7 +172,7 @@ struct SchedulerState::WorkThread
     struct Wait
     {
         const Condition *done;
-        uint64_t deadline;
+        Deadline deadline;
         RealTime give_up;
         std::optional<WaitEnd> end; // set once the wait is over, although the item does not go on yet
     };
@@ -357,7 +357,7 @@ void SchedulerState::LetGoOn(Lock &lock, WorkThreads::iterator thread)
 
 // A waiting item counts as one that waits forever: an idle machine may have one.
 SchedulerState::WaitEnd SchedulerState::WaitOnWorkThread(Lock &lock, WorkThread &thread, const Condition &done,
-                                                         uint64_t deadline, RealTime give_up)
+                                                         const Deadline &deadline, RealTime give_up)
 {
     thread.wait = {&done, deadline, give_up, std::nullopt};
     if (!WaitIsOverLocked(thread))
@@ -389,7 +389,7 @@ bool SchedulerState::WaitIsOverLocked(WorkThread &thread)
     {
         wait.end = WaitEnd::kDone;
     }
-    else if (wait.deadline != TimerQueue::kNever && clock_.InterruptTime() >= wait.deadline)
+    else if (wait.deadline.time != TimerQueue::kNever && clock_.UnbiasedTime() >= UnbiasedTimeOf(wait.deadline))
     {
         wait.end = WaitEnd::kDeadline;
     }
@@ -418,14 +418,14 @@ bool SchedulerState::ResumeOne(Lock &lock)
     return true;
 }
 
-// The next timer, or the next end of a work item's wait.
-uint64_t SchedulerState::NextDueLocked() const
+// The next time at which timers have to fire, or the next end of a work item's wait.
+uint64_t SchedulerState::NextWakeLocked() const
 {
-    uint64_t next = timers_.next_due();
+    uint64_t next = timers_.next_wake();
 
     for (const WorkThread &thread : work_threads_)
     {
-        next = thread.wait && !thread.wait->end ? std::min(next, thread.wait->deadline) : next;
+        next = thread.wait && !thread.wait->end ? std::min(next, UnbiasedTimeOf(thread.wait->deadline)) : next;
     }
     return next;
 }
@@ -440,16 +440,19 @@ SchedulerState::Work SchedulerState::BindDpcLocked(PKDPC dpc)
 
 bool SchedulerState::FireDueTimersLocked()
 {
-    bool fired = false;
+    uint64_t now = clock_.UnbiasedTime();
 
-    while (timers_.next_due() != TimerQueue::kNever && timers_.next_due() <= clock_.InterruptTime())
+    if (timers_.next_wake() == TimerQueue::kNever || timers_.next_wake() > now)
+    {
+        return false;
+    }
+    while (timers_.next_due() <= now)
     {
         std::pair<uint64_t, TimerQueue::Timer> next = timers_.TakeNext();
 
         FireLocked(next.first, std::move(next.second));
-        fired = true;
     }
-    return fired;
+    return true;
 }
 
 void SchedulerState::FireLocked(uint64_t due, TimerQueue::Timer timer)
@@ -469,7 +472,8 @@ void SchedulerState::FireLocked(uint64_t due, TimerQueue::Timer timer)
         uint64_t next = due + period;
 
         // After a pause (a suspended machine) the missed periods do not fire in a burst.
-        kernel->DueTime.QuadPart = next > clock_.InterruptTime() ? next : clock_.InterruptTime() + period;
+        kernel->DueTime.QuadPart = next > clock_.UnbiasedTime() ? next : clock_.UnbiasedTime() + period;
+        timer.counts_sleep = false;
         timers_.Insert(kernel->DueTime.QuadPart, std::move(timer));
     }
     if (kernel->Dpc != nullptr)
@@ -491,7 +495,7 @@ uint64_t SchedulerState::QueueAfter(std::chrono::nanoseconds delay, KIRQL level,
 {
     uint64_t ticks = static_cast<uint64_t>(std::max<int64_t>(delay.count(), 0)) / 100;
     Lock lock(mutex_);
-    uint64_t id = timers_.Insert(clock_.InterruptTime() + ticks, {nullptr, level, std::move(work)});
+    uint64_t id = timers_.Insert(clock_.UnbiasedTime() + ticks, {nullptr, level, std::move(work)});
 
     WakeLocked();
     return id;
@@ -553,20 +557,26 @@ void SchedulerState::FlushDpcs()
     dispatch_.push_back({nullptr, [&reached] { reached.store(true); }});
     WakeLocked();
     WaitLocked(
-        lock, [this, &reached] { return reached.load() && running_dpcs_ == 0; }, TimerQueue::kNever, kNoGiveUp,
+        lock, [this, &reached] { return reached.load() && running_dpcs_ == 0; }, Deadline{}, kNoGiveUp,
         Passing::kNever);
 }
 
-bool SchedulerState::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc)
+bool SchedulerState::SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, ULONG tolerance, PKDPC dpc)
 {
+    TimerQueue::Timer queued;
+
     Lock lock(mutex_);
     bool was_set = timers_.Remove(timer);
 
     __atomic_store_n(&timer->Header.SignalState, 0, __ATOMIC_RELEASE);
-    timer->DueTime.QuadPart = DueLocked(due);
+    timer->DueTime.QuadPart = UnbiasedTimeOf(DeadlineOf(due));
     timer->Period = period;
     timer->Dpc = dpc;
-    timers_.Insert(timer->DueTime.QuadPart, {timer, DISPATCH_LEVEL, nullptr});
+    queued.kernel = timer;
+    queued.level = DISPATCH_LEVEL;
+    queued.tolerance = tolerance * kTicksPerMillisecond;
+    queued.counts_sleep = due.QuadPart >= 0;
+    timers_.Insert(timer->DueTime.QuadPart, std::move(queued));
     WakeLocked();
     return was_set;
 }
@@ -578,20 +588,26 @@ bool SchedulerState::CancelTimer(PKTIMER timer)
     return timers_.Remove(timer);
 }
 
-// A negative time is relative to now; any other is a system time.
-uint64_t SchedulerState::DueLocked(const LARGE_INTEGER &time) const
+// A negative time is relative to now, without the sleep to come. Any other is a system time.
+SchedulerState::Deadline SchedulerState::DeadlineOf(const LARGE_INTEGER &time) const
 {
-    uint64_t now = clock_.InterruptTime();
-
     if (time.QuadPart < 0)
     {
-        return now + static_cast<uint64_t>(-time.QuadPart);
+        return {clock_.UnbiasedTime() + static_cast<uint64_t>(-time.QuadPart), false};
+    }
+    return {static_cast<uint64_t>(time.QuadPart), true};
+}
+
+uint64_t SchedulerState::UnbiasedTimeOf(const Deadline &deadline) const
+{
+    if (!deadline.is_system_time)
+    {
+        return deadline.time;
     }
 
     uint64_t system_time = clock_.SystemTime();
-    uint64_t wanted = static_cast<uint64_t>(time.QuadPart);
 
-    return wanted > system_time ? now + (wanted - system_time) : now;
+    return clock_.UnbiasedTime() + (deadline.time > system_time ? deadline.time - system_time : 0);
 }
 
 LONG SchedulerState::SetSignal(DISPATCHER_HEADER *object, LONG state)
@@ -635,7 +651,7 @@ NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *ti
 
     WaitingClient client(*this);
     bool acquired = false;
-    uint64_t deadline = timeout == nullptr ? TimerQueue::kNever : DueLocked(*timeout);
+    Deadline deadline = timeout == nullptr ? Deadline{} : DeadlineOf(*timeout);
     WaitEnd end = WaitLocked(
         lock,
         [this, object, mode, alertable, &acquired]
@@ -653,7 +669,7 @@ NTSTATUS SchedulerState::Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mo
     Lock lock(mutex_);
     WaitingClient client(*this);
     WaitEnd end = WaitLocked(
-        lock, [mode, alertable] { return MustLeaveWait(mode, alertable); }, DueLocked(interval), kNoGiveUp,
+        lock, [mode, alertable] { return MustLeaveWait(mode, alertable); }, DeadlineOf(interval), kNoGiveUp,
         PassingOfThread(Passing::kAtOnce));
 
     return end == WaitEnd::kDone ? EndOfWait(end, mode) : STATUS_SUCCESS;
@@ -679,17 +695,17 @@ bool SchedulerState::WaitUntil(const Condition &done, RealTime give_up)
 {
     Lock lock(mutex_);
 
-    return WaitLocked(lock, done, TimerQueue::kNever, give_up, Passing::kNever) == WaitEnd::kDone;
+    return WaitLocked(lock, done, Deadline{}, give_up, Passing::kNever) == WaitEnd::kDone;
 }
 
-bool SchedulerState::WaitUntilTime(const Condition &done, uint64_t deadline)
+bool SchedulerState::WaitUntilTime(const Condition &done, uint64_t unbiased_time)
 {
     Lock lock(mutex_);
 
-    return WaitLocked(lock, done, deadline, kNoGiveUp, Passing::kPatient) == WaitEnd::kDone;
+    return WaitLocked(lock, done, Deadline{unbiased_time, false}, kNoGiveUp, Passing::kPatient) == WaitEnd::kDone;
 }
 
-SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &done, uint64_t deadline,
+SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &done, const Deadline &deadline,
                                                    RealTime give_up, Passing passing)
 {
     if (thread_work.scheduler == this)
@@ -701,7 +717,9 @@ SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &
 
     while (!done())
     {
-        if (deadline != TimerQueue::kNever && clock_.InterruptTime() >= deadline)
+        uint64_t due = UnbiasedTimeOf(deadline);
+
+        if (due != TimerQueue::kNever && clock_.UnbiasedTime() >= due)
         {
             return WaitEnd::kDeadline;
         }
@@ -715,27 +733,27 @@ SchedulerState::WaitEnd SchedulerState::WaitLocked(Lock &lock, const Condition &
         }
         if (clock_.is_virtual() && passing != Passing::kNever && !HasReadyWorkLocked() && running_ == waiting_)
         {
-            PassTimeLocked(lock, deadline, give_up, passing);
+            PassTimeLocked(lock, due, give_up, passing);
         }
         else
         {
-            SleepLocked(lock, deadline, give_up);
+            SleepLocked(lock, due, give_up);
         }
     }
     return WaitEnd::kDone;
 }
 
-void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up)
+void SchedulerState::SleepLocked(Lock &lock, uint64_t due, RealTime give_up)
 {
     RealTime until = give_up;
 
     if (!clock_.is_virtual())
     {
-        uint64_t next = MayRunHere() ? std::min(deadline, NextDueLocked()) : deadline;
+        uint64_t next = MayRunHere() ? std::min(due, NextWakeLocked()) : due;
 
         if (next != TimerQueue::kNever)
         {
-            until = std::min(until, clock_.WhenReached(std::min(next, clock_.InterruptTime() + kLongestSleep)));
+            until = std::min(until, clock_.WhenReached(std::min(next, clock_.UnbiasedTime() + kLongestSleep)));
         }
     }
     for (const WorkThread &thread : work_threads_)
@@ -755,13 +773,13 @@ void SchedulerState::SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up
 }
 
 // Called when nothing can happen on this machine before its clock moves.
-void SchedulerState::PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing)
+void SchedulerState::PassTimeLocked(Lock &lock, uint64_t due, RealTime give_up, Passing passing)
 {
-    uint64_t next = std::min(deadline, NextDueLocked());
+    uint64_t next = std::min(due, NextWakeLocked());
 
     if (next == TimerQueue::kNever)
     {
-        SleepLocked(lock, deadline, give_up);
+        SleepLocked(lock, due, give_up);
         return;
     }
     if (passing == Passing::kPatient)
@@ -795,7 +813,7 @@ void SchedulerState::WakeLocked()
 
 bool SchedulerState::HasReadyWorkLocked()
 {
-    return !dispatch_.empty() || !passive_.empty() || timers_.next_due() <= clock_.InterruptTime() ||
+    return !dispatch_.empty() || !passive_.empty() || timers_.next_wake() <= clock_.UnbiasedTime() ||
            std::any_of(work_threads_.begin(), work_threads_.end(),
                        [this](WorkThread &thread) { return !thread.runs && thread.wait && WaitIsOverLocked(thread); });
 }
@@ -803,7 +821,7 @@ bool SchedulerState::HasReadyWorkLocked()
 void SchedulerState::WaitForIdleLocked(Lock &lock)
 {
     WaitLocked(
-        lock, [this] { return !HasReadyWorkLocked() && running_ == waiting_forever_; }, TimerQueue::kNever, kNoGiveUp,
+        lock, [this] { return !HasReadyWorkLocked() && running_ == waiting_forever_; }, Deadline{}, kNoGiveUp,
         Passing::kNever);
 }
 
@@ -814,18 +832,27 @@ void SchedulerState::Run()
     WaitForIdleLocked(lock);
 }
 
-void SchedulerState::RunUntil(uint64_t interrupt_time)
+void SchedulerState::RunUntil(uint64_t unbiased_time)
 {
     Lock lock(mutex_);
 
     WaitForIdleLocked(lock);
-    while (NextDueLocked() <= interrupt_time)
+    while (NextWakeLocked() <= unbiased_time)
     {
-        clock_.MoveTo(NextDueLocked());
+        clock_.MoveTo(NextWakeLocked());
         WakeLocked();
         WaitForIdleLocked(lock);
     }
-    clock_.MoveTo(interrupt_time);
+    clock_.MoveTo(unbiased_time);
+}
+
+void SchedulerState::SleepMachine(uint64_t ticks, bool timers_count_it)
+{
+    Lock lock(mutex_);
+
+    clock_.Sleep(ticks);
+    timers_.Sleep(ticks, clock_.UnbiasedTime(), timers_count_it);
+    WakeLocked();
 }
 
 std::string SchedulerState::DriverWorkLeft()
@@ -833,7 +860,7 @@ std::string SchedulerState::DriverWorkLeft()
     std::string left;
     Lock lock(mutex_);
 
-    WaitLocked(lock, [this] { return running_driver_ == 0; }, TimerQueue::kNever, kNoGiveUp, Passing::kPatient);
+    WaitLocked(lock, [this] { return running_driver_ == 0; }, Deadline{}, kNoGiveUp, Passing::kPatient);
     for (const auto &[timer, id] : timers_.kernel_timers())
     {
         left += "    " + DescribeTimer(timer) + "\n";
@@ -848,6 +875,13 @@ std::string SchedulerState::DriverWorkLeft()
         left += item.object == nullptr ? "" : "    work item " + DescribePointer(item.object) + " queued\n";
     }
     return left;
+}
+
+std::vector<std::pair<uint64_t, uint64_t>> SchedulerState::DriverTimers()
+{
+    Lock lock(mutex_);
+
+    return timers_.KernelWindows();
 }
 
 void SchedulerState::CheckFreed(const void *address, size_t bytes)

@@ -16,6 +16,8 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "nt/clock.h"
 #include "nt/timer_queue.h"
@@ -50,21 +52,23 @@ class SchedulerState
     bool QueueDpc(PKDPC dpc, PVOID argument1, PVOID argument2);
     bool RemoveDpc(PKDPC dpc);
     void FlushDpcs();
-    bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, PKDPC dpc);
+    bool SetTimer(PKTIMER timer, LARGE_INTEGER due, LONG period, ULONG tolerance, PKDPC dpc);
     bool CancelTimer(PKTIMER timer);
     LONG SetSignal(DISPATCHER_HEADER *object, LONG state);
 
     NTSTATUS Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *timeout, KPROCESSOR_MODE mode, bool alertable);
     NTSTATUS Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mode, bool alertable);
     bool WaitUntil(const Condition &done, RealTime give_up);
-    bool WaitUntilTime(const Condition &done, uint64_t deadline);
+    bool WaitUntilTime(const Condition &done, uint64_t unbiased_time);
     void Wake();
 
     void Run();
     void Stop();
-    void RunUntil(uint64_t interrupt_time);
+    void RunUntil(uint64_t unbiased_time);
+    void SleepMachine(uint64_t ticks, bool timers_count_it);
 
     std::string DriverWorkLeft();
+    std::vector<std::pair<uint64_t, uint64_t>> DriverTimers();
     void CheckFreed(const void *address, size_t bytes);
 
   private:
@@ -82,6 +86,13 @@ class SchedulerState
         kNever,   // does not move the clock
         kPatient, // moves it after other threads had a chance to act
         kAtOnce
+    };
+
+    // When a wait ends at the latest.
+    struct Deadline
+    {
+        uint64_t time = TimerQueue::kNever; // unbiased time, or system time
+        bool is_system_time = false;
     };
 
     enum class WaitEnd
@@ -105,23 +116,24 @@ class SchedulerState
     void RunWorkItem(Lock &lock, Item item);
     void WorkThreadMain(WorkThread &thread);
     void LetGoOn(Lock &lock, WorkThreads::iterator thread);
-    WaitEnd WaitOnWorkThread(Lock &lock, WorkThread &thread, const Condition &done, uint64_t deadline,
+    WaitEnd WaitOnWorkThread(Lock &lock, WorkThread &thread, const Condition &done, const Deadline &deadline,
                              RealTime give_up);
     bool ResumeOne(Lock &lock);
     bool WaitIsOverLocked(WorkThread &thread);
-    uint64_t NextDueLocked() const;
+    uint64_t NextWakeLocked() const;
     Work BindDpcLocked(PKDPC dpc);
     bool FireDueTimersLocked();
     void FireLocked(uint64_t due, TimerQueue::Timer timer);
     bool QueueDpcLocked(PKDPC dpc, PVOID argument1, PVOID argument2);
-    uint64_t DueLocked(const LARGE_INTEGER &time) const;
+    Deadline DeadlineOf(const LARGE_INTEGER &time) const;
+    uint64_t UnbiasedTimeOf(const Deadline &deadline) const;
     bool TryAcquireLocked(DISPATCHER_HEADER *object);
     static Passing PassingOfThread(Passing passing);
     static NTSTATUS EndOfWait(WaitEnd end, KPROCESSOR_MODE mode);
 
-    WaitEnd WaitLocked(Lock &lock, const Condition &done, uint64_t deadline, RealTime give_up, Passing passing);
-    void SleepLocked(Lock &lock, uint64_t deadline, RealTime give_up);
-    void PassTimeLocked(Lock &lock, uint64_t deadline, RealTime give_up, Passing passing);
+    WaitEnd WaitLocked(Lock &lock, const Condition &done, const Deadline &deadline, RealTime give_up, Passing passing);
+    void SleepLocked(Lock &lock, uint64_t due, RealTime give_up);
+    void PassTimeLocked(Lock &lock, uint64_t due, RealTime give_up, Passing passing);
     void WaitForIdleLocked(Lock &lock);
     bool HasReadyWorkLocked();
     void WakeLocked();

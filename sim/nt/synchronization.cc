@@ -47,6 +47,23 @@ void RequireInitialized(const KDPC *dpc, const char *function)
     }
 }
 
+BOOLEAN SetTimer(const char *function, PKTIMER timer, LARGE_INTEGER due, ULONG period, ULONG tolerable_delay, PKDPC dpc)
+{
+    RequireIrqlAtMost(DISPATCH_LEVEL, function);
+    RequireNoLocksHeld(function);
+    RequireInitialized(&timer->Header, function);
+    if (dpc != nullptr)
+    {
+        RequireInitialized(dpc, function);
+    }
+    if (period > MAXLONG || tolerable_delay > MAXLONG)
+    {
+        Bugcheck("TIMER_PARAMETER_NEGATIVE", "%s was called with the period %u ms and the tolerable delay %u ms",
+                 function, static_cast<unsigned>(period), static_cast<unsigned>(tolerable_delay));
+    }
+    return CurrentScheduler().SetTimer(timer, due, static_cast<LONG>(period), tolerable_delay, dpc);
+}
+
 } // namespace
 
 extern "C" VOID KeInitializeEvent(PKEVENT Event, EVENT_TYPE Type, BOOLEAN State)
@@ -176,14 +193,13 @@ extern "C" BOOLEAN KeSetTimer(PKTIMER Timer, LARGE_INTEGER DueTime, PKDPC Dpc)
 
 extern "C" BOOLEAN KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Period, PKDPC Dpc)
 {
-    RequireIrqlAtMost(DISPATCH_LEVEL, "KeSetTimerEx");
-    RequireNoLocksHeld("KeSetTimerEx");
-    RequireInitialized(&Timer->Header, "KeSetTimerEx");
-    if (Dpc != nullptr)
-    {
-        RequireInitialized(Dpc, "KeSetTimerEx");
-    }
-    return CurrentScheduler().SetTimer(Timer, DueTime, Period, Dpc);
+    return SetTimer("KeSetTimerEx", Timer, DueTime, static_cast<ULONG>(Period), 0, Dpc);
+}
+
+extern "C" BOOLEAN KeSetCoalescableTimer(PKTIMER Timer, LARGE_INTEGER DueTime, ULONG Period, ULONG TolerableDelay,
+                                         PKDPC Dpc)
+{
+    return SetTimer("KeSetCoalescableTimer", Timer, DueTime, Period, TolerableDelay, Dpc);
 }
 
 extern "C" BOOLEAN KeCancelTimer(PKTIMER Timer)

@@ -2,9 +2,11 @@
 
 #include <ntddk.h>
 
+#include <set>
 #include <string>
 #include <unordered_map>
 
+#include "machine.h"
 #include "nt/irql.h"
 
 namespace
@@ -25,6 +27,7 @@ const Routines &KnownRoutines()
         ROUTINE(KeQueryPerformanceCounter),
         ROUTINE(KeQuerySystemTimePrecise),
         ROUTINE(KeQueryUnbiasedInterruptTime),
+        ROUTINE(KeSetCoalescableTimer),
         ROUTINE(PsGetCurrentProcessId),
         ROUTINE(RtlRandomEx),
     };
@@ -47,6 +50,7 @@ extern "C" PVOID MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName)
     }
 
     auto found = KnownRoutines().find(name);
+    const std::set<std::string> &missing = sim::Machine::Current().options().missing_routines;
 
-    return found == KnownRoutines().end() ? nullptr : found->second;
+    return found == KnownRoutines().end() || missing.count(name) != 0 ? nullptr : found->second;
 }

@@ -1,38 +1,55 @@
 #include "nt/timer_queue.h"
 
+#include <algorithm>
+
 namespace sim::nt
 {
 
 uint64_t TimerQueue::Insert(uint64_t due, Timer timer)
 {
     uint64_t id = ++last_id_;
+    Window window{due, due + timer.tolerance};
 
     if (timer.kernel != nullptr)
     {
         kernel_[timer.kernel] = id;
     }
-    due_[id] = due;
-    ordered_.emplace(Key{due, id}, std::move(timer));
+    Add(id, window, std::move(timer));
     return id;
+}
+
+void TimerQueue::Add(uint64_t id, Window window, Timer timer)
+{
+    windows_[id] = window;
+    latest_.insert(Key{window.second, id});
+    ordered_.emplace(Key{window.first, id}, std::move(timer));
+}
+
+TimerQueue::Timer TimerQueue::Take(uint64_t id)
+{
+    auto window = windows_.find(id);
+    auto found = ordered_.find(Key{window->second.first, id});
+    Timer timer = std::move(found->second);
+
+    ordered_.erase(found);
+    latest_.erase(Key{window->second.second, id});
+    windows_.erase(window);
+    return timer;
 }
 
 bool TimerQueue::Remove(uint64_t id)
 {
-    auto due = due_.find(id);
-
-    if (due == due_.end())
+    if (windows_.find(id) == windows_.end())
     {
         return false;
     }
 
-    auto found = ordered_.find(Key{due->second, id});
+    Timer timer = Take(id);
 
-    if (found->second.kernel != nullptr)
+    if (timer.kernel != nullptr)
     {
-        kernel_.erase(found->second.kernel);
+        kernel_.erase(timer.kernel);
     }
-    ordered_.erase(found);
-    due_.erase(due);
     return true;
 }
 
@@ -45,11 +62,45 @@ bool TimerQueue::Remove(PKTIMER timer)
 
 std::pair<uint64_t, TimerQueue::Timer> TimerQueue::TakeNext()
 {
-    auto first = ordered_.begin();
-    std::pair<uint64_t, Timer> next{first->first.first, std::move(first->second)};
+    const Key first = ordered_.begin()->first;
+    std::pair<uint64_t, Timer> next{first.first, Take(first.second)};
 
-    Remove(first->first.second);
+    if (next.second.kernel != nullptr)
+    {
+        kernel_.erase(next.second.kernel);
+    }
     return next;
+}
+
+void TimerQueue::Sleep(uint64_t ticks, uint64_t now, bool all)
+{
+    std::vector<uint64_t> moved;
+
+    for (const auto &[key, timer] : ordered_)
+    {
+        if (all || timer.counts_sleep)
+        {
+            moved.push_back(key.second);
+        }
+    }
+    for (uint64_t id : moved)
+    {
+        const auto nearer = [ticks, now](uint64_t time) { return std::max(time, now + ticks) - ticks; };
+        const Window window = windows_[id];
+
+        Add(id, Window{nearer(window.first), nearer(window.second)}, Take(id));
+    }
+}
+
+std::vector<std::pair<uint64_t, uint64_t>> TimerQueue::KernelWindows() const
+{
+    std::vector<std::pair<uint64_t, uint64_t>> windows;
+
+    for (const auto &[timer, id] : kernel_)
+    {
+        windows.push_back(windows_.at(id));
+    }
+    return windows;
 }
 
 } // namespace sim::nt

@@ -448,7 +448,7 @@ template <typename Ready> bool Management::WaitLocked(Lock &lock, uint32_t milli
 {
     const uint64_t deadline = milliseconds == kWaitForever
                                   ? nt::Scheduler::kNoDeadline
-                                  : machine_.clock().InterruptTime() + milliseconds * kTicksPerMillisecond;
+                                  : machine_.clock().UnbiasedTime() + milliseconds * kTicksPerMillisecond;
 
     while (!ready())
     {

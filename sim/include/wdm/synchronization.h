@@ -132,10 +132,13 @@ VOID NTAPI KeInitializeTimer(PKTIMER Timer);
 VOID NTAPI KeInitializeTimerEx(PKTIMER Timer, TIMER_TYPE Type);
 BOOLEAN NTAPI KeSetTimer(PKTIMER Timer, LARGE_INTEGER DueTime, PKDPC Dpc);
 BOOLEAN NTAPI KeSetTimerEx(PKTIMER Timer, LARGE_INTEGER DueTime, LONG Period, PKDPC Dpc);
+BOOLEAN NTAPI KeSetCoalescableTimer(PKTIMER Timer, LARGE_INTEGER DueTime, ULONG Period, ULONG TolerableDelay,
+                                    PKDPC Dpc);
 BOOLEAN NTAPI KeCancelTimer(PKTIMER Timer);
 BOOLEAN NTAPI KeReadStateTimer(PKTIMER Timer);
 
 // Times are in units of 100 ns. Interrupt time starts with the machine; system time starts with the year 1601.
+// Unbiased interrupt time stands still while the machine sleeps.
 ULONGLONG NTAPI KeQueryInterruptTime(VOID);
 ULONGLONG NTAPI KeQueryUnbiasedInterruptTime(VOID);
 VOID NTAPI KeQuerySystemTime(PLARGE_INTEGER CurrentTime);

@@ -82,6 +82,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(DISPATCH_LEVEL, KeSetEvent, nullptr, 0, FALSE),
         AT_MOST(DISPATCH_LEVEL, KeSetTimer, nullptr, time, nullptr),
         AT_MOST(DISPATCH_LEVEL, KeSetTimerEx, nullptr, time, 0, nullptr),
+        AT_MOST(DISPATCH_LEVEL, KeSetCoalescableTimer, nullptr, time, 0, 0, nullptr),
         AT_DISPATCH(KeTryToAcquireSpinLockAtDpcLevel, nullptr),
         AT_MOST(APC_LEVEL, KeWaitForSingleObject, nullptr, Executive, KernelMode, FALSE, nullptr),
         AT_MOST(DISPATCH_LEVEL, MmBuildMdlForNonPagedPool, nullptr),
@@ -231,8 +232,9 @@ TEST(ApiIrqlDeathTest, EveryFunctionBelowItsLowestLevelIsFound)
 // No lock may be held over the setting of a timer: it takes locks, and in Wine it waits for the timer's routine.
 bool CallsOut(const Rule &rule)
 {
-    return rule.highest == DISPATCH_LEVEL && (rule.name.rfind("Fwp", 0) == 0 || rule.name.rfind("Ndis", 0) == 0 ||
-                                              rule.name == "KeSetTimerEx" || rule.name == "KeCancelTimer");
+    return rule.highest == DISPATCH_LEVEL &&
+           (rule.name.rfind("Fwp", 0) == 0 || rule.name.rfind("Ndis", 0) == 0 || rule.name == "KeSetTimerEx" ||
+            rule.name == "KeSetCoalescableTimer" || rule.name == "KeCancelTimer");
 }
 
 TEST(ApiLockDeathTest, EveryCallToNdisTheFilterEngineOrATimerWithALockHeldIsFound)

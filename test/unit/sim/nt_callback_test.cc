@@ -51,6 +51,21 @@ TEST_F(CallbackTest, CallsRegisteredFunctionsWithTheirArguments)
     EXPECT_EQ(machine->power_state().Left(), "");
 }
 
+TEST_F(CallbackTest, ASleepNotifiesBeforeAndAfterItAndAModernStandbyDoesNot)
+{
+    PCALLBACK_OBJECT object = nullptr;
+    Calls calls;
+
+    ASSERT_EQ(Open(L"\\Callback\\PowerState", &object), STATUS_SUCCESS);
+    PVOID registration = ExRegisterCallback(object, Record, &calls);
+    machine->Sleep(std::chrono::hours(1), SleepKind::kModernStandby);
+    EXPECT_EQ(calls, Calls{});
+    machine->Sleep(std::chrono::hours(1), SleepKind::kStandby);
+    EXPECT_EQ(calls, (Calls{{PO_CB_SYSTEM_STATE_LOCK, 0}, {PO_CB_SYSTEM_STATE_LOCK, 1}}));
+    ExUnregisterCallback(registration);
+    ObDereferenceObject(object);
+}
+
 TEST_F(CallbackTest, OtherNamesAreUnknown)
 {
     PCALLBACK_OBJECT object = nullptr;

@@ -156,11 +156,24 @@ TEST(DriverTest, UnloadWaitsForARunningWorkItem)
 
 TEST(DriverTest, SystemRoutinesAreFoundByName)
 {
+    TestMachine machine;
     UNICODE_STRING known = Unicode(u"ExAllocatePool2");
     UNICODE_STRING unknown = Unicode(u"ExNoSuchRoutine");
 
     EXPECT_EQ(MmGetSystemRoutineAddress(&known), reinterpret_cast<PVOID>(ExAllocatePool2));
     EXPECT_EQ(MmGetSystemRoutineAddress(&unknown), nullptr);
+}
+
+TEST(DriverTest, ASystemRoutineMayBeMissing)
+{
+    MachineOptions options = Deterministic();
+    UNICODE_STRING missing = Unicode(u"KeSetCoalescableTimer");
+    UNICODE_STRING known = Unicode(u"KeQueryUnbiasedInterruptTime");
+
+    options.missing_routines = {"KeSetCoalescableTimer"};
+    TestMachine machine(options);
+    EXPECT_EQ(MmGetSystemRoutineAddress(&missing), nullptr);
+    EXPECT_EQ(MmGetSystemRoutineAddress(&known), reinterpret_cast<PVOID>(KeQueryUnbiasedInterruptTime));
 }
 
 // Loads the driver, runs `misbehave` in its unload routine, and unloads it.

@@ -276,6 +276,153 @@ TEST(TimerTest, FiresOnTheRealClock)
     EXPECT_GE(at, start + 2 * kTicksPerMillisecond) << "never early by the driver's own clock";
 }
 
+// Makes a timer fire into `fired`.
+struct RecordingTimer : TestTimer
+{
+    std::vector<uint64_t> fired;
+    TestDpc dpc{[this] { fired.push_back(MillisecondsSinceBoot()); }};
+
+    void Set(LARGE_INTEGER due, ULONG tolerable_delay = 0, ULONG period = 0)
+    {
+        KeSetCoalescableTimer(this, due, period, tolerable_delay, &dpc.dpc);
+    }
+};
+
+TEST(CoalescableTimerTest, FiresAsLateAsItMay)
+{
+    TestMachine machine;
+    RecordingTimer timer;
+
+    timer.Set(Relative(100ms), 50);
+    EXPECT_THAT(machine->scheduler().DriverTimers(),
+                ElementsAre(std::make_pair(nt::Clock::kBootTicks + 100 * kTicksPerMillisecond,
+                                           nt::Clock::kBootTicks + 150 * kTicksPerMillisecond)));
+    machine->clock().Advance(149ms);
+    EXPECT_TRUE(timer.fired.empty());
+    machine->clock().Advance(1ms);
+    EXPECT_THAT(timer.fired, ElementsAre(150));
+    EXPECT_TRUE(machine->scheduler().DriverTimers().empty());
+}
+
+TEST(CoalescableTimerTest, FiresTogetherWithATimerThatMayNotWait)
+{
+    TestMachine machine;
+    RecordingTimer patient;
+    RecordingTimer exact;
+    RecordingTimer later;
+
+    patient.Set(Relative(100ms), 1000);
+    exact.Set(Relative(120ms));
+    later.Set(Relative(121ms), 1000);
+    machine->clock().Advance(120ms);
+    EXPECT_THAT(patient.fired, ElementsAre(120));
+    EXPECT_THAT(exact.fired, ElementsAre(120));
+    EXPECT_TRUE(later.fired.empty());
+    KeCancelTimer(&later);
+}
+
+TEST(CoalescableTimerTest, APeriodMayBeLongerByTheTolerableDelay)
+{
+    TestMachine machine;
+    RecordingTimer timer;
+
+    timer.Set(Relative(100ms), 50, 100);
+    machine->clock().Advance(400ms);
+    EXPECT_THAT(timer.fired, ElementsAre(150, 250, 350));
+    KeCancelTimer(&timer);
+}
+
+TEST(SleepTest, UnbiasedTimeStandsStillAndTheOtherClocksDoNot)
+{
+    TestMachine machine;
+    const uint64_t interrupt = KeQueryInterruptTime();
+    const uint64_t unbiased = KeQueryUnbiasedInterruptTime();
+    LARGE_INTEGER before;
+    LARGE_INTEGER after;
+
+    KeQuerySystemTime(&before);
+    machine->Sleep(1h, SleepKind::kModernStandby);
+    machine->clock().Advance(1s);
+    KeQuerySystemTime(&after);
+    EXPECT_EQ(KeQueryInterruptTime() - interrupt, 3601 * nt::Clock::kTicksPerSecond);
+    EXPECT_EQ(static_cast<uint64_t>(after.QuadPart - before.QuadPart), 3601 * nt::Clock::kTicksPerSecond);
+    EXPECT_EQ(KeQueryUnbiasedInterruptTime() - unbiased, nt::Clock::kTicksPerSecond);
+}
+
+TEST(SleepTest, ARelativeTimerDoesNotCountIt)
+{
+    TestMachine machine;
+    RecordingTimer timer;
+    int ran = 0;
+
+    timer.Set(Relative(100ms));
+    machine->scheduler().QueueAfter(100ms, PASSIVE_LEVEL, [&ran] { ran++; });
+    machine->Sleep(1h, SleepKind::kModernStandby);
+    machine->Run();
+    EXPECT_TRUE(timer.fired.empty());
+    machine->clock().Advance(99ms);
+    EXPECT_TRUE(timer.fired.empty());
+    machine->clock().Advance(1ms);
+    EXPECT_EQ(timer.fired.size(), 1u);
+    EXPECT_EQ(ran, 1);
+}
+
+TEST(SleepTest, ATimerWithASystemTimeFiresAtTheEndOfTheSleepInWhichItIsDue)
+{
+    TestMachine machine;
+    RecordingTimer in_the_sleep;
+    RecordingTimer after_the_sleep;
+    LARGE_INTEGER due;
+
+    KeQuerySystemTime(&due);
+    due.QuadPart += 60 * static_cast<LONGLONG>(nt::Clock::kTicksPerSecond);
+    in_the_sleep.Set(due);
+    due.QuadPart += 60 * static_cast<LONGLONG>(nt::Clock::kTicksPerSecond);
+    after_the_sleep.Set(due);
+    machine->Sleep(110s, SleepKind::kModernStandby);
+    EXPECT_TRUE(in_the_sleep.fired.empty());
+    machine->Run();
+    EXPECT_THAT(in_the_sleep.fired, ElementsAre(110'000));
+    machine->clock().Advance(11s);
+    EXPECT_THAT(after_the_sleep.fired, ElementsAre(120'000));
+}
+
+TEST(SleepTest, TimersThatCountItFireAtItsEnd)
+{
+    TestMachine machine;
+    RecordingTimer in_the_sleep;
+    RecordingTimer after_the_sleep;
+
+    in_the_sleep.Set(Relative(60s));
+    after_the_sleep.Set(Relative(120s));
+    machine->Sleep(110s, SleepKind::kModernStandby, true);
+    machine->Run();
+    EXPECT_THAT(in_the_sleep.fired, ElementsAre(110'000));
+    machine->clock().Advance(11s);
+    EXPECT_THAT(after_the_sleep.fired, ElementsAre(120'000));
+}
+
+TEST(SleepTest, ATimeoutDoesNotCountItUnlessItIsASystemTime)
+{
+    for (const bool is_system_time : {false, true})
+    {
+        TestMachine machine;
+        TestEvent never;
+        LARGE_INTEGER timeout = Relative(60s);
+
+        if (is_system_time)
+        {
+            KeQuerySystemTime(&timeout);
+            timeout.QuadPart += 60 * static_cast<LONGLONG>(nt::Clock::kTicksPerSecond);
+        }
+        machine->scheduler().QueueAfter(1s, PASSIVE_LEVEL,
+                                        [&machine] { machine->Sleep(1h, SleepKind::kModernStandby); });
+        EXPECT_EQ(KeWaitForSingleObject(&never, Executive, KernelMode, FALSE, &timeout), STATUS_TIMEOUT);
+        EXPECT_EQ((KeQueryUnbiasedInterruptTime() - nt::Clock::kBootTicks) / nt::Clock::kTicksPerSecond,
+                  is_system_time ? 1u : 60u);
+    }
+}
+
 TEST(TimerTest, WorkOfTheSimulationCanBeDelayedAndCancelled)
 {
     TestMachine machine;
@@ -570,6 +717,29 @@ TEST(SchedulerDeathTest, AdvanceOfARealClockIsFound)
             machine->clock().Advance(1s);
         },
         "BUGCHECK CLOCK_NOT_VIRTUAL");
+}
+
+TEST(SchedulerDeathTest, SleepOfAMachineWithARealClockIsFound)
+{
+    EXPECT_DEATH(
+        {
+            TestMachine machine(RealTime());
+
+            machine->Sleep(1s, SleepKind::kStandby);
+        },
+        "BUGCHECK CLOCK_NOT_VIRTUAL");
+}
+
+TEST(SchedulerDeathTest, ANegativeTolerableDelayIsFound)
+{
+    EXPECT_DEATH(
+        {
+            TestMachine machine;
+            TestTimer timer;
+
+            KeSetCoalescableTimer(&timer, Relative(1s), 0, static_cast<ULONG>(-1), nullptr);
+        },
+        "BUGCHECK TIMER_PARAMETER_NEGATIVE");
 }
 
 TEST(SchedulerDeathTest, UninitializedObjectsAreFound)
