@@ -278,7 +278,7 @@ class NetTest : public ::testing::Test
     void AllowAll();
 
     // Replaces the filters of the authorization layers, so that every flow is authorized again.
-    void SwapFilters();
+    void SwapFilters(std::initializer_list<LayerKind> layers = {LayerKind::kConnect, LayerKind::kAccept});
 
     void Run() { machine.Run(); }
 
@@ -475,12 +475,12 @@ inline UINT64 NetTest::AddFilter(const Watch &watch)
     return id;
 }
 
-inline void NetTest::SwapFilters()
+inline void NetTest::SwapFilters(std::initializer_list<LayerKind> layers)
 {
     EXPECT_EQ(FwpmTransactionBegin0(session_, 0), STATUS_SUCCESS);
     for (const auto &watch : watches_)
     {
-        if (watch->layer == LayerKind::kConnect || watch->layer == LayerKind::kAccept)
+        if (std::find(layers.begin(), layers.end(), watch->layer) != layers.end())
         {
             EXPECT_EQ(FwpmFilterDeleteById0(session_, watch->filter), STATUS_SUCCESS);
             watch->filter = AddFilter(*watch);

@@ -175,6 +175,28 @@ TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenOnlyAtTheIpPacketLayers)
     EXPECT_THAT(Log(), ElementsAre("out protocol 47", "in protocol 47"));
 }
 
+TEST_F(NetOrder, AStreamFilterThatComesLaterDoesNotSeeAnOldConnection)
+{
+    const uint8_t bytes[] = {1, 2, 3};
+    const FlowId old_flow = stack().Connect(Tcp(), nullptr);
+    FlowSpec other = Tcp();
+
+    SwapFilters({LayerKind::kStream});
+    Log();
+    stack().Send(old_flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("out A 3"));
+
+    other.local.port = 0;
+
+    const FlowId new_flow = stack().Connect(other, nullptr);
+
+    Log();
+    stack().Send(new_flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("stream send 3", "out A 3"));
+    stack().Close(old_flow);
+    stack().Close(new_flow);
+}
+
 TEST_F(NetOrder, EveryNewPeerOfAUdpSocketIsAuthorizedAndTheSocketClosesOnce)
 {
     const FlowId first = stack().Connect(Udp({1}), nullptr);
