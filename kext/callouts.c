@@ -5,9 +5,6 @@
 #include "packet.h"
 #include "stream.h"
 
-// How long unloading waits before it tries again to unregister a busy callout.
-#define CALLOUT_BUSY_WAIT_MS 10
-
 // Attached runs only while a client is attached, and the client stays attached while Attached runs.
 // Always runs before Attached, whether a client is attached or not.
 typedef struct _CALLOUT_HANDLER
@@ -122,27 +119,6 @@ static NTSTATUS NTAPI CalloutNotify(FWPS_CALLOUT_NOTIFY_TYPE notifyType, const G
     return STATUS_SUCCESS;
 }
 
-// Until an unregistering succeeds, a classify may still run. So any other answer than these two means another try.
-static VOID CalloutUnregisterFirst(const UINT32 *ids, UINT32 count)
-{
-    LARGE_INTEGER interval;
-    NTSTATUS status;
-
-    interval.QuadPart = -(LONG64)(CALLOUT_BUSY_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
-    while (count > 0)
-    {
-        status = FwpsCalloutUnregisterById0(ids[count - 1]);
-        if (NT_SUCCESS(status) || status == STATUS_FWP_CALLOUT_NOT_FOUND)
-        {
-            count--;
-        }
-        else
-        {
-            KeDelayExecutionThread(KernelMode, FALSE, &interval);
-        }
-    }
-}
-
 // What an older system does with a flag that it does not know is not documented, so it gets none.
 static UINT32 CalloutKnownFlags(VOID)
 {
@@ -157,33 +133,57 @@ static UINT32 CalloutKnownFlags(VOID)
 }
 
 _Use_decl_annotations_
-NTSTATUS CalloutsRegister(PDEVICE_OBJECT device, UINT32 *ids)
+NTSTATUS CalloutsRegister(DRIVER_CONTEXT *context, FWP_ACTION_TYPE action)
 {
     UINT32 knownFlags = CalloutKnownFlags();
+    NTSTATUS status = STATUS_SUCCESS;
     FWPS_CALLOUT2 callout;
     UINT32 i;
 
     RtlZeroMemory(&callout, sizeof(callout));
     callout.classifyFn = CalloutClassify;
     callout.notifyFn = CalloutNotify;
+    for (i = 0; i < LAYER_COUNT && NT_SUCCESS(status); i++)
+    {
+        if (Layers[i].Action != action || context->CalloutIds[i] != 0)
+        {
+            continue;
+        }
+        callout.calloutKey = Layers[i].CalloutKey;
+        callout.flags = Layers[i].CalloutFlags & knownFlags;
+        status = FwpsCalloutRegister2(context->DeviceObject, &callout, &context->CalloutIds[i]);
+        if (!NT_SUCCESS(status))
+        {
+            context->CalloutIds[i] = 0;
+        }
+    }
+    return status;
+}
+
+// Until an unregistering succeeds, a classify may still run. So any other answer than these two means another try.
+_Use_decl_annotations_
+BOOLEAN CalloutsUnregister(DRIVER_CONTEXT *context, FWP_ACTION_TYPE action)
+{
+    BOOLEAN none = TRUE;
+    UINT32 i;
+
     for (i = 0; i < LAYER_COUNT; i++)
     {
         NTSTATUS status;
 
-        callout.calloutKey = Layers[i].CalloutKey;
-        callout.flags = Layers[i].CalloutFlags & knownFlags;
-        status = FwpsCalloutRegister2(device, &callout, &ids[i]);
-        if (!NT_SUCCESS(status))
+        if (Layers[i].Action != action || context->CalloutIds[i] == 0)
         {
-            CalloutUnregisterFirst(ids, i);
-            return status;
+            continue;
+        }
+        status = FwpsCalloutUnregisterById0(context->CalloutIds[i]);
+        if (NT_SUCCESS(status) || status == STATUS_FWP_CALLOUT_NOT_FOUND)
+        {
+            context->CalloutIds[i] = 0;
+        }
+        else
+        {
+            none = FALSE;
         }
     }
-    return STATUS_SUCCESS;
-}
-
-_Use_decl_annotations_
-VOID CalloutsUnregister(const UINT32 *ids)
-{
-    CalloutUnregisterFirst(ids, LAYER_COUNT);
+    return none;
 }

@@ -2,7 +2,9 @@
 //
 // A handler of a deciding layer decides while a client is attached. The fail policy decides otherwise.
 // An inspection callout lets everything continue.
-// The callouts are registered with the filter engine as long as the driver is loaded, with or without their filters.
+// The callouts that inspect are registered as long as the driver is loaded.
+// Those that decide are registered only while the filter engine has filters for them, or is about to get some.
+// While a deciding callout is registered, the network adapters' offloads of its packets may be off.
 
 #pragma once
 
@@ -10,15 +12,18 @@
 
 EXTERN_C_START
 
-/// Registers a callout for each layer. `ids` gets the callouts' run-time ids, by row of Layers.
-/// A failure leaves no callout registered.
+struct _DRIVER_CONTEXT;
+
+/// Registers the callouts of filters with this action that are not registered.
+/// A failure leaves some of them registered.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
-NTSTATUS
-CalloutsRegister(_In_ PDEVICE_OBJECT device, _Out_writes_all_(LAYER_COUNT) UINT32 *ids);
+NTSTATUS CalloutsRegister(_Inout_ struct _DRIVER_CONTEXT *context, _In_ FWP_ACTION_TYPE action);
 
-/// Unregisters the callouts. Their filters are gone before. No classify runs when this function returns.
+/// Tries once to unregister each callout of filters with this action. These filters are gone before.
+/// TRUE: no such callout is registered, and none runs. FALSE: the filter engine still uses one.
 _IRQL_requires_(PASSIVE_LEVEL)
-VOID CalloutsUnregister(_In_reads_(LAYER_COUNT) const UINT32 *ids);
+_Must_inspect_result_
+BOOLEAN CalloutsUnregister(_Inout_ struct _DRIVER_CONTEXT *context, _In_ FWP_ACTION_TYPE action);
 
 EXTERN_C_END

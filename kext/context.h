@@ -44,7 +44,7 @@ typedef struct _DRIVER_CONTEXT
     DEFERRED Deferred;              ///< of MaintenanceRound
     volatile LONG64 NextClean;      ///< KeQueryInterruptTime from which MaintenanceRound cleans again
     UINT64 Cookie;                  ///< a filter's context is this value exclusive-or its layer's row
-    UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers
+    UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers; 0: not registered
     ENGINE Engine;
     UNLOAD_WATCH Unload;
     PCALLBACK_OBJECT PowerCallback; ///< or NULL

@@ -14,6 +14,9 @@
 #define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
 #define DRIVER_MAX_BANDWIDTH_ENTRIES (256u * 1024u)
 
+// How long an unload waits before it tries again to unregister a callout that is in use.
+#define DRIVER_CALLOUT_WAIT_MS 10
+
 #define DRIVER_DEVICE_PREFIX L"\\Device\\"
 
 // Access for the system and administrators alone.
@@ -184,6 +187,17 @@ static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
     StatisticsUninitialize(&context->Statistics);
 }
 
+static VOID DriverUnregisterCallouts(DRIVER_CONTEXT *context, FWP_ACTION_TYPE action)
+{
+    LARGE_INTEGER interval;
+
+    interval.QuadPart = -(LONG64)(DRIVER_CALLOUT_WAIT_MS * PLATFORM_TICKS_PER_MILLISECOND);
+    while (!CalloutsUnregister(context, action))
+    {
+        KeDelayExecutionThread(KernelMode, FALSE, &interval);
+    }
+}
+
 // Starts the parts that the filter engine and the system call.
 PLATFORM_INIT
 static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
@@ -206,16 +220,17 @@ static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
     {
         goto cleanupDeferred;
     }
-    status = CalloutsRegister(context->DeviceObject, context->CalloutIds);
+    status = CalloutsRegister(context, FWP_ACTION_CALLOUT_INSPECTION);
     if (!NT_SUCCESS(status))
     {
-        goto cleanupEngine;
+        goto cleanupCallouts;
     }
     EngineRenew(&context->Engine);
     PowerInitialize(context);
     return STATUS_SUCCESS;
 
-cleanupEngine:
+cleanupCallouts:
+    DriverUnregisterCallouts(context, FWP_ACTION_CALLOUT_INSPECTION);
     EngineUninitialize(&context->Engine);
 cleanupDeferred:
     DeferredUninitialize(&context->Deferred);
@@ -237,7 +252,8 @@ static VOID DriverStop(DRIVER_CONTEXT *context)
     UnloadWatchStep(watch, "the filter engine, perhaps for another product's transaction");
     EngineUninitialize(&context->Engine);
     UnloadWatchStep(watch, "callouts that still run");
-    CalloutsUnregister(context->CalloutIds);
+    DriverUnregisterCallouts(context, FWP_ACTION_CALLOUT_TERMINATING);
+    DriverUnregisterCallouts(context, FWP_ACTION_CALLOUT_INSPECTION);
     ContextUnregister(context);
 }
 

@@ -292,14 +292,22 @@ static VOID EngineReport(ENGINE *engine, SYSTEM_EVENT event, NTSTATUS status)
 // `isUsable` becomes FALSE if only closing the session can undo a failure.
 static NTSTATUS EngineApply(ENGINE *engine, ENGINE_FILTERS wanted, BOOLEAN reauthorize, BOOLEAN *isUsable)
 {
-    NTSTATUS status = engine->Session != NULL ? STATUS_SUCCESS : EngineOpenSession(engine);
+    NTSTATUS status = STATUS_SUCCESS;
 
     *isUsable = TRUE;
-    if (NT_SUCCESS(status) && (wanted != engine->Filters || (reauthorize && wanted != EngineFiltersNone)))
+    if (wanted == engine->Filters && (!reauthorize || wanted == EngineFiltersNone))
     {
-        status = EngineChangeInTransaction(engine, wanted, isUsable);
+        return STATUS_SUCCESS;
     }
-    return status;
+    if (wanted != EngineFiltersNone)
+    {
+        status = engine->Owner.Register(engine->Owner.Context);
+    }
+    if (NT_SUCCESS(status) && engine->Session == NULL)
+    {
+        status = EngineOpenSession(engine);
+    }
+    return NT_SUCCESS(status) ? EngineChangeInTransaction(engine, wanted, isUsable) : status;
 }
 
 // After one failure the filters are still in force, and stay.
@@ -407,6 +415,22 @@ static VOID EngineSetState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
     }
 }
 
+// Without filters the session and its callouts go too: a callout may switch off an offload even without a filter.
+static VOID EngineRelease(ENGINE *engine)
+{
+    const ENGINE_OWNER *owner = &engine->Owner;
+
+    if (engine->Filters != EngineFiltersNone || owner->Wanted(owner->Context) != EngineFiltersNone)
+    {
+        return;
+    }
+    EngineCloseSession(engine);
+    if (!owner->Unregister(owner->Context))
+    {
+        DeferredRetry(&engine->Deferred, ENGINE_RETRY_MS);
+    }
+}
+
 static VOID EngineRunRound(ENGINE *engine)
 {
     BOOLEAN reauthorize = DeferredTake(&engine->Deferred, DEFERRED_REAUTHORIZE);
@@ -423,6 +447,7 @@ static VOID EngineRunRound(ENGINE *engine)
         DeferredRequest(&engine->Deferred, reauthorize ? DEFERRED_REAUTHORIZE : 0);
         DeferredRetry(&engine->Deferred, state == EngineBusy ? ENGINE_BUSY_RETRY_MS : ENGINE_RETRY_MS);
     }
+    EngineRelease(engine);
     engine->Owner.Settled(engine->Owner.Context, state);
 }
 

@@ -6,6 +6,7 @@
 // Only a round and EngineUninitialize call Fwpm* functions, which may wait. Rounds run in a work item of their own.
 // So no request of a client and no deadline ever waits behind the filter engine.
 //
+// The session is open only while filters are wanted, so a computer without a client has nothing of the driver in it.
 // One transaction adds, removes or swaps filters, so the engine has all of them or none.
 // A swap of the resettable filters makes the filter engine authorize every flow of their layers again.
 
@@ -34,6 +35,13 @@ typedef struct _ENGINE_OWNER
 
     /// Returns which filters the owner wants now. PASSIVE_LEVEL.
     ENGINE_FILTERS (*Wanted)(_In_ VOID *context);
+
+    /// Registers the deciding callouts, because filters for them follow. PASSIVE_LEVEL.
+    /// A failure counts as one of the engine.
+    NTSTATUS (*Register)(_In_ VOID *context);
+
+    /// Unregisters the deciding callouts, which have no filters. FALSE: some are still in use. PASSIVE_LEVEL.
+    BOOLEAN (*Unregister)(_In_ VOID *context);
 
     /// A round has ended in `state`: EngineFiltering means that all filters are committed. PASSIVE_LEVEL.
     VOID (*Settled)(_In_ VOID *context, _In_ ENGINE_STATE state);

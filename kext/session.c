@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include "callouts.h"
 #include "context.h"
 #include "hold.h"
 
@@ -106,6 +107,16 @@ static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
     }
 }
 
+static NTSTATUS SessionRegisterCallouts(VOID *driverContext)
+{
+    return CalloutsRegister((DRIVER_CONTEXT *)driverContext, FWP_ACTION_CALLOUT_TERMINATING);
+}
+
+static BOOLEAN SessionUnregisterCallouts(VOID *driverContext)
+{
+    return CalloutsUnregister((DRIVER_CONTEXT *)driverContext, FWP_ACTION_CALLOUT_TERMINATING);
+}
+
 _Use_decl_annotations_
 ENGINE_OWNER SessionAsEngineOwner(DRIVER_CONTEXT *context)
 {
@@ -113,6 +124,8 @@ ENGINE_OWNER SessionAsEngineOwner(DRIVER_CONTEXT *context)
 
     owner.Context = context;
     owner.Wanted = SessionWantedFilters;
+    owner.Register = SessionRegisterCallouts;
+    owner.Unregister = SessionUnregisterCallouts;
     owner.Settled = SessionFollowEngine;
     owner.Lost = SessionLoseFilters;
     return owner;

@@ -219,6 +219,11 @@ TEST_F(FilterEngineLoadTest, AnUnloadWaitsForAnotherProductsTransactionAndSaysSo
 TEST_F(FilterEngineLoadTest, UnregisteringACalloutIsRepeatedWhateverItReturns)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
+    {
+        Client client(machine_);
+
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+    }
     machine_.wfp().SetUnregisterFailures(
         {STATUS_DEVICE_BUSY, STATUS_FWP_IN_USE, STATUS_FWP_TIMEOUT, STATUS_UNSUCCESSFUL});
     Unload();

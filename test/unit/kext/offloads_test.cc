@@ -88,16 +88,37 @@ TEST_F(OffloadsTest, TheFiltersOfTheInspectionLayersSwitchNoneOff)
     }
 }
 
-// RSC goes with the registration alone, so it is off as long as deciding callouts without its flag are registered.
-TEST_F(OffloadsTest, WithoutFiltersTheOffloadsThatGoWithFiltersStayOn)
+// RSC goes with the registration of a callout and URO with its addition, so no deciding callout may be registered.
+TEST_F(OffloadsTest, AMachineKeepsItsOffloadsWhileNoClientIsAttached)
 {
-    machine_.wfp().SetServiceState(FWPM_SERVICE_STOPPED);
     ASSERT_EQ(Load(), STATUS_SUCCESS);
-    EXPECT_TRUE(offloads().checksums_and_large_send);
-    EXPECT_TRUE(offloads().uso);
-    EXPECT_TRUE(offloads().uro);
-    Unload();
+    machine_.Run();
     EXPECT_TRUE(offloads().all());
+    {
+        Client client(machine_);
+
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+        EXPECT_FALSE(offloads().all()) << "the deciding callouts copy packets";
+    }
+    machine_.Run();
+    EXPECT_TRUE(offloads().all());
+    Unload();
+}
+
+TEST_F(OffloadsTest, ACalloutThatIsStillInUseIsUnregisteredLater)
+{
+    ASSERT_EQ(Load(), STATUS_SUCCESS);
+    {
+        Client client(machine_);
+
+        ASSERT_EQ(client.Open(), STATUS_SUCCESS);
+        machine_.wfp().SetUnregisterFailures({STATUS_DEVICE_BUSY});
+    }
+    machine_.Run();
+    EXPECT_FALSE(offloads().rsc);
+    machine_.clock().Advance(std::chrono::seconds(1));
+    EXPECT_TRUE(offloads().all());
+    Unload();
 }
 
 class OldSystemTest : public MachineTest
