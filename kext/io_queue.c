@@ -842,7 +842,6 @@ NTSTATUS IoQueueRead(IO_QUEUE *queue, PIRP irp, WAITING_READ **waiting)
 static BOOLEAN IoQueueEndWait(IO_QUEUE *queue, WAITING_READ *read, NTSTATUS waited, DELIVERY *delivery)
 {
     RtlZeroMemory(delivery, sizeof(*delivery));
-    read->Woken = FALSE;
     if (read->Detached)
     {
         delivery->Status = STATUS_CANCELLED;

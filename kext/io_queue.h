@@ -23,7 +23,7 @@
 // The queue's lock is a leaf under the cancel spin lock's rules.
 // While the lock is held no IRP is completed, no memory is allocated or freed, and no line is logged.
 //
-// test/models/io_queue.pml is a model of this queue.
+// test/models/io_queue.pml is a model of this queue. test/models/base_read.pml is one of its waiting reads.
 // The model's states `detached`, `attached` and `shutting_down` are the values of IO_QUEUE_STATE.
 // The model's `delivering`, `copying`, `orphans` and `generation` are the members of IO_QUEUE with those names.
 

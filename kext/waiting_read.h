@@ -18,7 +18,7 @@ typedef struct _WAITING_READ
     LIST_ENTRY Entry; ///< for the owner
     PIRP Irp;
     KEVENT Wake;
-    BOOLEAN Woken;    ///< its thread has not looked since it was woken
+    BOOLEAN Woken;    ///< the owner has woken its thread, which needs no second wake
     BOOLEAN Detached; ///< for the owner
 } WAITING_READ;
 
@@ -28,7 +28,7 @@ _Must_inspect_result_
 _Ret_maybenull_
 WAITING_READ *WaitingReadCreate(_Inout_ MEMORY *memory, _In_ PIRP irp);
 
-/// Makes the read's thread look again. The owner's lock is held.
+/// Makes the read's thread look again, and then end its wait. The owner's lock is held.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID WaitingReadWake(_Inout_ WAITING_READ *read);
 
