@@ -1,4 +1,4 @@
-// A device for the addon: reads that pend, writes and controls that do not. Each backend implements it.
+// A device for the addon: reads that wait, writes and controls that do not. Each backend implements it.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ class Device
     virtual ~Device() = default;
 
     // Reads the next bytes of the info stream. `buffer` must live until the completion.
+    // The driver may keep the calling thread until it has bytes.
     virtual void Read(void *buffer, uint32_t length, Completion completion, void *context) = 0;
 
     // Writes whole command records. It never waits for the driver.
@@ -30,6 +31,7 @@ class Device
                              uint32_t output_length) = 0;
 
     // Completes every pending read with STATUS_CANCELLED, or with the bytes that it has.
+    // Also ends a read that keeps its thread, as far as the driver allows it.
     virtual void CancelReads() = 0;
 };
 

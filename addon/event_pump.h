@@ -2,21 +2,22 @@
 //
 // Concurrency: completions come on any thread, and wake the consumer at once.
 // The pump's thread posts reads again as the consumer frees their buffers.
-// A device's read may wait in the pump's thread. Stop cancels it there, as often as needed.
 // It stops while `high_water` bytes wait: the driver's bounded queue fills then, and the driver counts lost events.
 // A read that fails for lack of memory took nothing from the driver's queue. It is issued again a little later.
-// Only the consumer's thread calls Front, Pop and end. No lock is held during a callback.
+// Only the consumer's thread calls Start, Front, Pop and end. No lock is held during a callback.
+//
+// A driver may keep the thread within a read until it has something to give. Stop ends such a read:
+// first by cancelling it, then by the Shutdown command. If neither ends it, the thread is left behind.
+// All that the thread and the completions touch is owned by the thread too.
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <thread>
-#include <vector>
 
 #include "device.h"
 
@@ -30,6 +31,10 @@ struct EventPumpOptions
     uint64_t high_water = 1 << 20; // bytes
     // If every read fails for lack of memory for this long, the stream ends.
     std::chrono::milliseconds patience{5000};
+    // If a cancelled read keeps the thread for this long, Stop writes a Shutdown command.
+    std::chrono::milliseconds cancel_patience{250};
+    // If reads have not ended after this time, Stop leaves them behind.
+    std::chrono::milliseconds stop_patience{800};
 };
 
 class EventPump
@@ -43,11 +48,14 @@ class EventPump
 
     // Throws if there is no memory or no thread.
     // After Front had nothing to give, `readable` is called once, on any thread, when there is something.
-    EventPump(Device &device, const EventPumpOptions &options, std::function<void()> readable);
+    EventPump(std::shared_ptr<Device> device, const EventPumpOptions &options, std::function<void()> readable);
     ~EventPump();
 
     EventPump(const EventPump &) = delete;
     EventPump &operator=(const EventPump &) = delete;
+
+    // Begins to read.
+    void Start();
 
     // Returns the oldest bytes that were read, valid until Pop. Returns nothing if there are none.
     std::optional<Bytes> Front();
@@ -56,56 +64,15 @@ class EventPump
     // The status of the read that ended the stream, once Front has given everything before it.
     std::optional<int32_t> end() const;
 
-    // Ends all reads and waits for their completions. Front still gives the bytes that were read.
+    // Ends all reads and waits for their completions, but not for longer than `stop_patience`.
+    // After that `readable` is not called. The device is kept only by reads that were left behind.
+    // Front still gives the bytes that were read. Nothing else may write to the device at the same time.
     void Stop();
 
   private:
-    enum class State : uint8_t
-    {
-        kFree,
-        kPosted,
-        kFilled
-    };
+    class Reader;
 
-    struct Buffer
-    {
-        EventPump *pump = nullptr;
-        std::unique_ptr<uint8_t[]> bytes;
-        uint64_t length = 0;
-        int32_t status = 0;
-        State state = State::kFree;
-    };
-
-    using Clock = std::chrono::steady_clock;
-
-    static void OnRead(void *context, int32_t status, uint64_t information);
-
-    void PostReads();
-    bool AwaitTurn(std::unique_lock<std::mutex> &lock); // false: no read is to be posted
-    bool MayPost() const;
-    bool MayTryAgain(int32_t status);
-    Buffer &BufferOf(uint64_t sequence);
-    void PopLocked(Buffer &buffer);
-
-    Device &device_;
-    const EventPumpOptions options_;
-    const std::function<void()> readable_;
-
-    mutable std::mutex mutex_;
-    std::condition_variable changed_;
-    std::vector<Buffer> buffers_;
-    uint64_t posted_ = 0; // sequence number of the next read to post
-    uint64_t taken_ = 0;  // sequence number of the next read to give out
-    uint32_t outstanding_ = 0;
-    uint64_t waiting_bytes_ = 0;
-    std::optional<Clock::time_point> out_of_memory_since_;
-    Clock::time_point pause_until_{}; // while there is no memory, no read is posted before this time
-    bool failed_ = false;
-    bool stopping_ = false;
-    bool posting_ = true; // the thread runs, and may be inside a read that waits
-    bool armed_ = true;
-    std::optional<int32_t> end_;
-
+    std::shared_ptr<Reader> reader_;
     std::thread thread_;
 };
 

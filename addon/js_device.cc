@@ -48,17 +48,18 @@ void WarnOfForgotten(Napi::Env env)
 
 } // namespace
 
-JsDevice::JsDevice(Device &device, const Napi::Object &options, const Napi::Function &on_readable,
-                   std::function<void()> close, std::function<void()> closed)
-    : device_(device), queue_(options.Env()), on_readable_(Napi::Persistent(on_readable)),
-      pump_(std::in_place, device, PumpOptions(options),
+JsDevice::JsDevice(std::shared_ptr<Device> device, const Napi::Object &options, const Napi::Function &on_readable,
+                   std::function<void()> released, std::function<void()> closed)
+    : device_(std::move(device)), queue_(options.Env()), on_readable_(Napi::Persistent(on_readable)),
+      pump_(std::in_place, device_, PumpOptions(options),
             [this] { queue_.Post([this](Napi::Env env) { CallIntoApplication(env, on_readable_, {}); }); }),
       closer_(
           options.Env(), queue_,
-          [this, close = std::move(close)]
+          [this, released = std::move(released)]
           {
               pump_->Stop();
-              close();
+              device_.reset();
+              released();
           },
           [this, closed = std::move(closed)]
           {
@@ -81,6 +82,14 @@ void JsDevice::Finalize(Napi::BasicEnv basic_env)
     }
     catch (const Napi::Error &) // a finalizer has no caller to throw to
     {
+    }
+}
+
+void JsDevice::Start(const Napi::CallbackInfo &)
+{
+    if (closer_.is_open())
+    {
+        pump_->Start();
     }
 }
 
@@ -123,7 +132,7 @@ Napi::Value JsDevice::Write(const Napi::CallbackInfo &info)
     IoResult result{kStatusFileClosed, 0};
     if (closer_.is_open())
     {
-        result = device_.Write(bytes.Data(), static_cast<uint32_t>(bytes.ElementLength()));
+        result = device_->Write(bytes.Data(), static_cast<uint32_t>(bytes.ElementLength()));
     }
     Napi::Object written = Napi::Object::New(env);
     written.Set("status", FromStatus(env, result.status));
@@ -139,9 +148,9 @@ Napi::Value JsDevice::Control(const Napi::CallbackInfo &info)
     IoResult result{kStatusFileClosed, 0};
     if (closer_.is_open())
     {
-        result = device_.Control(info[0].As<Napi::Number>().Uint32Value(), input.Data(),
-                                 static_cast<uint32_t>(input.ElementLength()), output.data(),
-                                 static_cast<uint32_t>(output.size()));
+        result = device_->Control(info[0].As<Napi::Number>().Uint32Value(), input.Data(),
+                                  static_cast<uint32_t>(input.ElementLength()), output.data(),
+                                  static_cast<uint32_t>(output.size()));
     }
     Napi::Object controlled = Napi::Object::New(env);
     controlled.Set("status", FromStatus(env, result.status));

@@ -6,6 +6,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 
 #include "device.h"
@@ -20,13 +21,17 @@ class JsDevice
 {
   public:
     // `options` has readBuffers, readBufferSize and highWaterMark. Throws if there is no memory or no thread.
-    // `close` closes the device on any thread, once no read is left. Then `closed` runs on the JavaScript thread.
+    // The device is closed once no read is left. If the driver does not end a read, the read keeps the device.
+    // Then `released` runs on any thread, and after that `closed` on the JavaScript thread.
     JsDevice(
-        Device &device, const Napi::Object &options, const Napi::Function &on_readable, std::function<void()> close,
-        std::function<void()> closed = [] {});
+        std::shared_ptr<Device> device, const Napi::Object &options, const Napi::Function &on_readable,
+        std::function<void()> released = [] {}, std::function<void()> closed = [] {});
 
     JsDevice(const JsDevice &) = delete;
     JsDevice &operator=(const JsDevice &) = delete;
+
+    // Begins to read.
+    void Start(const Napi::CallbackInfo &info);
 
     Napi::Value Take(const Napi::CallbackInfo &info);
     Napi::Value End(const Napi::CallbackInfo &info);
@@ -45,7 +50,7 @@ class JsDevice
     void Finalize(Napi::BasicEnv env);
 
   private:
-    Device &device_;
+    std::shared_ptr<Device> device_; // until closed
     JsQueue queue_;
     Napi::FunctionReference on_readable_;
     std::optional<EventPump> pump_; // until closed

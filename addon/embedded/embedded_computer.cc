@@ -27,9 +27,9 @@ sim::MachineOptions MachineOptionsOf(const EmbeddedComputerOptions &options)
 
 EmbeddedComputer::EmbeddedComputer(const EmbeddedComputerOptions &options) : machine_(MachineOptionsOf(options)) {}
 
-NTSTATUS EmbeddedComputer::Start(const EmbeddedComputerOptions &options, std::unique_ptr<EmbeddedComputer> *computer)
+NTSTATUS EmbeddedComputer::Start(const EmbeddedComputerOptions &options, std::shared_ptr<EmbeddedComputer> *computer)
 {
-    std::unique_ptr<EmbeddedComputer> started(new EmbeddedComputer(options));
+    std::shared_ptr<EmbeddedComputer> started(new EmbeddedComputer(options));
     sim::Machine::Scope scope(started->machine_);
     const NTSTATUS status = started->machine_.io().LoadDriver(DriverEntry, u"NetVerdict", &started->driver_);
     if (NT_SUCCESS(status))

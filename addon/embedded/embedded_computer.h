@@ -20,7 +20,7 @@ class EmbeddedComputer
 {
   public:
     // Returns the driver's status if it does not load.
-    static NTSTATUS Start(const EmbeddedComputerOptions &options, std::unique_ptr<EmbeddedComputer> *computer);
+    static NTSTATUS Start(const EmbeddedComputerOptions &options, std::shared_ptr<EmbeddedComputer> *computer);
 
     // Unloads the driver. Its devices must be closed before.
     ~EmbeddedComputer();

@@ -5,9 +5,9 @@
 namespace netverdict
 {
 
-NTSTATUS EmbeddedDevice::Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device)
+NTSTATUS EmbeddedDevice::Open(std::shared_ptr<EmbeddedComputer> computer, std::shared_ptr<EmbeddedDevice> *device)
 {
-    std::unique_ptr<EmbeddedDevice> opened(new EmbeddedDevice(computer.machine()));
+    std::shared_ptr<EmbeddedDevice> opened(new EmbeddedDevice(std::move(computer)));
     sim::Machine::Scope scope(opened->machine_);
     const NTSTATUS status = opened->machine_.io().Open(u"\\\\.\\NetVerdict", &opened->file_);
     if (NT_SUCCESS(status))
@@ -24,7 +24,6 @@ EmbeddedDevice::~EmbeddedDevice()
         sim::Machine::Scope scope(machine_);
         machine_.io().Close(file_);
     }
-    closed_.set_value();
 }
 
 void EmbeddedDevice::Read(void *buffer, uint32_t length, Completion completion, void *context)

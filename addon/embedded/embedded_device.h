@@ -1,8 +1,8 @@
 // The driver's client on an embedded computer: a handle of the driver's device.
 #pragma once
 
-#include <future>
 #include <memory>
+#include <utility>
 
 #include <ntddk.h>
 
@@ -16,8 +16,8 @@ namespace netverdict
 class EmbeddedDevice final : public Device
 {
   public:
-    // Returns the status of the driver or the I/O manager if the device does not open. The computer must outlive it.
-    static NTSTATUS Open(EmbeddedComputer &computer, std::unique_ptr<EmbeddedDevice> *device);
+    // Returns the status of the driver or the I/O manager if the device does not open. The device keeps the computer.
+    static NTSTATUS Open(std::shared_ptr<EmbeddedComputer> computer, std::shared_ptr<EmbeddedDevice> *device);
 
     // Closes the handle. Before this returns, the driver decides by the fail policy on everything that it holds.
     ~EmbeddedDevice() override;
@@ -33,20 +33,20 @@ class EmbeddedDevice final : public Device
 
     // In builds for tests: makes an object between each device and its user.
     // That object sees every call from the first one until just before the handle is closed.
-    using Wrapper = std::unique_ptr<Device> (*)(EmbeddedDevice &device);
+    using Wrapper = std::shared_ptr<Device> (*)(std::shared_ptr<EmbeddedDevice> device);
     static inline Wrapper wrapper = nullptr;
-
-    // Ready once the handle is closed: the device does not use the computer after that. Call it once.
-    std::future<void> closed() { return closed_.get_future(); }
 
     sim::Machine &machine() { return machine_; }
 
   private:
-    explicit EmbeddedDevice(sim::Machine &machine) : machine_(machine) {}
+    explicit EmbeddedDevice(std::shared_ptr<EmbeddedComputer> computer)
+        : computer_(std::move(computer)), machine_(computer_->machine())
+    {
+    }
 
+    const std::shared_ptr<EmbeddedComputer> computer_;
     sim::Machine &machine_;
     sim::nt::File *file_ = nullptr;
-    std::promise<void> closed_;
 };
 
 } // namespace netverdict

@@ -1,5 +1,7 @@
 #include "js_embedded_computer.h"
 
+#include <utility>
+
 #include "../guard.h"
 #include "js_embedded_device.h"
 
@@ -102,16 +104,17 @@ Napi::Value JsEmbeddedComputer::Close(const Napi::CallbackInfo &info)
                  });
 }
 
-std::unique_ptr<EmbeddedDevice> JsEmbeddedComputer::OpenDevice(Napi::Env env, JsEmbeddedDevice &client)
+std::shared_ptr<EmbeddedDevice> JsEmbeddedComputer::OpenDevice(Napi::Env env, JsEmbeddedDevice &client,
+                                                               std::future<void> closed)
 {
     RequireOpen(env);
-    std::unique_ptr<EmbeddedDevice> device;
-    const NTSTATUS status = EmbeddedDevice::Open(*computer_, &device);
+    std::shared_ptr<EmbeddedDevice> device;
+    const NTSTATUS status = EmbeddedDevice::Open(computer_, &device);
     if (!NT_SUCCESS(status))
     {
         throw StatusError(env, "The device could not be opened", status);
     }
-    device_closed_ = device->closed();
+    device_closed_ = std::move(closed);
     client_ = &client;
     RefOrUnrefProcess();
     return device;

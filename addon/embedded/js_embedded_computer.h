@@ -31,8 +31,9 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
     // The object was collected. Closes its device and ends the computer.
     void Finalize(Napi::BasicEnv env) override;
 
-    // Opens the device for `client`. The computer closes `client` before it ends. Throws if the device does not open.
-    std::unique_ptr<EmbeddedDevice> OpenDevice(Napi::Env env, JsEmbeddedDevice &client);
+    // Opens the device for `client`. Throws if the device does not open.
+    // The computer closes `client` before it ends, and waits until `closed` is ready.
+    std::shared_ptr<EmbeddedDevice> OpenDevice(Napi::Env env, JsEmbeddedDevice &client, std::future<void> closed);
     void DeviceClosed();
 
   private:
@@ -52,7 +53,7 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
     void RequireOpen(Napi::Env env);
 
     // Each of these members uses those before it until it ends.
-    std::unique_ptr<EmbeddedComputer> computer_; // until closed
+    std::shared_ptr<EmbeddedComputer> computer_; // until closed
     std::optional<JsQueue> queue_;
     std::optional<Network> network_;
     std::optional<JsCloser> closer_;

@@ -12,6 +12,7 @@ Napi::Function JsEmbeddedDevice::Define(Napi::Env env)
     using Self = JsEmbeddedDevice;
     return DefineClass(env, "EmbeddedDevice",
                        {
+                           InstanceMethod<&Self::DoOnDevice<&JsDevice::Start>>("start"),
                            InstanceMethod<&Self::OfDevice<&JsDevice::Take>>("take"),
                            InstanceAccessor<&Self::OfDevice<&JsDevice::End>>("end"),
                            InstanceMethod<&Self::OfDevice<&JsDevice::Write>>("write"),
@@ -32,29 +33,25 @@ void JsEmbeddedDevice::Open(const Napi::CallbackInfo &info)
     auto self = info.This().As<Napi::Object>();
     auto computer_object = info[0].As<Napi::Object>();
     JsEmbeddedComputer &computer = *JsEmbeddedComputer::Unwrap(computer_object);
-    device_ = computer.OpenDevice(info.Env(), *this);
+    std::shared_ptr<Device> device = OpenOn(info.Env(), computer);
     computer_ = &computer;
-    if (EmbeddedDevice::wrapper != nullptr)
-    {
-        wrapped_ = EmbeddedDevice::wrapper(*device_);
-    }
     js_ = std::make_unique<JsDevice>(
-        wrapped_ ? *wrapped_ : *device_, info[1].As<Napi::Object>(), info[2].As<Napi::Function>(),
-        [this]
-        {
-            wrapped_.reset();
-            device_.reset();
-        },
+        std::move(device), info[1].As<Napi::Object>(), info[2].As<Napi::Function>(), [this] { closed_.set_value(); },
         [this] { std::exchange(computer_, nullptr)->DeviceClosed(); });
     self.Set("computer", computer_object);
     computer_object.Set("device", self);
 }
 
+std::shared_ptr<Device> JsEmbeddedDevice::OpenOn(Napi::Env env, JsEmbeddedComputer &computer)
+{
+    std::shared_ptr<EmbeddedDevice> device = computer.OpenDevice(env, *this, closed_.get_future());
+    return EmbeddedDevice::wrapper != nullptr ? EmbeddedDevice::wrapper(std::move(device)) : std::move(device);
+}
+
 void JsEmbeddedDevice::Undo()
 {
     js_.reset();
-    wrapped_.reset();
-    device_.reset();
+    closed_ = {}; // the computer waits no longer
     if (computer_ != nullptr)
     {
         std::exchange(computer_, nullptr)->DeviceClosed();

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <future>
 #include <memory>
 
 #include "embedded_device.h"
@@ -39,11 +40,11 @@ class JsEmbeddedDevice final : public Napi::ObjectWrap<JsEmbeddedDevice>
     }
 
     void Open(const Napi::CallbackInfo &info);
+    std::shared_ptr<Device> OpenOn(Napi::Env env, JsEmbeddedComputer &computer);
     void Undo();
 
-    // Each of these members uses those before it until it ends.
-    std::unique_ptr<EmbeddedDevice> device_; // until closed
-    std::unique_ptr<Device> wrapped_;        // until closed
+    // The computer waits for this before it ends.
+    std::promise<void> closed_;
     std::unique_ptr<JsDevice> js_;
     JsEmbeddedComputer *computer_ = nullptr; // until closed
 };

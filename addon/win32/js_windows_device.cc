@@ -1,5 +1,7 @@
 #include "js_windows_device.h"
 
+#include <utility>
+
 namespace netverdict
 {
 
@@ -8,6 +10,7 @@ Napi::Function JsWindowsDevice::Define(Napi::Env env)
     using Self = JsWindowsDevice;
     return DefineClass(env, "WindowsDevice",
                        {
+                           InstanceMethod<&Self::DoOnDevice<&JsDevice::Start>>("start"),
                            InstanceMethod<&Self::OfDevice<&JsDevice::Take>>("take"),
                            InstanceAccessor<&Self::OfDevice<&JsDevice::End>>("end"),
                            InstanceMethod<&Self::OfDevice<&JsDevice::Write>>("write"),
@@ -20,24 +23,19 @@ Napi::Function JsWindowsDevice::Define(Napi::Env env)
 
 JsWindowsDevice::JsWindowsDevice(const Napi::CallbackInfo &info) : ObjectWrap(info)
 {
-    GuardConstruction(
-        info.Env(), [&] { Open(info); },
-        [this]
-        {
-            js_.reset();
-            device_.reset();
-        });
+    GuardConstruction(info.Env(), [&] { Open(info); }, [this] { js_.reset(); });
 }
 
 void JsWindowsDevice::Open(const Napi::CallbackInfo &info)
 {
     const auto options = info[0].As<Napi::Object>();
-    const int32_t status = Win32Device::Open(options.Get("path").As<Napi::String>().Utf16Value(), &device_);
+    std::unique_ptr<Win32Device> device;
+    const int32_t status = Win32Device::Open(options.Get("path").As<Napi::String>().Utf16Value(), &device);
     if (status < 0)
     {
         throw StatusError(info.Env(), "The device could not be opened", status);
     }
-    js_ = std::make_unique<JsDevice>(*device_, options, info[1].As<Napi::Function>(), [this] { device_.reset(); });
+    js_ = std::make_unique<JsDevice>(std::move(device), options, info[1].As<Napi::Function>());
 }
 
 void JsWindowsDevice::Finalize(Napi::BasicEnv env)

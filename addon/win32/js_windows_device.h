@@ -34,7 +34,6 @@ class JsWindowsDevice final : public Napi::ObjectWrap<JsWindowsDevice>
 
     void Open(const Napi::CallbackInfo &info);
 
-    std::unique_ptr<Win32Device> device_; // until closed
     std::unique_ptr<JsDevice> js_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <windows.h>
 
+#include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
@@ -37,6 +38,56 @@ struct ReadRequest
     void *context = nullptr;
 };
 
+// The thread that issues reads. A driver may keep it within one.
+class ReadingThread
+{
+  public:
+    ReadingThread() = default;
+    ~ReadingThread()
+    {
+        if (thread_ != nullptr)
+        {
+            ::CloseHandle(thread_);
+        }
+    }
+
+    ReadingThread(const ReadingThread &) = delete;
+    ReadingThread &operator=(const ReadingThread &) = delete;
+
+    // Called by that thread before and after each read.
+    void Enter()
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (thread_ == nullptr)
+        {
+            // Without a handle, cancelling by the file is all that is left.
+            (void)DuplicateHandle(GetCurrentProcess(), GetCurrentThread(), GetCurrentProcess(), &thread_,
+                                  THREAD_TERMINATE, FALSE, 0);
+        }
+        in_read_ = true;
+    }
+    void Leave()
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        in_read_ = false;
+    }
+
+    // Cancels the read that the thread is in.
+    void Cancel()
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (in_read_ && thread_ != nullptr)
+        {
+            CancelSynchronousIo(thread_);
+        }
+    }
+
+  private:
+    std::mutex mutex_;
+    HANDLE thread_ = nullptr;
+    bool in_read_ = false;
+};
+
 } // namespace
 
 struct Win32Device::State
@@ -45,6 +96,7 @@ struct Win32Device::State
     HANDLE port = nullptr;
     HANDLE answered = nullptr; // the event of the one write or control
     std::thread completer;
+    ReadingThread reading;
 
     ~State()
     {
@@ -155,9 +207,12 @@ void Win32Device::Read(void *buffer, uint32_t length, Completion completion, voi
     }
     request->completion = completion;
     request->context = context;
-    if (!ReadFile(state_->file, buffer, length, nullptr, &request->overlapped))
+    state_->reading.Enter();
+    const BOOL done = ReadFile(state_->file, buffer, length, nullptr, &request->overlapped);
+    const DWORD error = GetLastError();
+    state_->reading.Leave();
+    if (!done)
     {
-        const DWORD error = GetLastError();
         if (!HasBegun(error))
         {
             completion(context, StatusFromWin32(error), 0);
@@ -186,6 +241,7 @@ IoResult Win32Device::Control(uint32_t code, const void *input, uint32_t input_l
 void Win32Device::CancelReads()
 {
     CancelIoEx(state_->file, nullptr);
+    state_->reading.Cancel();
 }
 
 } // namespace netverdict

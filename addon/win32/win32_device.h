@@ -22,6 +22,7 @@ class Win32Device final : public Device
     Win32Device(const Win32Device &) = delete;
     Win32Device &operator=(const Win32Device &) = delete;
 
+    // One thread calls Read.
     void Read(void *buffer, uint32_t length, Completion completion, void *context) override;
 
     // One thread at a time may call Write or Control.

@@ -24,6 +24,8 @@ export interface ReadEnd {
 }
 
 export interface NativeDevice {
+  /** Begins to read. A driver of the base protocol may keep the reading thread, and options must be set before. */
+  start(): void;
   /** The next completed read, in a buffer that the caller owns. Null means none now: onReadable announces the next. */
   take(): Uint8Array | null;
   /** Why reading ended; null until take() has returned every read. */

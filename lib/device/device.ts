@@ -152,6 +152,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
         this.#onStreamEnd(failure);
       },
     });
+    native.start();
     this.#watchSignal(options.signal);
   }
 

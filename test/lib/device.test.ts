@@ -32,6 +32,12 @@ describe('a device', () => {
     expect(device.version()).toEqual({ major: 2, minor: 1, revision: 0, build: 0 });
   });
 
+  it('begins to read once its options are set, because reads of a base client keep their thread', () => {
+    const { native } = scriptedDevice();
+    expect(native.controlsBeforeStart).toContain(Ioctl.SetOptions);
+    expect(scriptedDevice({ isBase: true }).native.controlsBeforeStart).toBeDefined();
+  });
+
   it('refuses options for a driver with the base protocol, and names each', () => {
     const { native } = scriptedDevice({ isBase: true });
     const options: OpenOptions = { failPolicy: 'open', pendingTimeoutMs: 5, highWaterMark: 1 };

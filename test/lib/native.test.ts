@@ -20,6 +20,7 @@ function newDevice() {
   const native = new EmbeddedDevice!(computer, PUMP, () => {
     readable.tell();
   });
+  native.start();
   const take = async (): Promise<Uint8Array> => {
     for (;;) {
       const told = new Promise<void>((resolve) => {

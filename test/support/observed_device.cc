@@ -116,13 +116,13 @@ std::shared_ptr<Observer> ObserverOf(sim::Machine &machine)
 class ObservedDevice final : public Device
 {
   public:
-    explicit ObservedDevice(EmbeddedDevice &device)
-        : device_(device), observer_(ObserverOf(device.machine())), reads_(*observer_)
+    explicit ObservedDevice(std::shared_ptr<EmbeddedDevice> device)
+        : device_(std::move(device)), observer_(ObserverOf(device_->machine())), reads_(*observer_)
     {
-        const sim::Machine::Scope scope(device_.machine());
+        const sim::Machine::Scope scope(device_->machine());
         const Observer::Counters before = Now();
 
-        device_.machine().Run();
+        device_->machine().Run();
         observer_->Opened(before, before.packets_held == 0 && Now() == before);
     }
 
@@ -132,7 +132,7 @@ class ObservedDevice final : public Device
     {
         auto read = std::make_unique<PendingRead>(PendingRead{this, reads_.Issue(), buffer, completion, context});
 
-        device_.Read(buffer, length, &PendingRead::Complete, read.release());
+        device_->Read(buffer, length, &PendingRead::Complete, read.release());
     }
 
     IoResult Write(const void *bytes, uint32_t length) override
@@ -140,7 +140,7 @@ class ObservedDevice final : public Device
         const auto *const commands = static_cast<const uint8_t *>(bytes);
 
         observer_->Writes(commands, length);
-        const IoResult result = device_.Write(bytes, length);
+        const IoResult result = device_->Write(bytes, length);
 
         observer_->Wrote(commands, length, result.information);
         return result;
@@ -150,7 +150,7 @@ class ObservedDevice final : public Device
                      uint32_t output_length) override
     {
         observer_->Controls(code, input, input_length);
-        const IoResult result = device_.Control(code, input, input_length, output, output_length);
+        const IoResult result = device_->Control(code, input, input_length, output, output_length);
 
         if (code == IOCTL_NETVERDICT_SET_OPTIONS && NT_SUCCESS(result.status))
         {
@@ -159,7 +159,7 @@ class ObservedDevice final : public Device
         return result;
     }
 
-    void CancelReads() override { device_.CancelReads(); }
+    void CancelReads() override { device_->CancelReads(); }
 
   private:
     struct PendingRead
@@ -203,14 +203,14 @@ class ObservedDevice final : public Device
     {
         STATISTICS_FIELDS_WIRE statistics{};
 
-        device_.Control(IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics, sizeof(statistics));
+        device_->Control(IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics, sizeof(statistics));
         return {statistics.EventsQueued,
                 statistics.EventsDelivered,
                 statistics.EventsLost,
                 statistics.VerdictsApplied,
                 statistics.VerdictsUnknownId,
                 statistics.PacketsHeld,
-                device_.machine().faults().all_failures()};
+                device_->machine().faults().all_failures()};
     }
 
     // Reads until a read is pending or the stream has ended.
@@ -225,11 +225,11 @@ class ObservedDevice final : public Device
 
             {
                 // A base client's read waits before it returns.
-                const sim::nt::WhileWaiting cancel([this] { device_.CancelReads(); });
+                const sim::nt::WhileWaiting cancel([this] { device_->CancelReads(); });
 
                 Read(buffer.data(), kDrainLength, &Drain::Complete, &drain);
             }
-            device_.CancelReads();
+            device_->CancelReads();
             std::unique_lock<std::mutex> lock(drain.mutex);
             drain.completed.wait(lock, [&] { return drain.is_complete; });
             status = drain.status;
@@ -244,7 +244,7 @@ class ObservedDevice final : public Device
             ReadAllThatIsLeft();
             const Observer::Counters before = Now();
 
-            device_.machine().Run();
+            device_->machine().Run();
             ReadAllThatIsLeft();
             *counters = Now();
             if (before == *counters)
@@ -258,7 +258,7 @@ class ObservedDevice final : public Device
     std::vector<std::string> Problems(const Observer::Counters &counters)
     {
         std::vector<std::string> problems = observer_->Problems(counters);
-        const uint64_t pended = device_.machine().wfp().counters().pended_now;
+        const uint64_t pended = device_->machine().wfp().counters().pended_now;
 
         if (pended > counters.packets_held)
         {
@@ -271,7 +271,7 @@ class ObservedDevice final : public Device
     // Another thread may have counted only a part of a packet: a true problem is still there at the last look.
     void CheckInvariants()
     {
-        const sim::Machine::Scope scope(device_.machine());
+        const sim::Machine::Scope scope(device_->machine());
         std::vector<std::string> problems;
 
         for (int look = 0; look < kLooks; look++)
@@ -296,15 +296,15 @@ class ObservedDevice final : public Device
         std::abort();
     }
 
-    EmbeddedDevice &device_;
+    const std::shared_ptr<EmbeddedDevice> device_;
     const std::shared_ptr<Observer> observer_;
     ReadOrder reads_;
 };
 
 [[maybe_unused]] const bool wrapped = []
 {
-    EmbeddedDevice::wrapper = [](EmbeddedDevice &device) -> std::unique_ptr<Device>
-    { return std::make_unique<ObservedDevice>(device); };
+    EmbeddedDevice::wrapper = [](std::shared_ptr<EmbeddedDevice> device) -> std::shared_ptr<Device>
+    { return std::make_shared<ObservedDevice>(std::move(device)); };
     return true;
 }();
 

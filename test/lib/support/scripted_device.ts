@@ -24,6 +24,8 @@ export class ScriptedNative implements NativeDevice {
   /** The bytes of each write. */
   readonly writes: Uint8Array[] = [];
   readonly controls: { readonly code: number; readonly input: Uint8Array }[] = [];
+  /** The control codes that were sent before reading began; undefined until it begins. */
+  controlsBeforeStart: readonly number[] | undefined;
   /** The number of reads taken. */
   taken = 0;
   readonly #script: Script;
@@ -46,6 +48,10 @@ export class ScriptedNative implements NativeDevice {
   finish(reason: ReadEnd['reason'], status: number = Status.EndOfFile): void {
     this.#pendingEnd = { reason, status };
     this.#signal();
+  }
+
+  start(): void {
+    this.controlsBeforeStart = this.controls.map(({ code }) => code);
   }
 
   take(): Uint8Array | null {

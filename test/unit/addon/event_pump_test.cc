@@ -1,4 +1,5 @@
-// Order, backpressure and end of the pump's bytes, over a device whose reads the test completes.
+// Order, backpressure and end of the pump's bytes, over a device whose reads the test completes, and over a device that
+// keeps the reading thread.
 #include "addon/event_pump.h"
 
 #include <gmock/gmock.h>
@@ -6,9 +7,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <deque>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace netverdict
 {
@@ -100,7 +105,8 @@ class EventPumpTest : public testing::Test
         options.buffers = buffers;
         options.buffer_size = 16;
         options.high_water = high_water;
-        pump_ = std::make_unique<EventPump>(device_, options, [this] { ++told_; });
+        pump_ = std::make_unique<EventPump>(pending_, options, [this] { ++told_; });
+        pump_->Start();
         return *pump_;
     }
 
@@ -115,7 +121,8 @@ class EventPumpTest : public testing::Test
         return taken;
     }
 
-    PendingDevice device_;
+    const std::shared_ptr<PendingDevice> pending_ = std::make_shared<PendingDevice>();
+    PendingDevice &device_ = *pending_;
     std::atomic<int> told_{0};
     std::unique_ptr<EventPump> pump_;
 };
@@ -125,6 +132,27 @@ TEST_F(EventPumpTest, KeepsAllItsBuffersInFlight)
     Start(3);
     device_.AwaitIssued(3);
     EXPECT_EQ(device_.pending(), 3u);
+}
+
+TEST_F(EventPumpTest, ReadsNothingBeforeItsStart)
+{
+    EventPump pump(pending_, EventPumpOptions{}, [] {});
+
+    for (int turn = 0; turn < 1000; ++turn)
+    {
+        std::this_thread::yield();
+    }
+    EXPECT_EQ(device_.issued(), 0u);
+    pump.Start();
+    device_.AwaitIssued(1);
+}
+
+TEST_F(EventPumpTest, MayStopWithoutAStart)
+{
+    EventPump pump(pending_, EventPumpOptions{}, [] {});
+
+    pump.Stop();
+    EXPECT_EQ(device_.issued(), 0u);
 }
 
 TEST_F(EventPumpTest, GivesBytesInTheOrderOfIssueNotOfCompletion)
@@ -219,7 +247,8 @@ TEST_F(EventPumpTest, EndsWhenReadsLackMemoryForTooLong)
     EventPumpOptions options;
     options.buffers = 2;
     options.patience = std::chrono::milliseconds(0);
-    EventPump pump(device_, options, [] {});
+    EventPump pump(pending_, options, [] {});
+    pump.Start();
     device_.AwaitIssued(2);
     device_.Complete(0, kInsufficientResources, "");
     EXPECT_EQ(pump.Front(), std::nullopt);
@@ -248,54 +277,6 @@ TEST_F(EventPumpTest, StopCancelsPendingReadsAndKeepsBytesThatWereRead)
 }
 
 // As a driver does whose reads wait in the thread that issues them. The first cancel comes too early.
-TEST_F(EventPumpTest, StopEndsAReadThatWaitsInTheThreadThatIssuedIt)
-{
-    class WaitingDevice final : public Device
-    {
-      public:
-        void Read(void *, uint32_t, Completion completion, void *context) override
-        {
-            std::unique_lock<std::mutex> lock(mutex_);
-            waits_ = true;
-            changed_.notify_all();
-            changed_.wait(lock, [this] { return cancels_ >= 2; });
-            lock.unlock();
-            completion(context, kCancelled, 0);
-        }
-
-        IoResult Write(const void *, uint32_t) override { return {}; }
-        IoResult Control(uint32_t, const void *, uint32_t, void *, uint32_t) override { return {}; }
-
-        void CancelReads() override
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            ++cancels_;
-            changed_.notify_all();
-        }
-
-        void AwaitWaiting()
-        {
-            std::unique_lock<std::mutex> lock(mutex_);
-            changed_.wait(lock, [this] { return waits_; });
-        }
-
-      private:
-        std::mutex mutex_;
-        std::condition_variable changed_;
-        bool waits_ = false;
-        int cancels_ = 0;
-    };
-
-    WaitingDevice device;
-    EventPumpOptions options;
-    options.buffer_size = 16;
-    EventPump pump(device, options, [] {});
-    device.AwaitWaiting();
-    pump.Stop();
-    EXPECT_FALSE(pump.Front());
-    EXPECT_EQ(pump.end(), kCancelled);
-}
-
 TEST_F(EventPumpTest, ACompletionMayComeBeforeReadReturns)
 {
     class ImmediateDevice final : public Device
@@ -316,10 +297,10 @@ TEST_F(EventPumpTest, ACompletionMayComeBeforeReadReturns)
         uint32_t next_ = 0;
     };
 
-    ImmediateDevice device;
     EventPumpOptions options;
     options.buffer_size = 16;
-    EventPump pump(device, options, [] {});
+    EventPump pump(std::make_shared<ImmediateDevice>(), options, [] {});
+    pump.Start();
     uint32_t expected = 0;
     while (!pump.end())
     {
@@ -331,6 +312,265 @@ TEST_F(EventPumpTest, ACompletionMayComeBeforeReadReturns)
     }
     EXPECT_EQ(expected, 100u);
     EXPECT_EQ(pump.end(), kEndOfFile);
+}
+
+// ---- A driver that keeps the reading thread until it has something to give
+
+enum class Ends
+{
+    kByCancel,
+    kBySecondCancel, // the first one comes before the read is there
+    kByShutdown,
+    kByNothing
+};
+
+class KeepingDevice final : public Device
+{
+  public:
+    explicit KeepingDevice(Ends ends, bool keeps_writes = false) : ends_(ends), keeps_writes_(keeps_writes) {}
+
+    void Read(void *buffer, uint32_t, Completion completion, void *context) override
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+
+        reading_ = true;
+        changed_.notify_all();
+        changed_.wait(lock, [this] { return status_.has_value(); });
+        reading_ = false;
+        lock.unlock();
+        if (*status_ == 0)
+        {
+            *static_cast<uint8_t *>(buffer) = 'x';
+        }
+        completion(context, *status_, *status_ == 0 ? 1 : 0);
+    }
+
+    IoResult Write(const void *bytes, uint32_t length) override
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+
+        writes_.emplace_back(static_cast<const char *>(bytes), length);
+        if (ends_ == Ends::kByShutdown)
+        {
+            EndLocked(kEndOfFile);
+        }
+        changed_.wait(lock, [this] { return !keeps_writes_ || freed_; });
+        return {0, length};
+    }
+
+    IoResult Control(uint32_t, const void *, uint32_t, void *, uint32_t) override { return {}; }
+
+    void CancelReads() override
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+
+        ++cancels_;
+        if (ends_ == Ends::kByCancel || (ends_ == Ends::kBySecondCancel && cancels_ == 2))
+        {
+            EndLocked(kCancelled);
+        }
+    }
+
+    // Ends every read and write, as a driver does that comes to itself again.
+    void Free(int32_t status)
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+
+        freed_ = true;
+        EndLocked(status);
+    }
+
+    void AwaitReading()
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [this] { return reading_; });
+    }
+
+    std::vector<std::string> writes()
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        return writes_;
+    }
+
+  private:
+    void EndLocked(int32_t status)
+    {
+        status_ = status_.value_or(status);
+        changed_.notify_all();
+    }
+
+    const Ends ends_;
+    const bool keeps_writes_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::optional<int32_t> status_; // of every read
+    std::vector<std::string> writes_;
+    int cancels_ = 0;
+    bool reading_ = false;
+    bool freed_ = false;
+};
+
+class KeptThreadTest : public testing::Test
+{
+  protected:
+    KeepingDevice &Start(Ends ends, bool keeps_writes = false)
+    {
+        device_ = std::make_shared<KeepingDevice>(ends, keeps_writes);
+        lifetime_ = device_;
+        pump_ = std::make_unique<EventPump>(device_, EventPumpOptions{}, [this] { ++told_; });
+        pump_->Start();
+        device_->AwaitReading();
+        return *device_;
+    }
+
+    // Stops the pump and gives the device up, as the end of a JavaScript object does.
+    std::chrono::steady_clock::duration StopAndLetGo()
+    {
+        const auto start = std::chrono::steady_clock::now();
+
+        pump_->Stop();
+        pump_.reset();
+        device_.reset();
+        return std::chrono::steady_clock::now() - start;
+    }
+
+    bool IsGoneSoon()
+    {
+        for (int poll = 0; poll < 1000 && !lifetime_.expired(); ++poll)
+        {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        return lifetime_.expired();
+    }
+
+    const std::string shutdown_{'\0'};
+
+    std::shared_ptr<KeepingDevice> device_;
+    std::weak_ptr<KeepingDevice> lifetime_;
+    std::atomic<int> told_{0};
+    std::unique_ptr<EventPump> pump_;
+};
+
+constexpr std::chrono::seconds kLimit{1};
+
+TEST_F(KeptThreadTest, StopCancelsTheReadAndWritesNothing)
+{
+    KeepingDevice &device = Start(Ends::kByCancel);
+
+    pump_->Stop();
+    EXPECT_THAT(device.writes(), testing::IsEmpty());
+    EXPECT_LT(StopAndLetGo(), kLimit);
+    EXPECT_TRUE(lifetime_.expired()) << "the device is closed when the stop returns";
+}
+
+TEST_F(KeptThreadTest, AReadThatBeginsAfterTheFirstCancelIsCancelledToo)
+{
+    Start(Ends::kBySecondCancel);
+    EXPECT_LT(StopAndLetGo(), kLimit);
+    EXPECT_TRUE(lifetime_.expired());
+}
+
+TEST_F(KeptThreadTest, AShutdownCommandEndsAReadThatCannotBeCancelled)
+{
+    KeepingDevice &device = Start(Ends::kByShutdown);
+    const auto start = std::chrono::steady_clock::now();
+
+    pump_->Stop();
+    EXPECT_LT(std::chrono::steady_clock::now() - start, kLimit);
+    EXPECT_THAT(device.writes(), ElementsAre(shutdown_));
+    EXPECT_EQ(pump_->Front(), std::nullopt);
+    EXPECT_EQ(pump_->end(), kEndOfFile);
+    StopAndLetGo();
+    EXPECT_TRUE(lifetime_.expired());
+}
+
+TEST_F(KeptThreadTest, AReadThatNothingEndsIsLeftBehindWithAllThatItTouches)
+{
+    KeepingDevice &device = Start(Ends::kByNothing);
+
+    EXPECT_LT(StopAndLetGo(), kLimit);
+    ASSERT_FALSE(lifetime_.expired()) << "the thread is within the device";
+    EXPECT_THAT(device.writes(), ElementsAre(shutdown_));
+    told_ = 0;
+    device.Free(0);
+    EXPECT_TRUE(IsGoneSoon()) << "the thread ends with its read";
+    EXPECT_EQ(told_, 0) << "the consumer is gone";
+}
+
+TEST_F(KeptThreadTest, AWriteThatIsKeptTooIsLeftBehind)
+{
+    KeepingDevice &device = Start(Ends::kByNothing, true);
+
+    EXPECT_LT(StopAndLetGo(), kLimit);
+    ASSERT_FALSE(lifetime_.expired());
+    device.Free(kCancelled);
+    EXPECT_TRUE(IsGoneSoon());
+}
+
+TEST_F(KeptThreadTest, AKeptWriteThatEndedTheReadIsLeftBehindAlone)
+{
+    KeepingDevice &device = Start(Ends::kByShutdown, true);
+
+    EXPECT_LT(StopAndLetGo(), kLimit);
+    ASSERT_FALSE(lifetime_.expired());
+    device.Free(kCancelled);
+    EXPECT_TRUE(IsGoneSoon());
+}
+
+TEST_F(EventPumpTest, PendingReadsThatNothingEndsAreLeftBehindWithoutAShutdown)
+{
+    class DeafDevice final : public Device
+    {
+      public:
+        void Read(void *, uint32_t, Completion completion, void *context) override
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            reads.emplace_back(completion, context);
+        }
+        IoResult Write(const void *, uint32_t) override
+        {
+            ADD_FAILURE() << "no thread is within a read";
+            return {};
+        }
+        IoResult Control(uint32_t, const void *, uint32_t, void *, uint32_t) override { return {}; }
+        void CancelReads() override {}
+
+        std::mutex mutex;
+        std::vector<std::pair<Completion, void *>> reads;
+    };
+
+    auto device = std::make_shared<DeafDevice>();
+    const std::weak_ptr<DeafDevice> lifetime = device;
+    EventPumpOptions options;
+    options.buffers = 2;
+    auto pump = std::make_unique<EventPump>(device, options, [this] { ++told_; });
+    pump->Start();
+    while (
+        [&]
+        {
+            const std::lock_guard<std::mutex> lock(device->mutex);
+            return device->reads.size();
+        }() < 2)
+    {
+        std::this_thread::yield();
+    }
+
+    const auto start = std::chrono::steady_clock::now();
+    pump.reset();
+    EXPECT_LT(std::chrono::steady_clock::now() - start, kLimit);
+    const auto reads = device->reads;
+    device.reset();
+    ASSERT_FALSE(lifetime.expired());
+    for (const auto &[completion, context] : reads)
+    {
+        completion(context, kCancelled, 0);
+    }
+    for (int poll = 0; poll < 1000 && !lifetime.expired(); ++poll)
+    {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(lifetime.expired());
+    EXPECT_EQ(told_, 0);
 }
 
 } // namespace
