@@ -339,9 +339,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Closes the device. Closing again has no effect.
+   * Closes the device, within a second. Closing again has no effect.
    *
    * The fail policy decides what waits, and what arrives until the driver has another client.
+   * A driver of the base protocol may keep a read until it has an event. If no cancel ends that read, the driver is shut
+   * down. If that does not end it either, the driver's handle stays open until the read ends.
    */
   close(): Promise<void> {
     return (this.#closing ??= this.#close(undefined));

@@ -1,10 +1,13 @@
 // Part of an addon that is built for tests. An observer stands between the device of a simulated computer and
 // JavaScript. It watches one client after the other. When a handle is closed and the driver has broken an invariant,
 // the process aborts.
+// If NETVERDICT_TEST_READS is `cancel`, `shutdown` or `nothing`, the device is one of a base driver instead.
+// That driver's reads keep their thread until this ends them, and no observer watches them.
 #include "addon/embedded/embedded_device.h"
 #include "ndis/net_buffers.h"
 #include "nt/fault_injection.h"
 #include "nt/user_wait.h"
+#include "support/keeping_device.h"
 #include "support/observer.h"
 #include "support/wire_records.h"
 #include "wfp/engine.h"
@@ -18,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -29,6 +33,7 @@ using netverdict::Device;
 using netverdict::EmbeddedDevice;
 using netverdict::IoResult;
 using netverdict_test::Observer;
+using netverdict_test::ReadsEnd;
 
 constexpr int32_t kOutOfMemory = STATUS_INSUFFICIENT_RESOURCES;
 constexpr uint32_t kDrainLength = 1 << 16;
@@ -301,10 +306,25 @@ class ObservedDevice final : public Device
     ReadOrder reads_;
 };
 
+// Makes the device that stands between a simulated computer and JavaScript.
+std::shared_ptr<Device> Wrap(std::shared_ptr<EmbeddedDevice> device)
+{
+    const char *const reads = std::getenv("NETVERDICT_TEST_READS");
+
+    if (reads == nullptr)
+    {
+        return std::make_shared<ObservedDevice>(std::move(device));
+    }
+    const std::string ends = reads;
+
+    return netverdict_test::KeepReads(std::move(device), ends == "cancel"     ? ReadsEnd::kByCancel
+                                                         : ends == "shutdown" ? ReadsEnd::kByShutdown
+                                                                              : ReadsEnd::kByNothing);
+}
+
 [[maybe_unused]] const bool wrapped = []
 {
-    EmbeddedDevice::wrapper = [](std::shared_ptr<EmbeddedDevice> device) -> std::shared_ptr<Device>
-    { return std::make_shared<ObservedDevice>(std::move(device)); };
+    EmbeddedDevice::wrapper = &Wrap;
     return true;
 }();
 

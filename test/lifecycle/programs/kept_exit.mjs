@@ -1,0 +1,5 @@
+import { openKept } from './kept_device.mjs';
+
+await openKept();
+console.log(Date.now());
+process.exit(7);
