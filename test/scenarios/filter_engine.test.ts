@@ -62,15 +62,12 @@ test('the filters stay while the filter engine refuses every call', async () => 
   expect(simulated.engine.filteredLayers).toBe(layers);
 });
 
-test('a session that is lost leaves no filter', async () => {
-  const { simulated } = await start((engine) => {
-    engine.stopService();
-    engine.startService();
-  });
+test('the filters return after the session was lost without a stop', async () => {
+  const { simulated, layers } = await start(() => undefined);
 
   simulated.engine.loseSessions();
-  expect(simulated.engine.filteredLayers).toBe(0);
-  expect(await simulated.network.connect({ processId: 5, protocol: 'tcp', remote }).outcome).toBe(
-    'permitted',
-  );
+  await simulated.engine.filters(layers);
+  const flow = simulated.network.connect({ processId: 5, protocol: 'tcp', remote });
+  (await simulated.question()).block({ permanent: true });
+  expect(await flow.outcome).toBe('blocked');
 });
