@@ -220,6 +220,10 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     }
     operation->Generation = state.Generation;
     operation->New = status != STATUS_OBJECT_NAME_EXISTS;
+    if (operation->New)
+    {
+        DeferredRunAfter(&operation->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
+    }
     if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
     {
         AleReportProcess(operation);
@@ -315,6 +319,7 @@ static VOID AleReportEnd(void *driverContext, const CONNECTION *connection)
     DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)driverContext;
     CONNECTION_TEXT text;
 
+    DeferredRunAfter(&context->Deferred, CONNECTION_ENDED_MS, CONNECTION_CLEAN_TOLERANCE_MS);
     LogDebug(&context->Log, "ended: %s, process %llu",
              ConnectionTextWrite(&text, &connection->Key, connection->State.Direction),
              (unsigned long long)connection->State.ProcessId);

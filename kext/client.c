@@ -1,8 +1,5 @@
 #include "client.h"
 
-#define CLIENT_PERIOD_MS        1000u
-#define CLIENT_URGENT_PERIOD_MS 100u // maintenance period while held packets can time out
-
 _Use_decl_annotations_
 NTSTATUS ClientInitialize(CLIENT *client, MEMORY *memory)
 {
@@ -118,12 +115,6 @@ UINT16 ClientRedirectPort(const CLIENT *client, UINT8 verdict)
     UINT64 ports = (UINT64)ReadNoFence64(&client->OwnPorts);
 
     return (UINT16)(ports >> (16 * VerdictRow(verdict)->Port));
-}
-
-_Use_decl_annotations_
-UINT32 ClientRoundPeriodMs(const CLIENT *client)
-{
-    return ReadNoFence(&client->PendingTimeoutMs) != 0 ? CLIENT_URGENT_PERIOD_MS : CLIENT_PERIOD_MS;
 }
 
 _Use_decl_annotations_

@@ -78,9 +78,6 @@ BOOLEAN ClientOwnsPort(_In_ const CLIENT *client, _In_ UINT16 port);
 /// The port that a redirecting verdict redirects to. Any IRQL.
 UINT16 ClientRedirectPort(_In_ const CLIENT *client, _In_ UINT8 verdict);
 
-/// Returns the milliseconds between rounds of maintenance under the client's options. Any IRQL.
-UINT32 ClientRoundPeriodMs(_In_ const CLIENT *client);
-
 /// The verdict that stands for the fail policy. It is temporary, so the client decides on the next packet. Any IRQL.
 UINT8 ClientFailVerdict(_In_ const CLIENT *client);
 

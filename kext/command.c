@@ -176,8 +176,8 @@ static VOID CommandPerform(DRIVER_CONTEXT *context, UINT8 command)
         CommandPrintMemory(context);
         break;
     default:
-        (VOID) ConnectionTableClean(&context->Connections, TRUE);
-        (VOID) RedirectTableClean(&context->Redirects);
+        (VOID) ConnectionTableClean(&context->Connections, TRUE, NULL);
+        (VOID) RedirectTableClean(&context->Redirects, NULL);
         break;
     }
 }

@@ -12,6 +12,13 @@ EXTERN_C_START
 #define CONNECTION_IDLE_SECONDS  600
 #endif
 
+// The same in milliseconds, until the first second in which a connection may be forgotten.
+#define CONNECTION_ENDED_MS ((CONNECTION_ENDED_SECONDS + 1u) * 1000u)
+#define CONNECTION_IDLE_MS  ((CONNECTION_IDLE_SECONDS + 1u) * 1000u)
+
+// How much longer it may take until a connection is forgotten.
+#define CONNECTION_CLEAN_TOLERANCE_MS 5000u
+
 /// One connection, from this machine's view. Unused bytes are zero.
 /// Addresses are in network order. IPv4 uses the first 4 bytes of an address.
 /// Ports are in host order, and 0 for protocols without ports.

@@ -19,7 +19,7 @@ typedef struct _CONNECTION_CELL
     UINT8 Verdict;
     UINT8 Flags;
     UINT32 Generation;
-    volatile LONG LastUse; // PlatformSeconds of the last use, later of the end; readers write it too
+    volatile LONG LastUse; // ClockSeconds of the last use, later of the end; readers write it too
     UINT32 ProcessId;
     UINT32 Cold; // handle of the cold part
 } CONNECTION_CELL;
@@ -100,9 +100,9 @@ static VOID ConnectionTableCopy(const SHARD_MAP *map, const CONNECTION_CELL *cel
 }
 
 // Writes the time once a second, so most packets leave the cache line clean for the other processors.
-static VOID ConnectionTableTouch(CONNECTION_CELL *cell)
+static VOID ConnectionTableTouch(const CONNECTION_TABLE *table, CONNECTION_CELL *cell)
 {
-    LONG now = (LONG)PlatformSeconds();
+    LONG now = (LONG)ClockSeconds(table->Clock);
 
     if (!ConnectionTableHasEnded(cell) && ReadNoFence(&cell->LastUse) != now)
     {
@@ -219,13 +219,14 @@ static VOID ConnectionPortUnlink(const CONNECTION_TABLE *table, const SHARD_MAP 
 // ---- The table
 
 _Use_decl_annotations_
-NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, UINT64 maxConnections)
+NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, const CLOCK *clock, UINT64 maxConnections)
 {
     NTSTATUS status;
     UINT32 i;
 
     RtlZeroMemory(table, sizeof(*table));
     table->Memory = memory;
+    table->Clock = clock;
     status = ConnectionMapInitialize(&table->Connections, memory, maxConnections);
     if (!NT_SUCCESS(status))
     {
@@ -288,7 +289,7 @@ BOOLEAN ConnectionTableLookup(CONNECTION_TABLE *table, const CONNECTION_KEY *key
     if (cell != NULL)
     {
         *state = ConnectionTableStateOf(cell);
-        ConnectionTableTouch(cell);
+        ConnectionTableTouch(table, cell);
     }
     RwLockReleaseShared(&place.In.Shard->Lock, irql);
     return cell != NULL;
@@ -330,7 +331,7 @@ static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSER
     cell->Verdict = VerdictUndecided;
     cell->Flags = CELL_FLAG_IN_USE | (insertion->Direction == DirectionInbound ? CELL_FLAG_INBOUND : 0);
     cell->Generation = ConnectionTableNextGeneration(table);
-    cell->LastUse = (LONG)PlatformSeconds();
+    cell->LastUse = (LONG)ClockSeconds(table->Clock);
     cell->ProcessId = insertion->ProcessId;
     cold->Hash = insertion->Place.In.Hash;
     cold->Generation = cell->Generation;
@@ -339,14 +340,14 @@ static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSER
     *state = ConnectionTableStateOf(cell);
 }
 
-static NTSTATUS ConnectionTableAdopt(const CONNECTION_INSERTION *insertion, CONNECTION_CELL *cell,
-                                     CONNECTION_STATE *state)
+static NTSTATUS ConnectionTableAdopt(const CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion,
+                                     CONNECTION_CELL *cell, CONNECTION_STATE *state)
 {
     if (cell->ProcessId == 0)
     {
         cell->ProcessId = insertion->ProcessId;
     }
-    ConnectionTableTouch(cell);
+    ConnectionTableTouch(table, cell);
     *state = ConnectionTableStateOf(cell);
     return STATUS_OBJECT_NAME_EXISTS;
 }
@@ -362,7 +363,7 @@ static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INS
 
     if (cell != NULL && !ConnectionTableHasEnded(cell))
     {
-        return ConnectionTableAdopt(insertion, cell, state);
+        return ConnectionTableAdopt(table, insertion, cell, state);
     }
     insertion->PortPage = ConnectionPortPage(table, insertion->Family, insertion->LocalPort);
     if (insertion->PortPage == NULL)
@@ -546,7 +547,7 @@ static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map
                                    CONNECTION *ended)
 {
     cell->Flags |= CELL_FLAG_ENDED;
-    cell->LastUse = (LONG)PlatformSeconds();
+    cell->LastUse = (LONG)ClockSeconds(table->Clock);
     ConnectionPortUnlink(table, map, cell);
     ConnectionTableCopy(map, cell, ended);
 }
@@ -720,6 +721,7 @@ typedef struct _CONNECTION_CLEANING
     SHARD_MAP *Map;
     UINT32 Now;
     BOOLEAN IncludeIdle;
+    UINT32 WaitSeconds; // until a connection that stays may be removed
 } CONNECTION_CLEANING;
 
 static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleaning, UINT64 *words)
@@ -738,20 +740,39 @@ static BOOLEAN ConnectionCleaningRemove(VOID *context, UINT64 *words)
     return TRUE;
 }
 
-static BOOLEAN ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
+// Returns the seconds until a connection may be removed; 0: it is removed now.
+static UINT32 ConnectionCleaningWait(const CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
 {
-    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
-    CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
     UINT32 age = cleaning->Now - (UINT32)ReadNoFence(&cell->LastUse);
     UINT32 limit = ConnectionTableHasEnded(cell) ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS;
 
-    // A packet on another processor may have written a time just after `Now` was read: then the age is negative.
-    if ((LONG)age < 0 || age <= limit || (!ConnectionTableHasEnded(cell) && !cleaning->IncludeIdle) ||
-        ConnectionTableCold(cleaning->Table, cell)->Pending != 0)
+    if (!ConnectionTableHasEnded(cell) && !cleaning->IncludeIdle)
     {
-        return FALSE;
+        return MAXUINT32;
     }
-    return ConnectionCleaningRemove(context, words);
+    // A packet on another processor may have written a time just after `Now` was read: then the age is negative.
+    if ((LONG)age < 0)
+    {
+        age = 0;
+    }
+    if (age <= limit)
+    {
+        return limit + 1 - age;
+    }
+    return ConnectionTableCold(cleaning->Table, cell)->Pending != 0 ? CONNECTION_ENDED_SECONDS : 0;
+}
+
+static BOOLEAN ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
+{
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    UINT32 wait = ConnectionCleaningWait(cleaning, ConnectionCleaningCell(cleaning, words));
+
+    if (wait == 0)
+    {
+        return ConnectionCleaningRemove(context, words);
+    }
+    cleaning->WaitSeconds = wait < cleaning->WaitSeconds ? wait : cleaning->WaitSeconds;
+    return FALSE;
 }
 
 static BOOLEAN ConnectionCleaningClear(VOID *context, UINT64 *words)
@@ -792,30 +813,45 @@ static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
     return FALSE;
 }
 
-static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visitor, BOOLEAN includeIdle)
+static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visitor, CONNECTION_CLEANING *cleaning)
 {
-    CONNECTION_CLEANING cleaning;
     UINT64 removed;
 
-    cleaning.Table = table;
-    cleaning.Map = &table->Connections.V4;
-    cleaning.Now = PlatformSeconds();
-    cleaning.IncludeIdle = includeIdle;
-    removed = ShardMapVisit(cleaning.Map, visitor, &cleaning);
-    cleaning.Map = &table->Connections.V6;
-    removed += ShardMapVisit(cleaning.Map, visitor, &cleaning);
+    cleaning->Table = table;
+    cleaning->Map = &table->Connections.V4;
+    removed = ShardMapVisit(cleaning->Map, visitor, cleaning);
+    cleaning->Map = &table->Connections.V6;
+    removed += ShardMapVisit(cleaning->Map, visitor, cleaning);
     SlabTrim(&table->ColdParts);
     return removed;
 }
 
-_Use_decl_annotations_
-UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
+static VOID ConnectionTableVisitAll(CONNECTION_TABLE *table, SHARD_VISITOR visitor)
 {
-    UINT64 removed = ConnectionTableVisit(table, ConnectionCleaningRemoveUnused, includeIdle);
+    CONNECTION_CLEANING cleaning;
 
+    RtlZeroMemory(&cleaning, sizeof(cleaning));
+    (VOID) ConnectionTableVisit(table, visitor, &cleaning);
+}
+
+_Use_decl_annotations_
+UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle, UINT32 *waitSeconds)
+{
+    CONNECTION_CLEANING cleaning;
+    UINT64 removed;
+
+    RtlZeroMemory(&cleaning, sizeof(cleaning));
+    cleaning.Now = ClockSeconds(table->Clock);
+    cleaning.IncludeIdle = includeIdle;
+    cleaning.WaitSeconds = MAXUINT32;
+    removed = ConnectionTableVisit(table, ConnectionCleaningRemoveUnused, &cleaning);
+    if (waitSeconds != NULL)
+    {
+        *waitSeconds = cleaning.WaitSeconds;
+    }
     if (SlabIsSparse(&table->ColdParts, ConnectionTableCount(table)))
     {
-        (VOID) ConnectionTableVisit(table, ConnectionCleaningMove, FALSE);
+        ConnectionTableVisitAll(table, ConnectionCleaningMove);
     }
     return removed;
 }
@@ -823,13 +859,13 @@ UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle)
 _Use_decl_annotations_
 VOID ConnectionTableClearCache(CONNECTION_TABLE *table)
 {
-    (VOID) ConnectionTableVisit(table, ConnectionCleaningClear, FALSE);
+    ConnectionTableVisitAll(table, ConnectionCleaningClear);
 }
 
 _Use_decl_annotations_
 VOID ConnectionTableRemoveAll(CONNECTION_TABLE *table)
 {
-    (VOID) ConnectionTableVisit(table, ConnectionCleaningRemove, FALSE);
+    ConnectionTableVisitAll(table, ConnectionCleaningRemove);
 }
 
 _Use_decl_annotations_

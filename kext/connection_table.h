@@ -13,6 +13,7 @@
 
 #pragma once
 
+#include "clock.h"
 #include "connection_map.h"
 #include "protocol.h"
 #include "slab.h"
@@ -49,6 +50,7 @@ typedef struct _CONNECTION_PORT_STRIPE CONNECTION_PORT_STRIPE;
 typedef struct _CONNECTION_TABLE
 {
     MEMORY *Memory;
+    const CLOCK *Clock;
     CONNECTION_MAP Connections;
     SLAB ColdParts;
     CONNECTION_PORT_STRIPE *PortStripes;
@@ -77,7 +79,9 @@ typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECT
 /// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxConnections);
+NTSTATUS
+ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory, _In_ const CLOCK *clock,
+                          _In_ UINT64 maxConnections);
 
 /// Frees everything. Nobody else may be using the table.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -148,8 +152,10 @@ BOOLEAN ConnectionTableResolvePending(_Inout_ CONNECTION_TABLE *table, _In_ cons
 /// Removes connections that ended over CONNECTION_ENDED_SECONDS ago, and gives memory back.
 /// `includeIdle` also removes live connections without a packet for over CONNECTION_IDLE_SECONDS.
 /// A connection is never removed early, and at most a second late. Returns how many were removed.
+/// `waitSeconds` gets the seconds until the next connection may be removed; MAXUINT32: the table has none.
+/// A connection that has to wait for its verdict is looked at again after CONNECTION_ENDED_SECONDS.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-UINT64 ConnectionTableClean(_Inout_ CONNECTION_TABLE *table, _In_ BOOLEAN includeIdle);
+UINT64 ConnectionTableClean(_Inout_ CONNECTION_TABLE *table, _In_ BOOLEAN includeIdle, _Out_opt_ UINT32 *waitSeconds);
 
 /// The ClearCache command: removes every connection. A connection with a pending question becomes undecided instead.
 _IRQL_requires_max_(DISPATCH_LEVEL)

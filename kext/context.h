@@ -28,6 +28,7 @@ typedef struct _DRIVER_CONTEXT
     PDEVICE_OBJECT DeviceObject;
     UNICODE_STRING LinkName;
     WCHAR LinkBuffer[sizeof(DRIVER_LINK_PREFIX) / sizeof(WCHAR) + DRIVER_MAX_NAME_LENGTH];
+    CLOCK Clock;
     MEMORY Memory;
     STATISTICS Statistics;
     LOG Log;
@@ -42,7 +43,7 @@ typedef struct _DRIVER_CONTEXT
     CLIENT Client;
     INJECTOR Injector;
     DEFERRED Deferred;              ///< of MaintenanceRound
-    volatile LONG64 NextClean;      ///< KeQueryInterruptTime from which MaintenanceRound cleans again
+    volatile LONG64 NextClean;      ///< ClockNow from which MaintenanceRound cleans again
     UINT64 Cookie;                  ///< a filter's context is this value exclusive-or its layer's row
     UINT32 CalloutIds[LAYER_COUNT]; ///< run-time ids, by row of Layers; 0: not registered
     ENGINE Engine;

@@ -11,6 +11,7 @@ static VOID NTAPI DeferredTimerFired(PKDPC dpc, PVOID deferredContext, PVOID arg
     UNREFERENCED_PARAMETER(dpc);
     UNREFERENCED_PARAMETER(argument1);
     UNREFERENCED_PARAMETER(argument2);
+    InterlockedExchange64(&deferred->Alarm, DEFERRED_DISARMED);
     DeferredRequest(deferred, DEFERRED_DUE);
     DeferredQueue(deferred);
 }
@@ -54,15 +55,17 @@ static VOID NTAPI DeferredRun(PDEVICE_OBJECT device, PVOID workContext)
 }
 
 _Use_decl_annotations_
-NTSTATUS DeferredInitialize(DEFERRED *deferred, PDEVICE_OBJECT device, DEFERRED_ROUTINE routine, VOID *context)
+NTSTATUS DeferredInitialize(DEFERRED *deferred, const CLOCK *clock, PDEVICE_OBJECT device, DEFERRED_ROUTINE routine,
+                            VOID *context)
 {
     RtlZeroMemory(deferred, sizeof(*deferred));
     deferred->Routine = routine;
     deferred->Context = context;
+    deferred->Clock = clock;
+    deferred->Alarm = DEFERRED_DISARMED;
     deferred->Outstanding = 1;
     KeInitializeEvent(&deferred->Idle, NotificationEvent, FALSE);
     KeInitializeTimerEx(&deferred->Timer, NotificationTimer);
-    KeInitializeTimerEx(&deferred->RetryTimer, NotificationTimer);
     KeInitializeDpc(&deferred->Dpc, DeferredTimerFired, deferred);
     deferred->WorkItem = IoAllocateWorkItem(device);
     return deferred->WorkItem != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
@@ -73,8 +76,7 @@ VOID DeferredUninitialize(DEFERRED *deferred)
 {
     DeferredRelease(deferred);
     KeWaitForSingleObject(&deferred->Idle, Executive, KernelMode, FALSE, NULL);
-    // The last run may have set the retry timer.
-    KeCancelTimer(&deferred->RetryTimer);
+    // The last run may have armed the timer.
     KeCancelTimer(&deferred->Timer);
     KeFlushQueuedDpcs();
     IoFreeWorkItem(deferred->WorkItem);
@@ -105,28 +107,55 @@ VOID DeferredQueue(DEFERRED *deferred)
     }
 }
 
-static LARGE_INTEGER DeferredAfter(UINT32 milliseconds)
+// Makes the timer what Alarm says. A thread that changes Alarm calls this function afterwards.
+// The last of several calls at once sees the last change, so the timer ends up right.
+static VOID DeferredSetTimer(DEFERRED *deferred)
 {
-    LARGE_INTEGER due;
+    LONG64 alarm;
 
-    due.QuadPart = -(LONG64)(milliseconds * PLATFORM_TICKS_PER_MILLISECOND);
-    return due;
+    do
+    {
+        UINT32 toleranceMs;
+
+        alarm = ReadAcquire64(&deferred->Alarm);
+        if (alarm == DEFERRED_DISARMED)
+        {
+            KeCancelTimer(&deferred->Timer);
+            continue;
+        }
+        toleranceMs = (UINT32)(alarm & DEFERRED_MAX_TOLERANCE);
+        ClockSetTimer(deferred->Clock, &deferred->Timer,
+                      ((UINT64)(alarm >> DEFERRED_TOLERANCE_BITS) - toleranceMs) * PLATFORM_TICKS_PER_MILLISECOND,
+                      toleranceMs, &deferred->Dpc);
+    } while (ReadAcquire64(&deferred->Alarm) != alarm);
 }
 
 _Use_decl_annotations_
-VOID DeferredRetry(DEFERRED *deferred, UINT32 milliseconds)
+VOID DeferredDisarm(DEFERRED *deferred)
 {
-    KeSetTimerEx(&deferred->RetryTimer, DeferredAfter(milliseconds), 0, &deferred->Dpc);
+    InterlockedExchange64(&deferred->Alarm, DEFERRED_DISARMED);
+    DeferredSetTimer(deferred);
 }
 
 _Use_decl_annotations_
-VOID DeferredStart(DEFERRED *deferred, UINT32 periodMs)
+VOID DeferredArm(DEFERRED *deferred, LONG64 alarm)
 {
-    KeSetTimerEx(&deferred->Timer, DeferredAfter(periodMs), (LONG)periodMs, &deferred->Dpc);
-}
+    LONG64 found = ReadNoFence64(&deferred->Alarm);
 
-_Use_decl_annotations_
-VOID DeferredStop(DEFERRED *deferred)
-{
-    KeCancelTimer(&deferred->Timer);
+    if (!DeferredAcquire(deferred))
+    {
+        return;
+    }
+    while (alarm < found)
+    {
+        LONG64 before = InterlockedCompareExchange64(&deferred->Alarm, alarm, found);
+
+        if (before == found)
+        {
+            DeferredSetTimer(deferred);
+            break;
+        }
+        found = before;
+    }
+    DeferredRelease(deferred);
 }

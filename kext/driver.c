@@ -106,7 +106,7 @@ PLATFORM_INIT
 static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
 {
     MEMORY *memory = &context->Memory;
-    NTSTATUS status = ConnectionTableInitialize(&context->Connections, memory, DRIVER_MAX_CONNECTIONS);
+    NTSTATUS status = ConnectionTableInitialize(&context->Connections, memory, &context->Clock, DRIVER_MAX_CONNECTIONS);
 
     if (!NT_SUCCESS(status))
     {
@@ -117,12 +117,12 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupConnections;
     }
-    status = FragmentTableInitialize(&context->Fragments, memory, &context->Statistics);
+    status = FragmentTableInitialize(&context->Fragments, memory, &context->Clock, &context->Statistics);
     if (!NT_SUCCESS(status))
     {
         goto cleanupPackets;
     }
-    status = RedirectTableInitialize(&context->Redirects, memory, REDIRECT_TABLE_MAX_ENTRIES);
+    status = RedirectTableInitialize(&context->Redirects, memory, &context->Clock, REDIRECT_TABLE_MAX_ENTRIES);
     if (!NT_SUCCESS(status))
     {
         goto cleanupFragments;
@@ -160,6 +160,7 @@ static NTSTATUS DriverInitializeReporting(DRIVER_CONTEXT *context)
 {
     NTSTATUS status;
 
+    ClockInitialize(&context->Clock);
     MemoryInitialize(&context->Memory);
     status = StatisticsInitialize(&context->Statistics, &context->Memory);
     if (!NT_SUCCESS(status))
@@ -209,13 +210,13 @@ static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
     {
         return status;
     }
-    status = DeferredInitialize(&context->Deferred, context->DeviceObject, MaintenanceRound, context);
+    status = DeferredInitialize(&context->Deferred, &context->Clock, context->DeviceObject, MaintenanceRound, context);
     if (!NT_SUCCESS(status))
     {
         goto cleanupContext;
     }
-    status = EngineInitialize(&context->Engine, context->DeviceObject, &context->Log, &context->SystemLog,
-                              &context->Statistics, context->Cookie, &owner);
+    status = EngineInitialize(&context->Engine, &context->Clock, context->DeviceObject, &context->Log,
+                              &context->SystemLog, &context->Statistics, context->Cookie, &owner);
     if (!NT_SUCCESS(status))
     {
         goto cleanupDeferred;
@@ -276,7 +277,8 @@ static NTSTATUS DriverInitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *c
     {
         goto cleanupTables;
     }
-    status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Statistics, &context->Log);
+    status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Clock, &context->Deferred,
+                                &context->Statistics, &context->Log);
     if (!NT_SUCCESS(status))
     {
         goto cleanupClient;

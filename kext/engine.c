@@ -7,7 +7,7 @@
 #define ENGINE_TRANSACTION_WAIT_MS 1000
 
 #define ENGINE_BUSY_RETRY_MS 10
-#define ENGINE_RETRY_MS      1000
+#define ENGINE_RETRY_MS      900
 
 static const GUID ProviderKey = {0x6f1f3c52, 0x8a0e, 0x4b9d, {0x9c, 0x1e, 0x2b, 0x5d, 0x70, 0xe4, 0x16, 0xf8}};
 static const GUID SubLayerKey = {0xc5878765, 0x0ef1, 0x4d80, {0xb4, 0x91, 0x62, 0x92, 0xc7, 0xa0, 0x38, 0xcf}};
@@ -427,7 +427,7 @@ static VOID EngineRelease(ENGINE *engine)
     EngineCloseSession(engine);
     if (!owner->Unregister(owner->Context))
     {
-        DeferredRetry(&engine->Deferred, ENGINE_RETRY_MS);
+        DeferredRunAfter(&engine->Deferred, ENGINE_RETRY_MS, ENGINE_RETRY_MS / 10);
     }
 }
 
@@ -436,6 +436,7 @@ static VOID EngineRunRound(ENGINE *engine)
     BOOLEAN reauthorize = DeferredTake(&engine->Deferred, DEFERRED_REAUTHORIZE);
     ENGINE_STATE state;
     NTSTATUS status;
+    UINT32 wait;
 
     (VOID) DeferredTake(&engine->Deferred, DEFERRED_DUE);
     status = EngineTryRound(engine, reauthorize);
@@ -445,7 +446,8 @@ static VOID EngineRunRound(ENGINE *engine)
     {
         StatisticsAdd(engine->Statistics, StatisticEngineRetries, 1);
         DeferredRequest(&engine->Deferred, reauthorize ? DEFERRED_REAUTHORIZE : 0);
-        DeferredRetry(&engine->Deferred, state == EngineBusy ? ENGINE_BUSY_RETRY_MS : ENGINE_RETRY_MS);
+        wait = state == EngineBusy ? ENGINE_BUSY_RETRY_MS : ENGINE_RETRY_MS;
+        DeferredRunAfter(&engine->Deferred, wait, wait / 10);
     }
     EngineRelease(engine);
     engine->Owner.Settled(engine->Owner.Context, state);
@@ -502,7 +504,7 @@ BOOLEAN EngineIsLost(const ENGINE *engine)
 // ---- Start and end
 
 _Use_decl_annotations_
-NTSTATUS EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, SYSTEM_LOG *systemLog,
+NTSTATUS EngineInitialize(ENGINE *engine, const CLOCK *clock, PDEVICE_OBJECT device, LOG *log, SYSTEM_LOG *systemLog,
                           STATISTICS *statistics, UINT64 cookie, const ENGINE_OWNER *owner)
 {
     RtlZeroMemory(engine, sizeof(*engine));
@@ -514,7 +516,7 @@ NTSTATUS EngineInitialize(ENGINE *engine, PDEVICE_OBJECT device, LOG *log, SYSTE
     engine->Owner = *owner;
     engine->ServiceState = FWPM_SERVICE_STATE_MAX;
     engine->State = ENGINE_STATE_COUNT;
-    return DeferredInitialize(&engine->Deferred, device, EngineRound, engine);
+    return DeferredInitialize(&engine->Deferred, clock, device, EngineRound, engine);
 }
 
 _Use_decl_annotations_

@@ -81,8 +81,9 @@ typedef struct _ENGINE
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS
-EngineInitialize(_Out_ ENGINE *engine, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log, _Inout_ SYSTEM_LOG *systemLog,
-                 _Inout_ STATISTICS *statistics, _In_ UINT64 cookie, _In_ const ENGINE_OWNER *owner);
+EngineInitialize(_Out_ ENGINE *engine, _In_ const CLOCK *clock, _In_ PDEVICE_OBJECT device, _Inout_ LOG *log,
+                 _Inout_ SYSTEM_LOG *systemLog, _Inout_ STATISTICS *statistics, _In_ UINT64 cookie,
+                 _In_ const ENGINE_OWNER *owner);
 
 /// Removes the filters and closes the session: no classify begins any more.
 /// Waits without limit for another product's transaction, and reports that once a second.

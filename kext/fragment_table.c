@@ -48,12 +48,13 @@ typedef struct _FRAGMENT_DATAGRAM
 } FRAGMENT_DATAGRAM;
 
 _Use_decl_annotations_
-NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, STATISTICS *statistics)
+NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, const CLOCK *clock, STATISTICS *statistics)
 {
     UINT32 i;
 
     RtlZeroMemory(table, sizeof(*table));
     table->Memory = memory;
+    table->Clock = clock;
     table->Statistics = statistics;
     KeInitializeSpinLock(&table->Lock);
     InitializeListHead(&table->Early);
@@ -333,7 +334,7 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
     }
     if (table->Count >= FRAGMENT_MAX_DATAGRAMS)
     {
-        *removed = FragmentRemoveOldest(table, &table->Decided, MAXLONG64);
+        *removed = FragmentRemoveOldest(table, &table->Decided, CLOCK_NEVER);
         if (*removed == NULL)
         {
             return NULL;
@@ -349,7 +350,7 @@ static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, co
                               FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
 {
     DECISION decision = DecisionFail;
-    UINT64 now = KeQueryInterruptTime();
+    UINT64 now = ClockNow(table->Clock);
     FRAGMENT_DATAGRAM *removed = NULL;
     FRAGMENT_DATAGRAM *over = NULL;
     INJECT_PACKET *refused = NULL;
@@ -480,7 +481,7 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
         {
             datagram->Target = *target;
         }
-        FragmentMoveTo(&table->Decided, datagram, KeQueryInterruptTime());
+        FragmentMoveTo(&table->Decided, datagram, ClockNow(table->Clock));
         released = FragmentTakeWaiting(table, datagram);
         over = FragmentRemoveIfOver(table, datagram);
     }
@@ -529,6 +530,29 @@ INJECT_PACKET *FragmentTableForget(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN pe
         last = InjectChainEnd(last);
     }
     return packets;
+}
+
+// Each list is in the order of its expiry times.
+static UINT64 FragmentFirstExpiry(const LIST_ENTRY *byAge)
+{
+    return IsListEmpty(byAge) ? CLOCK_NEVER : CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink)->ExpiryTime;
+}
+
+_Use_decl_annotations_
+UINT64 FragmentTableNextExpiry(FRAGMENT_TABLE *table)
+{
+    UINT64 early;
+    UINT64 asked;
+    UINT64 decided;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&table->Lock, &irql);
+    early = FragmentFirstExpiry(&table->Early);
+    asked = FragmentFirstExpiry(&table->Asked);
+    decided = FragmentFirstExpiry(&table->Decided);
+    KeReleaseSpinLock(&table->Lock, irql);
+    asked = asked < decided ? asked : decided;
+    return early < asked ? early : asked;
 }
 
 _Use_decl_annotations_

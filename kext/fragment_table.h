@@ -26,6 +26,9 @@ EXTERN_C_START
 #define FRAGMENT_EARLY_MS    1000u
 #define FRAGMENT_DECISION_MS 30000u
 
+// How much longer it may take until a datagram is forgotten.
+#define FRAGMENT_TOLERANCE_MS 100u
+
 // The most copies that wait in one datagram, and the most fragments that one datagram may have.
 #define FRAGMENT_MAX_WAITING 64u
 #define FRAGMENT_MAX_PIECES  128u
@@ -36,6 +39,7 @@ EXTERN_C_START
 typedef struct _FRAGMENT_TABLE
 {
     MEMORY *Memory;
+    const CLOCK *Clock;
     STATISTICS *Statistics;
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
@@ -51,7 +55,9 @@ typedef struct _FRAGMENT_TABLE
 /// Makes an empty table. STATUS_INSUFFICIENT_RESOURCES: there is no memory, and nothing is left behind.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics);
+NTSTATUS
+FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _In_ const CLOCK *clock,
+                        _Inout_ STATISTICS *statistics);
 
 /// Frees the table, which must be empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -85,12 +91,16 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ DECISION decision,
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
-/// Forgets every datagram whose time is over at `now` (KeQueryInterruptTime). MAXLONG64 as `now` forgets all.
+/// Forgets every datagram whose time is over at `now` (ClockNow). CLOCK_NEVER as `now` forgets all.
 /// With `permit` the copies that waited are returned, otherwise they are dropped. Both are counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 INJECT_PACKET *FragmentTableForget(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now, _In_ BOOLEAN permit);
+
+/// Returns when the time of the next datagram is over (ClockNow). CLOCK_NEVER: the table is empty.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 FragmentTableNextExpiry(_Inout_ FRAGMENT_TABLE *table);
 
 /// Returns the number of datagrams in the table. Any IRQL.
 UINT64 FragmentTableCount(_In_ const FRAGMENT_TABLE *table);

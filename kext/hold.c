@@ -104,6 +104,7 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
                  verdict, (unsigned long long)held->Id, (unsigned)status);
         return FALSE;
     }
+    DeferredRunAfter(&context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
     HoldLogRedirect(&context->Log, held, target);
     return TRUE;
 }
@@ -338,11 +339,11 @@ DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNE
     return DecisionBlock;
 }
 
-static UINT64 HoldDeadline(const CLIENT *client)
+static UINT64 HoldDeadline(const DRIVER_CONTEXT *context)
 {
-    UINT32 timeout = (UINT32)ReadNoFence(&client->PendingTimeoutMs);
+    UINT32 timeout = (UINT32)ReadNoFence(&context->Client.PendingTimeoutMs);
 
-    return timeout != 0 ? KeQueryInterruptTime() + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
+    return timeout != 0 ? ClockNow(&context->Clock) + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
 }
 
 static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
@@ -362,7 +363,7 @@ static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Direction = question->Direction;
     held->Packet = question->Packets;
     held->Bytes = sizeof(*held) + InjectChainBytes(question->Packets);
-    held->DeadlineTime = HoldDeadline(&context->Client);
+    held->DeadlineTime = HoldDeadline(context);
     return held;
 }
 
@@ -442,6 +443,7 @@ static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
 {
     UINT64 id = held->Id;
+    UINT64 deadline = held->DeadlineTime != 0 ? held->DeadlineTime : CLOCK_NEVER;
     NTSTATUS status;
 
     // The connection is marked as pending before the insert, because another thread may resolve the HELD after it.
@@ -452,6 +454,7 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     {
         return HoldUndo(context, held, status);
     }
+    DeferredRunBy(&context->Deferred, deadline, HOLD_TOLERANCE_MS);
     status = HoldReport(context, question, id);
     if (NT_SUCCESS(status))
     {

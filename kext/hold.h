@@ -30,6 +30,9 @@ EXTERN_C_START
 
 struct _DRIVER_CONTEXT;
 
+// How late a held packet may time out.
+#define HOLD_TOLERANCE_MS 50u
+
 /// A packet or an operation on which the client decides.
 typedef struct _HOLD_QUESTION
 {
@@ -68,7 +71,7 @@ DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYE
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN HoldApplyVerdict(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 id, _In_ UINT8 verdict);
 
-/// Applies the time-out verdict to everything whose deadline has passed at `now` (KeQueryInterruptTime).
+/// Applies the time-out verdict to everything whose deadline has passed at `now` (ClockNow).
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldExpire(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 

@@ -61,7 +61,8 @@ static VOID InjectorFree(INJECTOR *injector)
 }
 
 _Use_decl_annotations_
-NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, STATISTICS *statistics, LOG *log)
+NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, const CLOCK *clock,
+                            DEFERRED *deferred, STATISTICS *statistics, LOG *log)
 {
     NTSTATUS status;
 
@@ -69,11 +70,12 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     injector->Memory = memory;
     injector->Statistics = statistics;
     injector->Log = log;
+    injector->Deferred = deferred;
     injector->Outstanding = 1;
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
     KeInitializeSpinLock(&injector->RefusedLock);
     injector->LastRefused = &injector->Refused;
-    InjectionTrackerInitialize(&injector->Returns, memory);
+    InjectionTrackerInitialize(&injector->Returns, memory, clock);
 
     status = InjectorCreatePool(injector, driver);
     if (NT_SUCCESS(status))
@@ -463,6 +465,7 @@ static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
              packet->IpVersion, packet->Length, (unsigned)status);
     if (!packet->Retried && InjectKeepRefused(packet))
     {
+        DeferredRunAfter(injector->Deferred, INJECT_REFUSED_WAIT_MS, INJECT_REFUSED_TOLERANCE_MS);
         return;
     }
     StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);

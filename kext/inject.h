@@ -10,10 +10,12 @@
 // INJECTOR.Outstanding counts the injections, and one more for the injector itself.
 // InjectorUninitialize waits until Outstanding is zero.
 // RefusedLock guards the list of packets that the stack refused. No other function is called under this lock.
+// A refused packet has a run of deferred work call InjectResolveRefused.
 
 #pragma once
 
 #include "connection_table.h"
+#include "deferred.h"
 #include "log.h"
 #include "injection_tracker.h"
 #include "statistics.h"
@@ -45,12 +47,17 @@ typedef enum _INJECT_ORIGIN
 // The most packets that wait because the stack refused them. Refused packets beyond this number are dropped.
 #define INJECT_MAX_REFUSED 4096u
 
+// After this time the fail policy decides on a refused packet.
+#define INJECT_REFUSED_WAIT_MS      100u
+#define INJECT_REFUSED_TOLERANCE_MS 100u
+
 // Every packet reads the members before Padding1. Every injection writes the members behind it.
 typedef struct _INJECTOR
 {
     MEMORY *Memory;
     STATISTICS *Statistics;
     LOG *Log;
+    DEFERRED *Deferred;
     HANDLE Handles[2]; ///< IPv4, IPv6
     PNDIS_GENERIC_OBJECT NdisObject;
     NDIS_HANDLE Pool;
@@ -116,10 +123,13 @@ typedef struct _INJECT_PACKET
 } INJECT_PACKET;
 
 /// Makes the injection handles and the pool for net buffer lists. A failure leaves nothing behind.
+/// `deferred` may be initialized later, but before the first packet, and uninitialized before the injector.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
-NTSTATUS InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver, _Inout_ MEMORY *memory,
-                            _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
+NTSTATUS
+InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver, _Inout_ MEMORY *memory,
+                   _In_ const CLOCK *clock, _Inout_ DEFERRED *deferred, _Inout_ STATISTICS *statistics,
+                   _Inout_ LOG *log);
 
 /// Waits for every outstanding injection, then gives everything back. No new injection may come.
 _IRQL_requires_(PASSIVE_LEVEL)

@@ -1,8 +1,9 @@
 #include "injection_tracker.h"
 
 _Use_decl_annotations_
-VOID InjectionTrackerInitialize(INJECTION_TRACKER *tracker, MEMORY *memory)
+VOID InjectionTrackerInitialize(INJECTION_TRACKER *tracker, MEMORY *memory, const CLOCK *clock)
 {
+    tracker->Clock = clock;
     SipHashKeyInitialize(&tracker->HashKey);
     RecentSetInitialize(&tracker->Packets, memory, INJECTION_TRACKER_SETS, INJECTION_TRACKER_PAIRS_PER_SET);
 }
@@ -25,7 +26,7 @@ VOID InjectionTrackerAdd(INJECTION_TRACKER *tracker, const UINT8 *packet, UINT32
     if (RecentSetIsAllocated(&tracker->Packets))
     {
         RecentSetAdd(&tracker->Packets, SipHash13(&tracker->HashKey, packet, length),
-                     KeQueryInterruptTime() + INJECTION_TRACKER_TIME_MS * PLATFORM_TICKS_PER_MILLISECOND);
+                     ClockNow(tracker->Clock) + INJECTION_TRACKER_TIME_MS * PLATFORM_TICKS_PER_MILLISECOND);
     }
 }
 
@@ -36,13 +37,13 @@ BOOLEAN InjectionTrackerTake(INJECTION_TRACKER *tracker, const UINT8 *packet, UI
 
     return RecentSetIsAllocated(&tracker->Packets) &&
            RecentSetTake(&tracker->Packets, SipHash13(&tracker->HashKey, packet, length), &until) &&
-           KeQueryInterruptTime() < until;
+           ClockNow(tracker->Clock) < until;
 }
 
 _Use_decl_annotations_
 UINT64 InjectionTrackerCount(INJECTION_TRACKER *tracker)
 {
-    return RecentSetCount(&tracker->Packets, KeQueryInterruptTime() + 1);
+    return RecentSetCount(&tracker->Packets, ClockNow(tracker->Clock) + 1);
 }
 
 _Use_decl_annotations_

@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include "clock.h"
 #include "recent_set.h"
 #include "siphash.h"
 
@@ -21,13 +22,14 @@ EXTERN_C_START
 
 typedef struct _INJECTION_TRACKER
 {
+    const CLOCK *Clock;
     SIPHASH_KEY HashKey;
-    RECENT_SET Packets; ///< hash of the bytes → KeQueryInterruptTime at which the packet is forgotten
+    RECENT_SET Packets; ///< hash of the bytes → ClockNow at which the packet is forgotten
 } INJECTION_TRACKER;
 
 /// Makes a tracker that remembers nothing.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID InjectionTrackerInitialize(_Out_ INJECTION_TRACKER *tracker, _Inout_ MEMORY *memory);
+VOID InjectionTrackerInitialize(_Out_ INJECTION_TRACKER *tracker, _Inout_ MEMORY *memory, _In_ const CLOCK *clock);
 
 /// Frees everything. Nobody else may be using the tracker.
 _IRQL_requires_max_(DISPATCH_LEVEL)

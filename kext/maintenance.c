@@ -3,45 +3,73 @@
 #include "context.h"
 #include "hold.h"
 
-// The least time between two cleanings. A cleaning walks the whole table, and the timer may fire more often.
-#define MAINTENANCE_CLEAN_PERIOD PLATFORM_TICKS_PER_SECOND
+// The least time between two rounds for one kind of work. A cleaning walks the whole table.
+#define MAINTENANCE_HOLD_PERIOD     (50 * PLATFORM_TICKS_PER_MILLISECOND)
+#define MAINTENANCE_FRAGMENT_PERIOD (250 * PLATFORM_TICKS_PER_MILLISECOND)
+#define MAINTENANCE_CLEAN_PERIOD    (5 * PLATFORM_TICKS_PER_SECOND)
 
-static VOID MaintenanceClean(DRIVER_CONTEXT *context, UINT64 now)
+static UINT64 MaintenanceLater(UINT64 time, UINT64 other)
+{
+    return time > other ? time : other;
+}
+
+// Cleans the tables, unless they were cleaned a moment ago. Returns when they are to be cleaned next (ClockNow).
+static UINT64 MaintenanceClean(DRIVER_CONTEXT *context, UINT64 now)
 {
     volatile LONG64 *next = &context->NextClean;
     LONG64 due = ReadNoFence64(next);
+    UINT32 connectionWait;
+    UINT32 redirectWait;
 
     if ((LONG64)now < due || InterlockedCompareExchange64(next, (LONG64)(now + MAINTENANCE_CLEAN_PERIOD), due) != due)
     {
-        return;
+        return ConnectionTableCount(&context->Connections) != 0 || RedirectTableCount(&context->Redirects) != 0
+                   ? (UINT64)ReadNoFence64(next)
+                   : CLOCK_NEVER;
     }
-    (VOID) ConnectionTableClean(&context->Connections, TRUE);
-    (VOID) RedirectTableClean(&context->Redirects);
+    (VOID) ConnectionTableClean(&context->Connections, TRUE, &connectionWait);
+    (VOID) RedirectTableClean(&context->Redirects, &redirectWait);
+    connectionWait = connectionWait < redirectWait ? connectionWait : redirectWait;
+    if (connectionWait == MAXUINT32)
+    {
+        return CLOCK_NEVER;
+    }
+    return MaintenanceLater(now + connectionWait * PLATFORM_TICKS_PER_SECOND, now + MAINTENANCE_CLEAN_PERIOD);
+}
+
+// Does what is due, and arms the timer for what is left.
+// A detach waits for this function by the rundown of classifies, and stops the timer afterwards.
+static VOID MaintenanceDoDue(DRIVER_CONTEXT *context)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Client.Classifies);
+    DEFERRED *deferred = &context->Deferred;
+    UINT64 now = ClockNow(&context->Clock);
+
+    InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
+    HoldExpire(context, now);
+    (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
+    DeferredRunBy(deferred, MaintenanceLater(PacketCacheNextDeadline(&context->Packets), now + MAINTENANCE_HOLD_PERIOD),
+                  HOLD_TOLERANCE_MS);
+    DeferredRunBy(deferred,
+                  MaintenanceLater(FragmentTableNextExpiry(&context->Fragments), now + MAINTENANCE_FRAGMENT_PERIOD),
+                  FRAGMENT_TOLERANCE_MS);
+    DeferredRunBy(deferred, MaintenanceClean(context, now), CONNECTION_CLEAN_TOLERANCE_MS);
+    RundownLeave(&context->Client.Classifies, slot);
 }
 
 _Use_decl_annotations_
 VOID MaintenanceRound(VOID *driverContext)
 {
     DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)driverContext;
-    BOOLEAN due = DeferredTake(&context->Deferred, DEFERRED_DUE);
-    UINT64 now = KeQueryInterruptTime();
 
-    if (due)
-    {
-        InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
-    }
     if (DeferredTake(&context->Deferred, DEFERRED_FAILED_HOLDS))
     {
         HoldResolveFailed(context);
     }
-    if (due)
+    if (DeferredTake(&context->Deferred, DEFERRED_DUE))
     {
-        HoldExpire(context, now);
-        (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
+        MaintenanceDoDue(context);
     }
+    // Reauthorization comes last, because a hold that was resolved before may have requested it.
     EngineReauthorize(&context->Engine);
-    if (due)
-    {
-        MaintenanceClean(context, now);
-    }
 }

@@ -1,5 +1,7 @@
 // Maintenance: one round of deferred work. A round does the work that was requested.
-// After a timer a round also resolves refused injections, times out held packets and fragments, and cleans the tables.
+// A round after the timer also does what is due by the clock:
+// it resolves refused injections, times out held packets and fragments, and cleans the tables.
+// Then it arms the timer for the next work of these kinds. Without such work no timer runs.
 
 #pragma once
 

@@ -16,21 +16,13 @@ static const UINT64 MemoryPoolNonPaged = 0x40;
 // No caller needs a larger block. A larger request is a mistake and fails as if the pool refused it.
 static const SIZE_T MemoryMaxAllocationBytes = 1u << 30;
 
-static ULONG_PTR MemoryFindRoutine(const WCHAR *name)
-{
-    UNICODE_STRING string;
-
-    RtlInitUnicodeString(&string, name);
-    return (ULONG_PTR)MmGetSystemRoutineAddress(&string);
-}
-
 // Finds both routines by name: Windows 10 1809 lacks the new one, and newer kits deprecate the old one.
 _Use_decl_annotations_
 VOID MemoryInitialize(MEMORY *memory)
 {
     RtlZeroMemory(memory, sizeof(*memory));
-    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)MemoryFindRoutine(L"ExAllocatePool2");
-    memory->AllocatePoolWithTag = (MEMORY_ALLOCATE_POOL_WITH_TAG)MemoryFindRoutine(L"ExAllocatePoolWithTag");
+    memory->AllocatePool2 = (MEMORY_ALLOCATE_POOL2)PlatformFindRoutine(L"ExAllocatePool2");
+    memory->AllocatePoolWithTag = (MEMORY_ALLOCATE_POOL_WITH_TAG)PlatformFindRoutine(L"ExAllocatePoolWithTag");
 }
 
 static PVOID MemoryAllocateFromPool(MEMORY *memory, SIZE_T bytes)

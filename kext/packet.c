@@ -131,6 +131,7 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     {
         return PacketFailRedirect(frame, key);
     }
+    DeferredRunAfter(&context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
     return DecisionRedirect;
 }
 
@@ -162,11 +163,15 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *k
         return DecisionPermit;
     }
     status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
-    if (NT_SUCCESS(status))
+    if (!NT_SUCCESS(status))
     {
-        return PacketDecideByVerdict(frame, key, state, (DECISION)VerdictRow(state->Verdict)->Packet, target);
+        return HoldFail(frame->Context, key, DirectionOutbound, status);
     }
-    return HoldFail(frame->Context, key, DirectionOutbound, status);
+    if (status != STATUS_OBJECT_NAME_EXISTS)
+    {
+        DeferredRunAfter(&frame->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
+    }
+    return PacketDecideByVerdict(frame, key, state, (DECISION)VerdictRow(state->Verdict)->Packet, target);
 }
 
 // DecisionAsk: `state` is the state of the connection, with generation 0 if the connection has no entry.
@@ -376,6 +381,10 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Classify->Layer->Direction,
                                            compartment, &datagram, &target, &failure);
 
+    if (datagram != 0)
+    {
+        DeferredRunAfter(&frame->Context->Deferred, FRAGMENT_EARLY_MS, FRAGMENT_TOLERANCE_MS);
+    }
     if (decision == DecisionHeld)
     {
         decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &failure);

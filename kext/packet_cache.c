@@ -330,6 +330,29 @@ HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now, UINT32 *place)
 }
 
 _Use_decl_annotations_
+UINT64 PacketCacheNextDeadline(PACKET_CACHE *cache)
+{
+    UINT64 earliest = CLOCK_NEVER;
+    UINT32 i;
+
+    for (i = 0; i < PACKET_CACHE_SHARD_COUNT && !PacketCacheIsEmpty(cache); i++)
+    {
+        PACKET_CACHE_SHARD *shard = &cache->Shards[i];
+        const HELD *first;
+        KIRQL irql;
+
+        KeAcquireSpinLock(&shard->Lock, &irql);
+        first = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
+        if (!IsListEmpty(&shard->ByDeadline) && first->DeadlineTime < earliest)
+        {
+            earliest = first->DeadlineTime;
+        }
+        KeReleaseSpinLock(&shard->Lock, irql);
+    }
+    return earliest;
+}
+
+_Use_decl_annotations_
 HELD *PacketCacheTakeAny(PACKET_CACHE *cache)
 {
     // Neighbouring ids are in neighbouring shards, so going round roughly keeps the order.

@@ -46,7 +46,7 @@ typedef struct _HELD
     HANDLE CompletionContext;      ///< the pended operation, or NULL
     struct _INJECT_PACKET *Packet; ///< the deep copy, or NULL
     SIZE_T Bytes;                  ///< counts against MaxBytes
-    UINT64 DeadlineTime;           ///< KeQueryInterruptTime at which it expires; 0: never
+    UINT64 DeadlineTime;           ///< ClockNow at which it expires; 0: never
 } HELD;
 
 #define PACKET_CACHE_SHARD_SHIFT (8 - PLATFORM_TABLE_SHRINK)
@@ -107,13 +107,17 @@ _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTake(_Inout_ PACKET_CACHE *cache, _In_ UINT64 id);
 
-/// Takes one HELD whose DeadlineTime is not after `now` (KeQueryInterruptTime). NULL: the round is over.
+/// Takes one HELD whose DeadlineTime is not after `now` (ClockNow). NULL: the round is over.
 /// `place` is 0 at the start of a round. The next call of the round goes on at `place`.
 /// A HELD inserted behind `place` waits for the next round.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 _Ret_maybenull_
 HELD *PacketCacheTakeExpired(_Inout_ PACKET_CACHE *cache, _In_ UINT64 now, _Inout_ UINT32 *place);
+
+/// Returns the earliest DeadlineTime in the cache. CLOCK_NEVER: no HELD expires. Walks the shards.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 PacketCacheNextDeadline(_Inout_ PACKET_CACHE *cache);
 
 /// Takes any HELD, roughly oldest first. NULL: the cache is empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)

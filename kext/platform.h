@@ -76,12 +76,16 @@
 #define PLATFORM_CALLOUT_FLAG_ALLOW_URO 0x00000200u
 #define PLATFORM_UDP_FLAGS_FIRST_BUILD  25876u
 
-// KeQueryInterruptTime counts in 100 ns.
+// The system's clocks count in 100 ns.
 #define PLATFORM_TICKS_PER_MILLISECOND 10000ULL
 #define PLATFORM_TICKS_PER_SECOND      10000000ULL
 
-// Interrupt time in seconds. Differences stay right when the counter wraps around.
-FORCEINLINE UINT32 PlatformSeconds(VOID)
+/// Finds a routine of the kernel. Returns 0 on a system without it.
+_IRQL_requires_(PASSIVE_LEVEL)
+FORCEINLINE ULONG_PTR PlatformFindRoutine(_In_z_ const WCHAR *name)
 {
-    return (UINT32)(KeQueryInterruptTime() / PLATFORM_TICKS_PER_SECOND);
+    UNICODE_STRING string;
+
+    RtlInitUnicodeString(&string, name);
+    return (ULONG_PTR)MmGetSystemRoutineAddress(&string);
 }

@@ -17,17 +17,16 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
                    (unsigned long long)resolved);
     }
     InjectChain(
-        FragmentTableForget(&context->Fragments, MAXLONG64, VerdictPermits(ClientFailVerdict(&context->Client))));
+        FragmentTableForget(&context->Fragments, CLOCK_NEVER, VerdictPermits(ClientFailVerdict(&context->Client))));
 }
 
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)
 {
     LogInfo(&context->Log, "The system has resumed");
-    DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
     EngineRequestReauthorization(&context->Engine);
 }
 
-// Enters as a classify does. So a detach waits for this routine, and then stops a timer that it started.
+// Enters as a classify does, so a detach waits for this routine.
 _Use_decl_annotations_
 static VOID NTAPI PowerStateChanged(PVOID callbackContext, PVOID argument1, PVOID argument2)
 {

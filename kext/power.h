@@ -1,7 +1,8 @@
 // Sleep and resume. Programs stop when the system leaves its working state (S0).
 // Connections do not outlive a long sleep, and no verdict can come during it.
 // So the fail policy resolves every held packet when the system leaves S0.
-// Back in S0, every flow is authorized again, and the maintenance timer starts anew.
+// Back in S0, every flow is authorized again. Deadlines go on, because their clock stood still.
+// Modern Standby stays in S0, so nothing notifies of it, and nothing has to be done.
 //
 // The system notifies before the transition, through \Callback\PowerState, at IRQL <= DISPATCH_LEVEL.
 // So the work of a notification never waits.

@@ -7,7 +7,7 @@ typedef struct _REDIRECT_CELL
 {
     UINT64 Target[REDIRECT_KEY_WORDS]; // a CONNECTION_KEY, whose reserved bytes are the cell's flags
     CONNECTION_KEY Original;
-    volatile LONG LastUse; // PlatformSeconds of the last use; readers write it too
+    volatile LONG LastUse; // ClockSeconds of the last use; readers write it too
     UINT8 Padding[REDIRECT_CELL_BYTES - 2 * sizeof(CONNECTION_KEY) - sizeof(LONG)];
 } REDIRECT_CELL;
 
@@ -22,8 +22,9 @@ static VOID RedirectTableLocate(const REDIRECT_TABLE *table, const CONNECTION_KE
 }
 
 _Use_decl_annotations_
-NTSTATUS RedirectTableInitialize(REDIRECT_TABLE *table, MEMORY *memory, UINT64 maxEntries)
+NTSTATUS RedirectTableInitialize(REDIRECT_TABLE *table, MEMORY *memory, const CLOCK *clock, UINT64 maxEntries)
 {
+    table->Clock = clock;
     table->Quota.Most = maxEntries;
     table->Quota.Count = 0;
     return ShardMapInitialize(&table->Targets, memory, &table->Quota, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
@@ -36,10 +37,10 @@ VOID RedirectTableUninitialize(REDIRECT_TABLE *table)
 }
 
 // Finds a cell and marks it as used now. The caller holds the shard's lock.
-static REDIRECT_CELL *RedirectTableUse(const SHARD_PLACE *place)
+static REDIRECT_CELL *RedirectTableUse(const REDIRECT_TABLE *table, const SHARD_PLACE *place)
 {
     REDIRECT_CELL *cell = (REDIRECT_CELL *)ShardFind(place, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
-    LONG now = (LONG)PlatformSeconds();
+    LONG now = (LONG)ClockSeconds(table->Clock);
 
     if (cell != NULL && ReadNoFence(&cell->LastUse) != now)
     {
@@ -48,10 +49,10 @@ static REDIRECT_CELL *RedirectTableUse(const SHARD_PLACE *place)
     return cell;
 }
 
-static BOOLEAN RedirectTableRead(const SHARD_PLACE *place, CONNECTION_KEY *original)
+static BOOLEAN RedirectTableRead(const REDIRECT_TABLE *table, const SHARD_PLACE *place, CONNECTION_KEY *original)
 {
     KIRQL irql = RwLockAcquireShared(&place->Shard->Lock);
-    const REDIRECT_CELL *cell = RedirectTableUse(place);
+    const REDIRECT_CELL *cell = RedirectTableUse(table, place);
 
     if (cell != NULL)
     {
@@ -67,14 +68,14 @@ BOOLEAN RedirectTableFind(REDIRECT_TABLE *table, const CONNECTION_KEY *target, C
     SHARD_PLACE place;
 
     RedirectTableLocate(table, target, &place);
-    return RedirectTableRead(&place, original);
+    return RedirectTableRead(table, &place, original);
 }
 
 // The caller holds the shard's lock.
 static NTSTATUS RedirectTableTryStore(REDIRECT_TABLE *table, SHARD_PLACE *place, SHARD_GROWTH *growth,
                                       const CONNECTION_KEY *original)
 {
-    REDIRECT_CELL *cell = RedirectTableUse(place);
+    REDIRECT_CELL *cell = RedirectTableUse(table, place);
     NTSTATUS status = STATUS_SUCCESS;
 
     if (cell == NULL)
@@ -84,7 +85,7 @@ static NTSTATUS RedirectTableTryStore(REDIRECT_TABLE *table, SHARD_PLACE *place,
         {
             return status;
         }
-        cell->LastUse = (LONG)PlatformSeconds();
+        cell->LastUse = (LONG)ClockSeconds(table->Clock);
     }
     cell->Original = *original;
     return status;
@@ -98,7 +99,7 @@ NTSTATUS RedirectTableNote(REDIRECT_TABLE *table, const CONNECTION_KEY *target, 
     SHARD_PLACE place;
 
     RedirectTableLocate(table, target, &place);
-    if (RedirectTableRead(&place, &noted) && ConnectionKeysEqual(&noted, original))
+    if (RedirectTableRead(table, &place, &noted) && ConnectionKeysEqual(&noted, original))
     {
         return STATUS_SUCCESS;
     }
@@ -117,18 +118,43 @@ NTSTATUS RedirectTableNote(REDIRECT_TABLE *table, const CONNECTION_KEY *target, 
     }
 }
 
+typedef struct _REDIRECT_CLEANING
+{
+    const CLOCK *Clock;
+    UINT32 WaitSeconds; // until an entry that stays may be removed
+} REDIRECT_CLEANING;
+
 static BOOLEAN RedirectTableIsIdle(VOID *context, UINT64 *cell)
 {
-    UINT32 age = PlatformSeconds() - (UINT32)ReadNoFence(&((REDIRECT_CELL *)cell)->LastUse);
+    REDIRECT_CLEANING *cleaning = (REDIRECT_CLEANING *)context;
+    UINT32 age = ClockSeconds(cleaning->Clock) - (UINT32)ReadNoFence(&((REDIRECT_CELL *)cell)->LastUse);
+    UINT32 wait = CONNECTION_IDLE_SECONDS + 1 - age;
 
-    UNREFERENCED_PARAMETER(context);
-    return age > CONNECTION_IDLE_SECONDS;
+    if (age > CONNECTION_IDLE_SECONDS)
+    {
+        return TRUE;
+    }
+    cleaning->WaitSeconds = wait < cleaning->WaitSeconds ? wait : cleaning->WaitSeconds;
+    return FALSE;
 }
 
 _Use_decl_annotations_
-UINT64 RedirectTableClean(REDIRECT_TABLE *table)
+UINT64 RedirectTableClean(REDIRECT_TABLE *table, UINT32 *waitSeconds)
 {
-    return RedirectTableCount(table) != 0 ? ShardMapVisit(&table->Targets, RedirectTableIsIdle, NULL) : 0;
+    REDIRECT_CLEANING cleaning;
+    UINT64 removed = 0;
+
+    cleaning.Clock = table->Clock;
+    cleaning.WaitSeconds = MAXUINT32;
+    if (RedirectTableCount(table) != 0)
+    {
+        removed = ShardMapVisit(&table->Targets, RedirectTableIsIdle, &cleaning);
+    }
+    if (waitSeconds != NULL)
+    {
+        *waitSeconds = cleaning.WaitSeconds;
+    }
+    return removed;
 }
 
 _Use_decl_annotations_

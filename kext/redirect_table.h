@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include "clock.h"
 #include "connection_key.h"
 #include "shard_map.h"
 
@@ -16,6 +17,7 @@ EXTERN_C_START
 
 typedef struct _REDIRECT_TABLE
 {
+    const CLOCK *Clock;
     SHARD_QUOTA Quota;
     SHARD_MAP Targets;
 } REDIRECT_TABLE;
@@ -23,7 +25,9 @@ typedef struct _REDIRECT_TABLE
 /// Makes an empty table that takes up to `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *memory, _In_ UINT64 maxEntries);
+NTSTATUS
+RedirectTableInitialize(_Out_ REDIRECT_TABLE *table, _Inout_ MEMORY *memory, _In_ const CLOCK *clock,
+                        _In_ UINT64 maxEntries);
 
 /// Frees everything. Nobody else may be using the table.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -44,8 +48,9 @@ BOOLEAN RedirectTableFind(_Inout_ REDIRECT_TABLE *table, _In_ const CONNECTION_K
                           _Out_ CONNECTION_KEY *original);
 
 /// Removes entries that were used in neither direction for over CONNECTION_IDLE_SECONDS. Returns how many.
+/// `waitSeconds` gets the seconds until the next entry may be removed; MAXUINT32: the table has none.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-UINT64 RedirectTableClean(_Inout_ REDIRECT_TABLE *table);
+UINT64 RedirectTableClean(_Inout_ REDIRECT_TABLE *table, _Out_opt_ UINT32 *waitSeconds);
 
 /// Removes everything.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -32,11 +32,6 @@ static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }
 
-static VOID SessionStartTimer(DRIVER_CONTEXT *context)
-{
-    DeferredStart(&context->Deferred, ClientRoundPeriodMs(&context->Client));
-}
-
 // ---- The filters that the session wants
 
 static ENGINE_FILTERS SessionWantedFilters(VOID *driverContext)
@@ -75,7 +70,6 @@ static BOOLEAN SessionBeginFiltering(DRIVER_CONTEXT *context)
     }
     client->HasFiltered = TRUE;
     InterlockedExchange(&client->Mode, ClientFiltering);
-    SessionStartTimer(context);
     return TRUE;
 }
 
@@ -176,13 +170,15 @@ static VOID SessionStop(DRIVER_CONTEXT *context)
     InterlockedExchange(&client->Mode, absent);
     PacketCacheSetOpen(&context->Packets, FALSE);
     RundownWait(&client->Classifies);
-    DeferredStop(&context->Deferred);
     HoldResolveAll(context);
-    InjectChain(FragmentTableForget(&context->Fragments, MAXLONG64, absent == ClientAbsentPermit));
-    InjectResolveRefused(&context->Injector, absent == ClientAbsentPermit);
+    InjectChain(FragmentTableForget(&context->Fragments, CLOCK_NEVER, absent == ClientAbsentPermit));
     ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);
+    // A round of maintenance that saw the tables before has armed the timer when this wait is over.
+    RundownWait(&client->Classifies);
+    DeferredDisarm(&context->Deferred);
+    InjectResolveRefused(&context->Injector, absent == ClientAbsentPermit);
     SessionReportAbsence(context);
 }
 
@@ -291,11 +287,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     SessionApplyOptions(context, &options);
     IoQueuePendReads(&context->Queue);
     SessionLogOptions(context, &options);
-    if (ReadNoFence(&client->Mode) == ClientFiltering)
-    {
-        SessionStartTimer(context);
-    }
-    else
+    if (ReadNoFence(&client->Mode) != ClientFiltering)
     {
         InterlockedExchange(&client->Mode, ClientAbsentMode(client));
         SessionReportAbsence(context);

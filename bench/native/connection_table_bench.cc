@@ -17,8 +17,9 @@ class NetverdictTable
   public:
     explicit NetverdictTable(const std::vector<CONNECTION_KEY> &keys)
     {
+        ClockInitialize(&clock_);
         MemoryInitialize(&memory_);
-        Check(ConnectionTableInitialize(&table_, &memory_, keys.size()));
+        Check(ConnectionTableInitialize(&table_, &memory_, &clock_, keys.size()));
         CONNECTION_STATE state;
         for (const CONNECTION_KEY &key : keys)
         {
@@ -44,6 +45,7 @@ class NetverdictTable
         }
     }
 
+    CLOCK clock_;
     MEMORY memory_;
     CONNECTION_TABLE table_;
 };

@@ -124,6 +124,7 @@ class Life
     void CountBytes();
     void End();
     void Advance();
+    void Sleep();
     void Injections();
     void Fail();
 
@@ -417,7 +418,6 @@ void Life::End()
     }
 }
 
-// The times are short, because every second is a round of maintenance.
 void Life::Advance()
 {
     constexpr std::chrono::seconds kMost{4 * CONNECTION_IDLE_SECONDS};
@@ -436,6 +436,20 @@ void Life::Advance()
     }
     model_.OthersMayDecide();
     machine_.clock().Advance(time);
+}
+
+// Leaves the working state or comes back, in any order, or sleeps.
+void Life::Sleep()
+{
+    const uint32_t choice = input_.Below(4);
+
+    model_.OthersMayDecide();
+    if (choice < 2)
+    {
+        machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, choice);
+        return;
+    }
+    machine_.Sleep(std::chrono::hours(1), choice == 2 ? sim::SleepKind::kStandby : sim::SleepKind::kModernStandby);
 }
 
 void Life::Injections()
@@ -513,8 +527,7 @@ void Life::Step()
         Advance();
         break;
     case 13:
-        model_.OthersMayDecide();
-        machine_.power_state().Notify(PO_CB_SYSTEM_STATE_LOCK, input_.Below(2));
+        Sleep();
         break;
     case 14:
         Settle();

@@ -398,18 +398,18 @@ TEST_F(CommandTest, EndedConnectionsAreRemovedWithoutTheCommandToo)
 {
     Decide(Flow{}, VerdictPermanentAccept);
     network_.Close(Flow{});
-    Advance(std::chrono::seconds(50));
+    Advance(std::chrono::seconds(60));
     EXPECT_EQ(client_.GetStatistics().Connections, 1u);
-    Advance(std::chrono::seconds(13));
+    Advance(std::chrono::seconds(10));
     EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 
 TEST_F(CommandTest, IdleConnectionsAreRemovedAfterTenMinutes)
 {
     Decide(Flow{}, VerdictPermanentAccept);
-    Advance(std::chrono::seconds(590));
+    Advance(std::chrono::seconds(600));
     EXPECT_EQ(client_.GetStatistics().Connections, 1u);
-    Advance(std::chrono::seconds(13));
+    Advance(std::chrono::seconds(10));
     EXPECT_EQ(client_.GetStatistics().Connections, 0u);
 }
 

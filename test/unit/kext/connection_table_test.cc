@@ -20,7 +20,7 @@ const UINT8 kAnyAddress[16] = {};
 class ConnectionTableTest : public kext_test::KextTest
 {
   protected:
-    ConnectionTableTest() { EXPECT_EQ(ConnectionTableInitialize(&table_, &memory_, 1 << 20), STATUS_SUCCESS); }
+    ConnectionTableTest() { EXPECT_EQ(ConnectionTableInitialize(&table_, &memory_, &clock_, 1 << 20), STATUS_SUCCESS); }
     ~ConnectionTableTest() override { ConnectionTableUninitialize(&table_); }
 
     NTSTATUS Insert(const CONNECTION_KEY &key, UINT64 processId = 1, UINT8 direction = DirectionOutbound)
@@ -186,7 +186,7 @@ TEST_F(ConnectionTableTest, FindingALiveConnectionMarksItAsUsed)
     Advance(500s);
     ASSERT_EQ(Insert(KeyV4(1)), STATUS_OBJECT_NAME_EXISTS);
     Advance(500s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
 }
 
 TEST_F(ConnectionTableTest, APortUsedAgainIsANewConnection)
@@ -278,10 +278,10 @@ TEST_F(ConnectionTableTest, AVerdictEndsOneWaitOfItsConnection)
     EXPECT_TRUE(ConnectionTableResolvePending(&table_, &key, state.Generation, VerdictAccept));
     ASSERT_TRUE(End(key));
     Advance(3600s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     EXPECT_FALSE(ConnectionTableResolvePending(&table_, &key, state.Generation, VerdictBlock));
     EXPECT_EQ(State(key).Verdict, VerdictAccept) << "an ended connection keeps its verdict";
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
 }
 
 TEST_F(ConnectionTableTest, EndsOnceOnly)
@@ -307,7 +307,7 @@ TEST_F(ConnectionTableTest, HoldsItsMaximumAndNoMore)
     CONNECTION_STATE state;
     CONNECTION ended;
 
-    ASSERT_EQ(ConnectionTableInitialize(&table, &memory_, 100), STATUS_SUCCESS);
+    ASSERT_EQ(ConnectionTableInitialize(&table, &memory_, &clock_, 100), STATUS_SUCCESS);
     for (uint32_t i = 0; i < 100; i++)
     {
         const CONNECTION_KEY key = KeyV4(i);
@@ -420,7 +420,7 @@ TEST_F(ConnectionTableTest, AgreesWithASimpleModelUnderRandomUse)
                 {
                     it = it->second.ended ? model.erase(it) : std::next(it);
                 }
-                ASSERT_EQ(ConnectionTableClean(&table_, FALSE), before - model.size());
+                ASSERT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), before - model.size());
             }
             break;
         default:
@@ -448,10 +448,10 @@ TEST_F(ConnectionTableTest, CleansWhatEndedOverAMinuteAgo)
     ASSERT_TRUE(End(KeyV4(1)));
 
     Advance(60s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     EXPECT_TRUE(Find(KeyV4(1)));
     Advance(1s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
     EXPECT_FALSE(Find(KeyV4(1)));
     EXPECT_TRUE(Find(KeyV4(2)));
 }
@@ -464,9 +464,9 @@ TEST_F(ConnectionTableTest, CleaningIsNeverEarlyWhateverThePartOfASecond)
         ASSERT_EQ(Insert(KeyV4(1)), STATUS_SUCCESS);
         ASSERT_TRUE(End(KeyV4(1)));
         Advance(60s);
-        EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u) << part;
+        EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u) << part;
         Advance(1s);
-        EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u) << part;
+        EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u) << part;
     }
 }
 
@@ -477,7 +477,7 @@ TEST_F(ConnectionTableTest, LookingUpAnEndedConnectionDoesNotKeepIt)
     Advance(40s);
     EXPECT_TRUE(Find(KeyV4(1)));
     Advance(21s);
-    EXPECT_EQ(ConnectionTableClean(&table_, FALSE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), 1u);
 }
 
 TEST_F(ConnectionTableTest, CleansLiveConnectionsAfterTenIdleMinutesOnlyWhenAsked)
@@ -487,11 +487,32 @@ TEST_F(ConnectionTableTest, CleansLiveConnectionsAfterTenIdleMinutesOnlyWhenAske
     Advance(300s);
     EXPECT_TRUE(Find(KeyV4(2))); // a packet
     Advance(301s);
-    EXPECT_EQ(ConnectionTableClean(&table_, FALSE), 0u);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
     EXPECT_FALSE(Find(KeyV4(1)));
     EXPECT_TRUE(Find(KeyV4(2)));
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, KeyV4(1).LocalPort).size(), 0u);
+}
+
+TEST_F(ConnectionTableTest, CleaningReportsWhenTheNextConnectionMayBeRemoved)
+{
+    UINT32 wait = 0;
+
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, &wait), 0u);
+    EXPECT_EQ(wait, MAXUINT32);
+    ASSERT_EQ(Insert(KeyV4(1)), STATUS_SUCCESS);
+    Advance(100s);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, &wait), 0u);
+    EXPECT_EQ(wait, MAXUINT32) << "only ended connections were asked for";
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, &wait), 0u);
+    EXPECT_EQ(wait, 501u);
+    ASSERT_EQ(Insert(KeyV6(2)), STATUS_SUCCESS);
+    ASSERT_TRUE(End(KeyV6(2)));
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, &wait), 0u);
+    EXPECT_EQ(wait, 61u);
+    Advance(61s);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, &wait), 1u);
+    EXPECT_EQ(wait, 440u);
 }
 
 const CONNECTION_KEY kOne = KeyV4(1);
@@ -508,13 +529,13 @@ TEST_F(ConnectionTableTest, KeepsAConnectionUntilNothingOfItIsPending)
     ConnectionTableAddPending(&table_, &kOne, ended.Generation, 0);
     ConnectionTableAddPending(&table_, &kTwo, idle.Generation, 0);
     Advance(3600s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
 
     ConnectionTableReleasePending(&table_, &kOne, ended.Generation);
     ConnectionTableReleasePending(&table_, &kTwo, idle.Generation);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
     ConnectionTableReleasePending(&table_, &kOne, ended.Generation);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
 }
 
 TEST_F(ConnectionTableTest, APendingPacketOfAnEarlierConnectionDoesNotKeepItsSuccessor)
@@ -528,9 +549,9 @@ TEST_F(ConnectionTableTest, APendingPacketOfAnEarlierConnectionDoesNotKeepItsSuc
     ConnectionTableAddPending(&table_, &kOne, second.Generation, 0);
     ConnectionTableReleasePending(&table_, &kOne, first.Generation);
     Advance(3600s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     ConnectionTableReleasePending(&table_, &kOne, second.Generation);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
 }
 
 TEST_F(ConnectionTableTest, ClearCacheMakesPendingConnectionsUndecidedAndRemovesTheRest)
@@ -558,11 +579,11 @@ TEST_F(ConnectionTableTest, TimeMayWrapAround)
     ASSERT_EQ(Insert(KeyV4(2)), STATUS_SUCCESS);
     ASSERT_TRUE(End(KeyV4(2)));
     Advance(500s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
     EXPECT_FALSE(Find(KeyV4(2)));
     EXPECT_TRUE(Find(KeyV4(1)));
     Advance(601s);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 1u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
 }
 
 TEST_F(ConnectionTableTest, CleaningGivesMemoryBack)
@@ -582,7 +603,7 @@ TEST_F(ConnectionTableTest, CleaningGivesMemoryBack)
         }
     }
     Advance(61s);
-    EXPECT_EQ(ConnectionTableClean(&table_, FALSE), 19000u);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), 19000u);
     EXPECT_LT(MemoryBytes(&memory_) - empty, (full - empty) / 5);
     for (uint32_t i = 0; i < 20000; i++)
     {
@@ -591,7 +612,7 @@ TEST_F(ConnectionTableTest, CleaningGivesMemoryBack)
 
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 80).size(), 1000u);
     Advance(61s);
-    EXPECT_EQ(ConnectionTableClean(&table_, FALSE), 1000u);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), 1000u);
     EXPECT_LT(MemoryBytes(&memory_) - empty, 4096u) << "only pages of the indexes stay";
 }
 
@@ -607,7 +628,7 @@ TEST_F(ConnectionTableTest, CleaningWithoutMemoryForSmallerArraysStillCleans)
     }
     Advance(61s);
     machine_.faults().FailAll();
-    EXPECT_EQ(ConnectionTableClean(&table_, FALSE), 19000u);
+    EXPECT_EQ(ConnectionTableClean(&table_, FALSE, nullptr), 19000u);
     machine_.faults().Stop();
     for (uint32_t i = 0; i < 20000; i += 20)
     {
@@ -844,7 +865,7 @@ TEST_F(ConnectionTableTest, AShardThatCannotGrowWorksUntilItIsFull)
     CONNECTION_STATE state;
     uint32_t inserted = 0;
 
-    ASSERT_EQ(ConnectionTableInitialize(&table, &memory_, 1 << 20), STATUS_SUCCESS);
+    ASSERT_EQ(ConnectionTableInitialize(&table, &memory_, &clock_, 1 << 20), STATUS_SUCCESS);
     // Cold parts for all. Then the only allocations of an insertion are the larger arrays.
     for (uint32_t i = 0; i < 32 * SLAB_STRIPE_COUNT; i++)
     {
@@ -887,7 +908,7 @@ TEST_F(ConnectionTableTest, AShardThatCannotGrowWorksUntilItIsFull)
         ASSERT_TRUE(ConnectionTableEnd(&table, &kept[i], &ended));
     }
     Advance(61s);
-    ConnectionTableClean(&table, FALSE);
+    ConnectionTableClean(&table, FALSE, nullptr);
     for (size_t i = 0; i < kept.size(); i++)
     {
         ASSERT_EQ(ConnectionTableLookup(&table, &kept[i], &state), i % 2 != 0);
@@ -903,7 +924,7 @@ TEST_F(ConnectionTableTest, AFailedInitializationLeavesNothing)
         [&](unsigned n)
         {
             CONNECTION_TABLE table;
-            const NTSTATUS status = ConnectionTableInitialize(&table, &memory_, 1000);
+            const NTSTATUS status = ConnectionTableInitialize(&table, &memory_, &clock_, 1000);
 
             EXPECT_EQ(status, n < 4 ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS);
             if (NT_SUCCESS(status))
@@ -940,7 +961,7 @@ TEST_F(ConnectionTableTest, WorksAtDispatchLevel)
     ASSERT_EQ(Insert(KeyV4(1, 80)), STATUS_SUCCESS);
     EXPECT_TRUE(Find(KeyV4(1, 80)));
     ConnectionTableEndByPort(&table_, &release, nullptr, nullptr);
-    EXPECT_EQ(ConnectionTableClean(&table_, TRUE), 0u);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     EXPECT_GT(ConnectionTableBytes(&table_), 0u);
     ConnectionTableRemoveAll(&table_);
 }
@@ -1032,7 +1053,7 @@ TEST_F(ConnectionTableTest, SurvivesEverythingAtOnce)
                        if (thread == 0 && i % 500 == 499)
                        {
                            i % 1000 == 999 ? ConnectionTableRemoveAll(&table_)
-                                           : (void)ConnectionTableClean(&table_, TRUE);
+                                           : (void)ConnectionTableClean(&table_, TRUE, nullptr);
                        }
                        else if (thread == 1 && i % 50 == 49)
                        {

@@ -146,7 +146,8 @@ struct Connections
     {
         CONNECTION_STATE state;
 
-        EXPECT_EQ(ConnectionTableInitialize(&table, memory, kKeys), STATUS_SUCCESS);
+        ClockInitialize(&clock);
+        EXPECT_EQ(ConnectionTableInitialize(&table, memory, &clock, kKeys), STATUS_SUCCESS);
         for (const CONNECTION_KEY &key : keys)
         {
             EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionInbound, &state), STATUS_SUCCESS);
@@ -161,6 +162,7 @@ struct Connections
         EXPECT_TRUE(ConnectionTableLookup(&table, &key, &state));
     }
 
+    CLOCK clock;
     CONNECTION_TABLE table;
 };
 
@@ -192,7 +194,8 @@ struct Redirects
 {
     Redirects(MEMORY *memory, const Keys &keys)
     {
-        EXPECT_EQ(RedirectTableInitialize(&table, memory, kKeys), STATUS_SUCCESS);
+        ClockInitialize(&clock);
+        EXPECT_EQ(RedirectTableInitialize(&table, memory, &clock, kKeys), STATUS_SUCCESS);
         for (const CONNECTION_KEY &key : keys)
         {
             EXPECT_EQ(RedirectTableNote(&table, &key, &key), STATUS_SUCCESS);
@@ -207,6 +210,7 @@ struct Redirects
         EXPECT_TRUE(RedirectTableFind(&table, &key, &original));
     }
 
+    CLOCK clock;
     REDIRECT_TABLE table;
 };
 

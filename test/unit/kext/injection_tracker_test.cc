@@ -13,7 +13,7 @@ class InjectionTrackerTest : public kext_test::KextTest
   protected:
     InjectionTrackerTest()
     {
-        InjectionTrackerInitialize(&tracker_, &memory_);
+        InjectionTrackerInitialize(&tracker_, &memory_, &clock_);
         InjectionTrackerEnable(&tracker_);
     }
 

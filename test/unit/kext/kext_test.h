@@ -1,6 +1,7 @@
 // A test of one kext module: it has a machine and counted memory.
 #pragma once
 
+#include "clock.h"
 #include "memory.h"
 
 #include "support/machine_test.h"
@@ -28,6 +29,7 @@ class KextTest : public MachineTest
   protected:
     explicit KextTest(const sim::MachineOptions &options = StandingClock()) : MachineTest(options)
     {
+        ClockInitialize(&clock_);
         MemoryInitialize(&memory_);
     }
 
@@ -85,6 +87,7 @@ class KextTest : public MachineTest
         return options;
     }
 
+    CLOCK clock_;
     MEMORY memory_;
 };
 

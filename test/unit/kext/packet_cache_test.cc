@@ -217,6 +217,19 @@ TEST_F(PacketCacheTest, StartsClosed)
     PacketCacheUninitialize(&cache);
 }
 
+TEST_F(PacketCacheTest, FindsTheEarliestDeadlineOfAllShards)
+{
+    EXPECT_EQ(PacketCacheNextDeadline(&cache_), CLOCK_NEVER);
+    Insert();
+    EXPECT_EQ(PacketCacheNextDeadline(&cache_), CLOCK_NEVER) << "this packet has none";
+    Insert(100, 3000);
+    HELD *first = Insert(100, 1000);
+    Insert(100, 2000);
+    EXPECT_EQ(PacketCacheNextDeadline(&cache_), 1000u);
+    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
+    EXPECT_EQ(PacketCacheNextDeadline(&cache_), 2000u);
+}
+
 TEST_F(PacketCacheTest, TakesOnlyExpiredPackets)
 {
     HELD *late = Insert(100, 3000);

@@ -102,16 +102,6 @@ TEST_F(PowerTest, WakingReauthorizesEveryFlow)
     EXPECT_FALSE(network_.TakeReauthorized().empty());
 }
 
-TEST_F(PowerTest, WakingRestartsTheMaintenanceTimer)
-{
-    Decide(UdpV4(), VerdictPermanentAccept);
-    network_.Close(UdpV4());
-    DeferredStop(&context()->Deferred);
-    Wake();
-    Advance(std::chrono::seconds(62));
-    EXPECT_EQ(client_.GetStatistics().Connections, 0u);
-}
-
 TEST_F(PowerTest, NotificationsMayComeAtDispatchLevel)
 {
     KIRQL irql;

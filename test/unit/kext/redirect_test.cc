@@ -736,7 +736,7 @@ class RedirectTableTest : public KextTest
   protected:
     static constexpr uint64_t kMaxEntries = 5000;
 
-    RedirectTableTest() { EXPECT_EQ(RedirectTableInitialize(&table_, &memory_, kMaxEntries), STATUS_SUCCESS); }
+    RedirectTableTest() { EXPECT_EQ(RedirectTableInitialize(&table_, &memory_, &clock_, kMaxEntries), STATUS_SUCCESS); }
     ~RedirectTableTest() override { RedirectTableUninitialize(&table_); }
 
     static CONNECTION_KEY Key(uint32_t n)
@@ -804,9 +804,9 @@ TEST_F(RedirectTableTest, TimeMayWrapAround)
         machine_.clock().Advance(seconds(end - 5) - std::chrono::nanoseconds(100 * KeQueryInterruptTime()));
         ASSERT_EQ(RedirectTableNote(&table_, &target, &original), STATUS_SUCCESS);
         machine_.clock().Advance(seconds(600));
-        EXPECT_EQ(RedirectTableClean(&table_), 0u);
+        EXPECT_EQ(RedirectTableClean(&table_, nullptr), 0u);
         machine_.clock().Advance(seconds(2));
-        EXPECT_EQ(RedirectTableClean(&table_), 1u);
+        EXPECT_EQ(RedirectTableClean(&table_, nullptr), 1u);
     }
 }
 
