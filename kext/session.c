@@ -88,7 +88,8 @@ static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
             SessionLoseFilters(context);
         }
     }
-    if (state != EngineBusy)
+    // A round that began before the attach may end in EngineReady. Another one follows it.
+    if (state != EngineBusy && state != EngineReady)
     {
         KeSetEvent(&client->Settled, IO_NO_INCREMENT, FALSE);
     }

@@ -652,12 +652,13 @@ NTSTATUS SchedulerState::Wait(DISPATCHER_HEADER *object, const LARGE_INTEGER *ti
     WaitingClient client(*this);
     bool acquired = false;
     Deadline deadline = timeout == nullptr ? Deadline{} : DeadlineOf(*timeout);
+    const ThreadControl *control = InterruptibleThread();
     WaitEnd end = WaitLocked(
         lock,
-        [this, object, mode, alertable, &acquired]
+        [this, object, mode, alertable, control, &acquired]
         {
             acquired = TryAcquireLocked(object);
-            return acquired || MustLeaveWait(mode, alertable);
+            return acquired || (control != nullptr && control->MustLeaveWait(mode, alertable));
         },
         deadline, kNoGiveUp, PassingOfThread(Passing::kPatient));
 
@@ -668,9 +669,10 @@ NTSTATUS SchedulerState::Sleep(const LARGE_INTEGER &interval, KPROCESSOR_MODE mo
 {
     Lock lock(mutex_);
     WaitingClient client(*this);
+    const ThreadControl *control = InterruptibleThread();
     WaitEnd end = WaitLocked(
-        lock, [mode, alertable] { return MustLeaveWait(mode, alertable); }, DeadlineOf(interval), kNoGiveUp,
-        PassingOfThread(Passing::kAtOnce));
+        lock, [mode, alertable, control] { return control != nullptr && control->MustLeaveWait(mode, alertable); },
+        DeadlineOf(interval), kNoGiveUp, PassingOfThread(Passing::kAtOnce));
 
     return end == WaitEnd::kDone ? EndOfWait(end, mode) : STATUS_SUCCESS;
 }

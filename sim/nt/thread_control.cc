@@ -60,10 +60,9 @@ void ReturnToUserMode()
     }
 }
 
-bool MustLeaveWait(KPROCESSOR_MODE mode, bool alertable)
+const ThreadControl *InterruptibleThread()
 {
-    return thread_state.control != nullptr && thread_state.critical_regions == 0 &&
-           thread_state.control->MustLeaveWait(mode, alertable);
+    return thread_state.critical_regions == 0 ? thread_state.control : nullptr;
 }
 
 } // namespace sim::nt

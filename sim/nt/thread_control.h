@@ -58,7 +58,8 @@ class ThreadControl
 void EnterKernel();
 void ReturnToUserMode();
 
-// Whether the calling thread must leave a wait of this kind before it ends.
-bool MustLeaveWait(KPROCESSOR_MODE mode, bool alertable);
+// The control of the calling thread if something may end a wait of it, or nullptr.
+// The thread asks before it waits, because any thread may evaluate the wait's condition.
+const ThreadControl *InterruptibleThread();
 
 } // namespace sim::nt

@@ -67,7 +67,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'memmove',
     'memset',
   ],
-  'Windows XP': ['KeFlushQueuedDpcs'],
+  'Windows XP': ['DbgPrintEx', 'KeFlushQueuedDpcs'],
   'Windows Vista': [
     'FwpmBfeStateGet0',
     'FwpmBfeStateSubscribeChanges0',

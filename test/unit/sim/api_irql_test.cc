@@ -149,6 +149,7 @@ const std::vector<Rule> &Rules()
 
 // The functions without a limit, among those that the driver needs.
 const std::set<std::string> kAnyLevel = {
+    "DbgPrintEx",
     "KeGetCurrentIrql",
     "KeGetCurrentProcessorNumberEx",
     "KeInitializeDpc",
