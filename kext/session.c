@@ -147,10 +147,12 @@ static VOID SessionStart(DRIVER_CONTEXT *context)
     InterlockedExchange(&client->Attached, TRUE);
 }
 
-// The caller is within a transition, and no client filters. The fail policy is in force until one does.
+// The caller is within a transition. A client that waits for its filters is not absent.
 static VOID SessionReportAbsence(DRIVER_CONTEXT *context)
 {
-    if (ReadNoFence(&context->Client.Mode) == ClientAbsentBlock)
+    const CLIENT *client = &context->Client;
+
+    if (ReadNoFence(&client->Attached) == 0 && ReadNoFence(&client->Mode) == ClientAbsentBlock)
     {
         SystemLogWrite(&context->SystemLog, SystemEventFailClosed, STATUS_SUCCESS);
     }

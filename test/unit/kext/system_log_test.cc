@@ -25,7 +25,6 @@ using testing::SizeIs;
 // Severity and facility, as Event Viewer shows them beside the id.
 constexpr uint32_t kError = 0xC0040000;
 constexpr uint32_t kWarning = 0x80040000;
-
 constexpr uint32_t kInformation = 0x40040000;
 
 constexpr uint32_t kStartFailed = kError | 1;
@@ -76,7 +75,7 @@ TEST_F(SystemLogTest, AnEntryHasTheDeviceTheStatusAndTheCount)
     const std::vector<ErrorLogRecord> records = Take();
     ASSERT_THAT(records, SizeIs(1));
     EXPECT_EQ(records[0].source, u"NetVerdict");
-    EXPECT_EQ(static_cast<uint32_t>(records[0].code), kWarning | 3);
+    EXPECT_EQ(static_cast<uint32_t>(records[0].code), kEngineRefused);
     EXPECT_EQ(records[0].final_status, STATUS_FWP_TIMEOUT);
     EXPECT_THAT(records[0].insertions, ElementsAre(u"\\Device\\NetVerdict", u"0xC0220012", u"1"));
 }
@@ -100,7 +99,7 @@ TEST_F(SystemLogTest, EventsOfOtherKindsAreNotHeldBack)
 {
     SystemLogWrite(system_log(), SystemEventEngineLost, STATUS_SUCCESS);
     SystemLogWrite(system_log(), SystemEventEngineBack, STATUS_SUCCESS);
-    EXPECT_THAT(Codes(Take()), ElementsAre(kWarning | 2, 0x40040004u));
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost, kEngineBack));
 }
 
 TEST_F(SystemLogTest, UnloadingWritesWhatWasHeldBack)
@@ -175,7 +174,7 @@ TEST_F(SystemLogTest, AFilterEngineThatRefusesTheFiltersIsReportedOnce)
     EXPECT_EQ(client_.Open(), STATUS_SUCCESS);
     Advance(10s);
     const std::vector<ErrorLogRecord> records = Take();
-    EXPECT_THAT(Codes(records), ElementsAre(kEngineRefused));
+    ASSERT_THAT(Codes(records), ElementsAre(kEngineRefused));
     EXPECT_EQ(records[0].insertions[1], u"0xC0000022");
     machine_.wfp().Refuse(STATUS_SUCCESS);
     Advance(1s);
@@ -224,6 +223,15 @@ TEST_F(SystemLogTest, AClosedFailPolicyThatIsChosenAfterTheShutdownIsReported)
     EXPECT_THAT(Take(), IsEmpty());
     SetOptions(OPTION_FLAG_FAIL_CLOSED);
     EXPECT_THAT(Codes(Take()), ElementsAre(kFailClosed));
+}
+
+TEST_F(SystemLogTest, AnAttachedClientWithoutFiltersIsNotReportedAsAbsent)
+{
+    machine_.wfp().SetServiceState(FWPM_SERVICE_STOPPED);
+    machine_.Run();
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost));
+    SetOptions(OPTION_FLAG_FAIL_CLOSED);
+    EXPECT_THAT(Take(), IsEmpty());
 }
 
 TEST_F(SystemLogTest, AClientsCrashLoopWritesOneEntryAMinute)
