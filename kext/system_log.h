@@ -15,9 +15,9 @@ EXTERN_C_START
 typedef enum _SYSTEM_EVENT
 {
     SystemEventStartFailed,   ///< the driver could not start: SystemLogStartFailed writes it
-    SystemEventEngineLost,    ///< the filter engine has stopped
-    SystemEventEngineRefused, ///< the filter engine refused the filters
-    SystemEventEngineBack,    ///< the filters are in force again
+    SystemEventEngineLost,    ///< the filter engine has stopped, or has lost the filters
+    SystemEventEngineRefused, ///< the filter engine does not take the filters
+    SystemEventEngineBack,    ///< the filter engine takes the filters again
     SystemEventFailClosed,    ///< no client filters, and the fail policy blocks everything
     SystemEventFailPolicy,    ///< packets that could not be held: the fail policy decided
     SystemEventCount
