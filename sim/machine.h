@@ -49,7 +49,7 @@ struct MachineOptions
     bool worker = true;         // false: deferred work runs only in Run, in Clock::Advance and in kernel waits
     uint32_t processors = 2;
     bool verifier = true; // pool guards, quarantine, call stacks of allocations; the cheap checks are always on
-    uint32_t windows_build = 26100; // Windows 11 24H2
+    uint32_t windows_build = 26100;           // Windows 11 24H2
     std::set<std::string> missing_routines{}; // MmGetSystemRoutineAddress does not find them, as on an older system
 };
 
