@@ -37,6 +37,7 @@ typedef struct _CLIENT
     KEVENT Transition;          ///< a synchronization event used as a mutex
     KEVENT Settled;             ///< set once the filter engine has answered to the attach, in whatever way
     BOOLEAN HasFiltered;        ///< this client has filtered before; within a transition
+    LONG WarnedState;           ///< ENGINE_STATE of which this client was warned last; within a transition
     volatile LONG Taken;        ///< a handle is open, or its detach runs
     PFILE_OBJECT volatile File; ///< the attached client's file; NULL: no client, or it detaches
 } CLIENT;

@@ -381,25 +381,31 @@ static VOID EngineReportState(ENGINE *engine, ENGINE_STATE before, ENGINE_STATE 
     }
 }
 
+#define ENGINE_TEXT_OF(text) {text, sizeof(text) - 1}
+
+static const ENGINE_TEXT EngineStateTexts[] = {
+    [EngineStopped] = ENGINE_TEXT_OF("The filter engine does not run: nothing is filtered until it does"),
+    [EngineRefused] = ENGINE_TEXT_OF("The filter engine refuses the filters: the driver tries again"),
+    [EngineBusy] = ENGINE_TEXT_OF("The filter engine is busy with another product's transaction: the filters wait"),
+    [EngineReady] = ENGINE_TEXT_OF("The filter engine has no filters"),
+    [EngineFiltering] = ENGINE_TEXT_OF("The filter engine is up: the filters are in force"),
+};
+
+_Use_decl_annotations_
+const ENGINE_TEXT *EngineStateText(ENGINE_STATE state)
+{
+    return &EngineStateTexts[state];
+}
+
 static VOID EngineLogState(ENGINE *engine, ENGINE_STATE state, NTSTATUS status)
 {
-    switch (state)
+    if (state == EngineReady || state == EngineFiltering)
     {
-    case EngineStopped:
-        LogWarning(engine->Log, "The filter engine does not run: nothing is filtered until it does");
-        break;
-    case EngineRefused:
-        LogError(engine->Log, "The filter engine refuses: status 0x%08x; the driver tries again", (unsigned)status);
-        break;
-    case EngineBusy:
-        LogWarning(engine->Log, "The filter engine is busy with another product's transaction: the filters wait");
-        break;
-    case EngineReady:
-        LogInfo(engine->Log, "The filter engine is ready, and has no filters");
-        break;
-    default:
-        LogInfo(engine->Log, "The filter engine is up: the filters are in force");
-        break;
+        LogInfo(engine->Log, "%s", EngineStateText(state)->Characters);
+    }
+    else
+    {
+        LogWarning(engine->Log, "%s (status 0x%08x)", EngineStateText(state)->Characters, (unsigned)status);
     }
 }
 

@@ -28,6 +28,13 @@ typedef enum _ENGINE_FILTERS
     EngineFiltersBlock   ///< a terminating filter whose callout is not registered blocks
 } ENGINE_FILTERS;
 
+/// An English sentence. `Length` does not count the terminator.
+typedef struct _ENGINE_TEXT
+{
+    const CHAR *Characters;
+    UINT32 Length;
+} ENGINE_TEXT;
+
 /// The part of the driver that the engine serves. Each function gets Context.
 typedef struct _ENGINE_OWNER
 {
@@ -107,6 +114,9 @@ VOID EngineFilterDeleted(_Inout_ ENGINE *engine, _In_ UINT32 row, _In_ UINT64 fi
 
 /// Returns the state after the last round. Any IRQL.
 ENGINE_STATE EngineState(_In_ const ENGINE *engine);
+
+/// Says in one English sentence what a state means. Any IRQL.
+const ENGINE_TEXT *EngineStateText(_In_ ENGINE_STATE state);
 
 /// TRUE: the session has lost its filters, and no round has seen that yet. Any IRQL.
 BOOLEAN EngineIsLost(_In_ const ENGINE *engine);

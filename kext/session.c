@@ -69,8 +69,25 @@ static BOOLEAN SessionBeginFiltering(DRIVER_CONTEXT *context)
         RedirectTableClear(&context->Redirects);
     }
     client->HasFiltered = TRUE;
+    client->WarnedState = ENGINE_STATE_COUNT;
     InterlockedExchange(&client->Mode, ClientFiltering);
     return TRUE;
+}
+
+// The caller is within a transition. A base client finds the same line in the log.
+static VOID SessionWarnOfEngine(DRIVER_CONTEXT *context, ENGINE_STATE state)
+{
+    CLIENT *client = &context->Client;
+    const ENGINE_TEXT *text = EngineStateText(state);
+
+    if (state == EngineReady || state == EngineFiltering || client->WarnedState == (LONG)state ||
+        ReadNoFence(&client->Attached) == 0 || ReadNoFence(&client->Mode) == ClientFiltering ||
+        ReadNoFence(&client->Extended) == 0)
+    {
+        return;
+    }
+    client->WarnedState = (LONG)state;
+    (VOID) EventLogLine(&context->Events, LogSeverityWarning, text->Characters, text->Length);
 }
 
 static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
@@ -88,6 +105,7 @@ static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
             SessionLoseFilters(context);
         }
     }
+    SessionWarnOfEngine(context, state);
     // A round that began before the attach may end in EngineReady. Another one follows it.
     if (state != EngineBusy && state != EngineReady)
     {
@@ -143,6 +161,7 @@ static VOID SessionStart(DRIVER_CONTEXT *context)
     PacketCacheSetOpen(&context->Packets, TRUE);
     KeClearEvent(&client->Settled);
     client->HasFiltered = FALSE;
+    client->WarnedState = ENGINE_STATE_COUNT;
     InterlockedExchange(&client->Mode, ClientAbsentMode(client));
     InterlockedExchange(&client->Attached, TRUE);
 }

@@ -418,6 +418,28 @@ TEST_F(FilterEngineTest, FiltersThatVanishWithoutAStopAreRestored)
     ExpectToReauthorize();
 }
 
+TEST_F(FilterEngineTest, AnExtendedClientIsWarnedOnceThatNothingIsFiltered)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+    const auto warnings = [&]
+    {
+        machine_.Run();
+        return client_.ReadType(InfoLogLine).size();
+    };
+
+    Stop();
+    EXPECT_EQ(warnings(), 0u) << "a base client gets no record that it did not ask for";
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_EQ(warnings(), 1u);
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_EQ(warnings(), 0u) << "once";
+    Start();
+    EXPECT_EQ(warnings(), 0u);
+    Stop();
+    EXPECT_EQ(warnings(), 1u);
+}
+
 TEST_F(FilterEngineTest, APendingTimeoutFiresWhileAnotherProductsTransactionIsOpen)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
