@@ -17,6 +17,7 @@ const NODE_VERSION = '22.23.3';
 const OLDER_NODE_VERSION = '20.20.2';
 const PLAIN_SERVICE = 'PlainKext';
 const SERVICE = 'NetVerdict';
+const BLOCKED_SERVICE = 'BlockedKext';
 const DRIVER = 'C:\\windows\\system32\\drivers\\netverdict.sys';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -54,9 +55,9 @@ function check(name, holds, detail = '') {
   if (!holds) console.log(`✗ ${name}\n${detail}`);
 }
 
-async function startService(prefix, name) {
+async function startService(prefix, name, baseReadsPend = true) {
   await prefix.run('sc', ['create', name, 'type=', 'kernel', 'binPath=', DRIVER]);
-  await prefix.letBaseReadsPend(name);
+  if (baseReadsPend) await prefix.letBaseReadsPend(name);
   await prefix.run('sc', ['start', name]);
   const { output } = await prefix.run('sc', ['query', name]);
   check(`${name} starts`, output.includes('RUNNING'), output);
@@ -127,6 +128,19 @@ async function testInstalled(prefix, node) {
     check('the installed package', false, `exit code ${code}`);
   }
   return summary(results);
+}
+
+/**
+ * Runs a client whose read waits in the driver. That blocks every request to a driver under Wine, also the cancel and
+ * the Shutdown command, so the client leaves the read behind. No service answers afterwards.
+ */
+async function leaveReadBehind(prefix, node) {
+  await startService(prefix, BLOCKED_SERVICE, false);
+  const program = windowsPath(join(app, 'test/wine/harness/kept_read.mjs'));
+  const device = `\\\\.\\${BLOCKED_SERVICE}`;
+  const { code, output } = await prefix.run(node, [program, device], 20_000);
+  const holds = code === 0 && output === 'closed within a second\n';
+  check('a client leaves a read behind that nothing ends', holds, `exit code ${code}\n${output}`);
 }
 
 /** Runs the same tests in this computer's simulator at the same time: returns name → state. */
@@ -267,6 +281,7 @@ try {
     total.skipped += 1;
   }
   await stage('Service stops', () => stopService(prefix, SERVICE));
+  if (hasAddon) await stageOfAll('A read that nothing ends', () => leaveReadBehind(prefix, node));
 } finally {
   await stage('Wine ends', () => prefix.end());
 }

@@ -1,6 +1,6 @@
-// A device whose reads keep their thread. The environment says which device that is:
-// with NETVERDICT_TEST_READS it is the package's, whose driver then has the base protocol alone (test/support/keeping_device.h).
-// Otherwise it is the addon's own, as a base client that sends no options.
+// A device whose reads keep their thread. With NETVERDICT_TEST_READS it is the package's device, and its driver has
+// the base protocol alone (test/support/keeping_device.h). Otherwise it is the addon's device, which sends no options.
+// Under Wine the reads of such a client pend, and the driver is the installed one.
 import { createRequire } from 'node:module';
 import { setTimeout as delay } from 'node:timers/promises';
 import { open } from 'netverdict';
@@ -16,11 +16,21 @@ async function openPackage(signal) {
   return device;
 }
 
-function openAddon(signal) {
-  const { loadBinding } = createRequire(import.meta.url)('../../../dist/addon/native.cjs');
-  const { EmbeddedComputer, EmbeddedDevice } = loadBinding();
+const isWindows = process.platform === 'win32';
+
+function newDevice() {
+  const folder = isWindows ? 'lib' : 'dist';
+  const { loadBinding } = createRequire(import.meta.url)(`../../../${folder}/addon/native.cjs`);
+  const { EmbeddedComputer, EmbeddedDevice, WindowsDevice } = loadBinding();
+  if (isWindows) {
+    return new WindowsDevice({ path: String.raw`\\.\NetVerdict`, ...READS }, ignore);
+  }
   const computer = new EmbeddedComputer({ virtualClock: false, verifier: false });
-  const device = new EmbeddedDevice(computer, READS, ignore);
+  return new EmbeddedDevice(computer, READS, ignore);
+}
+
+function openAddon(signal) {
+  const device = newDevice();
   device.start();
   signal?.addEventListener('abort', () => void device.close());
   return device;
