@@ -183,6 +183,13 @@ static NTSTATUS EngineChangeInTransaction(ENGINE *engine, ENGINE_FILTERS wanted,
     return STATUS_SUCCESS;
 }
 
+static VOID EngineLose(ENGINE *engine)
+{
+    InterlockedExchange(&engine->SessionLost, TRUE);
+    InterlockedExchange(&engine->State, EngineLost);
+    engine->Owner.Lost(engine->Owner.Context);
+}
+
 _Use_decl_annotations_
 VOID EngineFilterDeleted(ENGINE *engine, UINT32 row, UINT64 filterId)
 {
@@ -191,8 +198,7 @@ VOID EngineFilterDeleted(ENGINE *engine, UINT32 row, UINT64 filterId)
     {
         return;
     }
-    InterlockedExchange(&engine->SessionLost, TRUE);
-    engine->Owner.Lost(engine->Owner.Context);
+    EngineLose(engine);
     EngineRenew(engine);
 }
 
@@ -256,8 +262,7 @@ static VOID NTAPI EngineServiceChanged(VOID *callbackContext, FWPM_SERVICE_STATE
     InterlockedExchange(&engine->ServiceState, (LONG)state);
     if (state == FWPM_SERVICE_STOP_PENDING || state == FWPM_SERVICE_STOPPED)
     {
-        InterlockedExchange(&engine->SessionLost, TRUE);
-        engine->Owner.Lost(engine->Owner.Context);
+        EngineLose(engine);
     }
     EngineRenew(engine);
 }
@@ -339,7 +344,7 @@ static NTSTATUS EngineTryRound(ENGINE *engine, BOOLEAN reauthorize)
     {
         if (EngineServiceRuns(engine))
         {
-            LogWarning(engine->Log, "The filter engine has lost the driver's filters: they are added anew");
+            LogWarning(engine->Log, "%s", EngineStateText(EngineLost)->Characters);
             EngineReport(engine, SystemEventEngineLost, STATUS_SUCCESS);
         }
         EngineCloseSession(engine);
@@ -389,6 +394,7 @@ static const ENGINE_TEXT EngineStateTexts[] = {
     [EngineBusy] = ENGINE_TEXT_OF("The filter engine is busy with another product's transaction: the filters wait"),
     [EngineReady] = ENGINE_TEXT_OF("The filter engine has no filters"),
     [EngineFiltering] = ENGINE_TEXT_OF("The filter engine is up: the filters are in force"),
+    [EngineLost] = ENGINE_TEXT_OF("The filter engine has lost the driver's filters: they are added anew"),
 };
 
 _Use_decl_annotations_

@@ -136,6 +136,7 @@ typedef enum _ENGINE_STATE
     EngineBusy = 2,      ///< another product's transaction is open, and the driver tries again
     EngineReady = 3,     ///< it has no filters, because nobody wants any
     EngineFiltering = 4, ///< it has all filters
+    EngineLost = 5,      ///< it has lost filters, which the driver adds anew
     ENGINE_STATE_COUNT
 } ENGINE_STATE;
 

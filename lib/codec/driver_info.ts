@@ -41,6 +41,7 @@ export interface Capabilities {
  * - `busy`: another product's transaction is open. The driver tries again.
  * - `ready`: it has no filters, because no client is attached and the fail policy is open.
  * - `filtering`: it has all filters.
+ * - `lost`: it has lost filters. The driver adds them anew.
  * - `unknown`: the driver does not report the state, or has not asked the engine yet.
  */
 export type EngineState = (typeof ENGINE_STATES)[number] | 'unknown';

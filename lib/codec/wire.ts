@@ -210,7 +210,7 @@ export const STATISTICS_COUNTERS = [
 ] as const;
 
 /** The states of the filter engine, by their number on the wire. */
-export const ENGINE_STATES = ['stopped', 'refused', 'busy', 'ready', 'filtering'] as const;
+export const ENGINE_STATES = ['stopped', 'refused', 'busy', 'ready', 'filtering', 'lost'] as const;
 
 export const COUNTER_SIZE = U64;
 

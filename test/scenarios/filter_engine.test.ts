@@ -19,8 +19,13 @@ async function start(restore: (engine: FilterEngine) => void) {
   return { simulated, layers };
 }
 
+/** The driver filters a little after the last filter is there. */
+async function filtering({ device }: Simulated): Promise<void> {
+  await expect.poll(async () => (await device.getStatistics()).engineState).toBe('filtering');
+}
+
 test('connections are not asked about while the service is stopped, and again once it runs', async () => {
-  const { simulated, layers } = await start((engine) => {
+  const { simulated } = await start((engine) => {
     engine.startService();
   });
   const connect = (processId: number) =>
@@ -31,7 +36,7 @@ test('connections are not asked about while the service is stopped, and again on
   expect(await connect(1).outcome).toBe('permitted');
 
   simulated.engine.startService();
-  await simulated.engine.filters(layers);
+  await filtering(simulated);
   const flow = connect(2);
   const question = await simulated.question();
   expect(question.processId).toBe(2);
@@ -66,7 +71,8 @@ test('the filters return after the session was lost without a stop', async () =>
   const { simulated, layers } = await start(() => undefined);
 
   simulated.engine.loseSessions();
-  await simulated.engine.filters(layers);
+  await filtering(simulated);
+  expect(simulated.engine.filteredLayers).toBe(layers);
   const flow = simulated.network.connect({ processId: 5, protocol: 'tcp', remote });
   (await simulated.question()).block({ permanent: true });
   expect(await flow.outcome).toBe('blocked');

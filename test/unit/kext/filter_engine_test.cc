@@ -412,6 +412,7 @@ TEST_F(FilterEngineTest, FiltersThatVanishWithoutAStopAreRestored)
     Decide(Flow{}, VerdictPermanentAccept);
     machine_.wfp().LoseSessions();
     EXPECT_EQ(FilteredLayers(machine_), 0u);
+    EXPECT_EQ(EngineState(&context()->Engine), EngineLost);
     machine_.Run();
     EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
     EXPECT_TRUE(network_.Connect(Flow{}).pended()) << "the connection may be another one by now";
