@@ -84,8 +84,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 FORCEINLINE VOID DeferredRunBy(_Inout_ DEFERRED *deferred, _In_ UINT64 dueTime, _In_ UINT32 toleranceMs)
 {
     // Rounded up, so that the timer does not fire early.
-    LONG64 dueMs = (LONG64)((dueTime + PLATFORM_TICKS_PER_MILLISECOND - 1) / PLATFORM_TICKS_PER_MILLISECOND);
-    LONG64 alarm = (dueMs + toleranceMs) << DEFERRED_TOLERANCE_BITS | toleranceMs;
+    UINT64 dueMs = (dueTime + PLATFORM_TICKS_PER_MILLISECOND - 1) / PLATFORM_TICKS_PER_MILLISECOND;
+    LONG64 alarm = (LONG64)((dueMs + toleranceMs) << DEFERRED_TOLERANCE_BITS | toleranceMs);
 
     if (dueTime != CLOCK_NEVER && alarm < ReadNoFence64(&deferred->Alarm))
     {

@@ -163,7 +163,7 @@ TEST_F(SystemLogTest, AFilterEngineThatLosesTheFiltersWithoutAStopIsReported)
 {
     machine_.wfp().LoseSessions();
     machine_.Run();
-    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost));
+    EXPECT_THAT(Codes(Take()), ElementsAre(kEngineLost, kEngineBack));
 }
 
 TEST_F(SystemLogTest, AFilterEngineThatRefusesTheFiltersIsReportedOnce)
