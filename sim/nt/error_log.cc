@@ -77,7 +77,10 @@ std::vector<uint32_t> ReadDump(const IO_ERROR_LOG_PACKET &packet, size_t bytes)
         Bugcheck("ERROR_LOG_DUMP", "the entry with code 0x%08x has %u bytes of dump data",
                  static_cast<unsigned>(packet.ErrorCode), packet.DumpDataSize);
     }
-    std::memcpy(dump.data(), packet.DumpData, packet.DumpDataSize);
+    if (!dump.empty())
+    {
+        std::memcpy(dump.data(), packet.DumpData, packet.DumpDataSize);
+    }
     return dump;
 }
 

@@ -97,7 +97,7 @@ function transpileFolder(folder, target) {
         fileName: path,
       });
       writeFile(join(target, path.replace(/ts$/, 'js')), outputText);
-    } else if (entry.name.endsWith('.txt')) {
+    } else if (/\.(txt|bin)$/.test(entry.name)) {
       writeFile(join(target, path), readFileSync(join(root, path)));
     }
   }
