@@ -6,7 +6,7 @@
 static struct
 {
     volatile LONG64 Nonce;
-    DRIVER_CONTEXT *volatile Contexts[PLATFORM_MAX_CONTEXTS];
+    volatile LONG64 Contexts[PLATFORM_MAX_CONTEXTS]; // addresses; 0: free
 } ContextTable;
 
 // The row of a layer is the lowest byte of a cookie, and the index of the context is above it.
@@ -33,7 +33,7 @@ NTSTATUS ContextRegister(DRIVER_CONTEXT *context)
 
     for (i = 0; i < PLATFORM_MAX_CONTEXTS; i++)
     {
-        if (InterlockedCompareExchangePointer((PVOID volatile *)&ContextTable.Contexts[i], context, NULL) == NULL)
+        if (InterlockedCompareExchange64(&ContextTable.Contexts[i], (LONG64)(ULONG_PTR)context, 0) == 0)
         {
             context->Cookie = ContextNonce() ^ ((UINT64)i << CONTEXT_ROW_BITS);
             return STATUS_SUCCESS;
@@ -47,7 +47,7 @@ VOID ContextUnregister(DRIVER_CONTEXT *context)
 {
     UINT64 index = (context->Cookie ^ ContextNonce()) >> CONTEXT_ROW_BITS;
 
-    InterlockedExchangePointer((PVOID volatile *)&ContextTable.Contexts[index], NULL);
+    InterlockedExchange64(&ContextTable.Contexts[index], 0);
 }
 
 _Use_decl_annotations_
@@ -57,5 +57,7 @@ DRIVER_CONTEXT *ContextOfCookie(UINT64 cookie, UINT32 *row)
     UINT64 index = value >> CONTEXT_ROW_BITS;
 
     *row = (UINT32)value & CONTEXT_ROW_MASK;
-    return index < PLATFORM_MAX_CONTEXTS && *row < LAYER_COUNT ? ContextTable.Contexts[index] : NULL;
+    return index < PLATFORM_MAX_CONTEXTS && *row < LAYER_COUNT
+               ? (DRIVER_CONTEXT *)(ULONG_PTR)ReadAcquire64(&ContextTable.Contexts[index])
+               : NULL;
 }

@@ -315,20 +315,19 @@ static NTSTATUS EngineApply(ENGINE *engine, ENGINE_FILTERS wanted, BOOLEAN reaut
     return NT_SUCCESS(status) ? EngineChangeInTransaction(engine, wanted, isUsable) : status;
 }
 
-// After one failure the filters are still in force, and stay.
-// After two failures in a row the session is opened anew, because its objects may be gone.
+// After a failure the filters of a usable session are still in force, and stay: without them nothing would be filtered.
+// A session without filters, or one that can begin no transaction, is opened anew.
 static NTSTATUS EngineFollowOwner(ENGINE *engine, BOOLEAN reauthorize)
 {
     ENGINE_FILTERS wanted = engine->Owner.Wanted(engine->Owner.Context);
     BOOLEAN isUsable;
     NTSTATUS status = EngineApply(engine, wanted, reauthorize, &isUsable);
 
-    if (!NT_SUCCESS(status) && status != STATUS_FWP_TIMEOUT && (!isUsable || engine->Failed))
+    if (!NT_SUCCESS(status) && status != STATUS_FWP_TIMEOUT && (!isUsable || engine->Filters == EngineFiltersNone))
     {
         EngineCloseSession(engine);
         status = EngineApply(engine, wanted, reauthorize, &isUsable);
     }
-    engine->Failed = !NT_SUCCESS(status) && status != STATUS_FWP_TIMEOUT;
     return status;
 }
 

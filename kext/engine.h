@@ -76,7 +76,6 @@ typedef struct _ENGINE
     HANDLE Subscription;
     HANDLE Session;
     BOOLEAN HasObjects; ///< the session has the provider, the sublayer and the callouts
-    BOOLEAN Failed;     ///< the last round failed, and kept its session
     BOOLEAN Reported;   ///< the system's event log has an entry of a trouble that lasts
     ENGINE_FILTERS Filters;
     // A notification reads these while a round writes them. Indexed by row of Layers.

@@ -44,7 +44,8 @@ export interface Capabilities {
  * - `lost`: it has lost filters. The driver adds them anew.
  * - `unknown`: the driver does not report the state, or has not asked the engine yet.
  */
-export type EngineState = (typeof ENGINE_STATES)[number] | 'unknown';
+export type EngineState =
+  'stopped' | 'refused' | 'busy' | 'ready' | 'filtering' | 'lost' | 'unknown';
 
 /**
  * The driver's counters since it was loaded. A counter that an older driver does not have is 0.

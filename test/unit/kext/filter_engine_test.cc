@@ -13,6 +13,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <utility>
 
 namespace kext_test
 {
@@ -22,6 +23,29 @@ namespace
 using namespace std::chrono_literals;
 
 constexpr size_t kResettableLayers = 4;
+
+// A transaction of another product. It ends with the test, because an unload would wait for it.
+class ForeignTransaction
+{
+  public:
+    explicit ForeignTransaction(sim::wfp::Engine &engine) : engine_(engine) { engine_.BeginForeignTransaction(); }
+    ~ForeignTransaction() { End(); }
+
+    ForeignTransaction(const ForeignTransaction &) = delete;
+    ForeignTransaction &operator=(const ForeignTransaction &) = delete;
+
+    void End()
+    {
+        if (std::exchange(open_, false))
+        {
+            engine_.EndForeignTransaction();
+        }
+    }
+
+  private:
+    sim::wfp::Engine &engine_;
+    bool open_ = true;
+};
 
 class FilterEngineLoadTest : public BareMachineTest
 {
@@ -167,7 +191,7 @@ TEST_F(FilterEngineLoadTest, AnAttachWaitsAtMostTwoSecondsForAnotherProductsTran
         Network network(machine_);
         Client client(machine_);
 
-        machine_.wfp().BeginForeignTransaction();
+        ForeignTransaction transaction(machine_.wfp());
         const uint64_t before = KeQueryInterruptTime();
         ASSERT_EQ(client.Open(), STATUS_SUCCESS);
         EXPECT_GE(KeQueryInterruptTime() - before, 2 * PLATFORM_TICKS_PER_SECOND);
@@ -176,7 +200,7 @@ TEST_F(FilterEngineLoadTest, AnAttachWaitsAtMostTwoSecondsForAnotherProductsTran
         EXPECT_TRUE(network.Connect(Flow{}).permitted()) << "as without a client";
         EXPECT_TRUE(network.Outbound(MakePacket(UdpV4())).permitted());
 
-        machine_.wfp().EndForeignTransaction();
+        transaction.End();
         machine_.clock().Advance(1s);
         EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
         EXPECT_FALSE(network.TakeReauthorized().empty()) << "the flows from before are authorized again";
@@ -419,6 +443,20 @@ TEST_F(FilterEngineTest, FiltersThatVanishWithoutAStopAreRestored)
     ExpectToReauthorize();
 }
 
+TEST_F(FilterEngineTest, FiltersInForceStayHoweverOftenAChangeFails)
+{
+    machine_.wfp().Refuse(STATUS_ACCESS_DENIED, sim::wfp::kAddCall);
+    client_.Command(CommandClearCache);
+    Advance(10s);
+    EXPECT_EQ(FilteredLayers(machine_), std::size(kLayers));
+    EXPECT_EQ(client_.GetStatistics().EngineState, EngineRefused);
+    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    client_.Read();
+    machine_.wfp().Refuse(STATUS_SUCCESS);
+    Advance(1s);
+    EXPECT_EQ(client_.GetStatistics().EngineState, EngineFiltering);
+}
+
 TEST_F(FilterEngineTest, AnExtendedClientIsWarnedOnceThatNothingIsFiltered)
 {
     OPTIONS_WIRE options = Client::DefaultOptions();
@@ -449,7 +487,7 @@ TEST_F(FilterEngineTest, APendingTimeoutFiresWhileAnotherProductsTransactionIsOp
     options.TimeoutVerdict = VerdictAccept;
     ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
     machine_.Run();
-    machine_.wfp().BeginForeignTransaction();
+    ForeignTransaction transaction(machine_.wfp());
     client_.Command(CommandClearCache);
     for (std::chrono::milliseconds passed = 0ms; passed < 1min; passed += 10s)
     {
@@ -459,7 +497,7 @@ TEST_F(FilterEngineTest, APendingTimeoutFiresWhileAnotherProductsTransactionIsOp
         Advance(9300ms);
     }
     EXPECT_EQ(client_.GetStatistics().EngineState, EngineBusy);
-    machine_.wfp().EndForeignTransaction();
+    transaction.End();
     client_.Read();
 }
 
