@@ -164,7 +164,8 @@ static NTSTATUS EngineChangeInTransaction(ENGINE *engine, ENGINE_FILTERS wanted,
     UINT64 filterIds[LAYER_COUNT];
     NTSTATUS status = EngineBegin(engine->Session);
 
-    *isUsable = NT_SUCCESS(status) || status == STATUS_FWP_TIMEOUT;
+    // A session that has lost its filters is known by their notification, so a failure to begin is no sign of it.
+    *isUsable = TRUE;
     if (!NT_SUCCESS(status))
     {
         return status;
