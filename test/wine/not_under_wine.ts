@@ -51,11 +51,6 @@ export const notUnderWine: readonly NotUnderWine[] = [
     reason: MINUTES,
   },
   {
-    file: 'simulator.test.ts',
-    test: 'blocks packets that cannot be reported for lack of memory, until there is memory',
-    reason: STANDS_STILL,
-  },
-  {
     file: 'filter_engine.test.ts',
     test: 'connections are not asked about while the service is stopped, and again once it runs',
     reason: STANDS_STILL,
