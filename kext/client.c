@@ -58,7 +58,6 @@ VOID ClientSetOptions(CLIENT *client, const OPTIONS *options)
                                                  (LONG64)options->SplitTunnelPort << 32);
     InterlockedExchange(&client->TimeoutVerdict, options->TimeoutVerdict);
     InterlockedExchange(&client->PendingTimeoutMs, (LONG)options->PendingTimeoutMs);
-    InterlockedExchange(&client->Extended, OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS));
 }
 
 _Use_decl_annotations_

@@ -31,7 +31,7 @@ typedef struct _CLIENT
     volatile LONG64 ProcessId; ///< the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
-    volatile LONG Extended;
+    volatile LONG Extended; ///< the client has sent SetOptions: extended clients have rules of their own
     RUNDOWN Classifies;
     RUNDOWN Requests;
     KEVENT Transition;          ///< a synchronization event used as a mutex

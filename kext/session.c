@@ -23,12 +23,12 @@ static VOID SessionEndTransition(CLIENT *client)
 // The caller is within a transition.
 static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
-    BOOLEAN extended = OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS);
+    BOOLEAN records = OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS);
 
     ClientSetOptions(&context->Client, options);
     LogSetLevel(&context->Log, options->LogLevel);
-    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, extended);
-    EventsSetOptions(&context->Events, extended, options->PayloadLimit);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, records);
+    EventsSetOptions(&context->Events, records, options->PayloadLimit);
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }
 
@@ -157,6 +157,7 @@ static VOID SessionStart(DRIVER_CONTEXT *context)
     InjectResolveRefused(&context->Injector, FALSE);
     EventsReset(&context->Events);
     IoQueueAttach(&context->Queue);
+    InterlockedExchange(&client->Extended, FALSE);
     SessionApplyOptions(context, &options);
     PacketCacheSetOpen(&context->Packets, TRUE);
     KeClearEvent(&client->Settled);
@@ -294,7 +295,7 @@ _Use_decl_annotations_
 NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T length)
 {
     CLIENT *client = &context->Client;
-    BOOLEAN wasExtended;
+    BOOLEAN asksAnew;
     OPTIONS options;
     NTSTATUS status;
 
@@ -305,7 +306,8 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
         return status;
     }
     SessionBeginTransition(client);
-    wasExtended = ReadNoFence(&client->Extended) != 0;
+    asksAnew = InterlockedExchange(&client->Extended, TRUE) == FALSE ||
+               (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && ReadNoFence(&context->Events.Extended) == 0);
     SessionApplyOptions(context, &options);
     IoQueuePendReads(&context->Queue);
     SessionLogOptions(context, &options);
@@ -315,9 +317,9 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
         SessionReportAbsence(context);
     }
     SessionEndTransition(client);
-    if (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && !wasExtended)
+    if (asksAnew)
     {
-        // Connections from before are authorized again, so that their process is reported.
+        // Connections from before are authorized again, by the rules of extended clients and with their process.
         EngineRequestReauthorization(&context->Engine);
     }
     // The fail policy is also a property of the filters.
