@@ -1,8 +1,10 @@
 #include "ale.h"
 
+#include "address.h"
 #include "connection_text.h"
 #include "context.h"
 #include "hold.h"
+#include "icmp.h"
 
 // One classify at an authorizing layer.
 typedef struct _ALE_OPERATION
@@ -14,7 +16,8 @@ typedef struct _ALE_OPERATION
     UINT32 Generation;
     UINT64 ProcessId;
     BOOLEAN Reauthorization;
-    BOOLEAN New; // the connection was not known before
+    BOOLEAN New;    // the connection was not known before
+    UINT8 IcmpType; // ICMP_TYPE_NONE: another protocol
 } ALE_OPERATION;
 
 // ---- Copying the packet of an operation
@@ -206,6 +209,27 @@ static VOID AleTraceRefused(const ALE_OPERATION *operation, DECISION decision, U
              (unsigned long long)operation->ProcessId, VerdictRow(verdict)->Name);
 }
 
+// A sender to many may get answers from anybody, and the broadcast address of a subnet is known at this layer alone.
+static VOID AleNoteDestination(const ALE_OPERATION *operation, const CONNECTION_STATE *state)
+{
+    const CONNECTION_KEY *key = &operation->Key;
+    BOOLEAN broadcast = ClassifyIsBroadcast(operation->Classify);
+
+    if (operation->Classify->Layer->Direction != DirectionOutbound ||
+        (!broadcast && !AddressIsOfMany(key->IpVersion, key->RemoteAddress)))
+    {
+        return;
+    }
+    if (key->Protocol == PROTOCOL_UDP)
+    {
+        MulticastPortsNote(&operation->Context->MulticastPorts, key->IpVersion, key->LocalPort);
+    }
+    if (broadcast && !state->Broadcast)
+    {
+        ConnectionTableSetBroadcast(&operation->Context->Connections, key);
+    }
+}
+
 static DECISION AleDecide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
@@ -220,6 +244,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     }
     operation->Generation = state.Generation;
     operation->New = status != STATUS_OBJECT_NAME_EXISTS;
+    AleNoteDestination(operation, &state);
     if (operation->New)
     {
         DeferredRunAfter(&operation->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
@@ -241,6 +266,19 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     return decision;
 }
 
+// An extended client is asked here about every protocol. A base client is asked at the packet layer, about each packet.
+static BOOLEAN AleIsLeftToPacketLayer(const ALE_OPERATION *operation)
+{
+    DRIVER_CONTEXT *context = operation->Context;
+
+    if (ReadNoFence(&context->Client.Extended) == 0)
+    {
+        return !ConnectionKeyHasPorts(&operation->Key);
+    }
+    return ControlTrafficPermits(&context->ControlTraffic, &operation->Key, operation->Classify->Layer->Direction,
+                                 operation->IcmpType, CONTROL_ANY_HOP_LIMIT);
+}
+
 static DECISION AleAuthorize(ALE_OPERATION *operation)
 {
     const CONNECTION_KEY *key = &operation->Key;
@@ -251,7 +289,7 @@ static DECISION AleAuthorize(ALE_OPERATION *operation)
     {
         return DecisionPermit;
     }
-    if (key->Protocol != PROTOCOL_TCP && key->Protocol != PROTOCOL_UDP)
+    if (AleIsLeftToPacketLayer(operation))
     {
         return DecisionPermit;
     }
@@ -297,6 +335,44 @@ static VOID AleAnswer(const ALE_OPERATION *operation, DECISION decision)
     }
 }
 
+// The layer has an ICMP message's type and code in place of ports, and an echo's identifier in the message alone.
+static VOID AleReadIcmp(ALE_OPERATION *operation)
+{
+    NET_BUFFER *buffer = operation->NetBufferList != NULL ? NET_BUFFER_LIST_FIRST_NB(operation->NetBufferList) : NULL;
+    UINT8 direction = operation->Classify->Layer->Direction;
+    UINT8 storage[ICMP_HEADER_LENGTH];
+    ICMP_MESSAGE message;
+
+    RtlZeroMemory(&message, sizeof(message));
+    if (buffer != NULL && NET_BUFFER_DATA_LENGTH(buffer) >= sizeof(storage))
+    {
+        const UINT8 *bytes = (const UINT8 *)NdisGetDataBuffer(buffer, sizeof(storage), storage, 1, 0);
+
+        IcmpParse(bytes, bytes != NULL ? sizeof(storage) : 0, operation->Key.IpVersion, direction, &message);
+    }
+    message.Type = (UINT8)operation->Key.LocalPort;
+    message.Code = (UINT8)operation->Key.RemotePort;
+    operation->IcmpType = message.Type;
+    IcmpSetKey(&message, direction, &operation->Key);
+}
+
+static VOID AleReadKey(ALE_OPERATION *operation)
+{
+    CONNECTION_KEY *key = &operation->Key;
+
+    ClassifyKey(operation->Classify->Layer, operation->Classify->Values, key);
+    operation->IcmpType = ICMP_TYPE_NONE;
+    if (IcmpIs(key->IpVersion, key->Protocol))
+    {
+        AleReadIcmp(operation);
+    }
+    else if (!ConnectionKeyHasPorts(key))
+    {
+        key->LocalPort = 0;
+        key->RemotePort = 0;
+    }
+}
+
 _Use_decl_annotations_
 VOID AleClassifyAuthorize(CLASSIFY *classify)
 {
@@ -308,7 +384,7 @@ VOID AleClassifyAuthorize(CLASSIFY *classify)
     operation.NetBufferList = (NET_BUFFER_LIST *)classify->LayerData;
     operation.ProcessId = ClassifyProcessId(classify->Metadata);
     operation.Reauthorization = ClassifyHasFlag(classify, FWP_CONDITION_FLAG_IS_REAUTHORIZE);
-    ClassifyKey(classify->Layer, classify->Values, &operation.Key);
+    AleReadKey(&operation);
     AleAnswer(&operation, AleAuthorize(&operation));
 }
 

@@ -93,8 +93,7 @@ NTSTATUS BandwidthAdd(BANDWIDTH *bandwidth, const CONNECTION_KEY *key, UINT64 tr
 {
     CONNECTION_PLACE place;
 
-    if ((key->Protocol != PROTOCOL_TCP && key->Protocol != PROTOCOL_UDP) ||
-        (key->IpVersion != 4 && key->IpVersion != 6))
+    if (!ConnectionKeyHasPorts(key) || (key->IpVersion != 4 && key->IpVersion != 6))
     {
         return STATUS_INVALID_PARAMETER;
     }

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "platform.h"
+#include "protocol.h"
 
 EXTERN_C_START
 
@@ -21,7 +21,7 @@ EXTERN_C_START
 
 /// One connection, from this machine's view. Unused bytes are zero.
 /// Addresses are in network order. IPv4 uses the first 4 bytes of an address.
-/// Ports are in host order, and 0 for protocols without ports.
+/// Ports are in host order, and 0 for protocols without ports. For ICMP see IcmpSetKey.
 typedef struct _CONNECTION_KEY
 {
     UINT8 LocalAddress[16];
@@ -44,6 +44,12 @@ FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ co
     RtlCopyMemory(a, left, sizeof(a));
     RtlCopyMemory(b, right, sizeof(b));
     return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) == 0;
+}
+
+/// TRUE if the connection has ports. The ports of other keys identify it inside the driver only.
+FORCEINLINE BOOLEAN ConnectionKeyHasPorts(_In_ const CONNECTION_KEY *key)
+{
+    return key->Protocol == PROTOCOL_TCP || key->Protocol == PROTOCOL_UDP;
 }
 
 // A packed key has the layout that shard_map.h needs: two words for IPv4, five words for IPv6.

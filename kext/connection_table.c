@@ -1,13 +1,14 @@
 #include "connection_table.h"
 
 // A port walk steps over PORT_WALK_BATCH list entries or collects PORT_WALK_ENDS connections, then releases the lock.
-#define PORT_WALK_BATCH    64u
-#define PORT_WALK_ENDS     16u
-#define PORT_PAGE_SIZE     256u
-#define CELL_FLAG_INBOUND  0x1u
-#define CELL_FLAG_ENDED    0x2u
-#define CELL_FLAG_REPORTED 0x4u
-#define CELL_FLAG_IN_USE   0x80u
+#define PORT_WALK_BATCH     64u
+#define PORT_WALK_ENDS      16u
+#define PORT_PAGE_SIZE      256u
+#define CELL_FLAG_INBOUND   0x1u
+#define CELL_FLAG_ENDED     0x2u
+#define CELL_FLAG_REPORTED  0x4u
+#define CELL_FLAG_BROADCAST 0x40u
+#define CELL_FLAG_IN_USE    0x80u
 
 // The end of a cell, from the last word of the key on. The addresses lie before it.
 typedef struct _CONNECTION_CELL
@@ -83,6 +84,7 @@ static CONNECTION_STATE ConnectionTableStateOf(const CONNECTION_CELL *cell)
     state.Direction = (cell->Flags & CELL_FLAG_INBOUND) != 0 ? DirectionInbound : DirectionOutbound;
     state.Ended = ConnectionTableHasEnded(cell);
     state.Reported = (cell->Flags & CELL_FLAG_REPORTED) != 0;
+    state.Broadcast = (cell->Flags & CELL_FLAG_BROADCAST) != 0;
     state.Generation = cell->Generation;
     state.ProcessId = cell->ProcessId;
     return state;
@@ -514,6 +516,30 @@ VOID ConnectionTableAddPending(CONNECTION_TABLE *table, const CONNECTION_KEY *ke
     if (live != NULL && live->ProcessId == 0)
     {
         live->ProcessId = (UINT32)processId;
+    }
+    ConnectionTableLeave(&access);
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableIsPending(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+{
+    CONNECTION_ACCESS access;
+    const CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+    BOOLEAN pending = cell != NULL && cell->Generation == generation && ConnectionTableCold(table, cell)->Pending != 0;
+
+    ConnectionTableLeave(&access);
+    return pending;
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableSetBroadcast(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+
+    if (cell != NULL)
+    {
+        cell->Flags |= CELL_FLAG_BROADCAST;
     }
     ConnectionTableLeave(&access);
 }

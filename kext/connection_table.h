@@ -27,6 +27,7 @@ typedef struct _CONNECTION_STATE
     UINT8 Direction;   ///< DIRECTION
     BOOLEAN Ended;     ///< the entry stays until it is cleaned, or replaced when the port is reused
     BOOLEAN Reported;  ///< the connection was reported to the client
+    BOOLEAN Broadcast; ///< the remote address is the broadcast address of a subnet
     UINT32 Generation; ///< differs between connections that use one key one after the other; never 0
     UINT64 ProcessId;  ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
 } CONNECTION_STATE;
@@ -136,6 +137,16 @@ VOID ConnectionTableEndByPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNEC
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableAddPending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
                                _In_ UINT64 processId);
+
+/// TRUE if a question about the connection waits for a verdict.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+BOOLEAN ConnectionTableIsPending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                 _In_ UINT32 generation);
+
+/// Notes that the remote address is the broadcast address of a subnet, which its bits do not show.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableSetBroadcast(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key);
 
 /// Undoes one ConnectionTableAddPending without a verdict.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -99,7 +99,7 @@ static CHAR *ConnectionTextPutAddressV6(CHAR *end, const UINT8 *address)
 
 static CHAR *ConnectionTextPutEndpoint(CHAR *end, const CONNECTION_KEY *key, const UINT8 *address, UINT16 port)
 {
-    BOOLEAN ports = key->LocalPort != 0 || key->RemotePort != 0;
+    BOOLEAN ports = ConnectionKeyHasPorts(key) && (key->LocalPort != 0 || key->RemotePort != 0);
 
     if (key->IpVersion == 4)
     {

@@ -7,11 +7,13 @@
 
 #include "bandwidth.h"
 #include "client.h"
+#include "control_traffic.h"
 #include "deferred.h"
 #include "engine.h"
 #include "event.h"
 #include "fragment_table.h"
 #include "inject.h"
+#include "multicast_ports.h"
 #include "packet_cache.h"
 #include "redirect.h"
 #include "system_log.h"
@@ -39,6 +41,8 @@ typedef struct _DRIVER_CONTEXT
     PACKET_CACHE Packets;
     FRAGMENT_TABLE Fragments;
     REDIRECT_TABLE Redirects;
+    MULTICAST_PORTS MulticastPorts;
+    CONTROL_TRAFFIC ControlTraffic;
     BANDWIDTH Bandwidth;
     CLIENT Client;
     INJECTOR Injector;

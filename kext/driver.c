@@ -132,6 +132,8 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupRedirects;
     }
+    MulticastPortsInitialize(&context->MulticastPorts, memory, &context->Clock);
+    ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
     return STATUS_SUCCESS;
 
 cleanupRedirects:
@@ -147,6 +149,7 @@ cleanupConnections:
 
 static VOID DriverUninitializeTables(DRIVER_CONTEXT *context)
 {
+    MulticastPortsUninitialize(&context->MulticastPorts);
     BandwidthUninitialize(&context->Bandwidth);
     RedirectTableUninitialize(&context->Redirects);
     FragmentTableUninitialize(&context->Fragments);

@@ -5,6 +5,11 @@
 
 // ---- Resolving
 
+static BOOLEAN HoldIsOfAleLayer(const HELD *held)
+{
+    return held->Kind == HeldAleConnect || held->Kind == HeldAleRecvAccept;
+}
+
 static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
 {
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
@@ -171,13 +176,13 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, 
     }
     packets = HoldTakePermitted(context, held, verdict);
     HoldCountResolved(&context->Statistics, held,
-                      packets != NULL || (VerdictPermits(verdict) && !HoldIsOfPacketLayer(held)));
+                      packets != NULL || (VerdictPermits(verdict) && HoldIsOfAleLayer(held)));
 
     if (held->CompletionContext != NULL)
     {
         HoldComplete(held, packets);
     }
-    else if (!HoldIsOfPacketLayer(held))
+    else if (HoldIsOfAleLayer(held))
     {
         EngineRequestReauthorization(&context->Engine);
     }
@@ -361,8 +366,8 @@ static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Datagram = question->Datagram;
     held->ProcessId = question->ProcessId;
     held->Direction = question->Direction;
-    held->Packet = question->Packets;
-    held->Bytes = sizeof(*held) + InjectChainBytes(question->Packets);
+    held->Packet = question->Kind != HeldNothing ? question->Packets : NULL;
+    held->Bytes = sizeof(*held) + InjectChainBytes(held->Packet);
     held->DeadlineTime = HoldDeadline(context);
     return held;
 }
@@ -487,7 +492,7 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     }
 
     // Another thread may resolve the HELD while the packet's bytes are copied into the record.
-    if (packets != NULL)
+    if (held->Packet != NULL)
     {
         InjectReference(packets);
     }

@@ -43,7 +43,7 @@ typedef struct _HOLD_QUESTION
     UINT64 Datagram;   ///< id in the fragment table, if it is a first fragment; else 0
     UINT64 ProcessId;
     HANDLE CompletionHandle; ///< of the operation to pend, or NULL
-    INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over
+    INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over. HeldNothing: one, for the record alone
     UINT8 PayloadLayer;      ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER
     UINT32 PayloadOffset;    ///< where that layer starts in the first copy
 } HOLD_QUESTION;

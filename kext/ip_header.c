@@ -4,6 +4,11 @@
 #define IPV6_FIXED_LENGTH 40u
 #define TCP_FIXED_LENGTH  20u
 #define UDP_FIXED_LENGTH  8u
+#define TCP_FLAGS_OFFSET  13u
+#define TCP_FLAG_RST      0x04u
+
+// An ICMP error quotes at least so many bytes behind the IP headers (RFC 792).
+#define QUOTED_LENGTH 8u
 
 #define IP_MAX_DATAGRAM 65535u
 
@@ -30,6 +35,7 @@ typedef struct _IP_VIEW
     const UINT8 *Packet;
     UINT32 Available;
     UINT32 Length;
+    BOOLEAN Quoted; // the end of the packet is missing
 } IP_VIEW;
 
 static UINT16 IpHeaderUint16(const UINT8 *bytes)
@@ -58,11 +64,14 @@ static NTSTATUS IpHeaderRequire(const IP_VIEW *view, UINT32 offset, UINT32 lengt
 
 static NTSTATUS IpHeaderSetTotalLength(IP_VIEW *view, UINT32 totalLength, UINT32 leastLength, IP_HEADER *header)
 {
-    if (totalLength < leastLength || totalLength > view->Length)
+    if (totalLength < leastLength || (totalLength > view->Length && !view->Quoted))
     {
         return STATUS_INVALID_PARAMETER;
     }
-    view->Length = totalLength;
+    if (!view->Quoted)
+    {
+        view->Length = totalLength;
+    }
     header->TotalLength = totalLength;
     return STATUS_SUCCESS;
 }
@@ -71,6 +80,7 @@ static NTSTATUS IpHeaderParsePorts(const IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *transport = view->Packet + header->HeaderLength;
     BOOLEAN isTcp = header->Protocol == PROTOCOL_TCP;
+    UINT32 fixedLength = isTcp ? TCP_FIXED_LENGTH : UDP_FIXED_LENGTH;
     NTSTATUS status;
 
     // A later fragment has no transport header.
@@ -78,25 +88,28 @@ static NTSTATUS IpHeaderParsePorts(const IP_VIEW *view, IP_HEADER *header)
     {
         return STATUS_SUCCESS;
     }
-    status = IpHeaderRequire(view, header->HeaderLength, isTcp ? TCP_FIXED_LENGTH : UDP_FIXED_LENGTH);
+    status = IpHeaderRequire(view, header->HeaderLength, view->Quoted ? QUOTED_LENGTH : fixedLength);
     if (NT_SUCCESS(status))
     {
         header->SourcePort = IpHeaderUint16(transport);
         header->DestinationPort = IpHeaderUint16(transport + 2);
+        header->TcpReset = isTcp && !view->Quoted && (transport[TCP_FLAGS_OFFSET] & TCP_FLAG_RST) != 0;
     }
     return status;
 }
 
-static NTSTATUS IpHeaderSetFragment(IP_HEADER *header, UINT32 offset, BOOLEAN more, UINT32 identification,
-                                    UINT32 dataLength)
+static NTSTATUS IpHeaderSetFragment(const IP_VIEW *view, UINT32 offset, BOOLEAN more, UINT32 identification,
+                                    IP_HEADER *header)
 {
+    UINT32 dataLength = view->Length - header->HeaderLength;
+
     header->FragmentOffset = offset;
     header->MoreFragments = more;
     header->FragmentIdentification = identification;
     header->Fragment = more || offset != 0;
     header->FirstFragment = header->Fragment && offset == 0;
     header->FragmentLength = dataLength;
-    if (header->Fragment &&
+    if (header->Fragment && !view->Quoted &&
         (dataLength == 0 || (more && dataLength % 8u != 0) || offset + dataLength > IP_MAX_DATAGRAM))
     {
         return STATUS_INVALID_PARAMETER;
@@ -119,6 +132,7 @@ static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
 
     header->IpVersion = 4;
     header->HeaderLength = (packet[0] & 0x0Fu) * 4u;
+    header->HopLimit = packet[8];
     header->Protocol = packet[9];
     RtlCopyMemory(header->SourceAddress, packet + 12, 4);
     RtlCopyMemory(header->DestinationAddress, packet + 16, 4);
@@ -140,9 +154,8 @@ static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
     }
 
     fragment = IpHeaderUint16(packet + 6);
-    status =
-        IpHeaderSetFragment(header, (fragment & IPV4_FRAGMENT_OFFSET) * 8u, (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0,
-                            IpHeaderUint16(packet + 4), view->Length - header->HeaderLength);
+    status = IpHeaderSetFragment(view, (fragment & IPV4_FRAGMENT_OFFSET) * 8u,
+                                 (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0, IpHeaderUint16(packet + 4), header);
     return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
 }
 
@@ -193,8 +206,8 @@ static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_
     {
         UINT32 fragment = IpHeaderUint16(extension + 2);
 
-        return IpHeaderSetFragment(header, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
-                                   IpHeaderUint32(extension + 4), view->Length - header->HeaderLength);
+        return IpHeaderSetFragment(view, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
+                                   IpHeaderUint32(extension + 4), header);
     }
     return STATUS_SUCCESS;
 }
@@ -216,6 +229,7 @@ static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
     header->IpVersion = 6;
     header->HeaderLength = IPV6_FIXED_LENGTH;
     header->Protocol = packet[6];
+    header->HopLimit = packet[7];
     RtlCopyMemory(header->SourceAddress, packet + 8, 16);
     RtlCopyMemory(header->DestinationAddress, packet + 24, 16);
 
@@ -239,31 +253,48 @@ static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
     return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
 }
 
-_Use_decl_annotations_
-NTSTATUS IpHeaderParse(const UINT8 *packet, UINT32 available, UINT32 packetLength, IP_HEADER *header)
+static NTSTATUS IpHeaderParseView(IP_VIEW *view, IP_HEADER *header)
 {
-    IP_VIEW view;
-    NTSTATUS status;
+    NTSTATUS status = IpHeaderRequire(view, 0, 1);
 
-    view.Packet = packet;
-    view.Available = available < packetLength ? available : packetLength;
-    view.Length = packetLength;
     RtlZeroMemory(header, sizeof(*header));
-
-    status = IpHeaderRequire(&view, 0, 1);
     if (!NT_SUCCESS(status))
     {
         return status;
     }
-    switch (packet[0] >> 4)
+    switch (view->Packet[0] >> 4)
     {
     case 4:
-        return IpHeaderParseV4(&view, header);
+        return IpHeaderParseV4(view, header);
     case 6:
-        return IpHeaderParseV6(&view, header);
+        return IpHeaderParseV6(view, header);
     default:
         return STATUS_INVALID_PARAMETER;
     }
+}
+
+_Use_decl_annotations_
+NTSTATUS IpHeaderParse(const UINT8 *packet, UINT32 available, UINT32 packetLength, IP_HEADER *header)
+{
+    IP_VIEW view;
+
+    view.Packet = packet;
+    view.Available = available < packetLength ? available : packetLength;
+    view.Length = packetLength;
+    view.Quoted = FALSE;
+    return IpHeaderParseView(&view, header);
+}
+
+_Use_decl_annotations_
+NTSTATUS IpHeaderParseQuoted(const UINT8 *packet, UINT32 length, IP_HEADER *header)
+{
+    IP_VIEW view;
+
+    view.Packet = packet;
+    view.Available = length;
+    view.Length = length;
+    view.Quoted = TRUE;
+    return IpHeaderParseView(&view, header);
 }
 
 _Use_decl_annotations_

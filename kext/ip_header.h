@@ -24,6 +24,8 @@ typedef struct _IP_HEADER
     UINT8 DestinationAddress[16]; ///< as SourceAddress
     UINT16 SourcePort;            ///< host order; 0 without ports and in later fragments
     UINT16 DestinationPort;       ///< the same
+    UINT8 HopLimit;               ///< IPv4: time to live
+    BOOLEAN TcpReset;             ///< a TCP segment with RST
     UINT32 HeaderLength;          ///< length of all IP headers: offset of the transport header
     UINT32 TotalLength;           ///< packet length by the IP header; never beyond the packet
     BOOLEAN Fragment;             ///< part of a fragmented datagram; an atomic fragment (RFC 6946) is not
@@ -47,6 +49,11 @@ typedef struct _IP_HEADER
 _Must_inspect_result_
 NTSTATUS IpHeaderParse(_In_reads_bytes_(available) const UINT8 *packet, _In_ UINT32 available, _In_ UINT32 packetLength,
                        _Out_ IP_HEADER *header);
+
+/// Parses the start of a packet that an ICMP error quotes. A part of the packet is missing, so no length is checked.
+/// STATUS_INVALID_PARAMETER: its addresses, its protocol or its ports are not among the `length` bytes.
+_Must_inspect_result_
+NTSTATUS IpHeaderParseQuoted(_In_reads_bytes_(length) const UINT8 *packet, _In_ UINT32 length, _Out_ IP_HEADER *header);
 
 /// Writes the key of the connection to which a packet in `direction` (DIRECTION) belongs.
 VOID IpHeaderToKey(_In_ const IP_HEADER *header, _In_ UINT8 direction, _Out_ CONNECTION_KEY *key);

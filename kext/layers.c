@@ -30,15 +30,28 @@
 #define INTERFACES(layer) AT(layer, INTERFACE_INDEX), AT(layer, SUB_INTERFACE_INDEX)
 
 // The fields that the handlers read, in the order of LAYER_FIELDS.
-#define AUTHORIZATION_FIELDS(layer)                                                                                    \
-    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), AT(layer, FLAGS), INTERFACES(layer), NONE}
-#define CLOSURE_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE}
+#define AUTHORIZATION_FIELDS(layer, type)                                                                              \
+    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), AT(layer, FLAGS), INTERFACES(layer), NONE, AT(layer, type)}
+#define CONNECT_FIELDS(layer) AUTHORIZATION_FIELDS(layer, IP_DESTINATION_ADDRESS_TYPE)
+#define ACCEPT_FIELDS(layer)  AUTHORIZATION_FIELDS(layer, IP_LOCAL_ADDRESS_TYPE)
+#define CLOSURE_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE, NONE}
 #define PORT_FIELDS(layer)                                                                                             \
-    {AT(layer, IP_LOCAL_ADDRESS), NONE, AT(layer, IP_LOCAL_PORT), NONE, AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE}
-#define STREAM_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), NONE, NONE, NONE, NONE, NONE}
+    {AT(layer, IP_LOCAL_ADDRESS),                                                                                      \
+     NONE,                                                                                                             \
+     AT(layer, IP_LOCAL_PORT),                                                                                         \
+     NONE,                                                                                                             \
+     AT(layer, IP_PROTOCOL),                                                                                           \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE}
+#define STREAM_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), NONE, NONE, NONE, NONE, NONE, NONE}
 #define DATAGRAM_FIELDS(layer)                                                                                         \
-    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, AT(layer, DIRECTION)}
-#define PACKET_FIELDS(layer) {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE}
+    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, AT(layer, DIRECTION), NONE}
+#define SENT_FIELDS(layer) {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE, NONE}
+#define RECEIVED_FIELDS(layer)                                                                                         \
+    {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE, AT(layer, IP_LOCAL_ADDRESS_TYPE)}
 
 // clang-format off
 #define KEY(data1, data2, data3, ...) {data1, data2, data3, {__VA_ARGS__}}
@@ -49,10 +62,10 @@
     [2 * LAYER_##layer + 1] = {&FWPM_LAYER_##layer##_V6, L"netverdict: IPv6 " name, key6, does, 6, fields(layer##_V6)}
 
 const LAYER Layers[LAYER_COUNT] = {
-    ROWS(ALE_AUTH_CONNECT, L"outbound connections", AUTHORIZES(DirectionOutbound), AUTHORIZATION_FIELDS,
+    ROWS(ALE_AUTH_CONNECT, L"outbound connections", AUTHORIZES(DirectionOutbound), CONNECT_FIELDS,
          KEY(0xd17908a0, 0x30b4, 0x4047, 0xbb, 0x80, 0x77, 0xb6, 0x46, 0x4d, 0xa9, 0xce),
          KEY(0x9f48a51f, 0x5c25, 0x403c, 0x80, 0xa0, 0x6e, 0x37, 0x51, 0x63, 0x56, 0xb0)),
-    ROWS(ALE_AUTH_RECV_ACCEPT, L"inbound connections", AUTHORIZES(DirectionInbound), AUTHORIZATION_FIELDS,
+    ROWS(ALE_AUTH_RECV_ACCEPT, L"inbound connections", AUTHORIZES(DirectionInbound), ACCEPT_FIELDS,
          KEY(0xf9ee46e6, 0x61bc, 0x4b0d, 0xa2, 0x61, 0x07, 0xbe, 0x89, 0x06, 0xb1, 0x13),
          KEY(0xd7f2e5c1, 0xbd51, 0x45a0, 0xac, 0xd1, 0x2a, 0x95, 0x59, 0x8f, 0x62, 0x96)),
     ROWS(ALE_ENDPOINT_CLOSURE, L"closed endpoints", INSPECTS, CLOSURE_FIELDS,
@@ -70,10 +83,10 @@ const LAYER Layers[LAYER_COUNT] = {
     ROWS(DATAGRAM_DATA, L"UDP bandwidth", INSPECTS, DATAGRAM_FIELDS,
          KEY(0x702dd50c, 0xd27e, 0x4a74, 0xb9, 0x9a, 0x3e, 0x0d, 0x31, 0xdc, 0xeb, 0xfb),
          KEY(0xa0219e57, 0x898a, 0x4b18, 0xad, 0x98, 0x5f, 0x66, 0x6d, 0x71, 0x26, 0x4b)),
-    ROWS(OUTBOUND_IPPACKET, L"outbound packets", FILTERS(DirectionOutbound), PACKET_FIELDS,
+    ROWS(OUTBOUND_IPPACKET, L"outbound packets", FILTERS(DirectionOutbound), SENT_FIELDS,
          KEY(0x3bd600d9, 0xf1ce, 0x4c56, 0xb4, 0x1a, 0x30, 0xde, 0x45, 0x20, 0x54, 0x23),
          KEY(0xcbf2dc89, 0x9390, 0x44cc, 0xaf, 0x4a, 0x58, 0x50, 0xc0, 0xc9, 0x4d, 0x7b)),
-    ROWS(INBOUND_IPPACKET, L"inbound packets", FILTERS(DirectionInbound), PACKET_FIELDS,
+    ROWS(INBOUND_IPPACKET, L"inbound packets", FILTERS(DirectionInbound), RECEIVED_FIELDS,
          KEY(0x67907dbd, 0xfea1, 0x47c3, 0x9c, 0x5a, 0x6d, 0xa2, 0xfb, 0xda, 0x5b, 0xba),
          KEY(0xd944ab03, 0x7b44, 0x4634, 0x9f, 0x5c, 0x6d, 0xcb, 0x6d, 0xd5, 0x67, 0x17)),
 };

@@ -42,6 +42,7 @@ typedef struct _LAYER_FIELDS
     UINT8 InterfaceIndex;
     UINT8 SubInterfaceIndex;
     UINT8 Direction;
+    UINT8 AddressType; ///< NL_ADDRESS_TYPE of the destination
 } LAYER_FIELDS;
 
 typedef struct _LAYER

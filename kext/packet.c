@@ -1,9 +1,10 @@
 #include "packet.h"
 
+#include "address.h"
 #include "connection_text.h"
 #include "context.h"
 #include "hold.h"
-#include "ip_header.h"
+#include "icmp.h"
 
 // One classify at an IP packet layer.
 typedef struct _PACKET_FRAME
@@ -14,6 +15,9 @@ typedef struct _PACKET_FRAME
     INJECT_ORIGIN Origin;        // of List
     UINT32 HiddenLength;         // inbound, the data start lies behind the IP header
     UINT64 Datagram;             // id in the fragment table, while its first fragment is decided on
+    BOOLEAN Extended;            // the client has sent SetOptions
+    BOOLEAN InPlace;             // the packet that is examined can be neither held nor sent by this driver
+    ICMP_MESSAGE Icmp;           // of the packet that is examined, for an extended client
     BOOLEAN AnyPermitted;
     BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
     BOOLEAN AnyAbsorbed;
@@ -54,6 +58,34 @@ static VOID PacketTraceRedirected(const PACKET_FRAME *frame, const CONNECTION_KE
 
     LogTrace(&frame->Context->Log, "redirected: %s becomes %s", ConnectionTextWrite(&text, key, direction),
              ConnectionTextWrite(&targetText, target, direction));
+}
+
+// ---- Packets that are decided in place
+
+// An injection at the network layer takes no interface, so it cannot send to a link or to many.
+static BOOLEAN PacketLeavesByLink(const CONNECTION_KEY *key, UINT8 direction)
+{
+    const UINT8 *source = direction == DirectionOutbound ? key->LocalAddress : key->RemoteAddress;
+    const UINT8 *destination = direction == DirectionOutbound ? key->RemoteAddress : key->LocalAddress;
+
+    return AddressIsOfMany(key->IpVersion, destination) || AddressIsLinkLocal(key->IpVersion, destination) ||
+           AddressIsUnspecified(source);
+}
+
+// A received packet is injected with its interface, except one from this machine, which is sent once more.
+static BOOLEAN PacketIsDecidedInPlace(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    UINT8 direction = frame->Classify->Layer->Direction;
+
+    return (direction == DirectionOutbound || ClassifyIsLoopback(frame->Classify)) &&
+           PacketLeavesByLink(key, direction);
+}
+
+// Their sender receives them too, and is asked about when they leave.
+static BOOLEAN PacketIsOwnMulticast(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    return !PacketIsInbound(frame) && AddressIsMulticast(key->IpVersion, key->RemoteAddress) &&
+           ClassifyIsLoopback(frame->Classify);
 }
 
 // ---- Deciding by the connection
@@ -135,6 +167,15 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     return DecisionRedirect;
 }
 
+// A packet that is decided in place has the verdict of its connection, because it cannot wait for one of its own.
+static DECISION PacketDecisionOf(const PACKET_FRAME *frame, UINT8 verdict)
+{
+    const VERDICT_ROW *row = VerdictRow(verdict);
+
+    return (DECISION)(row->Packet == DecisionAsk && frame->InPlace && verdict != VerdictUndecided ? row->Resolve
+                                                                                                  : row->Packet);
+}
+
 // Carries out the decision of the connection's verdict as far as it needs no packet.
 static DECISION PacketDecideByVerdict(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
                                       DECISION decision, CONNECTION_KEY *target)
@@ -152,54 +193,133 @@ static DECISION PacketDecideByVerdict(PACKET_FRAME *frame, const CONNECTION_KEY 
     }
 }
 
-static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state,
-                                    CONNECTION_KEY *target)
+// ALE_AUTH_RECV_ACCEPT decides next on a received packet, and knows the process.
+// But it is not asked about packets to many, nor about answers to a packet that this machine sent to many.
+static BOOLEAN PacketIsAskedAboutLater(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
 {
+    if (!PacketIsInbound(frame))
+    {
+        return FALSE;
+    }
+    return !AddressIsOfMany(key->IpVersion, key->LocalAddress) && !ClassifyIsBroadcast(frame->Classify) &&
+           (key->Protocol != PROTOCOL_UDP ||
+            !MulticastPortsTakeAnswers(&frame->Context->MulticastPorts, key->IpVersion, key->LocalPort));
+}
+
+static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const IP_HEADER *header, const CONNECTION_KEY *key,
+                                    CONNECTION_STATE *state, CONNECTION_KEY *target)
+{
+    UINT8 direction = frame->Classify->Layer->Direction;
     NTSTATUS status;
 
-    if (PacketIsInbound(frame))
+    if (PacketIsAskedAboutLater(frame, key))
     {
-        // ALE_AUTH_RECV_ACCEPT decides next, and knows the process.
         return DecisionPermit;
     }
-    status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, DirectionOutbound, state);
+    if (direction == DirectionOutbound && header->TcpReset && frame->Extended)
+    {
+        // The stack refuses a stranger.
+        return DecisionPermit;
+    }
+    status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, direction, state);
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(frame->Context, key, DirectionOutbound, status);
+        return HoldFail(frame->Context, key, direction, status);
     }
     if (status != STATUS_OBJECT_NAME_EXISTS)
     {
         DeferredRunAfter(&frame->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
     }
-    return PacketDecideByVerdict(frame, key, state, (DECISION)VerdictRow(state->Verdict)->Packet, target);
+    return PacketDecideByVerdict(frame, key, state, PacketDecisionOf(frame, state->Verdict), target);
+}
+
+// An ICMP error follows the connection that it quotes, and an echo's reply its request.
+static BOOLEAN PacketFollows(const PACKET_FRAME *frame, const CONNECTION_KEY *key, DECISION *decision)
+{
+    const CONNECTION_KEY *followed = frame->Icmp.Quotes ? &frame->Icmp.Quoted : key;
+    CONNECTION_STATE state;
+
+    if ((!frame->Icmp.Quotes && !frame->Icmp.EchoReply) ||
+        !ConnectionTableLookup(&frame->Context->Connections, followed, &state) || state.Verdict == VerdictUndecided)
+    {
+        return FALSE;
+    }
+    *decision = (DECISION)VerdictRow(state.Verdict)->Resolve;
+    if (*decision == DecisionRedirect)
+    {
+        *decision = DecisionPermit;
+    }
+    if (*decision != DecisionPermit)
+    {
+        PacketTraceRefused(frame, key, *decision, &state);
+    }
+    return TRUE;
+}
+
+// Returns whether a packet is decided by what it is, and not by its connection.
+static BOOLEAN PacketIsSpecial(PACKET_FRAME *frame, const IP_HEADER *header, const CONNECTION_KEY *key,
+                               DECISION *decision)
+{
+    *decision = DecisionPermit;
+    if (PacketIsOwnMulticast(frame, key))
+    {
+        return TRUE;
+    }
+    if (!frame->Extended)
+    {
+        *decision = DecisionAsk;
+        return !ConnectionKeyHasPorts(key);
+    }
+    return ControlTrafficPermits(&frame->Context->ControlTraffic, key, frame->Classify->Layer->Direction,
+                                 frame->Icmp.Type, header->HopLimit) ||
+           (IcmpIs(key->IpVersion, key->Protocol) && PacketFollows(frame, key, decision));
+}
+
+// `broadcast`: the remote address is a subnet's broadcast address.
+static VOID PacketNoteDestination(PACKET_FRAME *frame, const CONNECTION_KEY *key, BOOLEAN broadcast)
+{
+    if (PacketIsInbound(frame) || !(broadcast || frame->InPlace))
+    {
+        return;
+    }
+    frame->InPlace = TRUE;
+    if (key->Protocol == PROTOCOL_UDP && (broadcast || AddressIsOfMany(key->IpVersion, key->RemoteAddress)))
+    {
+        MulticastPortsNote(&frame->Context->MulticastPorts, key->IpVersion, key->LocalPort);
+    }
 }
 
 // DecisionAsk: `state` is the state of the connection, with generation 0 if the connection has no entry.
 // DecisionRedirect: the packet's connection becomes `target`.
-static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const CONNECTION_KEY *key, CONNECTION_STATE *state,
-                                  CONNECTION_KEY *target)
+static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, const CONNECTION_KEY *key,
+                                  CONNECTION_STATE *state, CONNECTION_KEY *target)
 {
     DECISION decision;
+    BOOLEAN known;
 
     state->Generation = 0;
     state->ProcessId = 0;
-    if (key->Protocol != PROTOCOL_TCP && key->Protocol != PROTOCOL_UDP)
+    frame->InPlace = PacketIsDecidedInPlace(frame, key);
+    if (key->Protocol != PROTOCOL_TCP && PacketIsSpecial(frame, header, key, &decision))
     {
-        return DecisionAsk;
+        return decision;
     }
-    if (PacketIsOfOwnPort(frame, key, key->LocalPort))
+    if (ConnectionKeyHasPorts(key) && PacketIsOfOwnPort(frame, key, key->LocalPort))
     {
         return DecisionPermit;
     }
-    if (!ConnectionTableLookup(&frame->Context->Connections, key, state))
+    known = ConnectionTableLookup(&frame->Context->Connections, key, state);
+    PacketNoteDestination(frame, key, known && state->Broadcast);
+    if (!known || (state->Ended && PacketIsInbound(frame) && !PacketIsAskedAboutLater(frame, key)))
     {
-        return PacketIsAnswer(frame, key, target) ? DecisionRedirect : PacketDecideUnknown(frame, key, state, target);
+        return PacketIsAnswer(frame, key, target) ? DecisionRedirect
+                                                  : PacketDecideUnknown(frame, header, key, state, target);
     }
     if (state->Ended && PacketIsAnswer(frame, key, target))
     {
         return DecisionRedirect;
     }
-    decision = state->Ended ? PacketDecideEnded(frame, state) : (DECISION)VerdictRow(state->Verdict)->Packet;
+    decision = state->Ended ? PacketDecideEnded(frame, state) : PacketDecisionOf(frame, state->Verdict);
     return decision == DecisionPermit ? decision : PacketDecideByVerdict(frame, key, state, decision, target);
 }
 
@@ -258,6 +378,34 @@ static NTSTATUS PacketParse(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *
     return status;
 }
 
+// Reads the ICMP message behind the IP headers.
+static VOID PacketParseIcmp(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
+{
+    UINT8 storage[IP_HEADER_USUAL_LENGTH + ICMP_USUAL_LENGTH];
+    UINT32 length = header->TotalLength < sizeof(storage) ? header->TotalLength : (UINT32)sizeof(storage);
+    const UINT8 *bytes = NULL;
+
+    if (length > header->HeaderLength)
+    {
+        bytes = (const UINT8 *)NdisGetDataBuffer(buffer, length, storage, 1, 0);
+    }
+    IcmpParse(bytes != NULL ? bytes + header->HeaderLength : NULL, bytes != NULL ? length - header->HeaderLength : 0,
+              header->IpVersion, frame->Classify->Layer->Direction, &frame->Icmp);
+}
+
+// A later fragment has no message.
+static NTSTATUS PacketParseAll(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
+{
+    NTSTATUS status = PacketParse(frame, buffer, header);
+
+    if (NT_SUCCESS(status) && frame->Extended && header->FragmentOffset == 0 &&
+        IcmpIs(header->IpVersion, header->Protocol))
+    {
+        PacketParseIcmp(frame, buffer, header);
+    }
+    return status;
+}
+
 // ---- Holding
 
 static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *list, NET_BUFFER *buffer,
@@ -281,6 +429,16 @@ static NTSTATUS PacketCopy(const PACKET_FRAME *frame, const NET_BUFFER_LIST *lis
     return InjectCopy(&classify->Context->Injector, &source, buffer, packet);
 }
 
+static VOID PacketDescribe(const PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state,
+                           HOLD_QUESTION *question)
+{
+    question->Direction = frame->Classify->Layer->Direction;
+    question->Key = key;
+    question->Generation = state->Generation;
+    question->ProcessId = state->ProcessId;
+    question->PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
+}
+
 static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,
                            const CONNECTION_STATE *state)
 {
@@ -301,13 +459,37 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
         return DecisionPermit;
     }
     question.Kind = PacketIsInbound(frame) ? HeldPacketInbound : HeldPacketOutbound;
-    question.Direction = frame->Classify->Layer->Direction;
-    question.Key = key;
-    question.Generation = state->Generation;
     question.Datagram = frame->Datagram;
-    question.ProcessId = state->ProcessId;
-    question.PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
+    PacketDescribe(frame, key, state, &question);
     return HoldAsk(frame->Context, &question);
+}
+
+// Asks about the connection. The fail policy decides on this packet, and the verdict on the next one.
+static DECISION PacketAskInPlace(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,
+                                 const CONNECTION_STATE *state)
+{
+    DRIVER_CONTEXT *context = frame->Context;
+    DECISION decision = (DECISION)VerdictRow(ClientFailVerdict(&context->Client))->Resolve;
+    HOLD_QUESTION question;
+    NTSTATUS status;
+
+    StatisticsAdd(&context->Statistics, StatisticDecidedInPlace, 1);
+    PacketTrace(frame, key, decision,
+                "it cannot be held, so the fail policy decides until its connection has a verdict");
+    if (state->Generation != 0 && ConnectionTableIsPending(&context->Connections, key, state->Generation))
+    {
+        return decision;
+    }
+    RtlZeroMemory(&question, sizeof(question));
+    status = PacketCopy(frame, frame->List, buffer, &question.Packets);
+    if (!NT_SUCCESS(status))
+    {
+        return HoldFailPacket(context, frame->Classify->Layer, key, status);
+    }
+    question.Kind = HeldNothing;
+    PacketDescribe(frame, key, state, &question);
+    (VOID) HoldAsk(context, &question);
+    return decision;
 }
 
 // ---- One packet
@@ -347,11 +529,15 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
     CONNECTION_STATE state;
 
     IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
-    decision = PacketDecideOnKey(frame, &key, &state, target);
+    if (frame->Extended && IcmpIs(key.IpVersion, key.Protocol))
+    {
+        IcmpSetKey(&frame->Icmp, frame->Classify->Layer->Direction, &key);
+    }
+    decision = PacketDecideOnKey(frame, header, &key, &state, target);
     switch (decision)
     {
     case DecisionAsk:
-        return PacketHold(frame, buffer, &key, &state);
+        return frame->InPlace ? PacketAskInPlace(frame, buffer, &key, &state) : PacketHold(frame, buffer, &key, &state);
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &key, target);
     default:
@@ -433,7 +619,7 @@ static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
 
     if (NT_SUCCESS(status))
     {
-        status = PacketParse(frame, buffer, &header);
+        status = PacketParseAll(frame, buffer, &header);
         InjectAdvance(buffer, frame->HiddenLength);
     }
     if (!NT_SUCCESS(status))
@@ -577,6 +763,7 @@ VOID PacketClassify(CLASSIFY *classify)
     frame.Classify = classify;
     frame.Context = classify->Context;
     frame.LastInjection = &classify->Injections;
+    frame.Extended = ReadNoFence(&frame.Context->Client.Extended) != 0;
     if (PacketIsInbound(&frame) &&
         FWPS_IS_METADATA_FIELD_PRESENT(classify->Metadata, FWPS_METADATA_FIELD_IP_HEADER_SIZE))
     {

@@ -25,7 +25,8 @@ typedef enum _HELD_KIND
     HeldAleConnect,
     HeldAleRecvAccept,
     HeldPacketOutbound,
-    HeldPacketInbound
+    HeldPacketInbound,
+    HeldNothing ///< a question alone: its packet was decided in place
 } HELD_KIND;
 
 struct _INJECT_PACKET;

@@ -118,7 +118,7 @@ typedef enum _STATISTIC
     StatisticFragmentsBlocked,
     StatisticMalformedPackets,
     StatisticClientStalls,          ///< 0: reserved
-    StatisticDecidedInPlace,        ///< 0: reserved
+    StatisticDecidedInPlace,        ///< packets that could be neither held nor sent again
     StatisticCopiesCoalesced,       ///< 0: reserved
     StatisticCopiesLargeSend,       ///< 0: reserved
     StatisticCopiesPartialChecksum, ///< 0: reserved

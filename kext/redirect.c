@@ -32,7 +32,7 @@ NTSTATUS RedirectStart(REDIRECT_TABLE *table, UINT8 verdict, UINT16 port, const 
                        CONNECTION_KEY *target)
 {
     *target = *original;
-    if (original->Protocol != PROTOCOL_TCP && original->Protocol != PROTOCOL_UDP)
+    if (!ConnectionKeyHasPorts(original))
     {
         return STATUS_NOT_SUPPORTED;
     }

@@ -20,6 +20,7 @@ struct AleLayer
     uint32_t flags;
     uint32_t interface_index;
     uint32_t sub_interface_index;
+    uint32_t address_type;
     bool outbound;
 };
 
@@ -30,6 +31,7 @@ constexpr AleLayer kConnect = {
     FWPS_FIELD_ALE_AUTH_CONNECT_V4_FLAGS,
     FWPS_FIELD_ALE_AUTH_CONNECT_V4_INTERFACE_INDEX,
     FWPS_FIELD_ALE_AUTH_CONNECT_V4_SUB_INTERFACE_INDEX,
+    FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_DESTINATION_ADDRESS_TYPE,
     true,
 };
 
@@ -40,6 +42,7 @@ constexpr AleLayer kAccept = {
     FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_FLAGS,
     FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_INTERFACE_INDEX,
     FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_SUB_INTERFACE_INDEX,
+    FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_LOCAL_ADDRESS_TYPE,
     false,
 };
 
@@ -53,7 +56,15 @@ constexpr FlowFields kFlowFields = {
 
 uint32_t TransportHeaderLength(const Flow &flow)
 {
-    return flow.protocol == PROTOCOL_TCP ? sim::net::kTcpHeaderSize : sim::net::kUdpHeaderSize;
+    switch (flow.protocol)
+    {
+    case PROTOCOL_TCP:
+        return sim::net::kTcpHeaderSize;
+    case PROTOCOL_UDP:
+        return sim::net::kUdpHeaderSize;
+    default:
+        return 0; // the data of other protocols starts behind the IP headers
+    }
 }
 
 class Authorization
@@ -98,6 +109,7 @@ class Authorization
         indication_.SetUint8(FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_PROTOCOL, flow_.protocol);
         indication_.SetUint32(layer_.flags, (options_.reauthorize ? FWP_CONDITION_FLAG_IS_REAUTHORIZE : 0) |
                                                 (options_.loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0));
+        indication_.SetUint8(layer_.address_type, options_.address_type);
         indication_.SetUint32(layer_.interface_index, Classifier::kInterface);
         indication_.SetUint32(layer_.sub_interface_index, Classifier::kSubInterface);
     }

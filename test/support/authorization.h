@@ -16,6 +16,7 @@ struct AleOptions
 {
     bool reauthorize = false;
     bool loopback = false;
+    uint8_t address_type = 1; // of the destination, as NL_ADDRESS_TYPE: 1 unicast, 3 multicast, 4 broadcast
     std::optional<FWP_DIRECTION> packet_direction;
     std::u16string process_path;
     ByteVector control_data;

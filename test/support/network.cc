@@ -58,14 +58,21 @@ Network::Answer Network::Outbound(const std::vector<PacketList> &lists, size_t p
     return OutboundChain(IsV6(lists[0][0]), chain.head());
 }
 
-Network::Answer Network::OutboundChain(bool v6, NET_BUFFER_LIST *chain)
+Network::Answer Network::OutboundLoopback(const ByteVector &packet)
+{
+    PacketChain chain(machine(), {{packet}}, 0);
+
+    return OutboundChain(IsV6(packet), chain.head(), FWP_CONDITION_FLAG_IS_LOOPBACK);
+}
+
+Network::Answer Network::OutboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t flags)
 {
     Indication indication(v6 ? FWPS_LAYER_OUTBOUND_IPPACKET_V6 : FWPS_LAYER_OUTBOUND_IPPACKET_V4,
                           FWPS_FIELD_OUTBOUND_IPPACKET_V4_MAX);
 
     indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_INTERFACE_INDEX, kInterface);
     indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX, kSubInterface);
-    indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_FLAGS, 0);
+    indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_FLAGS, flags);
     indication.SetCompartment(kCompartment);
     return Classify(indication, chain);
 }
@@ -83,6 +90,15 @@ Network::Answer Network::Inbound(const std::vector<PacketList> &lists, bool loop
                : answer;
 }
 
+Network::Answer Network::InboundBroadcast(const ByteVector &packet)
+{
+    constexpr uint8_t kBroadcast = 4; // NlatBroadcast
+    const uint32_t header = HeaderLength(packet);
+    PacketChain chain(machine(), {{packet}}, header);
+
+    return InboundChain(IsV6(packet), chain.head(), header, 0, kBroadcast);
+}
+
 Network::Answer Network::Reassembled(const ByteVector &packet)
 {
     const uint32_t header = HeaderLength(packet);
@@ -91,7 +107,8 @@ Network::Answer Network::Reassembled(const ByteVector &packet)
     return InboundChain(IsV6(packet), chain.head(), header, FWP_CONDITION_FLAG_IS_REASSEMBLED);
 }
 
-Network::Answer Network::InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags)
+Network::Answer Network::InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags,
+                                      uint8_t address_type)
 {
     Indication indication(v6 ? FWPS_LAYER_INBOUND_IPPACKET_V6 : FWPS_LAYER_INBOUND_IPPACKET_V4,
                           FWPS_FIELD_INBOUND_IPPACKET_V4_MAX);
@@ -99,6 +116,7 @@ Network::Answer Network::InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t 
     indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX, kInterface);
     indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX, kSubInterface);
     indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS, flags);
+    indication.SetUint8(FWPS_FIELD_INBOUND_IPPACKET_V4_IP_LOCAL_ADDRESS_TYPE, address_type);
     indication.SetCompartment(kCompartment);
     indication.metadata().ipHeaderSize = header;
     indication.metadata().currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;

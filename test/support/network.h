@@ -35,7 +35,10 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     // OUTBOUND_IPPACKET.
     Answer Outbound(const ByteVector &packet) { return Outbound(std::vector<PacketList>{{packet}}); }
     Answer Outbound(const std::vector<PacketList> &lists, size_t piece = 0);
-    Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain);
+    Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t flags = 0);
+
+    // The indication of a multicast packet that its sender receives too.
+    Answer OutboundLoopback(const ByteVector &packet);
 
     // INBOUND_IPPACKET. A fragment that is permitted is indicated again before it is reassembled.
     Answer Inbound(const ByteVector &packet, bool loopback = false)
@@ -44,11 +47,14 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     }
     Answer Inbound(const std::vector<PacketList> &lists, bool loopback = false, size_t piece = 0);
 
+    // A packet to the broadcast address of a subnet.
+    Answer InboundBroadcast(const ByteVector &packet);
+
     // A datagram that was reassembled from permitted fragments.
     Answer Reassembled(const ByteVector &packet);
 
     // `header`: bytes of IP header before the chain's data. `flags`: FWP_CONDITION_FLAG_....
-    Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags);
+    Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags, uint8_t address_type = 1);
 
     // ALE_ENDPOINT_CLOSURE.
     void Close(const Flow &flow);

@@ -95,7 +95,8 @@ TEST(ConnectionTextTest, TheLongestTextFits)
 
     std::memset(&key, 0xFF, sizeof(key));
     key.IpVersion = 6;
-    EXPECT_EQ(Text(key), "outbound protocol 255 [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535 -> "
+    key.Protocol = PROTOCOL_UDP;
+    EXPECT_EQ(Text(key), "outbound UDP [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535 -> "
                          "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
 }
 
