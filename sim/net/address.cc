@@ -44,6 +44,21 @@ Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote)
     return tuple;
 }
 
+Tuple MakeIcmpTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote, uint16_t echo_identifier,
+                    Direction direction)
+{
+    Tuple tuple = MakeTuple(protocol, local, remote);
+    const bool request = IsEchoRequest(protocol, local.port);
+
+    if (request || IsEchoReply(protocol, local.port))
+    {
+        tuple.local_port = 0;
+        tuple.echo_identifier = echo_identifier;
+        tuple.echo_asker = request == (direction == Direction::kOutbound) ? 1 : 2;
+    }
+    return tuple;
+}
+
 uint64_t HashBytes(const void *bytes, size_t length)
 {
     constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15;

@@ -30,9 +30,31 @@ inline bool HasPorts(uint8_t protocol)
     return protocol == kProtocolTcp || protocol == kProtocolUdp;
 }
 
-inline bool IsEcho(uint8_t protocol)
+inline bool IsIcmp(uint8_t protocol)
 {
     return protocol == kProtocolIcmp || protocol == kProtocolIcmpV6;
+}
+
+inline bool IsEchoRequest(uint8_t protocol, uint16_t type)
+{
+    return protocol == kProtocolIcmp ? type == 8 : protocol == kProtocolIcmpV6 && type == 128;
+}
+
+inline bool IsEchoReply(uint8_t protocol, uint16_t type)
+{
+    return protocol == kProtocolIcmp ? type == 0 : protocol == kProtocolIcmpV6 && type == 129;
+}
+
+inline bool IsEcho(uint8_t protocol, uint16_t type)
+{
+    return IsEchoRequest(protocol, type) || IsEchoReply(protocol, type);
+}
+
+// RFC 792; RFC 4443, section 2.1
+inline bool IsIcmpError(uint8_t protocol, uint16_t type)
+{
+    return protocol == kProtocolIcmp ? (type >= 3 && type <= 5) || type == 11 || type == 12
+                                     : protocol == kProtocolIcmpV6 && type < 128;
 }
 
 bool IsUnspecified(uint8_t family, const Address &address);
@@ -55,14 +77,22 @@ struct Tuple
     uint16_t remote_port = 0;
     uint8_t protocol = 0;
     uint8_t family = 0;
-    uint8_t zero[2] = {};
+    uint8_t tags[2] = {};         // of the table that uses the tuple
+    uint16_t echo_identifier = 0; // ICMP
+    uint8_t echo_asker = 0;       // ICMP: 1 if this machine sends the echo requests, 2 if the remote end does
+    uint8_t zero[5] = {};
 
     bool operator==(const Tuple &other) const { return std::memcmp(this, &other, sizeof(*this)) == 0; }
 };
 
-static_assert(sizeof(Tuple) == 40, "padding would be compared too");
+static_assert(sizeof(Tuple) == 48, "padding would be compared too");
 
 Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote);
+
+// The tuple of an ICMP conversation. An echo request and its replies have the same one.
+// local.port and remote.port are the type and the code of a message that goes in this direction.
+Tuple MakeIcmpTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote, uint16_t echo_identifier,
+                    Direction direction);
 
 uint64_t HashBytes(const void *bytes, size_t length); // `length` is a multiple of 8
 

@@ -7,10 +7,7 @@ namespace sim::net
 
 Authorization::Need Authorization::NeedOf(const Job &job) const
 {
-    const uint8_t protocol = flow_.identity.protocol;
-    const bool ports = HasPorts(protocol);
-
-    if (flow_.raw || (!ports && !IsEcho(protocol)))
+    if (flow_.raw)
     {
         return Need::kNothing;
     }
@@ -27,7 +24,7 @@ Authorization::Need Authorization::NeedOf(const Job &job) const
     {
         return job.retried ? Need::kAgain : Need::kFirst;
     }
-    return ports ? Need::kRefused : Need::kNothing;
+    return Need::kRefused;
 }
 
 wfp::ClassifyResult Authorization::Ask(const Job &job, bool first, Hold *hold)
@@ -114,7 +111,7 @@ Stage Authorization::NextStage(const Job &job) const
     {
         return Stage::kDone;
     }
-    if (flow_.identity.protocol == kProtocolUdp && !flow_.raw)
+    if (!flow_.is_tcp() && !flow_.raw)
     {
         return Stage::kDatagram;
     }

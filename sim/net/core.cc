@@ -118,7 +118,7 @@ FlowRef Core::OpenFlow(FlowOptions options)
         return FlowRef();
     }
 
-    const bool indexed = HasPorts(options.protocol) && !options.raw;
+    const bool indexed = !options.raw;
 
     if (options.socket && options.accepted)
     {
@@ -180,7 +180,7 @@ void Core::RemoveOwner(Socket *socket)
     const bool last = socket->owners_.fetch_sub(1, std::memory_order_acq_rel) == 1;
 
     // Accepted TCP connections live on without their listener.
-    if (!last || socket->identity().protocol != kProtocolUdp || socket->accepted_.load(std::memory_order_acquire) == 0)
+    if (!last || socket->identity().protocol == kProtocolTcp || socket->accepted_.load(std::memory_order_acquire) == 0)
     {
         return;
     }

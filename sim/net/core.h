@@ -76,6 +76,7 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
   private:
     NTSTATUS DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_buffer);
     PacketPtr CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, Hold *hold);
+    SocketRef AcceptingSocket(const IpPacketInfo &info);
     FlowRef AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback);
     void Refuse(const Packet &packet);
     Job *JobOfArrived(const Flow &flow, PacketPtr packet, Stage first);

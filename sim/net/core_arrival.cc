@@ -14,6 +14,7 @@ namespace
 {
 
 constexpr size_t kPointerAlignment = sizeof(void *);
+constexpr uint64_t kSystemProcess = 4;
 
 // Copies the data of a net buffer.
 void CopyData(NET_BUFFER *net_buffer, uint8_t *to)
@@ -102,9 +103,7 @@ void Core::LoopBack(PacketPtr packet)
 void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const FlowRef known =
-        info.fragment ? FlowRef()
-                      : flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+    const FlowRef known = info.has_conversation() ? flows_.Find(TupleOf(info, Direction::kInbound)) : FlowRef();
 
     if (known)
     {
@@ -131,7 +130,7 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 bool Core::ToConversation(PacketPtr *packet)
 {
     const IpPacketInfo &info = (*packet)->info();
-    const FlowRef flow = flows_.Find(MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint()));
+    const FlowRef flow = flows_.Find(TupleOf(info, Direction::kInbound));
 
     if (!flow || !flow->has_conversation())
     {
@@ -144,10 +143,10 @@ bool Core::ToConversation(PacketPtr *packet)
 void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const Tuple tuple = MakeTuple(info.protocol, info.destination_endpoint(), info.source_endpoint());
-    FlowRef flow = info.has_transport() ? flows_.Find(tuple) : FlowRef();
+    const Tuple tuple = TupleOf(info, Direction::kInbound);
+    FlowRef flow = info.has_conversation() ? flows_.Find(tuple) : FlowRef();
 
-    if (!flow && info.has_transport())
+    if (!flow && info.has_conversation())
     {
         flow = AcceptFlow(tuple, info, packet->loopback);
     }
@@ -168,13 +167,31 @@ void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
     }
 }
 
+// The socket that accepts the conversation which the packet begins.
+// The stack itself receives ICMP messages, as the system process.
+SocketRef Core::AcceptingSocket(const IpPacketInfo &info)
+{
+    const bool begins = info.protocol != kProtocolTcp || (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
+    const Endpoint local = {info.family, info.destination,
+                            HasPorts(info.protocol) ? info.destination_port : uint16_t{0}};
+
+    if (IsIcmp(info.protocol))
+    {
+        FlowSpec owner;
+
+        owner.protocol = info.protocol;
+        owner.process_id = kSystemProcess;
+        owner.process_path = u"System";
+        return OpenSocket(owner, local);
+    }
+    return begins ? sockets().Find(info.protocol, local, true) : SocketRef();
+}
+
 // Opens the conversation that the packet begins at a listener or a UDP socket.
 // Returns nothing if no socket accepts it.
 FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback)
 {
-    const bool begins = info.protocol == kProtocolUdp ||
-                        (info.protocol == kProtocolTcp && (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn);
-    SocketRef socket = begins ? sockets().Find(info.protocol, info.destination_endpoint(), true) : SocketRef();
+    SocketRef socket = AcceptingSocket(info);
 
     if (!socket)
     {
@@ -188,6 +205,13 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
     options.loopback = loopback;
     options.local = info.destination_endpoint();
     options.remote = info.source_endpoint();
+    if (IsIcmp(info.protocol))
+    {
+        options.local.port = info.source_port;
+        options.remote.port = info.destination_port;
+        options.echo_identifier = info.echo_identifier;
+        options.echo_sequence = info.echo_sequence;
+    }
     options.accepted = true;
     options.socket = std::move(socket);
 

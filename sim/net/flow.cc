@@ -15,7 +15,18 @@ bool IsEnd(const Job &job)
     return job.kind == JobKind::kClose || job.kind == JobKind::kPeerFinished || job.kind == JobKind::kFinish;
 }
 
-// Echo: the message that began the flow is the request.
+// A message of the direction that began the flow, or the answer to it.
+IcmpKind IcmpKindOf(const FlowIdentity &identity, Direction direction)
+{
+    const IcmpKind first = {static_cast<uint8_t>(identity.local.port), static_cast<uint8_t>(identity.remote.port)};
+
+    if (direction == identity.direction || !IsEchoRequest(identity.protocol, first.type))
+    {
+        return first;
+    }
+    return {static_cast<uint8_t>(identity.protocol == kProtocolIcmpV6 ? 129 : 0), 0};
+}
+
 PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
 {
     const FlowIdentity &identity = flow.identity;
@@ -26,15 +37,15 @@ PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
     const uint8_t *const bytes = job.bytes.data();
     const size_t length = job.bytes.size();
     const bool udp = identity.protocol == kProtocolUdp;
-    const bool echo = IsEcho(identity.protocol);
+    const bool icmp = IsIcmp(identity.protocol);
 
-    if (RawPacketSize(family, kEchoHeaderSize + length) > kLongestPacket)
+    if (RawPacketSize(family, kIcmpHeaderSize + length) > kLongestPacket)
     {
         return nullptr;
     }
 
     PacketPtr packet = flow.resources->NewPacket(udp    ? UdpPacketSize(family, length)
-                                                 : echo ? EchoPacketSize(family, length)
+                                                 : icmp ? IcmpPacketSize(family, length)
                                                         : RawPacketSize(family, length));
 
     if (packet == nullptr)
@@ -45,9 +56,10 @@ PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
     {
         WriteUdpPacket(packet->bytes(), source, destination, bytes, length);
     }
-    else if (echo)
+    else if (icmp)
     {
-        WriteEchoPacket(packet->bytes(), source, destination, job.direction == identity.direction, bytes, length);
+        WriteIcmpPacket(packet->bytes(), source, destination, IcmpKindOf(identity, job.direction),
+                        static_cast<uint32_t>(identity.echo_identifier) << 16 | identity.echo_sequence, bytes, length);
     }
     else
     {
@@ -70,6 +82,8 @@ void Flow::Open(FlowOptions options)
     identity.loopback = options.loopback;
     identity.local = options.local;
     identity.remote = options.remote;
+    identity.echo_identifier = options.echo_identifier;
+    identity.echo_sequence = options.echo_sequence;
     identity.flow_handle = id();
     identity.socket = options.socket ? &options.socket->identity() : nullptr;
     if (options.socket)

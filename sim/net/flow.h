@@ -35,8 +35,10 @@ struct FlowOptions
     bool loopback = false;
     bool raw = false;      // IP packet layers only
     bool accepted = false; // by a socket, without an application's call
-    Endpoint local;
+    Endpoint local;        // ICMP: the ports are the type and the code of the first message
     Endpoint remote;
+    uint16_t echo_identifier = 0;
+    uint16_t echo_sequence = 0;
     SocketRef socket; // none: the process is not known
     std::shared_ptr<Conversation> conversation;
 };

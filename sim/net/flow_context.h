@@ -36,7 +36,7 @@ class FlowHost
     virtual void FinishPeer(const Tuple &tuple) = 0;
 
     // An application's reference to a shared socket ends.
-    // With the last reference, the UDP conversations that the socket accepted end too.
+    // With the last reference, the conversations that the socket accepted end too, except those of TCP.
     virtual void RemoveOwner(Socket *socket) = 0;
 
     // The flow ended: its tuple no longer leads to it.

@@ -2,6 +2,17 @@
 
 namespace sim::net
 {
+namespace
+{
+
+Tuple TupleOf(const FlowIdentity &flow)
+{
+    return IsIcmp(flow.protocol)
+               ? MakeIcmpTuple(flow.protocol, flow.local, flow.remote, flow.echo_identifier, flow.direction)
+               : MakeTuple(flow.protocol, flow.local, flow.remote);
+}
+
+} // namespace
 
 Flow *FlowTable::Allocate()
 {
@@ -103,9 +114,7 @@ void FlowTable::Recycle(Flow *flow)
 
 bool FlowTable::Index(Flow *flow)
 {
-    const FlowIdentity &identity = flow->identity();
-
-    flow->tuple_ = MakeTuple(identity.protocol, identity.local, identity.remote);
+    flow->tuple_ = TupleOf(flow->identity());
 
     const uint64_t hash = Hash(flow->tuple_);
     Shard &shard = ShardOf(hash);

@@ -4,6 +4,7 @@
 #include "nt/irql.h"
 
 #include <array>
+#include <cstring>
 
 namespace sim::net
 {
@@ -24,9 +25,6 @@ constexpr Interface kLoopback = {kLoopbackInterface, 0, 24, 0x0018000000000000};
 constexpr uint8_t kUnicast = 1; // NL_ADDRESS_TYPE
 constexpr uint8_t kMulticast = 3;
 constexpr uint8_t kBroadcast = 4;
-
-constexpr uint8_t kEchoTypeV4 = 8;
-constexpr uint8_t kEchoTypeV6 = 128;
 
 // Chooses between the two values of an IP version.
 uint16_t OfFamily(uint8_t family, uint16_t v4, uint16_t v6)
@@ -188,6 +186,17 @@ class Metadata
         values_.controlDataLength = length;
     }
 
+    // An echo has the four bytes of its header as they stand there.
+    void SetEcho(const FlowIdentity &flow, const Packet *packet)
+    {
+        if (IsIcmp(flow.protocol) && packet != nullptr && packet->info().is_echo())
+        {
+            Add(FWPS_METADATA_FIELD_ICMP_ID_AND_SEQUENCE);
+            std::memcpy(&values_.icmpIdAndSequence, packet->bytes() + packet->info().ip_header_size + 4,
+                        sizeof(values_.icmpIdAndSequence));
+        }
+    }
+
     void SetFragment(const IpPacketInfo &info)
     {
         Add(FWPS_METADATA_FIELD_FRAGMENT_DATA);
@@ -262,7 +271,11 @@ NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
 {
     const IpPacketInfo &info = packet->info();
 
-    if (direction == Direction::kInbound && !IsEcho(info.protocol))
+    if (!info.has_transport())
+    {
+        return packet->StartAt(info.ip_header_size);
+    }
+    if (direction == Direction::kInbound && !IsIcmp(info.protocol))
     {
         return packet->Describe(info.payload_offset(), info.payload_length);
     }
@@ -273,16 +286,14 @@ NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
 template <size_t kCount> void SetAleSubject(Values<kCount> *values, const FlowIdentity &flow)
 {
     const uint8_t family = flow.local.family;
-    const bool echo = IsEcho(flow.protocol);
 
     SetProcessPath((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID], flow.socket);
     SetAddress((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_ADDRESS], family, flow.local.address);
     SetAddressType((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_ADDRESS_TYPE], family, flow.local.address);
-    Set16((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_PORT],
-          echo ? (family == kIpv6 ? kEchoTypeV6 : kEchoTypeV4) : flow.local.port);
+    Set16((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_LOCAL_PORT], flow.local.port);
     Set8((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_PROTOCOL], flow.protocol);
     SetAddress((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_ADDRESS], family, flow.remote.address);
-    Set16((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_PORT], echo ? 0 : flow.remote.port);
+    Set16((*values)[FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_PORT], flow.remote.port);
 }
 
 static_assert(static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID) ==
@@ -291,9 +302,15 @@ static_assert(static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID) ==
                       static_cast<int>(FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_REMOTE_PORT),
               "both authorization layers begin alike");
 
+// Only raw sockets send and receive other protocols.
+uint32_t RawEndpointFlag(uint8_t protocol)
+{
+    return HasPorts(protocol) || IsIcmp(protocol) ? 0 : FWP_CONDITION_FLAG_IS_RAW_ENDPOINT;
+}
+
 uint32_t AuthorizationFlags(const AuthorizationRequest &request)
 {
-    return LoopbackFlag(request.flow->loopback) |
+    return LoopbackFlag(request.flow->loopback) | RawEndpointFlag(request.flow->protocol) |
            (request.reauthorization == Reauthorization::kNone ? 0 : FWP_CONDITION_FLAG_IS_REAUTHORIZE);
 }
 
@@ -325,6 +342,7 @@ wfp::ClassifyResult ClassifyAuthorization(wfp::Engine &engine, AuthorizationRequ
     metadata.SetParentHandle(flow.parent_handle);
     metadata.SetCompartment();
     metadata.SetPacketDirection(request.packet_direction);
+    metadata.SetEcho(flow, request.packet);
     if (flow.socket != nullptr)
     {
         metadata.SetProcess(*flow.socket, true);
@@ -629,6 +647,7 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
     metadata.SetEndpointHandle(flow.endpoint_handle);
     metadata.SetCompartment();
     metadata.SetTransportHeaderSize(info.transport_header_size);
+    metadata.SetEcho(flow, &packet);
     if (inbound)
     {
         metadata.SetIpHeaderSize(info.ip_header_size);

@@ -36,8 +36,10 @@ struct FlowIdentity
     uint8_t protocol = 0;
     Direction direction = Direction::kOutbound; // of the conversation
     bool loopback = false;
-    Endpoint local;
-    Endpoint remote;
+    Endpoint local;               // ICMP: its port is the type of the first message
+    Endpoint remote;              // ICMP: its port is the code of the first message
+    uint16_t echo_identifier = 0; // ICMP echo
+    uint16_t echo_sequence = 0;
     uint64_t flow_handle = 0;
     uint64_t established = UINT64_MAX; // wfp::Engine::filter_epoch() when the TCP handshake was complete
     uint64_t endpoint_handle = 0;

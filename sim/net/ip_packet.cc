@@ -18,10 +18,10 @@ constexpr uint8_t kAuthentication = 51;
 constexpr uint8_t kNoNextHeader = 59;
 constexpr uint8_t kDestinationOptions = 60;
 
-constexpr uint8_t kEchoRequestV4 = 8;
-constexpr uint8_t kEchoReplyV4 = 0;
-constexpr uint8_t kEchoRequestV6 = 128;
-constexpr uint8_t kEchoReplyV6 = 129;
+constexpr IcmpKind kEchoRequestV4 = {8, 0};
+constexpr IcmpKind kEchoReplyV4 = {0, 0};
+constexpr IcmpKind kEchoRequestV6 = {128, 0};
+constexpr IcmpKind kEchoReplyV6 = {129, 0};
 
 constexpr uint8_t kHopLimit = 128;
 constexpr uint16_t kDontFragment = 0x4000;
@@ -129,14 +129,19 @@ void ReadTransport(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         break;
     case kProtocolIcmp:
     case kProtocolIcmpV6:
-        if (there < kEchoHeaderSize)
+        if (there < kIcmpHeaderSize)
         {
             return;
         }
-        info->transport_header_size = kEchoHeaderSize;
-        info->payload_length = length - kEchoHeaderSize;
+        info->transport_header_size = kIcmpHeaderSize;
+        info->payload_length = length - kIcmpHeaderSize;
         info->source_port = transport[0];
         info->destination_port = transport[1];
+        if (info->is_echo())
+        {
+            info->echo_identifier = LoadBig16(transport + 4);
+            info->echo_sequence = LoadBig16(transport + 6);
+        }
         return;
     default:
         return;
@@ -300,10 +305,26 @@ size_t IpHeaderSize(uint8_t family)
 
 } // namespace
 
-bool IpPacketInfo::is_echo_request() const
+bool IpPacketInfo::has_conversation() const
 {
-    return has_transport() && ((protocol == kProtocolIcmp && source_port == kEchoRequestV4) ||
-                               (protocol == kProtocolIcmpV6 && source_port == kEchoRequestV6));
+    const bool has_header = HasPorts(protocol) || IsIcmp(protocol);
+
+    return !fragment && (!has_header || (has_transport() && !IsIcmpError(protocol, source_port)));
+}
+
+Tuple TupleOf(const IpPacketInfo &info, Direction direction)
+{
+    const bool outbound = direction == Direction::kOutbound;
+    Endpoint local = outbound ? info.source_endpoint() : info.destination_endpoint();
+    Endpoint remote = outbound ? info.destination_endpoint() : info.source_endpoint();
+
+    if (!IsIcmp(info.protocol))
+    {
+        return MakeTuple(info.protocol, local, remote);
+    }
+    local.port = info.source_port;
+    remote.port = info.destination_port;
+    return MakeIcmpTuple(info.protocol, local, remote, info.echo_identifier, direction);
 }
 
 bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
@@ -339,9 +360,9 @@ size_t UdpPacketSize(uint8_t family, size_t payload)
     return IpHeaderSize(family) + kUdpHeaderSize + payload;
 }
 
-size_t EchoPacketSize(uint8_t family, size_t payload)
+size_t IcmpPacketSize(uint8_t family, size_t payload)
 {
-    return IpHeaderSize(family) + kEchoHeaderSize + payload;
+    return IpHeaderSize(family) + kIcmpHeaderSize + payload;
 }
 
 size_t RawPacketSize(uint8_t family, size_t payload)
@@ -434,23 +455,31 @@ size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
     return ip_header + transport_length;
 }
 
-size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
-                       const uint8_t *payload, size_t length)
+size_t WriteIcmpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const IcmpKind &kind,
+                       uint32_t rest, const uint8_t *payload, size_t length)
 {
-    const bool v6 = source.family == kIpv6;
-    const uint8_t protocol = v6 ? kProtocolIcmpV6 : kProtocolIcmp;
-    const size_t transport_length = kEchoHeaderSize + length;
+    const uint8_t protocol = source.family == kIpv6 ? kProtocolIcmpV6 : kProtocolIcmp;
+    const size_t transport_length = kIcmpHeaderSize + length;
     const size_t ip_header = WriteIpHeader(out, source, destination, protocol, transport_length);
     uint8_t *icmp = out + ip_header;
 
-    icmp[0] = request ? (v6 ? kEchoRequestV6 : kEchoRequestV4) : (v6 ? kEchoReplyV6 : kEchoReplyV4);
-    icmp[1] = 0;
+    icmp[0] = kind.type;
+    icmp[1] = kind.code;
     StoreBig16(icmp + 2, 0);
-    StoreBig16(icmp + 4, source.port);
-    StoreBig16(icmp + 6, destination.port);
-    CopyPayload(icmp + kEchoHeaderSize, payload, length);
+    StoreBig32(icmp + 4, rest);
+    CopyPayload(icmp + kIcmpHeaderSize, payload, length);
     FinishTransport(out, ip_header, transport_length, source, destination, protocol, 2);
     return ip_header + transport_length;
+}
+
+size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
+                       const uint8_t *payload, size_t length)
+{
+    const IcmpKind &of_v4 = request ? kEchoRequestV4 : kEchoReplyV4;
+    const IcmpKind &of_v6 = request ? kEchoRequestV6 : kEchoReplyV6;
+
+    return WriteIcmpPacket(out, source, destination, source.family == kIpv6 ? of_v6 : of_v4,
+                           static_cast<uint32_t>(source.port) << 16 | destination.port, payload, length);
 }
 
 size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,

@@ -19,7 +19,7 @@ constexpr size_t kIpv4HeaderSize = 20;
 constexpr size_t kIpv6HeaderSize = 40;
 constexpr size_t kTcpHeaderSize = 20;
 constexpr size_t kUdpHeaderSize = 8;
-constexpr size_t kEchoHeaderSize = 8;
+constexpr size_t kIcmpHeaderSize = 8;
 constexpr size_t kLongestPacket = 65535;
 
 struct IpPacketInfo
@@ -41,7 +41,9 @@ struct IpPacketInfo
     Address destination{};
     uint16_t source_port = 0;      // TCP and UDP; ICMP: the type
     uint16_t destination_port = 0; // TCP and UDP; ICMP: the code
-    uint32_t sequence = 0;         // TCP
+    uint16_t echo_identifier = 0;  // ICMP echo
+    uint16_t echo_sequence = 0;
+    uint32_t sequence = 0; // TCP
     uint32_t acknowledgment = 0;
     uint8_t tcp_flags = 0;
 
@@ -49,8 +51,16 @@ struct IpPacketInfo
     bool has_transport() const { return transport_header_size != 0; }
     Endpoint source_endpoint() const { return {family, source, source_port}; }
     Endpoint destination_endpoint() const { return {family, destination, destination_port}; }
-    bool is_echo_request() const;
+    bool is_echo() const { return has_transport() && IsEcho(protocol, source_port); }
+    bool is_echo_request() const { return has_transport() && IsEchoRequest(protocol, source_port); }
+
+    // True if ALE leads it to a conversation.
+    // Fragments, ICMP errors and headers that are not complete belong to none.
+    bool has_conversation() const;
 };
+
+// The tuple of the conversation that a packet belongs to. It goes in this direction.
+Tuple TupleOf(const IpPacketInfo &info, Direction direction);
 
 // Reads the headers of a packet of which `captured` bytes exist. Its own header may claim more bytes.
 // It reads within both lengths. Returns false if the IP header is not valid or not complete.
@@ -66,7 +76,7 @@ struct TcpSegment
 // Sizes of packets with `payload` bytes.
 size_t TcpPacketSize(uint8_t family, size_t payload);
 size_t UdpPacketSize(uint8_t family, size_t payload);
-size_t EchoPacketSize(uint8_t family, size_t payload);
+size_t IcmpPacketSize(uint8_t family, size_t payload);
 size_t RawPacketSize(uint8_t family, size_t payload);
 
 // Write packets with right checksums, and return their size.
@@ -75,6 +85,9 @@ size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
                       const uint8_t *payload, size_t length);
 size_t WriteUdpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const uint8_t *payload,
                       size_t length);
+// `rest` are the last four bytes of the header. Of an echo they are its identifier and its sequence number.
+size_t WriteIcmpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const IcmpKind &kind,
+                       uint32_t rest, const uint8_t *payload, size_t length);
 // source.port is the echo's identifier, destination.port its sequence number.
 size_t WriteEchoPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, bool request,
                        const uint8_t *payload, size_t length);

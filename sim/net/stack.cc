@@ -28,6 +28,29 @@ bool IsTaken(const FlowSpec &spec, Core &core)
     return static_cast<bool>(core.flows().Find(MakeTuple(spec.protocol, spec.local, spec.remote)));
 }
 
+IcmpKind EchoRequest(uint8_t protocol)
+{
+    return {static_cast<uint8_t>(protocol == kProtocolIcmpV6 ? 128 : 8), 0};
+}
+
+// A flow of ICMP has its type and code in the place of the ports. Other protocols have no ports.
+void SetPorts(FlowOptions *options, const FlowSpec &spec)
+{
+    const IcmpKind icmp = spec.icmp.value_or(EchoRequest(spec.protocol));
+
+    if (HasPorts(spec.protocol))
+    {
+        return;
+    }
+    options->local.port = IsIcmp(spec.protocol) ? icmp.type : 0;
+    options->remote.port = IsIcmp(spec.protocol) ? icmp.code : 0;
+    if (IsIcmp(spec.protocol) && IsEcho(spec.protocol, icmp.type))
+    {
+        options->echo_identifier = spec.local.port;
+        options->echo_sequence = spec.remote.port;
+    }
+}
+
 // Fills in what the caller leaves zero.
 FlowSpec Completed(const FlowSpec &spec, Core &core, Direction direction)
 {
@@ -93,6 +116,8 @@ FlowId Begin(Core &core, const FlowSpec &spec, SocketRef socket, OutcomeCallback
     options.loopback = spec.loopback;
     options.local = spec.local;
     options.remote = spec.remote;
+    SetPorts(&options, spec);
+    options.raw = IsIcmp(spec.protocol) && IsIcmpError(spec.protocol, options.local.port);
     options.socket = std::move(socket);
 
     const bool bound = static_cast<bool>(options.socket);

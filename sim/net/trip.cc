@@ -169,13 +169,13 @@ bool Trip::Datagram(Job &job)
     const IpPacketInfo &info = job.packet->info();
     const Stage next = job.direction == Direction::kOutbound ? Stage::kIpPacket : Stage::kArrived;
 
-    if (!info.has_transport())
+    if (!info.has_conversation())
     {
         job.stage = next;
         return true;
     }
 
-    const uint32_t payload = info.payload_length;
+    const uint32_t payload = info.protocol == kProtocolUdp ? info.payload_length : 0;
     const wfp::ClassifyResult result = IndicateDatagram(flow_.resources->engine(), flow_.identity, job.direction,
                                                         *job.packet, decision_.PrepareHold());
 
@@ -183,7 +183,7 @@ bool Trip::Datagram(Job &job)
                 [&]
                 {
                     Count(&flow_.resources->counts(job.direction).datagram_bytes, payload);
-                    if (flow_.conversation != nullptr)
+                    if (flow_.conversation != nullptr && flow_.identity.protocol == kProtocolUdp)
                     {
                         flow_.conversation->DatagramIndicated(job.direction, payload);
                     }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,14 +30,22 @@ constexpr Direction Opposite(Direction direction)
     return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;
 }
 
+struct IcmpKind
+{
+    uint8_t type = 0;
+    uint8_t code = 0;
+};
+
 struct FlowSpec
 {
     Direction direction = Direction::kOutbound; // Connect and Accept set it
     uint8_t protocol = 6;                       // IP protocol number
     uint64_t process_id = 0;
     std::u16string process_path;
+    // Of an echo, the ports are its identifier and its sequence number. Other protocols than TCP and UDP have none.
     Endpoint local;
     Endpoint remote;
+    std::optional<IcmpKind> icmp; // of the first ICMP message; by default it is an echo request
     std::vector<uint8_t> payload; // the first datagram, the echo's data, or the first bytes after the handshake
     bool loopback = false;        // the remote end is on this machine too, and both sides are indicated
 };

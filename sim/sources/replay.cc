@@ -87,6 +87,10 @@ Direction DirectionOfConversation(const IpPacketInfo &info, Direction direction)
     return direction;
 }
 
+// Tags of a tuple whose packets are seen only at the IP packet layers.
+constexpr uint8_t kFragments = 1;
+constexpr uint8_t kOthers = 2;
+
 // Makes up a process id for each local endpoint, because a capture has none.
 uint64_t ProcessIdOf(const Tuple &tuple)
 {
@@ -412,16 +416,13 @@ Tuple Replay::Session::KeyOf(const IpPacketInfo &info, Direction direction)
     const bool conversation = !info.fragment && info.has_transport() &&
                               (info.protocol == net::kProtocolTcp || info.protocol == net::kProtocolUdp);
 
-    if (!conversation)
-    {
-        local.port = 0;
-        remote.port = 0;
-    }
+    local.port = 0;
+    remote.port = 0;
 
-    Tuple key = net::MakeTuple(info.protocol, local, remote);
+    Tuple key = info.has_conversation() ? net::TupleOf(info, direction) : net::MakeTuple(info.protocol, local, remote);
 
-    key.zero[0] = conversation ? 1 : 0;
-    key.zero[1] = info.fragment ? 1 : 0;
+    key.tags[0] = conversation ? 1 : 0;
+    key.tags[1] = info.fragment ? kFragments : info.has_conversation() ? 0 : kOthers;
     return key;
 }
 
@@ -454,16 +455,23 @@ bool Replay::Session::IsNewConnection(const Entry &entry, const IpPacketInfo &in
 
 void Replay::Session::Open(Entry *entry, const IpPacketInfo &info, Direction direction, const Tuple &tuple, bool looped)
 {
-    const bool conversation = tuple.zero[0] != 0;
+    const bool conversation = tuple.tags[0] != 0;
     net::FlowOptions options;
     net::FlowSpec owner;
 
     options.direction = conversation ? DirectionOfConversation(info, direction) : direction;
     options.protocol = info.protocol;
     options.loopback = looped;
-    options.raw = info.fragment || !info.has_transport();
+    options.raw = !info.has_conversation();
     options.local = LocalOf(info, direction);
     options.remote = RemoteOf(info, direction);
+    if (net::IsIcmp(info.protocol))
+    {
+        options.local.port = info.source_port;
+        options.remote.port = info.destination_port;
+        options.echo_identifier = info.echo_identifier;
+        options.echo_sequence = info.echo_sequence;
+    }
 
     owner.direction = options.direction;
     owner.protocol = info.protocol;
@@ -547,18 +555,7 @@ void Replay::Session::Submit(Entry *entry, Direction direction, net::PacketPtr p
 
     job->direction = direction;
     job->offer_always = true;
-    switch (info.protocol)
-    {
-    case net::kProtocolTcp:
-        job->authorize = first || (same_way && IsSyn(info));
-        break;
-    case net::kProtocolUdp:
-        job->authorize = same_way || first;
-        break;
-    default:
-        job->authorize = same_way && info.is_echo_request();
-        break;
-    }
+    job->authorize = first || (same_way && (info.protocol != net::kProtocolTcp || IsSyn(info)));
     // An outbound conversation whose first captured packet came in is authorized by a job of its own.
     if (flow->identity().direction == Direction::kOutbound && direction == Direction::kInbound)
     {

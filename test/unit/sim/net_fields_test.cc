@@ -325,6 +325,71 @@ TEST_F(NetFields, EchoHasTypeAndCodeInsteadOfPorts)
     EXPECT_EQ(connect.local.port, 8u);
     EXPECT_EQ(connect.remote.port, 0u);
     EXPECT_EQ(connect.data.size(), 8u + 2u);
+    EXPECT_EQ(connect.metadata.processId, spec.process_id);
+    EXPECT_EQ(connect.metadata.transportHeaderSize, 8u);
+    EXPECT_EQ(connect.flags, 0u);
+}
+
+TEST_F(NetFields, EchoHasItsIdentifierAndSequenceAsMetadata)
+{
+    FlowSpec spec = Udp({1, 2});
+
+    spec.protocol = kProtocolIcmp;
+    spec.local.port = 0x1234;
+    spec.remote.port = 0x0102;
+
+    const FlowId flow = stack().Connect(spec, nullptr);
+
+    stack().Receive(flow, spec.payload.data(), 2, nullptr);
+    for (const Indication &each : Seen())
+    {
+        const bool packet = each.layer == LayerKind::kOutPacket || each.layer == LayerKind::kInPacket;
+
+        EXPECT_EQ(each.Has(FWPS_METADATA_FIELD_ICMP_ID_AND_SEQUENCE), !packet) << each.Name();
+        if (!packet)
+        {
+            EXPECT_EQ(std::memcmp(&each.metadata.icmpIdAndSequence, "\x12\x34\x01\x02", 4), 0) << each.Name();
+        }
+    }
+}
+
+TEST_F(NetFields, AnInboundIcmpMessageBelongsToTheSystemProcess)
+{
+    uint8_t packet[64];
+    const size_t length = WriteIcmpPacket(packet, Tcp().remote, Tcp().local, {13, 1}, 7, nullptr, 0);
+
+    stack().Arrive(packet, length, nullptr);
+
+    const Indication accept = LastSeen(LayerKind::kAccept);
+
+    EXPECT_EQ(accept.protocol, kProtocolIcmp);
+    EXPECT_EQ(accept.local.port, 13u);
+    EXPECT_EQ(accept.remote.port, 1u);
+    EXPECT_EQ(accept.metadata.processId, 4u);
+    EXPECT_EQ(accept.data.size(), 8u);
+    EXPECT_FALSE(accept.Has(FWPS_METADATA_FIELD_ICMP_ID_AND_SEQUENCE));
+}
+
+TEST_F(NetFields, OtherProtocolsComeFromARawEndpointAndHaveNoPorts)
+{
+    FlowSpec spec = Udp({1, 2, 3});
+
+    spec.protocol = 47;
+    stack().Connect(spec, nullptr);
+    stack().Accept(spec, nullptr);
+    for (const Indication &each : Seen())
+    {
+        if (each.layer != LayerKind::kConnect && each.layer != LayerKind::kAccept)
+        {
+            continue;
+        }
+        EXPECT_EQ(each.flags, FWP_CONDITION_FLAG_IS_RAW_ENDPOINT) << each.Name();
+        EXPECT_EQ(each.protocol, 47u) << each.Name();
+        EXPECT_EQ(each.local.port, 0u) << each.Name();
+        EXPECT_EQ(each.remote.port, 0u) << each.Name();
+        EXPECT_EQ(each.metadata.processId, spec.process_id) << each.Name();
+        EXPECT_EQ(each.data, spec.payload) << each.Name();
+    }
 }
 
 TEST_F(NetFields, OutboundDatagramsStartAtTheHeaderInboundOnesAtThePayload)

@@ -239,8 +239,13 @@ inline std::string PacketName(const std::vector<uint8_t> &packet)
     case kProtocolUdp:
         return "udp " + std::to_string(info.payload_length);
     default:
+        break;
+    }
+    if (info.is_echo())
+    {
         return info.is_echo_request() ? "echo" : "echo reply";
     }
+    return "icmp " + std::to_string(info.source_port) + "/" + std::to_string(info.destination_port);
 }
 
 } // namespace fixture

@@ -59,6 +59,24 @@ class NetOrder : public NetTest
 
 class NetOrderOfFamily : public NetTest, public testing::WithParamInterface<uint8_t>
 {
+  protected:
+    static uint8_t Icmp() { return GetParam() == kIpv6 ? kProtocolIcmpV6 : kProtocolIcmp; }
+
+    // A message without payload comes from the wire.
+    void ArriveIcmp(const FlowSpec &spec, const IcmpKind &kind, uint32_t rest)
+    {
+        std::vector<uint8_t> packet(IcmpPacketSize(GetParam(), 0));
+
+        WriteIcmpPacket(packet.data(), spec.remote, spec.local, kind, rest, nullptr, 0);
+        stack().Arrive(packet.data(), packet.size(), nullptr);
+    }
+
+    void ArriveEcho(const FlowSpec &spec, bool request, uint16_t identifier, uint16_t sequence)
+    {
+        const uint8_t type = GetParam() == kIpv6 ? (request ? 128 : 129) : (request ? 8 : 0);
+
+        ArriveIcmp(spec, {type, 0}, static_cast<uint32_t>(identifier) << 16 | sequence);
+    }
 };
 
 INSTANTIATE_TEST_SUITE_P(Families, NetOrderOfFamily, testing::Values(kIpv4, kIpv6),
@@ -146,9 +164,9 @@ TEST_P(NetOrderOfFamily, Echo)
 
     const FlowId flow = stack().Connect(spec, nullptr);
 
-    EXPECT_THAT(Log(), ElementsAre("connect", "out echo"));
+    EXPECT_THAT(Log(), ElementsAre("connect", "datagram send 12", "out echo"));
     stack().Receive(flow, reply, sizeof(reply), nullptr);
-    EXPECT_THAT(Log(), ElementsAre("in echo reply"));
+    EXPECT_THAT(Log(), ElementsAre("in echo reply", "datagram receive 12"));
     stack().Close(flow);
     EXPECT_THAT(Log(), ElementsAre());
 }
@@ -158,11 +176,85 @@ TEST_P(NetOrderOfFamily, InboundEcho)
     FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
 
     spec.protocol = GetParam() == kIpv6 ? kProtocolIcmpV6 : kProtocolIcmp;
-    stack().Accept(spec, nullptr);
-    EXPECT_THAT(Log(), ElementsAre("in echo", "accept"));
+
+    const FlowId flow = stack().Accept(spec, nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("in echo", "accept", "datagram receive 12"));
+    stack().Send(flow, spec.payload.data(), spec.payload.size(), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 12", "out echo reply"));
 }
 
-TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenOnlyAtTheIpPacketLayers)
+TEST_P(NetOrderOfFamily, EchoRepliesFromTheWireFollowTheirRequest)
+{
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+
+    spec.protocol = Icmp();
+    spec.local.port = 7;
+    spec.remote.port = 1;
+    stack().Connect(spec, nullptr);
+    Log();
+    ArriveEcho(spec, false, 7, 1);
+    ArriveEcho(spec, false, 7, 2);
+    EXPECT_THAT(Log(), ElementsAre("in echo reply", "datagram receive 8", "in echo reply", "datagram receive 8"));
+    ArriveEcho(spec, false, 8, 1);
+    EXPECT_THAT(Log(), ElementsAre("in echo reply", "accept", "datagram receive 8"));
+    ArriveEcho(spec, true, 7, 1);
+    EXPECT_THAT(Log(), ElementsAre("in echo", "accept", "datagram receive 8"));
+}
+
+TEST_P(NetOrderOfFamily, IcmpMessagesOfAnotherTypeOrCodeAreAnotherFlow)
+{
+    const uint8_t type = GetParam() == kIpv6 ? 144 : 13;
+    const FlowSpec spec = Udp({}, GetParam());
+
+    for (const IcmpKind &kind : {IcmpKind{type, 0}, IcmpKind{type, 1}, IcmpKind{static_cast<uint8_t>(type + 1), 0}})
+    {
+        const std::string name = "in icmp " + std::to_string(kind.type) + "/" + std::to_string(kind.code);
+
+        ArriveIcmp(spec, kind, 1);
+        EXPECT_THAT(Log(), ElementsAre(name, "accept", "datagram receive 8"));
+        ArriveIcmp(spec, kind, 2);
+        EXPECT_THAT(Log(), ElementsAre(name, "datagram receive 8"));
+    }
+}
+
+TEST_P(NetOrderOfFamily, IcmpErrorsAreSeenOnlyAtTheIpPacketLayers)
+{
+    const uint8_t unreachable = GetParam() == kIpv6 ? 1 : 3;
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+
+    ArriveIcmp(spec, {unreachable, 3}, 0);
+    spec.protocol = Icmp();
+    spec.icmp = IcmpKind{unreachable, 3};
+    stack().Connect(spec, nullptr);
+
+    const std::string name = " icmp " + std::to_string(unreachable) + "/3";
+
+    EXPECT_THAT(Log(), ElementsAre("in" + name, "out" + name));
+}
+
+TEST_P(NetOrderOfFamily, OtherProtocolsAreAuthorizedLikeUdpForTheirRawSocket)
+{
+    FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
+    std::vector<uint8_t> packet(RawPacketSize(GetParam(), 4));
+
+    spec.protocol = 47;
+    WriteRawPacket(packet.data(), spec.remote, spec.local, 47, spec.payload.data(), 4);
+    stack().Arrive(packet.data(), packet.size(), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in protocol 47"));
+    spec.local.port = 0;
+
+    const uint64_t listener = stack().Listen(spec);
+
+    stack().Arrive(packet.data(), packet.size(), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in protocol 47", "accept", "datagram receive 4"));
+    stack().Arrive(packet.data(), packet.size(), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in protocol 47", "datagram receive 4"));
+    stack().CloseListener(listener);
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_P(NetOrderOfFamily, OtherProtocolsFollowTheOrderOfUdp)
 {
     FlowSpec spec = Udp({1, 2, 3, 4}, GetParam());
 
@@ -172,7 +264,8 @@ TEST_P(NetOrderOfFamily, OtherProtocolsAreSeenOnlyAtTheIpPacketLayers)
 
     stack().Receive(flow, spec.payload.data(), spec.payload.size(), nullptr);
     stack().Close(flow);
-    EXPECT_THAT(Log(), ElementsAre("out protocol 47", "in protocol 47"));
+    EXPECT_THAT(Log(),
+                ElementsAre("connect", "datagram send 4", "out protocol 47", "in protocol 47", "datagram receive 4"));
 }
 
 TEST_F(NetOrder, AStreamFilterThatComesLaterDoesNotSeeAnOldConnection)
