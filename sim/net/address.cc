@@ -1,9 +1,16 @@
 #include "net/address.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace sim::net
 {
+namespace
+{
+
+constexpr uint8_t kSubnets[][3] = {{192, 168, 1}, {192, 0, 2}, {10, 0, 0}}; // of 24 bits
+
+} // namespace
 
 bool IsUnspecified(uint8_t, const Address &address)
 {
@@ -24,10 +31,20 @@ bool IsMulticast(uint8_t family, const Address &address)
     return family == kIpv4 ? (address[0] & 0xF0) == 0xE0 : address[0] == 0xFF;
 }
 
+bool IsLinkLocal(uint8_t family, const Address &address)
+{
+    return family == kIpv4 ? address[0] == 169 && address[1] == 254 : address[0] == 0xFE && (address[1] & 0xC0) == 0x80;
+}
+
 bool IsBroadcast(uint8_t family, const Address &address)
 {
+    constexpr Address kLimited = {0xFF, 0xFF, 0xFF, 0xFF};
+    const auto is_subnet = [&address](const uint8_t(&subnet)[3])
+    { return std::equal(std::begin(subnet), std::end(subnet), address.begin()); };
+
     return family == kIpv4 &&
-           std::all_of(address.begin(), address.begin() + 4, [](uint8_t byte) { return byte == 0xFF; });
+           (address == kLimited ||
+            (address[3] == 0xFF && std::any_of(std::begin(kSubnets), std::end(kSubnets), is_subnet)));
 }
 
 Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote)

@@ -16,6 +16,7 @@ constexpr uint8_t kIpv4 = 4;
 constexpr uint8_t kIpv6 = 6;
 
 constexpr uint8_t kProtocolIcmp = 1;
+constexpr uint8_t kProtocolIgmp = 2;
 constexpr uint8_t kProtocolTcp = 6;
 constexpr uint8_t kProtocolUdp = 17;
 constexpr uint8_t kProtocolIcmpV6 = 58;
@@ -60,7 +61,16 @@ inline bool IsIcmpError(uint8_t protocol, uint16_t type)
 bool IsUnspecified(uint8_t family, const Address &address);
 bool IsLoopback(uint8_t family, const Address &address);
 bool IsMulticast(uint8_t family, const Address &address);
-bool IsBroadcast(uint8_t family, const Address &address); // the limited broadcast address
+bool IsLinkLocal(uint8_t family, const Address &address);
+
+// The limited broadcast address, or that of a subnet on which this machine is.
+// It is on 192.168.1.0/24, 192.0.2.0/24 and 10.0.0.0/24.
+bool IsBroadcast(uint8_t family, const Address &address);
+
+inline bool IsGroup(uint8_t family, const Address &address)
+{
+    return IsMulticast(family, address) || IsBroadcast(family, address);
+}
 
 inline bool SameEndpoint(const Endpoint &a, const Endpoint &b)
 {

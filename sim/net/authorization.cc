@@ -1,30 +1,78 @@
 #include "net/authorization.h"
 
+#include "nt/clock.h"
+
 #include <utility>
 
 namespace sim::net
 {
+namespace
+{
 
-Authorization::Need Authorization::NeedOf(const Job &job) const
+constexpr uint64_t kGroupLifetime = static_cast<uint64_t>(GroupTraffic::kLifetime.count()) * nt::Clock::kTicksPerSecond;
+
+} // namespace
+
+Authorization::Need Authorization::NeedOf(const Job &job)
 {
     if (flow_.raw)
     {
         return Need::kNothing;
     }
-    switch (state_)
+    Refresh();
+    switch (state_.kind)
     {
-    case State::kGranted:
-        return epoch_ == flow_.policy() ? Need::kNothing : Need::kAgain;
-    case State::kWithdrawn:
-        return epoch_ == flow_.policy() ? Need::kRefused : Need::kAgain;
-    case State::kNone:
+    case AuthorizationState::kGranted:
+        Use(job);
+        return state_.epoch == flow_.policy() ? Need::kNothing : Need::kAgain;
+    case AuthorizationState::kWithdrawn:
+        return state_.epoch == flow_.policy() ? Need::kRefused : Need::kAgain;
+    case AuthorizationState::kNone:
         break;
+    }
+    if (!flow_.is_tcp() && job.direction == Direction::kInbound &&
+        flow_.resources->groups().AllowsAnswer(flow_.identity.protocol, flow_.identity.local, flow_.resources->now()))
+    {
+        return Need::kNothing;
     }
     if (job.authorize)
     {
         return job.retried ? Need::kAgain : Need::kFirst;
     }
     return Need::kRefused;
+}
+
+// Reads the state that inbound multicast shares, and forgets that of an outbound multicast whose time is over.
+void Authorization::Refresh()
+{
+    const FlowIdentity &identity = flow_.identity;
+
+    if (identity.receives_group())
+    {
+        state_ = flow_.resources->groups().inbound(identity.local.family);
+    }
+    else if (identity.sends_to_group() && granted() && flow_.resources->now() - state_.last_use > kGroupLifetime)
+    {
+        state_.kind = AuthorizationState::kNone;
+    }
+}
+
+// Only what is sent keeps an outbound multicast alive, and lets answers in.
+void Authorization::Use(const Job &job)
+{
+    if (flow_.identity.sends_to_group() && job.direction == Direction::kOutbound)
+    {
+        state_.last_use = flow_.resources->now();
+        flow_.resources->groups().AllowAnswers(flow_.identity.protocol, flow_.identity.local, state_.last_use);
+    }
+}
+
+void Authorization::Share() const
+{
+    if (flow_.identity.receives_group())
+    {
+        flow_.resources->groups().SetInbound(flow_.identity.local.family, state_);
+    }
 }
 
 wfp::ClassifyResult Authorization::Ask(const Job &job, bool first, Hold *hold)
@@ -67,13 +115,15 @@ wfp::ClassifyResult Authorization::AskAfterCompletion()
     return IndicateAuthorization(flow_.resources->engine(), std::move(request));
 }
 
-void Authorization::Grant(uint32_t epoch)
+void Authorization::Grant(const Job &job, uint32_t epoch)
 {
-    const bool first = state_ == State::kNone;
+    const bool first = state_.kind == AuthorizationState::kNone;
 
-    state_ = State::kGranted;
-    epoch_ = epoch;
+    state_.kind = AuthorizationState::kGranted;
+    state_.epoch = epoch;
     ever_granted_ = true;
+    Use(job);
+    Share();
     if (first && flow_.conversation != nullptr)
     {
         flow_.conversation->Authorized(OutcomeKind::kPermitted);
@@ -82,26 +132,27 @@ void Authorization::Grant(uint32_t epoch)
 
 void Authorization::Refuse(Job &job, OutcomeKind kind, uint32_t epoch)
 {
-    refusal_ = kind;
-    epoch_ = epoch;
-    if (state_ != State::kNone)
+    state_.refusal = kind;
+    state_.epoch = epoch;
+    if (state_.kind != AuthorizationState::kNone)
     {
-        state_ = State::kWithdrawn;
+        state_.kind = AuthorizationState::kWithdrawn;
     }
     else if (flow_.conversation != nullptr)
     {
         flow_.conversation->Authorized(kind);
     }
+    Share();
     flow_.Refuse(job, kind);
 }
 
 void Authorization::TimeOut(Job &job)
 {
-    if (flow_.conversation != nullptr && state_ == State::kNone)
+    if (flow_.conversation != nullptr && state_.kind == AuthorizationState::kNone)
     {
         flow_.conversation->Authorized(OutcomeKind::kPendingTimeout);
     }
-    refusal_ = OutcomeKind::kPendingTimeout;
+    state_.refusal = OutcomeKind::kPendingTimeout;
     flow_.Refuse(job, OutcomeKind::kPendingTimeout);
 }
 
@@ -120,9 +171,7 @@ Stage Authorization::NextStage(const Job &job) const
 
 void Authorization::Reset()
 {
-    state_ = State::kNone;
-    refusal_ = OutcomeKind::kBlocked;
-    epoch_ = 0;
+    state_ = AuthorizationState();
     ever_granted_ = false;
 }
 

@@ -24,13 +24,13 @@ class Authorization
 
     explicit Authorization(FlowContext &flow) : flow_(flow) {}
 
-    bool granted() const { return state_ == State::kGranted; }
+    bool granted() const { return state_.kind == AuthorizationState::kGranted; }
     bool ever_granted() const { return ever_granted_; }
-    OutcomeKind refusal() const { return refusal_; } // while it is not granted
-    uint32_t epoch() const { return epoch_; }        // the policy that decided last
+    OutcomeKind refusal() const { return state_.refusal; } // while it is not granted
+    uint32_t epoch() const { return state_.epoch; }        // the policy that decided last
 
     // What the job's packet needs.
-    Need NeedOf(const Job &job) const;
+    Need NeedOf(const Job &job);
 
     // Classifies the job's packet. Only a first authorization may pend. The hold gets what the driver keeps.
     wfp::ClassifyResult Ask(const Job &job, bool first, Hold *hold);
@@ -38,7 +38,7 @@ class Authorization
     // Classifies again after the driver completed a pended ALE_AUTH_CONNECT.
     wfp::ClassifyResult AskAfterCompletion();
 
-    void Grant(uint32_t epoch);
+    void Grant(const Job &job, uint32_t epoch);
 
     // Refuses the conversation, and the job's packet with it.
     void Refuse(Job &job, OutcomeKind kind, uint32_t epoch);
@@ -52,17 +52,12 @@ class Authorization
     void Reset();
 
   private:
-    enum class State : uint8_t
-    {
-        kNone,
-        kGranted,
-        kWithdrawn // granted once, refused later
-    };
+    void Refresh();
+    void Use(const Job &job);
+    void Share() const;
 
     FlowContext &flow_;
-    State state_ = State::kNone;
-    OutcomeKind refusal_ = OutcomeKind::kBlocked;
-    uint32_t epoch_ = 0;
+    AuthorizationState state_; // of inbound multicast: a copy of the one that all of it shares
     bool ever_granted_ = false;
 };
 

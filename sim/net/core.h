@@ -61,6 +61,7 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     void CloseListener(uint64_t listener);
 
     void LoopBack(PacketPtr packet) override;
+    void SendToOwnGroup(const Packet &packet) override;
     void ToSocket(PacketPtr packet, OutcomeCallback done) override;
     bool ToConversation(PacketPtr *packet) override;
     void InjectLoose(wfp::Injection::Kind kind, PacketPtr packet) override;
@@ -79,6 +80,7 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     SocketRef AcceptingSocket(const IpPacketInfo &info);
     FlowRef AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback);
     void Refuse(const Packet &packet);
+    void SendLoose(PacketPtr packet, bool loopback);
     Job *JobOfArrived(const Flow &flow, PacketPtr packet, Stage first);
     void SubmitArrived(Flow *flow, PacketPtr packet, Stage first, OutcomeCallback done);
 

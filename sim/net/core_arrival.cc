@@ -66,6 +66,13 @@ bool IsReceive(wfp::Injection::Kind kind)
     return kind == wfp::Injection::kNetworkReceive || kind == wfp::Injection::kTransportReceive;
 }
 
+// A packet that is sent without an interface needs a route.
+bool HasRoute(const IpPacketInfo &info)
+{
+    return !IsGroup(info.family, info.destination) && !IsLinkLocal(info.family, info.destination) &&
+           !IsUnspecified(info.family, info.source);
+}
+
 bool SameAddress(uint8_t family, const std::array<uint8_t, 16> &a, const Address &b)
 {
     return std::equal(a.begin(), a.begin() + static_cast<ptrdiff_t>(AddressLength(family)), b.begin());
@@ -168,14 +175,14 @@ void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
 }
 
 // The socket that accepts the conversation which the packet begins.
-// The stack itself receives ICMP messages, as the system process.
+// The stack itself receives ICMP and IGMP, as the system process.
 SocketRef Core::AcceptingSocket(const IpPacketInfo &info)
 {
     const bool begins = info.protocol != kProtocolTcp || (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
     const Endpoint local = {info.family, info.destination,
                             HasPorts(info.protocol) ? info.destination_port : uint16_t{0}};
 
-    if (IsIcmp(info.protocol))
+    if (IsIcmp(info.protocol) || info.protocol == kProtocolIgmp)
     {
         FlowSpec owner;
 
@@ -183,6 +190,10 @@ SocketRef Core::AcceptingSocket(const IpPacketInfo &info)
         owner.process_id = kSystemProcess;
         owner.process_path = u"System";
         return OpenSocket(owner, local);
+    }
+    if (IsMulticast(info.family, info.destination))
+    {
+        return begins ? sockets().FindMember(info.protocol, local) : SocketRef();
     }
     return begins ? sockets().Find(info.protocol, local, true) : SocketRef();
 }
@@ -243,17 +254,33 @@ void Core::Refuse(const Packet &packet)
     WriteTcpPacket(reset->bytes(), info.destination_endpoint(), info.source_endpoint(), segment, nullptr, 0);
     reset->Parse();
 
-    const FlowRef loose = LooseFlow(Direction::kOutbound, reset->info());
+    SendLoose(std::move(reset), packet.loopback);
+}
+
+// Sends a packet that nobody authorized.
+void Core::SendLoose(PacketPtr packet, bool loopback)
+{
+    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info());
 
     if (loose)
     {
         Job *job = NewJob();
 
-        loose->SetLoopback(packet.loopback);
+        loose->SetLoopback(loopback);
         job->direction = Direction::kOutbound;
-        job->dispatch = packet.loopback;
-        job->packet = std::move(reset);
+        job->dispatch = loopback;
+        job->packet = std::move(packet);
         loose->Submit(job);
+    }
+}
+
+void Core::SendToOwnGroup(const Packet &packet)
+{
+    PacketPtr copy = CopyPacket(packet.bytes(), packet.length());
+
+    if (copy != nullptr)
+    {
+        SendLoose(std::move(copy), true);
     }
 }
 
@@ -341,6 +368,10 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
     if (packet == nullptr)
     {
         return STATUS_INVALID_PARAMETER;
+    }
+    if (injection.kind == wfp::Injection::kNetworkSend && !HasRoute(packet->info()))
+    {
+        return STATUS_NETWORK_UNREACHABLE;
     }
     Count(&counts(IsReceive(injection.kind) ? Direction::kInbound : Direction::kOutbound).injected);
     if (hold == nullptr || !hold->TakeDelivery())

@@ -84,7 +84,7 @@ void Flow::Open(FlowOptions options)
     identity.remote = options.remote;
     identity.echo_identifier = options.echo_identifier;
     identity.echo_sequence = options.echo_sequence;
-    identity.flow_handle = id();
+    identity.flow_handle = identity.receives_group() ? kGroupFlowHandle : id();
     identity.socket = options.socket ? &options.socket->identity() : nullptr;
     if (options.socket)
     {

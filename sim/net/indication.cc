@@ -168,12 +168,9 @@ class Metadata
 
     void SetRemoteScope(const FlowIdentity &flow)
     {
-        const bool link_local =
-            flow.remote.family == kIpv6 && flow.remote.address[0] == 0xFE && (flow.remote.address[1] & 0xC0) == 0x80;
-
         Add(FWPS_METADATA_FIELD_REMOTE_SCOPE_ID);
         values_.remoteScopeId.Value = 0;
-        if (link_local)
+        if (flow.remote.family == kIpv6 && IsLinkLocal(kIpv6, flow.remote.address))
         {
             values_.remoteScopeId.Zone = InterfaceOf(flow.loopback).index & 0x0FFFFFFF;
         }
@@ -302,10 +299,10 @@ static_assert(static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID) ==
                       static_cast<int>(FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_REMOTE_PORT),
               "both authorization layers begin alike");
 
-// Only raw sockets send and receive other protocols.
+// Only raw sockets send and receive other protocols than the stack's own.
 uint32_t RawEndpointFlag(uint8_t protocol)
 {
-    return HasPorts(protocol) || IsIcmp(protocol) ? 0 : FWP_CONDITION_FLAG_IS_RAW_ENDPOINT;
+    return HasPorts(protocol) || IsIcmp(protocol) || protocol == kProtocolIgmp ? 0 : FWP_CONDITION_FLAG_IS_RAW_ENDPOINT;
 }
 
 uint32_t AuthorizationFlags(const AuthorizationRequest &request)

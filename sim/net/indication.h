@@ -45,7 +45,13 @@ struct FlowIdentity
     uint64_t endpoint_handle = 0;
     uint64_t parent_handle = 0;             // of the listener that accepted the connection
     const SocketIdentity *socket = nullptr; // nullptr: the process is not known
+
+    bool sends_to_group() const { return protocol != kProtocolTcp && IsGroup(remote.family, remote.address); }
+    bool receives_group() const { return protocol != kProtocolTcp && IsGroup(local.family, local.address); }
 };
+
+// The flow handle of all inbound multicast and broadcast.
+constexpr uint64_t kGroupFlowHandle = uint64_t{1} << 63;
 
 enum class Reauthorization : uint8_t
 {

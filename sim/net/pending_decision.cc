@@ -108,7 +108,7 @@ void PendingDecision::Reauthorize(Job &job)
         authorization_.Refuse(job, OutcomeOf(result), epoch);
         return;
     }
-    authorization_.Grant(epoch);
+    authorization_.Grant(job, epoch);
     if (copies_)
     {
         return; // the packet comes back, or is dropped

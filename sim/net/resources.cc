@@ -1,6 +1,7 @@
 #include "net/resources.h"
 
 #include "machine.h"
+#include "nt/clock.h"
 
 #include <algorithm>
 #include <utility>
@@ -12,6 +13,11 @@ namespace sim::net
 Resources::Resources(Machine &machine)
     : machine_(machine), engine_(machine.wfp()), packets_(machine), deadlines_(std::make_shared<Deadlines>(machine))
 {
+}
+
+uint64_t Resources::now() const
+{
+    return machine_.clock().UnbiasedTime();
 }
 
 void Resources::End()

@@ -6,6 +6,7 @@
 
 #include "net/deadlines.h"
 #include "net/free_list.h"
+#include "net/group_traffic.h"
 #include "net/job.h"
 #include "net/packet.h"
 #include "net/reassembly.h"
@@ -58,6 +59,8 @@ class Resources : public std::enable_shared_from_this<Resources>
     wfp::Engine &engine() { return engine_; }
     SocketTable &sockets() { return sockets_; }
     Deadlines &deadlines() { return *deadlines_; }
+    GroupTraffic &groups() { return groups_; }
+    uint64_t now() const; // ticks of unbiased time
     bool ended() const { return ended_.load(std::memory_order_relaxed); }
 
     DirectionCounts &counts(Direction direction) { return counts_[static_cast<size_t>(direction)]; }
@@ -110,6 +113,7 @@ class Resources : public std::enable_shared_from_this<Resources>
     wfp::Engine &engine_;
     PacketPool packets_;
     Reassembly reassembly_;
+    GroupTraffic groups_;
     FreeList<Job> jobs_{kJobsKept};
     const std::shared_ptr<Deadlines> deadlines_;
     std::atomic<bool> ended_{false};

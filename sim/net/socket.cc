@@ -1,5 +1,6 @@
 #include "net/socket.h"
 
+#include <algorithm>
 #include <mutex>
 
 namespace sim::net
@@ -81,6 +82,59 @@ SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildca
     return SocketRef(socket);
 }
 
+SocketRef SocketTable::FindMember(uint8_t protocol, const Endpoint &group)
+{
+    Bucket &bucket = BucketOf(protocol, group.port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+    const auto is_member = [&](const Socket &socket)
+    {
+        const Endpoint &local = socket.identity().local;
+        const std::vector<Address> &groups = socket.groups_;
+
+        return socket.identity().protocol == protocol && local.family == group.family && local.port == group.port &&
+               (local.address == group.address ||
+                std::find(groups.begin(), groups.end(), group.address) != groups.end());
+    };
+
+    for (Socket *socket = bucket.first; socket != nullptr; socket = socket->next_)
+    {
+        if (is_member(*socket))
+        {
+            socket->AddReference();
+            return SocketRef(socket);
+        }
+    }
+    return SocketRef();
+}
+
+void SocketTable::Join(Socket *socket, const Address &group)
+{
+    Bucket &bucket = BucketOf(socket->identity().protocol, socket->identity().local.port);
+    const std::lock_guard<SpinLock> lock(bucket.lock);
+    const std::lock_guard<SpinLock> groups_lock(groups_lock_);
+
+    socket->groups_.push_back(group);
+    joined_.push_back(group);
+}
+
+bool SocketTable::IsJoined(const Address &group) const
+{
+    const std::lock_guard<SpinLock> lock(groups_lock_);
+
+    return std::find(joined_.begin(), joined_.end(), group) != joined_.end();
+}
+
+void SocketTable::LeaveGroups(Socket *socket)
+{
+    const std::lock_guard<SpinLock> lock(groups_lock_);
+
+    for (const Address &group : socket->groups_)
+    {
+        joined_.erase(std::find(joined_.begin(), joined_.end(), group));
+    }
+    socket->groups_.clear();
+}
+
 bool SocketTable::Insert(Socket *socket)
 {
     Bucket &bucket = BucketOf(socket->identity().protocol, socket->identity().local.port);
@@ -137,6 +191,7 @@ void SocketTable::RemoveLocked(Bucket *bucket, Socket *socket)
         if (*link == socket)
         {
             *link = socket->next_;
+            LeaveGroups(socket);
             break;
         }
     }

@@ -78,6 +78,7 @@ class Socket
     std::atomic<bool> closed_{false};
     std::atomic<uint32_t> accepted_{0}; // conversations that it ever accepted without an application's call
     Socket *next_ = nullptr;            // in the table
+    std::vector<Address> groups_;       // the table's: the multicast groups that it joined
 };
 
 // Owns one reference.
@@ -154,6 +155,15 @@ class SocketTable
     // It prefers the socket of this process.
     SocketRef Find(uint8_t protocol, const Endpoint &local, bool wildcard, uint64_t process_id = 0);
 
+    // Finds a socket that gets what comes to a multicast group.
+    SocketRef FindMember(uint8_t protocol, const Endpoint &group);
+
+    // The socket is in the table. It leaves its groups when it is taken out.
+    void Join(Socket *socket, const Address &group);
+
+    // True if a socket has joined the group.
+    bool IsJoined(const Address &group) const;
+
     // Returns false if the process has a socket of this endpoint already.
     bool Insert(Socket *socket);
 
@@ -173,7 +183,8 @@ class SocketTable
 
     Bucket &BucketOf(uint8_t protocol, uint16_t port);
     static Socket *FindLocked(const Bucket &bucket, uint8_t protocol, const Endpoint &local, uint64_t process_id);
-    static void RemoveLocked(Bucket *bucket, Socket *socket);
+    void RemoveLocked(Bucket *bucket, Socket *socket);
+    void LeaveGroups(Socket *socket);
 
     // Releases a reference. Takes the socket out, and returns true, if it was the last one.
     bool ReleaseReference(Socket *socket);
@@ -181,6 +192,8 @@ class SocketTable
     wfp::Engine &engine_;
     const std::atomic<bool> &ended_;
     std::array<Bucket, kBuckets> buckets_;
+    mutable SpinLock groups_lock_;
+    std::vector<Address> joined_; // each group once for each member; groups_lock_ guards it
 };
 
 } // namespace sim::net

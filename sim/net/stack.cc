@@ -218,7 +218,15 @@ uint64_t Stack::Listen(const FlowSpec &spec)
 {
     SocketRef socket = core_->OpenSharedSocket(spec, spec.protocol, spec.local, true);
 
-    return socket ? core_->AddListener(std::move(socket)) : 0;
+    if (!socket)
+    {
+        return 0;
+    }
+    for (const Endpoint &group : spec.groups)
+    {
+        core_->sockets().Join(socket.get(), group.address);
+    }
+    return core_->AddListener(std::move(socket));
 }
 
 void Stack::CloseListener(uint64_t listener)

@@ -44,6 +44,8 @@ class Stack
     FlowId Accept(const FlowSpec &spec, OutcomeCallback outcome);
 
     // Binds spec.local and listens. A UDP listener is a bound socket. An address of zero stands for every address.
+    // A listener that joins groups gets what comes to them.
+    // What this machine sends to such a group leaves twice. The second packet is flagged as loopback, and comes back.
     // The connections that a TCP listener accepted outlive it.
     uint64_t Listen(const FlowSpec &spec);
     void CloseListener(uint64_t listener);

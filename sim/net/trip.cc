@@ -130,7 +130,7 @@ bool Trip::Authorize(Job &job)
 
     if (result.action == wfp::ClassifyResult::kPermit)
     {
-        authorization_.Grant(epoch);
+        authorization_.Grant(job, epoch);
         job.stage = authorization_.NextStage(job);
     }
     else if (result.pended || result.has_copies)
@@ -310,7 +310,13 @@ void Trip::Leave(Job &job)
 void Trip::SendOn(Job &job, bool redirected)
 {
     const bool local = job.packet->loopback;
+    const IpPacketInfo &info = job.packet->info();
 
+    if (!local && !flow_.raw && flow_.conversation == nullptr && IsMulticast(info.family, info.destination) &&
+        flow_.resources->sockets().IsJoined(info.destination))
+    {
+        flow_.host->SendToOwnGroup(*job.packet);
+    }
     if (flow_.conversation == nullptr)
     {
         if (local && (!flow_.raw || job.dispatch))

@@ -48,6 +48,7 @@ struct FlowSpec
     std::optional<IcmpKind> icmp; // of the first ICMP message; by default it is an echo request
     std::vector<uint8_t> payload; // the first datagram, the echo's data, or the first bytes after the handshake
     bool loopback = false;        // the remote end is on this machine too, and both sides are indicated
+    std::vector<Endpoint> groups; // the multicast groups that a listener joins
 };
 
 enum class OutcomeKind : uint8_t

@@ -600,6 +600,49 @@ TEST_F(NetDecision, ACallbackMayUseTheStack)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted, OutcomeKind::kPermitted));
 }
 
+// The injection names no interface, so that only a route could.
+TEST_F(NetDecision, AnInjectedSendThatNeedsAnInterfaceIsRefused)
+{
+    const Endpoint destinations[] = {At({224, 0, 0, 251}, 5353), At({255, 255, 255, 255}, 67), At({10, 0, 0, 255}, 137),
+                                     At({169, 254, 7, 7}, 53),
+                                     At({0xFE, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 53)};
+
+    Decide({LayerKind::kOutPacket}, Decision::kHold);
+    for (const Endpoint &destination : destinations)
+    {
+        FlowSpec spec = Udp({1}, destination.family);
+
+        spec.remote = destination;
+        outcomes.clear();
+        Connect(spec);
+        Inject(FirstHeld());
+        Forget();
+        EXPECT_EQ(last_status, STATUS_NETWORK_UNREACHABLE);
+        EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kDropped));
+    }
+
+    uint8_t packet[64];
+    const size_t length = WriteUdpPacket(packet, At({0, 0, 0, 0}, 68), At({203, 0, 113, 9}, 67), nullptr, 0);
+
+    last_status = STATUS_SUCCESS;
+    stack().Packet(Direction::kOutbound, packet, length, nullptr);
+    Inject(FirstHeld());
+    Forget();
+    EXPECT_EQ(last_status, STATUS_NETWORK_UNREACHABLE);
+}
+
+TEST_F(NetDecision, AMulticastCanBeInjectedAtTheTransportLayer)
+{
+    FlowSpec spec = Udp({1});
+
+    spec.remote = At({224, 0, 0, 251}, 5353);
+    Decide({LayerKind::kConnect}, Decision::kPend);
+    Connect(spec);
+    Allow(FirstHeld());
+    EXPECT_EQ(last_status, STATUS_SUCCESS);
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
+}
+
 TEST_F(NetDecision, AnotherProductsBlockCounts)
 {
     const uint64_t filter =

@@ -330,6 +330,35 @@ TEST_F(NetFields, EchoHasTypeAndCodeInsteadOfPorts)
     EXPECT_EQ(connect.flags, 0u);
 }
 
+TEST_F(NetFields, AuthorizationsHaveTheTypeOfTheAddress)
+{
+    constexpr uint32_t kDestinationType = 10; // of ALE_AUTH_CONNECT
+    constexpr uint32_t kLocalType = 3;        // of ALE_AUTH_RECV_ACCEPT
+    constexpr uint8_t kUnicast = 1;           // NL_ADDRESS_TYPE
+    constexpr uint8_t kMulticast = 3;
+    constexpr uint8_t kBroadcast = 4;
+    const std::pair<Endpoint, uint8_t> types[] = {{At({203, 0, 113, 9}, 7), kUnicast},
+                                                  {At({224, 0, 0, 251}, 7), kMulticast},
+                                                  {At({255, 255, 255, 255}, 7), kBroadcast},
+                                                  {At({10, 0, 0, 255}, 7), kBroadcast},
+                                                  {At({10, 0, 1, 255}, 7), kUnicast}};
+
+    for (const auto &[address, type] : types)
+    {
+        FlowSpec spec = Udp({1});
+
+        spec.remote = address;
+        stack().Connect(spec, nullptr);
+        EXPECT_EQ(LastSeen(LayerKind::kConnect).bytes[kDestinationType], type);
+
+        spec = Udp({1});
+        spec.local = address;
+        SwapFilters();
+        stack().Accept(spec, nullptr);
+        EXPECT_EQ(LastSeen(LayerKind::kAccept).bytes[kLocalType], type);
+    }
+}
+
 TEST_F(NetFields, EchoHasItsIdentifierAndSequenceAsMetadata)
 {
     FlowSpec spec = Udp({1, 2});

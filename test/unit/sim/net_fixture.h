@@ -56,6 +56,7 @@ struct Indication
     uint16_t layer_id = 0;
     uint32_t value_count = 0;
     std::vector<FWP_DATA_TYPE> types; // one for each value
+    std::vector<uint8_t> bytes;       // the values of one byte, by their field; 0 for the others
     Endpoint local;
     Endpoint remote;
     bool has_remote = false;
@@ -301,8 +302,9 @@ class NetTest : public ::testing::Test
     std::function<Decision(const Indication &)> policy = [](const Indication &) { return Decision::kPermit; };
     // Changes the bytes of a copy before it is injected.
     std::function<void(std::vector<uint8_t> *)> rewrite;
-    bool inject_at_once = false;  // inject a held packet inside its classify
-    bool injection_fails = false; // the engine fails injections, and the copy is freed
+    bool inject_at_once = false;           // inject a held packet inside its classify
+    bool injection_fails = false;          // the engine fails injections, and the copy is freed
+    NTSTATUS last_status = STATUS_SUCCESS; // of the last injection that was completed
 
   private:
     struct Watch;
@@ -546,7 +548,10 @@ inline Indication NetTest::Read(const Watch &watch, const FWPS_INCOMING_VALUES0 
     seen.value_count = values.valueCount;
     for (uint32_t i = 0; i < values.valueCount; ++i)
     {
-        seen.types.push_back(values.incomingValue[i].value.type);
+        const FWP_VALUE0 &value = values.incomingValue[i].value;
+
+        seen.types.push_back(value.type);
+        seen.bytes.push_back(value.type == FWP_UINT8 ? value.uint8 : 0);
     }
     seen.local.family = watch.family;
     seen.remote.family = watch.family;
@@ -708,6 +713,7 @@ inline void NetTest::Free(NET_BUFFER_LIST *list)
 
 inline void NTAPI NetTest::Injected(void *context, NET_BUFFER_LIST *list, BOOLEAN)
 {
+    static_cast<NetTest *>(context)->last_status = list->Status;
     static_cast<NetTest *>(context)->Free(list);
 }
 

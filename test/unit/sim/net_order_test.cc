@@ -55,6 +55,23 @@ std::vector<std::vector<uint8_t>> Fragments(const Endpoint &source, const Endpoi
 
 class NetOrder : public NetTest
 {
+  protected:
+    uint64_t ListenTo(const Endpoint &local, std::vector<Endpoint> groups)
+    {
+        FlowSpec spec = Udp({});
+
+        spec.local = local;
+        spec.groups = std::move(groups);
+        return stack().Listen(spec);
+    }
+
+    // A datagram comes from the wire.
+    void ArriveUdp(const Endpoint &source, const Endpoint &destination)
+    {
+        const std::vector<uint8_t> packet = Whole(source, destination, 1);
+
+        stack().Arrive(packet.data(), packet.size(), nullptr);
+    }
 };
 
 class NetOrderOfFamily : public NetTest, public testing::WithParamInterface<uint8_t>
@@ -539,6 +556,122 @@ TEST_F(NetOrder, MulticastAndBroadcastGoOutAndComeIn)
     group.remote.port = 5353;
     stack().Accept(group, nullptr);
     EXPECT_THAT(Log(), ElementsAre("assign", "in udp 4", "accept", "datagram receive 4"));
+}
+
+TEST_F(NetOrder, AllInboundMulticastAndBroadcastIsOneFlow)
+{
+    ListenTo(At({0, 0, 0, 0}, 5353), {At({224, 0, 0, 251}, 0)});
+    ListenTo(At({0, 0, 0, 0}, 1900), {At({239, 255, 255, 250}, 0)});
+    Log();
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    ArriveUdp(At({10, 0, 0, 8}, 40000), At({239, 255, 255, 250}, 1900));
+    ArriveUdp(At({10, 0, 0, 8}, 40000), At({10, 0, 0, 255}, 1900));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "datagram receive 1", "in udp 1", "datagram receive 1", "in udp 1",
+                                   "datagram receive 1"));
+    SwapFilters();
+    ArriveUdp(At({10, 0, 0, 7}, 40000), At({255, 255, 255, 255}, 1900));
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept again", "datagram receive 1", "in udp 1", "datagram receive 1"));
+}
+
+TEST_F(NetOrder, EachIpVersionHasAFlowOfInboundMulticast)
+{
+    const Endpoint any = At({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 5353);
+    const Endpoint group = At({0xFF, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFB}, 5353);
+
+    ListenTo(At({0, 0, 0, 0}, 5353), {At({224, 0, 0, 251}, 0)});
+    ListenTo(any, {group});
+    Log();
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    ArriveUdp(Tcp(kIpv6).remote, group);
+    EXPECT_THAT(Log(),
+                ElementsAre("in udp 1", "accept", "datagram receive 1", "in udp 1", "accept", "datagram receive 1"));
+}
+
+TEST_F(NetOrder, ARefusedInboundMulticastLeavesTheNextOneToBeAsked)
+{
+    ListenTo(At({0, 0, 0, 0}, 5353), {At({224, 0, 0, 251}, 0)});
+    Log();
+    Decide({LayerKind::kAccept}, Decision::kBlock);
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept"));
+    Decide({LayerKind::kAccept}, Decision::kPermit);
+    ArriveUdp(At({10, 0, 0, 8}, 5353), At({224, 0, 0, 251}, 5353));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+}
+
+TEST_F(NetOrder, AMulticastGroupIsReceivedOnlyByItsMembers)
+{
+    const uint64_t listener = ListenTo(At({0, 0, 0, 0}, 5353), {At({224, 0, 0, 251}, 0)});
+
+    ListenTo(At({0, 0, 0, 0}, 1900), {});
+    Log();
+    ArriveUdp(At({10, 0, 0, 8}, 40000), At({239, 255, 255, 250}, 1900));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1"));
+    stack().CloseListener(listener);
+    Log();
+    ArriveUdp(At({10, 0, 0, 9}, 5353), At({224, 0, 0, 251}, 5353));
+    EXPECT_THAT(Log(), ElementsAre("in udp 1"));
+}
+
+TEST_F(NetOrder, AnswersToAMulticastComeInForFourSeconds)
+{
+    FlowSpec search = Udp({1, 2});
+
+    search.remote = At({239, 255, 255, 250}, 1900);
+
+    const FlowId flow = stack().Connect(search, nullptr);
+
+    Log();
+    machine.clock().Advance(std::chrono::seconds(3));
+    ArriveUdp(At({10, 0, 0, 20}, 1900), search.local);
+    ArriveUdp(At({198, 51, 100, 20}, 7), search.local);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "datagram receive 1", "in udp 1", "datagram receive 1"));
+    stack().Send(flow, search.payload.data(), 2, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 10", "out udp 2"));
+    machine.clock().Advance(std::chrono::seconds(3));
+    ArriveUdp(At({10, 0, 0, 20}, 1900), search.local);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "datagram receive 1"));
+    machine.clock().Advance(std::chrono::seconds(2));
+    ArriveUdp(At({10, 0, 0, 20}, 1900), search.local);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+    stack().Send(flow, search.payload.data(), 2, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("connect", "datagram send 10", "out udp 2"));
+}
+
+TEST_F(NetOrder, ARefusedMulticastLetsNoAnswerIn)
+{
+    FlowSpec search = Udp({1, 2});
+
+    search.remote = At({10, 0, 0, 255}, 137);
+    Decide({LayerKind::kConnect}, Decision::kBlock);
+    stack().Connect(search, nullptr);
+    Log();
+    ArriveUdp(At({10, 0, 0, 20}, 137), search.local);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+}
+
+TEST_F(NetOrder, AMulticastOfAMemberIsSentASecondTimeAsLoopback)
+{
+    FlowSpec announce = Udp({1, 2});
+
+    announce.remote = At({224, 0, 0, 251}, 5353);
+    ListenTo(At({0, 0, 0, 0}, 5353), {At({224, 0, 0, 251}, 0)});
+    Log();
+    stack().Connect(announce, nullptr);
+
+    const std::vector<Indication> seen = Seen();
+    const char *const names[] = {"assign",    "connect",  "datagram send 10", "out udp 2",
+                                 "out udp 2", "in udp 2", "accept",           "datagram receive 2"};
+
+    ASSERT_EQ(seen.size(), std::size(names));
+    for (size_t i = 0; i < seen.size(); ++i)
+    {
+        EXPECT_EQ(seen[i].Name(), names[i]);
+        EXPECT_EQ(seen[i].flags & FWP_CONDITION_FLAG_IS_LOOPBACK, i < 4 ? 0u : 1u) << names[i];
+    }
 }
 
 TEST_F(NetOrder, PacketsFromTheWireReachListenersAndConversations)

@@ -28,6 +28,7 @@ class NetParts : public testing::Test, protected FlowHost, protected HoldOwner
     }
 
     void LoopBack(PacketPtr) override { ++looped_back; }
+    void SendToOwnGroup(const Packet &) override {}
     void ToSocket(PacketPtr, OutcomeCallback) override {}
     bool ToConversation(PacketPtr *) override { return false; }
     void InjectLoose(wfp::Injection::Kind, PacketPtr) override {}
@@ -91,7 +92,7 @@ TEST_F(NetParts, AnAuthorizationLastsUntilThePolicyChanges)
     EXPECT_EQ(authorization.NeedOf(job), Authorization::Need::kRefused);
     job.authorize = true;
     EXPECT_EQ(authorization.NeedOf(job), Authorization::Need::kFirst);
-    authorization.Grant(flow.policy());
+    authorization.Grant(job, flow.policy());
     EXPECT_EQ(authorization.NeedOf(job), Authorization::Need::kNothing);
     core.PolicyChanged();
     EXPECT_EQ(authorization.NeedOf(job), Authorization::Need::kAgain);
@@ -148,7 +149,7 @@ TEST_F(NetParts, ALoopbackPacketThatLeavesComesBack)
     Job job;
 
     flow.identity.loopback = true;
-    authorization.Grant(flow.policy());
+    authorization.Grant(job, flow.policy());
     trip.Start(job, tcp.MakeControl(job));
     EXPECT_TRUE(trip.Advance(job));
     EXPECT_EQ(looped_back, 1);
