@@ -9,7 +9,15 @@ namespace sim::net
 namespace
 {
 
-constexpr uint64_t kGroupLifetime = static_cast<uint64_t>(GroupTraffic::kLifetime.count()) * nt::Clock::kTicksPerSecond;
+constexpr uint64_t Ticks(std::chrono::seconds time)
+{
+    return static_cast<uint64_t>(time.count()) * nt::Clock::kTicksPerSecond;
+}
+
+uint64_t LifetimeOf(const FlowIdentity &identity)
+{
+    return Ticks(identity.sends_to_group() ? GroupTraffic::kLifetime : Authorization::kIdleLifetime);
+}
 
 } // namespace
 
@@ -35,14 +43,20 @@ Authorization::Need Authorization::NeedOf(const Job &job)
     {
         return Need::kNothing;
     }
-    if (job.authorize)
+    if (job.authorize || MayBegin(job))
     {
         return job.retried ? Need::kAgain : Need::kFirst;
     }
     return Need::kRefused;
 }
 
-// Reads the state that inbound multicast shares, and forgets that of an outbound multicast whose time is over.
+// Without a flow, a datagram of either direction begins one. A packet source says itself who begins at first.
+bool Authorization::MayBegin(const Job &job) const
+{
+    return !flow_.is_tcp() && job.packet != nullptr && (ever_granted_ || flow_.conversation == nullptr);
+}
+
+// Reads the state that inbound multicast shares, and forgets that of a flow whose time is over.
 void Authorization::Refresh()
 {
     const FlowIdentity &identity = flow_.identity;
@@ -51,7 +65,7 @@ void Authorization::Refresh()
     {
         state_ = flow_.resources->groups().inbound(identity.local.family);
     }
-    else if (identity.sends_to_group() && granted() && flow_.resources->now() - state_.last_use > kGroupLifetime)
+    else if (!flow_.is_tcp() && granted() && flow_.resources->now() - state_.last_use > LifetimeOf(identity))
     {
         state_.kind = AuthorizationState::kNone;
     }
@@ -60,9 +74,15 @@ void Authorization::Refresh()
 // Only what is sent keeps an outbound multicast alive, and lets answers in.
 void Authorization::Use(const Job &job)
 {
-    if (flow_.identity.sends_to_group() && job.direction == Direction::kOutbound)
+    const bool to_group = flow_.identity.sends_to_group();
+
+    if (flow_.is_tcp() || (to_group && job.direction == Direction::kInbound))
     {
-        state_.last_use = flow_.resources->now();
+        return;
+    }
+    state_.last_use = flow_.resources->now();
+    if (to_group)
+    {
         flow_.resources->groups().AllowAnswers(flow_.identity.protocol, flow_.identity.local, state_.last_use);
     }
 }
@@ -81,6 +101,10 @@ wfp::ClassifyResult Authorization::Ask(const Job &job, bool first, Hold *hold)
     const bool bare = first && flow_.is_tcp() && flow_.identity.direction == Direction::kOutbound;
     AuthorizationRequest request;
 
+    if (first && job.packet != nullptr && !flow_.is_tcp())
+    {
+        flow_.Begin(job.direction, job.packet->info());
+    }
     request.flow = &flow_.identity;
     request.packet = bare ? nullptr : job.packet.get();
     request.packet_direction = request.packet == nullptr ? flow_.identity.direction : job.direction;

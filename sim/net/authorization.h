@@ -6,6 +6,7 @@
 #include "net/flow_context.h"
 #include "net/hold.h"
 
+#include <chrono>
 #include <cstdint>
 
 namespace sim::net
@@ -21,6 +22,9 @@ class Authorization
         kAgain,
         kRefused // the present policy has refused already
     };
+
+    // As long as a flow of another protocol than TCP lives without a packet.
+    static constexpr std::chrono::seconds kIdleLifetime{60};
 
     explicit Authorization(FlowContext &flow) : flow_(flow) {}
 
@@ -52,6 +56,7 @@ class Authorization
     void Reset();
 
   private:
+    bool MayBegin(const Job &job) const;
     void Refresh();
     void Use(const Job &job);
     void Share() const;

@@ -87,7 +87,7 @@ Job *Core::JobOfArrived(const Flow &flow, PacketPtr packet, Stage first)
     job->kind = JobKind::kPacket;
     job->direction = Direction::kInbound;
     job->first = first;
-    job->authorize = flow.identity().direction == Direction::kInbound;
+    job->authorize = flow.opened() == Direction::kInbound;
     job->packet = std::move(packet);
     return job;
 }

@@ -16,15 +16,15 @@ bool IsEnd(const Job &job)
 }
 
 // A message of the direction that began the flow, or the answer to it.
-IcmpKind IcmpKindOf(const FlowIdentity &identity, Direction direction)
+IcmpKind IcmpKindOf(const FlowContext &flow, Direction direction)
 {
-    const IcmpKind first = {static_cast<uint8_t>(identity.local.port), static_cast<uint8_t>(identity.remote.port)};
+    const uint8_t protocol = flow.identity.protocol;
 
-    if (direction == identity.direction || !IsEchoRequest(identity.protocol, first.type))
+    if (direction == flow.opened || !IsEchoRequest(protocol, flow.icmp.type))
     {
-        return first;
+        return flow.icmp;
     }
-    return {static_cast<uint8_t>(identity.protocol == kProtocolIcmpV6 ? 129 : 0), 0};
+    return {static_cast<uint8_t>(protocol == kProtocolIcmpV6 ? 129 : 0), 0};
 }
 
 PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
@@ -58,7 +58,7 @@ PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
     }
     else if (icmp)
     {
-        WriteIcmpPacket(packet->bytes(), source, destination, IcmpKindOf(identity, job.direction),
+        WriteIcmpPacket(packet->bytes(), source, destination, IcmpKindOf(flow, job.direction),
                         static_cast<uint32_t>(identity.echo_identifier) << 16 | identity.echo_sequence, bytes, length);
     }
     else
@@ -79,6 +79,8 @@ void Flow::Open(FlowOptions options)
 
     identity.protocol = options.protocol;
     identity.direction = options.direction;
+    context_.opened = options.direction;
+    context_.icmp = {static_cast<uint8_t>(options.local.port), static_cast<uint8_t>(options.remote.port)};
     identity.loopback = options.loopback;
     identity.local = options.local;
     identity.remote = options.remote;

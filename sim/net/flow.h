@@ -54,6 +54,7 @@ class Flow final : public HoldOwner
 
     FlowId id() const { return id_.load(std::memory_order_acquire); }
     const FlowIdentity &identity() const override { return context_.identity; }
+    Direction opened() const { return context_.opened; } // who spoke first when it was opened
     bool has_conversation() const { return context_.conversation != nullptr; }
 
     Flow *next_free = nullptr; // of the table

@@ -50,6 +50,16 @@ void FlowContext::Refuse(Job &job, OutcomeKind kind)
     End(job, kind);
 }
 
+void FlowContext::Begin(Direction direction, const IpPacketInfo &info)
+{
+    identity.direction = direction;
+    if (IsIcmp(identity.protocol))
+    {
+        identity.local.port = info.source_port;
+        identity.remote.port = info.destination_port;
+    }
+}
+
 void FlowContext::Reset()
 {
     FlowContext fresh;

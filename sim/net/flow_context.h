@@ -66,6 +66,8 @@ struct FlowContext
     FlowHost *host = nullptr;
 
     FlowIdentity identity;
+    Direction opened = Direction::kOutbound;    // who spoke first when the conversation was opened
+    IcmpKind icmp;                              // of the messages of that end
     std::shared_ptr<Conversation> conversation; // nullptr: the stack plays the conversation
     Redirection redirection;
     bool raw = false;         // IP packet layers only
@@ -89,6 +91,9 @@ struct FlowContext
 
     // The authorization refuses the job's packet. A packet that is always offered still goes to the IP packet layer.
     void Refuse(Job &job, OutcomeKind kind);
+
+    // ALE makes a new flow of the conversation: this packet is its first one.
+    void Begin(Direction direction, const IpPacketInfo &info);
 
     // Forgets the conversation, for the reuse of the flow.
     void Reset();

@@ -158,7 +158,7 @@ void Continue(Core &core, FlowId id, Direction direction, const uint8_t *bytes, 
 
     Job *job = PayloadJob(core, flow->identity().protocol, direction, bytes, length, std::move(outcome));
 
-    job->authorize = direction == flow->identity().direction;
+    job->authorize = direction == flow->opened();
     flow->Submit(job);
 }
 

@@ -550,14 +550,14 @@ void Replay::Session::Submit(Entry *entry, Direction direction, net::PacketPtr p
         return;
     }
 
-    const bool same_way = flow->identity().direction == direction;
+    const bool same_way = flow->opened() == direction;
     net::Job *job = core_.NewJob();
 
     job->direction = direction;
     job->offer_always = true;
     job->authorize = first || (same_way && (info.protocol != net::kProtocolTcp || IsSyn(info)));
     // An outbound conversation whose first captured packet came in is authorized by a job of its own.
-    if (flow->identity().direction == Direction::kOutbound && direction == Direction::kInbound)
+    if (flow->opened() == Direction::kOutbound && direction == Direction::kInbound)
     {
         job->authorize = false;
     }

@@ -83,7 +83,7 @@ void ReplayConversation::LoopedBack(net::PacketPtr packet)
     job->direction = Direction::kInbound;
     job->offer_always = true;
     job->authorize = begins || info.protocol != net::kProtocolTcp || (info.tcp_flags & net::kTcpSyn) != 0;
-    job->authorize = job->authorize && far_end_->identity().direction == Direction::kInbound;
+    job->authorize = job->authorize && far_end_->opened() == Direction::kInbound;
     job->packet = std::move(packet);
     far_end_->Submit(job);
 }

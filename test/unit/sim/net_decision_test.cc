@@ -170,6 +170,18 @@ TEST_F(NetDecision, EachDatagramAsksAgainAfterARefusal)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kDropped, OutcomeKind::kDropped, OutcomeKind::kPermitted));
 }
 
+TEST_F(NetDecision, ADatagramFromTheRemoteEndOfARefusedConnectBeginsAFlow)
+{
+    Decide({LayerKind::kConnect}, Decision::kBlock);
+
+    const FlowId flow = Connect(Udp({1}));
+    const uint8_t byte = 1;
+
+    Log();
+    stack().Receive(flow, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+}
+
 TEST_F(NetDecision, ACompletedConnectIsAuthorizedAgain)
 {
     Decide({LayerKind::kConnect}, Decision::kPend);

@@ -324,6 +324,76 @@ TEST_F(NetOrder, EveryNewPeerOfAUdpSocketIsAuthorizedAndTheSocketClosesOnce)
     EXPECT_THAT(Log(), ElementsAre("closure of socket", "release"));
 }
 
+TEST_F(NetOrder, AUdpFlowIsAuthorizedAnewAfterSixtyIdleSeconds)
+{
+    const uint8_t byte = 1;
+    const FlowId flow = stack().Connect(Udp({1}), nullptr);
+
+    Log();
+    for (int i = 0; i < 3; ++i)
+    {
+        machine.clock().Advance(std::chrono::seconds(59));
+        stack().Receive(flow, &byte, 1, nullptr);
+        EXPECT_THAT(Log(), ElementsAre("in udp 1", "datagram receive 1"));
+    }
+    machine.clock().Advance(std::chrono::seconds(61));
+    stack().Send(flow, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("connect", "datagram send 9", "out udp 1"));
+}
+
+TEST_F(NetOrder, AfterAnIdleTimeTheSideThatSpeaksFirstBeginsTheFlow)
+{
+    const uint8_t byte = 1;
+    const FlowId connected = stack().Connect(Udp({1}), nullptr);
+    FlowSpec receiver = Udp({1});
+
+    receiver.local.port = 5353;
+
+    const FlowId accepted = stack().Accept(receiver, nullptr);
+
+    machine.clock().Advance(std::chrono::seconds(61));
+    Log();
+    stack().Receive(connected, &byte, 1, nullptr);
+    EXPECT_EQ(LastSeen(LayerKind::kAccept).metadata.processId, receiver.process_id);
+    EXPECT_THAT(Log(), ElementsAre("in udp 1", "accept", "datagram receive 1"));
+    stack().Send(connected, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 9", "out udp 1"));
+    stack().Send(accepted, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("connect", "datagram send 9", "out udp 1"));
+    SwapFilters();
+    stack().Send(connected, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("accept again", "datagram send 9", "out udp 1"));
+}
+
+TEST_F(NetOrder, ATcpConnectionNeverIdlesOut)
+{
+    const uint8_t byte = 1;
+    const FlowId flow = stack().Connect(Tcp(), nullptr);
+
+    machine.clock().Advance(std::chrono::hours(3));
+    Log();
+    stack().Receive(flow, &byte, 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("in A 1", "stream receive 1"));
+}
+
+TEST_P(NetOrderOfFamily, AnEchoReplyAfterAnIdleTimeIsAuthorizedAsAReply)
+{
+    FlowSpec spec = Udp({1}, GetParam());
+
+    spec.protocol = Icmp();
+    spec.local.port = 7;
+
+    const FlowId flow = stack().Connect(spec, nullptr);
+
+    machine.clock().Advance(std::chrono::seconds(61));
+    Log();
+    stack().Receive(flow, spec.payload.data(), 1, nullptr);
+    EXPECT_EQ(LastSeen(LayerKind::kAccept).local.port, GetParam() == kIpv6 ? 129u : 0u);
+    EXPECT_THAT(Log(), ElementsAre("in echo reply", "accept", "datagram receive 9"));
+    stack().Send(flow, spec.payload.data(), 1, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 9", "out echo"));
+}
+
 TEST_F(NetOrder, AListenerClosesOnceAndAfterItsConnections)
 {
     FlowSpec spec = Tcp();
