@@ -52,6 +52,9 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     // A packet from the wire goes through INBOUND_IPPACKET to the socket that it is for.
     void Arrive(PacketPtr packet, OutcomeCallback done);
 
+    // A packet for another computer comes in, and leaves again.
+    void Route(PacketPtr packet, OutcomeCallback done);
+
     // An application's reference to a shared socket begins.
     void AddOwner(Socket *socket);
 
@@ -61,6 +64,7 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     void CloseListener(uint64_t listener);
 
     void LoopBack(PacketPtr packet) override;
+    void Forward(PacketPtr packet, OutcomeCallback done) override;
     void SendToOwnGroup(const Packet &packet) override;
     void ToSocket(PacketPtr packet, OutcomeCallback done) override;
     bool ToConversation(PacketPtr *packet) override;

@@ -134,6 +134,38 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
     }
 }
 
+void Core::Route(PacketPtr packet, OutcomeCallback done)
+{
+    const FlowRef loose = LooseFlow(Direction::kInbound, packet->info());
+
+    if (loose)
+    {
+        Job *job = NewJob();
+
+        job->direction = Direction::kInbound;
+        job->forward = true;
+        job->packet = std::move(packet);
+        job->done = std::move(done);
+        loose->Submit(job);
+    }
+}
+
+void Core::Forward(PacketPtr packet, OutcomeCallback done)
+{
+    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info());
+
+    Count(&counts(Direction::kInbound).permitted);
+    if (loose)
+    {
+        Job *job = NewJob();
+
+        job->direction = Direction::kOutbound;
+        job->packet = std::move(packet);
+        job->done = std::move(done);
+        loose->Submit(job);
+    }
+}
+
 bool Core::ToConversation(PacketPtr *packet)
 {
     const IpPacketInfo &info = (*packet)->info();

@@ -22,6 +22,9 @@ class FlowHost
     // A packet left for this machine itself.
     virtual void LoopBack(PacketPtr packet) = 0;
 
+    // A packet for another computer passed INBOUND_IPPACKET. It leaves again.
+    virtual void Forward(PacketPtr packet, OutcomeCallback done) = 0;
+
     // A multicast left. This machine sends it to itself too, because it is a member of the group.
     virtual void SendToOwnGroup(const Packet &packet) = 0;
 

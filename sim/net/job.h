@@ -49,6 +49,7 @@ struct JobState
     bool authorize = false;     // may begin the flow
     bool offer_always = false;  // goes to the IP packet layer even when the flow is refused
     bool dispatch = false;      // goes on to the socket that it is for
+    bool forward = false;       // goes on to another computer
     bool stray = false;         // not sent by the packet source whose conversation it came to
     uint8_t tcp_flags = 0;      // of kControl, and of a TCP packet that exists already
 

@@ -285,6 +285,18 @@ void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outc
     core_->Arrive(std::move(packet), std::move(outcome));
 }
 
+void Stack::Forward(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome)
+{
+    PacketPtr packet = core_->CopyPacket(ip_packet, length);
+
+    if (packet == nullptr)
+    {
+        Report(outcome, OutcomeKind::kBlocked);
+        return;
+    }
+    core_->Route(std::move(packet), std::move(outcome));
+}
+
 void Stack::Reauthorize()
 {
     core_->PolicyChanged();

@@ -67,6 +67,9 @@ class Stack
     // A TCP segment without a receiver is answered by RST.
     void Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
+    // A packet that this machine only forwards: INBOUND_IPPACKET, then OUTBOUND_IPPACKET, and no ALE layer.
+    void Forward(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
+
     // Does what a policy change does: the next packet of every flow is authorized again at its ALE layer.
     void Reauthorize();
 

@@ -15,7 +15,7 @@ bool HasSameEnds(const Job &job, const Packet &packet)
 
 Stage StageAfterIpPacket(const Job &inbound)
 {
-    return inbound.dispatch ? Stage::kArrived : Stage::kAuthorize;
+    return inbound.dispatch || inbound.forward ? Stage::kArrived : Stage::kAuthorize;
 }
 
 } // namespace
@@ -215,7 +215,9 @@ bool Trip::IpPacket(Job &job)
                     }
                     else
                     {
-                        job.stage = job.packet->info().fragment ? Stage::kFragment : StageAfterIpPacket(job);
+                        const bool fragment = job.packet->info().fragment && !job.forward;
+
+                        job.stage = fragment ? Stage::kFragment : StageAfterIpPacket(job);
                     }
                 });
 }
@@ -350,6 +352,12 @@ void Trip::ComeFromTarget(Packet &packet) const
 
 void Trip::Arrive(Job &job)
 {
+    if (job.forward)
+    {
+        job.stage = Stage::kDone;
+        flow_.host->Forward(std::move(job.packet), std::exchange(job.done, nullptr));
+        return;
+    }
     if (job.dispatch)
     {
         job.stage = Stage::kDone;

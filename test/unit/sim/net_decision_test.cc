@@ -655,6 +655,22 @@ TEST_F(NetDecision, AMulticastCanBeInjectedAtTheTransportLayer)
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
 }
 
+TEST_F(NetDecision, AForwardedPacketIsHeldAndDroppedLikeAnyOther)
+{
+    uint8_t packet[64];
+    const size_t length = WriteUdpPacket(packet, At({172, 16, 0, 5}, 40000), Tcp().remote, nullptr, 0);
+
+    Decide({LayerKind::kInPacket, LayerKind::kOutPacket}, Decision::kHold);
+    stack().Forward(packet, length, Into(&outcomes));
+    Allow(FirstHeld());
+    EXPECT_THAT(Log(), ElementsAre("in udp 0", "in udp 0 injected", "out udp 0 injected"));
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
+    Decide({LayerKind::kInPacket}, Decision::kDrop);
+    stack().Forward(packet, length, Into(&outcomes));
+    EXPECT_THAT(Log(), ElementsAre("in udp 0"));
+    EXPECT_EQ(outcomes.back().kind, OutcomeKind::kDropped);
+}
+
 TEST_F(NetDecision, AnotherProductsBlockCounts)
 {
     const uint64_t filter =

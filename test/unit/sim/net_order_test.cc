@@ -808,6 +808,31 @@ TEST_F(NetOrder, ASegmentWithoutAReceiverIsAnsweredByReset)
     EXPECT_THAT(Log(), ElementsAre("in S", "out RA"));
 }
 
+TEST_P(NetOrderOfFamily, ForwardedPacketsPassTheIpPacketLayersWithoutAle)
+{
+    const FlowSpec spec = Udp({}, GetParam());
+    const Endpoint behind = GetParam() == kIpv6 ? At({0xFD, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5}, 40000)
+                                                : At({172, 16, 0, 5}, 40000);
+    std::vector<Outcome> outcomes;
+
+    stack().Listen(spec);
+    Log();
+    for (const std::vector<uint8_t> &fragment : Fragments(behind, spec.remote, 16))
+    {
+        stack().Forward(fragment.data(), fragment.size(), Into(&outcomes));
+    }
+    EXPECT_THAT(Log(), ElementsAre("in fragment", "out fragment", "in fragment", "out fragment"));
+    EXPECT_EQ(outcomes.size(), 2u);
+
+    const std::vector<uint8_t> packet = Whole(behind, spec.remote, 3);
+
+    stack().Forward(packet.data(), packet.size(), Into(&outcomes));
+    EXPECT_EQ(LastSeen(LayerKind::kOutPacket).local.address, behind.address);
+    EXPECT_FALSE(LastSeen(LayerKind::kOutPacket).Has(FWPS_METADATA_FIELD_PROCESS_ID));
+    EXPECT_THAT(Log(), ElementsAre("in udp 3", "out udp 3"));
+    EXPECT_EQ(outcomes.back().kind, OutcomeKind::kPermitted);
+}
+
 TEST_F(NetOrder, RawPacketsAreSeenAtTheIpPacketLayerOfTheirDirection)
 {
     uint8_t packet[128];

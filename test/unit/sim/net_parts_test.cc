@@ -28,6 +28,7 @@ class NetParts : public testing::Test, protected FlowHost, protected HoldOwner
     }
 
     void LoopBack(PacketPtr) override { ++looped_back; }
+    void Forward(PacketPtr, OutcomeCallback) override {}
     void SendToOwnGroup(const Packet &) override {}
     void ToSocket(PacketPtr, OutcomeCallback) override {}
     bool ToConversation(PacketPtr *) override { return false; }
