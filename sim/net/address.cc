@@ -58,6 +58,7 @@ Tuple MakeTuple(uint8_t protocol, const Endpoint &local, const Endpoint &remote)
     tuple.remote_port = remote.port;
     tuple.protocol = protocol;
     tuple.family = local.family;
+    tuple.link = local.link;
     return tuple;
 }
 

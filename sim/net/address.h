@@ -74,7 +74,7 @@ inline bool IsGroup(uint8_t family, const Address &address)
 
 inline bool SameEndpoint(const Endpoint &a, const Endpoint &b)
 {
-    return a.family == b.family && a.port == b.port && a.address == b.address;
+    return a.family == b.family && a.port == b.port && a.link == b.link && a.address == b.address;
 }
 
 // Both ends of a conversation, as this machine sees them.
@@ -90,7 +90,8 @@ struct Tuple
     uint8_t tags[2] = {};         // of the table that uses the tuple
     uint16_t echo_identifier = 0; // ICMP
     uint8_t echo_asker = 0;       // ICMP: 1 if this machine sends the echo requests, 2 if the remote end does
-    uint8_t zero[5] = {};
+    uint8_t link = 0;
+    uint8_t zero[4] = {};
 
     bool operator==(const Tuple &other) const { return std::memcmp(this, &other, sizeof(*this)) == 0; }
 };

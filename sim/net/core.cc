@@ -136,13 +136,13 @@ FlowRef Core::OpenFlow(FlowOptions options)
     return FlowRef(flow);
 }
 
-FlowRef Core::LooseFlow(Direction direction, const IpPacketInfo &info)
+FlowRef Core::LooseFlow(Direction direction, const IpPacketInfo &info, uint8_t link)
 {
     FlowRef flow(flows_.Allocate());
 
     if (flow)
     {
-        flow->OpenLoose(direction, info);
+        flow->OpenLoose(direction, info, link);
     }
     return flow;
 }

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 namespace sim::net
@@ -44,7 +45,7 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     // The flow is open until it is closed. Returns nothing if there are too many flows.
     FlowRef OpenFlow(FlowOptions options);
     // A flow for a packet that belongs to no conversation. It ends with its last job.
-    FlowRef LooseFlow(Direction direction, const IpPacketInfo &info);
+    FlowRef LooseFlow(Direction direction, const IpPacketInfo &info, uint8_t link = kEthernetLink);
 
     uint16_t NextPort();
     static Endpoint DefaultLocal(uint8_t family, bool loopback);
@@ -79,10 +80,11 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
     void FiltersChanged(uint16_t layer) override;
 
   private:
+    static std::optional<uint8_t> LinkOfInjection(const wfp::Injection &injection);
     NTSTATUS DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_buffer);
     PacketPtr CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_buffer, Hold *hold);
-    SocketRef AcceptingSocket(const IpPacketInfo &info);
-    FlowRef AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback);
+    SocketRef AcceptingSocket(const Packet &packet);
+    FlowRef AcceptFlow(const Tuple &tuple, const Packet &packet);
     void Refuse(const Packet &packet);
     void SendLoose(PacketPtr packet, bool loopback);
     Job *JobOfArrived(const Flow &flow, PacketPtr packet, Stage first);

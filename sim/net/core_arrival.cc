@@ -6,6 +6,7 @@
 #include "nt/bugcheck.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace sim::net
@@ -73,6 +74,18 @@ bool HasRoute(const IpPacketInfo &info)
            !IsUnspecified(info.family, info.source);
 }
 
+// The link that a scope id of a link-local address names.
+std::optional<uint8_t> LinkOf(const SCOPE_ID &scope)
+{
+    std::optional<uint8_t> link;
+
+    for (uint8_t each = 0; each < kLinks; ++each)
+    {
+        link = InterfaceIndexOf(each) == scope.Zone ? each : link;
+    }
+    return link;
+}
+
 bool SameAddress(uint8_t family, const std::array<uint8_t, 16> &a, const Address &b)
 {
     return std::equal(a.begin(), a.begin() + static_cast<ptrdiff_t>(AddressLength(family)), b.begin());
@@ -110,7 +123,7 @@ void Core::LoopBack(PacketPtr packet)
 void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const FlowRef known = info.has_conversation() ? flows_.Find(TupleOf(info, Direction::kInbound)) : FlowRef();
+    const FlowRef known = info.has_conversation() ? flows_.Find(TupleOf(*packet, Direction::kInbound)) : FlowRef();
 
     if (known)
     {
@@ -118,7 +131,7 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
         return;
     }
 
-    const FlowRef loose = LooseFlow(Direction::kInbound, info);
+    const FlowRef loose = LooseFlow(Direction::kInbound, info, packet->link);
 
     if (loose)
     {
@@ -136,7 +149,7 @@ void Core::Arrive(PacketPtr packet, OutcomeCallback done)
 
 void Core::Route(PacketPtr packet, OutcomeCallback done)
 {
-    const FlowRef loose = LooseFlow(Direction::kInbound, packet->info());
+    const FlowRef loose = LooseFlow(Direction::kInbound, packet->info(), packet->link);
 
     if (loose)
     {
@@ -152,7 +165,7 @@ void Core::Route(PacketPtr packet, OutcomeCallback done)
 
 void Core::Forward(PacketPtr packet, OutcomeCallback done)
 {
-    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info());
+    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info(), packet->link);
 
     Count(&counts(Direction::kInbound).permitted);
     if (loose)
@@ -168,8 +181,7 @@ void Core::Forward(PacketPtr packet, OutcomeCallback done)
 
 bool Core::ToConversation(PacketPtr *packet)
 {
-    const IpPacketInfo &info = (*packet)->info();
-    const FlowRef flow = flows_.Find(TupleOf(info, Direction::kInbound));
+    const FlowRef flow = flows_.Find(TupleOf(**packet, Direction::kInbound));
 
     if (!flow || !flow->has_conversation())
     {
@@ -182,12 +194,12 @@ bool Core::ToConversation(PacketPtr *packet)
 void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
 {
     const IpPacketInfo &info = packet->info();
-    const Tuple tuple = TupleOf(info, Direction::kInbound);
+    const Tuple tuple = TupleOf(*packet, Direction::kInbound);
     FlowRef flow = info.has_conversation() ? flows_.Find(tuple) : FlowRef();
 
     if (!flow && info.has_conversation())
     {
-        flow = AcceptFlow(tuple, info, packet->loopback);
+        flow = AcceptFlow(tuple, *packet);
     }
     if (flow)
     {
@@ -208,11 +220,12 @@ void Core::ToSocket(PacketPtr packet, OutcomeCallback done)
 
 // The socket that accepts the conversation which the packet begins.
 // The stack itself receives ICMP and IGMP, as the system process.
-SocketRef Core::AcceptingSocket(const IpPacketInfo &info)
+SocketRef Core::AcceptingSocket(const Packet &packet)
 {
+    const IpPacketInfo &info = packet.info();
     const bool begins = info.protocol != kProtocolTcp || (info.tcp_flags & (kTcpSyn | kTcpAck)) == kTcpSyn;
-    const Endpoint local = {info.family, info.destination,
-                            HasPorts(info.protocol) ? info.destination_port : uint16_t{0}};
+    const uint16_t port = HasPorts(info.protocol) ? info.destination_port : uint16_t{0};
+    const Endpoint local = {info.family, info.destination, port, packet.link};
 
     if (IsIcmp(info.protocol) || info.protocol == kProtocolIgmp)
     {
@@ -232,9 +245,10 @@ SocketRef Core::AcceptingSocket(const IpPacketInfo &info)
 
 // Opens the conversation that the packet begins at a listener or a UDP socket.
 // Returns nothing if no socket accepts it.
-FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loopback)
+FlowRef Core::AcceptFlow(const Tuple &tuple, const Packet &packet)
 {
-    SocketRef socket = AcceptingSocket(info);
+    const IpPacketInfo &info = packet.info();
+    SocketRef socket = AcceptingSocket(packet);
 
     if (!socket)
     {
@@ -245,9 +259,10 @@ FlowRef Core::AcceptFlow(const Tuple &tuple, const IpPacketInfo &info, bool loop
 
     options.direction = Direction::kInbound;
     options.protocol = info.protocol;
-    options.loopback = loopback;
+    options.loopback = packet.loopback;
     options.local = info.destination_endpoint();
     options.remote = info.source_endpoint();
+    options.local.link = packet.link;
     if (IsIcmp(info.protocol))
     {
         options.local.port = info.source_port;
@@ -284,6 +299,7 @@ void Core::Refuse(const Packet &packet)
     segment.acknowledgment =
         info.sequence + info.payload_length + ((info.tcp_flags & (kTcpSyn | kTcpFin)) != 0 ? 1 : 0);
     WriteTcpPacket(reset->bytes(), info.destination_endpoint(), info.source_endpoint(), segment, nullptr, 0);
+    reset->link = packet.link;
     reset->Parse();
 
     SendLoose(std::move(reset), packet.loopback);
@@ -292,7 +308,7 @@ void Core::Refuse(const Packet &packet)
 // Sends a packet that nobody authorized.
 void Core::SendLoose(PacketPtr packet, bool loopback)
 {
-    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info());
+    const FlowRef loose = LooseFlow(Direction::kOutbound, packet->info(), packet->link);
 
     if (loose)
     {
@@ -312,6 +328,7 @@ void Core::SendToOwnGroup(const Packet &packet)
 
     if (copy != nullptr)
     {
+        copy->link = packet.link;
         SendLoose(std::move(copy), true);
     }
 }
@@ -332,7 +349,7 @@ void Core::FinishPeer(const Tuple &tuple)
 void Core::InjectLoose(wfp::Injection::Kind kind, PacketPtr packet)
 {
     const Direction direction = IsReceive(kind) ? Direction::kInbound : Direction::kOutbound;
-    const FlowRef loose = LooseFlow(direction, packet->info());
+    const FlowRef loose = LooseFlow(direction, packet->info(), packet->link);
 
     if (loose)
     {
@@ -345,6 +362,29 @@ void Core::InjectLoose(wfp::Injection::Kind kind, PacketPtr packet)
         job->packet = std::move(packet);
         loose->Submit(job);
     }
+}
+
+// The link on which an injected packet goes on. Returns nothing if the driver does not name it rightly.
+std::optional<uint8_t> Core::LinkOfInjection(const wfp::Injection &injection)
+{
+    auto *hold = static_cast<Hold *>(injection.origin);
+    const bool foreign = injection.compartment == CompartmentOf(kForeignLink);
+    std::optional<uint8_t> link = foreign ? kForeignLink : kEthernetLink;
+
+    if (IsReceive(injection.kind))
+    {
+        link = LinkOf(injection.interface_index, injection.sub_interface_index);
+    }
+    else if (hold != nullptr)
+    {
+        link = hold->owner().identity().local.link;
+    }
+    if (injection.kind == wfp::Injection::kTransportSend && injection.family == AF_INET6 &&
+        IsLinkLocal(kIpv6, injection.remote_address) && LinkOf(injection.remote_scope) != link)
+    {
+        return std::nullopt;
+    }
+    return link && foreign == (CompartmentOf(*link) == CompartmentOf(kForeignLink)) ? link : std::nullopt;
 }
 
 NTSTATUS Core::Deliver(const wfp::Injection &injection)
@@ -376,7 +416,7 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
 {
     auto *hold = static_cast<Hold *>(injection.origin);
 
-    if (IsReceive(injection.kind) && !IsInterface(injection.interface_index, injection.sub_interface_index))
+    if (!LinkOfInjection(injection))
     {
         return STATUS_INVALID_PARAMETER;
     }
@@ -439,6 +479,7 @@ PacketPtr Core::CopyInjected(const wfp::Injection &injection, NET_BUFFER *net_bu
     }
     wfp::Engine::CopyInjectionState(injection.net_buffer_list, packet->net_buffer_list());
     packet->injected = true;
+    packet->link = LinkOfInjection(injection).value_or(kEthernetLink);
     packet->loopback = IsReceive(injection.kind) && injection.interface_index == kLoopbackInterface;
     if (!packet->Parse() || packet->info().length != packet->length())
     {

@@ -65,6 +65,7 @@ PacketPtr MakeMessage(const FlowContext &flow, const Job &job)
     {
         WriteRawPacket(packet->bytes(), source, destination, identity.protocol, bytes, length);
     }
+    packet->link = identity.local.link;
     packet->Parse();
     return packet;
 }
@@ -107,7 +108,7 @@ void Flow::Open(FlowOptions options)
     opened_ = true;
 }
 
-void Flow::OpenLoose(Direction direction, const IpPacketInfo &info)
+void Flow::OpenLoose(Direction direction, const IpPacketInfo &info, uint8_t link)
 {
     const bool outbound = direction == Direction::kOutbound;
     FlowIdentity &identity = context_.identity;
@@ -116,6 +117,7 @@ void Flow::OpenLoose(Direction direction, const IpPacketInfo &info)
     identity.direction = direction;
     identity.local = outbound ? info.source_endpoint() : info.destination_endpoint();
     identity.remote = outbound ? info.destination_endpoint() : info.source_endpoint();
+    identity.local.link = link;
     identity.loopback = IsLoopback(info.family, info.destination) || info.source == info.destination;
     identity.flow_handle = id();
     context_.raw = true;

@@ -70,7 +70,7 @@ class Flow final : public HoldOwner
     // Opens it. The flow keeps a reference to itself until it is closed.
     void Open(FlowOptions options);
     // Uses it for one packet that belongs to no conversation.
-    void OpenLoose(Direction direction, const IpPacketInfo &info);
+    void OpenLoose(Direction direction, const IpPacketInfo &info, uint8_t link);
     void SetLoopback(bool loopback) { context_.identity.loopback = loopback; }
 
     void AddReference() override { references_.fetch_add(1, std::memory_order_relaxed); }

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <iterator>
 
 namespace sim::net
 {
@@ -17,10 +18,16 @@ struct Interface
     IF_INDEX sub_index;
     uint32_t type; // IANA ifType
     uint64_t luid;
+    uint32_t compartment;
 };
 
-constexpr Interface kEthernet = {12, 3, 6, 0x0006000000000000};
-constexpr Interface kLoopback = {kLoopbackInterface, 0, 24, 0x0018000000000000};
+constexpr uint32_t kForeignCompartment = 2;
+constexpr Interface kInterfaces[] = {{12, 3, 6, 0x0006000000000000, DEFAULT_COMPARTMENT_ID},
+                                     {13, 4, 6, 0x0006000001000000, DEFAULT_COMPARTMENT_ID},
+                                     {14, 5, 6, 0x0006000002000000, kForeignCompartment}};
+constexpr Interface kLoopback = {kLoopbackInterface, 0, 24, 0x0018000000000000, DEFAULT_COMPARTMENT_ID};
+
+static_assert(std::size(kInterfaces) == kLinks, "each link has its interface");
 
 constexpr uint8_t kUnicast = 1; // NL_ADDRESS_TYPE
 constexpr uint8_t kMulticast = 3;
@@ -32,9 +39,9 @@ uint16_t OfFamily(uint8_t family, uint16_t v4, uint16_t v6)
     return family == kIpv6 ? v6 : v4;
 }
 
-const Interface &InterfaceOf(bool loopback)
+const Interface &InterfaceOf(uint8_t link, bool loopback)
 {
-    return loopback ? kLoopback : kEthernet;
+    return loopback ? kLoopback : kInterfaces[link];
 }
 
 void Set8(FWP_VALUE0 *value, uint8_t number)
@@ -110,10 +117,10 @@ class Metadata
   public:
     FWPS_INCOMING_METADATA_VALUES0 *get() { return &values_; }
 
-    void SetCompartment()
+    void SetCompartment(uint8_t link)
     {
         Add(FWPS_METADATA_FIELD_COMPARTMENT_ID);
-        values_.compartmentId = DEFAULT_COMPARTMENT_ID;
+        values_.compartmentId = CompartmentOf(link);
     }
 
     void SetIpHeaderSize(uint32_t size)
@@ -172,7 +179,7 @@ class Metadata
         values_.remoteScopeId.Value = 0;
         if (flow.remote.family == kIpv6 && IsLinkLocal(kIpv6, flow.remote.address))
         {
-            values_.remoteScopeId.Zone = InterfaceOf(flow.loopback).index & 0x0FFFFFFF;
+            values_.remoteScopeId.Zone = InterfaceOf(flow.local.link, flow.loopback).index & 0x0FFFFFFF;
         }
     }
 
@@ -223,7 +230,7 @@ PacketControl MakePacketControl(const FlowIdentity &flow)
     control.header.cmsg_len = sizeof(control);
     control.header.cmsg_level = flow.local.family == kIpv6 ? 41 : 0;
     control.header.cmsg_type = kPacketInfo;
-    control.data[0] = static_cast<uint8_t>(InterfaceOf(flow.loopback).index);
+    control.data[0] = static_cast<uint8_t>(InterfaceOf(flow.local.link, flow.loopback).index);
     return control;
 }
 
@@ -337,7 +344,7 @@ wfp::ClassifyResult ClassifyAuthorization(wfp::Engine &engine, AuthorizationRequ
     metadata.SetFlowHandle(flow.flow_handle);
     metadata.SetEndpointHandle(flow.endpoint_handle);
     metadata.SetParentHandle(flow.parent_handle);
-    metadata.SetCompartment();
+    metadata.SetCompartment(flow.local.link);
     metadata.SetPacketDirection(request.packet_direction);
     metadata.SetEcho(flow, request.packet);
     if (flow.socket != nullptr)
@@ -377,7 +384,7 @@ wfp::ClassifyResult ClassifyAuthorization(wfp::Engine &engine, AuthorizationRequ
 wfp::ClassifyResult IndicateConnect(wfp::Engine &engine, AuthorizationRequest &request, uint16_t layer)
 {
     const FlowIdentity &flow = *request.flow;
-    const Interface &interface = InterfaceOf(flow.loopback);
+    const Interface &interface = InterfaceOf(flow.local.link, flow.loopback);
     Values<FWPS_FIELD_ALE_AUTH_CONNECT_V4_MAX> values(layer);
 
     SetAleSubject(&values, flow);
@@ -396,7 +403,7 @@ wfp::ClassifyResult IndicateConnect(wfp::Engine &engine, AuthorizationRequest &r
 wfp::ClassifyResult IndicateReceiveAccept(wfp::Engine &engine, AuthorizationRequest &request, uint16_t layer)
 {
     const FlowIdentity &flow = *request.flow;
-    const Interface &interface = InterfaceOf(flow.loopback);
+    const Interface &interface = InterfaceOf(flow.local.link, flow.loopback);
     Values<FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_MAX> values(layer);
 
     SetAleSubject(&values, flow);
@@ -462,10 +469,10 @@ void ClassifyClosure(wfp::Engine &engine, const FlowIdentity &flow, bool has_pee
                    flow.remote.address);
         Set16(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_REMOTE_PORT], flow.remote.port);
     }
-    SetLuid(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_INTERFACE], InterfaceOf(flow.loopback));
+    SetLuid(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_IP_LOCAL_INTERFACE], InterfaceOf(flow.local.link, flow.loopback));
     Set32(values[FWPS_FIELD_ALE_ENDPOINT_CLOSURE_V4_FLAGS], LoopbackFlag(flow.loopback));
     metadata.SetProcess(*flow.socket, false);
-    metadata.SetCompartment();
+    metadata.SetCompartment(flow.local.link);
     metadata.SetEndpointHandle(flow.endpoint_handle);
     metadata.SetParentHandle(flow.parent_handle);
     input.layer = layer;
@@ -497,7 +504,8 @@ bool IndicateAssignment(wfp::Engine &engine, const SocketIdentity &socket)
     wfp::ClassifyInput input;
 
     SetAleSocket(&values, &socket, socket.protocol, socket.local);
-    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback));
+    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_IP_LOCAL_INTERFACE],
+            InterfaceOf(socket.local.link, socket.loopback));
     Set32(values[FWPS_FIELD_ALE_RESOURCE_ASSIGNMENT_V4_FLAGS], LoopbackFlag(socket.loopback));
     metadata.SetProcess(socket, true);
     metadata.SetEndpointHandle(socket.handle);
@@ -521,10 +529,11 @@ void IndicateRelease(wfp::Engine &engine, const SocketIdentity &socket)
     wfp::ClassifyInput input;
 
     SetAleSocket(&values, &socket, socket.protocol, socket.local);
-    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_INTERFACE], InterfaceOf(socket.loopback));
+    SetLuid(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_INTERFACE],
+            InterfaceOf(socket.local.link, socket.loopback));
     Set32(values[FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_FLAGS], LoopbackFlag(socket.loopback));
     metadata.SetProcess(socket, false);
-    metadata.SetCompartment();
+    metadata.SetCompartment(socket.local.link);
     metadata.SetEndpointHandle(socket.handle);
     input.layer = layer;
     input.values = values.get();
@@ -575,7 +584,7 @@ wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, I
         return wfp::ClassifyResult();
     }
 
-    const Interface &interface = InterfaceOf(packet.loopback);
+    const Interface &interface = InterfaceOf(packet.link, packet.loopback);
     const nt::IrqlScope irql(IrqlOf(direction));
     Values<FWPS_FIELD_INBOUND_IPPACKET_V4_MAX> values(layer);
     Metadata metadata;
@@ -588,9 +597,9 @@ wfp::ClassifyResult IndicateIpPacket(wfp::Engine &engine, Direction direction, I
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS], LoopbackFlag(packet.loopback) | IpIndicationFlag(as));
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_TYPE], interface.type);
     Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_TUNNEL_TYPE], 0);
-    Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
+    Set32(values[FWPS_FIELD_INBOUND_IPPACKET_V4_COMPARTMENT_ID], CompartmentOf(packet.link));
     metadata.SetIpHeaderSize(info.ip_header_size);
-    metadata.SetCompartment();
+    metadata.SetCompartment(packet.link);
     if (as == IpIndication::kFragment)
     {
         metadata.SetFragment(info);
@@ -618,7 +627,7 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
     }
 
     const IpPacketInfo &info = packet.info();
-    const Interface &interface = InterfaceOf(packet.loopback);
+    const Interface &interface = InterfaceOf(packet.link, packet.loopback);
     const bool inbound = direction == Direction::kInbound;
     const nt::IrqlScope irql(IrqlOf(direction));
     PacketControl control;
@@ -639,10 +648,10 @@ wfp::ClassifyResult IndicateDatagram(wfp::Engine &engine, const FlowIdentity &fl
     Set32(values[FWPS_FIELD_DATAGRAM_DATA_V4_FLAGS], LoopbackFlag(packet.loopback));
     Set32(values[FWPS_FIELD_DATAGRAM_DATA_V4_INTERFACE_TYPE], interface.type);
     Set32(values[FWPS_FIELD_DATAGRAM_DATA_V4_TUNNEL_TYPE], 0);
-    Set32(values[FWPS_FIELD_DATAGRAM_DATA_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
+    Set32(values[FWPS_FIELD_DATAGRAM_DATA_V4_COMPARTMENT_ID], CompartmentOf(flow.local.link));
     metadata.SetFlowHandle(flow.flow_handle);
     metadata.SetEndpointHandle(flow.endpoint_handle);
-    metadata.SetCompartment();
+    metadata.SetCompartment(flow.local.link);
     metadata.SetTransportHeaderSize(info.transport_header_size);
     metadata.SetEcho(flow, &packet);
     if (inbound)
@@ -690,7 +699,7 @@ wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow
     Set32(values[FWPS_FIELD_STREAM_V4_DIRECTION],
           flow.direction == Direction::kInbound ? FWP_DIRECTION_INBOUND : FWP_DIRECTION_OUTBOUND);
     Set32(values[FWPS_FIELD_STREAM_V4_FLAGS], LoopbackFlag(flow.loopback));
-    Set32(values[FWPS_FIELD_STREAM_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
+    Set32(values[FWPS_FIELD_STREAM_V4_COMPARTMENT_ID], CompartmentOf(flow.local.link));
     metadata.SetFlowHandle(flow.flow_handle);
 
     data.flags = flags | (inbound ? FWPS_STREAM_FLAG_RECEIVE : FWPS_STREAM_FLAG_SEND);
@@ -713,10 +722,30 @@ wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow
     return Classify(engine, &input, nullptr);
 }
 
-bool IsInterface(IF_INDEX index, IF_INDEX sub_index)
+std::optional<uint8_t> LinkOf(IF_INDEX index, IF_INDEX sub_index)
 {
-    return (index == kEthernet.index && sub_index == kEthernet.sub_index) ||
-           (index == kLoopback.index && sub_index == kLoopback.sub_index);
+    if (index == kLoopback.index && sub_index == kLoopback.sub_index)
+    {
+        return kEthernetLink;
+    }
+    for (uint8_t link = 0; link < kLinks; ++link)
+    {
+        if (index == kInterfaces[link].index && sub_index == kInterfaces[link].sub_index)
+        {
+            return link;
+        }
+    }
+    return std::nullopt;
+}
+
+IF_INDEX InterfaceIndexOf(uint8_t link)
+{
+    return kInterfaces[link].index;
+}
+
+uint32_t CompartmentOf(uint8_t link)
+{
+    return kInterfaces[link].compartment;
 }
 
 } // namespace sim::net

@@ -15,6 +15,7 @@
 #include "wfp/engine.h"
 
 #include <cstdint>
+#include <optional>
 
 namespace sim::net
 {
@@ -109,7 +110,10 @@ wfp::ClassifyResult IndicateStream(wfp::Engine &engine, const FlowIdentity &flow
 
 constexpr IF_INDEX kLoopbackInterface = 1;
 
-// Returns true if these indices name an interface of the machine.
-bool IsInterface(IF_INDEX index, IF_INDEX sub_index);
+// The link of an interface of the machine. Loopback counts as the first link. Returns nothing for other indices.
+std::optional<uint8_t> LinkOf(IF_INDEX index, IF_INDEX sub_index);
+
+uint32_t CompartmentOf(uint8_t link);
+IF_INDEX InterfaceIndexOf(uint8_t link);
 
 } // namespace sim::net

@@ -29,6 +29,14 @@ NET_BUFFER_LIST *Packet::Describe(uint32_t offset, uint32_t length)
     return net_buffer_list_;
 }
 
+Tuple TupleOf(const Packet &packet, Direction direction)
+{
+    Tuple tuple = TupleOf(packet.info(), direction);
+
+    tuple.link = packet.link;
+    return tuple;
+}
+
 void PacketRecycler::operator()(Packet *packet) const
 {
     packet->pool_->Recycle(packet);
@@ -99,6 +107,7 @@ void PacketPool::Recycle(Packet *packet)
 void PacketPool::PutBack(Packet *packet)
 {
     packet->referenced = false;
+    packet->link = kEthernetLink;
     packet->loopback = false;
     packet->reassembled = false;
     if (packet->injected)

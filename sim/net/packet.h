@@ -45,6 +45,7 @@ class Packet
 
     Packet *next_free = nullptr; // of the pool
 
+    uint8_t link = kEthernetLink; // on which it comes or leaves
     bool loopback = false;
     bool reassembled = false;
     bool injected = false;   // the net buffer list carries an injection state
@@ -65,6 +66,9 @@ class Packet
     NET_BUFFER_LIST *net_buffer_list_ = nullptr;
     IpPacketInfo info_;
 };
+
+// The tuple of the conversation that a packet belongs to. It goes in this direction.
+Tuple TupleOf(const Packet &packet, Direction direction);
 
 struct PacketRecycler
 {

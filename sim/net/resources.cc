@@ -82,6 +82,7 @@ PacketPtr Resources::Reassemble(const Packet &fragment)
 
     if (whole != nullptr)
     {
+        whole->link = fragment.link;
         whole->loopback = fragment.loopback;
         whole->reassembled = true;
     }

@@ -6,6 +6,17 @@
 namespace sim::net
 {
 
+namespace
+{
+
+// A socket of every address serves the links of its compartment.
+Endpoint EveryAddress(const Endpoint &local)
+{
+    return {local.family, {}, local.port, local.link == kForeignLink ? kForeignLink : kEthernetLink};
+}
+
+} // namespace
+
 Socket::Socket(SocketTable &table, uint64_t handle, const FlowSpec &owner, uint8_t protocol, const Endpoint &local,
                bool shared)
     : table_(table), shared_(shared), path_(owner.process_path)
@@ -73,7 +84,7 @@ SocketRef SocketTable::Find(uint8_t protocol, const Endpoint &local, bool wildca
 
     if (socket == nullptr && wildcard)
     {
-        socket = FindLocked(bucket, protocol, {local.family, {}, local.port}, process_id);
+        socket = FindLocked(bucket, protocol, EveryAddress(local), process_id);
     }
     if (socket != nullptr)
     {

@@ -273,7 +273,7 @@ void Stack::Packet(Direction direction, const uint8_t *ip_packet, size_t length,
     flow->Submit(job);
 }
 
-void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome)
+void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome, uint8_t link)
 {
     PacketPtr packet = core_->CopyPacket(ip_packet, length);
 
@@ -282,6 +282,7 @@ void Stack::Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outc
         Report(outcome, OutcomeKind::kBlocked);
         return;
     }
+    packet->link = link;
     core_->Arrive(std::move(packet), std::move(outcome));
 }
 

@@ -65,7 +65,7 @@ class Stack
     // Classifies an IP packet from the wire at INBOUND_IPPACKET. The conversation, listener or UDP socket receives it.
     // A fragment is classified twice, and the datagram that it completes once more.
     // A TCP segment without a receiver is answered by RST.
-    void Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
+    void Arrive(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome, uint8_t link = kEthernetLink);
 
     // A packet that this machine only forwards: INBOUND_IPPACKET, then OUTBOUND_IPPACKET, and no ALE layer.
     void Forward(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);

@@ -41,6 +41,7 @@ PacketPtr TcpConversation::MakeSegment(Direction direction, uint8_t flags, const
     segment.acknowledgment = (flags & kTcpAck) == 0 ? 0 : outbound ? remote_sequence_ : local_sequence_;
     WriteTcpPacket(packet->bytes(), outbound ? identity.local : identity.remote,
                    outbound ? identity.remote : identity.local, segment, payload, length);
+    packet->link = identity.local.link;
     packet->loopback = identity.loopback;
     packet->Parse();
     return packet;
@@ -328,9 +329,10 @@ void TcpConversation::End()
 void TcpConversation::FinishPeer() const
 {
     const Redirection &redirection = flow_.redirection;
-    const Endpoint &there = redirection.active ? redirection.target : flow_.identity.remote;
+    Endpoint there = redirection.active ? redirection.target : flow_.identity.remote;
     const Endpoint &here = redirection.active ? redirection.source : flow_.identity.local;
 
+    there.link = flow_.identity.local.link;
     flow_.host->FinishPeer(MakeTuple(kProtocolTcp, there, here));
 }
 

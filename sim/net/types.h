@@ -12,11 +12,18 @@
 namespace sim::net
 {
 
+// The links of the machine. An address is that of one link, so that two links may have the same addresses.
+constexpr uint8_t kEthernetLink = 0;
+constexpr uint8_t kSecondLink = 1;  // in the same compartment
+constexpr uint8_t kForeignLink = 2; // in another compartment
+constexpr uint8_t kLinks = 3;
+
 struct Endpoint
 {
     uint8_t family = 4;                // 4 or 6
     std::array<uint8_t, 16> address{}; // network order; IPv4 uses the first four bytes
     uint16_t port = 0;                 // host order
+    uint8_t link = kEthernetLink;
 };
 
 enum class Direction : uint8_t

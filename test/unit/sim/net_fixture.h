@@ -794,22 +794,24 @@ inline void NetTest::Inject(Held &held)
     Address remote = seen.remote.address;
     const bool loopback = (seen.flags & FWP_CONDITION_FLAG_IS_LOOPBACK) != 0;
 
+    const COMPARTMENT_ID compartment = static_cast<COMPARTMENT_ID>(seen.metadata.compartmentId);
+
     if (copy == nullptr)
     {
         return;
     }
     if (seen.layer == LayerKind::kOutPacket || (seen.layer == LayerKind::kInPacket && loopback))
     {
-        status = FwpsInjectNetworkSendAsync0(injection_[0], nullptr, 0, DEFAULT_COMPARTMENT_ID, copy, Injected, this);
+        status = FwpsInjectNetworkSendAsync0(injection_[0], nullptr, 0, compartment, copy, Injected, this);
     }
     else if (seen.layer == LayerKind::kInPacket)
     {
-        status = FwpsInjectNetworkReceiveAsync0(injection_[0], nullptr, 0, DEFAULT_COMPARTMENT_ID, seen.interface_index,
+        status = FwpsInjectNetworkReceiveAsync0(injection_[0], nullptr, 0, compartment, seen.interface_index,
                                                 seen.sub_interface_index, copy, Injected, this);
     }
     else if (seen.direction == Direction::kInbound)
     {
-        status = FwpsInjectTransportReceiveAsync0(injection_[1], nullptr, nullptr, 0, family, DEFAULT_COMPARTMENT_ID,
+        status = FwpsInjectTransportReceiveAsync0(injection_[1], nullptr, nullptr, 0, family, compartment,
                                                   seen.interface_index, seen.sub_interface_index, copy, Injected, this);
     }
     else
@@ -819,7 +821,7 @@ inline void NetTest::Inject(Held &held)
         parameters.controlData = reinterpret_cast<WSACMSGHDR *>(held.control.data());
         parameters.controlDataLength = static_cast<ULONG>(held.control.size());
         status = FwpsInjectTransportSendAsync1(injection_[1], nullptr, seen.metadata.transportEndpointHandle, 0,
-                                               &parameters, family, DEFAULT_COMPARTMENT_ID, copy, Injected, this);
+                                               &parameters, family, compartment, copy, Injected, this);
     }
     EXPECT_EQ(NT_SUCCESS(status), !injection_fails);
     if (!NT_SUCCESS(status))
