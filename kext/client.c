@@ -53,6 +53,7 @@ VOID ClientLeave(RUNDOWN *rundown, RUNDOWN_SLOT *slot)
 _Use_decl_annotations_
 VOID ClientSetOptions(CLIENT *client, const OPTIONS *options)
 {
+    InterlockedExchange(&client->Flags, (LONG)options->Flags);
     InterlockedExchange(&client->FailClosed, OptionsHas(options, OPTION_FLAG_FAIL_CLOSED));
     InterlockedExchange64(&client->OwnPorts, (LONG64)options->DnsPort | (LONG64)options->TunnelPort << 16 |
                                                  (LONG64)options->SplitTunnelPort << 32);

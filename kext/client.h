@@ -27,6 +27,7 @@ typedef struct _CLIENT
     volatile LONG Mode;       ///< CLIENT_MODE; ClientFiltering only while Attached, and while all filters are committed
     volatile LONG Attached;   ///< a client is attached that has not shut down
     volatile LONG FailClosed; ///< stays in force after a detach, until the next attach
+    volatile LONG Flags;      ///< OPTION_FLAG_ bits of the options in force
     volatile LONG64 OwnPorts; ///< 16 bits for each OWN_PORT, the first one lowest
     volatile LONG64 ProcessId; ///< the process that attached last
     volatile LONG PendingTimeoutMs;
