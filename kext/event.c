@@ -24,7 +24,7 @@ VOID EventsReset(EVENTS *events)
 {
     UINT32 i;
 
-    EventsSetOptions(events, FALSE, OPTIONS_PAYLOAD_UNLIMITED);
+    EventsSetOptions(events, 0, OPTIONS_PAYLOAD_UNLIMITED);
     for (i = 0; i < CommandCount; i++)
     {
         InterlockedExchange64(&events->Replies[i], 0);
@@ -33,15 +33,15 @@ VOID EventsReset(EVENTS *events)
 }
 
 _Use_decl_annotations_
-VOID EventsSetOptions(EVENTS *events, BOOLEAN extended, UINT32 payloadLimit)
+VOID EventsSetOptions(EVENTS *events, UINT8 extension, UINT32 payloadLimit)
 {
-    WriteNoFence(&events->Extended, extended);
+    WriteNoFence(&events->Extension, extension);
     WriteNoFence(&events->PayloadLimit, (LONG)payloadLimit);
 }
 
 static BOOLEAN EventIsExtended(const EVENTS *events)
 {
-    return ReadNoFence(&events->Extended) != 0;
+    return ReadNoFence(&events->Extension) != 0;
 }
 
 // Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.

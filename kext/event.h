@@ -23,7 +23,7 @@ typedef struct _EVENTS
 {
     IO_QUEUE *Queue;
     MEMORY *Memory;
-    volatile LONG Extended;
+    volatile LONG Extension; ///< the protocol extension whose records the client understands; 0: none
     volatile LONG PayloadLimit;
     volatile LONG64 Replies[CommandCount]; ///< commands of each kind since the client attached
     SIPHASH_KEY HashKey;
@@ -41,9 +41,10 @@ VOID EventsUninitialize(_Inout_ EVENTS *events);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsReset(_Inout_ EVENTS *events);
 
-/// `extended`: records of type 64 and up are sent. `payloadLimit`: most payload bytes of one connection record.
+/// `extension`: the protocol extension whose records are sent; 0: none of type 64 and up.
+/// `payloadLimit`: most payload bytes of one connection record.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ BOOLEAN extended, _In_ UINT32 payloadLimit);
+VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ UINT8 extension, _In_ UINT32 payloadLimit);
 
 /// Queues ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
 /// `payloadLayer` is PROTOCOL_PAYLOAD_NETWORK_LAYER or PROTOCOL_PAYLOAD_TRANSPORT_LAYER.

@@ -139,18 +139,23 @@ static VOID IoQueueAppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
 
 // ---- Losses
 
+static UINT32 IoQueueLossRecordBytes(const IO_QUEUE *queue)
+{
+    return (UINT32)sizeof(EVENTS_LOST_WIRE) + (queue->Extension >= 2 ? (UINT32)sizeof(EVENTS_LOST_OWNER_WIRE) : 0);
+}
+
 static UINT32 IoQueueLossRecordsBytes(const IO_QUEUE *queue)
 {
     UINT32 bytes = 0;
     UINT32 reason;
 
-    if (queue->LostTotal == 0 || !queue->Extended)
+    if (queue->LostTotal == 0 || queue->Extension == 0)
     {
         return 0;
     }
     for (reason = LossQueueFull; reason < LossReasonCount; reason++)
     {
-        bytes += queue->Lost[reason] != 0 ? (UINT32)sizeof(EVENTS_LOST_WIRE) : 0;
+        bytes += queue->Lost[reason] != 0 ? IoQueueLossRecordBytes(queue) : 0;
     }
     return bytes;
 }
@@ -164,6 +169,8 @@ static VOID IoQueueForgetLosses(IO_QUEUE *queue)
 // The lock is held, and there is room for the loss records. Returns their number.
 static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
 {
+    // The losses of one reason are those of all processes.
+    static const EVENTS_LOST_OWNER_WIRE owner;
     UINT32 records = 0;
     UINT32 reason;
 
@@ -180,10 +187,11 @@ static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
             continue;
         }
         wire.Header.Type = InfoEventsLost;
-        wire.Header.Length = sizeof(wire) - sizeof(wire.Header);
+        wire.Header.Length = IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire.Header);
         wire.Count = queue->Lost[reason];
         wire.Reason = (UINT8)reason;
         IoQueueAppendBytes(queue, &wire, sizeof(wire));
+        IoQueueAppendBytes(queue, &owner, IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire));
         records++;
     }
     queue->QueuedRecords += records;
@@ -966,7 +974,7 @@ VOID IoQueueAttach(IO_QUEUE *queue)
     KeAcquireSpinLock(&queue->Lock, &irql);
     IoQueueMoveChunks(&reserved, 0, &queue->Spare);
     queue->State = IoQueueAttached;
-    queue->Extended = FALSE;
+    queue->Extension = 0;
     InterlockedExchange(&queue->ReadsPend, queue->BaseReadsPend);
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
     KeReleaseSpinLock(&queue->Lock, irql);
@@ -1063,13 +1071,13 @@ VOID IoQueueShutdown(IO_QUEUE *queue)
 }
 
 _Use_decl_annotations_
-VOID IoQueueSetOptions(IO_QUEUE *queue, UINT32 maxBytes, BOOLEAN extended)
+VOID IoQueueSetOptions(IO_QUEUE *queue, UINT32 maxBytes, UINT8 extension)
 {
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
     queue->MaxBytes = maxBytes > IO_QUEUE_LEAST_MAX_BYTES ? maxBytes : IO_QUEUE_LEAST_MAX_BYTES;
-    queue->Extended = extended;
+    queue->Extension = extension;
     KeReleaseSpinLock(&queue->Lock, irql);
 }
 

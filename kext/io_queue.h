@@ -79,7 +79,7 @@ typedef struct _IO_QUEUE
     KSPIN_LOCK Lock;
     // Lock guards all members below.
     IO_QUEUE_STATE State;
-    BOOLEAN Extended;        ///< the client understands EventsLost
+    UINT8 Extension;         ///< the protocol extension whose EventsLost the client understands; 0: none
     BOOLEAN Delivering;      ///< there is a deliverer, or the DPC is queued to be one
     BOOLEAN Copying;         ///< the deliverer reads chunks at this moment
     BOOLEAN Uninitializing;  ///< IoQueueUninitialize waits for the deliverer and for the readers
@@ -128,9 +128,9 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueShutdown(_Inout_ IO_QUEUE *queue);
 
 /// Sets the bound for the bytes that wait to `maxBytes`, or to IO_QUEUE_LEAST_MAX_BYTES if that is more.
-/// Records that wait already stay. `extended` says that the client understands EventsLost records.
+/// Records that wait already stay. `extension`: the protocol extension whose EventsLost is sent; 0: none.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ BOOLEAN extended);
+VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ UINT8 extension);
 
 /// Queues one whole record, header included, given in pieces. Never waits. A failure queues nothing.
 /// STATUS_BUFFER_OVERFLOW: there is no room. The record counts as lost for `lossReason`.

@@ -6,7 +6,8 @@
 typedef enum _OPTION_RULE
 {
     OptionRefuse,
-    OptionClamp
+    OptionClamp,
+    OptionClampOrDefault // the same, but 0 is the default
 } OPTION_RULE;
 
 typedef struct _OPTION_FIELD
@@ -28,7 +29,7 @@ static const OPTION_FIELD OptionFields[] = {
     OPTION(Flags, OptionRefuse, 0, MAXULONG, 0),
     OPTION(PayloadLimit, OptionRefuse, 0, MAXULONG, OPTIONS_PAYLOAD_UNLIMITED),
     OPTION(PendingTimeoutMs, OptionRefuse, 0, MAXULONG, 0),
-    OPTION(TimeoutVerdict, OptionRefuse, 0, MAXULONG, VerdictAccept),
+    OPTION(TimeoutVerdict, OptionRefuse, 0, MAXULONG, VerdictUndecided),
     OPTION(LogLevel, OptionRefuse, LogSeverityTrace, LogSeverityCritical, LogSeverityWarning),
     OPTION(DnsPort, OptionRefuse, 1, MAXULONG, 53),
     OPTION(TunnelPort, OptionRefuse, 1, MAXULONG, 717),
@@ -36,6 +37,9 @@ static const OPTION_FIELD OptionFields[] = {
     OPTION(MaxQueuedBytes, OptionClamp, OPTIONS_LEAST_MAX_QUEUED_BYTES, OPTIONS_MOST_MAX_QUEUED_BYTES,
            OPTIONS_DEFAULT_MAX_QUEUED_BYTES),
     OPTION(MaxHeldPackets, OptionClamp, 1, OPTIONS_MOST_MAX_HELD_PACKETS, OPTIONS_DEFAULT_MAX_HELD_PACKETS),
+    OPTION(StallTimeoutMs, OptionRefuse, 0, MAXULONG, 0),
+    OPTION(MaxConnections, OptionClampOrDefault, OPTIONS_LEAST_MAX_CONNECTIONS, OPTIONS_MOST_MAX_CONNECTIONS,
+           OPTIONS_DEFAULT_MAX_CONNECTIONS),
 };
 
 static VOID OptionsSet(OPTIONS *options, const OPTION_FIELD *field, UINT32 value)
@@ -44,8 +48,7 @@ static VOID OptionsSet(OPTIONS *options, const OPTION_FIELD *field, UINT32 value
     RtlCopyMemory((UINT8 *)options + field->Offset, &value, field->Size);
 }
 
-_Use_decl_annotations_
-VOID OptionsSetDefaults(OPTIONS *options)
+static VOID OptionsFill(OPTIONS *options)
 {
     UINT32 i;
 
@@ -53,6 +56,23 @@ VOID OptionsSetDefaults(OPTIONS *options)
     {
         OptionsSet(options, &OptionFields[i], OptionFields[i].Default);
     }
+}
+
+// The verdict is permanent, so the second packet of a connection does not wait again.
+static VOID OptionsSetTimeoutVerdict(OPTIONS *options)
+{
+    if (options->TimeoutVerdict == VerdictUndecided)
+    {
+        options->TimeoutVerdict =
+            OptionsHas(options, OPTION_FLAG_FAIL_CLOSED) ? VerdictPermanentBlock : VerdictPermanentAccept;
+    }
+}
+
+_Use_decl_annotations_
+VOID OptionsSetDefaults(OPTIONS *options)
+{
+    OptionsFill(options);
+    OptionsSetTimeoutVerdict(options);
 }
 
 // Sets a field from the request, and clamps the value if its rule says so.
@@ -67,6 +87,10 @@ static BOOLEAN OptionsTake(OPTIONS *options, const OPTION_FIELD *field, const UI
         if (field->Rule == OptionRefuse)
         {
             return FALSE;
+        }
+        if (field->Rule == OptionClampOrDefault && value == 0)
+        {
+            return TRUE; // the field has its default already
         }
         value = value < field->Least ? field->Least : field->Most;
     }
@@ -90,7 +114,7 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
     {
         return STATUS_INVALID_PARAMETER;
     }
-    OptionsSetDefaults(&parsed);
+    OptionsFill(&parsed);
     for (i = 0; i < RTL_NUMBER_OF(OptionFields) && OptionFields[i].Offset + OptionFields[i].Size <= structSize; i++)
     {
         if (!OptionsTake(&parsed, &OptionFields[i], request))
@@ -98,10 +122,7 @@ NTSTATUS OptionsParse(const UINT8 *request, SIZE_T length, OPTIONS *options)
             return STATUS_INVALID_PARAMETER;
         }
     }
-    if (structSize <= FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict) && OptionsHas(&parsed, OPTION_FLAG_FAIL_CLOSED))
-    {
-        parsed.TimeoutVerdict = VerdictBlock;
-    }
+    OptionsSetTimeoutVerdict(&parsed);
     if (parsed.PendingTimeoutMs != 0 && !VerdictRow(parsed.TimeoutVerdict)->TimesOut)
     {
         return STATUS_INVALID_PARAMETER;

@@ -12,7 +12,7 @@ EXTERN_C_START
 #define PROTOCOL_VERSION_REVISION 0
 #define PROTOCOL_VERSION_BUILD    0
 
-#define PROTOCOL_EXTENSION 1
+#define PROTOCOL_EXTENSION 2
 
 // Most commands that one write may hold. GetCapabilities reports this number to the client.
 #define PROTOCOL_MAX_COMMANDS_PER_WRITE 65536
@@ -35,7 +35,11 @@ typedef enum _INFO_TYPE
     InfoEventsLost = 64,
     InfoReplyEnd = 65,
     InfoProcessInfo = 66,
-    InfoConnectionTimeout = 67
+    InfoConnectionTimeout = 67,
+    // Extension 2.
+    InfoClientStalled = 68,
+    InfoConnectionInfo = 69,
+    InfoConnectionEnded = 70
 } INFO_TYPE;
 
 typedef enum _COMMAND
@@ -93,6 +97,25 @@ typedef enum _LOSS_REASON
     LossOutOfMemory = 3,
     LossReasonCount
 } LOSS_REASON;
+
+/// Why the driver itself resolved a question, in a ConnectionTimeout record.
+typedef enum _TIMEOUT_CAUSE
+{
+    TimeoutCauseTime = 0,
+    TimeoutCauseStall = 1,
+    TimeoutCauseShare = 2,
+    TimeoutCauseLimit = 3
+} TIMEOUT_CAUSE;
+
+/// Why a connection is no longer in the table, in a ConnectionEnded record.
+typedef enum _END_REASON
+{
+    EndReasonClosed = 0,
+    EndReasonPortReleased = 1,
+    EndReasonIdle = 2,
+    EndReasonEvicted = 3,
+    EndReasonCleared = 4
+} END_REASON;
 
 /// The counters of GetStatistics, in their order on the wire. A value marked "now" is read from its owner.
 typedef enum _STATISTIC
@@ -170,11 +193,24 @@ typedef enum _ENGINE_STATE
 #define OPTION_FLAG_PERMIT_LOOPBACK     0x10u
 #define OPTION_FLAG_CONNECTION_INFO     0x20u
 
+// Bits of CONNECTION_INFO_WIRE.Flags.
+#define CONNECTION_INFO_LOOPBACK    0x1u
+#define CONNECTION_INFO_MULTICAST   0x2u
+#define CONNECTION_INFO_BROADCAST   0x4u
+#define CONNECTION_INFO_ASKED_AGAIN 0x8u
+
 // Bits of CAPABILITIES_WIRE.FeatureBits.
 #define FEATURE_EXTENDED_RECORDS 0x1ULL
 #define FEATURE_OPTIONS          0x2ULL
 #define FEATURE_STATISTICS       0x4ULL
 #define FEATURE_COMMAND_BATCHES  0x8ULL
+// Extension 2. A bit is set once the feature works.
+#define FEATURE_STALL             0x10ULL
+#define FEATURE_MAX_CONNECTIONS   0x20ULL
+#define FEATURE_GET_CONNECTIONS   0x40ULL
+#define FEATURE_UPDATE_CONNECTION 0x80ULL
+#define FEATURE_CONNECTION_INFO   0x100ULL
+#define FEATURE_TRAFFIC_FLAGS     0x200ULL ///< OPTION_FLAG_DROP_STRAY_RESETS to OPTION_FLAG_PERMIT_LOOPBACK
 
 #pragma pack(push, 1)
 
@@ -204,6 +240,12 @@ typedef struct _EVENTS_LOST_WIRE
     UINT8 Reason; ///< LOSS_REASON
 } EVENTS_LOST_WIRE;
 
+/// Follows EVENTS_LOST_WIRE from extension 2 on.
+typedef struct _EVENTS_LOST_OWNER_WIRE
+{
+    UINT64 ProcessId; ///< 0: several or none
+} EVENTS_LOST_OWNER_WIRE;
+
 typedef struct _REPLY_END_WIRE
 {
     INFO_HEADER_WIRE Header;
@@ -222,6 +264,44 @@ typedef struct _CONNECTION_TIMEOUT_WIRE
     INFO_HEADER_WIRE Header;
     UINT64 Id;
 } CONNECTION_TIMEOUT_WIRE;
+
+/// Follows CONNECTION_TIMEOUT_WIRE from extension 2 on. The body of a ConnectionEnd of this type follows.
+typedef struct _CONNECTION_TIMEOUT_VERDICT_WIRE
+{
+    UINT8 Verdict;
+    UINT8 Cause; ///< TIMEOUT_CAUSE
+    UINT8 Type;  ///< InfoConnectionEndV4 or InfoConnectionEndV6
+} CONNECTION_TIMEOUT_VERDICT_WIRE;
+
+typedef struct _CLIENT_STALLED_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Count;
+    UINT64 DurationMs;
+} CLIENT_STALLED_WIRE;
+
+typedef struct _CONNECTION_INFO_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Id;
+    UINT64 Time;         ///< 100 ns since 1601, UTC
+    UINT64 ProcessStart; ///< the same; 0: unknown
+    UINT32 Flags;        ///< CONNECTION_INFO_ bits
+    UINT32 InterfaceIndex;
+    UINT32 Compartment;
+} CONNECTION_INFO_WIRE;
+
+typedef struct _CONNECTION_ENDED_WIRE
+{
+    INFO_HEADER_WIRE Header;
+    UINT64 Id;        ///< of the last question, or 0
+    UINT64 StartTime; ///< 100 ns since 1601, UTC
+    UINT64 EndTime;
+    UINT64 TransmittedBytes;
+    UINT64 ReceivedBytes;
+    UINT8 Verdict;
+    UINT8 Reason; ///< END_REASON
+} CONNECTION_ENDED_WIRE;
 
 typedef struct _COMMAND_VERDICT_WIRE
 {
@@ -259,6 +339,9 @@ typedef struct _OPTIONS_WIRE
     UINT16 SplitTunnelPort;
     UINT32 MaxQueuedBytes;
     UINT32 MaxHeldPackets;
+    // Extension 2.
+    UINT32 StallTimeoutMs;
+    UINT32 MaxConnections;
 } OPTIONS_WIRE;
 
 typedef struct _STATISTICS_WIRE
@@ -273,13 +356,18 @@ static_assert(sizeof(INFO_HEADER_WIRE) == 5, "info header");
 static_assert(sizeof(LOG_LINE_WIRE) == 5 + 1, "LogLine");
 static_assert(sizeof(BANDWIDTH_STATS_WIRE) == 5 + 5, "BandwidthStats");
 static_assert(sizeof(EVENTS_LOST_WIRE) == 5 + 9, "EventsLost");
+static_assert(sizeof(EVENTS_LOST_OWNER_WIRE) == 8, "EventsLost, extension 2");
 static_assert(sizeof(REPLY_END_WIRE) == 5 + 9, "ReplyEnd");
 static_assert(sizeof(PROCESS_INFO_WIRE) == 5 + 8, "ProcessInfo");
 static_assert(sizeof(CONNECTION_TIMEOUT_WIRE) == 5 + 8, "ConnectionTimeout");
+static_assert(sizeof(CONNECTION_TIMEOUT_VERDICT_WIRE) == 3, "ConnectionTimeout, extension 2");
+static_assert(sizeof(CLIENT_STALLED_WIRE) == 5 + 16, "ClientStalled");
+static_assert(sizeof(CONNECTION_INFO_WIRE) == 5 + 36, "ConnectionInfo");
+static_assert(sizeof(CONNECTION_ENDED_WIRE) == 5 + 42, "ConnectionEnded");
 static_assert(sizeof(COMMAND_VERDICT_WIRE) == 10, "Verdict command");
 static_assert(sizeof(VERSION_WIRE) == 4, "version");
 static_assert(sizeof(CAPABILITIES_WIRE) == 20, "capabilities");
-static_assert(sizeof(OPTIONS_WIRE) == 32, "options");
+static_assert(sizeof(OPTIONS_WIRE) == 40, "options");
 static_assert(sizeof(STATISTICS_WIRE) == 4 + 28 * 8, "statistics");
 
 EXTERN_C_END

@@ -23,12 +23,12 @@ static VOID SessionEndTransition(CLIENT *client)
 // The caller is within a transition.
 static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
-    BOOLEAN records = OptionsHas(options, OPTION_FLAG_EXTENDED_RECORDS);
+    UINT8 extension = OptionsRecordExtension(options);
 
     ClientSetOptions(&context->Client, options);
     LogSetLevel(&context->Log, options->LogLevel);
-    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, records);
-    EventsSetOptions(&context->Events, records, options->PayloadLimit);
+    IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, extension);
+    EventsSetOptions(&context->Events, extension, options->PayloadLimit);
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }
 
@@ -307,7 +307,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     }
     SessionBeginTransition(client);
     asksAnew = InterlockedExchange(&client->Extended, TRUE) == FALSE ||
-               (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && ReadNoFence(&context->Events.Extended) == 0);
+               (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && ReadNoFence(&context->Events.Extension) == 0);
     SessionApplyOptions(context, &options);
     IoQueuePendReads(&context->Queue);
     SessionLogOptions(context, &options);

@@ -2,7 +2,7 @@
 
 import { severityNumber, type LogSeverity } from './events.js';
 import type { Verdict } from './verdicts.js';
-import { OPTION_EXTENDED_RECORDS, OPTION_FAIL_CLOSED, OptionsLayout } from './wire.js';
+import { BASE_OPTIONS_LENGTH, OptionFlag, OptionsLayout } from './wire.js';
 
 /** What the driver does for this client. The driver resets its options when the device is closed. */
 export interface DriverOptions {
@@ -10,7 +10,7 @@ export interface DriverOptions {
   readonly failPolicy?: 'open' | 'closed';
   /** Milliseconds until a connection without a verdict gets the timeout verdict; 0, the default, means never. */
   readonly pendingTimeoutMs?: number;
-  /** An Accept, Block or Drop value; by default Accept when failing open, Block when failing closed. */
+  /** An Accept, Block or Drop value; by default PermanentAccept when failing open, PermanentBlock when failing closed. */
   readonly timeoutVerdict?: Verdict;
   /**
    * The least severity that the driver logs; `'warning'` by default. `'info'` adds attach, detach, options, the filter
@@ -30,15 +30,34 @@ export interface DriverOptions {
   readonly maxQueuedBytes?: number;
   /** The maximum number of held packets, up to 1048576; 65536 by default. */
   readonly maxHeldPackets?: number;
+  /**
+   * `'permit'`, the default: connections of this computer with itself are permitted without an event. `'ask'`: they are
+   * asked about like all others. A driver without extension 2 always asks.
+   */
+  readonly loopback?: 'permit' | 'ask';
 }
 
-/** @internal The body of a SetOptions request. */
-export function encodeDriverOptions(options: Required<DriverOptions>): Uint8Array {
+/** @internal What a SetOptions request can hold: the driver options, and what the library decides itself. */
+export interface OptionsRequest extends Required<DriverOptions> {
+  /** Reset segments of unknown connections are dropped, not permitted. */
+  readonly dropStrayResets: boolean;
+  /** Control traffic is asked about. */
+  readonly askControlTraffic: boolean;
+  /** The driver sends ConnectionInfo and ConnectionEnded. */
+  readonly connectionInfo: boolean;
+  /** Milliseconds without a sign of life until the client counts as stalled; 0 means never. */
+  readonly stallTimeoutMs: number;
+  /** The most connections that the driver remembers; 0 means the driver's default. */
+  readonly maxConnections: number;
+}
+
+/** @internal The body of a SetOptions request, for a driver with this protocol extension. */
+export function encodeDriverOptions(options: OptionsRequest, extension: number): Uint8Array {
   const bytes = new Uint8Array(OptionsLayout.byteLength);
   const view = new DataView(bytes.buffer);
-  const failClosed = options.failPolicy === 'closed' ? OPTION_FAIL_CLOSED : 0;
-  view.setUint32(OptionsLayout.size, OptionsLayout.byteLength, true);
-  view.setUint32(OptionsLayout.flags, OPTION_EXTENDED_RECORDS | failClosed, true);
+  const length = extension >= 2 ? OptionsLayout.byteLength : BASE_OPTIONS_LENGTH;
+  view.setUint32(OptionsLayout.size, length, true);
+  view.setUint32(OptionsLayout.flags, optionFlags(options), true);
   view.setUint32(OptionsLayout.payloadLimit, options.payloadLimit, true);
   view.setUint32(OptionsLayout.pendingTimeoutMs, options.pendingTimeoutMs, true);
   view.setUint8(OptionsLayout.timeoutVerdict, options.timeoutVerdict);
@@ -48,5 +67,19 @@ export function encodeDriverOptions(options: Required<DriverOptions>): Uint8Arra
   view.setUint16(OptionsLayout.splitTunnelPort, options.splitTunnelPort, true);
   view.setUint32(OptionsLayout.maxQueuedBytes, options.maxQueuedBytes, true);
   view.setUint32(OptionsLayout.maxHeldPackets, options.maxHeldPackets, true);
-  return bytes;
+  view.setUint32(OptionsLayout.stallTimeoutMs, options.stallTimeoutMs, true);
+  view.setUint32(OptionsLayout.maxConnections, options.maxConnections, true);
+  return bytes.subarray(0, length);
+}
+
+function optionFlags(options: OptionsRequest): number {
+  const flags: readonly (readonly [flag: number, isSet: boolean])[] = [
+    [OptionFlag.ExtendedRecords, true],
+    [OptionFlag.FailClosed, options.failPolicy === 'closed'],
+    [OptionFlag.DropStrayResets, options.dropStrayResets],
+    [OptionFlag.AskControlTraffic, options.askControlTraffic],
+    [OptionFlag.PermitLoopback, options.loopback === 'permit'],
+    [OptionFlag.ConnectionInfo, options.connectionInfo],
+  ];
+  return flags.reduce((bits, [flag, isSet]) => (isSet ? bits | flag : bits), 0);
 }

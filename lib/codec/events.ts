@@ -7,6 +7,7 @@ import { EventBase, defineType, type RecordSource } from './record_view.js';
 import {
   ConnectionTimeoutLayout,
   EventsLostLayout,
+  EventsLostOwnerLayout,
   InfoType,
   LogLineLayout,
   ProcessInfoLayout,
@@ -26,8 +27,25 @@ export {
 /** The severity of a log line, in ascending order. */
 export type LogSeverity = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
 
-/** What was exhausted when records were lost: the event queue, the table of held packets, or memory. */
-export type LossReason = 'event-queue-full' | 'held-packet-limit' | 'out-of-memory' | 'unknown';
+/**
+ * What was exhausted when records were lost.
+ *
+ * - `event-queue-full`: the event queue (`maxQueuedBytes`).
+ * - `held-packet-limit`: the table of held packets (`maxHeldPackets`).
+ * - `out-of-memory`: the memory of the kernel.
+ * - `connection-limit`: the table of connections.
+ * - `owner-share`: what one program or one remote network may hold, while others need the room.
+ * - `fragment-limit`: the table of IP fragments.
+ * - `unknown`: something that this version does not know.
+ */
+export type LossReason =
+  | 'event-queue-full'
+  | 'held-packet-limit'
+  | 'out-of-memory'
+  | 'connection-limit'
+  | 'owner-share'
+  | 'fragment-limit'
+  | 'unknown';
 
 /** @internal In the order of their numbers on the wire, from 1. */
 export const SEVERITIES: readonly LogSeverity[] = [
@@ -45,6 +63,9 @@ const LOSS_REASONS: readonly LossReason[] = [
   'event-queue-full',
   'held-packet-limit',
   'out-of-memory',
+  'connection-limit',
+  'owner-share',
+  'fragment-limit',
 ];
 
 /** @internal The severity's number on the wire. */
@@ -96,17 +117,25 @@ export class LostEvent extends EventBase {
   declare readonly count: bigint;
   /** Why they were lost. */
   declare readonly reason: LossReason;
+  /** The process that they were about; 0 for several or none, undefined if the driver does not say it. */
+  declare readonly processId: number | undefined;
 
   /** @internal */
-  constructor({ view }: RecordSource, offset: number) {
+  constructor({ view }: RecordSource, offset: number, length: number) {
     super();
     this.count = view.getBigUint64(offset + EventsLostLayout.count, true);
     this.reason = LOSS_REASONS[view.getUint8(offset + EventsLostLayout.reason)] ?? 'unknown';
+    const owner = offset + EventsLostLayout.byteLength;
+    const hasOwner = length >= EventsLostLayout.byteLength + EventsLostOwnerLayout.byteLength;
+    this.processId = hasOwner
+      ? readNumber(view, owner + EventsLostOwnerLayout.processId)
+      : undefined;
   }
 
   /** @internal */
   fields(): Record<string, unknown> {
-    return { type: this.type, count: this.count, reason: this.reason };
+    const { type, count, reason, processId } = this;
+    return { type, count, reason, ...(processId === undefined ? {} : { processId }) };
   }
 }
 defineType(LostEvent, 'lost');

@@ -234,7 +234,7 @@ function decodeRecord(
     case InfoType.EventsLost:
       return length < EventsLostLayout.byteLength
         ? invalid(source, type, body, length)
-        : new LostEvent(source, body);
+        : new LostEvent(source, body, length);
     case InfoType.ReplyEnd:
       return length < ReplyEndLayout.byteLength
         ? invalid(source, type, body, length)

@@ -98,7 +98,9 @@ export type BandwidthEntryLayout = (typeof BandwidthEntryLayout)['v4'];
 /** The line follows, in UTF-8. */
 export const LogLineLayout = layout({ severity: U8 });
 
+/** Extension 2 appends `EventsLostOwnerLayout`. */
 export const EventsLostLayout = layout({ count: U64, reason: U8 });
+export const EventsLostOwnerLayout = layout({ processId: U64 });
 
 export const ReplyEndLayout = layout({ command: U8, sequence: U64 });
 
@@ -170,12 +172,41 @@ export const OptionsLayout = layout({
   splitTunnelPort: U16,
   maxQueuedBytes: U32,
   maxHeldPackets: U32,
+  stallTimeoutMs: U32,
+  maxConnections: U32,
 });
 
-/** Bit 0 of the options' flags: the client understands the record types from 64 on. */
-export const OPTION_EXTENDED_RECORDS = 1;
-/** Bit 1 of the options' flags: the driver blocks what it cannot report. */
-export const OPTION_FAIL_CLOSED = 2;
+/** The length of the options that a driver without extension 2 knows. */
+export const BASE_OPTIONS_LENGTH = OptionsLayout.stallTimeoutMs;
+
+/** The bits of the options' flags. */
+export const OptionFlag = {
+  /** The client understands the record types from 64 on. */
+  ExtendedRecords: 0x1,
+  /** The driver blocks what it cannot report. */
+  FailClosed: 0x2,
+  // Extension 2.
+  DropStrayResets: 0x4,
+  AskControlTraffic: 0x8,
+  PermitLoopback: 0x10,
+  ConnectionInfo: 0x20,
+} as const;
+
+/** The bits of the capabilities' feature bits. A client uses only what it finds there. */
+export const Feature = {
+  ExtendedRecords: 0x1n,
+  Options: 0x2n,
+  Statistics: 0x4n,
+  CommandBatches: 0x8n,
+  // Extension 2.
+  Stall: 0x10n,
+  MaxConnections: 0x20n,
+  GetConnections: 0x40n,
+  UpdateConnection: 0x80n,
+  ConnectionInfo: 0x100n,
+  /** The option flags from `DropStrayResets` to `PermitLoopback`. */
+  TrafficFlags: 0x200n,
+} as const;
 
 /** The driver's counters in wire order. `null`: no driver counts this yet. */
 export const STATISTICS_COUNTERS = [

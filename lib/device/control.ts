@@ -12,7 +12,8 @@ import {
   type Statistics,
 } from '../codec/driver_info.js';
 import { encodeDriverOptions, type DriverOptions } from '../codec/driver_options.js';
-import { CapabilitiesLayout, Ioctl, VersionLayout } from '../codec/wire.js';
+import { CapabilitiesLayout, Feature, Ioctl, VersionLayout } from '../codec/wire.js';
+import type { ResolvedClientOptions } from './options.js';
 import { isSuccess, isUnknownRequest, statusError } from './status.js';
 
 /** The major version of the wire protocol that this package speaks. */
@@ -50,8 +51,39 @@ export function readCapabilities(native: NativeDevice): Capabilities | undefined
   throw statusError(status, 'Reading capabilities');
 }
 
-export function writeOptions(native: NativeDevice, options: Required<DriverOptions>): void {
-  control(native, Ioctl.SetOptions, encodeDriverOptions(options), 0, 'Setting options');
+/** @throws UnsupportedError for an option that the caller gave and the driver does not know. */
+export function checkOptions(
+  { driver, given }: ResolvedClientOptions,
+  { featureBits }: Capabilities,
+): void {
+  if (
+    given.includes('loopback') &&
+    driver.loopback === 'permit' &&
+    (featureBits & Feature.TrafficFlags) === 0n
+  ) {
+    throw new UnsupportedError(
+      "This driver asks about loopback in any case. Leave out loopback: 'permit', or update the driver.",
+    );
+  }
+}
+
+/** Sends the options that the driver knows. An option that it does not know keeps the driver's old behaviour. */
+export function writeOptions(
+  native: NativeDevice,
+  options: Required<DriverOptions>,
+  { protocolExtension, featureBits }: Capabilities,
+): void {
+  const request = {
+    ...options,
+    loopback: (featureBits & Feature.TrafficFlags) === 0n ? 'ask' : options.loopback,
+    dropStrayResets: false,
+    askControlTraffic: false,
+    connectionInfo: false,
+    stallTimeoutMs: 0,
+    maxConnections: 0,
+  } as const;
+  const body = encodeDriverOptions(request, protocolExtension);
+  control(native, Ioctl.SetOptions, body, 0, 'Setting options');
 }
 
 export function readStatistics(native: NativeDevice): Statistics {

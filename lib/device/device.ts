@@ -31,7 +31,13 @@ import { RecordDecoder } from '../codec/record_decoder.js';
 import type { Verdict } from '../codec/verdicts.js';
 import { CommandType } from '../codec/wire.js';
 import { untilAborted } from './abort.js';
-import { readCapabilities, readStatistics, readVersion, writeOptions } from './control.js';
+import {
+  checkOptions,
+  readCapabilities,
+  readStatistics,
+  readVersion,
+  writeOptions,
+} from './control.js';
 import { BatchIterator, EventIterator } from './event_iterators.js';
 import { EventStream } from './event_stream.js';
 import type { ResolvedClientOptions } from './options.js';
@@ -122,7 +128,8 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#version = readVersion(native);
     this.#capabilities = readCapabilities(native);
     if (this.#capabilities !== undefined) {
-      writeOptions(native, options.driver);
+      checkOptions(options, this.#capabilities);
+      writeOptions(native, options.driver, this.#capabilities);
     } else if (options.given.length > 0) {
       throw new UnsupportedError(
         `This driver has the base protocol alone and takes no options. Leave out ${options.given.join(', ')}, ` +

@@ -84,6 +84,7 @@ const driverShape = {
     .max(256 * MIB)
     .default(16 * MIB),
   maxHeldPackets: z.int().min(1).max(1_048_576).default(65_536),
+  loopback: z.enum(['permit', 'ask']).default('permit'),
 };
 
 const readShape = {
@@ -137,7 +138,8 @@ export function resolveChecked(
     driver: {
       ...driver,
       timeoutVerdict:
-        driver.timeoutVerdict ?? (driver.failPolicy === 'open' ? Verdict.Accept : Verdict.Block),
+        driver.timeoutVerdict ??
+        (driver.failPolicy === 'open' ? Verdict.PermanentAccept : Verdict.PermanentBlock),
     },
     given: Object.entries(options)
       .filter(([name, value]) => name in driverShape && value !== undefined)

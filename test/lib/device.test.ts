@@ -32,6 +32,24 @@ describe('a device', () => {
     expect(device.version()).toEqual({ major: 2, minor: 1, revision: 0, build: 0 });
   });
 
+  it.each([
+    ['extension 1', { protocolExtension: 1, featureBits: 0xfn }, 32, 0x1],
+    ['extension 2 without these flags', { protocolExtension: 2, featureBits: 0xfn }, 40, 0x1],
+    ['extension 2', { protocolExtension: 2, featureBits: 0x20fn }, 40, 0x11],
+  ])('permits loopback by default, where the driver can: %s', (_, script, length, flags) => {
+    const options = Buffer.from(scriptedDevice(script).native.controls[2]!.input);
+    expect(options).toHaveLength(length);
+    expect(options.readUInt32LE(4)).toBe(flags);
+    const asking = scriptedDevice(script, { loopback: 'ask' }).native.controls[2]!.input;
+    expect(Buffer.from(asking).readUInt32LE(4)).toBe(0x1);
+  });
+
+  it('refuses to permit loopback with a driver that cannot, if the application asked for it', () => {
+    const open = (): unknown => scriptedDevice({}, { loopback: 'permit' });
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow(/loopback/);
+  });
+
   it('begins to read once its options are set, because reads of a base client keep their thread', () => {
     const { native } = scriptedDevice();
     expect(native.controlsBeforeStart).toContain(Ioctl.SetOptions);

@@ -16,7 +16,7 @@ describe('the options of open()', () => {
       driver: {
         failPolicy: 'open',
         pendingTimeoutMs: 0,
-        timeoutVerdict: Verdict.Accept,
+        timeoutVerdict: Verdict.PermanentAccept,
         logLevel: 'warning',
         payloadLimit: 0xffff_ffff,
         dnsPort: 53,
@@ -24,6 +24,7 @@ describe('the options of open()', () => {
         splitTunnelPort: 719,
         maxQueuedBytes: 16 * 1024 * 1024,
         maxHeldPackets: 65_536,
+        loopback: 'permit',
       },
       given: [],
     });
@@ -35,7 +36,9 @@ describe('the options of open()', () => {
   });
 
   it('block at the timeout by default when failing closed', () => {
-    expect(resolveOptions({ failPolicy: 'closed' }).driver.timeoutVerdict).toBe(Verdict.Block);
+    expect(resolveOptions({ failPolicy: 'closed' }).driver.timeoutVerdict).toBe(
+      Verdict.PermanentBlock,
+    );
     const chosen = resolveOptions({ failPolicy: 'closed', timeoutVerdict: Verdict.Drop });
     expect(chosen.driver.timeoutVerdict).toBe(Verdict.Drop);
   });
@@ -51,6 +54,7 @@ describe('the options of open()', () => {
     ['a timeout verdict that decides nothing', { timeoutVerdict: 0 }, /timeoutVerdict/],
     ['a timeout verdict that redirects', { timeoutVerdict: 9 }, /timeoutVerdict/],
     ['an unknown log level', { logLevel: 'loud' }, /logLevel/],
+    ['an unknown choice for loopback', { loopback: 'block' }, /loopback/],
     ['port 0', { dnsPort: 0 }, /dnsPort/],
     ['too small an event queue', { maxQueuedBytes: 65_535 }, /maxQueuedBytes/],
     ['too many held packets', { maxHeldPackets: 1_048_577 }, /maxHeldPackets/],
@@ -105,8 +109,23 @@ describe('the options of open()', () => {
   });
 
   it('encode their own size, so that a newer driver applies defaults to the rest', () => {
-    const bytes = encodeDriverOptions(resolveOptions({}).driver);
-    expect(Buffer.from(bytes).readUInt32LE(0)).toBe(bytes.length);
+    const request = {
+      ...resolveOptions({}).driver,
+      dropStrayResets: false,
+      askControlTraffic: false,
+      connectionInfo: false,
+      stallTimeoutMs: 0,
+      maxConnections: 0,
+    };
+    for (const [extension, length] of [
+      [1, 32],
+      [2, 40],
+      [3, 40],
+    ] as const) {
+      const bytes = encodeDriverOptions(request, extension);
+      expect(bytes).toHaveLength(length);
+      expect(Buffer.from(bytes).readUInt32LE(0)).toBe(length);
+    }
   });
 
   it('list the driver options that were given, even those with their default value', () => {

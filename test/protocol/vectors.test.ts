@@ -7,10 +7,10 @@ import {
   decodeStatistics,
   decodeVersion,
 } from '../../lib/codec/driver_info.js';
-import { encodeDriverOptions, type DriverOptions } from '../../lib/codec/driver_options.js';
+import { encodeDriverOptions, type OptionsRequest } from '../../lib/codec/driver_options.js';
 import { severityNumber, type InfoRecord } from '../../lib/codec/events.js';
 import type { Verdict } from '../../lib/codec/verdicts.js';
-import { OPTION_FAIL_CLOSED } from '../../lib/codec/wire.js';
+import { OptionFlag } from '../../lib/codec/wire.js';
 import { bytesOf, vectors, type Vector } from './vectors.js';
 
 type Fields = Readonly<Record<string, string>>;
@@ -106,6 +106,7 @@ const EXPECTED_RECORDS: Readonly<Record<string, (fields: Fields) => Record<strin
     type: 'lost',
     count: bigint(fields, 'count'),
     reason: LOSS_REASONS[number(fields, 'reason')],
+    processId: 'processId' in fields ? number(fields, 'processId') : undefined,
   }),
   ReplyEnd: (fields) => ({
     type: 'reply-end',
@@ -142,17 +143,22 @@ function encode({ kind, fields }: Vector): Uint8Array | undefined {
         verdict,
       });
     case 'Options':
-      return encodeDriverOptions(driverOptions(fields));
+      return encodeDriverOptions(optionsRequest(fields), 'stallTimeoutMs' in fields ? 2 : 1);
     default:
       return undefined;
   }
 }
 
-function driverOptions(fields: Fields): Required<DriverOptions> {
+function optionsRequest(fields: Fields): OptionsRequest {
   const { flags, timeoutVerdict, logLevel, ...others } = numbers(fields);
+  const has = (flag: number): boolean => (flags! & flag) !== 0;
   return {
-    ...(others as unknown as Required<DriverOptions>),
-    failPolicy: (flags! & OPTION_FAIL_CLOSED) === 0 ? 'open' : 'closed',
+    ...(others as unknown as OptionsRequest),
+    failPolicy: has(OptionFlag.FailClosed) ? 'closed' : 'open',
+    dropStrayResets: has(OptionFlag.DropStrayResets),
+    askControlTraffic: has(OptionFlag.AskControlTraffic),
+    loopback: has(OptionFlag.PermitLoopback) ? 'permit' : 'ask',
+    connectionInfo: has(OptionFlag.ConnectionInfo),
     timeoutVerdict: timeoutVerdict as Verdict,
     logLevel: SEVERITIES.find((severity) => severityNumber(severity) === logLevel)!,
   };

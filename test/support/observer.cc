@@ -179,7 +179,7 @@ void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
     {
         end(WireAt<CONNECTION_END_V6_WIRE>(record));
     }
-    else if (type == InfoEventsLost && length == sizeof(EVENTS_LOST_WIRE))
+    else if (type == InfoEventsLost && length >= sizeof(EVENTS_LOST_WIRE))
     {
         reported_losses_ += WireAt<EVENTS_LOST_WIRE>(record).Count;
     }

@@ -14,6 +14,10 @@ export interface Script {
   /** The status with which such a driver fails an unknown request. */
   readonly unknownRequest?: number;
   readonly maxCommandsPerWrite?: number;
+  /** 1 by default. */
+  readonly protocolExtension?: number;
+  /** The features of extension 1 by default. */
+  readonly featureBits?: bigint;
   readonly version?: readonly number[];
 }
 
@@ -82,7 +86,8 @@ export class ScriptedNative implements NativeDevice {
     const output = Buffer.alloc(length);
     if (code === Ioctl.GetCapabilities) {
       output.writeUInt32LE(20, 0);
-      output.writeUInt32LE(1, 4);
+      output.writeUInt32LE(this.#script.protocolExtension ?? 1, 4);
+      output.writeBigUInt64LE(this.#script.featureBits ?? 0xfn, 8);
       output.writeUInt32LE(this.#script.maxCommandsPerWrite ?? 65_536, 16);
     }
     if (code === Ioctl.Version) {

@@ -217,7 +217,8 @@ TEST_F(DeviceTest, ReportsItsCapabilities)
     ASSERT_EQ(out.size(), sizeof(capabilities));
     std::memcpy(&capabilities, out.data(), sizeof(capabilities));
     EXPECT_EQ(capabilities.StructSize, sizeof(capabilities));
-    EXPECT_EQ(capabilities.ProtocolExtension, 1u);
+    EXPECT_EQ(capabilities.ProtocolExtension, 2u);
+    EXPECT_EQ(capabilities.FeatureBits & (FEATURE_STALL | FEATURE_MAX_CONNECTIONS), 0u) << "not built yet";
     EXPECT_EQ(capabilities.MaxCommandsPerWrite, static_cast<uint32_t>(PROTOCOL_MAX_COMMANDS_PER_WRITE));
 }
 
@@ -288,7 +289,7 @@ TEST_F(DeviceTest, RefusesOptionsThatAreCutOffOrOutOfRange)
     EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {}, &out).status, STATUS_INVALID_PARAMETER);
     EXPECT_EQ(client_.Control(IOCTL_NETVERDICT_SET_OPTIONS, {32, 0, 0, 0, 1}, &out).status, STATUS_INVALID_PARAMETER);
     options.PendingTimeoutMs = 1000;
-    options.TimeoutVerdict = VerdictUndecided;
+    options.TimeoutVerdict = VerdictUndeterminable;
     EXPECT_EQ(client_.SetOptions(options), STATUS_INVALID_PARAMETER);
 }
 

@@ -23,6 +23,8 @@ OPTIONS_WIRE ValidWire()
     wire.SplitTunnelPort = 1719;
     wire.MaxQueuedBytes = 1000000;
     wire.MaxHeldPackets = 77;
+    wire.StallTimeoutMs = 5000;
+    wire.MaxConnections = 10000;
     return wire;
 }
 
@@ -46,6 +48,9 @@ TEST(OptionsTest, DefaultsAreThoseOfTheProtocol)
     EXPECT_EQ(options.SplitTunnelPort, 719);
     EXPECT_EQ(options.MaxQueuedBytes, 16u * 1024 * 1024);
     EXPECT_EQ(options.MaxHeldPackets, 65536u);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictPermanentAccept);
+    EXPECT_EQ(options.StallTimeoutMs, 0u);
+    EXPECT_EQ(options.MaxConnections, 1048576u);
 }
 
 TEST(OptionsTest, ReadsEveryField)
@@ -65,6 +70,8 @@ TEST(OptionsTest, ReadsEveryField)
     EXPECT_EQ(options.SplitTunnelPort, 1719);
     EXPECT_EQ(options.MaxQueuedBytes, 1000000u);
     EXPECT_EQ(options.MaxHeldPackets, 77u);
+    EXPECT_EQ(options.StallTimeoutMs, 5000u);
+    EXPECT_EQ(options.MaxConnections, 10000u);
 }
 
 TEST(OptionsTest, AFieldNotWhollyWithinStructSizeHasItsDefault)
@@ -86,6 +93,8 @@ TEST(OptionsTest, AFieldNotWhollyWithinStructSizeHasItsDefault)
         EXPECT_EQ(options.SplitTunnelPort, size >= 24 ? 1719 : 719) << size;
         EXPECT_EQ(options.MaxQueuedBytes, size >= 28 ? 1000000u : 16u * 1024 * 1024) << size;
         EXPECT_EQ(options.MaxHeldPackets, size >= 32 ? 77u : 65536u) << size;
+        EXPECT_EQ(options.StallTimeoutMs, size >= 36 ? 5000u : 0u) << size;
+        EXPECT_EQ(options.MaxConnections, size >= 40 ? 10000u : 1048576u) << size;
     }
 }
 
@@ -112,7 +121,7 @@ TEST(OptionsTest, RefusesSizesThatContradictTheRequest)
         EXPECT_EQ(OptionsParse(bytes, length, &options), STATUS_INVALID_PARAMETER);
     }
     EXPECT_EQ(OptionsParse(bytes, sizeof(wire) - 1, &options), STATUS_INVALID_PARAMETER);
-    for (UINT32 size : {0u, 1u, 3u, 33u, 0xFFFFFFFFu})
+    for (UINT32 size : {0u, 1u, 3u, 41u, 0xFFFFFFFFu})
     {
         wire.StructSize = size;
         EXPECT_EQ(Parse(wire, &options), STATUS_INVALID_PARAMETER) << size;
@@ -128,7 +137,6 @@ TEST(OptionsTest, RefusesValuesOutOfRangeAndLeavesTheOptionsAlone)
         change(bad.back());
     };
 
-    add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictUndecided; });
     add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictUndeterminable; });
     add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictRedirectTunnel; });
     add([](OPTIONS_WIRE &wire) { wire.TimeoutVerdict = VerdictFailed; });
@@ -156,8 +164,74 @@ TEST(OptionsTest, TheTimeoutVerdictMattersOnlyWithATimeout)
     OPTIONS options;
 
     wire.PendingTimeoutMs = 0;
-    wire.TimeoutVerdict = VerdictUndecided;
+    wire.TimeoutVerdict = VerdictFailed;
     EXPECT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+}
+
+TEST(OptionsTest, TheTimeoutVerdictMayBeAnyThatNeedsNoClient)
+{
+    for (UINT8 verdict = VerdictAccept; verdict <= VerdictPermanentDrop; verdict++)
+    {
+        OPTIONS_WIRE wire = ValidWire();
+        OPTIONS options;
+
+        wire.TimeoutVerdict = verdict;
+        ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+        EXPECT_EQ(options.TimeoutVerdict, verdict);
+    }
+}
+
+TEST(OptionsTest, TimeoutVerdict0IsThePermanentVerdictOfTheFailPolicy)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    wire.TimeoutVerdict = 0;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictPermanentBlock);
+    wire.Flags = 0;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictPermanentAccept);
+}
+
+TEST(OptionsTest, MaxConnectionsIsBroughtIntoItsBoundsAnd0IsItsDefault)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    for (const auto &[given, taken] : {std::pair<UINT32, UINT32>{0, 1048576},
+                                       {1, 4096},
+                                       {4095, 4096},
+                                       {4097, 4097},
+                                       {4194304, 4194304},
+                                       {4194305, 4194304},
+                                       {0xFFFFFFFF, 4194304}})
+    {
+        wire.MaxConnections = given;
+        ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+        EXPECT_EQ(options.MaxConnections, taken) << given;
+    }
+}
+
+TEST(OptionsTest, TheRecordsOfExtension2AreForClientsWhoseOptionsCoverIt)
+{
+    OPTIONS_WIRE wire = ValidWire();
+    OPTIONS options;
+
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(OptionsRecordExtension(&options), 2);
+    wire.StructSize = FIELD_OFFSET(OPTIONS_WIRE, MaxConnections);
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(OptionsRecordExtension(&options), 2);
+    wire.StructSize = FIELD_OFFSET(OPTIONS_WIRE, MaxConnections) - 1;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(OptionsRecordExtension(&options), 1);
+    wire = ValidWire();
+    wire.Flags = OPTION_FLAG_CONNECTION_INFO;
+    ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
+    EXPECT_EQ(OptionsRecordExtension(&options), 0);
+    OptionsSetDefaults(&options);
+    EXPECT_EQ(OptionsRecordExtension(&options), 0);
 }
 
 TEST(OptionsTest, WithoutATimeoutVerdictTheFailPolicyDecides)
@@ -167,10 +241,10 @@ TEST(OptionsTest, WithoutATimeoutVerdictTheFailPolicyDecides)
 
     wire.StructSize = FIELD_OFFSET(OPTIONS_WIRE, TimeoutVerdict);
     ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
-    EXPECT_EQ(options.TimeoutVerdict, VerdictBlock);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictPermanentBlock);
     wire.Flags = 0;
     ASSERT_EQ(Parse(wire, &options), STATUS_SUCCESS);
-    EXPECT_EQ(options.TimeoutVerdict, VerdictAccept);
+    EXPECT_EQ(options.TimeoutVerdict, VerdictPermanentAccept);
 }
 
 TEST(OptionsTest, BringsLimitsIntoTheirBounds)

@@ -36,6 +36,7 @@ struct Vector
     std::map<std::string, std::string> fields;
     ByteString bytes;
 
+    bool Has(const std::string &field) const { return fields.count(field) != 0; }
     uint64_t Number(const std::string &field) const { return ParseNumber(fields.at(field)); }
     ByteString Hex(const std::string &field) const { return ParseHex(fields.at(field)); }
 
@@ -218,6 +219,12 @@ INSTANTIATE_TEST_SUITE_P(Protocol, EncodedVectors,
 
 class LossVectors : public EncodedVectors
 {
+  protected:
+    LossVectors()
+    {
+        // Extension 2 appends the process id.
+        IoQueueSetOptions(device_->queue(), OPTIONS_DEFAULT_MAX_QUEUED_BYTES, GetParam().Has("processId") ? 2 : 1);
+    }
 };
 
 TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
@@ -387,6 +394,12 @@ TEST_P(OptionsVectors, ParseToTheirFields)
     EXPECT_EQ(options.SplitTunnelPort, vector.Number("splitTunnelPort"));
     EXPECT_EQ(options.MaxQueuedBytes, vector.Number("maxQueuedBytes"));
     EXPECT_EQ(options.MaxHeldPackets, vector.Number("maxHeldPackets"));
+    EXPECT_EQ(options.Flags, vector.Number("flags"));
+    if (vector.Has("stallTimeoutMs"))
+    {
+        EXPECT_EQ(options.StallTimeoutMs, vector.Number("stallTimeoutMs"));
+        EXPECT_EQ(options.MaxConnections, vector.Number("maxConnections"));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Protocol, OptionsVectors, testing::ValuesIn(ReadVectors({"Options"})), NameOf);
@@ -404,13 +417,15 @@ TEST(ReplyVectors, VersionHasItsFields)
 
 TEST(ReplyVectors, CapabilitiesHaveTheirFields)
 {
-    const Vector vector = ReadVectors({"Capabilities"}).at(0);
-    const auto wire = Overlay<CAPABILITIES_WIRE>(vector.bytes);
+    for (const Vector &vector : ReadVectors({"Capabilities"}))
+    {
+        const auto wire = Overlay<CAPABILITIES_WIRE>(vector.bytes);
 
-    EXPECT_EQ(wire.StructSize, vector.bytes.size());
-    EXPECT_EQ(wire.ProtocolExtension, vector.Number("protocolExtension"));
-    EXPECT_EQ(wire.FeatureBits, vector.Number("featureBits"));
-    EXPECT_EQ(wire.MaxCommandsPerWrite, vector.Number("maxCommandsPerWrite"));
+        EXPECT_EQ(wire.StructSize, vector.bytes.size());
+        EXPECT_EQ(wire.ProtocolExtension, vector.Number("protocolExtension"));
+        EXPECT_EQ(wire.FeatureBits, vector.Number("featureBits"));
+        EXPECT_EQ(wire.MaxCommandsPerWrite, vector.Number("maxCommandsPerWrite"));
+    }
 }
 
 TEST(ReplyVectors, StatisticsHaveTheirFields)
