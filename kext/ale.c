@@ -275,7 +275,8 @@ static BOOLEAN AleIsLeftToPacketLayer(const ALE_OPERATION *operation)
     {
         return !ConnectionKeyHasPorts(&operation->Key);
     }
-    return ControlTrafficPermits(&context->ControlTraffic, &operation->Key, operation->Classify->Layer->Direction,
+    return !ClientHasFlag(&context->Client, OPTION_FLAG_ASK_CONTROL_TRAFFIC) &&
+           ControlTrafficPermits(&context->ControlTraffic, &operation->Key, operation->Classify->Layer->Direction,
                                  operation->IcmpType, CONTROL_ANY_HOP_LIMIT);
 }
 
@@ -286,6 +287,12 @@ static DECISION AleAuthorize(ALE_OPERATION *operation)
 
     if (operation->NetBufferList != NULL &&
         InjectOriginOf(&operation->Context->Injector, key->IpVersion, operation->NetBufferList) == InjectOriginOwn)
+    {
+        return DecisionPermit;
+    }
+    // A redirect's answer is an injected packet here, so it was permitted above.
+    if (ClassifyIsLoopback(operation->Classify) &&
+        ClientHasFlag(&operation->Context->Client, OPTION_FLAG_PERMIT_LOOPBACK))
     {
         return DecisionPermit;
     }

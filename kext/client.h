@@ -51,6 +51,12 @@ NTSTATUS ClientInitialize(_Out_ CLIENT *client, _Inout_ MEMORY *memory);
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID ClientUninitialize(_Inout_ CLIENT *client);
 
+/// TRUE if the client set this OPTION_FLAG_ bit. Any IRQL.
+FORCEINLINE BOOLEAN ClientHasFlag(_In_ const CLIENT *client, _In_ UINT32 flag)
+{
+    return ((UINT32)ReadNoFence(&client->Flags) & flag) != 0;
+}
+
 /// Puts options into force for classifies. The caller is within a transition.
 VOID ClientSetOptions(_Inout_ CLIENT *client, _In_ const OPTIONS *options);
 

@@ -106,7 +106,7 @@ static const VERSION_WIRE DeviceVersion = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERS
                                            PROTOCOL_VERSION_BUILD};
 static const CAPABILITIES_WIRE DeviceCapabilities = {sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
                                                      FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS |
-                                                         FEATURE_COMMAND_BATCHES,
+                                                         FEATURE_COMMAND_BATCHES | FEATURE_TRAFFIC_FLAGS,
                                                      PROTOCOL_MAX_COMMANDS_PER_WRITE};
 
 typedef struct _DEVICE_CONTROL

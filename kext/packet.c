@@ -118,6 +118,14 @@ static BOOLEAN PacketIsAnswer(const PACKET_FRAME *frame, const CONNECTION_KEY *k
            ConnectionTableLookup(&frame->Context->Connections, original, &state) && VerdictRedirects(state.Verdict);
 }
 
+static BOOLEAN PacketIsPermittedLoopback(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
+{
+    CONNECTION_KEY original;
+
+    return ClassifyIsLoopback(frame->Classify) && ClientHasFlag(&frame->Context->Client, OPTION_FLAG_PERMIT_LOOPBACK) &&
+           !PacketIsAnswer(frame, key, &original);
+}
+
 // The client is not asked about a connection that ended. Its last verdict decides on packets that are still sent.
 // A received packet may open a new connection of the same addresses and ports. The ALE layer decides next on it.
 static DECISION PacketDecideEnded(const PACKET_FRAME *frame, const CONNECTION_STATE *state)
@@ -218,8 +226,8 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const IP_HEADER *header
     }
     if (direction == DirectionOutbound && header->TcpReset && frame->Extended)
     {
-        // The stack refuses a stranger.
-        return DecisionPermit;
+        // The stack refuses a stranger. A client may want this machine to be silent.
+        return ClientHasFlag(&frame->Context->Client, OPTION_FLAG_DROP_STRAY_RESETS) ? DecisionAbsorb : DecisionPermit;
     }
     status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, direction, state);
     if (!NT_SUCCESS(status))
@@ -270,8 +278,9 @@ static BOOLEAN PacketIsSpecial(PACKET_FRAME *frame, const IP_HEADER *header, con
         *decision = DecisionAsk;
         return !ConnectionKeyHasPorts(key);
     }
-    return ControlTrafficPermits(&frame->Context->ControlTraffic, key, frame->Classify->Layer->Direction,
-                                 frame->Icmp.Type, header->HopLimit) ||
+    return (!ClientHasFlag(&frame->Context->Client, OPTION_FLAG_ASK_CONTROL_TRAFFIC) &&
+            ControlTrafficPermits(&frame->Context->ControlTraffic, key, frame->Classify->Layer->Direction,
+                                  frame->Icmp.Type, header->HopLimit)) ||
            (IcmpIs(key->IpVersion, key->Protocol) && PacketFollows(frame, key, decision));
 }
 
@@ -300,6 +309,10 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
     state->Generation = 0;
     state->ProcessId = 0;
     frame->InPlace = PacketIsDecidedInPlace(frame, key);
+    if (PacketIsPermittedLoopback(frame, key))
+    {
+        return DecisionPermit;
+    }
     if (key->Protocol != PROTOCOL_TCP && PacketIsSpecial(frame, header, key, &decision))
     {
         return decision;

@@ -380,7 +380,7 @@ describe('the device', () => {
 
 describe('a closed simulator', () => {
   it('has dropped everything in transit', async () => {
-    const simulator = await createSimulator();
+    const simulator = await createSimulator({ loopback: 'ask' });
     const { device, network } = simulator;
     const server = { address: '127.0.0.1', port: 8080 };
     network.listen({ processId: 1, protocol: 'tcp', local: server });

@@ -51,7 +51,8 @@ export class Simulated {
   }
 
   static async start(options: SimulatorOptions = {}): Promise<Simulated> {
-    const simulator = await startComputer({ clock: 'virtual', ...options });
+    // The scenarios are about decisions, so a connection of the computer with itself is asked about, too.
+    const simulator = await startComputer({ clock: 'virtual', loopback: 'ask', ...options });
     onTestFinished(() => simulator.close());
     const { device } = simulator;
     return new Simulated(simulator, device, new StreamInvariants(), await device.getStatistics());

@@ -167,6 +167,25 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     expect(await flow.outcome).toBe('permitted');
   });
 
+  test.each(['tcp', 'udp'] as const)(
+    'two programs of this computer use %s without a question where the client permits loopback',
+    async (protocol) => {
+      const simulated = await Simulated.start({ loopback: 'permit' });
+      const server = { address: itself, port: 8080 };
+      simulated.network.listen({ processId: 80, protocol, local: server });
+      const flow = simulated.network.connect({
+        processId: 7,
+        protocol,
+        local: { address: itself, port: 50_040 },
+        remote: server,
+        ...(protocol === 'udp' ? { payload: new TextEncoder().encode('hello') } : {}),
+      });
+      expect(await flow.outcome).toBe('permitted');
+      expect(await simulated.untaken('connection')).toEqual([]);
+      expect((await simulated.device.getStatistics()).connections).toBe(0n);
+    },
+  );
+
   test('a datagram to another program of this computer is asked about only when it is sent, and arrives', async () => {
     const simulated = await Simulated.start();
     const server = { address: itself, port: 5353 };

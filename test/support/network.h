@@ -35,10 +35,10 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     // OUTBOUND_IPPACKET.
     Answer Outbound(const ByteVector &packet) { return Outbound(std::vector<PacketList>{{packet}}); }
     Answer Outbound(const std::vector<PacketList> &lists, size_t piece = 0);
-    Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t flags = 0);
-
-    // The indication of a multicast packet that its sender receives too.
     Answer OutboundLoopback(const ByteVector &packet);
+
+    // `flags`: FWP_CONDITION_FLAG_....
+    Answer OutboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t flags = 0);
 
     // INBOUND_IPPACKET. A fragment that is permitted is indicated again before it is reassembled.
     Answer Inbound(const ByteVector &packet, bool loopback = false)
