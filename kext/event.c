@@ -39,20 +39,26 @@ VOID EventsSetOptions(EVENTS *events, UINT8 extension, UINT32 payloadLimit)
     WriteNoFence(&events->PayloadLimit, (LONG)payloadLimit);
 }
 
-static BOOLEAN EventIsExtended(const EVENTS *events)
+// TRUE if the client knows the records of this extension.
+static BOOLEAN EventKnows(const EVENTS *events, LONG extension)
 {
-    return ReadNoFence(&events->Extension) != 0;
+    return ReadNoFence(&events->Extension) >= extension;
+}
+
+static LONG EventExtensionOf(UINT8 type)
+{
+    return type < InfoEventsLost ? 0 : type < InfoClientStalled ? 1 : 2;
 }
 
 // Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
-// A base client gets no record of an extended type.
+// A client gets no record of an extension that it does not know.
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
                           UINT8 lossReason)
 {
     INFO_HEADER_WIRE header;
     IO_QUEUE_PIECE pieces[2];
 
-    if (type >= InfoEventsLost && !EventIsExtended(events))
+    if (!EventKnows(events, EventExtensionOf(type)))
     {
         return STATUS_SUCCESS;
     }
@@ -92,6 +98,11 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
                      payload, payloadLength, LossQueueFull);
 }
 
+static UINT8 EventEndType(const CONNECTION *connection)
+{
+    return connection->Key.IpVersion == 4 ? InfoConnectionEndV4 : InfoConnectionEndV6;
+}
+
 _Use_decl_annotations_
 NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
 {
@@ -99,8 +110,7 @@ NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
     UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->State.ProcessId,
                                    connection->State.Direction);
 
-    return EventPushWhole(events, connection->Key.IpVersion == 4 ? InfoConnectionEndV4 : InfoConnectionEndV6, record,
-                          (UINT32)(end - record));
+    return EventPushWhole(events, EventEndType(connection), record, (UINT32)(end - record));
 }
 
 // ---- Processes
@@ -127,7 +137,7 @@ NTSTATUS EventProcessInfo(EVENTS *events, UINT64 processId, const WCHAR *path, U
     UINT64 reported;
     NTSTATUS status;
 
-    if (!EventIsExtended(events))
+    if (!EventKnows(events, 1))
     {
         return STATUS_SUCCESS;
     }
@@ -188,11 +198,47 @@ NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command, UINT64 sequence)
     return EventPushWhole(events, InfoReplyEnd, &wire, sizeof(wire));
 }
 
-_Use_decl_annotations_
-NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id)
+// Clients of an older extension get only the id.
+static UINT8 *EventPutTimeout(UINT8 *end, const CONNECTION *connection, UINT8 cause)
 {
-    CONNECTION_TIMEOUT_WIRE wire;
+    CONNECTION_TIMEOUT_VERDICT_WIRE wire;
 
-    wire.Id = id;
-    return EventPushWhole(events, InfoConnectionTimeout, &wire, sizeof(wire));
+    wire.Verdict = connection->State.Verdict;
+    wire.Cause = cause;
+    wire.Type = EventEndType(connection);
+    end = WirePut(end, &wire, sizeof(wire));
+    return WirePutConnection(end, &connection->Key, connection->State.ProcessId, connection->State.Direction);
+}
+
+_Use_decl_annotations_
+NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id, const CONNECTION *connection, UINT8 cause)
+{
+    UINT8 record[sizeof(CONNECTION_TIMEOUT_WIRE) + sizeof(CONNECTION_TIMEOUT_VERDICT_WIRE) + WIRE_CONNECTION_END_V6];
+    UINT8 *end = WirePut(record + sizeof(INFO_HEADER_WIRE), &id, sizeof(id));
+
+    if (id == 0 && IoQueueIsHalfFull(events->Queue))
+    {
+        // A flood that is decided without questions leaves half of the queue to the questions.
+        return STATUS_BUFFER_OVERFLOW;
+    }
+    if (EventKnows(events, 2))
+    {
+        end = EventPutTimeout(end, connection, cause);
+    }
+    else if (id == 0 || cause != TimeoutCauseTime)
+    {
+        return STATUS_SUCCESS;
+    }
+    return EventPush(events, InfoConnectionTimeout, record, (UINT32)(end - record), NULL, 0,
+                     id != 0 ? LossQueueFull : LossUncounted);
+}
+
+_Use_decl_annotations_
+NTSTATUS EventClientStalled(EVENTS *events, UINT64 count, UINT64 durationMs)
+{
+    CLIENT_STALLED_WIRE wire;
+
+    wire.Count = count;
+    wire.DurationMs = durationMs;
+    return EventPushWhole(events, InfoClientStalled, &wire, sizeof(wire));
 }

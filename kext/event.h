@@ -79,9 +79,19 @@ UINT64 EventNumberReply(_Inout_ EVENTS *events, _In_ UINT8 command);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventReplyEnd(_Inout_ EVENTS *events, _In_ UINT8 command, _In_ UINT64 sequence);
 
-/// Queues ConnectionTimeout for extended clients: the timeout verdict was applied to `id`.
+/// Queues ConnectionTimeout for extended clients: the driver itself resolved the question `id`.
+/// `connection` has the key, the process, the direction, and the verdict that was applied. `cause`: a TIMEOUT_CAUSE.
+/// `id` 0: the connection was decided without a question.
+/// Only clients of extension 2 learn of that, and of another cause than TimeoutCauseTime.
+/// A record with `id` 0 does not count as lost, because what caused the decision is counted already.
+/// STATUS_BUFFER_OVERFLOW: the queue is half full, which leaves no room for a record with `id` 0.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id);
+NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION *connection,
+                                _In_ UINT8 cause);
+
+/// Queues ClientStalled for clients of extension 2: so many questions were decided while the client was stalled.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventClientStalled(_Inout_ EVENTS *events, _In_ UINT64 count, _In_ UINT64 durationMs);
 
 /// Reported processes that are remembered now. Walks the sets.
 _IRQL_requires_max_(DISPATCH_LEVEL)

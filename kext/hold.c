@@ -192,6 +192,19 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, 
     MemoryFree(&context->Memory, held);
 }
 
+// Reports that the driver itself resolved a question.
+static VOID HoldReportResolved(EVENTS *events, const HELD *held, UINT8 verdict, UINT8 cause)
+{
+    CONNECTION connection;
+
+    RtlZeroMemory(&connection, sizeof(connection));
+    connection.Key = held->Key;
+    connection.State.ProcessId = held->ProcessId;
+    connection.State.Direction = held->Direction;
+    connection.State.Verdict = verdict;
+    (VOID) EventConnectionTimeout(events, held->Id, &connection, cause);
+}
+
 static const CHAR HoldFailCause[] = "fail policy, verdict";
 
 _Use_decl_annotations_
@@ -218,7 +231,7 @@ VOID HoldExpire(DRIVER_CONTEXT *context, UINT64 now)
 
     while ((held = PacketCacheTakeExpired(&context->Packets, now, &place)) != NULL)
     {
-        (VOID) EventConnectionTimeout(&context->Events, held->Id);
+        HoldReportResolved(&context->Events, held, verdict, TimeoutCauseTime);
         HoldResolve(context, held, "timed out, verdict", verdict);
     }
     RundownLeave(&context->Packets.Resolvers, slot);
@@ -247,7 +260,11 @@ UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
 
     while (resolved < present && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        HoldResolve(context, held, HoldFailCause, ClientFailVerdict(&context->Client));
+        UINT8 verdict = ClientFailVerdict(&context->Client);
+
+        // A client that the system suspends is a stalled client.
+        HoldReportResolved(&context->Events, held, verdict, TimeoutCauseStall);
+        HoldResolve(context, held, HoldFailCause, verdict);
         resolved++;
     }
     RundownLeave(&context->Packets.Resolvers, slot);
@@ -302,8 +319,27 @@ static const CHAR *HoldFailReason(NTSTATUS status)
     }
 }
 
-_Use_decl_annotations_
-DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, NTSTATUS status)
+// Reports a connection that the fail policy decides without a question.
+static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId)
+{
+    CONNECTION connection;
+
+    RtlZeroMemory(&connection, sizeof(connection));
+    if (processId == 0)
+    {
+        (VOID) ConnectionTableLookup(&context->Connections, key, &connection.State);
+        processId = connection.State.ProcessId;
+    }
+    connection.Key = *key;
+    connection.State.ProcessId = processId;
+    connection.State.Direction = direction;
+    connection.State.Verdict = ClientFailVerdict(&context->Client);
+    (VOID) EventConnectionTimeout(&context->Events, 0, &connection, TimeoutCauseLimit);
+}
+
+// `processId` 0: the connection table may know it. A packet whose headers were not read has no key.
+static DECISION HoldFailOf(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId,
+                           NTSTATUS status)
 {
     DECISION decision = ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
     UINT8 lossReason = HoldLossReason(status);
@@ -323,7 +359,17 @@ DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 dire
     }
     LogTrace(&context->Log, "%s by the fail policy: %s: %s", VerdictDecisionText(decision),
              ConnectionTextWrite(&text, key, direction), HoldFailReason(status));
+    if (key != NULL)
+    {
+        HoldReportUnasked(context, key, direction, processId);
+    }
     return decision;
+}
+
+_Use_decl_annotations_
+DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, NTSTATUS status)
+{
+    return HoldFailOf(context, key, direction, 0, status);
 }
 
 _Use_decl_annotations_
@@ -429,7 +475,7 @@ static VOID HoldLogAsked(LOG *log, const HOLD_QUESTION *question, UINT64 id)
 // Undoes a hold that was never reported to the client.
 static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 {
-    DECISION result = HoldFail(context, &held->Key, held->Direction, status);
+    DECISION result = HoldFailOf(context, &held->Key, held->Direction, held->ProcessId, status);
 
     if (held->CompletionContext == NULL)
     {
@@ -487,8 +533,8 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     {
         InjectDropChain(packets);
         MemoryFree(&context->Memory, held);
-        return HoldFail(context, question->Key, question->Direction,
-                        held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
+        return HoldFailOf(context, question->Key, question->Direction, question->ProcessId,
+                          held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
     }
 
     // Another thread may resolve the HELD while the packet's bytes are copied into the record.

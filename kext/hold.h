@@ -55,6 +55,7 @@ _Must_inspect_result_
 DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION *question);
 
 /// Decides by the fail policy on what could not be held. Returns DecisionPermit or DecisionBlock.
+/// A client of extension 2 gets a ConnectionTimeout with id 0 for a packet with a key.
 /// STATUS_INSUFFICIENT_RESOURCES and STATUS_QUOTA_EXCEEDED count as a loss for that reason. Any other status does not.
 /// `key` and `direction` (DIRECTION) are for the log. A packet whose headers were not read has no key.
 _IRQL_requires_max_(DISPATCH_LEVEL)

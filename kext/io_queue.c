@@ -1088,6 +1088,18 @@ VOID IoQueuePendReads(IO_QUEUE *queue)
 }
 
 _Use_decl_annotations_
+BOOLEAN IoQueueIsHalfFull(IO_QUEUE *queue)
+{
+    BOOLEAN halfFull;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    halfFull = queue->QueuedBytes > queue->MaxBytes / 2;
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return halfFull;
+}
+
+_Use_decl_annotations_
 UINT64 IoQueueBytes(IO_QUEUE *queue)
 {
     UINT64 bytes;

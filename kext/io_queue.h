@@ -162,6 +162,10 @@ NTSTATUS IoQueueRead(_Inout_ IO_QUEUE *queue, _Inout_ PIRP irp, _Outptr_result_m
 _IRQL_requires_(PASSIVE_LEVEL)
 NTSTATUS IoQueueAwaitRead(_Inout_ IO_QUEUE *queue, _In_ WAITING_READ *read);
 
+/// TRUE if the bytes that wait fill over half of their bound.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN IoQueueIsHalfFull(_Inout_ IO_QUEUE *queue);
+
 /// Returns the bytes that wait for a read now.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 IoQueueBytes(_Inout_ IO_QUEUE *queue);

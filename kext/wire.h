@@ -12,6 +12,7 @@ EXTERN_C_START
 
 // Lengths in bytes, by IP version.
 #define WIRE_LONGEST_CONNECTION (5u + 59u) ///< ConnectionV6 without its payload: the longest record of a connection
+#define WIRE_CONNECTION_END_V6  46u        ///< the body of a ConnectionEnd, as WirePutConnection writes it
 #define WIRE_BANDWIDTH_ENTRY_V4 28u
 #define WIRE_BANDWIDTH_ENTRY_V6 52u
 #define WIRE_UPDATE_V4          15u

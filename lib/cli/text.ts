@@ -1,6 +1,11 @@
 /** Records as lines of text. */
 
-import type { ConnectionEndEvent, ConnectionEvent, InfoRecord } from '../codec/events.js';
+import type {
+  ConnectionEndEvent,
+  ConnectionEvent,
+  InfoRecord,
+  ResolvedConnection,
+} from '../codec/events.js';
 
 const GREEN = 32;
 const RED = 31;
@@ -29,7 +34,9 @@ function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '\uFFFD');
 }
 
-function processText(event: ConnectionEvent | ConnectionEndEvent): string {
+type AnyConnection = ConnectionEvent | ConnectionEndEvent | ResolvedConnection;
+
+function processText(event: AnyConnection): string {
   if (event.processId === 0) return 'process unknown';
   const name = event.processPath?.split(/[\\/]/).at(-1);
   const known = name === undefined ? '' : ` ${printable(name)}`;
@@ -37,7 +44,7 @@ function processText(event: ConnectionEvent | ConnectionEndEvent): string {
 }
 
 /** A connection's direction, protocol, process and endpoints, in columns. */
-export function connectionText(event: ConnectionEvent | ConnectionEndEvent): string {
+export function connectionText(event: AnyConnection): string {
   const arrow = event.direction === 'outbound' ? '→' : '←';
   const local = endpointText(event.localAddress, event.localPort, event.ipVersion);
   const remote = endpointText(event.remoteAddress, event.remotePort, event.ipVersion);
@@ -78,13 +85,21 @@ function recordText(record: InfoRecord): string {
     case 'lost':
       return `${record.count} records (${record.reason})`;
     case 'timeout':
-      return `id ${record.id}`;
+      return record.connection === undefined
+        ? `id ${record.id}`
+        : `${connectionText(record.connection)}  id ${record.id}, ${record.cause}`;
+    case 'stalled':
+      return `${record.count} questions in ${record.durationMs} ms`;
     case 'unknown':
       return `record type ${record.recordType}, ${record.body.length} bytes`;
     case 'protocol-error':
       return record.error.message;
     case 'reply-end':
       return `command ${record.command}, number ${record.sequence}`;
+    case 'connection-info':
+      return `id ${record.id}, interface ${record.interfaceIndex}, compartment ${record.compartment}`;
+    case 'connection-ended':
+      return `id ${record.id}, sent ${record.transmitted}, received ${record.received} (${record.reason})`;
     case 'process-info':
       return `${record.processId} ${record.path}`;
   }

@@ -24,7 +24,7 @@ export interface RedirectOptions {
 }
 
 /** What identifies a connection: the fields that `connection` and `connection-end` events share. */
-abstract class ConnectionRecord extends EndpointsRecord {
+export abstract class ConnectionRecord extends EndpointsRecord {
   declare protected readonly layout: ConnectionLayout;
 
   /** The id of the process that owns the connection; 0 where the driver cannot know it. */

@@ -3,9 +3,14 @@
 import type { ProtocolError } from '../base/errors.js';
 import type { BandwidthEvent } from './bandwidth_events.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
+import type {
+  ConnectionEndedRecord,
+  ConnectionInfoRecord,
+  StalledEvent,
+  TimeoutEvent,
+} from './life_events.js';
 import { EventBase, defineType, type RecordSource } from './record_view.js';
 import {
-  ConnectionTimeoutLayout,
   EventsLostLayout,
   EventsLostOwnerLayout,
   InfoType,
@@ -23,6 +28,15 @@ export {
   type RedirectOptions,
   type VerdictOptions,
 } from './connection_events.js';
+export {
+  ConnectionEndedRecord,
+  ConnectionInfoRecord,
+  ResolvedConnection,
+  StalledEvent,
+  TimeoutEvent,
+  type EndReason,
+  type TimeoutCause,
+} from './life_events.js';
 
 /** The severity of a log line, in ascending order. */
 export type LogSeverity = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
@@ -139,26 +153,6 @@ export class LostEvent extends EventBase {
   }
 }
 defineType(LostEvent, 'lost');
-
-/** A connection that got the timeout verdict, because it waited longer than the pending timeout. */
-export class TimeoutEvent extends EventBase {
-  /** Discriminates the events. */
-  declare readonly type: 'timeout';
-  /** The id of the connection event. */
-  declare readonly id: bigint;
-
-  /** @internal */
-  constructor({ view }: RecordSource, offset: number) {
-    super();
-    this.id = view.getBigUint64(offset + ConnectionTimeoutLayout.id, true);
-  }
-
-  /** @internal */
-  fields(): Record<string, unknown> {
-    return { type: this.type, id: this.id };
-  }
-}
-defineType(TimeoutEvent, 'timeout');
 
 /** A record whose type this version does not know. A newer driver may send it; it is never an error. */
 export class UnknownEvent extends EventBase {
@@ -280,6 +274,7 @@ export type NetVerdictEvent =
   | LogEvent
   | LostEvent
   | TimeoutEvent
+  | StalledEvent
   | UnknownEvent
   | ProtocolErrorEvent;
 
@@ -289,8 +284,13 @@ export type EventOf<T extends EventType> = Extract<NetVerdictEvent, Readonly<Rec
 /** The types of events. */
 export type EventType = NetVerdictEvent['type'];
 
-/** Any record that the codec decodes: the events, and two records that a device does not pass on. */
-export type InfoRecord = NetVerdictEvent | ReplyEndRecord | ProcessInfoRecord;
+/** Any record that the codec decodes: the events, and the records that a device does not pass on. */
+export type InfoRecord =
+  | NetVerdictEvent
+  | ReplyEndRecord
+  | ProcessInfoRecord
+  | ConnectionInfoRecord
+  | ConnectionEndedRecord;
 
 /** @internal */
 export const EVENT_TYPES: readonly EventType[] = [
@@ -300,6 +300,7 @@ export const EVENT_TYPES: readonly EventType[] = [
   'log',
   'lost',
   'timeout',
+  'stalled',
   'unknown',
   'protocol-error',
 ];

@@ -5,12 +5,15 @@ import {
   BandwidthEntry,
   BandwidthEvent,
   ConnectionEndEvent,
+  ConnectionEndedRecord,
   ConnectionEvent,
+  ConnectionInfoRecord,
   LogEvent,
   LostEvent,
   ProcessInfoRecord,
   ProtocolErrorEvent,
   ReplyEndRecord,
+  StalledEvent,
   TimeoutEvent,
   UnknownEvent,
   recordTypeName,
@@ -21,6 +24,9 @@ import type { RecordSource, VerdictSink } from './record_view.js';
 import {
   BandwidthEntryLayout,
   BandwidthStatsLayout,
+  ClientStalledLayout,
+  ConnectionEndedLayout,
+  ConnectionInfoLayout,
   ConnectionLayout,
   ConnectionTimeoutLayout,
   EventsLostLayout,
@@ -247,7 +253,19 @@ function decodeRecord(
     case InfoType.ConnectionTimeout:
       return length < ConnectionTimeoutLayout.byteLength
         ? invalid(source, type, body, length)
-        : new TimeoutEvent(source, body);
+        : new TimeoutEvent(source, body, length);
+    case InfoType.ClientStalled:
+      return length < ClientStalledLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new StalledEvent(source, body);
+    case InfoType.ConnectionInfo:
+      return length < ConnectionInfoLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new ConnectionInfoRecord(source, body);
+    case InfoType.ConnectionEnded:
+      return length < ConnectionEndedLayout.byteLength
+        ? invalid(source, type, body, length)
+        : new ConnectionEndedRecord(source, body);
     default:
       return new UnknownEvent(type, source.bytes.slice(body, body + length));
   }

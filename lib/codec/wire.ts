@@ -65,6 +65,10 @@ export const InfoType = {
   ReplyEnd: 65,
   ProcessInfo: 66,
   ConnectionTimeout: 67,
+  // Extension 2.
+  ClientStalled: 68,
+  ConnectionInfo: 69,
+  ConnectionEnded: 70,
 } as const;
 
 /** The payload follows. An end record has the part from `processId` to `remotePort` alone. */
@@ -108,7 +112,39 @@ export const ReplyEndLayout = layout({ command: U8, sequence: U64 });
 export const ProcessInfoLayout = layout({ processId: U64 });
 export const PATH_CHARACTER_SIZE = U16;
 
+/** Extension 2 appends `ConnectionTimeoutVerdictLayout`. */
 export const ConnectionTimeoutLayout = layout({ id: U64 });
+/** The body of an end record of this type follows. */
+export const ConnectionTimeoutVerdictLayout = layout({ verdict: U8, cause: U8, type: U8 });
+
+export const ClientStalledLayout = layout({ count: U64, durationMs: U64 });
+
+export const ConnectionInfoLayout = layout({
+  id: U64,
+  time: U64,
+  processStart: U64,
+  flags: U32,
+  interfaceIndex: U32,
+  compartment: U32,
+});
+
+/** The bits of the flags of a ConnectionInfo record. */
+export const ConnectionInfoFlag = {
+  Loopback: 1,
+  Multicast: 2,
+  Broadcast: 4,
+  AskedAgain: 8,
+} as const;
+
+export const ConnectionEndedLayout = layout({
+  id: U64,
+  startTime: U64,
+  endTime: U64,
+  transmitted: U64,
+  received: U64,
+  verdict: U8,
+  reason: U8,
+});
 
 export const CommandType = {
   Shutdown: 0,
@@ -261,6 +297,15 @@ export function readHighWord(view: DataView, offset: number): number {
 /** Reads a 64-bit field as a number, which is exact up to 2^53. */
 export function readNumber(view: DataView, offset: number): number {
   return readLowWord(view, offset) + readHighWord(view, offset) * HIGH_WORD;
+}
+
+/** 1970-01-01 in units of 100 ns since 1601-01-01. */
+const EPOCH = 116_444_736_000_000_000n;
+
+/** Reads a time as milliseconds since the epoch; undefined for 0, which stands for an unknown time. */
+export function readTime(view: DataView, offset: number): number | undefined {
+  const time = view.getBigUint64(offset, true);
+  return time === 0n ? undefined : Number(time - EPOCH) / 10_000;
 }
 
 /** Writes a 64-bit field from its two halves. */

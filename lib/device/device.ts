@@ -462,6 +462,8 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
         this.#collectorOf(record.command)?.end(record.sequence);
         return true;
       case 'process-info':
+      case 'connection-info':
+      case 'connection-ended':
         return true;
       case 'lost':
       case 'protocol-error':

@@ -65,6 +65,8 @@ void Model::Take(const Record &record)
     case InfoReplyEnd:
     case InfoProcessInfo:
     case InfoConnectionTimeout:
+    case InfoConnectionInfo:
+    case InfoConnectionEnded:
         break;
     default:
         ADD_FAILURE() << "record of unknown type " << int{record.type};

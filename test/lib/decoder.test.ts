@@ -14,6 +14,7 @@ import {
   record,
   replyEnd,
   timeout,
+  timeoutOf,
   u32,
   u8,
 } from './support/records.js';
@@ -38,6 +39,11 @@ const EVERY_KIND = [
   replyEnd(5, 1n),
   processInfo(42n, '\\device\\a.exe'),
   timeout(7n),
+  timeoutOf(8n, 5, 0),
+  timeoutOf(0n, 2, 3, { localAddress: '2001:db8::1', remoteAddress: '2001:db8::2' }),
+  record(68, new Uint8Array(16)),
+  record(69, new Uint8Array(36)),
+  record(70, new Uint8Array(42)),
   record(200, Uint8Array.of(9, 9)),
   record(1, new Uint8Array(3)),
 ];
@@ -77,6 +83,11 @@ describe('InfoDecoder', () => {
       'reply-end',
       'process-info',
       'timeout',
+      'timeout',
+      'timeout',
+      'stalled',
+      'connection-info',
+      'connection-ended',
       'unknown',
       'protocol-error',
     ]);
@@ -87,6 +98,28 @@ describe('InfoDecoder', () => {
     for (let cut = 0; cut <= EVERYTHING.length; cut++) {
       expect(plain(decodeInPieces(EVERYTHING, [cut]))).toEqual(whole);
     }
+  });
+
+  it('shows the id alone of a timeout whose body ends before its connection does', () => {
+    const whole = timeoutOf(8n, 5, 0);
+    for (let length = 8; length < whole.length - 5; length++) {
+      const [event] = parseInfo(record(67, whole.subarray(5, 5 + length)));
+      expect(event).toMatchObject({ type: 'timeout', id: 8n, connection: undefined });
+    }
+    const [event] = parseInfo(record(67, whole.subarray(5), new Uint8Array(3)));
+    expect(event).toMatchObject({ verdict: 5, cause: 'time', connection: { protocol: 6 } });
+  });
+
+  it.each([
+    [68, 16],
+    [69, 36],
+    [70, 42],
+  ])('takes a longer record of type %i, and reports a shorter one', (type, length) => {
+    const types = parseInfo(
+      bytes(record(type, new Uint8Array(length + 1)), record(type, new Uint8Array(length - 1))),
+    ).map((item) => item.type);
+    expect(types[0]).not.toBe('protocol-error');
+    expect(types[1]).toBe('protocol-error');
   });
 
   it('gives the same records one byte at a time', () => {

@@ -282,7 +282,9 @@ describe('other events', () => {
       (n) => (parseInfo(log(n, ''))[0] as LogEvent).severity,
     );
     expect(severities).toEqual(['trace', 'trace', 'critical', 'critical', 'critical']);
-    const reasons = [0, 1, 2, 3, 4, 5, 6, 7].map((n) => (parseInfo(lost(1n, n))[0] as LostEvent).reason);
+    const reasons = [0, 1, 2, 3, 4, 5, 6, 7].map(
+      (n) => (parseInfo(lost(1n, n))[0] as LostEvent).reason,
+    );
     expect(reasons).toEqual([
       'unknown',
       'event-queue-full',

@@ -25,6 +25,8 @@ const PLAIN_COMMANDS = {
 } as const;
 
 const LOSS_REASONS = ['unknown', 'event-queue-full', 'held-packet-limit', 'out-of-memory'];
+const TIMEOUT_CAUSES = ['time', 'stall', 'share', 'limit'];
+const END_REASONS = ['closed', 'port-released', 'idle', 'evicted', 'cleared'];
 const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;
 
 function number(fields: Fields, name: string): number {
@@ -33,6 +35,12 @@ function number(fields: Fields, name: string): number {
 
 function bigint(fields: Fields, name: string): bigint {
   return BigInt(fields[name]!);
+}
+
+/** A time of the wire as milliseconds since the epoch; 0 is an unknown time. */
+function time(fields: Fields, name: string): number | undefined {
+  const ticks = bigint(fields, name);
+  return ticks === 0n ? undefined : Number(ticks - 116_444_736_000_000_000n) / 10_000;
 }
 
 function numbers(fields: Fields): Record<string, number> {
@@ -118,7 +126,44 @@ const EXPECTED_RECORDS: Readonly<Record<string, (fields: Fields) => Record<strin
     processId: number(fields, 'processId'),
     path: Buffer.from(bytesOf(fields['path']!)).toString('utf16le'),
   }),
-  ConnectionTimeout: (fields) => ({ type: 'timeout', id: bigint(fields, 'id') }),
+  ConnectionTimeout: (fields) => ({
+    type: 'timeout',
+    id: bigint(fields, 'id'),
+    ...('cause' in fields
+      ? {
+          verdict: number(fields, 'verdict'),
+          cause: TIMEOUT_CAUSES[number(fields, 'cause')],
+          connection: identity(fields),
+        }
+      : { verdict: undefined, cause: undefined, connection: undefined }),
+  }),
+  ClientStalled: (fields) => ({
+    type: 'stalled',
+    count: bigint(fields, 'count'),
+    durationMs: number(fields, 'durationMs'),
+  }),
+  ConnectionInfo: (fields) => ({
+    type: 'connection-info',
+    id: bigint(fields, 'id'),
+    time: time(fields, 'time'),
+    processStart: time(fields, 'processStart'),
+    loopback: (number(fields, 'flags') & 1) !== 0,
+    multicast: (number(fields, 'flags') & 2) !== 0,
+    broadcast: (number(fields, 'flags') & 4) !== 0,
+    askedAgain: (number(fields, 'flags') & 8) !== 0,
+    interfaceIndex: number(fields, 'interfaceIndex'),
+    compartment: number(fields, 'compartment'),
+  }),
+  ConnectionEnded: (fields) => ({
+    type: 'connection-ended',
+    id: bigint(fields, 'id'),
+    startTime: time(fields, 'startTime'),
+    endTime: time(fields, 'endTime'),
+    transmitted: bigint(fields, 'transmitted'),
+    received: bigint(fields, 'received'),
+    verdict: number(fields, 'verdict'),
+    reason: END_REASONS[number(fields, 'reason')],
+  }),
 };
 
 function encode({ kind, fields }: Vector): Uint8Array | undefined {

@@ -81,6 +81,17 @@ export function timeout(id: bigint): Uint8Array {
   return record(67, u64(id));
 }
 
+/** The form of extension 2, with an end record's body. */
+export function timeoutOf(
+  id: bigint,
+  verdict: number,
+  cause: number,
+  connection: ConnectionFields = {},
+): Uint8Array {
+  const end = connectionEnd(connection);
+  return record(67, u64(id), u8(verdict), u8(cause), end.subarray(0, 1), end.subarray(5));
+}
+
 export function u8(value: number): Uint8Array {
   return Uint8Array.of(value);
 }

@@ -36,6 +36,15 @@ class EventTest : public kext_test::KextTest
                                 static_cast<UINT32>(path.size() * 2));
     }
 
+    NTSTATUS Timeout(UINT64 id, UINT8 cause = TimeoutCauseTime)
+    {
+        CONNECTION connection = {};
+
+        connection.Key = KeyV4(1);
+        connection.State.Verdict = VerdictPermanentBlock;
+        return EventConnectionTimeout(&events_, id, &connection, cause);
+    }
+
     std::unique_ptr<QueueDevice> device_;
     EVENTS events_;
 };
@@ -171,7 +180,7 @@ TEST_F(EventTest, EncodesLogLines)
 TEST_F(EventTest, ABaseClientGetsNoExtendedRecords)
 {
     EXPECT_EQ(EventReplyEnd(&events_, CommandGetLogs, 1), STATUS_SUCCESS);
-    EXPECT_EQ(EventConnectionTimeout(&events_, 1), STATUS_SUCCESS);
+    EXPECT_EQ(Timeout(1), STATUS_SUCCESS);
     EXPECT_EQ(Process(1, u"a.exe"), STATUS_SUCCESS);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
@@ -180,11 +189,43 @@ TEST_F(EventTest, EncodesTheExtendedRecords)
 {
     EventsSetOptions(&events_, TRUE, 0);
     ASSERT_EQ(EventReplyEnd(&events_, CommandGetBandwidthStats, 0x1122), STATUS_SUCCESS);
-    ASSERT_EQ(EventConnectionTimeout(&events_, 0x3344), STATUS_SUCCESS);
+    ASSERT_EQ(Timeout(0x3344), STATUS_SUCCESS);
     ASSERT_EQ(Process(5, u"\\a"), STATUS_SUCCESS);
     EXPECT_EQ(Stream(), (std::vector<uint8_t>{65, 9,  0, 0, 0, 6,    0x22, 0x11, 0, 0, 0, 0, 0, 0, //
                                               67, 8,  0, 0, 0, 0x44, 0x33, 0,    0, 0, 0, 0, 0,    //
                                               66, 12, 0, 0, 0, 5,    0,    0,    0, 0, 0, 0, 0, '\\', 0, 'a', 0}));
+}
+
+TEST_F(EventTest, OnlyExtension2TellsOfOtherCausesThanTime)
+{
+    EventsSetOptions(&events_, 1, 0);
+    EXPECT_EQ(Timeout(7, TimeoutCauseStall), STATUS_SUCCESS);
+    EXPECT_EQ(Timeout(0, TimeoutCauseLimit), STATUS_SUCCESS);
+    EXPECT_EQ(EventClientStalled(&events_, 1, 2), STATUS_SUCCESS);
+    EXPECT_EQ(Records().size(), 0u);
+    EventsSetOptions(&events_, 2, 0);
+    EXPECT_EQ(Timeout(7, TimeoutCauseStall), STATUS_SUCCESS);
+    EXPECT_EQ(Timeout(0, TimeoutCauseLimit), STATUS_SUCCESS);
+    EXPECT_EQ(EventClientStalled(&events_, 1, 2), STATUS_SUCCESS);
+    EXPECT_EQ(Records().size(), 3u);
+}
+
+// What was decided without a question is counted by its own reason, and may not crowd questions out.
+TEST_F(EventTest, RecordsWithoutAQuestionLeaveHalfOfTheQueueToQuestions)
+{
+    size_t pushed = 0;
+
+    EventsSetOptions(&events_, 2, 0);
+    IoQueueSetOptions(device_->queue(), 4096, 2);
+    while (NT_SUCCESS(Timeout(0, TimeoutCauseLimit)))
+    {
+        ASSERT_LT(pushed++, 4096u);
+    }
+    EXPECT_GT(IoQueueBytes(device_->queue()), 2048u);
+    EXPECT_LT(IoQueueBytes(device_->queue()), 2048u + 100);
+    EXPECT_EQ(Timeout(1), STATUS_SUCCESS);
+    EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u);
+    EXPECT_EQ(Records().size(), pushed + 1);
 }
 
 TEST_F(EventTest, ReportsAProcessOnceAndAgainWhenItsPathChanges)

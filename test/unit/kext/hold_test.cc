@@ -357,6 +357,66 @@ TEST_F(HoldTest, TheTimeoutVerdictIsAppliedAndReported)
     EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
 }
 
+TEST_F(HoldTest, ATimeoutNamesItsConnectionAndItsVerdict)
+{
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS | OPTION_FLAG_FAIL_CLOSED;
+            options->PendingTimeoutMs = 500;
+            options->TimeoutVerdict = 0;
+        });
+    network_.Connect(Flow{});
+    const Question question = client_.ReadQuestion();
+    Advance(700ms);
+
+    const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].body.size(), 8u + 3 + 22);
+    EXPECT_EQ(records[0].At<uint64_t>(0), question.id);
+    EXPECT_EQ(records[0].At<uint8_t>(8), VerdictPermanentBlock);
+    EXPECT_EQ(records[0].At<uint8_t>(9), TimeoutCauseTime);
+    EXPECT_EQ(records[0].At<uint8_t>(10), InfoConnectionEndV4);
+    EXPECT_EQ(records[0].At<uint64_t>(11), Flow{}.process_id);
+    EXPECT_EQ(records[0].At<uint16_t>(29), Flow{}.local.port);
+}
+
+TEST_F(HoldTest, AnOlderClientLearnsOnlyTheIdOfATimeout)
+{
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->StructSize = FIELD_OFFSET(OPTIONS_WIRE, StallTimeoutMs);
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+            options->PendingTimeoutMs = 500;
+        });
+    network_.Connect(Flow{});
+    Advance(700ms);
+    const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].body.size(), 8u);
+}
+
+TEST_F(HoldTest, AConnectionThatALimitDecidesIsReportedWithoutAQuestion)
+{
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+            options->MaxHeldPackets = 1;
+        });
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
+    client_.ReadQuestion();
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
+
+    const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 0u);
+    EXPECT_EQ(records[0].At<uint8_t>(8), VerdictAccept);
+    EXPECT_EQ(records[0].At<uint8_t>(9), TimeoutCauseLimit);
+    EXPECT_EQ(records[0].At<uint16_t>(29), 2);
+}
+
 TEST_F(HoldTest, ATimeoutMayBlock)
 {
     SetOptions(

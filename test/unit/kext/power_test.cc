@@ -45,6 +45,23 @@ TEST_F(PowerTest, GoingToSleepResolvesHeldPacketsByTheFailPolicy)
     EXPECT_TRUE(network_.Connect(Flow{}).permitted());
 }
 
+TEST_F(PowerTest, GoingToSleepReportsWhatItDecides)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
+    const uint64_t id = client_.ReadQuestion().id;
+    Sleep();
+
+    const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].At<uint64_t>(0), id);
+    EXPECT_EQ(records[0].At<uint8_t>(8), VerdictAccept);
+    EXPECT_EQ(records[0].At<uint8_t>(9), TimeoutCauseStall);
+}
+
 TEST_F(PowerTest, GoingToSleepDropsHeldPacketsOfAFailClosedClient)
 {
     FailClosed();

@@ -177,7 +177,27 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
 
             return EventReplyEnd(&events_, command, vector.Number("sequence"));
         }
-        return EventConnectionTimeout(&events_, vector.Number("id"));
+        if (vector.kind == "ClientStalled")
+        {
+            EventsSetOptions(&events_, 2, 0xFFFFFFFF);
+            return EventClientStalled(&events_, vector.Number("count"), vector.Number("durationMs"));
+        }
+        return EncodeConnectionTimeout(vector);
+    }
+
+    NTSTATUS EncodeConnectionTimeout(const Vector &vector)
+    {
+        CONNECTION connection = {};
+        UINT8 cause = TimeoutCauseTime;
+
+        if (vector.Has("cause"))
+        {
+            EventsSetOptions(&events_, 2, 0xFFFFFFFF);
+            cause = static_cast<UINT8>(vector.Number("cause"));
+            connection = ConnectionOf(vector);
+            connection.State.Verdict = static_cast<UINT8>(vector.Number("verdict"));
+        }
+        return EventConnectionTimeout(&events_, vector.Number("id"), &connection, cause);
     }
 
     NTSTATUS EncodeConnection(const Vector &vector)
@@ -191,13 +211,20 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
                                static_cast<UINT32>(payload.size()));
     }
 
-    NTSTATUS EncodeConnectionEnd(const Vector &vector)
+    static CONNECTION ConnectionOf(const Vector &vector)
     {
         CONNECTION connection = {};
 
         connection.Key = KeyOf(vector);
         connection.State.ProcessId = vector.Number("processId");
         connection.State.Direction = static_cast<UINT8>(vector.Number("direction"));
+        return connection;
+    }
+
+    NTSTATUS EncodeConnectionEnd(const Vector &vector)
+    {
+        const CONNECTION connection = ConnectionOf(vector);
+
         return EventConnectionEnd(&events_, &connection);
     }
 
@@ -214,7 +241,7 @@ TEST_P(EncodedVectors, HaveTheirBytes)
 INSTANTIATE_TEST_SUITE_P(Protocol, EncodedVectors,
                          testing::ValuesIn(ReadVectors({"LogLine", "ConnectionV4", "ConnectionV6", "ConnectionEndV4",
                                                         "ConnectionEndV6", "ReplyEnd", "ProcessInfo",
-                                                        "ConnectionTimeout"})),
+                                                        "ConnectionTimeout", "ClientStalled"})),
                          NameOf);
 
 class LossVectors : public EncodedVectors
@@ -232,9 +259,9 @@ TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
     const Vector &vector = GetParam();
 
     IoQueueReportLost(device_->queue(), vector.Number("count"), static_cast<UINT8>(vector.Number("reason")));
-    ASSERT_EQ(EventConnectionTimeout(&events_, 1), STATUS_SUCCESS);
+    ASSERT_EQ(EventReplyEnd(&events_, CommandGetLogs, 1), STATUS_SUCCESS);
     ByteString stream = device_->ReadAll(1 << 20);
-    ASSERT_EQ(stream.size(), vector.bytes.size() + sizeof(CONNECTION_TIMEOUT_WIRE));
+    ASSERT_EQ(stream.size(), vector.bytes.size() + sizeof(REPLY_END_WIRE));
     stream.resize(vector.bytes.size());
     EXPECT_EQ(stream, vector.bytes);
 }
