@@ -33,6 +33,7 @@ NTSTATUS BandwidthInitialize(BANDWIDTH *bandwidth, MEMORY *memory, LOG *log, UIN
 {
     bandwidth->Memory = memory;
     bandwidth->Log = log;
+    bandwidth->Totals = 0;
     return ConnectionMapInitialize(&bandwidth->Connections, memory, maxEntries);
 }
 
@@ -102,13 +103,24 @@ NTSTATUS BandwidthAdd(BANDWIDTH *bandwidth, const CONNECTION_KEY *key, UINT64 tr
 }
 
 _Use_decl_annotations_
+VOID BandwidthKeepTotals(BANDWIDTH *bandwidth, CONNECTION_TABLE *connections)
+{
+    InterlockedExchange64(&bandwidth->Totals, (LONG64)(ULONG_PTR)connections);
+}
+
+_Use_decl_annotations_
 VOID BandwidthCount(BANDWIDTH *bandwidth, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
 {
+    CONNECTION_TABLE *totals = (CONNECTION_TABLE *)(ULONG_PTR)ReadNoFence64(&bandwidth->Totals);
     NTSTATUS status = BandwidthAdd(bandwidth, key, inbound ? 0 : bytes, inbound ? bytes : 0);
 
     if (!NT_SUCCESS(status) && LogMayRepeat(bandwidth->Log, LogLimitBandwidth))
     {
         LogWarning(bandwidth->Log, "A connection's bytes could not be counted: status 0x%08x", (unsigned)status);
+    }
+    if (totals != NULL)
+    {
+        ConnectionTableAddBytes(totals, key, inbound, bytes);
     }
 }
 

@@ -19,6 +19,7 @@ typedef struct _BANDWIDTH
     MEMORY *Memory;
     LOG *Log;
     CONNECTION_MAP Connections;
+    volatile LONG64 Totals; ///< address of the CONNECTION_TABLE that counts each connection's total; 0: none
 } BANDWIDTH;
 
 /// Makes an empty table of at most `maxEntries`. STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
@@ -30,6 +31,10 @@ NTSTATUS BandwidthInitialize(_Out_ BANDWIDTH *bandwidth, _Inout_ MEMORY *memory,
 /// Frees everything. Nobody else may be using the table.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID BandwidthUninitialize(_Inout_ BANDWIDTH *bandwidth);
+
+/// Also counts each connection's total in `connections` from now on. NULL: no longer. The table outlives the counting.
+/// Any IRQL.
+VOID BandwidthKeepTotals(_Inout_ BANDWIDTH *bandwidth, _In_opt_ CONNECTION_TABLE *connections);
 
 /// Counts a connection's bytes in one direction. A failure is logged, at most once a second.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -77,21 +77,24 @@ static VOID CommandLogUpdate(LOG *log, const CONNECTION_KEY *key, const CONNECTI
 }
 
 // Carries out an update of a connection's verdict. Both IP versions have the same fields in the same order.
-static VOID CommandUpdate(DRIVER_CONTEXT *context, UINT8 ipVersion, const UINT8 *wire)
+// FALSE: the connection is unknown.
+static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
 {
     CONNECTION_STATE state;
     CONNECTION_KEY key;
 
     RtlZeroMemory(&key, sizeof(key));
-    key.IpVersion = ipVersion;
+    key.IpVersion = wire[0] == CommandUpdateV4 ? 4 : 6;
     wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));
     wire = WireGetEndpoints(wire, &key);
-    if (CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire, &state)))
+    if (!CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire, &state)))
     {
-        CommandLogUpdate(&context->Log, &key, &state);
-        // The ALE layers decide again on what they blocked or permitted.
-        EngineRequestReauthorization(&context->Engine);
+        return FALSE;
     }
+    CommandLogUpdate(&context->Log, &key, &state);
+    // The ALE layers decide again on what they blocked or permitted.
+    EngineRequestReauthorization(&context->Engine);
+    return TRUE;
 }
 
 static BOOLEAN CommandQueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)
@@ -192,10 +195,8 @@ static VOID CommandExecuteOne(DRIVER_CONTEXT *context, const COMMAND_WIRE *wire)
         CommandApplyVerdict(context, &wire->Verdict);
         return;
     case CommandUpdateV4:
-        CommandUpdate(context, 4, wire->Bytes);
-        return;
     case CommandUpdateV6:
-        CommandUpdate(context, 6, wire->Bytes);
+        (VOID) CommandUpdate(context, wire->Bytes);
         return;
     default:
         // The reply's number is taken before the work, so that two writes at once keep the order of their starts.
@@ -252,4 +253,30 @@ NTSTATUS CommandExecute(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T leng
     // All verdicts of a write share one reauthorization.
     EngineReauthorize(&context->Engine);
     return status;
+}
+
+_Use_decl_annotations_
+NTSTATUS CommandUpdateConnection(DRIVER_CONTEXT *context, const UINT8 *bytes, SIZE_T length, BOOLEAN *known)
+{
+    const char *reason = "it is empty";
+    SIZE_T wireLength = 0;
+    COMMAND_WIRE wire;
+
+    *known = FALSE;
+    if (length != 0)
+    {
+        reason = CommandFetch(bytes, length, &wire, &wireLength);
+    }
+    if (reason == NULL &&
+        (wireLength != length || (wire.Bytes[0] != CommandUpdateV4 && wire.Bytes[0] != CommandUpdateV6)))
+    {
+        reason = "it is not one update";
+    }
+    if (reason != NULL)
+    {
+        return CommandReject(context, reason, 0);
+    }
+    *known = CommandUpdate(context, wire.Bytes);
+    EngineReauthorize(&context->Engine);
+    return STATUS_SUCCESS;
 }

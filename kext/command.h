@@ -21,4 +21,11 @@ NTSTATUS
 CommandExecute(_Inout_ struct _DRIVER_CONTEXT *context, _In_reads_bytes_(length) const UINT8 *bytes, _In_ SIZE_T length,
                _Out_ SIZE_T *consumed);
 
+/// Carries out the Update command that `bytes` are. `known` gets whether the connection is known and live.
+/// STATUS_INVALID_PARAMETER: the bytes are not one whole Update command. The log has an error line why.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS CommandUpdateConnection(_Inout_ struct _DRIVER_CONTEXT *context, _In_reads_bytes_(length) const UINT8 *bytes,
+                                 _In_ SIZE_T length, _Out_ BOOLEAN *known);
+
 EXTERN_C_END

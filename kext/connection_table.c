@@ -40,13 +40,30 @@ typedef struct _PORT_LINK
 // What only the start and the end of a connection need.
 typedef struct _CONNECTION_COLD
 {
-    PORT_LINK Link; // in a list only while the connection is live; guarded by the port stripe
-    UINT64 Hash;
-    UINT32 Generation; // 0: the place of a walk, not a connection
-    UINT32 Pending;    // questions that wait for a verdict; guarded by the shard
+    PORT_LINK Link;      // in a list only while the connection is live; guarded by the port stripe
+    UINT32 Place;        // what is kept of the hash
+    UINT32 Generation;   // 0: the place of a walk, not a connection
+    UINT32 Pending;      // questions that wait for a verdict; guarded by the shard
+    UINT16 QuestionHigh; // id of the last question; 48 bits last for years at a million questions a second
+    UINT16 StartHigh;    // system time of the start in units of START_UNIT
+    UINT32 QuestionLow;
+    UINT32 StartLow;
+    volatile LONG64 TransmittedBytes;
+    volatile LONG64 ReceivedBytes;
 } CONNECTION_COLD;
 
 static_assert(sizeof(CONNECTION_COLD) >= SLAB_LEAST_ITEM_BYTES, "a slab takes it");
+static_assert(sizeof(CONNECTION_COLD) <= 56, "the memory of a connection is bounded");
+
+// A unit of the time of a start is 2^10 times 100 ns.
+#define START_UNIT_SHIFT 10u
+
+// A place has the number of the shard above the low bits of the hash.
+// These bits are enough for the cells of one shard, because a keyed hash spreads the connections over all shards.
+#define PLACE_INDEX_BITS 22u
+#define PLACE_INDEX_MASK ((1u << PLACE_INDEX_BITS) - 1)
+
+static_assert(SHARD_MAP_SHIFT + PLACE_INDEX_BITS <= 32, "a place fits");
 
 typedef struct _CONNECTION_PORT_PAGE
 {
@@ -95,10 +112,48 @@ static const UINT64 *ConnectionTableKeyOf(const SHARD_MAP *map, const CONNECTION
     return (const UINT64 *)cell - (map->KeyWords - 1);
 }
 
-static VOID ConnectionTableCopy(const SHARD_MAP *map, const CONNECTION_CELL *cell, CONNECTION *connection)
+static UINT64 ConnectionColdQuestion(const CONNECTION_COLD *cold)
+{
+    return (UINT64)cold->QuestionHigh << 32 | cold->QuestionLow;
+}
+
+static VOID ConnectionColdSetQuestion(CONNECTION_COLD *cold, UINT64 id)
+{
+    cold->QuestionHigh = (UINT16)(id >> 32);
+    cold->QuestionLow = (UINT32)id;
+}
+
+static VOID ConnectionColdSetStart(CONNECTION_COLD *cold)
+{
+    LARGE_INTEGER now;
+    UINT64 units;
+
+    KeQuerySystemTime(&now);
+    units = (UINT64)now.QuadPart >> START_UNIT_SHIFT;
+    cold->StartHigh = (UINT16)(units >> 32);
+    cold->StartLow = (UINT32)units;
+}
+
+static VOID ConnectionTableCopyLife(const CONNECTION_TABLE *table, const CONNECTION_CELL *cell, CONNECTION_LIFE *life)
+{
+    const CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
+    LONG idle = (LONG)ClockSeconds(table->Clock) - ReadNoFence(&cell->LastUse);
+
+    life->Question = ConnectionColdQuestion(cold);
+    life->StartTime = ((UINT64)cold->StartHigh << 32 | cold->StartLow) << START_UNIT_SHIFT;
+    life->TransmittedBytes = (UINT64)ReadNoFence64(&cold->TransmittedBytes);
+    life->ReceivedBytes = (UINT64)ReadNoFence64(&cold->ReceivedBytes);
+    // A packet on another processor may have written a time just after the clock was read.
+    life->IdleSeconds = idle > 0 ? (UINT32)idle : 0;
+    life->Waiting = cold->Pending != 0;
+}
+
+static VOID ConnectionTableCopy(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell,
+                                CONNECTION *connection)
 {
     ConnectionKeyUnpack(ConnectionTableKeyOf(map, cell), map->KeyWords, &connection->Key);
     connection->State = ConnectionTableStateOf(cell);
+    ConnectionTableCopyLife(table, cell, &connection->Life);
 }
 
 // Writes the time once a second, so most packets leave the cache line clean for the other processors.
@@ -335,9 +390,11 @@ static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSER
     cell->Generation = ConnectionTableNextGeneration(table);
     cell->LastUse = (LONG)ClockSeconds(table->Clock);
     cell->ProcessId = insertion->ProcessId;
-    cold->Hash = insertion->Place.In.Hash;
+    RtlZeroMemory(cold, sizeof(*cold));
+    cold->Place = (UINT32)(insertion->Place.In.Hash >> (64 - SHARD_MAP_SHIFT)) << PLACE_INDEX_BITS |
+                  ((UINT32)insertion->Place.In.Hash & PLACE_INDEX_MASK);
     cold->Generation = cell->Generation;
-    cold->Pending = 0;
+    ConnectionColdSetStart(cold);
     ConnectionPortLink(table, insertion->Place.Map, insertion->PortPage, cell);
     *state = ConnectionTableStateOf(cell);
 }
@@ -487,7 +544,7 @@ BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY
     }
     if (late)
     {
-        ConnectionTableCopy(access.Place.Map, cell, ended);
+        ConnectionTableCopy(table, access.Place.Map, cell, ended);
     }
     ConnectionTableLeave(&access);
     return late;
@@ -568,6 +625,43 @@ BOOLEAN ConnectionTableResolvePending(CONNECTION_TABLE *table, const CONNECTION_
     return live != NULL;
 }
 
+_Use_decl_annotations_
+UINT64 ConnectionTableSetQuestion(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT64 id)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
+    UINT64 before = 0;
+
+    if (cell != NULL && cell->Generation == generation)
+    {
+        CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
+
+        before = ConnectionColdQuestion(cold);
+        ConnectionColdSetQuestion(cold, id);
+    }
+    ConnectionTableLeave(&access);
+    return before;
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableAddBytes(CONNECTION_TABLE *table, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
+{
+    CONNECTION_PLACE place;
+    CONNECTION_CELL *cell;
+    KIRQL irql;
+
+    ConnectionMapLocate(&table->Connections, key, &place);
+    irql = RwLockAcquireShared(&place.In.Shard->Lock);
+    cell = ConnectionTableFindCell(table, &place);
+    if (cell != NULL)
+    {
+        CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
+
+        InterlockedExchangeAdd64(inbound ? &cold->ReceivedBytes : &cold->TransmittedBytes, (LONG64)bytes);
+    }
+    RwLockReleaseShared(&place.In.Shard->Lock, irql);
+}
+
 // The caller holds the shard's lock.
 static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_CELL *cell,
                                    CONNECTION *ended)
@@ -575,7 +669,7 @@ static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map
     cell->Flags |= CELL_FLAG_ENDED;
     cell->LastUse = (LONG)ClockSeconds(table->Clock);
     ConnectionPortUnlink(table, map, cell);
-    ConnectionTableCopy(map, cell, ended);
+    ConnectionTableCopy(table, map, cell, ended);
 }
 
 _Use_decl_annotations_
@@ -598,7 +692,7 @@ BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, C
 // A connection that a port walk has found.
 typedef struct _PORT_WALK_END
 {
-    UINT64 Hash;
+    UINT32 Place;
     UINT32 Generation;
 } PORT_WALK_END;
 
@@ -630,7 +724,7 @@ static BOOLEAN PortWalkOn(PORT_WALK *walk)
 
         if (passed->Generation != 0)
         {
-            walk->Ends[walk->EndCount].Hash = passed->Hash;
+            walk->Ends[walk->EndCount].Place = passed->Place;
             walk->Ends[walk->EndCount].Generation = passed->Generation;
             walk->EndCount++;
         }
@@ -670,7 +764,7 @@ static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cel
 // The caller holds the shard's lock. NULL: the connection is no longer in the table.
 static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, const PORT_WALK_END *end)
 {
-    UINT32 index = (UINT32)end->Hash;
+    UINT32 index = end->Place & PLACE_INDEX_MASK;
     UINT32 probes;
 
     for (probes = 0; probes < shard->CellCount; probes++, index++)
@@ -688,7 +782,7 @@ static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, c
 
 static BOOLEAN PortWalkEnd(PORT_WALK *walk, const PORT_WALK_END *end, CONNECTION *ended)
 {
-    SHARD *shard = &walk->Map->Shards[end->Hash >> (64 - SHARD_MAP_SHIFT)];
+    SHARD *shard = &walk->Map->Shards[end->Place >> PLACE_INDEX_BITS];
     KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
     CONNECTION_CELL *cell = PortWalkFind(walk->Map, shard, end);
     BOOLEAN matches = cell != NULL && PortWalkMatches(walk, cell);
@@ -737,6 +831,128 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
             }
         }
     }
+}
+
+// ---- Walking over the table
+//
+// A bucket is the connections whose hashes choose the same cell. They are copied together.
+// The buckets of a shard are walked in the order of their numbers with the bits reversed.
+// When the shard grows, each bucket splits into buckets that follow each other in that order.
+// When the shard shrinks, such buckets become one. So a walk misses no connection that stays.
+
+// Buckets that are walked under one lock.
+#define WALK_BUCKETS 256u
+
+#define WALK_SHARDS (2u * SHARD_MAP_SHARDS)
+
+static UINT32 ConnectionWalkReverse(UINT32 bits)
+{
+    bits = (bits & 0x55555555u) << 1 | (bits >> 1 & 0x55555555u);
+    bits = (bits & 0x33333333u) << 2 | (bits >> 2 & 0x33333333u);
+    bits = (bits & 0x0F0F0F0Fu) << 4 | (bits >> 4 & 0x0F0F0F0Fu);
+    bits = (bits & 0x00FF00FFu) << 8 | (bits >> 8 & 0x00FF00FFu);
+    return bits << 16 | bits >> 16;
+}
+
+// Returns the bucket that follows. 0: it was the last one of the shard.
+static UINT32 ConnectionWalkNext(UINT32 bucket, UINT32 mask)
+{
+    return ConnectionWalkReverse(ConnectionWalkReverse(bucket | ~mask) + 1);
+}
+
+typedef struct _WALK_COPY
+{
+    const CONNECTION_TABLE *Table;
+    const SHARD_MAP *Map;
+    const SHARD *Shard;
+    CONNECTION *Connections;
+    UINT32 Capacity;
+    UINT32 Count;
+} WALK_COPY;
+
+// The caller holds the shard's lock. FALSE: the bucket does not fit, and none of it is copied.
+static BOOLEAN ConnectionWalkCopyBucket(WALK_COPY *copy, UINT32 bucket)
+{
+    UINT32 mask = copy->Shard->CellCount - 1;
+    UINT32 count = copy->Count;
+    UINT32 step;
+
+    for (step = 0; step <= mask; step++)
+    {
+        UINT64 *words = ShardCellAt(copy->Shard->Array, (bucket + step) & mask, copy->Map->CellBytes);
+        const CONNECTION_CELL *cell = (const CONNECTION_CELL *)(words + copy->Map->KeyWords - 1);
+
+        if ((cell->Flags & CELL_FLAG_IN_USE) == 0)
+        {
+            break;
+        }
+        if (((ConnectionTableCold(copy->Table, cell)->Place ^ bucket) & PLACE_INDEX_MASK & mask) != 0)
+        {
+            continue; // it is of another bucket
+        }
+        if (count == copy->Capacity)
+        {
+            return FALSE;
+        }
+        ConnectionTableCopy(copy->Table, copy->Map, cell, &copy->Connections[count]);
+        count++;
+    }
+    copy->Count = count;
+    return TRUE;
+}
+
+// FALSE: the next bucket does not fit.
+static BOOLEAN ConnectionWalkCopyShard(WALK_COPY *copy, CONNECTION_WALK *walk)
+{
+    SHARD *shard = &copy->Map->Shards[walk->Shard % SHARD_MAP_SHARDS];
+    KIRQL irql = RwLockAcquireShared(&shard->Lock);
+    UINT32 mask = shard->CellCount - 1;
+    BOOLEAN fits = TRUE;
+    BOOLEAN over = shard->CellCount == 0;
+    UINT32 steps;
+
+    copy->Shard = shard;
+    for (steps = 0; !over && steps < WALK_BUCKETS; steps++)
+    {
+        fits = ConnectionWalkCopyBucket(copy, walk->Bucket & mask);
+        if (!fits)
+        {
+            break;
+        }
+        walk->Bucket = ConnectionWalkNext(walk->Bucket, mask);
+        over = walk->Bucket == 0;
+    }
+    if (over)
+    {
+        walk->Shard++;
+        walk->Bucket = 0;
+    }
+    RwLockReleaseShared(&shard->Lock, irql);
+    return fits;
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionWalkIsOver(const CONNECTION_WALK *walk)
+{
+    return walk->Shard >= WALK_SHARDS;
+}
+
+_Use_decl_annotations_
+UINT32 ConnectionTableWalk(CONNECTION_TABLE *table, CONNECTION_WALK *walk, CONNECTION *connections, UINT32 capacity)
+{
+    BOOLEAN fits = TRUE;
+    WALK_COPY copy;
+
+    RtlZeroMemory(&copy, sizeof(copy));
+    copy.Table = table;
+    copy.Connections = connections;
+    copy.Capacity = capacity;
+    while (fits && !ConnectionWalkIsOver(walk))
+    {
+        copy.Map = walk->Shard < SHARD_MAP_SHARDS ? &table->Connections.V4 : &table->Connections.V6;
+        fits = ConnectionWalkCopyShard(&copy, walk);
+    }
+    return copy.Count;
 }
 
 // ---- Cleaning

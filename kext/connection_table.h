@@ -32,12 +32,31 @@ typedef struct _CONNECTION_STATE
     UINT64 ProcessId;  ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
 } CONNECTION_STATE;
 
+/// What only reports need to know of a connection.
+typedef struct _CONNECTION_LIFE
+{
+    UINT64 Question;         ///< id of the last question; 0: none
+    UINT64 StartTime;        ///< system time in units of 100 ns, rounded down to about 0.1 ms
+    UINT64 TransmittedBytes; ///< since the start, as far as the table was asked to count
+    UINT64 ReceivedBytes;
+    UINT32 IdleSeconds;
+    BOOLEAN Waiting; ///< a question waits for its verdict
+} CONNECTION_LIFE;
+
 /// A copy of all that is known of one connection.
 typedef struct _CONNECTION
 {
     CONNECTION_KEY Key;
     CONNECTION_STATE State;
+    CONNECTION_LIFE Life;
 } CONNECTION;
+
+/// A place in a walk over the table. All zero: the start. No place holds memory or a lock.
+typedef struct _CONNECTION_WALK
+{
+    UINT32 Shard;  ///< of both IP versions, one after the other
+    UINT32 Bucket; ///< changes in the order of ConnectionTableWalk
+} CONNECTION_WALK;
 
 #define CONNECTION_TABLE_PORT_STRIPE_COUNT (256u >> PLATFORM_TABLE_SHRINK)
 
@@ -159,6 +178,28 @@ VOID ConnectionTableReleasePending(_Inout_ CONNECTION_TABLE *table, _In_ const C
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableResolvePending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                       _In_ UINT32 generation, _In_ UINT8 verdict);
+
+/// Notes the id of the last question about a connection. Returns the id before it; 0: none.
+/// A connection that is unknown or of another generation stays unchanged.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 ConnectionTableSetQuestion(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                  _In_ UINT32 generation, _In_ UINT64 id);
+
+/// Adds to the bytes that a connection has transferred since its start. An unknown connection is left out.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableAddBytes(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ BOOLEAN inbound,
+                             _In_ UINT64 bytes);
+
+/// Copies the next connections of a walk, ended ones included, and moves `walk` behind them. Returns how many.
+/// A connection that stays in the table during the walk is copied once.
+/// It is copied twice if its shard shrinks meanwhile.
+/// 0 with a walk that is not over: `capacity` is less than the few connections that can only be copied together.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT32 ConnectionTableWalk(_Inout_ CONNECTION_TABLE *table, _Inout_ CONNECTION_WALK *walk,
+                           _Out_writes_to_(capacity, return) CONNECTION *connections, _In_ UINT32 capacity);
+
+/// TRUE if the walk has seen the whole table. A place beyond the table is the end, too. Any IRQL.
+BOOLEAN ConnectionWalkIsOver(_In_ const CONNECTION_WALK *walk);
 
 /// Removes connections that ended over CONNECTION_ENDED_SECONDS ago, and gives memory back.
 /// `includeIdle` also removes live connections without a packet for over CONNECTION_IDLE_SECONDS.

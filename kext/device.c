@@ -3,6 +3,7 @@
 #include "command.h"
 #include "context.h"
 #include "session.h"
+#include "snapshot.h"
 
 _Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
 _Dispatch_type_(IRP_MJ_CLEANUP) _Dispatch_type_(IRP_MJ_CLOSE) static DRIVER_DISPATCH DeviceDetach;
@@ -106,7 +107,8 @@ static const VERSION_WIRE DeviceVersion = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERS
                                            PROTOCOL_VERSION_BUILD};
 static const CAPABILITIES_WIRE DeviceCapabilities = {sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
                                                      FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS |
-                                                         FEATURE_COMMAND_BATCHES | FEATURE_TRAFFIC_FLAGS,
+                                                         FEATURE_COMMAND_BATCHES | FEATURE_GET_CONNECTIONS |
+                                                         FEATURE_UPDATE_CONNECTION | FEATURE_TRAFFIC_FLAGS,
                                                      PROTOCOL_MAX_COMMANDS_PER_WRITE};
 
 typedef struct _DEVICE_CONTROL
@@ -143,6 +145,24 @@ static NTSTATUS DeviceGetStatistics(DEVICE_CONTROL *control)
     return DeviceReply(control, &wire, sizeof(wire));
 }
 
+static NTSTATUS DeviceUpdateConnection(DEVICE_CONTROL *control)
+{
+    BOOLEAN known;
+    NTSTATUS status;
+
+    if (control->OutputLength < sizeof(UINT8))
+    {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    status = CommandUpdateConnection(control->Context, control->Buffer, control->InputLength, &known);
+    if (NT_SUCCESS(status))
+    {
+        control->Buffer[0] = known ? 1 : 0;
+        control->Written = sizeof(UINT8);
+    }
+    return status;
+}
+
 static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
 {
     switch (code)
@@ -158,6 +178,11 @@ static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
         return SessionSetOptions(control->Context, control->Buffer, control->InputLength);
     case IOCTL_NETVERDICT_GET_STATISTICS:
         return DeviceGetStatistics(control);
+    case IOCTL_NETVERDICT_GET_CONNECTIONS:
+        return SnapshotConnections(&control->Context->Connections, control->Buffer, control->InputLength,
+                                   control->Buffer, control->OutputLength, &control->Written);
+    case IOCTL_NETVERDICT_UPDATE_CONNECTION:
+        return DeviceUpdateConnection(control);
     default:
         return STATUS_INVALID_DEVICE_REQUEST;
     }

@@ -448,6 +448,7 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     UINT32 offset = question->PayloadOffset;
     const UINT8 *payload = NULL;
     UINT32 length = 0;
+    UINT64 before = 0;
     NTSTATUS status;
 
     if (packet != NULL && packet->Length > offset)
@@ -455,11 +456,19 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
         payload = packet->Data + offset;
         length = packet->Length - offset;
     }
+    if (question->Generation != 0)
+    {
+        before = ConnectionTableSetQuestion(&context->Connections, question->Key, question->Generation, id);
+    }
     status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
                              question->PayloadLayer, payload, length);
     if (NT_SUCCESS(status) && question->Generation != 0)
     {
         HoldMarkReported(&context->Connections, &context->Events, question->Key);
+    }
+    else if (question->Generation != 0)
+    {
+        (VOID) ConnectionTableSetQuestion(&context->Connections, question->Key, question->Generation, before);
     }
     return status;
 }

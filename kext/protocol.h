@@ -184,6 +184,9 @@ typedef enum _ENGINE_STATE
 #define IOCTL_NETVERDICT_GET_CAPABILITIES PROTOCOL_IOCTL(0x810)
 #define IOCTL_NETVERDICT_SET_OPTIONS      PROTOCOL_IOCTL(0x811)
 #define IOCTL_NETVERDICT_GET_STATISTICS   PROTOCOL_IOCTL(0x812)
+// Extension 2.
+#define IOCTL_NETVERDICT_GET_CONNECTIONS   PROTOCOL_IOCTL(0x814)
+#define IOCTL_NETVERDICT_UPDATE_CONNECTION PROTOCOL_IOCTL(0x815)
 
 #define OPTION_FLAG_EXTENDED_RECORDS 0x1u
 #define OPTION_FLAG_FAIL_CLOSED      0x2u
@@ -198,6 +201,11 @@ typedef enum _ENGINE_STATE
 #define CONNECTION_INFO_MULTICAST   0x2u
 #define CONNECTION_INFO_BROADCAST   0x4u
 #define CONNECTION_INFO_ASKED_AGAIN 0x8u
+
+// Bits of CONNECTION_ENTRY_LIFE_WIRE.Flags.
+#define CONNECTION_ENTRY_REPORTED 0x1u
+#define CONNECTION_ENTRY_ENDED    0x2u
+#define CONNECTION_ENTRY_WAITING  0x4u
 
 // Bits of CAPABILITIES_WIRE.FeatureBits.
 #define FEATURE_EXTENDED_RECORDS 0x1ULL
@@ -344,6 +352,33 @@ typedef struct _OPTIONS_WIRE
     UINT32 MaxConnections;
 } OPTIONS_WIRE;
 
+/// The request of GetConnections.
+typedef struct _GET_CONNECTIONS_WIRE
+{
+    UINT32 StructSize;
+    UINT64 Cursor; ///< 0: the start
+} GET_CONNECTIONS_WIRE;
+
+/// The reply of GetConnections. `Count` entries follow.
+/// An entry is the type of a ConnectionEnd, its body, and CONNECTION_ENTRY_LIFE_WIRE.
+typedef struct _CONNECTIONS_WIRE
+{
+    UINT64 NextCursor; ///< 0: that was all
+    UINT32 Count;
+} CONNECTIONS_WIRE;
+
+typedef struct _CONNECTION_ENTRY_LIFE_WIRE
+{
+    UINT64 Id;           ///< of the question that waits; 0: none
+    UINT64 ProcessStart; ///< 100 ns since 1601, UTC; 0: unknown
+    UINT64 StartTime;    ///< the same
+    UINT64 IdleMs;
+    UINT64 TransmittedBytes;
+    UINT64 ReceivedBytes;
+    UINT8 Verdict;
+    UINT8 Flags; ///< CONNECTION_ENTRY_ bits
+} CONNECTION_ENTRY_LIFE_WIRE;
+
 typedef struct _STATISTICS_WIRE
 {
     UINT32 StructSize;
@@ -368,6 +403,9 @@ static_assert(sizeof(COMMAND_VERDICT_WIRE) == 10, "Verdict command");
 static_assert(sizeof(VERSION_WIRE) == 4, "version");
 static_assert(sizeof(CAPABILITIES_WIRE) == 20, "capabilities");
 static_assert(sizeof(OPTIONS_WIRE) == 40, "options");
+static_assert(sizeof(GET_CONNECTIONS_WIRE) == 12, "GetConnections");
+static_assert(sizeof(CONNECTIONS_WIRE) == 12, "connections");
+static_assert(sizeof(CONNECTION_ENTRY_LIFE_WIRE) == 50, "an entry's end");
 static_assert(sizeof(STATISTICS_WIRE) == 4 + 28 * 8, "statistics");
 
 EXTERN_C_END

@@ -11,12 +11,13 @@
 EXTERN_C_START
 
 // Lengths in bytes, by IP version.
-#define WIRE_LONGEST_CONNECTION (5u + 59u) ///< ConnectionV6 without its payload: the longest record of a connection
-#define WIRE_CONNECTION_END_V6  46u        ///< the body of a ConnectionEnd, as WirePutConnection writes it
-#define WIRE_BANDWIDTH_ENTRY_V4 28u
-#define WIRE_BANDWIDTH_ENTRY_V6 52u
-#define WIRE_UPDATE_V4          15u
-#define WIRE_UPDATE_V6          39u
+#define WIRE_LONGEST_CONNECTION  (5u + 59u) ///< ConnectionV6 without its payload: the longest record of a connection
+#define WIRE_CONNECTION_END_V6   46u        ///< the body of a ConnectionEnd, as WirePutConnection writes it
+#define WIRE_CONNECTION_ENTRY_V6 97u        ///< the longest entry of GetConnections
+#define WIRE_BANDWIDTH_ENTRY_V4  28u
+#define WIRE_BANDWIDTH_ENTRY_V6  52u
+#define WIRE_UPDATE_V4           15u
+#define WIRE_UPDATE_V6           39u
 
 /// Writes `length` bytes of a field. Integers lie on the wire as they do in memory.
 FORCEINLINE UINT8 *WirePut(_Out_writes_bytes_(length) UINT8 *wire, _In_reads_bytes_(length) const VOID *field,

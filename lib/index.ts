@@ -63,6 +63,7 @@ export {
   type TimeoutCause,
   type VerdictOptions,
 } from './codec/events.js';
+export { ConnectionSnapshot } from './codec/snapshot.js';
 export { Verdict, type RedirectTarget, type VerdictName } from './codec/verdicts.js';
 export {
   Device,

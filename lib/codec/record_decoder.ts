@@ -104,7 +104,7 @@ export class RecordDecoder {
 
   /** Decodes the records that are complete in `bytes`. Returns the end of the last one. */
   #decodeWhole(bytes: Uint8Array, start: number, records: InfoRecord[]): number {
-    let source = this.#newSource(bytes);
+    let source = this.source(bytes);
     const { view } = source;
     let offset = start;
     while (bytes.length - offset >= HEADER_SIZE) {
@@ -181,7 +181,8 @@ export class RecordDecoder {
     this.#partialLength = 0;
   }
 
-  #newSource(bytes: Uint8Array): RecordSource {
+  /** What views of `bytes` need: they may be records, or the reply to a control request. */
+  source(bytes: Uint8Array): RecordSource {
     return {
       bytes,
       view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length),

@@ -185,7 +185,31 @@ export const Ioctl = {
   GetCapabilities: ioctl(0x810),
   SetOptions: ioctl(0x811),
   GetStatistics: ioctl(0x812),
+  GetConnections: ioctl(0x814),
+  UpdateConnection: ioctl(0x815),
 } as const;
+
+export const GetConnectionsLayout = layout({ size: U32, cursor: U64 });
+
+/**
+ * As many entries as `count` says follow. An entry is the type of an end record, the body of that record, and
+ * `ConnectionEntryLifeLayout`.
+ */
+export const ConnectionsLayout = layout({ nextCursor: U64, count: U32 });
+
+export const ConnectionEntryLifeLayout = layout({
+  id: U64,
+  processStart: U64,
+  startTime: U64,
+  idleMs: U64,
+  transmitted: U64,
+  received: U64,
+  verdict: U8,
+  flags: U8,
+});
+
+/** The bits of the flags of an entry. */
+export const ConnectionEntryFlag = { Reported: 1, Ended: 2, Waiting: 4 } as const;
 
 export const VersionLayout = layout({ major: U8, minor: U8, revision: U8, build: U8 });
 

@@ -12,12 +12,14 @@ import {
   type Statistics,
 } from '../codec/driver_info.js';
 import { encodeDriverOptions, type DriverOptions } from '../codec/driver_options.js';
+import { encodeGetConnections } from '../codec/snapshot.js';
 import { CapabilitiesLayout, Feature, Ioctl, VersionLayout } from '../codec/wire.js';
 import type { ResolvedClientOptions } from './options.js';
 import { isSuccess, isUnknownRequest, statusError } from './status.js';
 
 /** The major version of the wire protocol that this package speaks. */
 const MAJOR_VERSION = 2;
+const CONNECTIONS_REPLY_LENGTH = 64 * 1024;
 const NO_INPUT = new Uint8Array(0);
 
 /** @throws UnsupportedError for a driver of another major version. */
@@ -89,6 +91,24 @@ export function writeOptions(
 export function readStatistics(native: NativeDevice): Statistics {
   const what = 'Reading statistics';
   return decodeStatistics(control(native, Ioctl.GetStatistics, NO_INPUT, STATISTICS_SIZE, what));
+}
+
+/** Reads a part of the driver's connections. The caller decodes it. */
+export function readConnections(native: NativeDevice, cursor: bigint): Uint8Array {
+  const input = encodeGetConnections(cursor);
+  return control(
+    native,
+    Ioctl.GetConnections,
+    input,
+    CONNECTIONS_REPLY_LENGTH,
+    'Reading connections',
+  );
+}
+
+/** Sends an update command. Returns whether the driver knows the connection. */
+export function updateConnection(native: NativeDevice, command: Uint8Array): boolean {
+  const output = control(native, Ioctl.UpdateConnection, command, 1, 'Updating a verdict');
+  return output[0] === 1;
 }
 
 function control(

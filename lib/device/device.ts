@@ -1,6 +1,6 @@
 /** An open device: it gives events, and takes verdicts and commands. */
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { z } from 'zod';
 import type { NativeDevice } from '../addon/native.cjs';
@@ -28,14 +28,17 @@ import {
   type NetVerdictEvent,
 } from '../codec/events.js';
 import { RecordDecoder } from '../codec/record_decoder.js';
-import type { Verdict } from '../codec/verdicts.js';
-import { CommandType } from '../codec/wire.js';
+import { decodeConnections, type ConnectionSnapshot } from '../codec/snapshot.js';
+import { Verdict } from '../codec/verdicts.js';
+import { CommandType, Feature } from '../codec/wire.js';
 import { untilAborted } from './abort.js';
 import {
   checkOptions,
   readCapabilities,
+  readConnections,
   readStatistics,
   readVersion,
+  updateConnection,
   writeOptions,
 } from './control.js';
 import { BatchIterator, EventIterator } from './event_iterators.js';
@@ -108,6 +111,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   readonly #version: DriverVersion;
   readonly #capabilities: Capabilities | undefined;
   readonly #verdicts: VerdictQueue;
+  readonly #decoder: RecordDecoder;
   readonly #stream: EventStream;
   readonly #logs: ReplyCollector<LogEvent>;
   readonly #bandwidth: ReplyCollector<BandwidthEntry>;
@@ -142,12 +146,13 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     );
     this.#logs = this.#newCollector('get-logs');
     this.#bandwidth = this.#newCollector('get-bandwidth');
+    this.#decoder = new RecordDecoder({
+      verdicts: this.#verdicts,
+      intercept: (record) => this.#intercept(record),
+    });
     this.#stream = new EventStream({
       native,
-      decoder: new RecordDecoder({
-        verdicts: this.#verdicts,
-        intercept: (record) => this.#intercept(record),
-      }),
+      decoder: this.#decoder,
       anchor,
       // All events that the driver can queue before an answer fit, even if nothing iterates.
       backlogLimit: options.highWaterMark + options.driver.maxQueuedBytes,
@@ -237,14 +242,63 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   }
 
   /**
-   * Changes the verdict of a live connection. The driver ignores, and counts, a connection that it does not know.
+   * Changes the verdict of a live connection. `'ask'` makes the driver ask about it again.
+   *
+   * Returns `true` if the driver has changed it, and `false` if the driver does not know the connection.
+   * Returns `undefined` for a driver without extension 2, which cannot say it.
    *
    * @throws {@link InvalidArgumentError} for an invalid connection or verdict.
    * @throws {@link ClosedError} when the device is closed.
    * @throws {@link DriverShutdownError} when the driver has shut down.
    */
-  updateVerdict(connection: ConnectionIdentity, verdict: Verdict): void {
-    this.#write(encodeCommand({ command: 'update', connection, verdict }), 'Updating a verdict');
+  updateVerdict(connection: ConnectionIdentity, verdict: Verdict | 'ask'): boolean | undefined {
+    const what = 'Updating a verdict';
+    const newVerdict = verdict === 'ask' ? Verdict.Undecided : verdict;
+    const command = encodeCommand({ command: 'update', connection, verdict: newVerdict });
+    if (!this.#has(Feature.UpdateConnection)) {
+      this.#write(command, what);
+      return undefined;
+    }
+    this.#assertUsable();
+    this.#flushVerdicts(what);
+    return updateConnection(this.#native, command);
+  }
+
+  /**
+   * Reads the connections that the driver remembers. Those that ended are among them for a minute.
+   *
+   * The driver has many connections, so this takes several requests. A connection that begins or ends meanwhile may be
+   * missing.
+   *
+   * @throws {@link UnsupportedError} for a driver without extension 2.
+   * @throws {@link ClosedError} when the device is closed.
+   * @throws {@link DriverShutdownError} when the driver has shut down.
+   * @example
+   * ```ts
+   * for (const connection of await device.connections()) {
+   *   console.log(connection.remoteAddress, connection.transmitted, connection.received);
+   * }
+   * ```
+   */
+  async connections(): Promise<ConnectionSnapshot[]> {
+    const all: ConnectionSnapshot[] = [];
+    let cursor = 0n;
+    do {
+      this.#assertUsable();
+      if (!this.#has(Feature.GetConnections)) {
+        throw new UnsupportedError(
+          'This driver does not show its connections. Keep the connection events instead, or update the driver.',
+        );
+      }
+      const bytes = readConnections(this.#native, cursor);
+      const reply = decodeConnections(this.#decoder.source(bytes));
+      all.push(...reply.connections);
+      cursor = reply.nextCursor;
+      if (cursor !== 0n) {
+        await nextTurn();
+      }
+    } while (cursor !== 0n);
+    return all;
   }
 
   /**
@@ -387,12 +441,20 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     this.#write(encodeCommand({ command }), `The command ${command}`);
   }
 
-  /** Writes a command, after the verdicts that were given before it. */
-  #write(command: Uint8Array, what: string): void {
-    this.#assertUsable();
+  #has(feature: bigint): boolean {
+    return ((this.#capabilities?.featureBits ?? 0n) & feature) !== 0n;
+  }
+
+  #flushVerdicts(what: string): void {
     if (!this.#verdicts.flush()) {
       throw statusError(Status.InsufficientResources, what);
     }
+  }
+
+  /** Writes a command, after the verdicts that were given before it. */
+  #write(command: Uint8Array, what: string): void {
+    this.#assertUsable();
+    this.#flushVerdicts(what);
     const { status } = this.#native.write(command);
     if (!isSuccess(status)) {
       throw statusError(status, what);

@@ -9,6 +9,8 @@ import {
 } from '../../lib/codec/driver_info.js';
 import { encodeDriverOptions, type OptionsRequest } from '../../lib/codec/driver_options.js';
 import { severityNumber, type InfoRecord } from '../../lib/codec/events.js';
+import { RecordDecoder } from '../../lib/codec/record_decoder.js';
+import { decodeConnections, encodeGetConnections } from '../../lib/codec/snapshot.js';
 import type { Verdict } from '../../lib/codec/verdicts.js';
 import { OptionFlag } from '../../lib/codec/wire.js';
 import { bytesOf, vectors, type Vector } from './vectors.js';
@@ -187,6 +189,8 @@ function encode({ kind, fields }: Vector): Uint8Array | undefined {
         },
         verdict,
       });
+    case 'GetConnections':
+      return encodeGetConnections(bigint(fields, 'cursor'));
     case 'Options':
       return encodeDriverOptions(optionsRequest(fields), 'stallTimeoutMs' in fields ? 2 : 1);
     default:
@@ -217,12 +221,50 @@ function decodeReply({ kind, bytes }: Vector): unknown {
       return decodeCapabilities(bytes);
     case 'Statistics':
       return decodeStatistics(bytes);
+    case 'Connections': {
+      const { nextCursor, connections } = decodeConnections(new RecordDecoder().source(bytes));
+      return { nextCursor, connections: connections.map((connection) => connection.fields()) };
+    }
     default:
       return undefined;
   }
 }
 
+function expectedConnections(fields: Fields): unknown {
+  const entries = fields['entries'] === '-' ? [] : fields['entries']!.split(',');
+  const names =
+    'type processId direction protocol localAddress remoteAddress localPort remotePort id processStart startTime ' +
+    'idleMs transmitted received verdict flags';
+  const connections = entries.map((entry) => {
+    const values = entry.split('/');
+    const each = Object.fromEntries(
+      names.split(' ').map((name, index) => [name, values[index]!]),
+    ) as Fields;
+    const view = Object.fromEntries(
+      Object.entries(identity(each)).filter(([name]) => !name.endsWith('Bytes')),
+    );
+    return {
+      ...view,
+      protocolName: each['protocol'] === '6' ? 'tcp' : 'udp',
+      id: each['id'] === '0' ? undefined : bigint(each, 'id'),
+      processStart: time(each, 'processStart'),
+      startTime: time(each, 'startTime'),
+      idleMs: number(each, 'idleMs'),
+      transmitted: bigint(each, 'transmitted'),
+      received: bigint(each, 'received'),
+      verdict: number(each, 'verdict'),
+      reported: (number(each, 'flags') & 1) !== 0,
+      ended: (number(each, 'flags') & 2) !== 0,
+      waiting: (number(each, 'flags') & 4) !== 0,
+    };
+  });
+  return { nextCursor: bigint(fields, 'nextCursor'), connections };
+}
+
 function expectedReply({ kind, fields }: Vector): unknown {
+  if (kind === 'Connections') {
+    return expectedConnections(fields);
+  }
   if (kind === 'Statistics') {
     const counters = Object.entries(fields).map(([name, value]) => [name, BigInt(value)]);
     return { ...Object.fromEntries(counters), engineState: 'filtering' };
@@ -234,7 +276,7 @@ function expectedReply({ kind, fields }: Vector): unknown {
 
 const records = vectors.filter(({ kind }) => kind in EXPECTED_RECORDS);
 const replies = vectors.filter((vector) =>
-  ['Version', 'Capabilities', 'Statistics'].includes(vector.kind),
+  ['Version', 'Capabilities', 'Statistics', 'Connections'].includes(vector.kind),
 );
 const encodable = vectors.filter(
   (vector) => !records.includes(vector) && !replies.includes(vector),

@@ -120,6 +120,49 @@ test('a changed verdict applies to the next packet of a live connection', async 
   await expect.poll(() => flow.send(new Uint8Array(10))).toBe('permitted');
 });
 
+test('the driver shows its connections, with totals that no bandwidth report resets', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  const question = await simulated.question();
+  expect(await simulated.device.connections()).toMatchObject([
+    { id: question.id, waiting: true, ended: false, verdict: Verdict.Undecided, processId: 7 },
+  ]);
+  question.accept({ permanent: true });
+  await flow.outcome;
+  await flow.send(new Uint8Array(10));
+  await simulated.device.getBandwidth();
+  await flow.send(new Uint8Array(5));
+  expect(await simulated.device.connections()).toMatchObject([
+    { id: undefined, waiting: false, verdict: Verdict.PermanentAccept, transmitted: 15n },
+  ]);
+  flow.close();
+  expect(await simulated.device.connections()).toMatchObject([{ ended: true }]);
+});
+
+test('an update says whether the driver knows the connection, and may ask about it again', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  const question = await simulated.question();
+  question.accept({ permanent: true });
+  await flow.outcome;
+  const { protocol, localAddress, localPort, remoteAddress, remotePort } = question;
+  const identity = { protocol, localAddress, localPort, remoteAddress, remotePort };
+  const stranger = { ...identity, remotePort: 444 };
+  expect(simulated.device.updateVerdict(stranger, Verdict.PermanentBlock)).toBe(false);
+  expect(simulated.device.updateVerdict(identity, 'ask')).toBe(true);
+  const sent = flow.send(new Uint8Array(10));
+  (await simulated.question()).accept({ permanent: true });
+  expect(await sent).toBe('permitted');
+});
+
 test('after the cache is cleared, the client is asked again about a live connection', async () => {
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({

@@ -174,10 +174,20 @@ sim::nt::IoResult Client::Verdict(uint64_t id, uint8_t verdict)
 
 sim::nt::IoResult Client::Control(uint32_t code, const ByteVector &in, ByteVector *out)
 {
+    const bool updates = code == IOCTL_NETVERDICT_UPDATE_CONNECTION;
+
     observer_.Controls(code, in.data(), in.size());
+    if (updates)
+    {
+        observer_.Writes(in.data(), in.size());
+    }
     const sim::nt::IoResult result = io_.DeviceControlAndWait(file_, code, in.data(), static_cast<uint32_t>(in.size()),
                                                               out->data(), static_cast<uint32_t>(out->size()));
 
+    if (updates)
+    {
+        observer_.Wrote(in.data(), in.size(), NT_SUCCESS(result.status) ? in.size() : 0);
+    }
     if (NT_SUCCESS(result.status))
     {
         out->resize(result.information);

@@ -154,9 +154,20 @@ class ObservedDevice final : public Device
     IoResult Control(uint32_t code, const void *input, uint32_t input_length, void *output,
                      uint32_t output_length) override
     {
+        const auto *const command = static_cast<const uint8_t *>(input);
+        const bool updates = code == IOCTL_NETVERDICT_UPDATE_CONNECTION;
+
         observer_->Controls(code, input, input_length);
+        if (updates)
+        {
+            observer_->Writes(command, input_length);
+        }
         const IoResult result = device_->Control(code, input, input_length, output, output_length);
 
+        if (updates)
+        {
+            observer_->Wrote(command, input_length, NT_SUCCESS(result.status) ? input_length : 0);
+        }
         if (code == IOCTL_NETVERDICT_SET_OPTIONS && NT_SUCCESS(result.status))
         {
             observer_->TookOptions(input, input_length, Now());

@@ -10,7 +10,7 @@ const MOST_BYTES = 400;
 
 const infoType = fc.oneof(
   fc.integer({ min: 0, max: 6 }),
-  fc.integer({ min: 64, max: 67 }),
+  fc.integer({ min: 64, max: 70 }),
   fc.nat(255),
 );
 

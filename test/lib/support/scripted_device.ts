@@ -16,6 +16,8 @@ export interface Script {
   readonly maxCommandsPerWrite?: number;
   /** 1 by default. */
   readonly protocolExtension?: number;
+  /** The outputs for a control code, one after the other. */
+  readonly outputs?: Readonly<Record<number, readonly Uint8Array[]>>;
   /** The features of extension 1 by default. */
   readonly featureBits?: bigint;
   readonly version?: readonly number[];
@@ -82,6 +84,11 @@ export class ScriptedNative implements NativeDevice {
     if (this.#script.isBase === true && isExtension) {
       const status = this.#script.unknownRequest ?? Status.InvalidDeviceRequest;
       return { status, output: new Uint8Array(0) };
+    }
+    const scripted = this.#script.outputs?.[code];
+    if (scripted !== undefined) {
+      const count = this.controls.filter((sent) => sent.code === code).length;
+      return { status: Status.Success, output: scripted[count - 1]! };
     }
     const output = Buffer.alloc(length);
     if (code === Ioctl.GetCapabilities) {

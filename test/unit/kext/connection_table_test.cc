@@ -39,7 +39,7 @@ class ConnectionTableTest : public kext_test::KextTest
 
     CONNECTION_STATE State(const CONNECTION_KEY &key)
     {
-        CONNECTION_STATE state = {0xFF, 0xFF, 0xFF, 0xFF, 0, 0};
+        CONNECTION_STATE state = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0};
 
         EXPECT_TRUE(ConnectionTableLookup(&table_, &key, &state));
         return state;

@@ -455,6 +455,63 @@ TEST(ReplyVectors, CapabilitiesHaveTheirFields)
     }
 }
 
+TEST(RequestVectors, GetConnectionsHasItsFields)
+{
+    const Vector vector = ReadVectors({"GetConnections"}).at(0);
+    const auto wire = Overlay<GET_CONNECTIONS_WIRE>(vector.bytes);
+
+    EXPECT_EQ(wire.StructSize, vector.bytes.size());
+    EXPECT_EQ(wire.Cursor, vector.Number("cursor"));
+}
+
+// Compares an entry with its text: all fields in their order, between slashes. Returns its length.
+template <typename End> size_t ExpectConnectionEntry(const ByteString &bytes, size_t offset, const std::string &text)
+{
+    const size_t endLength = sizeof(End) - sizeof(INFO_HEADER_WIRE);
+    const auto end = Overlay<End>(bytes, offset + 1 - sizeof(INFO_HEADER_WIRE));
+    const auto life = Overlay<CONNECTION_ENTRY_LIFE_WIRE>(bytes, offset + 1 + endLength);
+    std::ostringstream found;
+    const auto hex = [&](const UINT8 *address)
+    {
+        for (size_t i = 0; i < sizeof(end.LocalAddress); i++)
+        {
+            found << std::hex << (address[i] >> 4) << (address[i] & 15) << std::dec;
+        }
+        found << '/';
+    };
+
+    found << +bytes.at(offset) << '/' << end.ProcessId << '/' << +end.Direction << '/' << +end.Protocol << '/';
+    hex(end.LocalAddress);
+    hex(end.RemoteAddress);
+    found << end.LocalPort << '/' << end.RemotePort << '/' << life.Id << '/' << life.ProcessStart << '/'
+          << life.StartTime << '/' << life.IdleMs << '/' << life.TransmittedBytes << '/' << life.ReceivedBytes << '/'
+          << +life.Verdict << '/' << +life.Flags;
+    EXPECT_EQ(found.str(), text);
+    return 1 + endLength + sizeof(life);
+}
+
+TEST(ReplyVectors, ConnectionsHaveTheirFields)
+{
+    for (const Vector &vector : ReadVectors({"Connections"}))
+    {
+        const auto header = Overlay<CONNECTIONS_WIRE>(vector.bytes);
+        std::istringstream entries(vector.fields.at("entries") == "-" ? "" : vector.fields.at("entries"));
+        size_t offset = sizeof(header);
+        UINT32 count = 0;
+        std::string entry;
+
+        EXPECT_EQ(header.NextCursor, vector.Number("nextCursor"));
+        for (; std::getline(entries, entry, ','); count++)
+        {
+            offset += vector.bytes.at(offset) == InfoConnectionEndV4
+                          ? ExpectConnectionEntry<CONNECTION_END_V4_WIRE>(vector.bytes, offset, entry)
+                          : ExpectConnectionEntry<CONNECTION_END_V6_WIRE>(vector.bytes, offset, entry);
+        }
+        EXPECT_EQ(header.Count, count);
+        EXPECT_EQ(offset, vector.bytes.size());
+    }
+}
+
 TEST(ReplyVectors, StatisticsHaveTheirFields)
 {
     const Vector vector = ReadVectors({"Statistics"}).at(0);
