@@ -16,8 +16,9 @@ typedef struct _ALE_OPERATION
     UINT32 Generation;
     UINT64 ProcessId;
     BOOLEAN Reauthorization;
-    BOOLEAN New;    // the connection was not known before
-    UINT8 IcmpType; // ICMP_TYPE_NONE: another protocol
+    BOOLEAN New;      // the connection was not known before
+    UINT8 IcmpType;   // ICMP_TYPE_NONE: another protocol
+    BOOLEAN Nameless; // an echo whose identifier the layer does not show: the packet layer knows it
 } ALE_OPERATION;
 
 // ---- Copying the packet of an operation
@@ -57,7 +58,7 @@ static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *s
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
 
     source->Method = InjectTransportSend;
-    source->Checksum = InjectChecksumTransport;
+    source->Checksum = ConnectionKeyHasPorts(&operation->Key) ? InjectChecksumTransport : InjectChecksumKeep;
     source->Protocol = operation->Key.Protocol;
     source->LocalAddress = operation->Key.LocalAddress;
     source->RemoteAddress = operation->Key.RemoteAddress;
@@ -275,9 +276,10 @@ static BOOLEAN AleIsLeftToPacketLayer(const ALE_OPERATION *operation)
     {
         return !ConnectionKeyHasPorts(&operation->Key);
     }
-    return !ClientHasFlag(&context->Client, OPTION_FLAG_ASK_CONTROL_TRAFFIC) &&
-           ControlTrafficPermits(&context->ControlTraffic, &operation->Key, operation->Classify->Layer->Direction,
-                                 operation->IcmpType, CONTROL_ANY_HOP_LIMIT);
+    return operation->Nameless ||
+           (!ClientHasFlag(&context->Client, OPTION_FLAG_ASK_CONTROL_TRAFFIC) &&
+            ControlTrafficPermits(&context->ControlTraffic, &operation->Key, operation->Classify->Layer->Direction,
+                                  operation->IcmpType, CONTROL_ANY_HOP_LIMIT));
 }
 
 static DECISION AleAuthorize(ALE_OPERATION *operation)
@@ -342,25 +344,43 @@ static VOID AleAnswer(const ALE_OPERATION *operation, DECISION decision)
     }
 }
 
-// The layer has an ICMP message's type and code in place of ports, and an echo's identifier in the message alone.
-static VOID AleReadIcmp(ALE_OPERATION *operation)
+// Reads the four bytes of an echo that hold its identifier. Reauthorizations may show neither packet nor metadata.
+static BOOLEAN AleReadEcho(const ALE_OPERATION *operation, UINT8 *identifier)
 {
     NET_BUFFER *buffer = operation->NetBufferList != NULL ? NET_BUFFER_LIST_FIRST_NB(operation->NetBufferList) : NULL;
-    UINT8 direction = operation->Classify->Layer->Direction;
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
     UINT8 storage[ICMP_HEADER_LENGTH];
-    ICMP_MESSAGE message;
 
-    RtlZeroMemory(&message, sizeof(message));
     if (buffer != NULL && NET_BUFFER_DATA_LENGTH(buffer) >= sizeof(storage))
     {
         const UINT8 *bytes = (const UINT8 *)NdisGetDataBuffer(buffer, sizeof(storage), storage, 1, 0);
 
-        IcmpParse(bytes, bytes != NULL ? sizeof(storage) : 0, operation->Key.IpVersion, direction, &message);
+        if (bytes != NULL)
+        {
+            RtlCopyMemory(identifier, bytes + ICMP_IDENTIFIER_OFFSET, sizeof(metadata->icmpIdAndSequence));
+            return TRUE;
+        }
     }
+    RtlCopyMemory(identifier, &metadata->icmpIdAndSequence, sizeof(metadata->icmpIdAndSequence));
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_ICMP_ID_AND_SEQUENCE);
+}
+
+// The layer has an ICMP message's type and code in place of ports.
+static VOID AleReadIcmp(ALE_OPERATION *operation)
+{
+    UINT8 identifier[sizeof(UINT32)];
+    ICMP_MESSAGE message;
+
+    RtlZeroMemory(&message, sizeof(message));
     message.Type = (UINT8)operation->Key.LocalPort;
     message.Code = (UINT8)operation->Key.RemotePort;
+    if (IcmpIsEcho(operation->Key.IpVersion, message.Type))
+    {
+        operation->Nameless = !AleReadEcho(operation, identifier);
+        message.Identifier = (UINT16)((UINT32)identifier[0] << 8 | identifier[1]);
+    }
     operation->IcmpType = message.Type;
-    IcmpSetKey(&message, direction, &operation->Key);
+    IcmpSetKey(&message, operation->Classify->Layer->Direction, &operation->Key);
 }
 
 static VOID AleReadKey(ALE_OPERATION *operation)

@@ -31,6 +31,12 @@ static BOOLEAN IcmpIsEchoReply(UINT8 ipVersion, UINT8 type)
     return type == (ipVersion == 6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY);
 }
 
+_Use_decl_annotations_
+BOOLEAN IcmpIsEcho(UINT8 ipVersion, UINT8 type)
+{
+    return IcmpIsEchoRequest(ipVersion, type) || IcmpIsEchoReply(ipVersion, type);
+}
+
 static VOID IcmpParseHeader(const UINT8 *bytes, UINT32 length, UINT8 ipVersion, ICMP_MESSAGE *message)
 {
     message->Type = ICMP_TYPE_NONE;
@@ -41,9 +47,10 @@ static VOID IcmpParseHeader(const UINT8 *bytes, UINT32 length, UINT8 ipVersion, 
     message->Type = bytes[0];
     message->Code = bytes[1];
     message->EchoReply = IcmpIsEchoReply(ipVersion, message->Type);
-    if (message->EchoReply || IcmpIsEchoRequest(ipVersion, message->Type))
+    message->Error = IcmpIsError(ipVersion, message->Type);
+    if (IcmpIsEcho(ipVersion, message->Type))
     {
-        message->Identifier = (UINT16)((UINT32)bytes[4] << 8 | bytes[5]);
+        message->Identifier = (UINT16)((UINT32)bytes[ICMP_IDENTIFIER_OFFSET] << 8 | bytes[ICMP_IDENTIFIER_OFFSET + 1]);
     }
 }
 
@@ -73,7 +80,7 @@ VOID IcmpParse(const UINT8 *bytes, UINT32 length, UINT8 ipVersion, UINT8 directi
 {
     RtlZeroMemory(message, sizeof(*message));
     IcmpParseHeader(bytes, length, ipVersion, message);
-    if (length > ICMP_HEADER_LENGTH && IcmpIsError(ipVersion, message->Type))
+    if (message->Error && length > ICMP_HEADER_LENGTH)
     {
         IcmpParseQuoted(bytes + ICMP_HEADER_LENGTH, length - ICMP_HEADER_LENGTH, direction, message);
     }

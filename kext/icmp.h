@@ -8,7 +8,8 @@
 
 EXTERN_C_START
 
-#define ICMP_HEADER_LENGTH 8u
+#define ICMP_HEADER_LENGTH     8u
+#define ICMP_IDENTIFIER_OFFSET 4u ///< of an echo
 
 // The bytes of a message that IcmpParse reads at most: its header, and the headers of the packet that it quotes.
 #define ICMP_USUAL_LENGTH (ICMP_HEADER_LENGTH + IP_HEADER_USUAL_LENGTH)
@@ -28,6 +29,7 @@ typedef struct _ICMP_MESSAGE
     UINT8 Code;
     UINT16 Identifier; ///< of an echo, host order; else 0
     BOOLEAN EchoReply;
+    BOOLEAN Error;         ///< it reports an error of a packet
     BOOLEAN Quotes;        ///< an error, and Quoted is set
     CONNECTION_KEY Quoted; ///< the connection of the quoted packet, from this machine's view
 } ICMP_MESSAGE;
@@ -37,6 +39,9 @@ FORCEINLINE BOOLEAN IcmpIs(_In_ UINT8 ipVersion, _In_ UINT8 protocol)
 {
     return protocol == (ipVersion == 6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP);
 }
+
+/// TRUE for the type of an echo request or reply.
+BOOLEAN IcmpIsEcho(_In_ UINT8 ipVersion, _In_ UINT8 type);
 
 /// Reads the message of a packet in `direction` (DIRECTION). `length` may be less than the message has, and 0.
 VOID IcmpParse(_In_reads_bytes_(length) const UINT8 *bytes, _In_ UINT32 length, _In_ UINT8 ipVersion,

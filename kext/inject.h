@@ -32,7 +32,7 @@ typedef enum _INJECT_METHOD
 
 typedef enum _INJECT_CHECKSUM
 {
-    InjectChecksumKeep,     ///< unverified bytes from the wire: the stack verifies them
+    InjectChecksumKeep,     ///< unverified bytes from the wire, or a protocol with a checksum of its own
     InjectChecksumPacket,   ///< a whole IP packet: its IP and transport checksums
     InjectChecksumTransport ///< a TCP or UDP header and its data: the checksum over these and the pseudo header
 } INJECT_CHECKSUM;

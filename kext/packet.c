@@ -202,7 +202,7 @@ static DECISION PacketDecideByVerdict(PACKET_FRAME *frame, const CONNECTION_KEY 
 }
 
 // ALE_AUTH_RECV_ACCEPT decides next on a received packet, and knows the process.
-// But it is not asked about packets to many, nor about answers to a packet that this machine sent to many.
+// But it is not asked about packets to many, answers to a packet that this machine sent to many, and ICMP errors.
 static BOOLEAN PacketIsAskedAboutLater(const PACKET_FRAME *frame, const CONNECTION_KEY *key)
 {
     if (!PacketIsInbound(frame))
@@ -210,6 +210,7 @@ static BOOLEAN PacketIsAskedAboutLater(const PACKET_FRAME *frame, const CONNECTI
         return FALSE;
     }
     return !AddressIsOfMany(key->IpVersion, key->LocalAddress) && !ClassifyIsBroadcast(frame->Classify) &&
+           !(frame->Extended && IcmpIs(key->IpVersion, key->Protocol) && frame->Icmp.Error) &&
            (key->Protocol != PROTOCOL_UDP ||
             !MulticastPortsTakeAnswers(&frame->Context->MulticastPorts, key->IpVersion, key->LocalPort));
 }

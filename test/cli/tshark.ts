@@ -29,6 +29,10 @@ const CHECKED = [
 ].flatMap((preference) => ['-o', preference]);
 
 /** A display filter. */
+/** What a machine needs to have a network: neighbour and listener discovery, and group membership. */
+export const CONTROL_TRAFFIC =
+  '(icmpv6.type in {133 .. 137} && ipv6.hlim == 255) || (icmpv6.type == 143 && ipv6.hlim == 1) || igmp';
+
 export const WRONG_CHECKSUM =
   'ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad"';
 

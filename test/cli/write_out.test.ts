@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CaptureFolder } from './captures.js';
 import { conversationsOfReplay } from './conversations.js';
 import { bundledCapture, replayJson, runCli } from './run_cli.js';
-import { WRONG_CHECKSUM, conversationsByTshark, dissect } from './tshark.js';
+import { CONTROL_TRAFFIC, WRONG_CHECKSUM, conversationsByTshark, dissect } from './tshark.js';
 
 const localAddresses = ['10.77.0.2', 'fd77::2'];
 const folder = new CaptureFolder();
@@ -95,11 +95,12 @@ describe('netverdict replay --write-out', () => {
     );
   });
 
-  it('writes a capture without packets if everything is blocked', async () => {
+  it('writes only control traffic if everything is blocked', async () => {
     const policy = folder.write('block.json', '{"default": "permanent-block"}');
     const file = await written('nothing.pcapng', '--policy', policy);
     expect(existsSync(file)).toBe(true);
-    expect(count(file)).toBe(0);
+    expect(count(file)).toBe(count(bundledCapture, CONTROL_TRAFFIC));
+    expect(count(file, `!(${CONTROL_TRAFFIC})`)).toBe(0);
   });
 
   it('replaces the previous content of the file', async () => {

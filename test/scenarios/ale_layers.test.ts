@@ -116,7 +116,7 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
     expect(simulated.network.counters().outbound.permitted).toBe(0);
   });
 
-  test('ICMP is decided at the packet layer', async () => {
+  test('a ping is asked about with its process, and its packets follow', async () => {
     const simulated = await Simulated.start();
     const flow = simulated.network.connect({
       processId,
@@ -125,7 +125,8 @@ describe.each(families)('ALE_AUTH_CONNECT over $family', ({ computer, stranger }
       remote: { address: stranger },
     });
     const question = await simulated.question();
-    expect([question.payloadLayer, question.localPort, question.remotePort]).toEqual([3, 0, 0]);
+    expect([question.payloadLayer, question.localPort, question.remotePort]).toEqual([4, 0, 0]);
+    expect(question.processId).toBe(processId);
     question.accept();
     expect(await flow.outcome).toBe('permitted');
     expect(await simulated.untaken('connection')).toEqual([]);

@@ -147,31 +147,23 @@ describe.each(cases)('$protocol over $family', ({ computer, stranger, protocol }
 });
 
 describe.each(families)('other protocols over $family', ({ computer, stranger }) => {
-  test('each packet is held and reported with ports 0, and its verdict is not remembered', async () => {
+  test('a packet that no program sent is asked about once, with ports 0', async () => {
     const simulated = await Simulated.start();
     const echo = ipPacket({ source: computer, destination: stranger, protocol: 'icmp' });
-    for (const verdict of [Verdict.PermanentAccept, Verdict.PermanentBlock]) {
-      const outcome = simulated.network.packet(echo, 'outbound');
-      const question: ConnectionEvent = await simulated.question();
-      expect([question.localPort, question.remotePort, question.processId]).toEqual([0, 0, 0]);
-      simulated.device.setVerdict(question.id, verdict);
-      expect(await outcome).toBe(verdict === Verdict.PermanentAccept ? 'permitted' : 'dropped');
-    }
-    expect((await simulated.device.getStatistics()).connections).toBe(0n);
+    const outcome = simulated.network.packet(echo, 'outbound');
+    const question: ConnectionEvent = await simulated.question();
+    expect([question.localPort, question.remotePort, question.processId]).toEqual([0, 0, 0]);
+    simulated.device.setVerdict(question.id, Verdict.PermanentAccept);
+    expect(await outcome).toBe('permitted');
+    expect(await simulated.network.packet(echo, 'outbound')).toBe('permitted');
+    expect(await simulated.untaken('connection')).toEqual([]);
   });
 
-  test('an inbound packet is held too', async () => {
+  test('an inbound packet is left to the ALE layer', async () => {
     const simulated = await Simulated.start();
     const echo = ipPacket({ source: stranger, destination: computer, protocol: 'icmp' });
-    const outcome = simulated.network.packet(echo, 'inbound');
-    const question = await simulated.question();
-    expect([question.direction, question.localAddress, question.remoteAddress]).toEqual([
-      'inbound',
-      computer,
-      stranger,
-    ]);
-    question.accept();
-    expect(await outcome).toBe('permitted');
+    expect(await simulated.network.packet(echo, 'inbound')).toBe('permitted');
+    expect(await simulated.untaken('connection')).toEqual([]);
   });
 });
 

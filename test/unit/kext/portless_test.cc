@@ -70,6 +70,32 @@ TEST_F(PortlessTest, APingIsAskedAboutWithItsProcessAndWithoutPorts)
     EXPECT_EQ(question.payload[0], kEcho);
 }
 
+TEST_F(PortlessTest, AnAuthorizationThatDoesNotShowTheIdentifierIsLeftToThePacketLayer)
+{
+    client_.Verdict(AskAboutPing(7).id, VerdictPermanentBlock);
+
+    AleOptions again;
+
+    again.reauthorize = true;
+    EXPECT_TRUE(network_.Connect(Ping(), nullptr, again).permitted());
+    EXPECT_FALSE(network_.Outbound(Echo(7)).permitted());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u);
+}
+
+TEST_F(PortlessTest, AHeldPingIsSentUnchanged)
+{
+    const ByteVector packet = Echo(7);
+
+    client_.Verdict(AskAboutPing(7).id, VerdictPermanentAccept);
+
+    const std::vector<Injected> injected = network_.TakeInjected();
+
+    ASSERT_EQ(injected.size(), 1u);
+    EXPECT_EQ(injected[0].kind, Injection::kTransportSend);
+    EXPECT_EQ(injected[0].bytes, ByteVector(packet.begin() + 20, packet.end()));
+}
+
 TEST_F(PortlessTest, ThePacketLayerFollowsTheAuthorization)
 {
     client_.Verdict(AskAboutPing().id, VerdictPermanentAccept);
@@ -155,11 +181,11 @@ TEST_F(PortlessTest, AnErrorThatThisMachineSendsFollowsTheConnectionThatItQuotes
     EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
-TEST_F(PortlessTest, AnErrorAboutAStrangerIsLikeAnyMessage)
+TEST_F(PortlessTest, AnErrorAboutAStrangerIsAskedAboutAtThePacketLayer)
 {
-    EXPECT_TRUE(network_.Inbound(Error(MakePacket(UdpV4()))).permitted()); // left to the ALE layer
+    EXPECT_TRUE(network_.Inbound(Error(MakePacket(UdpV4()))).absorbed());
     EXPECT_TRUE(network_.Outbound(Error(MakePacket(UdpV4(), true), false)).absorbed());
-    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+    EXPECT_EQ(client_.ReadQuestions().size(), 2u);
 }
 
 TEST_F(PortlessTest, AnErrorThatQuotesTooLittleIsLikeAnyMessage)
