@@ -211,6 +211,46 @@ typedef struct FWPS_FILTER2_
     struct FWPM_PROVIDER_CONTEXT2_ *providerContext;
 } FWPS_FILTER2;
 
+#define FWPS_PACKET_LIST_INFORMATION_QUERY_INBOUND  0x00000001
+#define FWPS_PACKET_LIST_INFORMATION_QUERY_OUTBOUND 0x00000002
+#define FWPS_PACKET_LIST_INFORMATION_QUERY_IPSEC    0x00000004
+
+typedef struct FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0_
+{
+    UINT32 isSecure : 1;
+    UINT32 isTransportMode : 1;
+    UINT32 isTunnelMode : 1;
+    UINT32 isTransportModeVerified : 1;
+    UINT32 isTunnelModeVerified : 1;
+    UINT32 isDeTunneled : 1;
+} FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0;
+
+typedef struct FWPS_PACKET_LIST_OUTBOUND_IPSEC_INFORMATION0_
+{
+    UINT32 isIPsecPolicyMatch : 1;
+    UINT32 isTransportPolicyMatch : 1;
+    UINT32 isTunnelPolicyMatch : 1;
+    UINT32 isTunnelIPinIP : 1;
+} FWPS_PACKET_LIST_OUTBOUND_IPSEC_INFORMATION0;
+
+typedef union FWPS_PACKET_LIST_IPSEC_INFORMATION0_
+{
+    FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 inbound;
+    FWPS_PACKET_LIST_OUTBOUND_IPSEC_INFORMATION0 outbound;
+    UINT32 flags;
+} FWPS_PACKET_LIST_IPSEC_INFORMATION0;
+
+typedef struct FWPS_PACKET_LIST_FWP_INFORMATION0_
+{
+    UINT32 isReinjected : 1;
+} FWPS_PACKET_LIST_FWP_INFORMATION0;
+
+typedef struct FWPS_PACKET_LIST_INFORMATION0_
+{
+    FWPS_PACKET_LIST_IPSEC_INFORMATION0 ipsecInformation;
+    FWPS_PACKET_LIST_FWP_INFORMATION0 fwpInformation;
+} FWPS_PACKET_LIST_INFORMATION0;
+
 typedef struct FWPS_STREAM_DATA_OFFSET0_
 {
     NET_BUFFER_LIST *netBufferList;
@@ -322,6 +362,8 @@ NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(NET_BUFFER_LIST *netBuff
                                                         UINT64 endpointHandle, const WSACMSGHDR *controlData,
                                                         ULONG controlDataLength, UINT32 flags, PVOID reserved,
                                                         IF_INDEX interfaceIndex, IF_INDEX subInterfaceIndex);
+NTSTATUS NTAPI FwpsGetPacketListSecurityInformation0(const NET_BUFFER_LIST *packetList, UINT32 queryFlags,
+                                                     FWPS_PACKET_LIST_INFORMATION0 *packetInformation);
 
 ABI_ASSERT_SIZE(FWPS_INCOMING_VALUE0, 16);
 ABI_ASSERT_SIZE(FWPS_INCOMING_VALUES0, 16);

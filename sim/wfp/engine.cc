@@ -133,6 +133,14 @@ void Engine::CopyInjectionState(const NET_BUFFER_LIST *from, NET_BUFFER_LIST *to
     StateOf(to).injection_context = StateOf(from).injection_context;
 }
 
+void Engine::SetSecurity(NET_BUFFER_LIST *list, const FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 &security)
+{
+    FWPS_PACKET_LIST_IPSEC_INFORMATION0 information{};
+
+    information.inbound = security;
+    StateOf(list).security = information.flags;
+}
+
 uint64_t Engine::AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action)
 {
     return state_->management.AddForeignFilter(layer, weight, action);

@@ -172,7 +172,8 @@ struct InjectionBehavior
 
     Mode mode = kDeferred;
     NTSTATUS status =
-        STATUS_SUCCESS; // kFail: of the call; otherwise given to completions in place of Deliver's, if an error
+        STATUS_SUCCESS;   // kFail: of the call; otherwise given to completions in place of Deliver's, if an error
+    uint32_t kinds = ~0u; // 1 << Injection::Kind: the injections that fail. Others are delivered as by kDeferred.
 };
 
 struct EngineCounters
@@ -232,6 +233,9 @@ class Engine
 
     // From now on `to` stands for `from`: FwpsQueryPacketInjectionState0 returns the same for both.
     static void CopyInjectionState(const NET_BUFFER_LIST *from, NET_BUFFER_LIST *to);
+
+    // What FwpsGetPacketListSecurityInformation0 returns for a received list and its clones.
+    static void SetSecurity(NET_BUFFER_LIST *list, const FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 &security);
 
     // Adds a filter of another product, without conditions, in a new sublayer of the given weight.
     uint64_t AddForeignFilter(uint16_t layer, uint16_t weight, ForeignAction action);

@@ -302,3 +302,23 @@ NTSTATUS NTAPI FwpsConstructIpHeaderForTransportPacket0(NET_BUFFER_LIST *netBuff
                : sim::wfp::PrependIpHeader(*netBufferList->FirstNetBuffer, headerIncludeHeaderLength, addressFamily,
                                            sourceAddress, remoteAddress, nextProtocol);
 }
+
+NTSTATUS NTAPI FwpsGetPacketListSecurityInformation0(const NET_BUFFER_LIST *packetList, UINT32 queryFlags,
+                                                     FWPS_PACKET_LIST_INFORMATION0 *packetInformation)
+{
+    constexpr UINT32 kIpsecOfInbound =
+        FWPS_PACKET_LIST_INFORMATION_QUERY_INBOUND | FWPS_PACKET_LIST_INFORMATION_QUERY_IPSEC;
+    EngineState &engine = EnterAtDispatch(__func__);
+
+    if (packetList == nullptr || packetInformation == nullptr || queryFlags != kIpsecOfInbound)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    if (engine.FaultInjected())
+    {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    packetInformation->ipsecInformation.flags = sim::wfp::StateOf(packetList).security;
+    packetInformation->fwpInformation.isReinjected = sim::wfp::StateOf(packetList).injectors != 0 ? 1 : 0;
+    return STATUS_SUCCESS;
+}

@@ -195,7 +195,7 @@ NTSTATUS Injections::Enter(HANDLE handle, UINT32 type, ADDRESS_FAMILY family, ui
 NTSTATUS Injections::Inject(HANDLE handle, HANDLE injection_context, UINT32 type, const Injection &injection,
                             NET_BUFFER_LIST *chain, FWPS_INJECT_COMPLETE0 complete, HANDLE completion_context)
 {
-    const InjectionBehavior how = behavior();
+    const InjectionBehavior how = BehaviorOf(injection.kind);
     std::vector<NET_BUFFER_LIST *> lists;
 
     if (chain == nullptr || complete == nullptr)
@@ -325,10 +325,10 @@ void Injections::SetBehavior(const InjectionBehavior &behavior)
     behavior_ = behavior;
 }
 
-InjectionBehavior Injections::behavior() const
+InjectionBehavior Injections::BehaviorOf(Injection::Kind kind) const
 {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return behavior_;
+    return (behavior_.kinds & (1u << kind)) != 0 ? behavior_ : InjectionBehavior();
 }
 
 void Injections::CheckUnloaded() const

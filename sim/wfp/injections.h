@@ -53,7 +53,7 @@ class Injections
 
     struct Pending;
 
-    InjectionBehavior behavior() const;
+    InjectionBehavior BehaviorOf(Injection::Kind kind) const;
     NTSTATUS Enter(HANDLE handle, UINT32 type, ADDRESS_FAMILY family, uint64_t count, std::shared_ptr<Handle> *entered);
     void FinishInline(Pending &pending);
     void Finish(Pending &pending);

@@ -25,7 +25,8 @@ struct ListState
     PacketOrigin *origin;
     uint32_t flags;
     uint32_t references; // taken by FwpsReferenceNetBufferList0
-    uint64_t unused[2];
+    uint32_t security;   // FWPS_PACKET_LIST_IPSEC_INFORMATION0::flags, as the packet was received
+    uint32_t unused[3];
 };
 
 static_assert(sizeof(ListState) == sizeof(ndis::NetBufferListExtension::wfp), "the state fills the extension");

@@ -40,6 +40,7 @@ NTSTATUS NetBufferLists::Clone(ClassifyFrame *frame, NET_BUFFER_LIST *original, 
     }
     StateOf(clone).injectors = StateOf(original).injectors;
     StateOf(clone).injection_context = StateOf(original).injection_context;
+    StateOf(clone).security = StateOf(original).security;
     Made(frame, clone, kListOfDriver | kListIsClone);
     *made = clone;
     return STATUS_SUCCESS;

@@ -126,6 +126,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(DISPATCH_LEVEL, FwpsDereferenceNetBufferList0, nullptr, FALSE),
         AT_MOST(DISPATCH_LEVEL, FwpsFreeCloneNetBufferList0, nullptr, 0),
         AT_MOST(DISPATCH_LEVEL, FwpsFreeNetBufferList0, nullptr),
+        AT_MOST(DISPATCH_LEVEL, FwpsGetPacketListSecurityInformation0, nullptr, 0, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsInjectNetworkReceiveAsync0, nullptr, nullptr, 0, UNSPECIFIED_COMPARTMENT_ID, 0, 0,
                 nullptr, nullptr, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsInjectNetworkSendAsync0, nullptr, nullptr, 0, UNSPECIFIED_COMPARTMENT_ID, nullptr,

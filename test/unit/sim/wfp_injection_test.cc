@@ -196,6 +196,40 @@ TEST_F(WfpInjection, FailedCallDoesNotComplete)
     FwpsFreeNetBufferList0(list);
 }
 
+TEST_F(WfpInjection, OneKindOfInjectionMayFailAlone)
+{
+    Completion completion;
+
+    engine().SetInjectionBehavior({InjectionBehavior::kFail, STATUS_INVALID_HANDLE, 1u << Injection::kTransportSend});
+    EXPECT_EQ(Send(Allocate(), &completion), STATUS_SUCCESS);
+    machine.Run();
+    EXPECT_EQ(completion.status, STATUS_SUCCESS);
+}
+
+TEST_F(WfpInjection, AListKeepsTheSecurityThatItWasReceivedWith)
+{
+    constexpr UINT32 kQuery = FWPS_PACKET_LIST_INFORMATION_QUERY_INBOUND | FWPS_PACKET_LIST_INFORMATION_QUERY_IPSEC;
+    FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 security{};
+    FWPS_PACKET_LIST_INFORMATION0 information{};
+    NET_BUFFER_LIST *list = Allocate();
+    NET_BUFFER_LIST *clone = nullptr;
+
+    EXPECT_EQ(FwpsGetPacketListSecurityInformation0(list, kQuery, &information), STATUS_SUCCESS);
+    EXPECT_EQ(information.ipsecInformation.flags, 0u);
+    security.isSecure = 1;
+    Engine::SetSecurity(list, security);
+    ASSERT_EQ(FwpsAllocateCloneNetBufferList0(list, pool, nullptr, 0, &clone), STATUS_SUCCESS);
+    for (const NET_BUFFER_LIST *each : {list, clone})
+    {
+        EXPECT_EQ(FwpsGetPacketListSecurityInformation0(each, kQuery, &information), STATUS_SUCCESS);
+        EXPECT_TRUE(information.ipsecInformation.inbound.isSecure);
+        EXPECT_FALSE(information.ipsecInformation.inbound.isTunnelMode);
+    }
+    EXPECT_EQ(FwpsGetPacketListSecurityInformation0(list, 0, &information), STATUS_INVALID_PARAMETER);
+    FwpsFreeCloneNetBufferList0(clone, 0);
+    FwpsFreeNetBufferList0(list);
+}
+
 TEST_F(WfpInjection, EveryListOfAChainCompletesSeparately)
 {
     Completion completion;
