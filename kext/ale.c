@@ -45,10 +45,14 @@ static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
     return length;
 }
 
-static VOID AleDescribeInbound(const CLASSIFY *classify, INJECT_SOURCE *source)
+static VOID AleDescribeInbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
 {
+    const CLASSIFY *classify = operation->Classify;
+
     source->Method = InjectTransportReceive;
     source->HiddenLength = AleHiddenLength(classify->Metadata);
+    source->IpHeaderLength = classify->Metadata->ipHeaderSize;
+    source->Protocol = operation->Key.Protocol;
     source->InterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex);
     source->SubInterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.SubInterfaceIndex);
 }
@@ -103,8 +107,16 @@ static NTSTATUS AleCopyList(const ALE_OPERATION *operation, const INJECT_SOURCE 
     return status;
 }
 
+// IPsec has verified a secured packet with all its checksums.
+static VOID AleDescribeInboundList(const CLASSIFY *classify, const NET_BUFFER_LIST *list, INJECT_SOURCE *source)
+{
+    source->Secured = InjectIsSecured(list);
+    source->Checksum =
+        source->Secured ? InjectChecksumPacket : InjectChecksumForInbound(list, ClassifyIsLoopback(classify));
+}
+
 // Copies every packet of the operation into one chain: all or nothing.
-static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **packets, UINT32 *payloadOffset)
+static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **packets)
 {
     const CLASSIFY *classify = operation->Classify;
     BOOLEAN inbound = AleIsPacketInbound(classify);
@@ -122,8 +134,7 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
     source.Compartment = ClassifyCompartment(classify->Metadata);
     if (inbound)
     {
-        AleDescribeInbound(classify, &source);
-        *payloadOffset = classify->Metadata->ipHeaderSize;
+        AleDescribeInbound(operation, &source);
     }
     else
     {
@@ -133,7 +144,7 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
     {
         if (inbound)
         {
-            source.Checksum = InjectChecksumForInbound(list, ClassifyIsLoopback(classify));
+            AleDescribeInboundList(classify, list, &source);
         }
         status = AleCopyList(operation, &source, list, &last);
     }
@@ -176,9 +187,15 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     question.ProcessId = operation->ProcessId;
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = AleCompletionHandle(operation);
+    if (operation->NetBufferList == NULL && question.CompletionHandle == NULL &&
+        ReadNoFence(&operation->Context->Client.Extended) != 0)
+    {
+        // Nothing could be held until the verdict. A base client is asked all the same.
+        return HoldFail(operation->Context, &operation->Key, direction, STATUS_NOT_SUPPORTED);
+    }
     if (operation->NetBufferList != NULL)
     {
-        status = AleCopyPackets(operation, &question.Packets, &question.PayloadOffset);
+        status = AleCopyPackets(operation, &question.Packets);
     }
     return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
                               : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key, status);

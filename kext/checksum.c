@@ -162,6 +162,12 @@ static VOID ChecksumStoreTransport(const IP_HEADER *header, UINT8 *transport, UI
 }
 
 _Use_decl_annotations_
+VOID ChecksumIpv4Header(UINT8 *header, UINT32 length)
+{
+    ChecksumStoreSum(0, header, length, IPV4_CHECKSUM_OFFSET);
+}
+
+_Use_decl_annotations_
 NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
 {
     IP_HEADER header;
@@ -188,7 +194,7 @@ NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
     }
     if (header.IpVersion == 4)
     {
-        ChecksumStoreSum(0, packet, header.HeaderLength, IPV4_CHECKSUM_OFFSET);
+        ChecksumIpv4Header(packet, header.HeaderLength);
     }
     return STATUS_SUCCESS;
 }

@@ -40,6 +40,9 @@ UINT16 ChecksumFinish(_In_ UINT64 sum);
 _Must_inspect_result_
 NTSTATUS ChecksumPacket(_Inout_updates_bytes_(length) UINT8 *packet, _In_ UINT32 length);
 
+/// Computes the checksum of an IPv4 header of `length` bytes.
+VOID ChecksumIpv4Header(_Inout_updates_bytes_(length) UINT8 *header, _In_ UINT32 length);
+
 /// Computes the checksum of a TCP or UDP segment and its pseudo header.
 /// Addresses have 16 bytes; IPv4 addresses are padded with zeros. STATUS_INVALID_PARAMETER: too short for its checksum.
 _Must_inspect_result_

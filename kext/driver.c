@@ -281,7 +281,7 @@ static NTSTATUS DriverInitializeContext(PDRIVER_OBJECT driver, DRIVER_CONTEXT *c
         goto cleanupTables;
     }
     status = InjectorInitialize(&context->Injector, driver, &context->Memory, &context->Clock, &context->Deferred,
-                                &context->Statistics, &context->Log);
+                                &context->Bandwidth, &context->Statistics, &context->Log);
     if (!NT_SUCCESS(status))
     {
         goto cleanupClient;

@@ -445,16 +445,15 @@ static VOID HoldMarkReported(CONNECTION_TABLE *connections, EVENTS *events, cons
 static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT64 id)
 {
     const INJECT_PACKET *packet = question->Packets;
-    UINT32 offset = question->PayloadOffset;
     const UINT8 *payload = NULL;
     UINT32 length = 0;
     UINT64 before = 0;
     NTSTATUS status;
 
-    if (packet != NULL && packet->Length > offset)
+    if (packet != NULL)
     {
-        payload = packet->Data + offset;
-        length = packet->Length - offset;
+        payload = packet->Data + packet->TransportOffset;
+        length = packet->Length - packet->TransportOffset;
     }
     if (question->Generation != 0)
     {

@@ -45,7 +45,6 @@ typedef struct _HOLD_QUESTION
     HANDLE CompletionHandle; ///< of the operation to pend, or NULL
     INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over. HeldNothing: one, for the record alone
     UINT8 PayloadLayer;      ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER
-    UINT32 PayloadOffset;    ///< where that layer starts in the first copy
 } HOLD_QUESTION;
 
 /// Holds a packet or an operation, and asks the client. Returns DecisionHeld, or the decision of HoldFail.

@@ -3,6 +3,9 @@
 #include "checksum.h"
 #include "ip_header.h"
 
+// The injection context of what is sent at the network layer.
+#define INJECT_CONTEXT_NETWORK_SEND ((HANDLE)(ULONG_PTR)1)
+
 // The largest IPv6 packet that is no jumbogram: header and 65535 bytes (RFC 8200).
 #define INJECT_MAX_LENGTH (40u + 65535u)
 
@@ -62,7 +65,7 @@ static VOID InjectorFree(INJECTOR *injector)
 
 _Use_decl_annotations_
 NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *memory, const CLOCK *clock,
-                            DEFERRED *deferred, STATISTICS *statistics, LOG *log)
+                            DEFERRED *deferred, BANDWIDTH *bandwidth, STATISTICS *statistics, LOG *log)
 {
     NTSTATUS status;
 
@@ -71,6 +74,7 @@ NTSTATUS InjectorInitialize(INJECTOR *injector, PDRIVER_OBJECT driver, MEMORY *m
     injector->Statistics = statistics;
     injector->Log = log;
     injector->Deferred = deferred;
+    injector->Bandwidth = bandwidth;
     injector->Outstanding = 1;
     KeInitializeEvent(&injector->Idle, NotificationEvent, FALSE);
     KeInitializeSpinLock(&injector->RefusedLock);
@@ -135,6 +139,17 @@ INJECT_ORIGIN InjectOriginOf(INJECTOR *injector, UINT8 ipVersion, const NET_BUFF
 }
 
 _Use_decl_annotations_
+BOOLEAN InjectComesFromNetworkLayer(const INJECTOR *injector, UINT8 ipVersion, const NET_BUFFER_LIST *netBufferList)
+{
+    HANDLE injectionContext = NULL;
+    FWPS_PACKET_INJECTION_STATE state =
+        FwpsQueryPacketInjectionState0(InjectHandleOf(injector, ipVersion), netBufferList, &injectionContext);
+
+    return (state == FWPS_PACKET_INJECTED_BY_SELF || state == FWPS_PACKET_PREVIOUSLY_INJECTED_BY_SELF) &&
+           injectionContext == INJECT_CONTEXT_NETWORK_SEND;
+}
+
+_Use_decl_annotations_
 BOOLEAN InjectHasReturned(INJECTOR *injector, const INJECT_PACKET *packet)
 {
     return InjectionTrackerTake(&injector->Returns, packet->Data, packet->Length);
@@ -151,6 +166,18 @@ INJECT_CHECKSUM InjectChecksumForInbound(const NET_BUFFER_LIST *netBufferList, B
     return loopback || info.Receive.TcpChecksumSucceeded != 0 || info.Receive.UdpChecksumSucceeded != 0
                ? InjectChecksumPacket
                : InjectChecksumKeep;
+}
+
+_Use_decl_annotations_
+BOOLEAN InjectIsSecured(const NET_BUFFER_LIST *netBufferList)
+{
+    FWPS_PACKET_LIST_INFORMATION0 information;
+
+    RtlZeroMemory(&information, sizeof(information));
+    return NT_SUCCESS(FwpsGetPacketListSecurityInformation0(
+               netBufferList, FWPS_PACKET_LIST_INFORMATION_QUERY_INBOUND | FWPS_PACKET_LIST_INFORMATION_QUERY_IPSEC,
+               &information)) &&
+           information.ipsecInformation.inbound.isSecure != 0;
 }
 
 static SIZE_T InjectAlignUp(SIZE_T bytes)
@@ -170,6 +197,11 @@ static VOID InjectCopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *sou
     if (source->RemoteAddress != NULL)
     {
         RtlCopyMemory(packet->RemoteAddress, source->RemoteAddress, sizeof(packet->RemoteAddress));
+    }
+    if (source->Method == InjectTransportSend && source->LocalAddress != NULL)
+    {
+        packet->Protocol = source->Protocol;
+        RtlCopyMemory(packet->LocalAddress, source->LocalAddress, sizeof(packet->LocalAddress));
     }
 }
 
@@ -249,7 +281,6 @@ static NTSTATUS InjectWrapBytes(INJECT_PACKET *packet)
 
 // Cuts a copy's padding off: a frame may be longer than its packet, because adapters pad short frames (IEEE 802.3).
 // Bytes from above the network layer must not be cut. They have no padding.
-// A reassembled datagram may have the IP header of its first fragment, whose length is too short.
 static VOID InjectCutBehindPacket(INJECT_PACKET *copy)
 {
     IP_HEADER header;
@@ -257,6 +288,39 @@ static VOID InjectCutBehindPacket(INJECT_PACKET *copy)
     if (NT_SUCCESS(IpHeaderParse(copy->Data, copy->Length, copy->Length, &header)))
     {
         copy->Length = header.TotalLength;
+    }
+}
+
+// The stack verifies the IPv4 header of an injected packet, whatever becomes of the transport checksum.
+static NTSTATUS InjectRebuildHeader(INJECT_PACKET *copy, const INJECT_SOURCE *source)
+{
+    NTSTATUS status;
+
+    copy->TransportOffset = source->IpHeaderLength;
+    status = IpHeaderRebuild(copy->Data, &copy->Length, &copy->TransportOffset, source->Protocol, source->Secured);
+    if (NT_SUCCESS(status) && copy->IpVersion == 4)
+    {
+        ChecksumIpv4Header(copy->Data, copy->TransportOffset);
+    }
+    if (source->Secured)
+    {
+        StatisticsAdd(copy->Injector->Statistics, StatisticCopiesSecured, 1);
+    }
+    return status;
+}
+
+// Makes the bytes of a copy a packet that its method injects.
+static NTSTATUS InjectTrim(INJECT_PACKET *copy, const INJECT_SOURCE *source)
+{
+    switch (source->Method)
+    {
+    case InjectTransportReceive:
+        return InjectRebuildHeader(copy, source);
+    case InjectTransportSend:
+        return STATUS_SUCCESS;
+    default:
+        InjectCutBehindPacket(copy);
+        return STATUS_SUCCESS;
     }
 }
 
@@ -307,25 +371,81 @@ static NTSTATUS InjectCopyBytes(INJECTOR *injector, const INJECT_SOURCE *source,
     {
         RtlCopyMemory(copy->Data, bytes, length);
     }
-    if (NT_SUCCESS(status) && source->Method != InjectTransportSend && source->Method != InjectTransportReceive)
+    if (NT_SUCCESS(status))
     {
-        InjectCutBehindPacket(copy);
+        status = InjectTrim(copy, source);
     }
     return InjectFinish(copy, source, status, packet);
+}
+
+// Checks that the data start is at an IP header of the layer's version, which is as long as the layer says.
+// The AH or ESP header of a secured packet counts as a part of its IP headers. STATUS_NOT_FOUND: there is none.
+static NTSTATUS InjectCheckHeader(const INJECT_SOURCE *source, NET_BUFFER *netBuffer)
+{
+    UINT8 storage;
+    const UINT8 *first = (const UINT8 *)NdisGetDataBuffer(netBuffer, sizeof(storage), &storage, 1, 0);
+    UINT32 length;
+
+    if (first == NULL)
+    {
+        return NET_BUFFER_DATA_LENGTH(netBuffer) == 0 ? STATUS_NOT_FOUND : STATUS_INSUFFICIENT_RESOURCES;
+    }
+    length = source->IpVersion == 6 ? IpHeaderPlainLength(6) : (*first & 0x0Fu) * 4u;
+    if (*first >> 4 != source->IpVersion || length > source->IpHeaderLength)
+    {
+        return STATUS_NOT_FOUND;
+    }
+    return source->IpVersion == 6 || source->Secured || length == source->IpHeaderLength ? STATUS_SUCCESS
+                                                                                         : STATUS_NOT_FOUND;
+}
+
+static NTSTATUS InjectCopyHidden(INJECTOR *injector, const INJECT_SOURCE *source, UINT32 hidden, NET_BUFFER *netBuffer,
+                                 INJECT_PACKET **packet)
+{
+    NTSTATUS status = InjectRetreat(netBuffer, hidden);
+
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+    if (source->Method == InjectTransportReceive)
+    {
+        status = InjectCheckHeader(source, netBuffer);
+    }
+    if (NT_SUCCESS(status))
+    {
+        status = InjectCopyBytes(injector, source, netBuffer, packet);
+    }
+    InjectAdvance(netBuffer, hidden);
+    return status;
+}
+
+// Some layers hide the IP header alone, although they give the length of a transport header (ICMP).
+// A retreat beyond the first byte would allocate memory, and there is no header in it.
+static NTSTATUS InjectCopyReceived(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer,
+                                   INJECT_PACKET **packet)
+{
+    UINT32 room = NET_BUFFER_DATA_OFFSET(netBuffer);
+    NTSTATUS status = STATUS_NOT_FOUND;
+
+    if (source->HiddenLength <= room)
+    {
+        status = InjectCopyHidden(injector, source, source->HiddenLength, netBuffer, packet);
+    }
+    if (status == STATUS_NOT_FOUND && source->IpHeaderLength < source->HiddenLength && source->IpHeaderLength <= room)
+    {
+        status = InjectCopyHidden(injector, source, source->IpHeaderLength, netBuffer, packet);
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_INVALID_PARAMETER : status;
 }
 
 _Use_decl_annotations_
 NTSTATUS InjectCopy(INJECTOR *injector, const INJECT_SOURCE *source, NET_BUFFER *netBuffer, INJECT_PACKET **packet)
 {
-    NTSTATUS status = InjectRetreat(netBuffer, source->HiddenLength);
-
     *packet = NULL;
-    if (NT_SUCCESS(status))
-    {
-        status = InjectCopyBytes(injector, source, netBuffer, packet);
-        InjectAdvance(netBuffer, source->HiddenLength);
-    }
-    return status;
+    return source->Method == InjectTransportReceive
+               ? InjectCopyReceived(injector, source, netBuffer, packet)
+               : InjectCopyHidden(injector, source, source->HiddenLength, netBuffer, packet);
 }
 
 static NTSTATUS InjectCopyShared(const INJECT_PACKET *packet, INJECT_PACKET **copy)
@@ -418,6 +538,8 @@ VOID InjectDereference(INJECT_PACKET *packet)
 
 // ---- Packets that could not be injected
 
+static NTSTATUS InjectTry(INJECT_PACKET *packet);
+
 static SIZE_T InjectBytesOf(const INJECT_PACKET *packet)
 {
     return sizeof(*packet) + packet->ControlDataLength + packet->HeaderIncludeLength + packet->Length;
@@ -455,11 +577,66 @@ VOID InjectCountRefused(INJECTOR *injector, UINT64 *count, UINT64 *bytes)
     KeReleaseSpinLock(&injector->RefusedLock, irql);
 }
 
+// Returns whether the network layer can send a packet of an endpoint instead.
+// Its source must be known. The owner of a raw socket has made an IP header of its own.
+static BOOLEAN InjectMayBypassEndpoint(const INJECT_PACKET *packet)
+{
+    static const UINT8 unspecified[16];
+
+    return packet->Method == InjectTransportSend && packet->HeaderIncludeLength == 0 &&
+           (packet->Protocol == PROTOCOL_TCP || packet->Protocol == PROTOCOL_UDP) &&
+           !RtlEqualMemory(packet->LocalAddress, unspecified, sizeof(unspecified));
+}
+
+static VOID InjectKeyOf(const INJECT_PACKET *packet, CONNECTION_KEY *key)
+{
+    RtlZeroMemory(key, sizeof(*key));
+    key->IpVersion = packet->IpVersion;
+    key->Protocol = packet->Protocol;
+    key->LocalPort = (UINT16)(packet->Data[0] << 8 | packet->Data[1]);
+    key->RemotePort = (UINT16)(packet->Data[2] << 8 | packet->Data[3]);
+    RtlCopyMemory(key->LocalAddress, packet->LocalAddress, sizeof(key->LocalAddress));
+    RtlCopyMemory(key->RemoteAddress, packet->RemoteAddress, sizeof(key->RemoteAddress));
+}
+
+// Sends a packet at the network layer, because its endpoint refused it: the socket is closed, for example.
+// A datagram is counted here, because its way bypasses DATAGRAM_DATA. The packet is taken over.
+static INJECT_PACKET *InjectBypassEndpoint(INJECT_PACKET *packet, NTSTATUS *status)
+{
+    INJECTOR *injector = packet->Injector;
+    UINT32 length = packet->Length;
+    CONNECTION_KEY key;
+
+    InjectKeyOf(packet, &key);
+    LogTrace(injector->Log, "sent at the network layer: IPv%u packet of %u bytes, its endpoint: status 0x%08x",
+             packet->IpVersion, length, (unsigned)*status);
+    packet = InjectTakeToRewrite(packet, &key);
+    if (packet == NULL)
+    {
+        StatisticsAdd(injector->Statistics, StatisticInjectFailures, 1);
+        return NULL;
+    }
+    if (key.Protocol == PROTOCOL_UDP && length > UDP_HEADER_LENGTH)
+    {
+        BandwidthCount(injector->Bandwidth, &key, FALSE, length - UDP_HEADER_LENGTH);
+    }
+    *status = InjectTry(packet);
+    return packet;
+}
+
 // Handles a packet that the stack refused. The fail policy decides on it once; after a second refusal it is dropped.
 static VOID InjectRefuse(INJECT_PACKET *packet, NTSTATUS status)
 {
     INJECTOR *injector = packet->Injector;
 
+    if (InjectMayBypassEndpoint(packet))
+    {
+        packet = InjectBypassEndpoint(packet, &status);
+        if (packet == NULL || NT_SUCCESS(status))
+        {
+            return;
+        }
+    }
     LogTrace(injector->Log, "%s: IPv%u packet of %u bytes: status 0x%08x",
              packet->Retried ? "dropped, not injected by the fail policy" : "refused by the network stack",
              packet->IpVersion, packet->Length, (unsigned)status);
@@ -521,8 +698,8 @@ static NTSTATUS InjectCall(INJECT_PACKET *packet)
     switch (packet->Method)
     {
     case InjectNetworkSend:
-        return FwpsInjectNetworkSendAsync0(handle, NULL, 0, packet->Compartment, packet->NetBufferList, InjectComplete,
-                                           packet);
+        return FwpsInjectNetworkSendAsync0(handle, INJECT_CONTEXT_NETWORK_SEND, 0, packet->Compartment,
+                                           packet->NetBufferList, InjectComplete, packet);
     case InjectNetworkReceive:
         return FwpsInjectNetworkReceiveAsync0(handle, NULL, 0, packet->Compartment, packet->InterfaceIndex,
                                               packet->SubInterfaceIndex, packet->NetBufferList, InjectComplete, packet);

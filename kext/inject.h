@@ -14,6 +14,7 @@
 
 #pragma once
 
+#include "bandwidth.h"
 #include "connection_table.h"
 #include "deferred.h"
 #include "log.h"
@@ -58,6 +59,7 @@ typedef struct _INJECTOR
     STATISTICS *Statistics;
     LOG *Log;
     DEFERRED *Deferred;
+    BANDWIDTH *Bandwidth;
     HANDLE Handles[2]; ///< IPv4, IPv6
     PNDIS_GENERIC_OBJECT NdisObject;
     NDIS_HANDLE Pool;
@@ -83,7 +85,9 @@ typedef struct _INJECT_SOURCE
     INJECT_CHECKSUM Checksum;
     UINT8 IpVersion;
     UINT32 HiddenLength;        ///< bytes of the packet before the data start
-    UINT8 Protocol;             ///< InjectChecksumTransport only
+    UINT32 IpHeaderLength;      ///< InjectTransportReceive only, as the next: of the hidden bytes, the IP headers
+    BOOLEAN Secured;            ///< IPsec has verified or decrypted the packet
+    UINT8 Protocol;             ///< InjectTransportReceive and InjectChecksumTransport only
     const UINT8 *LocalAddress;  ///< 16 bytes, network order; InjectChecksumTransport only
     const UINT8 *RemoteAddress; ///< 16 bytes, network order; InjectTransportSend and InjectChecksumTransport only
     COMPARTMENT_ID Compartment;
@@ -104,7 +108,9 @@ typedef struct _INJECT_PACKET
     volatile LONG References;
     INJECT_METHOD Method;
     UINT8 IpVersion;
-    UINT8 RemoteAddress[16];
+    UINT8 Protocol;          ///< of a packet from above the network layer, as the next; else 0
+    UINT8 LocalAddress[16];  ///< network order
+    UINT8 RemoteAddress[16]; ///< network order
     COMPARTMENT_ID Compartment;
     IF_INDEX InterfaceIndex;
     IF_INDEX SubInterfaceIndex;
@@ -118,8 +124,9 @@ typedef struct _INJECT_PACKET
     NET_BUFFER_LIST *NetBufferList;
     UINT8 *Data;
     UINT32 Length;
-    UINT32 Headroom; ///< bytes before Data, for an IP header
-    BOOLEAN Retried; ///< its injection failed before
+    UINT32 Headroom;        ///< bytes before Data, for an IP header
+    UINT32 TransportOffset; ///< where the transport header starts in a packet from the receive path; else 0
+    BOOLEAN Retried;        ///< its injection failed before
 } INJECT_PACKET;
 
 /// Makes the injection handles and the pool for net buffer lists. A failure leaves nothing behind.
@@ -128,8 +135,8 @@ _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS
 InjectorInitialize(_Out_ INJECTOR *injector, _In_ PDRIVER_OBJECT driver, _Inout_ MEMORY *memory,
-                   _In_ const CLOCK *clock, _Inout_ DEFERRED *deferred, _Inout_ STATISTICS *statistics,
-                   _Inout_ LOG *log);
+                   _In_ const CLOCK *clock, _Inout_ DEFERRED *deferred, _Inout_ BANDWIDTH *bandwidth,
+                   _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
 
 /// Waits for every outstanding injection, then gives everything back. No new injection may come.
 _IRQL_requires_(PASSIVE_LEVEL)
@@ -140,6 +147,11 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 INJECT_ORIGIN InjectOriginOf(_Inout_ INJECTOR *injector, _In_ UINT8 ipVersion,
                              _In_ const NET_BUFFER_LIST *netBufferList);
 
+/// Returns TRUE if this driver injected the packet at the network layer, so that layers above it have seen it before.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN InjectComesFromNetworkLayer(_In_ const INJECTOR *injector, _In_ UINT8 ipVersion,
+                                    _In_ const NET_BUFFER_LIST *netBufferList);
+
 /// Returns TRUE if this driver injected the same packet before, so that the packet has come back.
 /// `packet` is a copy of a packet that another product injected. Each injection is recognized once.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -149,6 +161,10 @@ BOOLEAN InjectHasReturned(_Inout_ INJECTOR *injector, _In_ const INJECT_PACKET *
 /// Checksums are computed if the adapter has verified them, or if the packet never left this machine.
 /// All other checksums are kept, so a damaged packet stays damaged.
 INJECT_CHECKSUM InjectChecksumForInbound(_In_ const NET_BUFFER_LIST *netBufferList, _In_ BOOLEAN loopback);
+
+/// Says whether IPsec has verified or decrypted a received packet.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN InjectIsSecured(_In_ const NET_BUFFER_LIST *netBufferList);
 
 /// Moves the data start of `netBuffer` back over the `hidden` bytes before it.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -169,9 +185,11 @@ FORCEINLINE VOID InjectAdvance(_Inout_ NET_BUFFER *netBuffer, _In_ UINT32 hidden
 }
 
 /// Copies the bytes of `netBuffer`, and the source->HiddenLength bytes before its data start.
-/// If the bytes start with an IP header, the copy ends where that header says. The copy has one reference.
+/// The copy of a packet from a network layer ends where its IP header says. The copy has one reference.
+/// InjectTransportReceive: the copy's IP header is made right for the injection.
+/// InjectTransportReceive: if the IP header lies source->IpHeaderLength bytes before the data, only these are hidden.
 /// STATUS_INSUFFICIENT_RESOURCES: there is no memory.
-/// STATUS_INVALID_PARAMETER: there are no bytes, or more than 64 KiB, or the checksum cannot be found in them.
+/// STATUS_INVALID_PARAMETER: there are no bytes, or more than 64 KiB, or a header cannot be found in them.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
@@ -196,6 +214,7 @@ VOID InjectDereference(_Inout_ INJECT_PACKET *packet);
 
 /// Injects a chain of packets into the stack, and takes over one reference to each.
 /// The stack may refuse a packet at once or at its completion. A refused packet waits for InjectResolveRefused.
+/// A packet that is refused because its socket is closed is sent at the network layer instead.
 /// At most INJECT_MAX_REFUSED refused packets wait.
 /// TCP packets must not be injected from within a classify of a transport layer.
 _IRQL_requires_max_(DISPATCH_LEVEL)

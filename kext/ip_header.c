@@ -48,6 +48,12 @@ static UINT32 IpHeaderUint32(const UINT8 *bytes)
     return (UINT32)bytes[0] << 24 | (UINT32)bytes[1] << 16 | (UINT32)bytes[2] << 8 | bytes[3];
 }
 
+static VOID IpHeaderStoreUint16(UINT8 *bytes, UINT32 value)
+{
+    bytes[0] = (UINT8)(value >> 8);
+    bytes[1] = (UINT8)value;
+}
+
 // Checks that `length` bytes at `offset` may be read.
 static NTSTATUS IpHeaderRequire(const IP_VIEW *view, UINT32 offset, UINT32 length)
 {
@@ -320,8 +326,7 @@ UINT32 IpHeaderPlainLength(UINT8 ipVersion)
 static VOID IpHeaderWritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
 {
     packet[0] = 4u << 4 | IPV4_FIXED_LENGTH / 4u;
-    packet[2] = (UINT8)(packetLength >> 8);
-    packet[3] = (UINT8)packetLength;
+    IpHeaderStoreUint16(packet + 2, packetLength);
     packet[6] = IPV4_DONT_FRAGMENT;
     packet[8] = IP_HOP_LIMIT;
     packet[9] = key->Protocol;
@@ -331,11 +336,8 @@ static VOID IpHeaderWritePlainV4(UINT8 *packet, UINT32 packetLength, const CONNE
 
 static VOID IpHeaderWritePlainV6(UINT8 *packet, UINT32 packetLength, const CONNECTION_KEY *key)
 {
-    UINT32 payloadLength = packetLength - IPV6_FIXED_LENGTH;
-
     packet[0] = 6u << 4;
-    packet[4] = (UINT8)(payloadLength >> 8);
-    packet[5] = (UINT8)payloadLength;
+    IpHeaderStoreUint16(packet + 4, packetLength - IPV6_FIXED_LENGTH);
     packet[6] = key->Protocol;
     packet[7] = IP_HOP_LIMIT;
     RtlCopyMemory(packet + 8, key->LocalAddress, 16);
@@ -360,5 +362,75 @@ NTSTATUS IpHeaderWritePlain(UINT8 *packet, UINT32 packetLength, const CONNECTION
     {
         IpHeaderWritePlainV4(packet, packetLength, key);
     }
+    return STATUS_SUCCESS;
+}
+
+static BOOLEAN IpHeaderHasFragmentHeader(const UINT8 *packet, UINT32 headerLength)
+{
+    UINT32 offset = IPV6_FIXED_LENGTH;
+    UINT8 type = packet[6];
+
+    while (IpHeaderIsExtension(type) && type != IPV6_FRAGMENT && offset + 8 <= headerLength)
+    {
+        UINT32 length = IpHeaderExtensionLength(type, packet[offset + 1]);
+
+        type = packet[offset];
+        offset += length;
+    }
+    return type == IPV6_FRAGMENT;
+}
+
+// Returns how many bytes of the IP headers stay, from the first on.
+static UINT32 IpHeaderKeptLength(const UINT8 *packet, UINT32 headerLength, BOOLEAN plain)
+{
+    if (packet[0] >> 4 == 4)
+    {
+        return (packet[0] & 0x0Fu) * 4u;
+    }
+    return plain || IpHeaderHasFragmentHeader(packet, headerLength) ? IPV6_FIXED_LENGTH : headerLength;
+}
+
+static VOID IpHeaderWriteReceived(UINT8 *packet, UINT32 packetLength, UINT32 headerLength, UINT8 protocol)
+{
+    if (packet[0] >> 4 == 4)
+    {
+        IpHeaderStoreUint16(packet + 2, packetLength);
+        packet[6] &= (UINT8) ~((IPV4_FLAG_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET) >> 8);
+        packet[7] = 0;
+        packet[9] = protocol;
+        return;
+    }
+    IpHeaderStoreUint16(packet + 4, packetLength - IPV6_FIXED_LENGTH);
+    if (headerLength == IPV6_FIXED_LENGTH)
+    {
+        packet[6] = protocol;
+    }
+}
+
+_Use_decl_annotations_
+NTSTATUS IpHeaderRebuild(UINT8 *packet, UINT32 *packetLength, UINT32 *headerLength, UINT8 protocol, BOOLEAN plain)
+{
+    UINT32 least = packet[0] >> 4 == 6 ? IPV6_FIXED_LENGTH : IPV4_FIXED_LENGTH;
+    UINT32 length = *packetLength;
+    UINT32 kept;
+
+    if (*headerLength < least || *headerLength > length)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    kept = IpHeaderKeptLength(packet, *headerLength, plain);
+    if (kept < least || kept > *headerLength)
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    length -= *headerLength - kept;
+    if (length > IP_MAX_DATAGRAM + (least == IPV6_FIXED_LENGTH ? IPV6_FIXED_LENGTH : 0))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    RtlMoveMemory(packet + kept, packet + *headerLength, length - kept);
+    *packetLength = length;
+    *headerLength = kept;
+    IpHeaderWriteReceived(packet, length, kept, protocol);
     return STATUS_SUCCESS;
 }

@@ -67,4 +67,14 @@ _Must_inspect_result_
 NTSTATUS IpHeaderWritePlain(_Inout_updates_bytes_(packetLength) UINT8 *packet, _In_ UINT32 packetLength,
                             _In_ const CONNECTION_KEY *key);
 
+/// Makes the IP headers of a received packet right for an injection: its length, and no fragment bits.
+/// The stack leaves a reassembled datagram the headers of its first fragment, and an IPsec packet its AH or ESP header.
+/// `*headerLength` bytes precede the transport header, whose protocol is `protocol`. The function updates both lengths.
+/// It removes AH, ESP and the Fragment header; with these or with `plain`, it removes all IPv6 extension headers.
+/// The caller computes the IPv4 checksum. STATUS_INVALID_PARAMETER: the packet is too long for IP, or its header for
+/// it.
+_Must_inspect_result_
+NTSTATUS IpHeaderRebuild(_Inout_updates_bytes_(*packetLength) UINT8 *packet, _Inout_ UINT32 *packetLength,
+                         _Inout_ UINT32 *headerLength, _In_ UINT8 protocol, _In_ BOOLEAN plain);
+
 EXTERN_C_END

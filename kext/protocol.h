@@ -145,7 +145,7 @@ typedef enum _STATISTIC
     StatisticCopiesCoalesced,       ///< 0: reserved
     StatisticCopiesLargeSend,       ///< 0: reserved
     StatisticCopiesPartialChecksum, ///< 0: reserved
-    StatisticCopiesSecured,         ///< 0: reserved
+    StatisticCopiesSecured,         ///< copies of packets that IPsec protected
     StatisticEngineRetries,
     StatisticEngineState, ///< now: ENGINE_STATE
     StatisticCount

@@ -38,20 +38,32 @@ VOID StreamClassify(CLASSIFY *classify)
 }
 
 // Outbound data starts at the transport header. Inbound data starts behind that header.
-static UINT64 StreamDatagramPayload(const NET_BUFFER_LIST *list, BOOLEAN inbound)
+static UINT64 StreamPayloadOfList(const NET_BUFFER_LIST *list, UINT32 headerLength)
 {
-    UINT32 headerLength = inbound ? 0 : UDP_HEADER_LENGTH;
+    const NET_BUFFER *buffer;
     UINT64 bytes = 0;
 
-    for (; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
+    for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
     {
-        const NET_BUFFER *buffer;
+        UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
 
-        for (buffer = NET_BUFFER_LIST_FIRST_NB(list); buffer != NULL; buffer = NET_BUFFER_NEXT_NB(buffer))
+        bytes += length > headerLength ? length - headerLength : 0;
+    }
+    return bytes;
+}
+
+// What this driver sends at the network layer comes here for the second time, because sends enter at the top.
+static UINT64 StreamDatagramPayload(const CLASSIFY *classify, BOOLEAN inbound)
+{
+    const INJECTOR *injector = &classify->Context->Injector;
+    const NET_BUFFER_LIST *list;
+    UINT64 bytes = 0;
+
+    for (list = (const NET_BUFFER_LIST *)classify->LayerData; list != NULL; list = NET_BUFFER_LIST_NEXT_NBL(list))
+    {
+        if (inbound || !InjectComesFromNetworkLayer(injector, classify->Layer->IpVersion, list))
         {
-            UINT32 length = NET_BUFFER_DATA_LENGTH(buffer);
-
-            bytes += length > headerLength ? length - headerLength : 0;
+            bytes += StreamPayloadOfList(list, inbound ? 0 : UDP_HEADER_LENGTH);
         }
     }
     return bytes;
@@ -66,7 +78,6 @@ VOID StreamClassifyDatagram(CLASSIFY *classify)
     ClassifyKey(classify->Layer, classify->Values, &key);
     if (key.Protocol == PROTOCOL_UDP)
     {
-        StreamCount(classify->Context, &key, inbound,
-                    StreamDatagramPayload((const NET_BUFFER_LIST *)classify->LayerData, inbound));
+        StreamCount(classify->Context, &key, inbound, StreamDatagramPayload(classify, inbound));
     }
 }

@@ -89,11 +89,13 @@ class Authorization
 
         const bool inbound =
             options_.packet_direction ? *options_.packet_direction == FWP_DIRECTION_INBOUND : !layer_.outbound;
-        const uint32_t header = HeaderLength(*packet);
+        const uint32_t header = options_.ip_header_size != 0 ? options_.ip_header_size : HeaderLength(*packet);
+        const bool hidden = inbound && !options_.shows_transport_header;
 
         AddHeaderSizes(inbound, header);
         PacketChain chain(classifier.machine(), ListsWith(*packet),
-                          header + (inbound ? TransportHeaderLength(flow_) : 0));
+                          header + (hidden ? TransportHeaderLength(flow_) : 0));
+        SetSecurity(chain.head());
         const Classifier::Answer answer = classifier.Classify(indication_, chain.head(), !options_.reauthorize);
 
         // The stack frees its memory after the classify.
@@ -162,6 +164,17 @@ class Authorization
         {
             metadata.ipHeaderSize = ip_header;
             metadata.currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;
+        }
+    }
+
+    void SetSecurity(NET_BUFFER_LIST *list) const
+    {
+        FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 security{};
+
+        security.isSecure = options_.secured ? 1 : 0;
+        for (; list != nullptr; list = list->Next)
+        {
+            sim::wfp::Engine::SetSecurity(list, security);
         }
     }
 

@@ -21,8 +21,11 @@ struct AleOptions
     std::u16string process_path;
     ByteVector control_data;
     ByteVector header_include;
-    PacketList more_packets;            // in net buffers of the same list
-    std::vector<PacketList> more_lists; // in the same chain
+    uint32_t ip_header_size = 0;         // 0: what the packet has
+    bool secured = false;                // by IPsec, which leaves its header
+    bool shows_transport_header = false; // inbound: the data starts there, although the layer gives the header's size
+    PacketList more_packets;             // in net buffers of the same list
+    std::vector<PacketList> more_lists;  // in the same chain
 };
 
 // `packet`: a whole IP packet of the flow, or null where the layer shows none.

@@ -184,15 +184,21 @@ void Network::Stream(const Flow &flow, bool inbound, size_t bytes, bool old)
 void Network::Datagrams(const Flow &flow, bool inbound, const std::vector<PacketList> &lists)
 {
     const size_t udp_header = inbound ? sim::net::kUdpHeaderSize : 0;
+    PacketChain chain(machine(), lists, static_cast<uint32_t>(HeaderLength(lists[0][0]) + udp_header));
+
+    IndicateDatagrams(flow, inbound, chain.head());
+}
+
+void Network::IndicateDatagrams(const Flow &flow, bool inbound, NET_BUFFER_LIST *chain)
+{
     Indication indication(flow.family() == 6 ? FWPS_LAYER_DATAGRAM_DATA_V6 : FWPS_LAYER_DATAGRAM_DATA_V4,
                           FWPS_FIELD_DATAGRAM_DATA_V4_MAX);
-    PacketChain chain(machine(), lists, static_cast<uint32_t>(HeaderLength(lists[0][0]) + udp_header));
 
     indication.SetFlow(kDatagramFields, flow);
     indication.SetUint8(FWPS_FIELD_DATAGRAM_DATA_V4_IP_PROTOCOL, flow.protocol);
     indication.SetUint32(FWPS_FIELD_DATAGRAM_DATA_V4_DIRECTION,
                          inbound ? FWP_DIRECTION_INBOUND : FWP_DIRECTION_OUTBOUND);
-    EXPECT_TRUE(Classify(indication, chain.head()).permitted());
+    EXPECT_TRUE(Classify(indication, chain).permitted());
 }
 
 // ---- What the driver does to the stack
@@ -235,18 +241,35 @@ void Network::FiltersChanged(uint16_t layer)
     reauthorized_.push_back(layer);
 }
 
-// The stack indicates at the packet layers what is injected at the network layer.
+// The stack indicates what is injected: sends from the top on, receives from the bottom on.
 bool Network::ClassifyInjected(const Injection &injection)
 {
     switch (injection.kind)
     {
     case Injection::kNetworkReceive:
+    case Injection::kTransportReceive:
         return ClassifyReceived(injection.net_buffer_list);
     case Injection::kNetworkSend:
-        return OutboundChain(injection.family == AF_INET6, injection.net_buffer_list).permitted();
+        return ClassifySent(injection);
     default:
         return true;
     }
+}
+
+bool Network::ClassifySent(const Injection &injection)
+{
+    NET_BUFFER *buffer = injection.net_buffer_list->FirstNetBuffer;
+    const ByteVector bytes = BytesOf(buffer);
+    sim::net::IpPacketInfo info;
+
+    if (sim::net::ParseIpPacket(bytes.data(), bytes.size(), &info) && info.protocol == PROTOCOL_UDP && !info.fragment)
+    {
+        NdisAdvanceNetBufferDataStart(buffer, info.ip_header_size, FALSE, nullptr);
+        IndicateDatagrams({PROTOCOL_UDP, info.source_endpoint(), info.destination_endpoint(), 0}, false,
+                          injection.net_buffer_list);
+        NdisRetreatNetBufferDataStart(buffer, info.ip_header_size, 0, nullptr);
+    }
+    return OutboundChain(injection.family == AF_INET6, injection.net_buffer_list).permitted();
 }
 
 bool Network::ClassifyReceived(NET_BUFFER_LIST *list)

@@ -82,7 +82,9 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     void FiltersChanged(uint16_t layer) override;
 
   private:
+    void IndicateDatagrams(const Flow &flow, bool inbound, NET_BUFFER_LIST *chain);
     bool ClassifyInjected(const Injection &injection);
+    bool ClassifySent(const Injection &injection);
     bool ClassifyReceived(NET_BUFFER_LIST *list);
 
     netverdict_test::Observer *observer_ = nullptr;

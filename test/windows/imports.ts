@@ -86,6 +86,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'FwpsCalloutUnregisterById0',
     'FwpsCompleteOperation0',
     'FwpsFreeNetBufferList0',
+    'FwpsGetPacketListSecurityInformation0',
     'FwpsInjectNetworkReceiveAsync0',
     'FwpsInjectNetworkSendAsync0',
     'FwpsInjectTransportReceiveAsync0',

@@ -190,7 +190,8 @@ TEST_P(AleFlowTest, AnUnknownInboundConnectionIsPendedAndReported)
 // The IP header of a reassembled datagram may still be its first fragment's.
 TEST_F(AleTest, AReassembledDatagramIsReceivedWholeDespiteItsFragmentHeader)
 {
-    ByteVector datagram = MakePacket(UdpV4(), true, Payload(3000));
+    const ByteVector whole = MakePacket(UdpV4(), true, Payload(3000));
+    ByteVector datagram = whole;
 
     datagram[2] = 1480 >> 8;
     datagram[3] = 1480 & 0xFF;
@@ -200,7 +201,7 @@ TEST_F(AleTest, AReassembledDatagramIsReceivedWholeDespiteItsFragmentHeader)
     client_.Verdict(question.id, VerdictAccept);
     const std::vector<Injected> injected = network_.TakeInjected();
     ASSERT_EQ(injected.size(), 1u);
-    EXPECT_EQ(injected[0].bytes, datagram);
+    EXPECT_EQ(injected[0].bytes, whole);
 }
 
 TEST_P(AleFlowTest, AnAcceptedOutboundOperationIsCompletedAndItsPacketSent)
@@ -412,12 +413,25 @@ TEST_P(AleFlowTest, AReauthorizationMayCarryAPacketOfTheOtherDirection)
     EXPECT_EQ(injected[0].bytes, packet);
 }
 
-TEST_P(AleFlowTest, AReauthorizationWithoutAPacketIsReported)
+TEST_P(AleFlowTest, ABaseClientIsAskedWithNothingToHold)
 {
     EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).absorbed());
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
     EXPECT_EQ(network_.TakeReauthorized().size(), 4u);
     EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).permitted());
+}
+
+TEST_P(AleFlowTest, AQuestionWithNothingToHoldIsDecidedByTheFailPolicyAtOnce)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    client_.SetOptions(options);
+    EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).permitted());
+    options.Flags = OPTION_FLAG_FAIL_CLOSED;
+    client_.SetOptions(options);
+    EXPECT_TRUE(network_.Connect(flow(), nullptr, Reauthorize()).blocked());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
 }
 
 TEST_F(AleTest, AVerdictOnAPendedConnectDoesNotReauthorizeEveryFlow)

@@ -449,6 +449,82 @@ TEST(IpHeaderTest, MakesTheKeyWithThisMachineAsTheLocalEnd)
     EXPECT_EQ(memcmp(key.RemoteAddress, header.SourceAddress, 16), 0);
 }
 
+// ---- Packets of the receive path
+
+NTSTATUS Rebuild(Packet *packet, UINT32 *headerLength, uint8_t protocol, BOOLEAN plain = FALSE)
+{
+    Packet exact = *packet;
+    UINT32 length = static_cast<UINT32>(exact.size());
+    const NTSTATUS status = IpHeaderRebuild(exact.data(), &length, headerLength, protocol, plain);
+
+    exact.resize(length);
+    *packet = exact;
+    return status;
+}
+
+TEST(IpHeaderTest, ARebuiltV4HeaderKeepsItsOptionsAndLosesItsFragmentBits)
+{
+    const Packet whole = V4(kUdp, Udp(1, 2, 100), 8);
+    Packet packet = V4(kUdp, Udp(1, 2, 100), 8, 0xE005);
+    UINT32 header = 28;
+
+    Put16(packet, 2, 60);
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_SUCCESS);
+    EXPECT_EQ(header, 28u);
+    Put16(packet, 6, 0); // don't fragment stays as it was
+    EXPECT_EQ(packet, whole);
+}
+
+TEST(IpHeaderTest, ARebuiltV4HeaderLosesWhatFollowsIt)
+{
+    Packet packet = V4(kEsp, Packet(8));
+    UINT32 header = 28;
+
+    Append(packet, Tcp(1, 2, 3));
+    EXPECT_EQ(Rebuild(&packet, &header, kTcp), STATUS_SUCCESS);
+    EXPECT_EQ(header, 20u);
+    EXPECT_EQ(packet, V4(kTcp, Tcp(1, 2, 3)));
+}
+
+TEST(IpHeaderTest, ARebuiltV6HeaderLosesItsExtensionsOnlyIfItMust)
+{
+    const Packet plain = V6(kUdp, Udp(1, 2));
+    const Packet extended = V6(kDestination, Extension(kUdp, 0, Udp(1, 2)));
+    Packet packet = extended;
+    UINT32 header = 48;
+
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_SUCCESS);
+    EXPECT_EQ(packet, extended);
+    EXPECT_EQ(header, 48u);
+
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp, TRUE), STATUS_SUCCESS);
+    EXPECT_EQ(packet, plain) << "plain";
+    EXPECT_EQ(header, 40u);
+
+    packet = V6(kDestination, Extension(kFragment, 0, FragmentHeader(kUdp, 1, Udp(1, 2))));
+    header = 56;
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_SUCCESS);
+    EXPECT_EQ(packet, plain) << "a Fragment header";
+    EXPECT_EQ(header, 40u);
+}
+
+TEST(IpHeaderTest, RefusesToRebuildWhatDoesNotFit)
+{
+    Packet packet = V4(kUdp, Udp(1, 2));
+    UINT32 header = 16;
+
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_INVALID_PARAMETER) << "shorter than a header";
+    header = 32;
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_INVALID_PARAMETER) << "longer than the packet";
+    packet[0] = 0x46;
+    header = 20;
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_INVALID_PARAMETER) << "options that are not there";
+    packet = V4(kUdp, Udp(1, 2, 65535 - 28));
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_SUCCESS) << "as long as IP permits";
+    packet.push_back(0);
+    EXPECT_EQ(Rebuild(&packet, &header, kUdp), STATUS_INVALID_PARAMETER) << "one byte longer";
+}
+
 TEST(IpHeaderTest, SurvivesRandomBytes)
 {
     std::mt19937 random(1);
@@ -470,6 +546,13 @@ TEST(IpHeaderTest, SurvivesRandomBytes)
         {
             EXPECT_LE(header.HeaderLength, header.TotalLength);
             EXPECT_LE(header.TotalLength, packet.size());
+        }
+
+        UINT32 length = packet.empty() ? 0 : random() % 120;
+
+        if (!packet.empty() && NT_SUCCESS(Rebuild(&packet, &length, kUdp, random() % 2 != 0)))
+        {
+            EXPECT_LE(length, packet.size());
         }
     }
 }

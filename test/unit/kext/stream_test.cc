@@ -142,6 +142,21 @@ TEST_F(StreamTest, CountsEveryBufferOfEveryListOfAChain)
     EXPECT_EQ(Report(), std::make_pair(uint64_t{321}, uint64_t{0}));
 }
 
+TEST_F(StreamTest, CountsADatagramOnceAlthoughItsInjectionIsIndicatedAgain)
+{
+    for (const Flow &flow : {UdpV4(), UdpV6()})
+    {
+        const ByteVector packet = MakePacket(flow, false, Payload(100));
+
+        Decide(flow, VerdictAccept);
+        network_.Datagrams(flow, false, {{packet}});
+        EXPECT_TRUE(network_.Outbound(packet).absorbed());
+        client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+        EXPECT_EQ(network_.TakeInjected().size(), 1u);
+        EXPECT_EQ(Report(), std::make_pair(uint64_t{100}, uint64_t{0}));
+    }
+}
+
 TEST_F(StreamTest, CountsNothingForOtherProtocolsAndEmptySegments)
 {
     Flow icmp = UdpV4();
