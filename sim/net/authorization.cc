@@ -186,7 +186,7 @@ Stage Authorization::NextStage(const Job &job) const
     {
         return Stage::kDone;
     }
-    if (!flow_.is_tcp() && !flow_.raw)
+    if (!flow_.is_tcp() && !flow_.raw && !job.packet->info().fragment)
     {
         return Stage::kDatagram;
     }

@@ -358,7 +358,7 @@ void Core::InjectLoose(wfp::Injection::Kind kind, PacketPtr packet)
         loose->SetLoopback(packet->loopback);
         job->direction = direction;
         job->dispatch = true;
-        job->first = kind == wfp::Injection::kTransportReceive ? Stage::kArrived : Stage::kIpPacket;
+        job->first = Stage::kIpPacket;
         job->packet = std::move(packet);
         loose->Submit(job);
     }
@@ -428,6 +428,10 @@ NTSTATUS Core::DeliverBuffer(const wfp::Injection &injection, NET_BUFFER *net_bu
                          hold->owner().identity().remote.address))
         {
             return STATUS_INVALID_PARAMETER;
+        }
+        if (hold->owner().endpoint_closed())
+        {
+            return STATUS_INVALID_HANDLE;
         }
     }
     if (injection.kind == wfp::Injection::kNetworkSend && net_buffer->DataLength != 0)

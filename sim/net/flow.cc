@@ -92,10 +92,13 @@ void Flow::Open(FlowOptions options)
     if (options.socket)
     {
         identity.endpoint_handle = identity.socket->handle;
+        endpoint_closed_ = options.socket->closed();
         if (options.direction == Direction::kInbound && options.protocol == kProtocolTcp)
         {
             identity.parent_handle = identity.endpoint_handle;
             identity.endpoint_handle = context_.resources->NewHandle();
+            accepted_closed_ = std::make_shared<std::atomic<bool>>(false);
+            endpoint_closed_ = accepted_closed_;
         }
     }
     socket_handle_.store(options.socket ? identity.socket->handle : 0, std::memory_order_relaxed);
@@ -136,6 +139,8 @@ void Flow::Clear()
 {
     socket_.Reset();
     socket_handle_.store(0, std::memory_order_relaxed);
+    endpoint_closed_.reset();
+    accepted_closed_.reset();
     context_.Reset();
     authorization_.Reset();
     decision_.Reset();
@@ -357,6 +362,10 @@ bool Flow::Begin(Job &job)
     case JobKind::kPacket:
         trip_.Start(job, std::move(job.packet));
         return true;
+    case JobKind::kDatagram:
+        job.first = Stage::kDatagram;
+        trip_.Start(job, authorization_.granted() ? std::move(job.packet) : nullptr);
+        return true;
     case JobKind::kClose:
         tcp_.Close();
         return false;
@@ -465,6 +474,10 @@ void Flow::Finish()
         return;
     }
     closed_ = true;
+    if (accepted_closed_ != nullptr)
+    {
+        accepted_closed_->store(true);
+    }
     tcp_.End(); // postponed jobs are blocked, because the flow is closed
     if (context_.conversation != nullptr)
     {

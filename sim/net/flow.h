@@ -55,6 +55,7 @@ class Flow final : public HoldOwner
     FlowId id() const { return id_.load(std::memory_order_acquire); }
     const FlowIdentity &identity() const override { return context_.identity; }
     Direction opened() const { return context_.opened; } // who spoke first when it was opened
+    bool endpoint_closed() const override { return endpoint_closed_ != nullptr && endpoint_closed_->load(); }
     bool has_conversation() const { return context_.conversation != nullptr; }
 
     Flow *next_free = nullptr; // of the table
@@ -111,6 +112,8 @@ class Flow final : public HoldOwner
 
     SocketRef socket_;
     std::atomic<uint64_t> socket_handle_{0}; // of socket_, for other threads
+    std::shared_ptr<const std::atomic<bool>> endpoint_closed_;
+    std::shared_ptr<std::atomic<bool>> accepted_closed_; // an accepted connection has an endpoint of its own
 
     SpinLock lock_;
     bool working_ = false; // lock_ guards this member and the next three

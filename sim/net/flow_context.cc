@@ -9,7 +9,7 @@ void FlowContext::End(Job &job, OutcomeKind kind)
 {
     job.result = kind;
     job.stage = Stage::kDone;
-    if (job.kind == JobKind::kAuthorize)
+    if (job.kind == JobKind::kAuthorize || job.kind == JobKind::kDatagram)
     {
         return;
     }

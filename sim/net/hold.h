@@ -46,6 +46,9 @@ class HoldOwner
     virtual const FlowIdentity &identity() const = 0;
     virtual void Post(HoldEvent event) = 0;
 
+    // The endpoint handle is invalid, because the socket has closed. Any thread may ask while it has a reference.
+    virtual bool endpoint_closed() const = 0;
+
     virtual void AddReference() = 0;
     virtual void Release() = 0;
     virtual std::shared_ptr<Resources> ShareResources() = 0;

@@ -14,6 +14,7 @@ namespace
 constexpr uint8_t kHopByHop = 0;
 constexpr uint8_t kRouting = 43;
 constexpr uint8_t kFragment = 44;
+constexpr uint8_t kEncapsulated = 50;
 constexpr uint8_t kAuthentication = 51;
 constexpr uint8_t kNoNextHeader = 59;
 constexpr uint8_t kDestinationOptions = 60;
@@ -30,7 +31,6 @@ constexpr uint16_t kFragmentOffsetMask = 0x1FFF;
 constexpr uint16_t kWindow = 0xFFFF;
 constexpr size_t kFragmentUnit = 8;
 constexpr uint32_t kFragmentHeaderSize = 8;
-constexpr uint32_t kNextHeaderOffset = 6;
 constexpr int kMostExtensionHeaders = 16;
 
 // Adds 16-bit words in memory order. A ones' complement sum does not depend on the byte order of its words.
@@ -199,8 +199,6 @@ bool ParseIpv4(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
 // Walks the extension headers. If they do not lie within `available`, the transport header stays unknown.
 void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
 {
-    uint32_t link = kNextHeaderOffset;
-
     for (int headers = 0; headers < kMostExtensionHeaders; ++headers)
     {
         const uint8_t *header = bytes + info->ip_header_size;
@@ -232,7 +230,6 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
             info->fragment = info->fragment_offset != 0 || info->more_fragments;
             info->first_fragment = info->fragment && info->fragment_offset == 0;
             info->fragment_start = info->ip_header_size + kFragmentHeaderSize;
-            info->fragment_link = link;
         }
         else
         {
@@ -242,7 +239,7 @@ void SkipExtensions(const uint8_t *bytes, size_t available, IpPacketInfo *info)
         {
             return;
         }
-        link = info->ip_header_size;
+        info->authenticated = info->authenticated || info->protocol == kAuthentication;
         info->protocol = header[0];
         info->ip_header_size += static_cast<uint32_t>(size);
         if (info->fragment && !info->first_fragment)
@@ -350,6 +347,58 @@ bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info)
     return true;
 }
 
+bool ParseReassembled(const uint8_t *bytes, size_t length, IpPacketInfo *info)
+{
+    if (!ParseIpPacket(bytes, length, info))
+    {
+        return false;
+    }
+    info->fragment = false;
+    info->first_fragment = false;
+    info->more_fragments = false;
+    info->length = static_cast<uint32_t>(length);
+    ReadTransport(bytes, length, info);
+    return true;
+}
+
+bool ParseSecured(const uint8_t *bytes, size_t length, IpPacketInfo *info)
+{
+    constexpr size_t kEncapsulationSize = 8;
+    constexpr size_t kTrailerSize = 2; // pad length and next header
+    size_t end = length;
+
+    if (!ParseIpPacket(bytes, length, info) || info->fragment || info->length != length)
+    {
+        return false;
+    }
+
+    const uint8_t *header = bytes + info->ip_header_size;
+    const size_t left = length - info->ip_header_size;
+
+    if (info->protocol == kEncapsulated && left >= kEncapsulationSize + kTrailerSize)
+    {
+        info->protocol = bytes[length - 1];
+        info->ip_header_size += kEncapsulationSize;
+        end -= kTrailerSize + bytes[length - 2];
+    }
+    else if (info->protocol == kAuthentication && left >= kEncapsulationSize)
+    {
+        info->protocol = header[0];
+        info->ip_header_size += (header[1] + 2u) * 4u;
+    }
+    else if (!info->authenticated)
+    {
+        return false;
+    }
+    if (end > length || info->ip_header_size > end)
+    {
+        return false;
+    }
+    info->length = static_cast<uint32_t>(end);
+    ReadTransport(bytes, end, info);
+    return true;
+}
+
 size_t TcpPacketSize(uint8_t family, size_t payload)
 {
     return IpHeaderSize(family) + kTcpHeaderSize + payload;
@@ -394,29 +443,6 @@ size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &desti
     std::copy_n(destination.address.begin(), 4, out + 16);
     WriteChecksum(out + 10, Fold(Sum(out, kIpv4HeaderSize, 0)));
     return kIpv4HeaderSize;
-}
-
-size_t ReassembledHeaderSize(const IpPacketInfo &first)
-{
-    return first.family == kIpv6 ? first.fragment_start - kFragmentHeaderSize : first.fragment_start;
-}
-
-size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const IpPacketInfo &first, size_t length)
-{
-    const size_t size = ReassembledHeaderSize(first);
-
-    std::copy_n(first_fragment, size, out);
-    if (first.family == kIpv6)
-    {
-        StoreBig16(out + 4, static_cast<uint16_t>(size - kIpv6HeaderSize + length));
-        out[first.fragment_link] = first_fragment[size]; // the Next Header of the Fragment header
-        return size;
-    }
-    StoreBig16(out + 2, static_cast<uint16_t>(size + length));
-    StoreBig16(out + 6, LoadBig16(out + 6) & kDontFragment);
-    StoreBig16(out + 10, 0);
-    WriteChecksum(out + 10, Fold(Sum(out, size, 0)));
-    return size;
 }
 
 size_t WriteTcpPacket(uint8_t *out, const Endpoint &source, const Endpoint &destination, const TcpSegment &segment,

@@ -29,9 +29,9 @@ struct IpPacketInfo
     bool fragment = false;
     bool first_fragment = false;
     bool more_fragments = false;
+    bool authenticated = false;   // IPv6: has an AH header
     uint16_t fragment_offset = 0; // bytes
     uint32_t fragment_start = 0;  // where the fragment's payload starts in the packet
-    uint32_t fragment_link = 0;   // IPv6: where the Next Header field lies that announces the Fragment header
     uint32_t fragment_identification = 0;
     uint32_t length = 0;                // of the packet, according to its header
     uint32_t ip_header_size = 0;        // up to the transport header, with IPv6 extension headers
@@ -66,6 +66,14 @@ Tuple TupleOf(const IpPacketInfo &info, Direction direction);
 // It reads within both lengths. Returns false if the IP header is not valid or not complete.
 bool ParseIpPacket(const uint8_t *bytes, size_t captured, IpPacketInfo *info);
 
+// Reads the headers of a reassembled datagram of `length` bytes. It has the IP headers of its first fragment, as they
+// came.
+bool ParseReassembled(const uint8_t *bytes, size_t length, IpPacketInfo *info);
+
+// Reads the headers of a packet that IPsec has verified or decrypted in place (RFC 4302, RFC 4303 without encryption).
+// The AH or ESP header counts as a part of the IP headers. Returns false if it is no such packet.
+bool ParseSecured(const uint8_t *bytes, size_t length, IpPacketInfo *info);
+
 struct TcpSegment
 {
     uint32_t sequence = 0;
@@ -97,10 +105,6 @@ size_t WriteRawPacket(uint8_t *out, const Endpoint &source, const Endpoint &dest
 // Writes the IP header alone. The `transport_length` bytes behind it exist already. Returns its size.
 size_t WriteIpHeader(uint8_t *out, const Endpoint &source, const Endpoint &destination, uint8_t protocol,
                      size_t transport_length);
-
-// The IP header of a reassembled datagram with `length` bytes. It is made of its first fragment's header.
-size_t ReassembledHeaderSize(const IpPacketInfo &first);
-size_t WriteReassembledHeader(uint8_t *out, const uint8_t *first_fragment, const IpPacketInfo &first, size_t length);
 
 // Gives a TCP or UDP packet, or a fragment of one, other ends of the same family.
 // It updates the checksums for them (RFC 1624), so that a wrong checksum stays wrong.

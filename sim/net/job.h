@@ -19,6 +19,7 @@ enum class JobKind : uint8_t
     kBytes,        // payload of a TCP connection
     kMessage,      // one UDP datagram, echo or raw IP payload
     kPacket,       // a packet that exists already
+    kDatagram,     // a datagram whose packets are fragments: DATAGRAM_DATA alone, if the flow is authorized
     kClose,        // decides how the flow ends
     kPeerFinished, // the other end of a loopback connection is gone
     kFinish        // the end
@@ -59,6 +60,7 @@ struct JobState
     bool refused = false;  // by the authorization; a permit of the IP packet layer does not change that
     bool withheld = false; // refused, and the IP packet layer permitted it
     bool arrived = false;  // inbound, and let in
+    bool counted = false;  // its payload, at DATAGRAM_DATA
     OutcomeKind refusal = OutcomeKind::kPermitted;
     OutcomeKind result = OutcomeKind::kPermitted;
     Endpoint source; // as the packet was made, before the driver changed it

@@ -6,6 +6,7 @@
 #include "wfp/engine.h"
 
 #include <new>
+#include <utility>
 
 namespace sim::net
 {
@@ -15,6 +16,31 @@ namespace
 constexpr std::align_val_t kAlignment{16}; // Windows aligns an IP header at a pointer or better
 
 } // namespace
+
+bool Packet::Parse()
+{
+    return secured_      ? ParseSecured(buffer_, length_, &info_)
+           : reassembled ? ParseReassembled(buffer_, length_, &info_)
+                         : ParseIpPacket(buffer_, length_, &info_);
+}
+
+bool Packet::Secure()
+{
+    FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 security{};
+    IpPacketInfo info;
+
+    if (!ParseSecured(buffer_, length_, &info))
+    {
+        return false;
+    }
+    secured_ = true;
+    info_ = info;
+    security.isSecure = 1;
+    security.isTransportMode = 1;
+    security.isTransportModeVerified = 1;
+    wfp::Engine::SetSecurity(net_buffer_list_, security);
+    return true;
+}
 
 NET_BUFFER_LIST *Packet::Describe(uint32_t offset, uint32_t length)
 {
@@ -110,6 +136,11 @@ void PacketPool::PutBack(Packet *packet)
     packet->link = kEthernetLink;
     packet->loopback = false;
     packet->reassembled = false;
+    packet->fragments.clear();
+    if (std::exchange(packet->secured_, false))
+    {
+        wfp::Engine::SetSecurity(packet->net_buffer_list_, {});
+    }
     if (packet->injected)
     {
         // The list keeps the injection state, so that the packet needs another list.

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace sim
 {
@@ -36,7 +37,10 @@ class Packet
     const IpPacketInfo &info() const { return info_; }
 
     // Reads the headers again. Returns false if it is not an IP packet.
-    bool Parse() { return ParseIpPacket(buffer_, length_, &info_); }
+    bool Parse();
+
+    // IPsec has verified or decrypted it in place. Returns false, and changes nothing, if it has no AH or ESP header.
+    bool Secure();
 
     // Returns the net buffer list with these bytes as its data. The bytes before them are its retreat space.
     NET_BUFFER_LIST *Describe(uint32_t offset, uint32_t length);
@@ -47,9 +51,10 @@ class Packet
 
     uint8_t link = kEthernetLink; // on which it comes or leaves
     bool loopback = false;
-    bool reassembled = false;
-    bool injected = false;   // the net buffer list carries an injection state
-    bool referenced = false; // the driver held a reference to it after a classify
+    bool reassembled = false;                    // its IP headers are those of its first fragment
+    std::vector<std::vector<uint8_t>> fragments; // of which it was reassembled
+    bool injected = false;                       // the net buffer list carries an injection state
+    bool referenced = false;                     // the driver held a reference to it after a classify
 
   private:
     friend class PacketPool;
@@ -64,6 +69,7 @@ class Packet
     uint32_t length_ = 0;
     MDL *mdl_ = nullptr;
     NET_BUFFER_LIST *net_buffer_list_ = nullptr;
+    bool secured_ = false;
     IpPacketInfo info_;
 };
 

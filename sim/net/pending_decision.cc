@@ -142,7 +142,11 @@ void PendingDecision::OnInjected(Job &job, HoldEvent *event)
         flow_.host->InjectLoose(event->injection, std::move(packet));
         return;
     }
-    packet->reassembled = job.packet != nullptr && job.packet->reassembled;
+    if (job.packet != nullptr)
+    {
+        packet->reassembled = job.packet->reassembled;
+        packet->fragments = std::move(job.packet->fragments);
+    }
     job.packet = std::move(packet);
     job.stage = next;
 }
@@ -157,7 +161,7 @@ Stage PendingDecision::StageOfInjected(const Job &job, const Packet &packet, wfp
     case wfp::Injection::kNetworkSend:
         if (outbound)
         {
-            return Stage::kIpPacket;
+            return EntersAtTop(job, packet) ? Stage::kAuthorize : Stage::kIpPacket;
         }
         return flow_.peer_is_here() && ComesToThisFlow(job, packet) ? Stage::kLoopedSend : Stage::kNone;
     case wfp::Injection::kNetworkReceive:
@@ -167,7 +171,14 @@ Stage PendingDecision::StageOfInjected(const Job &job, const Packet &packet, wfp
     case wfp::Injection::kTransportReceive:
         break;
     }
-    return outbound ? Stage::kNone : Stage::kAuthorize;
+    return outbound ? Stage::kNone : Stage::kIpPacket;
+}
+
+// A packet that the driver sent elsewhere, or that ALE has not authorized, is seen by the IP packet layer alone.
+bool PendingDecision::EntersAtTop(const Job &job, const Packet &injected) const
+{
+    return !flow_.raw && !job.refused && SameEndpoint(injected.info().source_endpoint(), job.source) &&
+           SameEndpoint(injected.info().destination_endpoint(), job.destination);
 }
 
 bool PendingDecision::ComesToThisFlow(const Job &job, const Packet &injected) const

@@ -56,6 +56,7 @@ class PendingDecision
     void OnTimeout(Job &job);
     void Reauthorize(Job &job);
     Stage StageOfInjected(const Job &job, const Packet &packet, wfp::Injection::Kind injection) const;
+    bool EntersAtTop(const Job &job, const Packet &injected) const;
     bool ComesToThisFlow(const Job &job, const Packet &injected) const;
 
     FlowContext &flow_;

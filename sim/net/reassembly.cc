@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace sim::net
 {
 
-std::vector<uint8_t> Reassembly::Add(const Packet &fragment)
+Reassembly::Whole Reassembly::Add(const Packet &fragment)
 {
     const IpPacketInfo &info = fragment.info();
     const uint8_t *const data = fragment.bytes() + info.fragment_start;
@@ -28,11 +29,11 @@ std::vector<uint8_t> Reassembly::Add(const Packet &fragment)
         return {};
     }
     datagram.pieces.emplace(static_cast<uint32_t>(start), std::vector<uint8_t>(data, data + (end - start)));
+    datagram.fragments.emplace_back(fragment.bytes(), fragment.bytes() + fragment.length());
     datagram.received += end - start;
     if (info.first_fragment)
     {
         datagram.first.assign(fragment.bytes(), data);
-        datagram.first_info = info;
     }
     if (!info.more_fragments)
     {
@@ -43,7 +44,7 @@ std::vector<uint8_t> Reassembly::Add(const Packet &fragment)
         return {};
     }
 
-    std::vector<uint8_t> whole = Join(datagram);
+    Whole whole = {Join(datagram), std::move(datagram.fragments)};
 
     datagrams_.erase(key);
     return whole;
@@ -88,14 +89,11 @@ bool Reassembly::Overlaps(const Datagram &datagram, size_t start, size_t end)
 
 std::vector<uint8_t> Reassembly::Join(const Datagram &datagram)
 {
-    std::vector<uint8_t> whole(ReassembledHeaderSize(datagram.first_info) + datagram.length);
-    size_t at = WriteReassembledHeader(whole.data(), datagram.first.data(), datagram.first_info, datagram.length);
+    std::vector<uint8_t> whole = datagram.first;
 
     for (const auto &piece : datagram.pieces)
     {
-        at = static_cast<size_t>(
-            std::copy(piece.second.begin(), piece.second.end(), whole.begin() + static_cast<ptrdiff_t>(at)) -
-            whole.begin());
+        whole.insert(whole.end(), piece.second.begin(), piece.second.end());
     }
     return whole;
 }

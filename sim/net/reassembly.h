@@ -19,9 +19,15 @@ namespace sim::net
 class Reassembly
 {
   public:
-    // Keeps the fragment's payload. Returns the datagram if it is complete now, else nothing.
+    struct Whole
+    {
+        std::vector<uint8_t> bytes; // with the IP headers of the first fragment, as they came: for ParseReassembled
+        std::vector<std::vector<uint8_t>> fragments; // in the order of their arrival
+    };
+
+    // Keeps the fragment. Returns the datagram if it is complete now, else nothing.
     // A datagram whose fragments overlap is discarded (RFC 5722).
-    std::vector<uint8_t> Add(const Packet &fragment);
+    Whole Add(const Packet &fragment);
 
   private:
     static constexpr size_t kMostDatagrams = 256; // one more replaces the oldest
@@ -30,10 +36,10 @@ class Reassembly
 
     struct Datagram
     {
-        uint64_t number = 0; // counts up in the order of their first arrivals
-        std::vector<uint8_t> first;
-        IpPacketInfo first_info;
+        uint64_t number = 0;                             // counts up in the order of their first arrivals
+        std::vector<uint8_t> first;                      // the IP headers of the first fragment
         std::map<uint32_t, std::vector<uint8_t>> pieces; // by offset
+        std::vector<std::vector<uint8_t>> fragments;
         size_t received = 0;
         size_t length = 0; // 0 until the last fragment arrives
     };

@@ -77,16 +77,19 @@ PacketPtr Resources::CopyPacket(const uint8_t *bytes, size_t length)
 
 PacketPtr Resources::Reassemble(const Packet &fragment)
 {
-    const std::vector<uint8_t> bytes = reassembly_.Add(fragment);
-    PacketPtr whole = bytes.empty() ? nullptr : CopyPacket(bytes.data(), bytes.size());
+    Reassembly::Whole made = reassembly_.Add(fragment);
+    PacketPtr whole = made.bytes.empty() ? nullptr : NewPacket(made.bytes.size());
 
-    if (whole != nullptr)
+    if (whole == nullptr)
     {
-        whole->link = fragment.link;
-        whole->loopback = fragment.loopback;
-        whole->reassembled = true;
+        return nullptr;
     }
-    return whole;
+    std::copy(made.bytes.begin(), made.bytes.end(), whole->bytes());
+    whole->link = fragment.link;
+    whole->loopback = fragment.loopback;
+    whole->reassembled = true;
+    whole->fragments = std::move(made.fragments);
+    return whole->Parse() ? std::move(whole) : nullptr;
 }
 
 void Resources::ObserveWire(const void *observer, WireObserver callback)
@@ -106,7 +109,21 @@ void Resources::ObserveWire(const void *observer, WireObserver callback)
 
 void Resources::NotifyWire(Direction direction, const Packet &packet)
 {
-    if (packet.reassembled || !is_observed_.load(std::memory_order_acquire))
+    if (!is_observed_.load(std::memory_order_acquire))
+    {
+        return;
+    }
+    for (const std::vector<uint8_t> &bytes : packet.fragments)
+    {
+        const PacketPtr fragment = CopyPacket(bytes.data(), bytes.size());
+
+        if (fragment != nullptr)
+        {
+            fragment->loopback = packet.loopback;
+            NotifyWire(direction, *fragment);
+        }
+    }
+    if (packet.reassembled)
     {
         return;
     }

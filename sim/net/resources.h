@@ -64,6 +64,10 @@ class Resources : public std::enable_shared_from_this<Resources>
     bool ended() const { return ended_.load(std::memory_order_relaxed); }
 
     DirectionCounts &counts(Direction direction) { return counts_[static_cast<size_t>(direction)]; }
+    // IPsec accepts every inbound AH packet, and every ESP packet without encryption, in transport mode.
+    void AcceptSecured() { accepts_secured_.store(true, std::memory_order_relaxed); }
+    bool accepts_secured() const { return accepts_secured_.load(std::memory_order_relaxed); }
+
     std::atomic<uint64_t> &pending_timeouts() { return pending_timeouts_; }
     std::atomic<uint64_t> &wrong_checksums() { return wrong_checksums_; }
 
@@ -88,7 +92,7 @@ class Resources : public std::enable_shared_from_this<Resources>
     PacketPtr Reassemble(const Packet &fragment);
 
     // The observer gets every packet that passes, as it leaves or arrives. An empty callback removes it.
-    // It gets fragments, not the datagram that they make.
+    // It gets the fragments of a datagram that passes, not the datagram that they make.
     // Packet::loopback marks a packet that stays on this machine.
     void ObserveWire(const void *observer, WireObserver callback);
     void NotifyWire(Direction direction, const Packet &packet);
@@ -120,6 +124,7 @@ class Resources : public std::enable_shared_from_this<Resources>
     SocketTable sockets_{engine_, ended_};
 
     DirectionCounts counts_[2];
+    std::atomic<bool> accepts_secured_{false};
     std::atomic<uint64_t> pending_timeouts_{0};
     std::atomic<uint64_t> wrong_checksums_{0};
     std::atomic<uint32_t> policies_[4]{};

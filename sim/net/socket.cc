@@ -51,7 +51,7 @@ void Socket::Release()
 
 void Socket::Close()
 {
-    if (closed_.exchange(true) || !bound_ || !HasPorts(identity_.protocol) ||
+    if (closed_->exchange(true) || !bound_ || !HasPorts(identity_.protocol) ||
         table_.ended_.load(std::memory_order_relaxed))
     {
         return;

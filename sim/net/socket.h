@@ -17,6 +17,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ class Socket
 
     const SocketIdentity &identity() const { return identity_; }
 
+    // Becomes true when the socket closes: its endpoint handle is invalid from then on. Outlives the socket.
+    std::shared_ptr<const std::atomic<bool>> closed() const { return closed_; }
+
     // Listeners and UDP sockets are shared: the table finds them by address, and each has its own closure.
     bool shared() const { return shared_; }
 
@@ -53,7 +57,7 @@ class Socket
     void Abandon()
     {
         if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1 &&
-            (!shared_ || closed_.load(std::memory_order_relaxed)))
+            (!shared_ || closed_->load(std::memory_order_relaxed)))
         {
             delete this;
         }
@@ -75,7 +79,7 @@ class Socket
     std::atomic<uint32_t> references_{1};
     std::atomic<uint32_t> owners_{0};    // applications that use it
     std::atomic<uint32_t> listeners_{0}; // owners that only listen
-    std::atomic<bool> closed_{false};
+    const std::shared_ptr<std::atomic<bool>> closed_ = std::make_shared<std::atomic<bool>>(false);
     std::atomic<uint32_t> accepted_{0}; // conversations that it ever accepted without an application's call
     Socket *next_ = nullptr;            // in the table
     std::vector<Address> groups_;       // the table's: the multicast groups that it joined

@@ -13,8 +13,13 @@ bool HasSameEnds(const Job &job, const Packet &packet)
            SameEndpoint(job.destination, packet.info().destination_endpoint());
 }
 
-Stage StageAfterIpPacket(const Job &inbound)
+// IPsec comes after INBOUND_IPPACKET, which sees AH and ESP themselves.
+Stage StageAfterIpPacket(const Resources &resources, const Job &inbound)
 {
+    if (resources.accepts_secured())
+    {
+        inbound.packet->Secure();
+    }
     return inbound.dispatch || inbound.forward ? Stage::kArrived : Stage::kAuthorize;
 }
 
@@ -29,6 +34,7 @@ void Trip::Start(Job &job, PacketPtr packet)
     job.retried = false;
     job.withheld = false;
     job.arrived = false;
+    job.counted = false;
     if (job.packet == nullptr)
     {
         job.result = OutcomeKind::kDropped;
@@ -167,7 +173,9 @@ template <typename Permitted> bool Trip::GoOn(Job &job, const wfp::ClassifyResul
 bool Trip::Datagram(Job &job)
 {
     const IpPacketInfo &info = job.packet->info();
-    const Stage next = job.direction == Direction::kOutbound ? Stage::kIpPacket : Stage::kArrived;
+    const Stage next = job.kind == JobKind::kDatagram          ? Stage::kDone
+                       : job.direction == Direction::kOutbound ? Stage::kIpPacket
+                                                               : Stage::kArrived;
 
     if (!info.has_conversation())
     {
@@ -182,12 +190,16 @@ bool Trip::Datagram(Job &job)
     return GoOn(job, result,
                 [&]
                 {
+                    job.stage = next;
+                    if (std::exchange(job.counted, true))
+                    {
+                        return;
+                    }
                     Count(&flow_.resources->counts(job.direction).datagram_bytes, payload);
                     if (flow_.conversation != nullptr && flow_.identity.protocol == kProtocolUdp)
                     {
                         flow_.conversation->DatagramIndicated(job.direction, payload);
                     }
-                    job.stage = next;
                 });
 }
 
@@ -217,7 +229,7 @@ bool Trip::IpPacket(Job &job)
                     {
                         const bool fragment = job.packet->info().fragment && !job.forward;
 
-                        job.stage = fragment ? Stage::kFragment : StageAfterIpPacket(job);
+                        job.stage = fragment ? Stage::kFragment : StageAfterIpPacket(*flow_.resources, job);
                     }
                 });
 }
@@ -237,13 +249,17 @@ bool Trip::Reassembly(Job &job)
                     {
                         Join(job);
                     }
+                    else if (flow_.conversation != nullptr && !flow_.raw)
+                    {
+                        job.stage = Stage::kAuthorize; // the datagram belongs to the flow of its fragments
+                    }
                     else if (flow_.conversation != nullptr && flow_.host->ToConversation(&job.packet))
                     {
                         job.stage = Stage::kDone;
                     }
                     else
                     {
-                        job.stage = StageAfterIpPacket(job);
+                        job.stage = StageAfterIpPacket(*flow_.resources, job);
                     }
                 });
 }
@@ -252,7 +268,6 @@ void Trip::Join(Job &job)
 {
     PacketPtr whole = flow_.resources->Reassemble(*job.packet);
 
-    flow_.resources->NotifyWire(Direction::kInbound, *job.packet);
     if (whole == nullptr)
     {
         flow_.End(job, OutcomeKind::kPermitted);

@@ -14,7 +14,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <optional>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -35,6 +37,11 @@ constexpr uint64_t kFramesBetweenLooks = 64;     // between two looks at the clo
 constexpr std::chrono::milliseconds kProgressInterval(100);
 constexpr std::chrono::milliseconds kWaitSlice(50);
 constexpr uint16_t kFirstDynamicPort = 1024;
+
+// Family, identification, source and destination.
+using DatagramKey = std::tuple<uint8_t, uint32_t, net::Address, net::Address>;
+
+constexpr size_t kMostDatagrams = 256; // one more forgets the others
 
 struct TupleHash
 {
@@ -138,6 +145,8 @@ class Replay::Session
     void PlayFrame(const Frame &frame);
     void PlayPacket(const IpPacketInfo &info, net::PacketPtr packet, Way way);
     void PlayLooped(const IpPacketInfo &info, net::PacketPtr packet);
+    void PlaySentFragment(Entry *entry, net::PacketPtr packet);
+    Entry *EntryOfDatagram(const IpPacketInfo &fragment, Direction direction);
     net::PacketPtr MakePacket(const LinkFrame &link, const IpPacketInfo &info);
 
     Entry &EntryOf(const IpPacketInfo &info, Direction direction, bool looped, bool *made);
@@ -163,6 +172,7 @@ class Replay::Session
     std::shared_ptr<ReplayCounts> counts_ = std::make_shared<ReplayCounts>();
     std::unordered_map<Tuple, Entry, TupleHash> entries_;
     std::unordered_map<Tuple, uint64_t, TupleHash> listeners_; // by local endpoint
+    std::map<DatagramKey, Tuple> datagrams_;                   // in fragments; the keys of their entries
     ReplaySummary summary_;
     uint64_t unknown_links_ = 0;
     uint16_t unknown_link_ = 0;
@@ -365,7 +375,16 @@ void Replay::Session::PlayPacket(const IpPacketInfo &info, net::PacketPtr packet
     }
 
     const Direction direction = way == Way::kOutbound ? Direction::kOutbound : Direction::kInbound;
+    Entry *datagram = info.fragment ? EntryOfDatagram(info, direction) : nullptr;
     bool made = false;
+
+    if (datagram != nullptr && datagram->flow)
+    {
+        direction == Direction::kOutbound ? PlaySentFragment(datagram, std::move(packet))
+                                          : Submit(datagram, direction, std::move(packet));
+        return;
+    }
+
     Entry &entry = EntryOf(info, direction, false, &made);
 
     if (made && conversation)
@@ -374,6 +393,68 @@ void Replay::Session::PlayPacket(const IpPacketInfo &info, net::PacketPtr packet
     }
     Submit(&entry, direction, std::move(packet));
     Follow(&entry, info, direction);
+}
+
+// Opens the conversation of a datagram that comes in fragments: its first fragment has the ports.
+// Returns nothing for a fragment whose conversation is not known.
+Replay::Session::Entry *Replay::Session::EntryOfDatagram(const IpPacketInfo &fragment, Direction direction)
+{
+    const DatagramKey key = {fragment.family, fragment.fragment_identification, fragment.source, fragment.destination};
+    IpPacketInfo whole = fragment;
+    bool made = false;
+
+    if (fragment.protocol != net::kProtocolUdp)
+    {
+        return nullptr;
+    }
+    if (!fragment.first_fragment || !fragment.has_transport())
+    {
+        const auto found = datagrams_.find(key);
+
+        return found == datagrams_.end() ? nullptr : &entries_[found->second];
+    }
+    whole.fragment = false;
+    whole.first_fragment = false;
+    whole.more_fragments = false;
+
+    Entry &entry = EntryOf(whole, direction, false, &made);
+
+    summary_.udp_conversations += made ? 1 : 0;
+    if (datagrams_.size() == kMostDatagrams)
+    {
+        datagrams_.clear();
+    }
+    datagrams_[key] = KeyOf(whole, direction);
+    return &entry;
+}
+
+// A program sends a whole datagram: ALE and DATAGRAM_DATA do not see its fragments.
+void Replay::Session::PlaySentFragment(Entry *entry, net::PacketPtr packet)
+{
+    const net::FlowRef flow = entry->flow.Share();
+    net::PacketPtr whole = core_.Reassemble(*packet);
+    net::Job *fragment = core_.NewJob();
+
+    entry->begun = true;
+    if (packet->info().first_fragment && flow->identity().direction == Direction::kOutbound)
+    {
+        net::Job *authorization = core_.NewJob();
+
+        authorization->kind = net::JobKind::kAuthorize;
+        authorization->authorize = true;
+        flow->Submit(authorization);
+    }
+    fragment->offer_always = true;
+    fragment->packet = std::move(packet);
+    flow->Submit(fragment);
+    if (whole != nullptr)
+    {
+        net::Job *datagram = core_.NewJob();
+
+        datagram->kind = net::JobKind::kDatagram;
+        datagram->packet = std::move(whole);
+        flow->Submit(datagram);
+    }
 }
 
 // A looped packet leaves by one conversation and arrives by another.

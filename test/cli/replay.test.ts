@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { CaptureFolder } from './captures.js';
 import { conversationsOfReplay } from './conversations.js';
@@ -8,6 +9,7 @@ import {
   bundledLocal,
   parseJsonLines,
   replayJson,
+  root,
   runCli,
   startCli,
   type JsonLine,
@@ -19,6 +21,10 @@ afterAll(() => {
   folder.remove();
 });
 
+const captures = join(root, 'test', 'captures');
+const fragments = join(captures, 'inbound-fragments.pcap');
+const shortDatagram = join(captures, 'udp-with-trailing-bytes.pcap');
+const receiver = ['--local', '192.0.2.10'];
 const samplePolicy = ['--policy', 'examples/policy.json'];
 
 function connections(lines: readonly JsonLine[]): JsonLine[] {
@@ -110,6 +116,49 @@ describe('netverdict replay', () => {
     expect(result.stdout).toMatch(/UDP connections +│ +7 /);
     expect(result.stdout).toMatch(/events lost +│ +0 /);
     expect(result.stdout).not.toContain('\x1b');
+  });
+
+  it('asks once about datagrams that come only in fragments, and lets in none that are refused', async () => {
+    const everything = folder.file('let-in.pcapng');
+    const nothing = folder.file('refused.pcapng');
+    const policy = folder.write('refuse.json', '{"default": "permanent-block"}');
+    const accepted = await replayJson(fragments, ...receiver, '--write-out', everything);
+    const refused = await replayJson(
+      fragments,
+      ...receiver,
+      '--policy',
+      policy,
+      '--write-out',
+      nothing,
+    );
+    for (const lines of [accepted, refused]) {
+      expect(connections(lines)).toEqual([
+        expect.objectContaining({
+          direction: 'inbound',
+          protocolName: 'udp',
+          localAddress: '192.0.2.10',
+          localPort: 5001,
+          remoteAddress: '198.51.100.7',
+          remotePort: 5000,
+          payloadLayer: 4,
+        }),
+      ]);
+      expect(connections(lines)[0]!['processId']).not.toBe(0);
+    }
+    expect(summary(accepted)).toMatchObject({ bandwidth: { udp: { v4: { tx: 0, rx: 28_000 } } } });
+    expect(summary(refused)).toMatchObject({
+      verdicts: { PermanentBlock: 1 },
+      bandwidth: { udp: { v4: { tx: 0, rx: 0 } } },
+    });
+    expect(dissect(everything, 'ip', ['frame.number'])).toHaveLength(20);
+    expect(dissect(nothing, 'ip', ['frame.number'])).toHaveLength(0);
+  });
+
+  it('lets in a datagram that is shorter than its packet, and counts its own length', async () => {
+    expect(summary(await replayJson(shortDatagram, ...receiver))).toMatchObject({
+      packets: { permitted: 1, blocked: 0 },
+      bandwidth: { udp: { v4: { tx: 0, rx: 64 } } },
+    });
   });
 
   it('replays at a multiple of the captured speed', async () => {

@@ -1,7 +1,7 @@
 /** Sockets of applications: many peers, reused ports, listeners, both ends on one computer. */
 
 import { describe, expect, test } from 'vitest';
-import { Simulated } from './simulated.js';
+import { Simulated, Wire } from './simulated.js';
 
 const families = [
   { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.', itself: '127.0.0.1' },
@@ -57,6 +57,26 @@ describe.each(families)('over $family', ({ family, computer, stranger, itself })
     ]);
     question.accept({ permanent: true });
     expect(await flow.outcome).toBe('permitted');
+  });
+
+  test('a datagram of a program that sends once and closes is sent once it is permitted', async () => {
+    const simulated = await Simulated.start();
+    const wire = new Wire(simulated.network);
+    const payload = Buffer.from('only once');
+    const flow = simulated.network.connect({
+      processId: 7,
+      protocol: 'udp',
+      local: { address: computer, port: 50_021 },
+      remote: { address: `${stranger}7`, port: 514 },
+      payload,
+    });
+    const question = await simulated.question();
+    flow.close();
+    question.accept({ permanent: true });
+    await wire.passes('outbound', (packet) => Buffer.from(packet).includes(payload));
+    const bandwidth = await simulated.device.getBandwidth();
+    expect(bandwidth.map(({ transmittedBytes }) => transmittedBytes)).toEqual([9n]);
+    expect(await simulated.counted('injectFailures')).toBe(0n);
   });
 
   test('a listener that closes does not end the connections that it accepted', async () => {

@@ -281,7 +281,7 @@ TEST_F(NetDecision, ACompletedAcceptIsNotAuthorizedAgainButItsInjectedPacketIs)
     EXPECT_TRUE(outcomes.empty());
     Inject(FirstHeld());
     Forget();
-    EXPECT_THAT(Log(), ElementsAre("accept injected", "out SA", "in A"));
+    EXPECT_THAT(Log(), ElementsAre("in S injected", "accept injected", "out SA", "in A"));
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
 }
 
@@ -301,8 +301,46 @@ TEST_F(NetDecision, AnInjectedDatagramIsReceivedOnce)
     Decide({LayerKind::kAccept}, Decision::kPend);
     Accept(Receiver({1, 2}));
     Allow(FirstHeld());
-    EXPECT_THAT(Log(), ElementsAre("assign", "in udp 2", "accept", "accept injected", "datagram receive 2 injected"));
+    EXPECT_THAT(Log(), ElementsAre("assign", "in udp 2", "accept", "in udp 2 injected", "accept injected",
+                                   "datagram receive 2 injected"));
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
+}
+
+TEST_F(NetDecision, ADatagramThatIsInjectedForSendingStartsAtTheTop)
+{
+    Decide({LayerKind::kOutPacket}, Decision::kHold);
+    Connect(Udp({1, 2}));
+    Allow(FirstHeld());
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "datagram send 10 injected",
+                                   "out udp 2 injected"));
+    EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
+    EXPECT_EQ(stack().counters().datagram_bytes_sent, 2u) << "counted once";
+}
+
+TEST_F(NetDecision, AnInjectedSendIsAuthorizedAgainAfterAChangeOfPolicy)
+{
+    Decide({LayerKind::kOutPacket}, Decision::kHold);
+    Connect(Udp({1, 2}));
+    SwapFilters();
+    Log();
+    Allow(FirstHeld());
+    EXPECT_THAT(Log(), ElementsAre("connect again injected", "datagram send 10 injected", "out udp 2 injected"));
+}
+
+TEST_F(NetDecision, AnEndpointHandleDiesWithItsSocket)
+{
+    Decide({LayerKind::kConnect}, Decision::kPend);
+
+    const FlowId flow = Connect(Udp({1, 2, 3}));
+    Held &held = FirstHeld();
+
+    stack().Close(flow);
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "closure of socket", "release"));
+    Complete(held);
+    Inject(held);
+    Forget();
+    EXPECT_THAT(injection_statuses, ElementsAre(STATUS_INVALID_HANDLE));
+    EXPECT_THAT(Log(), ElementsAre());
 }
 
 TEST_F(NetDecision, PacketsWaitBehindTheHeldOneOfTheirFlow)
@@ -373,7 +411,8 @@ TEST_F(NetDecision, APacketMayBeInjectedInsideItsClassify)
     Decide({LayerKind::kOutPacket}, Decision::kHold);
     inject_at_once = true;
     Connect(Udp({1, 2}));
-    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "out udp 2 injected"));
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "datagram send 10", "out udp 2", "datagram send 10 injected",
+                                   "out udp 2 injected"));
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
 }
 
@@ -629,18 +668,18 @@ TEST_F(NetDecision, AnInjectedSendThatNeedsAnInterfaceIsRefused)
         Connect(spec);
         Inject(FirstHeld());
         Forget();
-        EXPECT_EQ(last_status, STATUS_NETWORK_UNREACHABLE);
+        EXPECT_EQ(last_status(), STATUS_NETWORK_UNREACHABLE);
         EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kDropped));
     }
 
     uint8_t packet[64];
     const size_t length = WriteUdpPacket(packet, At({0, 0, 0, 0}, 68), At({203, 0, 113, 9}, 67), nullptr, 0);
 
-    last_status = STATUS_SUCCESS;
+    injection_statuses.clear();
     stack().Packet(Direction::kOutbound, packet, length, nullptr);
     Inject(FirstHeld());
     Forget();
-    EXPECT_EQ(last_status, STATUS_NETWORK_UNREACHABLE);
+    EXPECT_EQ(last_status(), STATUS_NETWORK_UNREACHABLE);
 }
 
 TEST_F(NetDecision, AMulticastCanBeInjectedAtTheTransportLayer)
@@ -651,7 +690,7 @@ TEST_F(NetDecision, AMulticastCanBeInjectedAtTheTransportLayer)
     Decide({LayerKind::kConnect}, Decision::kPend);
     Connect(spec);
     Allow(FirstHeld());
-    EXPECT_EQ(last_status, STATUS_SUCCESS);
+    EXPECT_EQ(last_status(), STATUS_SUCCESS);
     EXPECT_THAT(Kinds(), ElementsAre(OutcomeKind::kPermitted));
 }
 

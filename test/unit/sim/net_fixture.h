@@ -77,6 +77,7 @@ struct Indication
     size_t stream_length = 0;
     Direction direction = Direction::kOutbound; // at the layers that have one
     FWPS_PACKET_INJECTION_STATE injection = FWPS_PACKET_NOT_INJECTED;
+    FWPS_PACKET_LIST_INBOUND_IPSEC_INFORMATION0 security{};
     KIRQL irql = PASSIVE_LEVEL;
 
     bool reauthorizes() const { return (flags & FWP_CONDITION_FLAG_IS_REAUTHORIZE) != 0; }
@@ -216,11 +217,11 @@ inline std::string TcpFlags(uint8_t flags)
     return text;
 }
 
-inline std::string PacketName(const std::vector<uint8_t> &packet)
+inline std::string PacketName(const std::vector<uint8_t> &packet, bool reassembled)
 {
     IpPacketInfo info;
 
-    if (!ParseIpPacket(packet.data(), packet.size(), &info))
+    if (!(reassembled ? ParseReassembled : ParseIpPacket)(packet.data(), packet.size(), &info))
     {
         return "?";
     }
@@ -302,9 +303,10 @@ class NetTest : public ::testing::Test
     std::function<Decision(const Indication &)> policy = [](const Indication &) { return Decision::kPermit; };
     // Changes the bytes of a copy before it is injected.
     std::function<void(std::vector<uint8_t> *)> rewrite;
-    bool inject_at_once = false;           // inject a held packet inside its classify
-    bool injection_fails = false;          // the engine fails injections, and the copy is freed
-    NTSTATUS last_status = STATUS_SUCCESS; // of the last injection that was completed
+    bool inject_at_once = false;              // inject a held packet inside its classify
+    bool injection_fails = false;             // the engine fails injections, and the copy is freed
+    std::vector<NTSTATUS> injection_statuses; // of completed injections, in their order
+    NTSTATUS last_status() const { return injection_statuses.empty() ? STATUS_SUCCESS : injection_statuses.back(); }
 
   private:
     struct Watch;
@@ -358,9 +360,10 @@ inline std::string Indication::Name() const
     case LayerKind::kAccept:
         return (reauthorizes() ? "accept again" : "accept") + injected;
     case LayerKind::kOutPacket:
-        return "out " + fixture::PacketName(packet) + injected;
+        return "out " + fixture::PacketName(packet, false) + injected;
     case LayerKind::kInPacket:
-        return "in " + fixture::PacketName(packet) + ((flags & FWP_CONDITION_FLAG_IS_FRAGMENT) != 0 ? " again" : "") +
+        return "in " + fixture::PacketName(packet, (flags & FWP_CONDITION_FLAG_IS_REASSEMBLED) != 0) +
+               ((flags & FWP_CONDITION_FLAG_IS_FRAGMENT) != 0 ? " again" : "") +
                ((flags & FWP_CONDITION_FLAG_IS_REASSEMBLED) != 0 ? " reassembled" : "") + injected;
     case LayerKind::kStream:
         if ((stream_flags & (FWPS_STREAM_FLAG_RECEIVE_DISCONNECT | FWPS_STREAM_FLAG_SEND_DISCONNECT)) != 0)
@@ -625,6 +628,13 @@ inline Indication NetTest::Read(const Watch &watch, const FWPS_INCOMING_VALUES0 
             seen.injection = FwpsQueryPacketInjectionState0(injection_[1], list, nullptr);
         }
     }
+    FWPS_PACKET_LIST_INFORMATION0 information{};
+
+    EXPECT_EQ(
+        FwpsGetPacketListSecurityInformation0(
+            list, FWPS_PACKET_LIST_INFORMATION_QUERY_INBOUND | FWPS_PACKET_LIST_INFORMATION_QUERY_IPSEC, &information),
+        STATUS_SUCCESS);
+    seen.security = information.ipsecInformation.inbound;
     seen.data = fixture::ReadData(list);
 
     NET_BUFFER *net_buffer = list->FirstNetBuffer;
@@ -713,7 +723,7 @@ inline void NetTest::Free(NET_BUFFER_LIST *list)
 
 inline void NTAPI NetTest::Injected(void *context, NET_BUFFER_LIST *list, BOOLEAN)
 {
-    static_cast<NetTest *>(context)->last_status = list->Status;
+    static_cast<NetTest *>(context)->injection_statuses.push_back(list->Status);
     static_cast<NetTest *>(context)->Free(list);
 }
 

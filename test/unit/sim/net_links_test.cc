@@ -131,13 +131,13 @@ TEST_F(NetLinks, AnInjectedPacketGoesOnWhereTheDriverNamesItsLinkAndCompartment)
             {
                 held.seen.metadata.compartmentId = compartment;
                 Inject(held);
-                EXPECT_EQ(last_status, STATUS_SUCCESS);
+                EXPECT_EQ(last_status(), STATUS_SUCCESS);
                 EXPECT_EQ(Seen().back().interface_index, kInterfaceIndex[link]);
             }
             else
             {
                 Inject(held);
-                EXPECT_EQ(last_status, STATUS_INVALID_PARAMETER);
+                EXPECT_EQ(last_status(), STATUS_INVALID_PARAMETER);
             }
             Forget();
         }
@@ -150,7 +150,7 @@ TEST_F(NetLinks, ATransportSendToALinkLocalAddressNeedsItsScope)
     stack().Connect(On(kSecondLink), nullptr);
     FirstHeld().seen.metadata.remoteScopeId.Zone = kInterfaceIndex[kEthernetLink];
     Allow(FirstHeld());
-    EXPECT_EQ(last_status, STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(last_status(), STATUS_INVALID_PARAMETER);
 }
 
 } // namespace

@@ -19,6 +19,16 @@ std::vector<uint8_t> Whole(const Endpoint &source, const Endpoint &destination, 
     return packet;
 }
 
+// Puts the first fragment's headers before all of the datagram.
+std::vector<uint8_t> Reassembled(const std::vector<uint8_t> &first, const std::vector<uint8_t> &whole)
+{
+    const bool v6 = whole[0] >> 4 == kIpv6;
+    std::vector<uint8_t> packet(first.begin(), first.begin() + (v6 ? 48 : 20));
+
+    packet.insert(packet.end(), whole.begin() + (v6 ? 40 : 20), whole.end());
+    return packet;
+}
+
 // Cuts the packet's payload into fragments.
 std::vector<std::vector<uint8_t>> Fragments(const Endpoint &source, const Endpoint &destination, size_t payload,
                                             size_t piece = 16)
@@ -477,7 +487,8 @@ TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheirDatagramOnce)
     {
         stack().Arrive(fragments[i].data(), fragments[i].size(), Into(&outcomes));
     }
-    EXPECT_EQ(LastSeen(LayerKind::kInPacket).packet, Whole(server.remote, server.local, 40));
+    EXPECT_EQ(LastSeen(LayerKind::kInPacket).packet, Reassembled(fragments[0], Whole(server.remote, server.local, 40)))
+        << "the headers are the first fragment's";
     EXPECT_THAT(Log(),
                 ElementsAre("in fragment", "in fragment again", "in fragment", "in fragment again", "in fragment",
                             "in fragment again", "in udp 40 reassembled", "accept", "datagram receive 40"));
@@ -485,6 +496,109 @@ TEST_P(NetOrderOfFamily, FragmentsAreSeenTwiceAndTheirDatagramOnce)
     EXPECT_EQ(wire, (std::vector<std::vector<uint8_t>>{fragments[2], fragments[0], fragments[1]}));
     EXPECT_EQ(stack().counters().inbound.permitted, 3u);
     EXPECT_EQ(stack().counters().datagram_bytes_received, 40u);
+}
+
+TEST_P(NetOrderOfFamily, TheFragmentsOfARefusedDatagramDoNotPassTheWire)
+{
+    uint64_t passed = 0;
+    FlowSpec server = Udp({}, GetParam());
+
+    server.local.port = 5353;
+    stack().Listen(server);
+    stack().SetWire([&passed](Direction, const uint8_t *, size_t) { ++passed; });
+    Decide({LayerKind::kAccept}, Decision::kBlock);
+    for (const std::vector<uint8_t> &fragment : Fragments(server.remote, server.local, 40))
+    {
+        stack().Arrive(fragment.data(), fragment.size(), nullptr);
+    }
+    EXPECT_EQ(passed, 0u);
+}
+
+TEST_P(NetOrderOfFamily, AReassembledDatagramIsInjectedOnlyWithItsOwnHeader)
+{
+    const FlowSpec server = [this]
+    {
+        FlowSpec spec = Udp({}, GetParam());
+        spec.local.port = 5353;
+        return spec;
+    }();
+    const std::vector<uint8_t> whole = Whole(server.remote, server.local, 40);
+
+    stack().Listen(server);
+    Decide({LayerKind::kAccept}, Decision::kPend);
+    for (const bool right : {false, true})
+    {
+        rewrite = [&](std::vector<uint8_t> *packet)
+        {
+            if (right)
+            {
+                *packet = whole;
+            }
+        };
+        for (const std::vector<uint8_t> &fragment : Fragments(server.remote, server.local, 40))
+        {
+            stack().Arrive(fragment.data(), fragment.size(), nullptr);
+        }
+        Log();
+        Allow(FirstHeld());
+        EXPECT_EQ(testing::Matches(testing::Contains("datagram receive 40 injected"))(Log()), right);
+    }
+    EXPECT_THAT(injection_statuses, ElementsAre(STATUS_INVALID_PARAMETER, STATUS_SUCCESS));
+}
+
+// An ESP packet without encryption, or an AH packet, around a datagram.
+std::vector<uint8_t> Secured(const Endpoint &source, const Endpoint &destination, bool encapsulated)
+{
+    const std::vector<uint8_t> plain = Whole(source, destination, 12);
+    const size_t ip_header = source.family == kIpv6 ? 40 : 20;
+    std::vector<uint8_t> bytes(8, 1);
+
+    if (!encapsulated)
+    {
+        bytes = {kProtocolUdp, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1};
+    }
+    bytes.insert(bytes.end(), plain.begin() + static_cast<ptrdiff_t>(ip_header), plain.end());
+    if (encapsulated)
+    {
+        bytes.insert(bytes.end(), {1, 2, 2, kProtocolUdp}); // two bytes of padding
+    }
+
+    std::vector<uint8_t> packet(RawPacketSize(source.family, bytes.size()));
+
+    WriteRawPacket(packet.data(), source, destination, encapsulated ? 50 : 51, bytes.data(), bytes.size());
+    return packet;
+}
+
+TEST_P(NetOrderOfFamily, TheIpPacketLayerSeesIpsecAndAleWhatItProtects)
+{
+    FlowSpec server = Udp({}, GetParam());
+
+    server.local.port = 5353;
+    stack().Listen(server);
+    stack().core().AcceptSecured();
+    for (const bool encapsulated : {true, false})
+    {
+        const std::vector<uint8_t> packet = Secured(server.remote, server.local, encapsulated);
+        const bool walked = GetParam() == kIpv6 && !encapsulated; // AH is an extension header
+
+        Log();
+        stack().Arrive(packet.data(), packet.size(), nullptr);
+
+        const std::vector<Indication> seen = Seen();
+
+        ASSERT_EQ(seen.size(), 3u);
+        EXPECT_EQ(seen[0].Name(), walked ? "in udp 12" : encapsulated ? "in protocol 50" : "in protocol 51");
+        EXPECT_FALSE(seen[0].security.isSecure);
+        EXPECT_EQ(seen[1].layer, LayerKind::kAccept);
+        EXPECT_TRUE(seen[1].security.isSecure);
+        EXPECT_TRUE(seen[1].security.isTransportMode);
+        EXPECT_TRUE(SameEndpoint(seen[1].local, server.local));
+        EXPECT_EQ(seen[1].metadata.ipHeaderSize, (GetParam() == kIpv6 ? 40u : 20u) + (encapsulated ? 8u : 12u));
+        EXPECT_TRUE(std::equal(seen[1].packet.begin(), seen[1].packet.end(), packet.begin()))
+            << "the AH or ESP header is still there";
+        EXPECT_EQ(seen[2].Name(), "datagram receive 12");
+        server.remote.port++; // another conversation
+    }
 }
 
 TEST_P(NetOrderOfFamily, OverlappingFragmentsMakeNoDatagram)

@@ -39,6 +39,7 @@ class NetParts : public testing::Test, protected FlowHost, protected HoldOwner
     void Recycle(Flow *) override {}
 
     const FlowIdentity &identity() const override { return flow.identity; }
+    bool endpoint_closed() const override { return false; }
     void Post(HoldEvent) override {}
     void AddReference() override {}
     void Release() override {}

@@ -30,6 +30,9 @@ const Station kPeer = StationOf(2);
 const net::Endpoint kLocal = V4(10, 0, 0, 1, 50000);
 const net::Endpoint kRemote = V4(192, 0, 2, 9, 80);
 
+constexpr char kInboundFragments[] = SOURCE_ROOT "/test/captures/inbound-fragments.pcap";
+const Prefix kReceiver = {4, {192, 0, 2, 10}, 32};
+
 class ReplayTest : public net::NetTest
 {
   protected:
@@ -227,6 +230,84 @@ TEST_F(ReplayTest, StopEndsTheLiveConversations)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
+TEST_F(ReplayTest, ADatagramThatComesOnlyInFragmentsIsAuthorizedWithItsPorts)
+{
+    const ReplaySummary summary = PlayFile(kInboundFragments, {kReceiver});
+    const std::vector<Indication> seen = Seen();
+    const auto accept =
+        std::find_if(seen.begin(), seen.end(), [](const Indication &each) { return each.layer == LayerKind::kAccept; });
+
+    ASSERT_NE(accept, seen.end());
+    EXPECT_TRUE(net::SameEndpoint(accept->local, V4(192, 0, 2, 10, 5001)));
+    EXPECT_TRUE(net::SameEndpoint(accept->remote, V4(198, 51, 100, 7, 5000)));
+    EXPECT_NE(accept->metadata.processId, 0u);
+    EXPECT_EQ(std::count_if(seen.begin(), seen.end(),
+                            [](const Indication &each) { return each.layer == LayerKind::kDatagram; }),
+              10);
+    EXPECT_EQ(summary.udp_conversations, 1u);
+    EXPECT_EQ(summary.conversations_permitted, 1u);
+    EXPECT_EQ(summary.udp_received[0], 28000u);
+    EXPECT_EQ(Decided(summary), 20u);
+}
+
+TEST_F(ReplayTest, NothingOfARefusedDatagramInFragmentsIsDelivered)
+{
+    uint64_t delivered = 0;
+
+    Decide({LayerKind::kAccept}, Decision::kBlock);
+    stack().SetWire([&delivered](Direction, const uint8_t *, size_t) { ++delivered; });
+
+    const ReplaySummary summary = PlayFile(kInboundFragments, {kReceiver});
+
+    EXPECT_EQ(delivered, 0u);
+    EXPECT_EQ(summary.conversations_blocked, 1u);
+    EXPECT_EQ(summary.udp_received[0], 0u);
+    EXPECT_EQ(Decided(summary), 20u);
+}
+
+TEST_F(ReplayTest, ADatagramThatIsSentInFragmentsIsAuthorizedAndCountedWhole)
+{
+    Capture capture;
+    const Bytes whole = UdpPacket(kLocal, V4(192, 0, 2, 53, 5000), Bytes(2800, 'x'));
+    const auto piece = [&whole](size_t at, size_t length, bool more)
+    {
+        Bytes fragment(whole.begin(), whole.begin() + 20);
+
+        fragment.insert(fragment.end(), whole.begin() + static_cast<ptrdiff_t>(20 + at),
+                        whole.begin() + static_cast<ptrdiff_t>(20 + at + length));
+        StoreBig16(fragment.data() + 2, static_cast<uint16_t>(fragment.size()));
+        StoreBig16(fragment.data() + 6, static_cast<uint16_t>(at / 8 | (more ? 0x2000 : 0)));
+        return fragment;
+    };
+
+    capture.Add(Sent(piece(0, 1480, true)));
+    capture.Add(Sent(piece(1480, 1328, false)));
+
+    const ReplaySummary summary = Play(capture.bytes());
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out fragment", "out fragment", "datagram send 2808",
+                                   "closure of socket", "release"));
+    EXPECT_EQ(summary.udp_conversations, 1u);
+    EXPECT_EQ(summary.udp_sent[0], 2800u);
+    EXPECT_EQ(Decided(summary), 2u);
+}
+
+TEST_F(ReplayTest, TheFragmentsOfABlockedSendAreStillOffered)
+{
+    Capture capture;
+    Bytes fragment = UdpPacket(kLocal, V4(192, 0, 2, 53, 5000), Bytes(100, 'x'));
+
+    fragment[6] = 0x20;
+    capture.Add(Sent(fragment));
+    Decide({LayerKind::kConnect}, Decision::kBlock);
+
+    const ReplaySummary summary = Play(capture.bytes());
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out fragment", "closure of socket", "release"));
+    EXPECT_EQ(summary.packets_withheld, 1u);
+    EXPECT_EQ(summary.udp_sent[0], 0u);
+}
+
 TEST_F(ReplayTest, FramesOfOtherHostsAreNotReplayed)
 {
     Capture capture;
@@ -422,10 +503,11 @@ TEST_F(ReplayTest, FragmentsAreOfferedAndCounted)
 
     const ReplaySummary summary = Play(capture.bytes());
 
-    EXPECT_THAT(Log(), ElementsAre("out fragment", "out fragment"));
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out fragment", "out fragment", "datagram send 24",
+                                   "closure of socket", "release"));
     EXPECT_EQ(summary.fragments, 2u);
     EXPECT_EQ(summary.packets_blocked, 2u);
-    EXPECT_EQ(summary.udp_conversations, 0u);
+    EXPECT_EQ(summary.udp_conversations, 1u);
 }
 
 TEST_F(ReplayTest, FragmentsOfAConnectionFromOutsideTheCaptureAreDecidedToo)
@@ -457,8 +539,8 @@ TEST_F(ReplayTest, FragmentsOfAConnectionFromOutsideTheCaptureAreDecidedToo)
 
     const ReplaySummary summary = Play(capture.bytes(), {prefix});
 
-    EXPECT_THAT(Log(), ElementsAre("in fragment", "in fragment again", "in fragment", "in fragment again",
-                                   "in udp 16 reassembled"));
+    EXPECT_THAT(Log(), ElementsAre("connect", "in fragment", "in fragment again", "in fragment", "in fragment again",
+                                   "in udp 16 reassembled", "datagram receive 16"));
     EXPECT_EQ(summary.packets_permitted, 2u);
 }
 
