@@ -78,10 +78,13 @@ export { Flow, Listener } from './simulator/flow.js';
 export { Network, type NetworkCounters, type PacketCounters } from './simulator/network.js';
 export type {
   AcceptOptions,
+  ArriveOptions,
   ConnectOptions,
   Endpoint,
   FlowOptions,
   FlowProtocol,
+  IcmpMessage,
+  Link,
   ListenEndpoint,
   ListenOptions,
   LoadOptions,

@@ -85,9 +85,8 @@ void Network::CloseFlow(const Napi::CallbackInfo &info)
 
 void Network::Packet(const Napi::CallbackInfo &info)
 {
-    const auto direction = static_cast<sim::net::Direction>(info[0].As<Napi::Number>().Uint32Value());
     const std::vector<uint8_t> bytes = ToBytes(info[1]);
-    machine_.net().Packet(direction, bytes.data(), bytes.size(), OutcomeOf(info[2]));
+    machine_.net().Packet(ToPacketWay(info[0]), bytes.data(), bytes.size(), OutcomeOf(info[2]), ToLink(info[3]));
 }
 
 void Network::Reauthorize(const Napi::CallbackInfo &)

@@ -56,6 +56,16 @@ const char *NameOf(sim::net::OutcomeKind kind)
 
 } // namespace
 
+sim::net::PacketWay ToPacketWay(const Napi::Value &way)
+{
+    return static_cast<sim::net::PacketWay>(way.As<Napi::Number>().Uint32Value());
+}
+
+uint8_t ToLink(const Napi::Value &link)
+{
+    return link.IsNumber() ? static_cast<uint8_t>(link.As<Napi::Number>().Uint32Value()) : sim::net::kEthernetLink;
+}
+
 sim::net::FlowSpec ToFlowSpec(const Napi::Object &spec)
 {
     sim::net::FlowSpec flow;
@@ -70,6 +80,20 @@ sim::net::FlowSpec ToFlowSpec(const Napi::Object &spec)
         flow.payload = ToBytes(payload);
     }
     flow.loopback = spec.Get("loopback").ToBoolean();
+    flow.local.link = ToLink(spec.Get("link"));
+    const Napi::Value icmp = spec.Get("icmp");
+    if (icmp.IsObject())
+    {
+        const auto message = icmp.As<Napi::Object>();
+        const auto number = [&message](const char *name)
+        { return static_cast<uint8_t>(message.Get(name).As<Napi::Number>().Uint32Value()); };
+        flow.icmp = sim::net::IcmpKind{number("type"), number("code")};
+    }
+    const Napi::Value groups = spec.Get("groups");
+    for (uint32_t index = 0; groups.IsArray() && index < groups.As<Napi::Array>().Length(); ++index)
+    {
+        flow.groups.push_back(ToEndpoint(groups.As<Napi::Array>().Get(index), Napi::Number::New(spec.Env(), 0)));
+    }
     return flow;
 }
 

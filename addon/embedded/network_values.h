@@ -11,6 +11,8 @@
 namespace netverdict
 {
 
+sim::net::PacketWay ToPacketWay(const Napi::Value &way);
+uint8_t ToLink(const Napi::Value &link); // a missing link is the first one
 sim::net::FlowSpec ToFlowSpec(const Napi::Object &spec);
 sim::sources::ReplayOptions ToReplayOptions(const Napi::Object &options);
 sim::sources::FlowLoadOptions ToFlowLoadOptions(const Napi::Object &options);

@@ -51,7 +51,14 @@ export interface NativeFlowSpec {
   readonly remotePort: number;
   readonly payload?: Uint8Array;
   readonly loopback?: boolean;
+  readonly link?: number;
+  readonly icmp?: { readonly type: number; readonly code: number };
+  /** Addresses of multicast groups. */
+  readonly groups?: readonly Uint8Array[];
 }
+
+/** An outbound or inbound packet at its packet layer alone, one from the wire, or one that is forwarded. */
+export type NativePacketWay = 0 | 1 | 2 | 3;
 
 export interface NativeOutcome {
   readonly kind: 'permitted' | 'blocked' | 'dropped' | 'pending-timeout' | 'redirected';
@@ -159,7 +166,7 @@ export interface NativeNetwork {
   send(flow: number, bytes: Uint8Array, onOutcome?: OnNativeOutcome): void;
   receive(flow: number, bytes: Uint8Array, onOutcome?: OnNativeOutcome): void;
   closeFlow(flow: number): void;
-  packet(direction: 0 | 1, bytes: Uint8Array, onOutcome: OnNativeOutcome): void;
+  packet(way: NativePacketWay, bytes: Uint8Array, onOutcome: OnNativeOutcome, link?: number): void;
   reauthorize(): void;
   replay(
     options: NativeReplayOptions,

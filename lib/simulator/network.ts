@@ -6,6 +6,7 @@ import type {
   NativeFlowSpec,
   NativeNetwork,
   NativePacketCounters,
+  NativePacketWay,
   ReplaySummary,
 } from '../addon/native.cjs';
 import { bytesSchema, check } from '../base/checks.js';
@@ -18,11 +19,13 @@ import { Flow, Listener, outcomeOf } from './flow.js';
 import type { NetworkHandle } from './network_handle.js';
 import {
   acceptSchema,
+  arriveSchema,
   connectSchema,
   listenSchema,
   loadSchema,
   replaySchema,
   type AcceptOptions,
+  type ArriveOptions,
   type ConnectOptions,
   type FlowInput,
   type FlowProtocol,
@@ -81,7 +84,7 @@ const wireCallbackSchema = z.custom<WireCallback | null>(
   'must be a function or null',
 );
 
-const PORTLESS: readonly FlowProtocol[] = ['icmp'];
+const WITH_PORTS: readonly FlowProtocol[] = ['tcp', 'udp', Protocol.tcp, Protocol.udp];
 
 /** Addresses of the documentation ranges (RFC 5737, RFC 3849). */
 const COMPUTER = { 4: '192.0.2.10', 6: '2001:db8::10' } as const;
@@ -155,7 +158,11 @@ export class Network {
    * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   listen(options: ListenOptions): Listener {
-    const { local, ipVersion, ...input } = check(listenSchema, options, 'The options of listen()');
+    const { local, ipVersion, groups, ...input } = check(
+      listenSchema,
+      options,
+      'The options of listen()',
+    );
     const localAddress = local.address ?? parseAddress(ANY[ipVersion]);
     const id = this.#handle.native.listen({
       processId: input.processId,
@@ -165,6 +172,7 @@ export class Network {
       localPort: local.port,
       remoteAddress: new Uint8Array(localAddress.length),
       remotePort: 0,
+      groups,
     });
     return new Listener(this.#handle, id);
   }
@@ -180,10 +188,32 @@ export class Network {
   packet(bytes: Uint8Array, direction: Direction): Promise<Outcome> {
     const packet = check(bytesSchema, bytes, 'The bytes of packet()');
     const way = check(z.enum(['outbound', 'inbound']), direction, 'The direction of packet()');
-    const wayNumber = way === 'outbound' ? 0 : 1;
-    return outcomeOf((onOutcome) => {
-      this.#handle.native.packet(wayNumber, packet, onOutcome);
-    });
+    return this.#packet(way === 'outbound' ? 0 : 1, packet, 0);
+  }
+
+  /**
+   * Receives an IP packet from the network. Resolves with its outcome.
+   *
+   * It goes through every layer to the socket that it is for. A multicast goes to a socket that joined its group.
+   * A TCP segment that no socket accepts is answered by a reset.
+   *
+   * @throws {@link InvalidArgumentError} for an invalid argument.
+   */
+  arrive(bytes: Uint8Array, options: ArriveOptions = {}): Promise<Outcome> {
+    const packet = check(bytesSchema, bytes, 'The bytes of arrive()');
+    const { link } = check(arriveSchema, options, 'The options of arrive()');
+    return this.#packet(2, packet, link);
+  }
+
+  /**
+   * Forwards an IP packet of another computer. Resolves with its outcome.
+   *
+   * Only the packet layers see the packet: the inbound one, then the outbound one.
+   *
+   * @throws {@link InvalidArgumentError} for an invalid argument.
+   */
+  forward(bytes: Uint8Array): Promise<Outcome> {
+    return this.#packet(3, check(bytesSchema, bytes, 'The bytes of forward()'), 0);
   }
 
   /** Authorizes every live flow again, as after a policy change. */
@@ -274,6 +304,12 @@ export class Network {
     this.#handle.native.injectFaults(check(z.uint32(), oneIn, 'The oneIn of injectFaults()'));
   }
 
+  #packet(way: NativePacketWay, packet: Uint8Array, link: number): Promise<Outcome> {
+    return outcomeOf((onOutcome) => {
+      this.#handle.native.packet(way, packet, onOutcome, link);
+    });
+  }
+
   #flowSpec(
     input: FlowInput,
     endpoints: Pick<NativeFlowSpec, 'localAddress' | 'localPort' | 'remoteAddress' | 'remotePort'>,
@@ -283,14 +319,16 @@ export class Network {
       ...endpoints,
       processId: input.processId,
       processPath: input.processPath ?? defaultPath(input.processId),
-      protocol: input.protocol === 'icmp' && isIPv6 ? Protocol.icmpv6 : Protocol[input.protocol],
+      protocol: protocolNumber(input.protocol, isIPv6),
       loopback: input.loopback,
+      link: input.link,
+      ...(input.icmp === undefined ? {} : { icmp: input.icmp }),
       ...(input.payload === undefined ? {} : { payload: input.payload }),
     };
   }
 
   #ephemeralPort(protocol: FlowProtocol): number {
-    if (PORTLESS.includes(protocol)) {
+    if (!WITH_PORTS.includes(protocol)) {
       return 0;
     }
     const port = this.#nextPort;
@@ -352,8 +390,15 @@ function versionOf(what: string, ...addresses: readonly (Uint8Array | undefined)
   return lengths.has(16) ? 6 : 4;
 }
 
+function protocolNumber(protocol: FlowProtocol, isIPv6: boolean): number {
+  if (typeof protocol === 'number') {
+    return protocol;
+  }
+  return protocol === 'icmp' && isIPv6 ? Protocol.icmpv6 : Protocol[protocol];
+}
+
 function missingPort(protocol: FlowProtocol, end: 'local' | 'remote'): number {
-  if (PORTLESS.includes(protocol)) {
+  if (!WITH_PORTS.includes(protocol)) {
     return 0;
   }
   throw new InvalidArgumentError(

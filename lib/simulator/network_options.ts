@@ -20,8 +20,23 @@ export interface RemoteEndpoint {
   readonly port?: number;
 }
 
-/** The protocol of a flow. With IPv6 addresses, `'icmp'` means ICMPv6. */
-export type FlowProtocol = 'tcp' | 'udp' | 'icmp';
+/** The protocol of a flow: a name, or the number of another IP protocol. With IPv6 addresses, `'icmp'` means ICMPv6. */
+export type FlowProtocol = 'tcp' | 'udp' | 'icmp' | number;
+
+/**
+ * A link of the computer: two links of one network compartment, and a third link in another compartment.
+ *
+ * The links may have the same addresses.
+ */
+export type Link = 0 | 1 | 2;
+
+/** The type and code of an ICMP message. */
+export interface IcmpMessage {
+  /** From 0 to 255. */
+  readonly type: number;
+  /** From 0 to 255. */
+  readonly code: number;
+}
 
 /** The options that outbound and inbound connections share. */
 export interface FlowOptions {
@@ -35,6 +50,10 @@ export interface FlowOptions {
   readonly payload?: Uint8Array;
   /** Whether the remote end is on this computer too; false by default. */
   readonly loopback?: boolean;
+  /** The first ICMP message; by default an echo request, whose identifier is the local port. */
+  readonly icmp?: IcmpMessage;
+  /** The link of the packets; 0 by default. */
+  readonly link?: Link;
 }
 
 /** Options for an outbound connection. */
@@ -73,6 +92,14 @@ export interface ListenOptions {
   readonly local: ListenEndpoint;
   /** The IP version if `local` has no address; 4 by default. */
   readonly ipVersion?: 4 | 6;
+  /** The multicast groups that the socket joins, as IPv4 or IPv6 addresses. */
+  readonly groups?: readonly string[];
+}
+
+/** Options for a packet from the network. */
+export interface ArriveOptions {
+  /** The link on which it comes; 0 by default. */
+  readonly link?: Link;
 }
 
 /** A flow that was permitted with another destination. */
@@ -143,6 +170,9 @@ const prefixSchema = parsed((text) => {
   return { address, prefix: length };
 });
 
+const byteSchema = z.int().min(0).max(255);
+const linkSchema = z.literal([0, 1, 2]).default(0);
+
 const transportSchema = z.enum(['tcp', 'udp']);
 const ipVersionSchema = z.literal([4, 6]);
 const countSchema = z.int().min(0).max(0xffff_ffff);
@@ -155,9 +185,11 @@ const endpointSchema = z.strictObject({
 const flowShape = {
   processId: processIdSchema,
   processPath: z.string().optional(),
-  protocol: z.enum(['tcp', 'udp', 'icmp']),
+  protocol: z.union([z.enum(['tcp', 'udp', 'icmp']), byteSchema]),
   payload: bytesSchema.optional(),
   loopback: z.boolean().default(false),
+  icmp: z.strictObject({ type: byteSchema, code: byteSchema }).optional(),
+  link: linkSchema,
 };
 
 /** @internal */
@@ -181,7 +213,11 @@ export const listenSchema = z.strictObject({
   protocol: transportSchema,
   local: z.strictObject({ address: addressSchema.optional(), port: portSchema.min(1) }),
   ipVersion: ipVersionSchema.default(4),
+  groups: z.array(addressSchema).default([]),
 });
+
+/** @internal */
+export const arriveSchema = z.strictObject({ link: linkSchema });
 
 /** @internal */
 export const replaySchema = z.strictObject({

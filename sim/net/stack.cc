@@ -298,6 +298,24 @@ void Stack::Forward(const uint8_t *ip_packet, size_t length, OutcomeCallback out
     core_->Route(std::move(packet), std::move(outcome));
 }
 
+void Stack::Packet(PacketWay way, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome, uint8_t link)
+{
+    switch (way)
+    {
+    case PacketWay::kOutbound:
+    case PacketWay::kInbound:
+        Packet(way == PacketWay::kOutbound ? Direction::kOutbound : Direction::kInbound, ip_packet, length,
+               std::move(outcome));
+        break;
+    case PacketWay::kArriving:
+        Arrive(ip_packet, length, std::move(outcome), link);
+        break;
+    case PacketWay::kForwarded:
+        Forward(ip_packet, length, std::move(outcome));
+        break;
+    }
+}
+
 void Stack::Reauthorize()
 {
     core_->PolicyChanged();

@@ -70,6 +70,10 @@ class Stack
     // A packet that this machine only forwards: INBOUND_IPPACKET, then OUTBOUND_IPPACKET, and no ALE layer.
     void Forward(const uint8_t *ip_packet, size_t length, OutcomeCallback outcome);
 
+    // A packet that comes in one of the ways above.
+    void Packet(PacketWay way, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome,
+                uint8_t link = kEthernetLink);
+
     // Does what a policy change does: the next packet of every flow is authorized again at its ALE layer.
     void Reauthorize();
 

@@ -32,6 +32,15 @@ enum class Direction : uint8_t
     kInbound = 1
 };
 
+// How a raw packet comes to the stack.
+enum class PacketWay : uint8_t
+{
+    kOutbound = 0, // at OUTBOUND_IPPACKET alone
+    kInbound = 1,  // at INBOUND_IPPACKET alone
+    kArriving = 2, // from the wire, to the socket that it is for
+    kForwarded = 3 // at both, for another computer
+};
+
 constexpr Direction Opposite(Direction direction)
 {
     return direction == Direction::kOutbound ? Direction::kInbound : Direction::kOutbound;

@@ -15,7 +15,8 @@
 //   event      u32 length of the rest, u8 kind, u64 tag (of the request that it belongs to), then its body
 //
 //   specification of a flow: u8 protocol, u8 family (4 or 6), u8 loopback, u64 processId, localAddress, u16 localPort,
-//   remoteAddress, u16 remotePort, u16 bytes of the path, UTF-16 path, payload to the end
+//   remoteAddress, u16 remotePort, u8 link, u8 1 if the ICMP message is given, u8 its type, u8 its code,
+//   u8 count of multicast groups, each: address, u16 0; u16 bytes of the path, UTF-16 path, payload to the end
 #pragma once
 
 #define CONTROL_DEVICE_NAME L"\\Device\\NetVerdictSimulation"
@@ -36,7 +37,8 @@ enum ControlOperation
     kControlSend = 7,          // u64 tag (0: no outcome wanted), u64 flow, bytes to the end
     kControlReceive = 8,       // the same
     kControlCloseFlow = 9,     // u64 flow
-    kControlPacket = 10,       // u64 tag, u8 direction (0 outbound, 1 inbound), IP packet to the end
+    kControlPacket =
+        10, // u64 tag, u8 way (0 outbound, 1 inbound, 2 arriving, 3 forwarded), u8 link, IP packet to the end
     kControlReauthorize = 11,
     kControlWire = 12,       // u64 tag (0: ends it)
     kControlCounters = 13,   // → outbound, inbound: u64 offered, permitted, blocked, dropped, heldNow, heldTotal,

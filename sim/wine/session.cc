@@ -32,6 +32,20 @@ net::FlowSpec GetFlow(Reader &request)
     flow.process_id = request.Get<uint64_t>();
     flow.local = request.GetEndpoint(family);
     flow.remote = request.GetEndpoint(family);
+    flow.local.link = request.Get<uint8_t>() % net::kLinks;
+
+    const bool has_icmp = request.Get<uint8_t>() != 0;
+    const auto type = request.Get<uint8_t>();
+    const auto code = request.Get<uint8_t>();
+
+    if (has_icmp)
+    {
+        flow.icmp = net::IcmpKind{type, code};
+    }
+    for (auto groups = request.Get<uint8_t>(); groups != 0; --groups)
+    {
+        flow.groups.push_back(request.GetEndpoint(family));
+    }
     flow.process_path.resize(request.Get<uint16_t>() / sizeof(char16_t));
     const size_t path_bytes = flow.process_path.size() * sizeof(char16_t);
     std::memcpy(flow.process_path.data(), request.Take(path_bytes), path_bytes);
@@ -140,9 +154,10 @@ NTSTATUS Session::Carry(const void *owner, Reader &request, Writer &answer)
     case kControlPacket:
     {
         const auto tag = request.Get<uint64_t>();
-        const auto direction = static_cast<net::Direction>(request.Get<uint8_t>());
+        const auto way = static_cast<net::PacketWay>(request.Get<uint8_t>());
+        const auto link = static_cast<uint8_t>(request.Get<uint8_t>() % net::kLinks);
         const std::vector<uint8_t> packet = request.Rest();
-        network.Packet(direction, packet.data(), packet.size(), OutcomeOf(tag));
+        network.Packet(way, packet.data(), packet.size(), OutcomeOf(tag), link);
         return STATUS_SUCCESS;
     }
     case kControlReauthorize:

@@ -29,6 +29,17 @@ async function start(options: SimulatorOptions = {}): Promise<Simulator> {
   return simulator;
 }
 
+/** A UDP datagram of three bytes. */
+function datagram(
+  source: string,
+  sourcePort: number,
+  destination: string,
+  destinationPort: number,
+): Uint8Array {
+  const payload = Uint8Array.of(1, 2, 3);
+  return ipPacket({ source, sourcePort, destination, destinationPort, payload, protocol: 'udp' });
+}
+
 async function question(device: Device): Promise<ConnectionEvent> {
   for await (const event of device.events({ types: ['connection'] })) return event;
   throw new Error('the device was closed before a connection');
@@ -153,6 +164,61 @@ describe('the network', () => {
     expect((await question(device)).processId).toBe(9);
     listener.close();
     listener.close();
+  });
+
+  it('delivers a multicast to a socket that joined its group', async () => {
+    const { device, network } = await start();
+    network.listen({
+      processId: 9,
+      protocol: 'udp',
+      local: { port: 5353 },
+      groups: ['224.0.0.251'],
+    });
+    const outcome = network.arrive(datagram('192.0.2.77', 5353, '224.0.0.251', 5353));
+    (await question(device)).accept({ permanent: true });
+    expect(await outcome).toBe('permitted');
+    expect(network.counters().datagramBytesReceived).toBe(3);
+  });
+
+  it('delivers what arrives on a link of the compartment of the socket', async () => {
+    const { device, network } = await start();
+    network.listen({ processId: 9, protocol: 'udp', local: { port: 53 } });
+    const packet = datagram('192.0.2.77', 4000, '192.0.2.10', 53);
+    expect(await network.arrive(packet, { link: 2 })).toBe('permitted');
+    expect(network.counters().datagramBytesReceived).toBe(0);
+    const outcome = network.arrive(packet, { link: 1 });
+    expect((await question(device)).processId).toBe(9);
+    device.shutdown();
+    await outcome;
+  });
+
+  it('forwards packets of other computers', async () => {
+    const { device, network } = await start();
+    const outcome = network.forward(datagram('172.16.0.5', 4000, '198.51.100.1', 53));
+    expect((await question(device)).processId).toBe(0);
+    device.shutdown();
+    expect(await outcome).not.toBe('pending-timeout');
+    expect(network.counters().inbound.permitted).toBe(1);
+    expect(network.counters().outbound.offered).toBe(1);
+  });
+
+  it('sends other ICMP messages than echo requests, and other protocols', async () => {
+    const { device, network } = await start();
+    const sent: number[][] = [];
+    network.onWire((bytes) => sent.push([...bytes.subarray(9, 10), ...bytes.subarray(20, 22)]));
+    const remote = { address: '198.51.100.1' };
+    network.connect({ processId: 9, protocol: 'icmp', icmp: { type: 13, code: 1 }, remote });
+    (await question(device)).accept({ permanent: true });
+    const payload = Uint8Array.of(7, 8);
+    const flow = network.connect({ processId: 9, protocol: 47, payload, remote });
+    (await question(device)).accept({ permanent: true });
+    await flow.outcome;
+    await expect
+      .poll(() => sent)
+      .toEqual([
+        [1, 13, 1],
+        [47, 7, 8],
+      ]);
   });
 
   it('shows permitted packets', async () => {
@@ -321,6 +387,12 @@ describe('invalid options', () => {
     expect(() => {
       network.onWire(undefined as unknown as null);
     }).toThrow(/onWire\(\): must be a function or null/);
+    const packet = new Uint8Array(20);
+    expect(() => network.arrive(packet, { link: 3 as 2 })).toThrow(/link/);
+    expect(() => network.forward('x' as unknown as Uint8Array)).toThrow(/bytes of forward/);
+    const remote = { address: '192.0.2.1' };
+    expect(() => network.connect({ processId: 1, protocol: 256, remote })).toThrow(/protocol/);
+    expect(() => network.listen({ ...tcp, local: { port: 1 }, groups: ['x'] })).toThrow(/groups/);
     await expect(network.load({ connections: 0 })).rejects.toThrow(/connections/);
     const tooMany = { connections: 1, inFlight: 1_048_577 };
     await expect(network.load(tooMany)).rejects.toThrow(/inFlight/);

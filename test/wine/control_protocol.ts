@@ -54,7 +54,7 @@ export function request(operation: number): ControlWriter {
 
 export function writeFlow(writer: ControlWriter, flow: NativeFlowSpec): ControlWriter {
   const path = Buffer.from(flow.processPath, 'utf16le');
-  return writer
+  writer
     .u8(flow.protocol)
     .u8(flow.remoteAddress.length === 4 ? 4 : 6)
     .u8(flow.loopback ? 1 : 0)
@@ -63,6 +63,15 @@ export function writeFlow(writer: ControlWriter, flow: NativeFlowSpec): ControlW
     .u16(flow.localPort)
     .address(flow.remoteAddress)
     .u16(flow.remotePort)
+    .u8(flow.link ?? 0)
+    .u8(flow.icmp ? 1 : 0)
+    .u8(flow.icmp?.type ?? 0)
+    .u8(flow.icmp?.code ?? 0)
+    .u8(flow.groups?.length ?? 0);
+  for (const group of flow.groups ?? []) {
+    writer.address(group).u16(0);
+  }
+  return writer
     .u16(path.length)
     .bytes(path)
     .bytes(flow.payload ?? new Uint8Array(0));

@@ -7,6 +7,7 @@ import type {
   NativeFlowSpec,
   NativeLoadOptions,
   NativeNetwork,
+  NativePacketWay,
   NativeReplay,
   NativeReplayOptions,
   NativeReplayProgress,
@@ -104,9 +105,9 @@ export class RemoteNetwork implements NativeNetwork {
     this.#ask(request(Operation.closeFlow).u64(flow));
   }
 
-  packet(direction: 0 | 1, bytes: Uint8Array, onOutcome: OnNativeOutcome): void {
+  packet(way: NativePacketWay, bytes: Uint8Array, onOutcome: OnNativeOutcome, link = 0): void {
     const tag = this.#outcomeTag(onOutcome);
-    this.#ask(request(Operation.packet).u64(tag).u8(direction).bytes(bytes));
+    this.#ask(request(Operation.packet).u64(tag).u8(way).u8(link).bytes(bytes));
   }
 
   reauthorize(): void {
