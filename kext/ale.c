@@ -185,6 +185,7 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     question.Key = &operation->Key;
     question.Generation = operation->Generation;
     question.ProcessId = operation->ProcessId;
+    HoldDescribe(&question, operation->Classify);
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = AleCompletionHandle(operation);
     if (operation->NetBufferList == NULL && question.CompletionHandle == NULL &&

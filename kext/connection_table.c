@@ -7,6 +7,7 @@
 #define CELL_FLAG_INBOUND   0x1u
 #define CELL_FLAG_ENDED     0x2u
 #define CELL_FLAG_REPORTED  0x4u
+#define CELL_FLAG_RELEASED  0x20u // it ended because its port was released
 #define CELL_FLAG_BROADCAST 0x40u
 #define CELL_FLAG_IN_USE    0x80u
 
@@ -146,6 +147,7 @@ static VOID ConnectionTableCopyLife(const CONNECTION_TABLE *table, const CONNECT
     // A packet on another processor may have written a time just after the clock was read.
     life->IdleSeconds = idle > 0 ? (UINT32)idle : 0;
     life->Waiting = cold->Pending != 0;
+    life->EndReason = (cell->Flags & CELL_FLAG_RELEASED) != 0 ? EndReasonPortReleased : EndReasonClosed;
 }
 
 static VOID ConnectionTableCopy(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell,
@@ -312,6 +314,13 @@ cleanupColdParts:
 cleanupConnections:
     ConnectionMapUninitialize(&table->Connections);
     return status;
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableReportRemoved(CONNECTION_TABLE *table, CONNECTION_VISITOR visitor, void *context)
+{
+    table->Removed = visitor;
+    table->RemovedContext = context;
 }
 
 _Use_decl_annotations_
@@ -664,9 +673,9 @@ VOID ConnectionTableAddBytes(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
 
 // The caller holds the shard's lock.
 static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_CELL *cell,
-                                   CONNECTION *ended)
+                                   BOOLEAN released, CONNECTION *ended)
 {
-    cell->Flags |= CELL_FLAG_ENDED;
+    cell->Flags |= released ? CELL_FLAG_ENDED | CELL_FLAG_RELEASED : CELL_FLAG_ENDED;
     cell->LastUse = (LONG)ClockSeconds(table->Clock);
     ConnectionPortUnlink(table, map, cell);
     ConnectionTableCopy(table, map, cell, ended);
@@ -681,7 +690,7 @@ BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, C
 
     if (live)
     {
-        ConnectionTableEndCell(table, access.Place.Map, cell, ended);
+        ConnectionTableEndCell(table, access.Place.Map, cell, FALSE, ended);
     }
     ConnectionTableLeave(&access);
     return live;
@@ -789,7 +798,7 @@ static BOOLEAN PortWalkEnd(PORT_WALK *walk, const PORT_WALK_END *end, CONNECTION
 
     if (matches)
     {
-        ConnectionTableEndCell(walk->Table, walk->Map, cell, ended);
+        ConnectionTableEndCell(walk->Table, walk->Map, cell, TRUE, ended);
     }
     RwLockReleaseExclusive(&shard->Lock, irql);
     return matches;
@@ -957,13 +966,19 @@ UINT32 ConnectionTableWalk(CONNECTION_TABLE *table, CONNECTION_WALK *walk, CONNE
 
 // ---- Cleaning
 
+// Connections that are removed under one lock and reported without it.
+#define CLEANING_BATCH 4u
+
 typedef struct _CONNECTION_CLEANING
 {
     CONNECTION_TABLE *Table;
     SHARD_MAP *Map;
     UINT32 Now;
     BOOLEAN IncludeIdle;
+    UINT8 EndReason;    // of a connection that is removed alive; EndReasonClosed: it is not reported
     UINT32 WaitSeconds; // until a connection that stays may be removed
+    UINT32 RemovedCount;
+    CONNECTION Removed[CLEANING_BATCH];
 } CONNECTION_CLEANING;
 
 static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleaning, UINT64 *words)
@@ -971,15 +986,47 @@ static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleani
     return (CONNECTION_CELL *)(words + cleaning->Map->KeyWords - 1);
 }
 
-// Returns the cold part of a cell to the slab. The result TRUE makes the caller remove the cell.
-static BOOLEAN ConnectionCleaningRemove(VOID *context, UINT64 *words)
+// TRUE if somebody wants to know that the connection is removed.
+static BOOLEAN ConnectionCleaningIsReported(const CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
+{
+    return cleaning->EndReason != EndReasonClosed && cleaning->Table->Removed != NULL &&
+           (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) == CELL_FLAG_REPORTED;
+}
+
+// Called without a lock.
+static VOID ConnectionCleaningReport(VOID *context)
+{
+    CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
+    UINT32 i;
+
+    for (i = 0; i < cleaning->RemovedCount; i++)
+    {
+        cleaning->Table->Removed(cleaning->Table->RemovedContext, &cleaning->Removed[i]);
+    }
+    cleaning->RemovedCount = 0;
+}
+
+// Returns the cold part of a cell to the slab. The result SHARD_VISIT_REMOVE makes the caller remove the cell.
+static UINT8 ConnectionCleaningRemove(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
 
+    if (ConnectionCleaningIsReported(cleaning, cell))
+    {
+        CONNECTION *removed = &cleaning->Removed[cleaning->RemovedCount];
+
+        if (cleaning->RemovedCount == CLEANING_BATCH)
+        {
+            return SHARD_VISIT_PAUSE;
+        }
+        ConnectionTableCopy(cleaning->Table, cleaning->Map, cell, removed);
+        removed->Life.EndReason = cleaning->EndReason;
+        cleaning->RemovedCount++;
+    }
     ConnectionPortUnlink(cleaning->Table, cleaning->Map, cell);
     SlabReturn(&cleaning->Table->ColdParts, cell->Cold);
-    return TRUE;
+    return SHARD_VISIT_REMOVE;
 }
 
 // Returns the seconds until a connection may be removed; 0: it is removed now.
@@ -1004,7 +1051,7 @@ static UINT32 ConnectionCleaningWait(const CONNECTION_CLEANING *cleaning, const 
     return ConnectionTableCold(cleaning->Table, cell)->Pending != 0 ? CONNECTION_ENDED_SECONDS : 0;
 }
 
-static BOOLEAN ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
+static UINT8 ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     UINT32 wait = ConnectionCleaningWait(cleaning, ConnectionCleaningCell(cleaning, words));
@@ -1014,20 +1061,24 @@ static BOOLEAN ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
         return ConnectionCleaningRemove(context, words);
     }
     cleaning->WaitSeconds = wait < cleaning->WaitSeconds ? wait : cleaning->WaitSeconds;
-    return FALSE;
+    return SHARD_VISIT_KEEP;
 }
 
-static BOOLEAN ConnectionCleaningClear(VOID *context, UINT64 *words)
+static UINT8 ConnectionCleaningClear(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
 
+    if (ConnectionTableCold(cleaning->Table, cell)->Pending == 0)
+    {
+        return ConnectionCleaningRemove(context, words);
+    }
     cell->Verdict = VerdictUndecided;
-    return ConnectionTableCold(cleaning->Table, cell)->Pending == 0 && ConnectionCleaningRemove(context, words);
+    return SHARD_VISIT_KEEP;
 }
 
 // Moves a connection's cold part into a fuller chunk.
-static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
+static UINT8 ConnectionCleaningMove(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
@@ -1052,7 +1103,7 @@ static BOOLEAN ConnectionCleaningMove(VOID *context, UINT64 *words)
         cell->Cold = handle;
         SlabReturn(slab, oldHandle);
     }
-    return FALSE;
+    return SHARD_VISIT_KEEP;
 }
 
 static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visitor, CONNECTION_CLEANING *cleaning)
@@ -1061,18 +1112,20 @@ static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visito
 
     cleaning->Table = table;
     cleaning->Map = &table->Connections.V4;
-    removed = ShardMapVisit(cleaning->Map, visitor, cleaning);
+    removed = ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningReport, cleaning);
     cleaning->Map = &table->Connections.V6;
-    removed += ShardMapVisit(cleaning->Map, visitor, cleaning);
+    removed += ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningReport, cleaning);
     SlabTrim(&table->ColdParts);
     return removed;
 }
 
-static VOID ConnectionTableVisitAll(CONNECTION_TABLE *table, SHARD_VISITOR visitor)
+static VOID ConnectionTableVisitAll(CONNECTION_TABLE *table, SHARD_VISITOR visitor, UINT8 endReason)
 {
     CONNECTION_CLEANING cleaning;
 
     RtlZeroMemory(&cleaning, sizeof(cleaning));
+    cleaning.Now = ClockSeconds(table->Clock);
+    cleaning.EndReason = endReason;
     (VOID) ConnectionTableVisit(table, visitor, &cleaning);
 }
 
@@ -1085,6 +1138,7 @@ UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle, UINT32
     RtlZeroMemory(&cleaning, sizeof(cleaning));
     cleaning.Now = ClockSeconds(table->Clock);
     cleaning.IncludeIdle = includeIdle;
+    cleaning.EndReason = EndReasonIdle;
     cleaning.WaitSeconds = MAXUINT32;
     removed = ConnectionTableVisit(table, ConnectionCleaningRemoveUnused, &cleaning);
     if (waitSeconds != NULL)
@@ -1093,7 +1147,7 @@ UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle, UINT32
     }
     if (SlabIsSparse(&table->ColdParts, ConnectionTableCount(table)))
     {
-        ConnectionTableVisitAll(table, ConnectionCleaningMove);
+        ConnectionTableVisitAll(table, ConnectionCleaningMove, EndReasonClosed);
     }
     return removed;
 }
@@ -1101,13 +1155,13 @@ UINT64 ConnectionTableClean(CONNECTION_TABLE *table, BOOLEAN includeIdle, UINT32
 _Use_decl_annotations_
 VOID ConnectionTableClearCache(CONNECTION_TABLE *table)
 {
-    ConnectionTableVisitAll(table, ConnectionCleaningClear);
+    ConnectionTableVisitAll(table, ConnectionCleaningClear, EndReasonCleared);
 }
 
 _Use_decl_annotations_
 VOID ConnectionTableRemoveAll(CONNECTION_TABLE *table)
 {
-    ConnectionTableVisitAll(table, ConnectionCleaningRemove);
+    ConnectionTableVisitAll(table, ConnectionCleaningRemove, EndReasonClosed);
 }
 
 _Use_decl_annotations_

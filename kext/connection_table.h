@@ -41,6 +41,7 @@ typedef struct _CONNECTION_LIFE
     UINT64 ReceivedBytes;
     UINT32 IdleSeconds;
     BOOLEAN Waiting; ///< a question waits for its verdict
+    UINT8 EndReason; ///< END_REASON, once it has ended
 } CONNECTION_LIFE;
 
 /// A copy of all that is known of one connection.
@@ -50,6 +51,9 @@ typedef struct _CONNECTION
     CONNECTION_STATE State;
     CONNECTION_LIFE Life;
 } CONNECTION;
+
+/// Called for one connection, with no lock held and at the IRQL of the caller.
+typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 
 /// A place in a walk over the table. All zero: the start. No place holds memory or a lock.
 typedef struct _CONNECTION_WALK
@@ -76,6 +80,8 @@ typedef struct _CONNECTION_TABLE
     CONNECTION_PORT_STRIPE *PortStripes;
     volatile LONG64 PortPages[CONNECTION_TABLE_PORT_FAMILY_COUNT]
                              [CONNECTION_TABLE_PORT_PAGE_COUNT]; ///< addresses, or 0
+    CONNECTION_VISITOR Removed;                                  ///< or NULL; of ConnectionTableReportRemoved
+    void *RemovedContext;
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG LastGeneration;
     UINT8 Padding2[PLATFORM_CACHE_LINE];
@@ -92,9 +98,6 @@ typedef struct _CONNECTION_RELEASE
     BOOLEAN OutboundOnly;
 } CONNECTION_RELEASE;
 
-/// Called for one connection, with no lock held and at the IRQL of the caller.
-typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
-
 /// Makes an empty table that takes up to `maxConnections`, ended ones included.
 /// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -102,6 +105,12 @@ _Must_inspect_result_
 NTSTATUS
 ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory, _In_ const CLOCK *clock,
                           _In_ UINT64 maxConnections);
+
+/// From now on `visitor` is called for each reported connection that is removed alive, as idle or by ClearCache.
+/// Call it before the table is used.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableReportRemoved(_Inout_ CONNECTION_TABLE *table, _In_ CONNECTION_VISITOR visitor,
+                                  _Inout_opt_ void *context);
 
 /// Frees everything. Nobody else may be using the table.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -112,6 +112,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         return status;
     }
+    ConnectionTableReportRemoved(&context->Connections, EventConnectionRemoved, &context->Events);
     status = PacketCacheInitialize(&context->Packets, memory);
     if (!NT_SUCCESS(status))
     {

@@ -35,8 +35,15 @@ VOID EventsReset(EVENTS *events)
 _Use_decl_annotations_
 VOID EventsSetOptions(EVENTS *events, UINT8 extension, UINT32 payloadLimit)
 {
+    WriteNoFence(&events->ConnectionInfo, FALSE);
     WriteNoFence(&events->Extension, extension);
     WriteNoFence(&events->PayloadLimit, (LONG)payloadLimit);
+}
+
+_Use_decl_annotations_
+VOID EventsSetConnectionInfo(EVENTS *events, BOOLEAN wanted)
+{
+    WriteNoFence(&events->ConnectionInfo, wanted);
 }
 
 // TRUE if the client knows the records of this extension.
@@ -45,19 +52,31 @@ static BOOLEAN EventKnows(const EVENTS *events, LONG extension)
     return ReadNoFence(&events->Extension) >= extension;
 }
 
+static BOOLEAN EventWantsConnectionInfo(const EVENTS *events)
+{
+    return ReadNoFence(&events->ConnectionInfo) != 0 && EventKnows(events, 2);
+}
+
 static LONG EventExtensionOf(UINT8 type)
 {
     return type < InfoEventsLost ? 0 : type < InfoClientStalled ? 1 : 2;
 }
 
-// Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
-// A client gets no record of an extension that it does not know.
-static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
-                          UINT8 lossReason)
+static VOID EventPutHeader(VOID *record, UINT8 type, UINT32 length)
 {
     INFO_HEADER_WIRE header;
-    IO_QUEUE_PIECE pieces[2];
 
+    header.Type = type;
+    header.Length = length - (UINT32)sizeof(header);
+    RtlCopyMemory(record, &header, sizeof(header));
+}
+
+// `pieces` are a whole record before this one, if any, then two pieces for this record.
+// Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
+// A client gets no record of an extension that it does not know.
+static NTSTATUS EventPushAfter(EVENTS *events, IO_QUEUE_PIECE *pieces, UINT32 before, UINT8 type, VOID *record,
+                               UINT32 length, const VOID *tail, UINT32 tailLength, UINT8 lossReason)
+{
     if (!EventKnows(events, EventExtensionOf(type)))
     {
         return STATUS_SUCCESS;
@@ -66,14 +85,20 @@ static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 lengt
     {
         return STATUS_INVALID_PARAMETER;
     }
-    header.Type = type;
-    header.Length = length - (UINT32)sizeof(header) + tailLength;
-    RtlCopyMemory(record, &header, sizeof(header));
-    pieces[0].Data = record;
-    pieces[0].Length = length;
-    pieces[1].Data = tail;
-    pieces[1].Length = tailLength;
-    return IoQueuePush(events->Queue, pieces, tailLength != 0 ? 2 : 1, lossReason);
+    EventPutHeader(record, type, length + tailLength);
+    pieces[before].Data = record;
+    pieces[before].Length = length;
+    pieces[before + 1].Data = tail;
+    pieces[before + 1].Length = tailLength;
+    return IoQueuePush(events->Queue, pieces, before + (tailLength != 0 ? 2 : 1), lossReason);
+}
+
+static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
+                          UINT8 lossReason)
+{
+    IO_QUEUE_PIECE pieces[2];
+
+    return EventPushAfter(events, pieces, 0, type, record, length, tail, tailLength, lossReason);
 }
 
 static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 length)
@@ -81,26 +106,94 @@ static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 
     return EventPush(events, type, record, length, NULL, 0, LossQueueFull);
 }
 
+// ---- Connections
+
+static UINT64 EventSystemTime(VOID)
+{
+    LARGE_INTEGER now;
+
+    KeQuerySystemTime(&now);
+    return (UINT64)now.QuadPart;
+}
+
+static BOOLEAN EventIsMulticast(const CONNECTION_KEY *key, const UINT8 *address)
+{
+    return key->IpVersion == 4 ? (address[0] & 0xF0) == 0xE0 : address[0] == 0xFF;
+}
+
+static BOOLEAN EventIsBroadcast(const CONNECTION_KEY *key, const UINT8 *address)
+{
+    static const UINT8 everyone[] = {255, 255, 255, 255};
+
+    return key->IpVersion == 4 && RtlEqualMemory(address, everyone, sizeof(everyone));
+}
+
+static UINT32 EventInfoFlags(const CONNECTION_KEY *key, UINT8 direction, const EVENT_DETAILS *details)
+{
+    const UINT8 *destination = direction == DirectionOutbound ? key->RemoteAddress : key->LocalAddress;
+
+    return (details->Loopback ? CONNECTION_INFO_LOOPBACK : 0) |
+           (EventIsMulticast(key, destination) ? CONNECTION_INFO_MULTICAST : 0) |
+           (EventIsBroadcast(key, destination) ? CONNECTION_INFO_BROADCAST : 0) |
+           (details->AskedAgain ? CONNECTION_INFO_ASKED_AGAIN : 0);
+}
+
+static VOID EventFillInfo(CONNECTION_INFO_WIRE *wire, UINT64 id, const CONNECTION_KEY *key, UINT8 direction,
+                          const EVENT_DETAILS *details)
+{
+    EventPutHeader(wire, InfoConnectionInfo, sizeof(*wire));
+    wire->Id = id;
+    wire->Time = EventSystemTime();
+    wire->ProcessStart = 0;
+    wire->Flags = EventInfoFlags(key, direction, details);
+    wire->InterfaceIndex = details->InterfaceIndex;
+    wire->Compartment = details->Compartment;
+}
+
 _Use_decl_annotations_
 NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, UINT64 processId, UINT8 direction,
-                         UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength)
+                         UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength, const EVENT_DETAILS *details)
 {
     UINT32 limit = (UINT32)ReadNoFence(&events->PayloadLimit);
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
+    IO_QUEUE_PIECE pieces[3];
+    CONNECTION_INFO_WIRE info;
+    UINT32 before = 0;
 
     payloadLength = payloadLength < limit ? payloadLength : limit;
     end = WirePut(end, &id, sizeof(id));
     end = WirePutConnection(end, key, processId, direction);
     end = WirePut(end, &payloadLayer, sizeof(payloadLayer));
     end = WirePut(end, &payloadLength, sizeof(payloadLength));
-    return EventPush(events, key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6, record, (UINT32)(end - record),
-                     payload, payloadLength, LossQueueFull);
+    if (details != NULL && EventWantsConnectionInfo(events))
+    {
+        EventFillInfo(&info, id, key, direction, details);
+        pieces[0].Data = &info;
+        pieces[0].Length = sizeof(info);
+        before = 1;
+    }
+    return EventPushAfter(events, pieces, before, key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6, record,
+                          (UINT32)(end - record), payload, payloadLength, LossQueueFull);
 }
 
 static UINT8 EventEndType(const CONNECTION *connection)
 {
     return connection->Key.IpVersion == 4 ? InfoConnectionEndV4 : InfoConnectionEndV6;
+}
+
+static VOID EventFillEnded(CONNECTION_ENDED_WIRE *wire, const CONNECTION *connection)
+{
+    const CONNECTION_LIFE *life = &connection->Life;
+
+    EventPutHeader(wire, InfoConnectionEnded, sizeof(*wire));
+    wire->Id = life->Question;
+    wire->StartTime = life->StartTime;
+    wire->EndTime = EventSystemTime();
+    wire->TransmittedBytes = life->TransmittedBytes;
+    wire->ReceivedBytes = life->ReceivedBytes;
+    wire->Verdict = connection->State.Verdict;
+    wire->Reason = life->EndReason;
 }
 
 _Use_decl_annotations_
@@ -109,8 +202,28 @@ NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->State.ProcessId,
                                    connection->State.Direction);
+    CONNECTION_ENDED_WIRE ended;
+    IO_QUEUE_PIECE pieces[3];
+    UINT32 before = 0;
 
-    return EventPushWhole(events, EventEndType(connection), record, (UINT32)(end - record));
+    if (EventWantsConnectionInfo(events))
+    {
+        EventFillEnded(&ended, connection);
+        pieces[0].Data = &ended;
+        pieces[0].Length = sizeof(ended);
+        before = 1;
+    }
+    return EventPushAfter(events, pieces, before, EventEndType(connection), record, (UINT32)(end - record), NULL, 0,
+                          LossQueueFull);
+}
+
+_Use_decl_annotations_
+VOID EventConnectionRemoved(void *events, const CONNECTION *connection)
+{
+    if (EventWantsConnectionInfo((const EVENTS *)events))
+    {
+        (VOID) EventConnectionEnd((EVENTS *)events, connection);
+    }
 }
 
 // ---- Processes

@@ -19,11 +19,21 @@ EXTERN_C_START
 // Longest image path in a ProcessInfo record, in bytes; a longer one is cut.
 #define EVENTS_MAX_PATH_BYTES 65534u
 
+/// What a ConnectionInfo adds to its Connection record, as far as the caller knows it.
+typedef struct _EVENT_DETAILS
+{
+    UINT32 InterfaceIndex;
+    UINT32 Compartment;
+    BOOLEAN Loopback;
+    BOOLEAN AskedAgain;
+} EVENT_DETAILS;
+
 typedef struct _EVENTS
 {
     IO_QUEUE *Queue;
     MEMORY *Memory;
-    volatile LONG Extension; ///< the protocol extension whose records the client understands; 0: none
+    volatile LONG Extension;      ///< the protocol extension whose records the client understands; 0: none
+    volatile LONG ConnectionInfo; ///< ConnectionInfo and ConnectionEnded are sent
     volatile LONG PayloadLimit;
     volatile LONG64 Replies[CommandCount]; ///< commands of each kind since the client attached
     SIPHASH_KEY HashKey;
@@ -43,21 +53,34 @@ VOID EventsReset(_Inout_ EVENTS *events);
 
 /// `extension`: the protocol extension whose records are sent; 0: none of type 64 and up.
 /// `payloadLimit`: most payload bytes of one connection record.
+/// ConnectionInfo and ConnectionEnded are not sent until EventsSetConnectionInfo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ UINT8 extension, _In_ UINT32 payloadLimit);
 
+/// A client that knows extension 2 gets ConnectionInfo and ConnectionEnded, each right before its record.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventsSetConnectionInfo(_Inout_ EVENTS *events, _In_ BOOLEAN wanted);
+
 /// Queues ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
 /// `payloadLayer` is PROTOCOL_PAYLOAD_NETWORK_LAYER or PROTOCOL_PAYLOAD_TRANSPORT_LAYER.
+/// A ConnectionInfo with `details` comes right before it for a client that wants it: both or none are queued.
 /// Fails as IoQueuePush does. After a failure the client does not know of `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
                          _In_ UINT8 direction, _In_ UINT8 payloadLayer,
-                         _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength);
+                         _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength,
+                         _In_opt_ const EVENT_DETAILS *details);
 
 /// Queues ConnectionEndV4 or ConnectionEndV6. Fails as IoQueuePush does.
+/// A ConnectionEnded comes right before it for a client that wants it: both or none are queued.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection);
+
+/// Queues the end of a live connection that the driver removed from its table, for clients that want ConnectionEnded.
+/// A CONNECTION_VISITOR, whose context is the EVENTS.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventConnectionRemoved(_Inout_opt_ void *events, _In_ const CONNECTION *connection);
 
 /// Queues ProcessInfo for extended clients, unless this process id was already reported with this path.
 /// Call before EventConnection. `path` is UTF-16 and `bytes` long. A terminator is left out.

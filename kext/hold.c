@@ -448,6 +448,7 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     const UINT8 *payload = NULL;
     UINT32 length = 0;
     UINT64 before = 0;
+    EVENT_DETAILS details;
     NTSTATUS status;
 
     if (packet != NULL)
@@ -459,8 +460,12 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     {
         before = ConnectionTableSetQuestion(&context->Connections, question->Key, question->Generation, id);
     }
+    details.InterfaceIndex = question->InterfaceIndex;
+    details.Compartment = question->Compartment;
+    details.Loopback = question->Loopback;
+    details.AskedAgain = before != 0;
     status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
-                             question->PayloadLayer, payload, length);
+                             question->PayloadLayer, payload, length, &details);
     if (NT_SUCCESS(status) && question->Generation != 0)
     {
         HoldMarkReported(&context->Connections, &context->Events, question->Key);

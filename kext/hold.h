@@ -21,8 +21,8 @@
 
 #pragma once
 
+#include "classify.h"
 #include "inject.h"
-#include "layers.h"
 #include "packet_cache.h"
 #include "verdict.h"
 
@@ -45,7 +45,18 @@ typedef struct _HOLD_QUESTION
     HANDLE CompletionHandle; ///< of the operation to pend, or NULL
     INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over. HeldNothing: one, for the record alone
     UINT8 PayloadLayer;      ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER
+    UINT32 InterfaceIndex;
+    UINT32 Compartment;
+    BOOLEAN Loopback;
 } HOLD_QUESTION;
+
+/// Fills in where the packet or operation of a classify was seen. Any IRQL.
+FORCEINLINE VOID HoldDescribe(_Inout_ HOLD_QUESTION *question, _In_ const CLASSIFY *classify)
+{
+    question->InterfaceIndex = ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex);
+    question->Compartment = (UINT32)ClassifyCompartment(classify->Metadata);
+    question->Loopback = ClassifyIsLoopback(classify);
+}
 
 /// Holds a packet or an operation, and asks the client. Returns DecisionHeld, or the decision of HoldFail.
 /// The caller is inside a classify.

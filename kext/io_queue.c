@@ -601,6 +601,7 @@ typedef struct _PUSH
     const IO_QUEUE_PIECE *Pieces;
     UINT32 PieceCount;
     UINT64 Length;
+    UINT32 Records;
     UINT8 LossReason;
     IO_QUEUE_CHUNKS Chunks; // the chunks that the producer brings; after the push, those to free
     UINT32 MissingChunks;
@@ -608,22 +609,43 @@ typedef struct _PUSH
     UINT64 UnreportedLosses; // losses that a base client finds only in the log
 } PUSH;
 
-static NTSTATUS IoQueueMeasurePush(PUSH *push)
+// Returns the number of pieces of the record that starts with the piece `first`. 0: its header does not fit them.
+static UINT32 IoQueueMeasureRecord(PUSH *push, UINT32 first)
 {
     INFO_HEADER_WIRE header;
+    UINT64 length = 0;
     UINT32 i;
 
-    if (push->PieceCount == 0 || push->Pieces[0].Length < sizeof(header))
+    if (push->Pieces[first].Length < sizeof(header))
     {
-        return STATUS_INVALID_PARAMETER;
-    }
-    for (i = 0; i < push->PieceCount; i++)
-    {
-        push->Length += push->Pieces[i].Length;
+        return 0;
     }
     // The deliverer finds the records again by this length.
-    RtlCopyMemory(&header, push->Pieces[0].Data, sizeof(header));
-    return push->Length == sizeof(header) + (UINT64)header.Length ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    RtlCopyMemory(&header, push->Pieces[first].Data, sizeof(header));
+    for (i = first; i < push->PieceCount && length < sizeof(header) + (UINT64)header.Length; i++)
+    {
+        length += push->Pieces[i].Length;
+    }
+    push->Length += length;
+    push->Records++;
+    return length == sizeof(header) + (UINT64)header.Length ? i - first : 0;
+}
+
+static NTSTATUS IoQueueMeasurePush(PUSH *push)
+{
+    UINT32 first = 0;
+
+    while (first < push->PieceCount)
+    {
+        UINT32 pieces = IoQueueMeasureRecord(push, first);
+
+        if (pieces == 0)
+        {
+            return STATUS_INVALID_PARAMETER;
+        }
+        first += pieces;
+    }
+    return push->Records != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
 }
 
 // The lock is held, and there are room and chunks for the record.
@@ -638,7 +660,7 @@ static VOID IoQueueAppendRecord(IO_QUEUE *queue, PUSH *push)
     {
         IoQueueAppendBytes(queue, push->Pieces[i].Data, push->Pieces[i].Length);
     }
-    queue->QueuedRecords++;
+    queue->QueuedRecords += push->Records;
 }
 
 // The lock is held. STATUS_RETRY: allocate MissingChunks and try again.
@@ -733,7 +755,7 @@ NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count
         return status;
     }
 
-    StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)push.LossRecords + 1);
+    StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)push.LossRecords + push.Records);
     if (push.UnreportedLosses != 0)
     {
         LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push.UnreportedLosses);

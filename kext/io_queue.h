@@ -133,10 +133,11 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ UINT8 extension);
 
 /// Queues one whole record, header included, given in pieces. Never waits. A failure queues nothing.
+/// Several whole records are queued as one unit: all or none. Each starts with a piece. A unit counts as one loss.
 /// STATUS_BUFFER_OVERFLOW: there is no room. The record counts as lost for `lossReason`.
 /// STATUS_INSUFFICIENT_RESOURCES: there is no memory. The record counts as lost for want of memory.
 /// STATUS_DEVICE_NOT_CONNECTED: there is no client. The record is not counted.
-/// STATUS_INVALID_PARAMETER: the header's length differs from the length of the pieces. The record is not counted.
+/// STATUS_INVALID_PARAMETER: a header's length differs from the length of its pieces. The record is not counted.
 /// With `lossReason` LossUncounted the caller keeps the data, and nothing counts as lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,

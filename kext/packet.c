@@ -451,6 +451,7 @@ static VOID PacketDescribe(const PACKET_FRAME *frame, const CONNECTION_KEY *key,
     question->Generation = state->Generation;
     question->ProcessId = state->ProcessId;
     question->PayloadLayer = PROTOCOL_PAYLOAD_NETWORK_LAYER;
+    HoldDescribe(question, frame->Classify);
 }
 
 static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,

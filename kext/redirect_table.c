@@ -124,7 +124,7 @@ typedef struct _REDIRECT_CLEANING
     UINT32 WaitSeconds; // until an entry that stays may be removed
 } REDIRECT_CLEANING;
 
-static BOOLEAN RedirectTableIsIdle(VOID *context, UINT64 *cell)
+static UINT8 RedirectTableIsIdle(VOID *context, UINT64 *cell)
 {
     REDIRECT_CLEANING *cleaning = (REDIRECT_CLEANING *)context;
     UINT32 age = ClockSeconds(cleaning->Clock) - (UINT32)ReadNoFence(&((REDIRECT_CELL *)cell)->LastUse);
@@ -132,10 +132,10 @@ static BOOLEAN RedirectTableIsIdle(VOID *context, UINT64 *cell)
 
     if (age > CONNECTION_IDLE_SECONDS)
     {
-        return TRUE;
+        return SHARD_VISIT_REMOVE;
     }
     cleaning->WaitSeconds = wait < cleaning->WaitSeconds ? wait : cleaning->WaitSeconds;
-    return FALSE;
+    return SHARD_VISIT_KEEP;
 }
 
 _Use_decl_annotations_
@@ -148,7 +148,7 @@ UINT64 RedirectTableClean(REDIRECT_TABLE *table, UINT32 *waitSeconds)
     cleaning.WaitSeconds = MAXUINT32;
     if (RedirectTableCount(table) != 0)
     {
-        removed = ShardMapVisit(&table->Targets, RedirectTableIsIdle, &cleaning);
+        removed = ShardMapVisit(&table->Targets, RedirectTableIsIdle, NULL, &cleaning);
     }
     if (waitSeconds != NULL)
     {

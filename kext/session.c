@@ -29,6 +29,7 @@ static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     LogSetLevel(&context->Log, options->LogLevel);
     IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, extension);
     EventsSetOptions(&context->Events, extension, options->PayloadLimit);
+    EventsSetConnectionInfo(&context->Events, OptionsHas(options, OPTION_FLAG_CONNECTION_INFO));
     BandwidthKeepTotals(&context->Bandwidth, extension >= 2 ? &context->Connections : NULL);
     PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
 }

@@ -208,8 +208,13 @@ static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_V
     for (steps = 0; steps < SHARD_VISIT_CELLS && index < cells; steps++)
     {
         UINT64 *cell = ShardCellAt(shard->Array, index, map->CellBytes);
+        UINT8 result = ShardIsCellInUse(map, cell) ? visitor(context, cell) : (UINT8)SHARD_VISIT_KEEP;
 
-        if (ShardIsCellInUse(map, cell) && visitor(context, cell))
+        if (result == SHARD_VISIT_PAUSE)
+        {
+            break;
+        }
+        if (result == SHARD_VISIT_REMOVE)
         {
             ShardRemove(map, shard, index); // another cell may be at this index now
         }
@@ -221,7 +226,7 @@ static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_V
     return index;
 }
 
-static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, VOID *context)
+static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, SHARD_PAUSE pause, VOID *context)
 {
     UINT64 removed = 0;
     UINT32 index = 0;
@@ -240,6 +245,10 @@ static UINT64 ShardVisit(SHARD_MAP *map, SHARD *shard, SHARD_VISITOR visitor, VO
         index = ShardVisitSome(map, shard, index, visitor, context);
         removed += before - shard->Count;
         RwLockReleaseExclusive(&shard->Lock, irql);
+        if (pause != NULL)
+        {
+            pause(context);
+        }
     } while (index < cells);
     return removed;
 }
@@ -283,14 +292,14 @@ static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
 }
 
 _Use_decl_annotations_
-UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, VOID *context)
+UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, SHARD_PAUSE pause, VOID *context)
 {
     UINT64 removed = 0;
     UINT32 i;
 
     for (i = 0; i < SHARD_MAP_SHARDS; i++)
     {
-        UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, context);
+        UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, pause, context);
 
         InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)ofShard);
         removed += ofShard;

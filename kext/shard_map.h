@@ -97,8 +97,16 @@ typedef struct _SHARD_CURSOR
     UINT32 Index;
 } SHARD_CURSOR;
 
-/// Called for one cell in use, with the shard's lock held exclusively. Returns TRUE to remove the cell.
-typedef BOOLEAN (*SHARD_VISITOR)(_Inout_opt_ VOID *context, _Inout_ UINT64 *cell);
+// What a visitor returns.
+#define SHARD_VISIT_KEEP   0u
+#define SHARD_VISIT_REMOVE 1u ///< the caller removes the cell
+#define SHARD_VISIT_PAUSE  2u ///< the caller releases the lock, and visits this cell again after the pause
+
+/// Called for one cell in use, with the shard's lock held exclusively.
+typedef UINT8 (*SHARD_VISITOR)(_Inout_opt_ VOID *context, _Inout_ UINT64 *cell);
+
+/// Called between visits, with no lock held.
+typedef VOID (*SHARD_PAUSE)(_Inout_opt_ VOID *context);
 
 /// Makes an empty map. STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -125,9 +133,11 @@ VOID ShardMapBringGrowth(_Inout_ SHARD_MAP *map, _Inout_ SHARD_GROWTH *growth);
 
 /// Calls `visitor` for every cell, some cells under one lock, and removes those that it wants removed.
 /// A cell may be visited more than once. At the end memory is given back.
+/// `pause` is called after each lock, also after the last one. NULL: nothing is.
 /// Returns how many cells were removed.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-UINT64 ShardMapVisit(_Inout_ SHARD_MAP *map, _In_ SHARD_VISITOR visitor, _Inout_opt_ VOID *context);
+UINT64 ShardMapVisit(_Inout_ SHARD_MAP *map, _In_ SHARD_VISITOR visitor, _In_opt_ SHARD_PAUSE pause,
+                     _Inout_opt_ VOID *context);
 
 /// Takes all arrays out of the map, which is empty then.
 /// A cell that is added during the call is in one of the arrays or in the map.

@@ -2,6 +2,11 @@
 
 import { inspect } from 'node:util';
 import { AlreadyDecidedError, InvalidArgumentError, UnsupportedError } from '../base/errors.js';
+import type {
+  ConnectionEndedRecord,
+  ConnectionInfoRecord,
+  EndReason,
+} from './connection_details.js';
 import { EndpointsRecord } from './endpoints_record.js';
 import { protocolName } from './protocols.js';
 import { defineType, type RecordSource } from './record_view.js';
@@ -82,11 +87,24 @@ export class ConnectionEvent extends ConnectionRecord {
   /** Discriminates the events. */
   declare readonly type: 'connection';
   declare private decided: boolean;
+  /** @internal What the driver added, if it did. */
+  declare info: ConnectionInfoRecord | undefined;
 
   /** @internal */
   constructor(source: RecordSource, offset: number, layout: ConnectionLayout) {
     super(source, offset, layout);
     this.decided = false;
+    this.info = undefined;
+  }
+
+  /** When the driver asked, in milliseconds since the epoch; undefined if the driver does not say it. */
+  get time(): number | undefined {
+    return this.info?.time;
+  }
+
+  /** Whether both ends are on this computer; undefined if the driver does not say it. */
+  get loopback(): boolean | undefined {
+    return this.info?.loopback;
   }
 
   /** Identifies what waits. Pass it to `device.setVerdict`. */
@@ -164,6 +182,7 @@ export class ConnectionEvent extends ConnectionRecord {
       type: this.type,
       id: this.id,
       ...this.identity(),
+      ...(this.info === undefined ? {} : { time: this.time, loopback: this.loopback }),
       payloadLayer: this.payloadLayer,
       payload: this.payload,
     };
@@ -191,10 +210,54 @@ defineType(ConnectionEvent, 'connection');
 export class ConnectionEndEvent extends ConnectionRecord {
   /** Discriminates the events. */
   declare readonly type: 'connection-end';
+  /** @internal What the driver added, if it did. */
+  declare ended: ConnectionEndedRecord | undefined;
+
+  /** @internal */
+  constructor(source: RecordSource, offset: number, layout: ConnectionLayout) {
+    super(source, offset, layout);
+    this.ended = undefined;
+  }
+
+  /** The id of the connection's last event; 0 for none, undefined if the driver does not say it. */
+  get id(): bigint | undefined {
+    return this.ended?.id;
+  }
+
+  /** When it started, in milliseconds since the epoch; undefined if the driver does not say it. */
+  get startTime(): number | undefined {
+    return this.ended?.startTime;
+  }
+
+  /** When it ended, in milliseconds since the epoch; undefined if the driver does not say it. */
+  get endTime(): number | undefined {
+    return this.ended?.endTime;
+  }
+
+  /** The number of bytes that this computer sent; undefined if the driver does not say it. */
+  get transmitted(): bigint | undefined {
+    return this.ended?.transmitted;
+  }
+
+  /** The number of bytes that this computer received; undefined if the driver does not say it. */
+  get received(): bigint | undefined {
+    return this.ended?.received;
+  }
+
+  /** Its last verdict; undefined if the driver does not say it. */
+  get verdict(): Verdict | undefined {
+    return this.ended?.verdict;
+  }
+
+  /** Why it ended; undefined if the driver does not say it. */
+  get reason(): EndReason | undefined {
+    return this.ended?.reason;
+  }
 
   /** @internal */
   fields(): Record<string, unknown> {
-    return { type: this.type, ...this.identity() };
+    const fields = { type: this.type, ...this.identity() };
+    return this.ended === undefined ? fields : { ...this.ended.fields(), ...fields };
   }
 }
 defineType(ConnectionEndEvent, 'connection-end');

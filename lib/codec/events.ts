@@ -2,13 +2,9 @@
 
 import type { ProtocolError } from '../base/errors.js';
 import type { BandwidthEvent } from './bandwidth_events.js';
+import type { ConnectionEndedRecord, ConnectionInfoRecord } from './connection_details.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
-import type {
-  ConnectionEndedRecord,
-  ConnectionInfoRecord,
-  StalledEvent,
-  TimeoutEvent,
-} from './life_events.js';
+import type { StalledEvent, TimeoutEvent } from './life_events.js';
 import { EventBase, defineType, type RecordSource } from './record_view.js';
 import {
   EventsLostLayout,
@@ -31,10 +27,12 @@ export {
 export {
   ConnectionEndedRecord,
   ConnectionInfoRecord,
+  type EndReason,
+} from './connection_details.js';
+export {
   ResolvedConnection,
   StalledEvent,
   TimeoutEvent,
-  type EndReason,
   type TimeoutCause,
 } from './life_events.js';
 

@@ -61,6 +61,8 @@ export class RecordDecoder {
   #partial: Uint8Array = NO_BYTES;
   #partialLength = 0;
   #failure: ProtocolError | undefined;
+  /** What the last record says about the next one. */
+  #details: ConnectionInfoRecord | ConnectionEndedRecord | undefined;
 
   constructor(hooks?: DecoderHooks) {
     this.#hooks = hooks;
@@ -119,6 +121,9 @@ export class RecordDecoder {
         return offset;
       }
       const record = decodeRecord(source, type, offset + HEADER_SIZE, length);
+      if (this.#details !== undefined) {
+        this.#addDetails(record);
+      }
       if (record instanceof ConnectionEvent) {
         records.push(record);
       } else {
@@ -192,7 +197,22 @@ export class RecordDecoder {
     };
   }
 
+  /** Gives a record what the record right before it says about it. */
+  #addDetails(record: InfoRecord): void {
+    const details = this.#details;
+    this.#details = undefined;
+    if (details?.type === 'connection-info' && record instanceof ConnectionEvent) {
+      record.info = details.id === record.id ? details : undefined;
+    }
+    if (details?.type === 'connection-ended' && record instanceof ConnectionEndEvent) {
+      record.ended = details;
+    }
+  }
+
   #consume(record: InfoRecord): boolean {
+    if (record.type === 'connection-info' || record.type === 'connection-ended') {
+      this.#details = record;
+    }
     if (record.type === 'process-info') {
       this.#processPaths.remember(record.processId, record.path);
     }

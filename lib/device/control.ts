@@ -80,7 +80,7 @@ export function writeOptions(
     loopback: (featureBits & Feature.TrafficFlags) === 0n ? 'ask' : options.loopback,
     dropStrayResets: false,
     askControlTraffic: false,
-    connectionInfo: false,
+    connectionInfo: (featureBits & Feature.ConnectionInfo) !== 0n,
     stallTimeoutMs: 0,
     maxConnections: 0,
   } as const;

@@ -178,7 +178,8 @@ void Life::SetOptions()
 {
     OPTIONS_WIRE options = fuzz::Client::DefaultOptions();
 
-    options.Flags = input_.Byte() & 3;
+    options.Flags =
+        input_.Byte() & (OPTION_FLAG_EXTENDED_RECORDS | OPTION_FLAG_FAIL_CLOSED | OPTION_FLAG_CONNECTION_INFO);
     options.PayloadLimit = input_.Byte();
     options.MaxHeldPackets = 1u + input_.Byte();
     options.MaxQueuedBytes = input_.Byte() * 1024u;

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError, ProtocolError } from '../../lib/base/errors.js';
 import { InfoDecoder, parseInfo } from '../../lib/codec/decoder.js';
 import type { ConnectionEvent, InfoRecord } from '../../lib/codec/events.js';
+import { vectors } from '../protocol/vectors.js';
 import {
   bandwidth,
   bytes,
@@ -98,6 +99,44 @@ describe('InfoDecoder', () => {
     for (let cut = 0; cut <= EVERYTHING.length; cut++) {
       expect(plain(decodeInPieces(EVERYTHING, [cut]))).toEqual(whole);
     }
+  });
+
+  it('adds what the record before a connection or an end says about it', () => {
+    const vector = (name: string): Uint8Array => vectors.find((each) => each.name === name)!.bytes;
+    const info = vector('connection-info');
+    const ended = vector('connection-ended');
+    const stream = bytes(info, connection({ id: 258n }), ended, connectionEnd());
+    const expected = [
+      { type: 'connection-info' },
+      { type: 'connection', id: 258n, time: 1_705_526_400_000, loopback: true },
+      { type: 'connection-ended' },
+      { type: 'connection-end', id: 258n, transmitted: 1n, verdict: 3, reason: 'port-released' },
+    ];
+    expect(parseInfo(stream)).toMatchObject(expected);
+    for (let cut = 0; cut <= stream.length; cut++) {
+      expect(decodeInPieces(stream, [cut])).toMatchObject(expected);
+    }
+  });
+
+  it('adds nothing to a record of another connection, or to one that comes later', () => {
+    const info = vectors.find(({ name }) => name === 'connection-info')!.bytes;
+    const events = parseInfo(
+      bytes(
+        info,
+        connection({ id: 7n }),
+        info,
+        log(3, ''),
+        connection({ id: 258n }),
+        connectionEnd(),
+      ),
+    );
+    expect(events.filter(({ type }) => type.startsWith('connection'))).toMatchObject([
+      { type: 'connection-info' },
+      { id: 7n, time: undefined, loopback: undefined },
+      { type: 'connection-info' },
+      { id: 258n, time: undefined },
+      { type: 'connection-end', id: undefined, startTime: undefined, reason: undefined },
+    ]);
   });
 
   it('shows the id alone of a timeout whose body ends before its connection does', () => {

@@ -83,7 +83,7 @@ TEST_F(EventTest, EncodesConnectionV4ByteForByte)
     const CONNECTION_KEY key = ExampleV4();
 
     ASSERT_EQ(EventConnection(&events_, 0x0102030405060708, &key, 0x1112131415161718, DirectionInbound,
-                              PROTOCOL_PAYLOAD_TRANSPORT_LAYER, "abc", 3),
+                              PROTOCOL_PAYLOAD_TRANSPORT_LAYER, "abc", 3, nullptr),
               STATUS_SUCCESS);
     EXPECT_EQ(Stream(), (std::vector<uint8_t>{1,    38,   0,    0,    0,                                  //
                                               0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,             //
@@ -104,8 +104,9 @@ TEST_F(EventTest, EncodesConnectionV6ByteForByte)
     {
         expected.push_back(byte);
     }
-    ASSERT_EQ(EventConnection(&events_, 9, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0),
-              STATUS_SUCCESS);
+    ASSERT_EQ(
+        EventConnection(&events_, 9, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
+        STATUS_SUCCESS);
     EXPECT_EQ(Stream(), expected);
 }
 
@@ -145,8 +146,9 @@ TEST_F(EventTest, CutsThePayloadToTheLimit)
         UINT32 reported;
 
         EventsSetOptions(&events_, FALSE, limit);
-        ASSERT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(), 5000),
-                  STATUS_SUCCESS);
+        ASSERT_EQ(
+            EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(), 5000, nullptr),
+            STATUS_SUCCESS);
         const std::vector<Record> records = Records();
         ASSERT_EQ(records.size(), 1u);
         ASSERT_EQ(records[0].body.size(), 35 + expected);
@@ -160,7 +162,7 @@ TEST_F(EventTest, APayloadBeyondARecordsGreatestLengthIsRefused)
     const CONNECTION_KEY key = ExampleV4();
     const uint8_t byte = 0;
 
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, &byte, 0xFFFFFFFF),
+    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, &byte, 0xFFFFFFFF, nullptr),
               STATUS_INVALID_PARAMETER);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
@@ -208,6 +210,112 @@ TEST_F(EventTest, OnlyExtension2TellsOfOtherCausesThanTime)
     EXPECT_EQ(Timeout(0, TimeoutCauseLimit), STATUS_SUCCESS);
     EXPECT_EQ(EventClientStalled(&events_, 1, 2), STATUS_SUCCESS);
     EXPECT_EQ(Records().size(), 3u);
+}
+
+TEST_F(EventTest, AnInfoComesRightBeforeItsConnectionForAClientThatWantsIt)
+{
+    const CONNECTION_KEY key = ExampleV4();
+    EVENT_DETAILS details = {12, 1, TRUE, TRUE};
+    const auto ask = [&]
+    {
+        EXPECT_EQ(EventConnection(&events_, 7, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, "abc", 3,
+                                  &details),
+                  STATUS_SUCCESS);
+        return Records();
+    };
+
+    EXPECT_EQ(ask().size(), 1u) << "a base client";
+    EventsSetOptions(&events_, 1, 100);
+    EventsSetConnectionInfo(&events_, TRUE);
+    EXPECT_EQ(ask().size(), 1u) << "a client of extension 1";
+    EventsSetOptions(&events_, 2, 100);
+    EXPECT_EQ(ask().size(), 1u) << "it has not asked for it";
+    EventsSetConnectionInfo(&events_, TRUE);
+
+    const std::vector<Record> records = ask();
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[0].type, InfoConnectionInfo);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 7u);
+    EXPECT_EQ(records[0].At<uint32_t>(24), CONNECTION_INFO_LOOPBACK | CONNECTION_INFO_ASKED_AGAIN);
+    EXPECT_EQ(records[0].At<uint32_t>(28), 12u);
+    EXPECT_EQ(records[0].At<uint32_t>(32), 1u);
+    EXPECT_EQ(records[1].type, InfoConnectionV4);
+    EXPECT_EQ(records[1].body.size(), 35u + 3);
+    EXPECT_EQ(device_->Statistic(StatisticEventsQueued), 5u);
+}
+
+TEST_F(EventTest, AnInfoNamesMulticastAndBroadcastByTheDestination)
+{
+    CONNECTION_KEY key = ExampleV4();
+    const EVENT_DETAILS details = {};
+    const auto flags = [&](uint8_t direction)
+    {
+        EXPECT_EQ(
+            EventConnection(&events_, 7, &key, 4, direction, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, &details),
+            STATUS_SUCCESS);
+        return Records().at(0).At<uint32_t>(24);
+    };
+
+    EventsSetOptions(&events_, 2, 0);
+    EventsSetConnectionInfo(&events_, TRUE);
+    memcpy(key.RemoteAddress, "\xE0\x00\x00\xFB", 4);
+    EXPECT_EQ(flags(DirectionOutbound), CONNECTION_INFO_MULTICAST);
+    EXPECT_EQ(flags(DirectionInbound), 0u);
+    memcpy(key.LocalAddress, "\xFF\xFF\xFF\xFF", 4);
+    EXPECT_EQ(flags(DirectionInbound), CONNECTION_INFO_BROADCAST);
+    key = ExampleV6();
+    key.RemoteAddress[0] = 0xFF;
+    EXPECT_EQ(flags(DirectionOutbound), CONNECTION_INFO_MULTICAST);
+}
+
+TEST_F(EventTest, AnInfoAndItsConnectionAreQueuedBothOrNone)
+{
+    const CONNECTION_KEY key = ExampleV4();
+    const EVENT_DETAILS details = {};
+    const std::vector<uint8_t> payload(1024 - 40);
+
+    EventsSetOptions(&events_, 2, 0xFFFFFFFF);
+    EventsSetConnectionInfo(&events_, TRUE);
+    IoQueueSetOptions(device_->queue(), 1024, 0);
+    const auto ask = [&](const EVENT_DETAILS *given)
+    {
+        return EventConnection(&events_, 7, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(),
+                               static_cast<UINT32>(payload.size()), given);
+    };
+    EXPECT_EQ(ask(&details), STATUS_BUFFER_OVERFLOW);
+    EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
+    EXPECT_EQ(device_->Statistic(StatisticEventsLost), 1u) << "a unit counts once";
+    EXPECT_EQ(ask(nullptr), STATUS_SUCCESS) << "alone it fits";
+}
+
+TEST_F(EventTest, AnEndedComesRightBeforeItsEndForAClientThatWantsIt)
+{
+    CONNECTION connection = {};
+
+    connection.Key = ExampleV6();
+    connection.State.Verdict = VerdictPermanentDrop;
+    connection.Life.Question = 9;
+    connection.Life.StartTime = 10;
+    connection.Life.TransmittedBytes = 11;
+    connection.Life.ReceivedBytes = 12;
+    connection.Life.EndReason = EndReasonPortReleased;
+    EventsSetOptions(&events_, 2, 0);
+    EventConnectionRemoved(&events_, &connection);
+    EXPECT_EQ(IoQueueBytes(device_->queue()), 0u) << "a removed connection is for those who asked for it";
+    EventsSetConnectionInfo(&events_, TRUE);
+    EventConnectionRemoved(&events_, &connection);
+
+    const std::vector<Record> records = Records();
+    ASSERT_EQ(records.size(), 2u);
+    EXPECT_EQ(records[0].type, InfoConnectionEnded);
+    EXPECT_EQ(records[0].At<uint64_t>(0), 9u);
+    EXPECT_EQ(records[0].At<uint64_t>(8), 10u);
+    EXPECT_GT(records[0].At<uint64_t>(16), 10u);
+    EXPECT_EQ(records[0].At<uint64_t>(24), 11u);
+    EXPECT_EQ(records[0].At<uint64_t>(32), 12u);
+    EXPECT_EQ(records[0].At<uint8_t>(40), VerdictPermanentDrop);
+    EXPECT_EQ(records[0].At<uint8_t>(41), EndReasonPortReleased);
+    EXPECT_EQ(records[1].type, InfoConnectionEndV6);
 }
 
 // What was decided without a question is counted by its own reason, and may not crowd questions out.
@@ -349,9 +457,9 @@ TEST_F(EventTest, TheProcessComesBeforeItsFirstConnectionOnEveryProcessor)
                    for (UINT64 process = 1; process < 300; process++)
                    {
                        ASSERT_EQ(Process(process, u"a.exe"), STATUS_SUCCESS);
-                       ASSERT_EQ(
-                           EventConnection(&events_, 1, &key, process, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0),
-                           STATUS_SUCCESS);
+                       ASSERT_EQ(EventConnection(&events_, 1, &key, process, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr,
+                                                 0, nullptr),
+                                 STATUS_SUCCESS);
                    }
                });
     std::vector<bool> reported(300);
@@ -380,7 +488,8 @@ TEST_F(EventTest, WorksAtDispatchLevel)
     EventsReset(&events_);
     EventsSetOptions(&events_, TRUE, 10);
     EXPECT_EQ(Process(5, u"a.exe"), STATUS_SUCCESS);
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0), STATUS_SUCCESS);
+    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
+              STATUS_SUCCESS);
 }
 
 TEST_F(EventTest, ReturnsTheFailureOfTheQueue)
@@ -388,7 +497,7 @@ TEST_F(EventTest, ReturnsTheFailureOfTheQueue)
     const CONNECTION_KEY key = ExampleV4();
 
     IoQueueDetach(device_->queue());
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0),
+    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
               STATUS_DEVICE_NOT_CONNECTED);
 }
 

@@ -250,6 +250,26 @@ TEST_F(IoQueueTest, RecordsAndHeadersCrossChunks)
     }
 }
 
+TEST_F(IoQueueTest, AUnitOfRecordsIsQueuedAsOneAndReadRecordByRecord)
+{
+    const std::vector<uint8_t> first = MakeRecord(1, 10);
+    const std::vector<uint8_t> second = MakeRecord(2, 20);
+    IO_QUEUE_PIECE pieces[] = {{first.data(), static_cast<UINT32>(first.size())},
+                               {second.data(), 7},
+                               {second.data() + 7, static_cast<UINT32>(second.size() - 7)}};
+
+    ASSERT_EQ(IoQueuePush(device_->queue(), pieces, 3, LossQueueFull), STATUS_SUCCESS);
+    EXPECT_EQ(IoQueueRecords(device_->queue()), 2u);
+    EXPECT_EQ(device_->Statistic(StatisticEventsQueued), 2u);
+    EXPECT_EQ(device_->StartRead(static_cast<UINT32>(first.size()) + 3)->data(), first) << "whole records only";
+    EXPECT_EQ(device_->StartRead(1024)->data(), second);
+
+    pieces[2].Length--;
+    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 3, LossQueueFull), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 0, LossQueueFull), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
+}
+
 TEST_F(IoQueueTest, AQueueThatNeverRunsEmptyFreesItsMemory)
 {
     std::vector<uint8_t> pushed;

@@ -208,7 +208,7 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         return EventConnection(&events_, vector.Number("id"), &key, vector.Number("processId"),
                                static_cast<UINT8>(vector.Number("direction")),
                                static_cast<UINT8>(vector.Number("payloadLayer")), payload.data(),
-                               static_cast<UINT32>(payload.size()));
+                               static_cast<UINT32>(payload.size()), nullptr);
     }
 
     static CONNECTION ConnectionOf(const Vector &vector)
@@ -267,6 +267,42 @@ TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
 }
 
 INSTANTIATE_TEST_SUITE_P(Protocol, LossVectors, testing::ValuesIn(ReadVectors({"EventsLost"})), NameOf);
+
+// The driver writes the present time into these records, so their structures are compared.
+TEST(LifeVectors, ConnectionInfoHasItsFields)
+{
+    for (const Vector &vector : ReadVectors({"ConnectionInfo"}))
+    {
+        const auto wire = Overlay<CONNECTION_INFO_WIRE>(vector.bytes);
+
+        EXPECT_EQ(wire.Header.Type, InfoConnectionInfo);
+        EXPECT_EQ(wire.Header.Length, vector.bytes.size() - sizeof(INFO_HEADER_WIRE));
+        EXPECT_EQ(wire.Id, vector.Number("id"));
+        EXPECT_EQ(wire.Time, vector.Number("time"));
+        EXPECT_EQ(wire.ProcessStart, vector.Number("processStart"));
+        EXPECT_EQ(wire.Flags, vector.Number("flags"));
+        EXPECT_EQ(wire.InterfaceIndex, vector.Number("interfaceIndex"));
+        EXPECT_EQ(wire.Compartment, vector.Number("compartment"));
+    }
+}
+
+TEST(LifeVectors, ConnectionEndedHasItsFields)
+{
+    for (const Vector &vector : ReadVectors({"ConnectionEnded"}))
+    {
+        const auto wire = Overlay<CONNECTION_ENDED_WIRE>(vector.bytes);
+
+        EXPECT_EQ(wire.Header.Type, InfoConnectionEnded);
+        EXPECT_EQ(wire.Header.Length, vector.bytes.size() - sizeof(INFO_HEADER_WIRE));
+        EXPECT_EQ(wire.Id, vector.Number("id"));
+        EXPECT_EQ(wire.StartTime, vector.Number("startTime"));
+        EXPECT_EQ(wire.EndTime, vector.Number("endTime"));
+        EXPECT_EQ(wire.TransmittedBytes, vector.Number("transmitted"));
+        EXPECT_EQ(wire.ReceivedBytes, vector.Number("received"));
+        EXPECT_EQ(wire.Verdict, vector.Number("verdict"));
+        EXPECT_EQ(wire.Reason, vector.Number("reason"));
+    }
+}
 
 // Entries of a bandwidth record have no fixed order, so their structures are compared.
 class BandwidthVectors : public testing::TestWithParam<Vector>

@@ -85,8 +85,13 @@ class ShardMapTest : public kext_test::KextTest
     UINT64 RemoveIf(std::function<bool(UINT64)> wants)
     {
         return ShardMapVisit(
-            &map_, [](VOID *context, UINT64 *cell) -> BOOLEAN
-            { return (*static_cast<std::function<bool(UINT64)> *>(context))(cell[2]); }, &wants);
+            &map_,
+            [](VOID *context, UINT64 *cell) -> UINT8
+            {
+                return (*static_cast<std::function<bool(UINT64)> *>(context))(cell[2]) ? SHARD_VISIT_REMOVE
+                                                                                       : SHARD_VISIT_KEEP;
+            },
+            nullptr, &wants);
     }
 
     std::map<UINT64, UINT64> Taken(SHARD_ARRAY *taken)
