@@ -152,6 +152,10 @@ void Authorization::Grant(const Job &job, uint32_t epoch)
     {
         flow_.conversation->Authorized(OutcomeKind::kPermitted);
     }
+    if (first && !flow_.is_tcp())
+    {
+        flow_.Announce();
+    }
 }
 
 void Authorization::Refuse(Job &job, OutcomeKind kind, uint32_t epoch)

@@ -33,6 +33,7 @@ void Core::Start()
 {
     engine().SetInjectionTarget(this);
     engine().SetReauthorizer(this);
+    engine().SetFlowOwner(this);
 }
 
 void Core::End()
@@ -40,6 +41,7 @@ void Core::End()
     Resources::End();
     engine().SetInjectionTarget(nullptr);
     engine().SetReauthorizer(nullptr);
+    engine().SetFlowOwner(nullptr);
     flows_.ForEach([](Flow &flow) { flow.Abandon(); });
     for (auto &listener : listeners_)
     {
@@ -79,6 +81,23 @@ void Core::FiltersChanged(uint16_t layer)
                 PolicyChanged(direction, family);
             }
         }
+    }
+}
+
+bool Core::CanAbort(uint64_t flow_handle)
+{
+    const FlowRef flow = flows_.Find(flow_handle);
+
+    return flow && flow->identity().protocol == kProtocolTcp;
+}
+
+void Core::Abort(uint64_t flow_handle)
+{
+    const FlowRef flow = flows_.Find(flow_handle);
+
+    if (flow)
+    {
+        flow->ResetConnection();
     }
 }
 

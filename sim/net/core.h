@@ -22,7 +22,11 @@
 namespace sim::net
 {
 
-class Core final : public Resources, public FlowHost, public wfp::InjectionTarget, public wfp::Reauthorizer
+class Core final : public Resources,
+                   public FlowHost,
+                   public wfp::InjectionTarget,
+                   public wfp::Reauthorizer,
+                   public wfp::FlowOwner
 {
   public:
     explicit Core(Machine &machine) : Resources(machine) {}
@@ -78,6 +82,8 @@ class Core final : public Resources, public FlowHost, public wfp::InjectionTarge
 
     NTSTATUS Deliver(const wfp::Injection &injection) override;
     void FiltersChanged(uint16_t layer) override;
+    bool CanAbort(uint64_t flow_handle) override;
+    void Abort(uint64_t flow_handle) override;
 
   private:
     static std::optional<uint8_t> LinkOfInjection(const wfp::Injection &injection);

@@ -12,7 +12,8 @@ namespace
 
 bool IsEnd(const Job &job)
 {
-    return job.kind == JobKind::kClose || job.kind == JobKind::kPeerFinished || job.kind == JobKind::kFinish;
+    return job.kind == JobKind::kClose || job.kind == JobKind::kReset || job.kind == JobKind::kPeerFinished ||
+           job.kind == JobKind::kFinish;
 }
 
 // A message of the direction that began the flow, or the answer to it.
@@ -146,6 +147,7 @@ void Flow::Clear()
     decision_.Reset();
     tcp_.Reset();
     closed_ = false;
+    reset_ = false;
 }
 
 void Flow::Submit(Job *job)
@@ -179,13 +181,24 @@ void Flow::Post(HoldEvent event)
 
 void Flow::Close()
 {
+    SubmitEnd(JobKind::kClose);
+}
+
+void Flow::ResetConnection()
+{
+    SubmitEnd(JobKind::kReset);
+}
+
+void Flow::SubmitEnd(JobKind kind)
+{
     Job *job = context_.resources->NewJob();
 
-    job->kind = JobKind::kClose;
+    job->kind = kind;
     {
         const std::lock_guard<SpinLock> lock(lock_);
 
         abort_ = true;
+        reset_ = reset_ || kind == JobKind::kReset;
         incoming_.Append(job);
         if (std::exchange(working_, true))
         {
@@ -277,6 +290,7 @@ bool Flow::NextWork(std::vector<HoldEvent> *events, bool *abort)
     {
         events->swap(events_);
         *abort = std::exchange(abort_, false);
+        context_.reset = reset_;
         return true;
     }
     if (!decision_.waiting())
@@ -368,6 +382,9 @@ bool Flow::Begin(Job &job)
         return true;
     case JobKind::kClose:
         tcp_.Close();
+        return false;
+    case JobKind::kReset:
+        tcp_.ResetByEngine();
         return false;
     case JobKind::kPeerFinished:
         if (context_.closing || context_.accepted)

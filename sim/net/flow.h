@@ -85,6 +85,9 @@ class Flow final : public HoldOwner
     // The application ends it. A decision that is awaited is given up.
     void Close();
 
+    // The filter engine ends a TCP connection: a RST leaves. A decision that is awaited is given up.
+    void ResetConnection();
+
     // Ends it when everything before has been decided.
     void CloseWhenDone();
 
@@ -94,6 +97,7 @@ class Flow final : public HoldOwner
   private:
     friend class FlowTable;
 
+    void SubmitEnd(JobKind kind);
     void Work();
     bool NextWork(std::vector<HoldEvent> *events, bool *abort);
     void Handle(HoldEvent *event);
@@ -116,8 +120,9 @@ class Flow final : public HoldOwner
     std::shared_ptr<std::atomic<bool>> accepted_closed_; // an accepted connection has an endpoint of its own
 
     SpinLock lock_;
-    bool working_ = false; // lock_ guards this member and the next three
+    bool working_ = false; // lock_ guards this member and the next four
     bool abort_ = false;   // the decision that is awaited is given up
+    bool reset_ = false;   // what the working thread copies to its context
     JobQueue incoming_;
     std::vector<HoldEvent> events_;
 

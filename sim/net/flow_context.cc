@@ -5,6 +5,14 @@
 namespace sim::net
 {
 
+void FlowContext::Announce()
+{
+    if (!raw && !std::exchange(announced, true))
+    {
+        IndicateEstablished(resources->engine(), identity);
+    }
+}
+
 void FlowContext::End(Job &job, OutcomeKind kind)
 {
     job.result = kind;

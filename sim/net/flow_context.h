@@ -76,18 +76,23 @@ struct FlowContext
     bool raw = false;         // IP packet layers only
     bool accepted = false;    // by a listener, without an application's call
     bool established = false; // TCP: the handshake is complete
+    bool announced = false;   // ALE_FLOW_ESTABLISHED was indicated
     bool closing = false;     // the application closed it, or its peer did
+    bool reset = false;       // the filter engine aborts it
     bool expired = false;     // a decision came too late
 
     bool is_tcp() const { return identity.protocol == kProtocolTcp; }
     bool peer_is_here() const { return identity.loopback || redirection.active; }
     uint32_t policy() const { return resources->policy(identity.direction, identity.local.family); }
 
-    // An established connection still sends its payload after the application has closed it.
+    // An established connection still sends its payload after the application has closed it, unless it is aborted.
     bool Lingers(const Job &job) const
     {
-        return established && (job.kind == JobKind::kBytes || job.kind == JobKind::kControl);
+        return established && !reset && (job.kind == JobKind::kBytes || job.kind == JobKind::kControl);
     }
+
+    // Indicates ALE_FLOW_ESTABLISHED, once. A packet that belongs to no conversation has no flow.
+    void Announce();
 
     // Ends the way of the job's packet.
     void End(Job &job, OutcomeKind kind);

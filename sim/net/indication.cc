@@ -286,7 +286,7 @@ NET_BUFFER_LIST *TransportData(Packet *packet, Direction direction)
     return packet->Describe(info.ip_header_size, info.transport_header_size + info.payload_length);
 }
 
-// Sets the fields that have the same index at both authorization layers.
+// Sets the fields that have the same index at the authorization layers and at the layer of established flows.
 template <size_t kCount> void SetAleSubject(Values<kCount> *values, const FlowIdentity &flow)
 {
     const uint8_t family = flow.local.family;
@@ -305,6 +305,11 @@ static_assert(static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID) ==
                   static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_PORT) ==
                       static_cast<int>(FWPS_FIELD_ALE_AUTH_RECV_ACCEPT_V4_IP_REMOTE_PORT),
               "both authorization layers begin alike");
+static_assert(static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_ALE_APP_ID) ==
+                      static_cast<int>(FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_ALE_APP_ID) &&
+                  static_cast<int>(FWPS_FIELD_ALE_AUTH_CONNECT_V4_IP_REMOTE_PORT) ==
+                      static_cast<int>(FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_IP_REMOTE_PORT),
+              "the layer of established flows begins like the authorization layers");
 
 // Only raw sockets send and receive other protocols than the stack's own.
 uint32_t RawEndpointFlag(uint8_t protocol)
@@ -538,6 +543,46 @@ void IndicateRelease(wfp::Engine &engine, const SocketIdentity &socket)
     input.layer = layer;
     input.values = values.get();
     input.metadata = metadata.get();
+    Classify(engine, &input, nullptr);
+}
+
+void IndicateEstablished(wfp::Engine &engine, const FlowIdentity &flow)
+{
+    const uint16_t layer =
+        OfFamily(flow.local.family, FWPS_LAYER_ALE_FLOW_ESTABLISHED_V4, FWPS_LAYER_ALE_FLOW_ESTABLISHED_V6);
+    if (!engine.has_filters(layer))
+    {
+        return;
+    }
+
+    const Interface &interface = InterfaceOf(flow.loopback);
+    const nt::IrqlScope irql(IrqlOf(flow.direction));
+    Values<FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_MAX> values(layer);
+    Metadata metadata;
+    wfp::ClassifyInput input;
+
+    SetAleSubject(&values, flow);
+    SetAddressType(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_IP_DESTINATION_ADDRESS_TYPE], flow.remote.family,
+                   flow.remote.address);
+    SetLuid(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_IP_LOCAL_INTERFACE], interface);
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_DIRECTION],
+          flow.direction == Direction::kInbound ? FWP_DIRECTION_INBOUND : FWP_DIRECTION_OUTBOUND);
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_INTERFACE_TYPE], interface.type);
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_TUNNEL_TYPE], 0);
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_FLAGS], LoopbackFlag(flow.loopback));
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
+    metadata.SetFlowHandle(flow.flow_handle);
+    metadata.SetEndpointHandle(flow.endpoint_handle);
+    metadata.SetParentHandle(flow.parent_handle);
+    metadata.SetCompartment();
+    if (flow.socket != nullptr)
+    {
+        metadata.SetProcess(*flow.socket, true);
+    }
+    input.layer = layer;
+    input.values = values.get();
+    input.metadata = metadata.get();
+    input.flow_handle = flow.flow_handle;
     Classify(engine, &input, nullptr);
 }
 

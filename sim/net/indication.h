@@ -69,6 +69,9 @@ bool IndicateAssignment(wfp::Engine &engine, const SocketIdentity &socket);
 
 void IndicateRelease(wfp::Engine &engine, const SocketIdentity &socket);
 
+// A TCP connection came up, or the first packet of another protocol was authorized.
+void IndicateEstablished(wfp::Engine &engine, const FlowIdentity &flow);
+
 // The closure of a socket without a peer: a listener or a UDP socket.
 void IndicateClosure(wfp::Engine &engine, const SocketIdentity &socket);
 

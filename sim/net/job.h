@@ -21,6 +21,7 @@ enum class JobKind : uint8_t
     kPacket,       // a packet that exists already
     kDatagram,     // a datagram whose packets are fragments: DATAGRAM_DATA alone, if the flow is authorized
     kClose,        // decides how the flow ends
+    kReset,        // the filter engine aborts the connection
     kPeerFinished, // the other end of a loopback connection is gone
     kFinish        // the end
 };

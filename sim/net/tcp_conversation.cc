@@ -123,6 +123,11 @@ void TcpConversation::InboundControlDone(uint8_t flags)
 
 void TcpConversation::PacketDone(const Job &job)
 {
+    if (job.passed() && flow_.conversation != nullptr && flow_.is_tcp() &&
+        (job.tcp_flags & (kTcpAck | kTcpSyn | kTcpRst)) == kTcpAck)
+    {
+        flow_.Announce();
+    }
     if (!job.passed() && flow_.accepted && flow_.is_tcp() && (job.tcp_flags & (kTcpSyn | kTcpFin)) != 0)
     {
         Fail();
@@ -166,6 +171,7 @@ void TcpConversation::Establish()
     flow_.established = true;
     flow_.identity.established = flow_.resources->engine().filter_epoch();
     StopAwaitingPeer();
+    flow_.Announce();
     until_established_.Take(&jobs_);
     jobs_.Take(&until_established_);
 }
@@ -318,6 +324,28 @@ void TcpConversation::Close()
                        {Direction::kOutbound, kTcpAck}});
     }
     QueueFinish();
+}
+
+void TcpConversation::ResetByEngine()
+{
+    JobQueue queue;
+
+    if (flow_.established && flow_.conversation == nullptr)
+    {
+        Job *reset = flow_.resources->NewJob();
+
+        reset->kind = JobKind::kControl;
+        reset->first = Stage::kIpPacket;
+        reset->tcp_flags = kTcpRst | kTcpAck;
+        queue.Append(reset);
+    }
+
+    Job *finish = flow_.resources->NewJob();
+
+    finish->kind = JobKind::kFinish;
+    queue.Append(finish);
+    queue.Take(&jobs_);
+    jobs_.Take(&queue);
 }
 
 void TcpConversation::End()

@@ -42,10 +42,15 @@ class TcpConversation
     void Received(Job &job);
 
     // A segment that begins or ends a connection is not sent again: without it there is no connection.
+    // The connection of a packet source has come up with its first segment after the handshake.
     void PacketDone(const Job &job);
 
     // The application closes the flow. Queues the FINs of an established connection, and the flow's end.
     void Close();
+
+    // The filter engine aborts the flow. Queues the RST and the flow's end before all other jobs.
+    // The RST goes to the IP packet layer without an authorization. A packet source sends none.
+    void ResetByEngine();
 
     // The flow has ended. Postponed jobs go back to the queue.
     void End();

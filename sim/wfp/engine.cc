@@ -65,6 +65,27 @@ void EngineState::FiltersChanged(const LayerSet &layers)
     }
 }
 
+NTSTATUS EngineState::AbortFlow(uint64_t flow_handle)
+{
+    FlowOwner *owner = flow_owner.load();
+
+    if (owner == nullptr || !owner->CanAbort(flow_handle))
+    {
+        return STATUS_NOT_FOUND;
+    }
+    machine.scheduler().Queue(DISPATCH_LEVEL,
+                              [this, flow_handle]
+                              {
+                                  FlowOwner *target = flow_owner.load();
+
+                                  if (target != nullptr)
+                                  {
+                                      target->Abort(flow_handle);
+                                  }
+                              });
+    return STATUS_SUCCESS;
+}
+
 void EngineState::RequireNothingHeld(const char *function) const
 {
     const ClassifyFrame *frame = ClassifyFrame::Find(*this);
@@ -191,6 +212,11 @@ void Engine::SetInjectionTarget(InjectionTarget *target)
 void Engine::SetReauthorizer(Reauthorizer *reauthorizer)
 {
     state_->reauthorizer.store(reauthorizer);
+}
+
+void Engine::SetFlowOwner(FlowOwner *owner)
+{
+    state_->flow_owner.store(owner);
 }
 
 void Engine::SetInjectionWatcher(InjectionWatcher watcher)

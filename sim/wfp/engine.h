@@ -118,6 +118,18 @@ class Reauthorizer
     virtual void FiltersChanged(uint16_t layer) = 0;
 };
 
+class FlowOwner
+{
+  public:
+    virtual ~FlowOwner() = default;
+
+    // Returns whether this is the handle of a flow that can be aborted. Called inside FwpsFlowAbort0.
+    virtual bool CanAbort(uint64_t flow_handle) = 0;
+
+    // Ends the flow, if it still exists. Called at DISPATCH_LEVEL from the scheduler.
+    virtual void Abort(uint64_t flow_handle) = 0;
+};
+
 enum class ForeignAction : uint8_t
 {
     kContinue,
@@ -264,6 +276,7 @@ class Engine
     // Set and cleared only while nothing is classified or in flight.
     void SetInjectionTarget(InjectionTarget *target);
     void SetReauthorizer(Reauthorizer *reauthorizer);
+    void SetFlowOwner(FlowOwner *owner);
 
     // Set once, before the first injection.
     void SetInjectionWatcher(InjectionWatcher watcher);

@@ -35,6 +35,9 @@ class EngineState
 
     NTSTATUS Pend(HANDLE completion_handle, HANDLE *context);
 
+    // Implements FwpsFlowAbort0.
+    NTSTATUS AbortFlow(uint64_t flow_handle);
+
     // For calls that may lead out of the driver, or back into it: the driver may not hold any lock.
     // Inside a classify the IRQL must be the one at which the callout was called.
     void RequireNothingHeld(const char *function) const;
@@ -46,6 +49,7 @@ class EngineState
     Injections injections;
     NetBufferLists lists;
     std::atomic<Reauthorizer *> reauthorizer{nullptr};
+    std::atomic<FlowOwner *> flow_owner{nullptr};
     std::atomic<NTSTATUS> pend_failure{STATUS_SUCCESS};
     std::atomic<uint64_t> classifies{0};
 

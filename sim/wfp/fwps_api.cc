@@ -108,6 +108,13 @@ void NTAPI FwpsCompleteOperation0(HANDLE completionContext, PNET_BUFFER_LIST net
     EnterAtDispatch(__func__).pended.Complete(completionContext, netBufferList);
 }
 
+NTSTATUS NTAPI FwpsFlowAbort0(UINT64 flowId)
+{
+    EngineState &engine = EnterAtDispatch(__func__);
+
+    return engine.FaultInjected() ? STATUS_INSUFFICIENT_RESOURCES : engine.AbortFlow(flowId);
+}
+
 NTSTATUS NTAPI FwpsInjectionHandleCreate0(ADDRESS_FAMILY addressFamily, UINT32 flags, HANDLE *injectionHandle)
 {
     EngineState &engine = EnterPassive(__func__);

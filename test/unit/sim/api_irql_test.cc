@@ -124,6 +124,7 @@ const std::vector<Rule> &Rules()
         AT_MOST(DISPATCH_LEVEL, FwpsConstructIpHeaderForTransportPacket0, nullptr, 0, AF_INET, nullptr, nullptr,
                 IPPROTO_TCP, 0, nullptr, 0, 0, nullptr, 0, 0),
         AT_MOST(DISPATCH_LEVEL, FwpsDereferenceNetBufferList0, nullptr, FALSE),
+        AT_MOST(DISPATCH_LEVEL, FwpsFlowAbort0, 0),
         AT_MOST(DISPATCH_LEVEL, FwpsFreeCloneNetBufferList0, nullptr, 0),
         AT_MOST(DISPATCH_LEVEL, FwpsFreeNetBufferList0, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsGetPacketListSecurityInformation0, nullptr, 0, nullptr),

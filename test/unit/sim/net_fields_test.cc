@@ -463,6 +463,27 @@ TEST_F(NetFields, ClosureOfAConnectionNamesItsPeerAndClosureOfASocketDoesNot)
     EXPECT_EQ(LastSeen(LayerKind::kClosure).types[6], FWP_EMPTY);
 }
 
+TEST_F(NetFields, AnEstablishedFlowHasItsHandleItsProcessAndItsDirection)
+{
+    WatchEstablished();
+    for (const uint8_t family : {kIpv4, kIpv6})
+    {
+        SeeEverything(family);
+
+        const Indication &established = First(LayerKind::kEstablished, kProtocolTcp);
+
+        EXPECT_EQ(established.layer_id, family == kIpv4 ? 52 : 54);
+        EXPECT_EQ(established.value_count, 24u);
+        EXPECT_TRUE(SameEndpoint(established.local, Tcp(family).local));
+        EXPECT_TRUE(SameEndpoint(established.remote, Tcp(family).remote));
+        EXPECT_EQ(established.metadata.processId, 4321u);
+        ASSERT_TRUE(established.Has(FWPS_METADATA_FIELD_FLOW_HANDLE));
+        EXPECT_EQ(established.metadata.flowHandle, First(LayerKind::kConnect, kProtocolTcp).metadata.flowHandle);
+        EXPECT_EQ(established.types[12], FWP_UINT32);
+        EXPECT_FALSE(established.has_data);
+    }
+}
+
 TEST_F(NetFields, LoopbackIsFlaggedEverywhere)
 {
     FlowSpec server = Udp({});

@@ -44,6 +44,7 @@ enum class LayerKind : uint8_t
     kInPacket,
     kStream,
     kDatagram,
+    kEstablished,
     kClosure,
     kRelease
 };
@@ -128,6 +129,7 @@ inline const Fields &FieldsOf(LayerKind layer)
     static const Fields in_packet = {10, 0, kNone, 1, kNone, kNone, 6, kNone, 4, 5, kNone};
     static const Fields stream = {8, 0, 3, 2, 4, kNone, 6, 5, kNone, kNone, kNone};
     static const Fields datagram = {14, 1, 4, 2, 5, 0, 10, 9, 7, 8, kNone};
+    static const Fields established = {24, 2, 4, 6, 7, 5, 15, 12, kNone, kNone, kNone};
     static const Fields closure = {13, 2, 4, 6, 7, 5, 9, kNone, kNone, kNone, kNone};
     static const Fields release = {11, 2, 4, kNone, kNone, 5, 7, kNone, kNone, kNone, kNone};
 
@@ -147,6 +149,8 @@ inline const Fields &FieldsOf(LayerKind layer)
         return stream;
     case LayerKind::kDatagram:
         return datagram;
+    case LayerKind::kEstablished:
+        return established;
     case LayerKind::kClosure:
         return closure;
     case LayerKind::kRelease:
@@ -268,6 +272,9 @@ class NetTest : public ::testing::Test
     std::vector<Indication> Seen();
     Indication LastSeen(LayerKind layer);
 
+    // From now on the callouts see ALE_FLOW_ESTABLISHED too.
+    void WatchEstablished();
+
     // Makes `decision` at these layers, and permits at the others.
     void Decide(std::initializer_list<LayerKind> layers, Decision decision);
 
@@ -373,6 +380,8 @@ inline std::string Indication::Name() const
         return "stream" + way + " " + std::to_string(stream_length);
     case LayerKind::kDatagram:
         return "datagram" + way + " " + std::to_string(data.size()) + injected;
+    case LayerKind::kEstablished:
+        return "established";
     case LayerKind::kClosure:
         return has_remote ? "closure" : "closure of socket";
     case LayerKind::kRelease:
@@ -443,6 +452,13 @@ inline NetTest::~NetTest()
     NdisFreeNetBufferListPool(pool_);
     NdisFreeGenericObject(ndis_object_);
     machine.wfp().CheckUnloaded();
+}
+
+inline void NetTest::WatchEstablished()
+{
+    AddWatch(LayerKind::kEstablished, kIpv4, FWPM_LAYER_ALE_FLOW_ESTABLISHED_V4);
+    AddWatch(LayerKind::kEstablished, kIpv6, FWPM_LAYER_ALE_FLOW_ESTABLISHED_V6);
+    Run();
 }
 
 inline void NetTest::AddWatch(LayerKind layer, uint8_t family, const GUID &key)

@@ -150,6 +150,78 @@ TEST_P(NetOrderOfFamily, InboundTcp)
     EXPECT_EQ(outcomes[0].kind, OutcomeKind::kPermitted);
 }
 
+TEST_P(NetOrderOfFamily, TcpIsEstablishedOnceItsHandshakeIsComplete)
+{
+    FlowSpec server = Tcp(GetParam());
+    const uint8_t bytes[] = {1, 2};
+
+    WatchEstablished();
+
+    const FlowId flow = stack().Connect(Tcp(GetParam()), nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out S", "in SA", "out A", "established"));
+    stack().Send(flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("stream send 2", "out A 2"));
+
+    server.local.port = 8080;
+    stack().Accept(server, nullptr);
+    EXPECT_THAT(Log(), ElementsAre("assign", "in S", "accept", "out SA", "in A", "established"));
+}
+
+TEST_P(NetOrderOfFamily, ATcpConnectionThatIsRefusedIsNeverEstablished)
+{
+    WatchEstablished();
+    Decide({LayerKind::kOutPacket}, Decision::kBlock);
+    stack().Close(stack().Connect(Tcp(GetParam()), nullptr));
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "out S", "closure", "release"));
+}
+
+TEST_P(NetOrderOfFamily, UdpIsEstablishedWithItsFirstAuthorizedDatagram)
+{
+    const uint8_t bytes[] = {9, 9};
+
+    WatchEstablished();
+
+    const FlowId flow = stack().Connect(Udp({1, 2, 3}, GetParam()), nullptr);
+
+    EXPECT_THAT(Log(), ElementsAre("assign", "connect", "established", "datagram send 11", "out udp 3"));
+    stack().Send(flow, bytes, sizeof(bytes), nullptr);
+    EXPECT_THAT(Log(), ElementsAre("datagram send 10", "out udp 2"));
+}
+
+TEST_P(NetOrderOfFamily, AnAbortedFlowSendsARstAndIsClosed)
+{
+    std::vector<Outcome> outcomes;
+    const uint8_t bytes[] = {1, 2};
+
+    WatchEstablished();
+
+    const FlowId flow = stack().Connect(Tcp(GetParam()), nullptr);
+    const uint64_t handle = LastSeen(LayerKind::kEstablished).metadata.flowHandle;
+
+    Log();
+    EXPECT_EQ(FwpsFlowAbort0(handle), STATUS_SUCCESS);
+    Run();
+    EXPECT_THAT(Log(), ElementsAre("out RA", "closure", "release"));
+    stack().Send(flow, bytes, sizeof(bytes), Into(&outcomes));
+    ASSERT_EQ(outcomes.size(), 1u);
+    EXPECT_EQ(outcomes[0].kind, OutcomeKind::kBlocked);
+    EXPECT_EQ(FwpsFlowAbort0(handle), STATUS_NOT_FOUND) << "its flow is gone";
+    EXPECT_EQ(stack().counters().flows_now, 0u);
+}
+
+TEST_P(NetOrderOfFamily, OnlyAKnownFlowOfTcpCanBeAborted)
+{
+    WatchEstablished();
+
+    const FlowId flow = stack().Connect(Udp({1}, GetParam()), nullptr);
+
+    EXPECT_EQ(FwpsFlowAbort0(LastSeen(LayerKind::kEstablished).metadata.flowHandle), STATUS_NOT_FOUND);
+    EXPECT_EQ(FwpsFlowAbort0(0), STATUS_NOT_FOUND);
+    EXPECT_EQ(FwpsFlowAbort0(UINT64_MAX), STATUS_NOT_FOUND);
+    stack().Close(flow);
+}
+
 TEST_P(NetOrderOfFamily, OutboundUdp)
 {
     std::vector<Outcome> outcomes;
