@@ -555,7 +555,7 @@ void IndicateEstablished(wfp::Engine &engine, const FlowIdentity &flow)
         return;
     }
 
-    const Interface &interface = InterfaceOf(flow.loopback);
+    const Interface &interface = InterfaceOf(flow.local.link, flow.loopback);
     const nt::IrqlScope irql(IrqlOf(flow.direction));
     Values<FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_MAX> values(layer);
     Metadata metadata;
@@ -570,11 +570,11 @@ void IndicateEstablished(wfp::Engine &engine, const FlowIdentity &flow)
     Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_INTERFACE_TYPE], interface.type);
     Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_TUNNEL_TYPE], 0);
     Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_FLAGS], LoopbackFlag(flow.loopback));
-    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_COMPARTMENT_ID], DEFAULT_COMPARTMENT_ID);
+    Set32(values[FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_COMPARTMENT_ID], CompartmentOf(flow.local.link));
     metadata.SetFlowHandle(flow.flow_handle);
     metadata.SetEndpointHandle(flow.endpoint_handle);
     metadata.SetParentHandle(flow.parent_handle);
-    metadata.SetCompartment();
+    metadata.SetCompartment(flow.local.link);
     if (flow.socket != nullptr)
     {
         metadata.SetProcess(*flow.socket, true);

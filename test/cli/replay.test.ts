@@ -52,6 +52,8 @@ describe('netverdict replay', () => {
       remoteAddress: '10.77.0.1',
       remotePort: 80,
       payloadLayer: 4,
+      loopback: false,
+      time: expect.any(Number) as number,
     });
   });
 
@@ -176,7 +178,7 @@ describe('netverdict replay', () => {
   });
 
   it('on Ctrl-C prints the results so far, and exits with 130', async () => {
-    const child = startCli('replay', bundledCapture, ...bundledLocal, '--json', '--speed', '0.001');
+    const child = startCli('replay', bundledCapture, ...bundledLocal, '--json', '--speed', '2');
     let stdout = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       if (stdout === '') child.kill('SIGINT');
