@@ -248,7 +248,7 @@ NTSTATUS Management::TakeSessionLocked(HANDLE handle, Session *session)
         return STATUS_INVALID_HANDLE;
     }
     *session = found->second;
-    if (transaction_ != nullptr && transaction_->owner == session->id)
+    if (transaction_ != nullptr && transaction_->owner == session->id && !transaction_->is_internal)
     {
         if (!transaction_->abort_refused)
         {
@@ -484,6 +484,7 @@ NTSTATUS Management::BeginLocked(Lock &lock, const Session &session, bool read_o
 
     transaction_ = std::make_unique<Transaction>();
     transaction_->owner = session.id;
+    transaction_->is_internal = session.is_internal;
     transaction_->read_only = read_only;
     transaction_->working = committed_;
     return STATUS_SUCCESS;

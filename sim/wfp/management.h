@@ -103,6 +103,7 @@ class Management
     struct Transaction
     {
         SessionId owner = 0;
+        bool is_internal = false; // of the engine, which removes the objects of an ended session
         bool read_only = false;
         bool committing = false;
         bool abort_refused = false;

@@ -314,6 +314,30 @@ TEST_F(WfpFaults, ASessionLostWithinATransactionForgetsIt)
     StopDriver(driver);
 }
 
+TEST_F(WfpFaults, ALostSessionMayBeClosedWhileTheEngineStillRemovesItsObjects)
+{
+    TestCallout callout;
+    const Driver driver = StartDriver({&FWPM_LAYER_ALE_AUTH_CONNECT_V4});
+    NTSTATUS closed = STATUS_PENDING;
+
+    AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
+    callout.notify = [&](FWPS_CALLOUT_NOTIFY_TYPE type)
+    {
+        if (type == FWPS_CALLOUT_NOTIFY_DELETE_FILTER)
+        {
+            closed = FwpmEngineClose0(driver.session);
+        }
+        return STATUS_SUCCESS;
+    };
+    engine().LoseSessions();
+    EXPECT_EQ(closed, STATUS_SUCCESS);
+    for (const UINT32 id : driver.callouts)
+    {
+        EXPECT_EQ(FwpsCalloutUnregisterById0(id), STATUS_SUCCESS);
+    }
+    engine().CheckUnloaded();
+}
+
 TEST_F(WfpFaults, ASessionMayBeLostWhileItWaitsForATransaction)
 {
     const HANDLE session = Open(FWPM_SESSION_FLAG_DYNAMIC, 700);
