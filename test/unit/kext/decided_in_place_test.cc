@@ -326,6 +326,15 @@ TEST_F(ControlTrafficTest, Dhcpv6AsksAllServersAndTakesTheirAnswers)
     EXPECT_TRUE(PassesUnasked(MakePacket(Udp(LinkLocal(1, 546), LinkLocal(9, 547)), true), true));
 }
 
+TEST_F(ControlTrafficTest, IsAskedAboutIfTheClientSaysSo)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags |= OPTION_FLAG_ASK_CONTROL_TRAFFIC;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_FALSE(PassesUnasked(NeighborSolicitation(255)));
+}
+
 TEST_F(ControlTrafficTest, TheAuthorizingLayersPermitItWithoutAnEntry)
 {
     const Flow flow = Udp(V4(0, 0, 0, 0, 68), V4(255, 255, 255, 255, 67));
@@ -351,6 +360,17 @@ TEST_F(DecidedInPlaceTest, AResetToAStrangerPassesWithoutAQuestion)
     EXPECT_TRUE(network_.Outbound(reset).permitted());
     EXPECT_TRUE(client_.ReadQuestions().empty());
     EXPECT_EQ(client_.GetStatistics().Connections, 0u);
+}
+
+TEST_F(DecidedInPlaceTest, AResetToAStrangerIsDroppedIfTheClientSaysSo)
+{
+    OPTIONS_WIRE options = Client::DefaultOptions();
+
+    options.Flags |= OPTION_FLAG_DROP_STRAY_RESETS;
+    ASSERT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
+    EXPECT_TRUE(
+        network_.Outbound(RawTcp(V4(192, 0, 2, 1, 80), V4(198, 51, 100, 7, 4000), sim::net::kTcpRst)).absorbed());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
 }
 
 TEST_F(DecidedInPlaceTest, ABaseClientIsAskedAboutAResetToAStranger)
