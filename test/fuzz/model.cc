@@ -3,7 +3,6 @@
 #include "support/command_splitter.h"
 #include "support/verdicts.h"
 
-#include <utility>
 
 #include "byte_order.h"
 
@@ -298,7 +297,7 @@ bool Model::MayBeInjected(const Packet &packet)
     return standing.let_go != 0 && standing.let_go-- != 0;
 }
 
-void Model::Injected(uint32_t serial)
+void Model::Injected(uint32_t serial, bool at_endpoint)
 {
     const auto found = packets_.find(serial);
 
@@ -309,8 +308,9 @@ void Model::Injected(uint32_t serial)
 
     Packet &packet = found->second;
 
-    if (packet.injected && std::exchange(packet.may_have_failed, false))
+    if (packet.injected && packet.may_repeat != 0)
     {
+        packet.may_repeat--;
         return;
     }
     EXPECT_FALSE(packet.let_pass) << "injected although it had passed";
@@ -318,7 +318,7 @@ void Model::Injected(uint32_t serial)
     EXPECT_FALSE(packet.refused) << "injected although it was refused";
     EXPECT_TRUE(MayBeInjected(packet)) << "injected before a verdict";
     packet.injected = true;
-    packet.may_have_failed = ever_unreliable_;
+    packet.may_repeat = !ever_unreliable_ ? 0 : at_endpoint ? 2 : 1;
     owed_.erase(serial);
 }
 

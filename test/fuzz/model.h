@@ -54,7 +54,8 @@ class Model
     void Sent(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
     // The same, inbound: the driver may pass it to the layer where the client is asked again.
     void Arrived(uint32_t serial, const Flow &flow, bool let_pass, bool fragment = false);
-    void Injected(uint32_t serial);
+    // `at_endpoint`: by the socket's endpoint. If that fails, the packet is sent at the network layer.
+    void Injected(uint32_t serial, bool at_endpoint = false);
 
     // All deferred work has run: every pending injection is done.
     void Settled();
@@ -87,7 +88,7 @@ class Model
         bool fragment;
         bool left_to_ale = false; // held until its datagram's first fragment, which is of an unknown connection
         bool injected = false;
-        bool may_have_failed = false; // the injection may fail; the fail policy then injects again
+        int may_repeat = 0; // injections after one that may have failed: by the fail policy, or without the endpoint
         bool refused = false;         // refused by the client
     };
 

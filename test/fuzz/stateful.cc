@@ -279,7 +279,7 @@ void Life::Settle()
         if (injected.bytes.size() >= sizeof(serial))
         {
             std::memcpy(&serial, injected.bytes.data() + injected.bytes.size() - sizeof(serial), sizeof(serial));
-            model_.Injected(serial);
+            model_.Injected(serial, injected.kind == kext_test::Injection::kTransportSend);
         }
     }
     model_.Settled();

@@ -108,6 +108,19 @@ TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAThirdTimeAlthoughInjectionsMayF
     EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
 }
 
+TEST_F(FuzzModelTest, APacketThatItsEndpointRefusedMayBeInjectedTwiceMore)
+{
+    Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
+    Verdict(1, VerdictAccept);
+    Verdict(2, VerdictAccept);
+    model_.SetReliable(false);
+    model_.Injected(kSerial, true);
+    model_.Injected(kSerial);
+    model_.Injected(kSerial);
+    EXPECT_NONFATAL_FAILURE(model_.Injected(kSerial), "injected twice");
+}
+
 TEST_F(FuzzModelTest, FindsAPacketThatIsInjectedAfterItHadPassed)
 {
     model_.SetStrict(false);
