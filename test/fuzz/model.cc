@@ -3,7 +3,6 @@
 #include "support/command_splitter.h"
 #include "support/verdicts.h"
 
-
 #include "byte_order.h"
 
 namespace fuzz

@@ -88,8 +88,8 @@ class Model
         bool fragment;
         bool left_to_ale = false; // held until its datagram's first fragment, which is of an unknown connection
         bool injected = false;
-        int may_repeat = 0; // injections after one that may have failed: by the fail policy, or without the endpoint
-        bool refused = false;         // refused by the client
+        int may_repeat = 0;   // injections after one that may have failed: by the fail policy, or without the endpoint
+        bool refused = false; // refused by the client
     };
 
     struct Asked
