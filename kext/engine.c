@@ -453,6 +453,8 @@ static VOID EngineRunRound(ENGINE *engine)
     (VOID) DeferredTake(&engine->Deferred, DEFERRED_DUE);
     status = EngineTryRound(engine, reauthorize);
     state = EngineStateAfter(engine, status);
+    // The state says what is true for the owner's classifies too.
+    engine->Owner.Settled(engine->Owner.Context, state);
     EngineSetState(engine, state, status);
     if (!NT_SUCCESS(status))
     {
@@ -462,7 +464,6 @@ static VOID EngineRunRound(ENGINE *engine)
         DeferredRunAfter(&engine->Deferred, wait, wait / 10);
     }
     EngineRelease(engine);
-    engine->Owner.Settled(engine->Owner.Context, state);
 }
 
 // A run that comes while a round runs makes that round go once more.
