@@ -3,8 +3,10 @@
 #include "address.h"
 #include "connection_text.h"
 #include "context.h"
+#include "flow.h"
 #include "hold.h"
 #include "icmp.h"
+#include "report.h"
 
 // One classify at an authorizing layer.
 typedef struct _ALE_OPERATION
@@ -45,6 +47,14 @@ static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
     return length;
 }
 
+// Returns the socket's transport endpoint. 0: it is not known.
+static UINT64 AleEndpointHandle(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+{
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_TRANSPORT_ENDPOINT_HANDLE)
+               ? metadata->transportEndpointHandle
+               : 0;
+}
+
 static VOID AleDescribeInbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
 {
     const CLASSIFY *classify = operation->Classify;
@@ -66,10 +76,7 @@ static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *s
     source->Protocol = operation->Key.Protocol;
     source->LocalAddress = operation->Key.LocalAddress;
     source->RemoteAddress = operation->Key.RemoteAddress;
-    if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_TRANSPORT_ENDPOINT_HANDLE))
-    {
-        source->EndpointHandle = metadata->transportEndpointHandle;
-    }
+    source->EndpointHandle = AleEndpointHandle(metadata);
     if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_REMOTE_SCOPE_ID))
     {
         source->RemoteScopeId = metadata->remoteScopeId;
@@ -158,14 +165,20 @@ static NTSTATUS AleCopyPackets(const ALE_OPERATION *operation, INJECT_PACKET **p
 
 // ---- Holding
 
-// Only a first authorization can be pended, and only once.
+static BOOLEAN AleIsHeldWithoutOperation(const ALE_OPERATION *operation)
+{
+    return operation->NetBufferList != NULL && !operation->New &&
+           ConnectionTableIsPending(&operation->Context->Connections, &operation->Key, operation->Generation);
+}
+
+// Only a first authorization can be pended, and only once until its verdict.
 // A later packet of a pending connection is held without an operation.
 // A TCP connect has no packet, so its operation is pended or nothing is held.
 static HANDLE AleCompletionHandle(const ALE_OPERATION *operation)
 {
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
 
-    if (operation->Reauthorization || (!operation->New && operation->NetBufferList != NULL) ||
+    if (operation->Reauthorization || AleIsHeldWithoutOperation(operation) ||
         !FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_COMPLETION_HANDLE))
     {
         return NULL;
@@ -188,6 +201,7 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     HoldDescribe(&question, operation->Classify);
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = AleCompletionHandle(operation);
+    question.Begins = !operation->Reauthorization;
     if (operation->NetBufferList == NULL && question.CompletionHandle == NULL &&
         ReadNoFence(&operation->Context->Client.Extended) != 0)
     {
@@ -249,6 +263,42 @@ static VOID AleNoteDestination(const ALE_OPERATION *operation, const CONNECTION_
     }
 }
 
+// A connection that is first seen at a reauthorization may be older than the filters, and may have come up before.
+static VOID AleNoteConnect(const ALE_OPERATION *operation)
+{
+    if (!operation->Reauthorization && operation->Key.Protocol == PROTOCOL_TCP &&
+        operation->Classify->Layer->Direction == DirectionOutbound)
+    {
+        ConnectionTableSetConnecting(&operation->Context->Connections, &operation->Key, operation->Generation,
+                                     AleEndpointHandle(operation->Classify->Metadata));
+    }
+}
+
+// A temporary refusal is for one attempt. The filter engine remembers that it refused a live flow.
+// It forgets that by a reauthorization, so the client is asked about the flow's next packet.
+static VOID AleSpendVerdict(const ALE_OPERATION *operation, UINT8 verdict)
+{
+    ConnectionTableForgetVerdict(&operation->Context->Connections, &operation->Key, operation->Generation, verdict);
+    if (operation->Reauthorization && operation->NetBufferList != NULL)
+    {
+        EngineRequestReauthorization(&operation->Context->Engine);
+        EngineReauthorize(&operation->Context->Engine);
+    }
+}
+
+static DECISION AleDecideByVerdict(const ALE_OPERATION *operation, UINT8 verdict)
+{
+    const VERDICT_ROW *row = VerdictRow(verdict);
+
+    if (operation->Classify->Layer->Direction == DirectionOutbound && VerdictIsForOneAttempt(row) &&
+        ReadNoFence(&operation->Context->Client.Extended) != 0)
+    {
+        AleSpendVerdict(operation, verdict);
+        return (DECISION)row->Attempt;
+    }
+    return (DECISION)row->Ale[operation->Classify->Layer->Direction];
+}
+
 static DECISION AleDecide(ALE_OPERATION *operation)
 {
     CONNECTION_TABLE *connections = &operation->Context->Connections;
@@ -267,12 +317,13 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     if (operation->New)
     {
         DeferredRunAfter(&operation->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
+        AleNoteConnect(operation);
     }
     if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
     {
         AleReportProcess(operation);
     }
-    decision = (DECISION)VerdictRow(state.Verdict)->Ale[direction];
+    decision = AleDecideByVerdict(operation, state.Verdict);
     if (decision != DecisionAsk && state.ProcessId == 0 && operation->ProcessId != 0)
     {
         // The packet layer saw this connection first. A held connection gets its process when it becomes pending.
@@ -281,6 +332,10 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     if (decision == DecisionBlock || decision == DecisionAbsorb)
     {
         AleTraceRefused(operation, decision, state.Verdict);
+    }
+    if (decision == DecisionPermit && operation->Key.Protocol == PROTOCOL_TCP && !state.Authorized)
+    {
+        ConnectionTableSetAuthorized(connections, &operation->Key, operation->Generation);
     }
     return decision;
 }
@@ -433,34 +488,32 @@ VOID AleClassifyAuthorize(CLASSIFY *classify)
     AleAnswer(&operation, AleAuthorize(&operation));
 }
 
-// ---- The end of connections
+// ---- The life of connections
 
-static VOID AleReportEnd(void *driverContext, const CONNECTION *connection)
+_Use_decl_annotations_
+VOID AleClassifyEstablished(CLASSIFY *classify)
 {
-    DRIVER_CONTEXT *context = (DRIVER_CONTEXT *)driverContext;
-    CONNECTION_TEXT text;
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = classify->Metadata;
+    UINT64 flowHandle =
+        FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_FLOW_HANDLE) ? metadata->flowHandle : 0;
+    CONNECTION_KEY key;
 
-    DeferredRunAfter(&context->Deferred, CONNECTION_ENDED_MS, CONNECTION_CLEAN_TOLERANCE_MS);
-    LogDebug(&context->Log, "ended: %s, process %llu",
-             ConnectionTextWrite(&text, &connection->Key, connection->State.Direction),
-             (unsigned long long)connection->State.ProcessId);
-    if (connection->State.Reported)
+    ClassifyKey(classify->Layer, classify->Values, &key);
+    if (key.Protocol == PROTOCOL_TCP)
     {
-        (VOID) EventConnectionEnd(&context->Events, connection);
+        ConnectionTableSetEstablished(&classify->Context->Connections, &key, flowHandle);
+        // The verdict may have come during the handshake.
+        FlowAbortBlocked(classify->Context, &key);
     }
 }
 
 _Use_decl_annotations_
 VOID AleClassifyClosure(CLASSIFY *classify)
 {
-    CONNECTION connection;
     CONNECTION_KEY key;
 
     ClassifyKey(classify->Layer, classify->Values, &key);
-    if (ConnectionTableEnd(&classify->Context->Connections, &key, &connection))
-    {
-        AleReportEnd(classify->Context, &connection);
-    }
+    ReportEnd(classify->Context, &key, 0, EndReasonClosed);
 }
 
 _Use_decl_annotations_
@@ -488,7 +541,6 @@ VOID AleClassifyRelease(CLASSIFY *classify)
     RtlCopyMemory(release.LocalAddress, key.LocalAddress, sizeof(release.LocalAddress));
     // The release names its process, because other processes may have bound the same port.
     release.ProcessId = ClassifyProcessId(classify->Metadata);
-    // A connection that a listener accepted outlives the listener, and has its own closure.
-    release.OutboundOnly = release.Protocol == PROTOCOL_TCP;
-    ConnectionTableEndByPort(&classify->Context->Connections, &release, AleReportEnd, classify->Context);
+    release.EndpointHandle = AleEndpointHandle(classify->Metadata);
+    ReportEndsOfPort(classify->Context, &release);
 }

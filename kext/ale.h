@@ -15,6 +15,10 @@ EXTERN_C_START
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID AleClassifyAuthorize(_Inout_ CLASSIFY *classify);
 
+/// ALE_FLOW_ESTABLISHED: one connection came up.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID AleClassifyEstablished(_Inout_ CLASSIFY *classify);
+
 /// ALE_ENDPOINT_CLOSURE: one connection ended.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID AleClassifyClosure(_Inout_ CLASSIFY *classify);

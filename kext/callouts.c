@@ -16,6 +16,7 @@ typedef struct _CALLOUT_HANDLER
 static const CALLOUT_HANDLER Handlers[LAYER_KIND_COUNT] = {
     [LAYER_ALE_AUTH_CONNECT] = {AleClassifyAuthorize, NULL},
     [LAYER_ALE_AUTH_RECV_ACCEPT] = {AleClassifyAuthorize, NULL},
+    [LAYER_ALE_FLOW_ESTABLISHED] = {AleClassifyEstablished, NULL},
     [LAYER_ALE_ENDPOINT_CLOSURE] = {AleClassifyClosure, NULL},
     [LAYER_ALE_RESOURCE_ASSIGNMENT] = {NULL, AleLogAssignment},
     [LAYER_ALE_RESOURCE_RELEASE] = {AleClassifyRelease, NULL},

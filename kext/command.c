@@ -2,6 +2,7 @@
 
 #include "connection_text.h"
 #include "context.h"
+#include "flow.h"
 #include "hold.h"
 #include "session.h"
 #include "wire.h"
@@ -92,6 +93,7 @@ static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
         return FALSE;
     }
     CommandLogUpdate(&context->Log, &key, &state);
+    FlowAbortBlocked(context, &key);
     // The ALE layers decide again on what they blocked or permitted.
     EngineRequestReauthorization(&context->Engine);
     return TRUE;

@@ -1,15 +1,16 @@
 #include "connection_table.h"
 
-// A port walk steps over PORT_WALK_BATCH list entries or collects PORT_WALK_ENDS connections, then releases the lock.
-#define PORT_WALK_BATCH     64u
-#define PORT_WALK_ENDS      16u
-#define PORT_PAGE_SIZE      256u
-#define CELL_FLAG_INBOUND   0x1u
-#define CELL_FLAG_ENDED     0x2u
-#define CELL_FLAG_REPORTED  0x4u
-#define CELL_FLAG_RELEASED  0x20u // it ended because its port was released
-#define CELL_FLAG_BROADCAST 0x40u
-#define CELL_FLAG_IN_USE    0x80u
+// A port walk collects PORT_WALK_FOUND connections, then releases the lock.
+#define PORT_WALK_FOUND      16u
+#define PORT_PAGE_SIZE       256u
+#define CELL_FLAG_INBOUND    0x1u
+#define CELL_FLAG_ENDED      0x2u
+#define CELL_FLAG_REPORTED   0x4u
+#define CELL_FLAG_CONNECTING 0x8u  // a TCP connect that has not come up since it was authorized for the first time
+#define CELL_FLAG_AUTHORIZED 0x10u // ALE permitted it at least once
+#define CELL_FLAG_ABORTED    0x20u // its flow was aborted
+#define CELL_FLAG_BROADCAST  0x40u
+#define CELL_FLAG_IN_USE     0x80u
 
 // The end of a cell, from the last word of the key on. The addresses lie before it.
 typedef struct _CONNECTION_CELL
@@ -31,24 +32,19 @@ static_assert(sizeof(CONNECTION_CELL) == CONNECTION_CELL_BYTES_V4 - (CONNECTION_
 static_assert(FIELD_OFFSET(CONNECTION_CELL, Flags) == 7 && (UINT64)CELL_FLAG_IN_USE << 56 == SHARD_CELL_IN_USE,
               "the flags lie where the map has its own");
 
-// Entry of a list by port. `Previous` is the address of the pointer to this entry, or NULL if it is in no list.
-typedef struct _PORT_LINK
-{
-    struct _PORT_LINK *Next;
-    struct _PORT_LINK **Previous;
-} PORT_LINK;
-
 // What only the start and the end of a connection need.
 typedef struct _CONNECTION_COLD
 {
-    PORT_LINK Link;      // in a list only while the connection is live; guarded by the port stripe
-    UINT32 Place;        // what is kept of the hash
-    UINT32 Generation;   // 0: the place of a walk, not a connection
+    UINT32 Next;     // of the list by port, which has the live connections; handle of a cold part, or 0
+    UINT32 Previous; // both are guarded by the port stripe
+    UINT32 Place;    // what is kept of the hash
+    UINT32 Generation;
     UINT32 Pending;      // questions that wait for a verdict; guarded by the shard
     UINT16 QuestionHigh; // id of the last question; 48 bits last for years at a million questions a second
     UINT16 StartHigh;    // system time of the start in units of START_UNIT
     UINT32 QuestionLow;
     UINT32 StartLow;
+    UINT64 Handle; // of a TCP connection's endpoint while it connects, of its flow once it came up; 0: none
     volatile LONG64 TransmittedBytes;
     volatile LONG64 ReceivedBytes;
 } CONNECTION_COLD;
@@ -68,14 +64,36 @@ static_assert(SHARD_MAP_SHIFT + PLACE_INDEX_BITS <= 32, "a place fits");
 
 typedef struct _CONNECTION_PORT_PAGE
 {
-    PORT_LINK *Heads[PORT_PAGE_SIZE];
+    UINT32 Heads[PORT_PAGE_SIZE]; // handles of cold parts, or 0
 } CONNECTION_PORT_PAGE;
 
-struct _CONNECTION_PORT_STRIPE
+// `Walks` is of a port stripe alone. They are on the stacks of their threads.
+struct _CONNECTION_STRIPE
 {
     KSPIN_LOCK Lock;
-    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK)];
+    struct _PORT_WALK *Walks;
+    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(KSPIN_LOCK) - sizeof(struct _PORT_WALK *)];
 };
+
+// A connection that a port walk has found.
+typedef struct _PORT_WALK_PLACE
+{
+    UINT32 Place;
+    UINT32 Generation;
+} PORT_WALK_PLACE;
+
+typedef struct _PORT_WALK
+{
+    struct _PORT_WALK *Other; // walk in the same port stripe
+    UINT32 Next;              // where it goes on, which changes if that connection leaves the list meanwhile
+    UINT32 FoundCount;
+    PORT_WALK_PLACE Found[PORT_WALK_FOUND];
+    CONNECTION_TABLE *Table;
+    SHARD_MAP *Map;
+    CONNECTION_STRIPE *Stripe;
+    const CONNECTION_RELEASE *Release;
+    BOOLEAN AnyAddress;
+} PORT_WALK;
 
 // ---- Cells; the caller holds the lock of their shard.
 
@@ -103,6 +121,8 @@ static CONNECTION_STATE ConnectionTableStateOf(const CONNECTION_CELL *cell)
     state.Ended = ConnectionTableHasEnded(cell);
     state.Reported = (cell->Flags & CELL_FLAG_REPORTED) != 0;
     state.Broadcast = (cell->Flags & CELL_FLAG_BROADCAST) != 0;
+    state.Authorized = (cell->Flags & CELL_FLAG_AUTHORIZED) != 0;
+    state.Aborted = (cell->Flags & CELL_FLAG_ABORTED) != 0;
     state.Generation = cell->Generation;
     state.ProcessId = cell->ProcessId;
     return state;
@@ -147,7 +167,7 @@ static VOID ConnectionTableCopyLife(const CONNECTION_TABLE *table, const CONNECT
     // A packet on another processor may have written a time just after the clock was read.
     life->IdleSeconds = idle > 0 ? (UINT32)idle : 0;
     life->Waiting = cold->Pending != 0;
-    life->EndReason = (cell->Flags & CELL_FLAG_RELEASED) != 0 ? EndReasonPortReleased : EndReasonClosed;
+    life->EndReason = EndReasonClosed;
 }
 
 static VOID ConnectionTableCopy(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell,
@@ -199,13 +219,13 @@ static UINT32 ConnectionPortFamily(UINT8 protocol, BOOLEAN isV6)
     return isV6 ? family + 1 : family;
 }
 
-static CONNECTION_PORT_STRIPE *ConnectionPortStripe(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
+static CONNECTION_STRIPE *ConnectionPortStripe(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
     return &table->PortStripes[(family * PORT_PAGE_SIZE / 2 + port) % CONNECTION_TABLE_PORT_STRIPE_COUNT];
 }
 
-static CONNECTION_PORT_STRIPE *ConnectionPortStripeOf(const CONNECTION_TABLE *table, const SHARD_MAP *map,
-                                                      const CONNECTION_CELL *cell)
+static CONNECTION_STRIPE *ConnectionPortStripeOf(const CONNECTION_TABLE *table, const SHARD_MAP *map,
+                                                 const CONNECTION_CELL *cell)
 {
     return ConnectionPortStripe(table, ConnectionPortFamily(cell->Protocol, map == &table->Connections.V6),
                                 cell->LocalPort);
@@ -230,58 +250,93 @@ static BOOLEAN ConnectionPortBringPage(CONNECTION_TABLE *table, UINT32 family, U
     return page != NULL;
 }
 
-static VOID ConnectionPortInsert(PORT_LINK **place, PORT_LINK *link)
+// The head of a list of live connections, whose page exists.
+static UINT32 *ConnectionPortHead(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
-    link->Next = *place;
-    link->Previous = place;
-    if (link->Next != NULL)
+    UINT32 family = ConnectionPortFamily(cell->Protocol, map == &table->Connections.V6);
+
+    return &ConnectionPortPage(table, family, cell->LocalPort)->Heads[cell->LocalPort % PORT_PAGE_SIZE];
+}
+
+static CONNECTION_COLD *ConnectionPortEntry(const CONNECTION_TABLE *table, UINT32 handle)
+{
+    return (CONNECTION_COLD *)SlabAt(&table->ColdParts, handle);
+}
+
+// Makes walks that would go on at one entry of a list go on at another one. The caller holds the port stripe.
+static VOID ConnectionPortMoveWalks(const CONNECTION_STRIPE *stripe, UINT32 from, UINT32 to)
+{
+    PORT_WALK *walk;
+
+    for (walk = stripe->Walks; walk != NULL; walk = walk->Other)
     {
-        link->Next->Previous = &link->Next;
+        walk->Next = walk->Next == from ? to : walk->Next;
     }
-    *place = link;
 }
 
-static VOID ConnectionPortRemove(PORT_LINK *link)
+// Puts a cold part with its links between its neighbors. The caller holds the port stripe.
+static VOID ConnectionPortJoin(const CONNECTION_TABLE *table, UINT32 *head, UINT32 handle)
 {
-    *link->Previous = link->Next;
-    if (link->Next != NULL)
+    const CONNECTION_COLD *cold = ConnectionPortEntry(table, handle);
+
+    *(cold->Previous != 0 ? &ConnectionPortEntry(table, cold->Previous)->Next : head) = handle;
+    if (cold->Next != 0)
     {
-        link->Next->Previous = link->Previous;
+        ConnectionPortEntry(table, cold->Next)->Previous = handle;
     }
-    link->Previous = NULL;
 }
 
-static VOID ConnectionPortLink(const CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_PORT_PAGE *page,
-                               const CONNECTION_CELL *cell)
+static VOID ConnectionPortLink(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
-    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
-
-    KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
-    ConnectionPortInsert(&page->Heads[cell->LocalPort % PORT_PAGE_SIZE], &ConnectionTableCold(table, cell)->Link);
-    KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
-}
-
-// Takes a connection out of its port list. A connection that ended has left its list before.
-static VOID ConnectionPortUnlink(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
-{
-    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
+    CONNECTION_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
+    UINT32 *head = ConnectionPortHead(table, map, cell);
     CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
 
     KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
-    if (cold->Link.Previous != NULL)
+    cold->Previous = 0;
+    cold->Next = *head;
+    ConnectionPortJoin(table, head, cell->Cold);
+    KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
+}
+
+// Takes a live connection out of its port list.
+static VOID ConnectionPortUnlink(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
+{
+    CONNECTION_STRIPE *stripe = ConnectionPortStripeOf(table, map, cell);
+    UINT32 *head = ConnectionPortHead(table, map, cell);
+    const CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
+
+    KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
+    *(cold->Previous != 0 ? &ConnectionPortEntry(table, cold->Previous)->Next : head) = cold->Next;
+    if (cold->Next != 0)
     {
-        ConnectionPortRemove(&cold->Link);
+        ConnectionPortEntry(table, cold->Next)->Previous = cold->Previous;
     }
+    ConnectionPortMoveWalks(stripe, cell->Cold, cold->Next);
     KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
 }
 
 // ---- The table
 
+// Returns free locks, or NULL: there is no memory.
+static CONNECTION_STRIPE *ConnectionTableAllocateStripes(MEMORY *memory, UINT32 count)
+{
+    CONNECTION_STRIPE *stripes =
+        (CONNECTION_STRIPE *)MemoryAllocateCacheAligned(memory, count * sizeof(CONNECTION_STRIPE));
+    UINT32 i;
+
+    for (i = 0; stripes != NULL && i < count; i++)
+    {
+        KeInitializeSpinLock(&stripes[i].Lock);
+        stripes[i].Walks = NULL;
+    }
+    return stripes;
+}
+
 _Use_decl_annotations_
 NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, const CLOCK *clock, UINT64 maxConnections)
 {
     NTSTATUS status;
-    UINT32 i;
 
     RtlZeroMemory(table, sizeof(*table));
     table->Memory = memory;
@@ -296,20 +351,18 @@ NTSTATUS ConnectionTableInitialize(CONNECTION_TABLE *table, MEMORY *memory, cons
     {
         goto cleanupConnections;
     }
-    table->PortStripes = (CONNECTION_PORT_STRIPE *)MemoryAllocateCacheAligned(
-        memory, CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE));
-    if (table->PortStripes == NULL)
+    table->PortStripes = ConnectionTableAllocateStripes(memory, CONNECTION_TABLE_PORT_STRIPE_COUNT);
+    table->OrderStripes = ConnectionTableAllocateStripes(memory, CONNECTION_TABLE_ORDER_STRIPE_COUNT);
+    if (table->PortStripes == NULL || table->OrderStripes == NULL)
     {
         status = STATUS_INSUFFICIENT_RESOURCES;
-        goto cleanupColdParts;
-    }
-    for (i = 0; i < CONNECTION_TABLE_PORT_STRIPE_COUNT; i++)
-    {
-        KeInitializeSpinLock(&table->PortStripes[i].Lock);
+        goto cleanupStripes;
     }
     return STATUS_SUCCESS;
 
-cleanupColdParts:
+cleanupStripes:
+    MemoryFree(memory, table->OrderStripes);
+    MemoryFree(memory, table->PortStripes);
     SlabUninitialize(&table->ColdParts);
 cleanupConnections:
     ConnectionMapUninitialize(&table->Connections);
@@ -317,10 +370,10 @@ cleanupConnections:
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableReportRemoved(CONNECTION_TABLE *table, CONNECTION_VISITOR visitor, void *context)
+VOID ConnectionTableEndRemoved(CONNECTION_TABLE *table, CONNECTION_VISITOR visitor, void *context)
 {
-    table->Removed = visitor;
-    table->RemovedContext = context;
+    table->Removing = visitor;
+    table->RemovingContext = context;
 }
 
 _Use_decl_annotations_
@@ -337,6 +390,7 @@ VOID ConnectionTableUninitialize(CONNECTION_TABLE *table)
             MemoryFree(table->Memory, ConnectionPortPage(table, family, (UINT16)(page * PORT_PAGE_SIZE)));
         }
     }
+    MemoryFree(table->Memory, table->OrderStripes);
     MemoryFree(table->Memory, table->PortStripes);
     SlabUninitialize(&table->ColdParts);
     ConnectionMapUninitialize(&table->Connections);
@@ -404,7 +458,7 @@ static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSER
                   ((UINT32)insertion->Place.In.Hash & PLACE_INDEX_MASK);
     cold->Generation = cell->Generation;
     ConnectionColdSetStart(cold);
-    ConnectionPortLink(table, insertion->Place.Map, insertion->PortPage, cell);
+    ConnectionPortLink(table, insertion->Place.Map, cell);
     *state = ConnectionTableStateOf(cell);
 }
 
@@ -539,25 +593,139 @@ BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY 
     return live;
 }
 
+// Locks the shard in any case. NULL: the connection is unknown, ended, or of another generation.
+static CONNECTION_CELL *ConnectionTableEnterLive(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
+                                                 CONNECTION_ACCESS *access)
+{
+    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, access);
+
+    return cell != NULL && !ConnectionTableHasEnded(cell) && (generation == 0 || cell->Generation == generation) ? cell
+                                                                                                                 : NULL;
+}
+
 _Use_decl_annotations_
-BOOLEAN ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
+VOID ConnectionTableSetConnecting(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
+                                  UINT64 endpointHandle)
 {
     CONNECTION_ACCESS access;
-    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
-    BOOLEAN late = FALSE;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
 
-    if (cell != NULL)
+    if (live != NULL)
     {
-        late = (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) == CELL_FLAG_ENDED;
-        cell->Flags |= CELL_FLAG_REPORTED;
-    }
-    if (late)
-    {
-        ConnectionTableCopy(table, access.Place.Map, cell, ended);
+        live->Flags |= CELL_FLAG_CONNECTING;
+        ConnectionTableCold(table, live)->Handle = endpointHandle;
     }
     ConnectionTableLeave(&access);
-    return late;
 }
+
+_Use_decl_annotations_
+VOID ConnectionTableSetAuthorized(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
+
+    if (live != NULL)
+    {
+        live->Flags |= CELL_FLAG_AUTHORIZED;
+    }
+    ConnectionTableLeave(&access);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableSetEstablished(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 flowHandle)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, 0, &access);
+
+    if (live != NULL)
+    {
+        live->Flags = (UINT8)((live->Flags & ~CELL_FLAG_CONNECTING) | CELL_FLAG_AUTHORIZED);
+        ConnectionTableCold(table, live)->Handle = flowHandle;
+    }
+    ConnectionTableLeave(&access);
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableTakeBlockedFlow(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT64 *flowHandle)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, 0, &access);
+
+    *flowHandle = 0;
+    if (live != NULL && live->Verdict == VerdictPermanentBlock && (live->Flags & CELL_FLAG_CONNECTING) == 0)
+    {
+        CONNECTION_COLD *cold = ConnectionTableCold(table, live);
+
+        *flowHandle = cold->Handle;
+        cold->Handle = 0;
+    }
+    if (*flowHandle != 0)
+    {
+        live->Flags |= CELL_FLAG_ABORTED;
+    }
+    ConnectionTableLeave(&access);
+    return *flowHandle != 0;
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableForgetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT8 verdict)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
+
+    if (live != NULL && live->Verdict == verdict)
+    {
+        live->Verdict = VerdictUndecided;
+    }
+    ConnectionTableLeave(&access);
+}
+
+// ---- Reports
+
+_Use_decl_annotations_
+KSPIN_LOCK *ConnectionTableOrder(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+{
+    CONNECTION_PLACE place;
+
+    ConnectionMapLocate(&table->Connections, key, &place);
+    return &table->OrderStripes[place.In.Hash % CONNECTION_TABLE_ORDER_STRIPE_COUNT].Lock;
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableCopyLive(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *connection)
+{
+    CONNECTION_PLACE place;
+    CONNECTION_CELL *cell;
+    BOOLEAN live;
+    KIRQL irql;
+
+    ConnectionMapLocate(&table->Connections, key, &place);
+    irql = RwLockAcquireShared(&place.In.Shard->Lock);
+    cell = ConnectionTableFindCell(table, &place);
+    live = cell != NULL && !ConnectionTableHasEnded(cell);
+    if (live)
+    {
+        ConnectionTableCopy(table, place.Map, cell, connection);
+    }
+    RwLockReleaseShared(&place.In.Shard->Lock, irql);
+    return live;
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableSetReported(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT64 question)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
+
+    if (live != NULL)
+    {
+        live->Flags |= CELL_FLAG_REPORTED;
+        ConnectionColdSetQuestion(ConnectionTableCold(table, live), question);
+    }
+    ConnectionTableLeave(&access);
+}
+
+// ---- Pending questions
 
 // Adds to the number of pending questions. Returns the cell if the connection is live, else NULL.
 static CONNECTION_CELL *ConnectionTableChangePending(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
@@ -570,6 +738,7 @@ static CONNECTION_CELL *ConnectionTableChangePending(CONNECTION_TABLE *table, co
         return NULL;
     }
     ConnectionTableCold(table, cell)->Pending += (UINT32)more;
+    ConnectionTableTouch(table, cell);
     return ConnectionTableHasEnded(cell) ? NULL : cell;
 }
 
@@ -635,24 +804,6 @@ BOOLEAN ConnectionTableResolvePending(CONNECTION_TABLE *table, const CONNECTION_
 }
 
 _Use_decl_annotations_
-UINT64 ConnectionTableSetQuestion(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT64 id)
-{
-    CONNECTION_ACCESS access;
-    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
-    UINT64 before = 0;
-
-    if (cell != NULL && cell->Generation == generation)
-    {
-        CONNECTION_COLD *cold = ConnectionTableCold(table, cell);
-
-        before = ConnectionColdQuestion(cold);
-        ConnectionColdSetQuestion(cold, id);
-    }
-    ConnectionTableLeave(&access);
-    return before;
-}
-
-_Use_decl_annotations_
 VOID ConnectionTableAddBytes(CONNECTION_TABLE *table, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
 {
     CONNECTION_PLACE place;
@@ -671,91 +822,83 @@ VOID ConnectionTableAddBytes(CONNECTION_TABLE *table, const CONNECTION_KEY *key,
     RwLockReleaseShared(&place.In.Shard->Lock, irql);
 }
 
-// The caller holds the shard's lock.
-static VOID ConnectionTableEndCell(CONNECTION_TABLE *table, const SHARD_MAP *map, CONNECTION_CELL *cell,
-                                   BOOLEAN released, CONNECTION *ended)
-{
-    cell->Flags |= released ? CELL_FLAG_ENDED | CELL_FLAG_RELEASED : CELL_FLAG_ENDED;
-    cell->LastUse = (LONG)ClockSeconds(table->Clock);
-    ConnectionPortUnlink(table, map, cell);
-    ConnectionTableCopy(table, map, cell, ended);
-}
+// ---- Ends
 
 _Use_decl_annotations_
-BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, CONNECTION *ended)
+BOOLEAN ConnectionTableEnd(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, CONNECTION *ended)
 {
     CONNECTION_ACCESS access;
-    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
-    BOOLEAN live = cell != NULL && !ConnectionTableHasEnded(cell);
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
 
-    if (live)
+    if (live != NULL)
     {
-        ConnectionTableEndCell(table, access.Place.Map, cell, FALSE, ended);
+        live->Flags |= CELL_FLAG_ENDED;
+        ConnectionTableCold(table, live)->Handle = 0;
+        live->LastUse = (LONG)ClockSeconds(table->Clock);
+        ConnectionPortUnlink(table, access.Place.Map, live);
+        ConnectionTableCopy(table, access.Place.Map, live, ended);
     }
     ConnectionTableLeave(&access);
-    return live;
+    return live != NULL;
 }
 
-// ---- Ending by port
+// ---- The connections of a port
 
-// A connection that a port walk has found.
-typedef struct _PORT_WALK_END
-{
-    UINT32 Place;
-    UINT32 Generation;
-} PORT_WALK_END;
-
-typedef struct _PORT_WALK
-{
-    CONNECTION_TABLE *Table;
-    SHARD_MAP *Map;
-    CONNECTION_PORT_STRIPE *Stripe;
-    CONNECTION_COLD Cursor; // in the list between two batches, so that others may change the list meanwhile
-    const CONNECTION_RELEASE *Release;
-    BOOLEAN AnyAddress;
-    UINT32 EndCount;
-    PORT_WALK_END Ends[PORT_WALK_ENDS];
-} PORT_WALK;
-
-// Collects the next few connections. FALSE: the walk is over, and its cursor is out of the list.
+// Collects the next few connections. FALSE: the walk is over, and the stripe knows it no longer.
 static BOOLEAN PortWalkOn(PORT_WALK *walk)
 {
-    PORT_LINK *link;
-    UINT32 steps;
+    PORT_WALK **place = &walk->Stripe->Walks;
+    BOOLEAN more;
     KIRQL irql;
 
-    walk->EndCount = 0;
+    walk->FoundCount = 0;
     KeAcquireSpinLock(&walk->Stripe->Lock, &irql);
-    link = walk->Cursor.Link.Next;
-    for (steps = 0; link != NULL && steps < PORT_WALK_BATCH && walk->EndCount < PORT_WALK_ENDS; steps++)
+    while (walk->Next != 0 && walk->FoundCount < PORT_WALK_FOUND)
     {
-        const CONNECTION_COLD *passed = CONTAINING_RECORD(link, CONNECTION_COLD, Link);
+        const CONNECTION_COLD *passed = ConnectionPortEntry(walk->Table, walk->Next);
 
-        if (passed->Generation != 0)
-        {
-            walk->Ends[walk->EndCount].Place = passed->Place;
-            walk->Ends[walk->EndCount].Generation = passed->Generation;
-            walk->EndCount++;
-        }
-        ConnectionPortRemove(&walk->Cursor.Link);
-        ConnectionPortInsert(&link->Next, &walk->Cursor.Link);
-        link = walk->Cursor.Link.Next;
+        walk->Found[walk->FoundCount].Place = passed->Place;
+        walk->Found[walk->FoundCount].Generation = passed->Generation;
+        walk->FoundCount++;
+        walk->Next = passed->Next;
     }
-    if (link == NULL)
+    // Other threads change walk->Next while the walk is known to the stripe.
+    more = walk->Next != 0;
+    if (!more)
     {
-        ConnectionPortRemove(&walk->Cursor.Link);
+        while (*place != walk)
+        {
+            place = &(*place)->Other;
+        }
+        *place = walk->Other;
     }
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
-    return link != NULL;
+    return more;
 }
 
-static VOID PortWalkStart(PORT_WALK *walk, CONNECTION_PORT_PAGE *page, UINT16 localPort)
+static VOID PortWalkStart(PORT_WALK *walk, const CONNECTION_PORT_PAGE *page, UINT16 localPort)
 {
     KIRQL irql;
 
     KeAcquireSpinLock(&walk->Stripe->Lock, &irql);
-    ConnectionPortInsert(&page->Heads[localPort % PORT_PAGE_SIZE], &walk->Cursor.Link);
+    walk->Next = page->Heads[localPort % PORT_PAGE_SIZE];
+    walk->Other = walk->Stripe->Walks;
+    walk->Stripe->Walks = walk;
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
+}
+
+// Several sockets of a process may share a port, so a release ends the connects of its own socket alone.
+// ALE does not know a connection of an unknown process, such as a stray reset, so no closure of it will come.
+static BOOLEAN PortWalkEndsTcp(const PORT_WALK *walk, const CONNECTION_CELL *cell)
+{
+    UINT64 released = walk->Release->EndpointHandle;
+    UINT64 endpoint = ConnectionTableCold(walk->Table, cell)->Handle;
+
+    if ((cell->Flags & CELL_FLAG_CONNECTING) != 0)
+    {
+        return released == 0 || endpoint == 0 || endpoint == released;
+    }
+    return cell->ProcessId == 0 && (cell->Flags & (CELL_FLAG_INBOUND | CELL_FLAG_AUTHORIZED)) == 0;
 }
 
 static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cell)
@@ -766,12 +909,12 @@ static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cel
 
     return !ConnectionTableHasEnded(cell) && cell->Protocol == release->Protocol &&
            (walk->AnyAddress || RtlEqualMemory(localAddress, release->LocalAddress, addressLength)) &&
-           (!release->OutboundOnly || (cell->Flags & CELL_FLAG_INBOUND) == 0) &&
+           (release->Protocol != PROTOCOL_TCP || PortWalkEndsTcp(walk, cell)) &&
            (release->ProcessId == 0 || cell->ProcessId == 0 || cell->ProcessId == release->ProcessId);
 }
 
 // The caller holds the shard's lock. NULL: the connection is no longer in the table.
-static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, const PORT_WALK_END *end)
+static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, const PORT_WALK_PLACE *end)
 {
     UINT32 index = end->Place & PLACE_INDEX_MASK;
     UINT32 probes;
@@ -789,23 +932,23 @@ static CONNECTION_CELL *PortWalkFind(const SHARD_MAP *map, const SHARD *shard, c
     return NULL;
 }
 
-static BOOLEAN PortWalkEnd(PORT_WALK *walk, const PORT_WALK_END *end, CONNECTION *ended)
+static BOOLEAN PortWalkCopy(const PORT_WALK *walk, const PORT_WALK_PLACE *place, CONNECTION *connection)
 {
-    SHARD *shard = &walk->Map->Shards[end->Place >> PLACE_INDEX_BITS];
-    KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
-    CONNECTION_CELL *cell = PortWalkFind(walk->Map, shard, end);
+    SHARD *shard = &walk->Map->Shards[place->Place >> PLACE_INDEX_BITS];
+    KIRQL irql = RwLockAcquireShared(&shard->Lock);
+    CONNECTION_CELL *cell = PortWalkFind(walk->Map, shard, place);
     BOOLEAN matches = cell != NULL && PortWalkMatches(walk, cell);
 
     if (matches)
     {
-        ConnectionTableEndCell(walk->Table, walk->Map, cell, TRUE, ended);
+        ConnectionTableCopy(walk->Table, walk->Map, cell, connection);
     }
-    RwLockReleaseExclusive(&shard->Lock, irql);
+    RwLockReleaseShared(&shard->Lock, irql);
     return matches;
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
+VOID ConnectionTableVisitPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
                               void *context)
 {
     UINT32 family = ConnectionPortFamily(release->Protocol, release->IpVersion == 6);
@@ -828,15 +971,15 @@ VOID ConnectionTableEndByPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE 
     PortWalkStart(&walk, page, release->LocalPort);
     while (more)
     {
-        CONNECTION ended;
+        CONNECTION connection;
         UINT32 i;
 
         more = PortWalkOn(&walk);
-        for (i = 0; i < walk.EndCount; i++)
+        for (i = 0; i < walk.FoundCount; i++)
         {
-            if (PortWalkEnd(&walk, &walk.Ends[i], &ended) && visitor != NULL)
+            if (PortWalkCopy(&walk, &walk.Found[i], &connection))
             {
-                visitor(context, &ended);
+                visitor(context, &connection);
             }
         }
     }
@@ -966,9 +1109,6 @@ UINT32 ConnectionTableWalk(CONNECTION_TABLE *table, CONNECTION_WALK *walk, CONNE
 
 // ---- Cleaning
 
-// Connections that are removed under one lock and reported without it.
-#define CLEANING_BATCH 4u
-
 typedef struct _CONNECTION_CLEANING
 {
     CONNECTION_TABLE *Table;
@@ -977,8 +1117,9 @@ typedef struct _CONNECTION_CLEANING
     BOOLEAN IncludeIdle;
     UINT8 EndReason;    // of a connection that is removed alive; EndReasonClosed: it is not reported
     UINT32 WaitSeconds; // until a connection that stays may be removed
-    UINT32 RemovedCount;
-    CONNECTION Removed[CLEANING_BATCH];
+    BOOLEAN HasEnding;  // `Ending` is to end next
+    UINT32 Settled;     // generation of the connection that was the last `Ending`
+    CONNECTION Ending;
 } CONNECTION_CLEANING;
 
 static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleaning, UINT64 *words)
@@ -986,24 +1127,37 @@ static CONNECTION_CELL *ConnectionCleaningCell(const CONNECTION_CLEANING *cleani
     return (CONNECTION_CELL *)(words + cleaning->Map->KeyWords - 1);
 }
 
-// TRUE if somebody wants to know that the connection is removed.
-static BOOLEAN ConnectionCleaningIsReported(const CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
+// Returns whether the connection is ended before it is removed. A question about it may be on its way to the client.
+static BOOLEAN ConnectionCleaningEnds(const CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
 {
-    return cleaning->EndReason != EndReasonClosed && cleaning->Table->Removed != NULL &&
-           (cell->Flags & (CELL_FLAG_ENDED | CELL_FLAG_REPORTED)) == CELL_FLAG_REPORTED;
+    return cleaning->EndReason != EndReasonClosed && cleaning->Table->Removing != NULL &&
+           !ConnectionTableHasEnded(cell);
 }
 
 // Called without a lock.
-static VOID ConnectionCleaningReport(VOID *context)
+static VOID ConnectionCleaningEnd(VOID *context)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
-    UINT32 i;
 
-    for (i = 0; i < cleaning->RemovedCount; i++)
+    if (cleaning->HasEnding)
     {
-        cleaning->Table->Removed(cleaning->Table->RemovedContext, &cleaning->Removed[i]);
+        cleaning->HasEnding = FALSE;
+        cleaning->Settled = cleaning->Ending.State.Generation;
+        cleaning->Table->Removing(cleaning->Table->RemovingContext, &cleaning->Ending);
     }
-    cleaning->RemovedCount = 0;
+}
+
+// A connection that is used again stays.
+static UINT8 ConnectionCleaningStartEnd(CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
+{
+    if (cell->Generation == cleaning->Settled)
+    {
+        return SHARD_VISIT_KEEP;
+    }
+    ConnectionTableCopy(cleaning->Table, cleaning->Map, cell, &cleaning->Ending);
+    cleaning->Ending.Life.EndReason = cleaning->EndReason;
+    cleaning->HasEnding = TRUE;
+    return SHARD_VISIT_PAUSE;
 }
 
 // Returns the cold part of a cell to the slab. The result SHARD_VISIT_REMOVE makes the caller remove the cell.
@@ -1012,30 +1166,38 @@ static UINT8 ConnectionCleaningRemove(VOID *context, UINT64 *words)
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
 
-    if (ConnectionCleaningIsReported(cleaning, cell))
+    if (ConnectionCleaningEnds(cleaning, cell))
     {
-        CONNECTION *removed = &cleaning->Removed[cleaning->RemovedCount];
-
-        if (cleaning->RemovedCount == CLEANING_BATCH)
-        {
-            return SHARD_VISIT_PAUSE;
-        }
-        ConnectionTableCopy(cleaning->Table, cleaning->Map, cell, removed);
-        removed->Life.EndReason = cleaning->EndReason;
-        cleaning->RemovedCount++;
+        return ConnectionCleaningStartEnd(cleaning, cell);
     }
-    ConnectionPortUnlink(cleaning->Table, cleaning->Map, cell);
+    if (!ConnectionTableHasEnded(cell))
+    {
+        ConnectionPortUnlink(cleaning->Table, cleaning->Map, cell);
+    }
     SlabReturn(&cleaning->Table->ColdParts, cell->Cold);
     return SHARD_VISIT_REMOVE;
+}
+
+// Returns whether ALE_ENDPOINT_CLOSURE is sure to end this connection.
+static BOOLEAN ConnectionTableHasClosure(const CONNECTION_CELL *cell)
+{
+    return cell->Protocol == PROTOCOL_TCP && (cell->Flags & CELL_FLAG_AUTHORIZED) != 0;
 }
 
 // Returns the seconds until a connection may be removed; 0: it is removed now.
 static UINT32 ConnectionCleaningWait(const CONNECTION_CLEANING *cleaning, const CONNECTION_CELL *cell)
 {
     UINT32 age = cleaning->Now - (UINT32)ReadNoFence(&cell->LastUse);
-    UINT32 limit = ConnectionTableHasEnded(cell) ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS;
+    BOOLEAN ended = ConnectionTableHasEnded(cell);
+    UINT32 limit = ended ? CONNECTION_ENDED_SECONDS : CONNECTION_IDLE_SECONDS;
+    BOOLEAN waiting = ConnectionTableCold(cleaning->Table, cell)->Pending != 0;
 
-    if (!ConnectionTableHasEnded(cell) && !cleaning->IncludeIdle)
+    // This cleaning has ended it.
+    if (ended && cell->Generation == cleaning->Settled && !waiting)
+    {
+        return 0;
+    }
+    if (!ended && (!cleaning->IncludeIdle || ConnectionTableHasClosure(cell)))
     {
         return MAXUINT32;
     }
@@ -1048,7 +1210,7 @@ static UINT32 ConnectionCleaningWait(const CONNECTION_CLEANING *cleaning, const 
     {
         return limit + 1 - age;
     }
-    return ConnectionTableCold(cleaning->Table, cell)->Pending != 0 ? CONNECTION_ENDED_SECONDS : 0;
+    return waiting ? CONNECTION_ENDED_SECONDS : 0;
 }
 
 static UINT8 ConnectionCleaningRemoveUnused(VOID *context, UINT64 *words)
@@ -1068,13 +1230,17 @@ static UINT8 ConnectionCleaningClear(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
+    UINT8 result = (UINT8)SHARD_VISIT_KEEP;
 
     if (ConnectionTableCold(cleaning->Table, cell)->Pending == 0)
     {
-        return ConnectionCleaningRemove(context, words);
+        result = ConnectionCleaningRemove(context, words);
     }
-    cell->Verdict = VerdictUndecided;
-    return SHARD_VISIT_KEEP;
+    if (result == SHARD_VISIT_KEEP)
+    {
+        cell->Verdict = VerdictUndecided;
+    }
+    return result;
 }
 
 // Moves a connection's cold part into a fuller chunk.
@@ -1082,22 +1248,19 @@ static UINT8 ConnectionCleaningMove(VOID *context, UINT64 *words)
 {
     CONNECTION_CLEANING *cleaning = (CONNECTION_CLEANING *)context;
     CONNECTION_CELL *cell = ConnectionCleaningCell(cleaning, words);
-    CONNECTION_PORT_STRIPE *stripe = ConnectionPortStripeOf(cleaning->Table, cleaning->Map, cell);
+    CONNECTION_STRIPE *stripe = ConnectionPortStripeOf(cleaning->Table, cleaning->Map, cell);
     SLAB *slab = &cleaning->Table->ColdParts;
-    CONNECTION_COLD *old = ConnectionTableCold(cleaning->Table, cell);
     UINT32 oldHandle = cell->Cold;
     UINT32 handle = SlabTakeBetter(slab, oldHandle);
 
     if (handle != 0)
     {
-        CONNECTION_COLD *cold = (CONNECTION_COLD *)SlabAt(slab, handle);
-
         KeAcquireSpinLockAtDpcLevel(&stripe->Lock);
-        *cold = *old;
-        if (old->Link.Previous != NULL)
+        *ConnectionPortEntry(cleaning->Table, handle) = *ConnectionTableCold(cleaning->Table, cell);
+        if (!ConnectionTableHasEnded(cell))
         {
-            ConnectionPortInsert(&old->Link.Next, &cold->Link);
-            ConnectionPortRemove(&old->Link);
+            ConnectionPortJoin(cleaning->Table, ConnectionPortHead(cleaning->Table, cleaning->Map, cell), handle);
+            ConnectionPortMoveWalks(stripe, oldHandle, handle);
         }
         KeReleaseSpinLockFromDpcLevel(&stripe->Lock);
         cell->Cold = handle;
@@ -1112,9 +1275,9 @@ static UINT64 ConnectionTableVisit(CONNECTION_TABLE *table, SHARD_VISITOR visito
 
     cleaning->Table = table;
     cleaning->Map = &table->Connections.V4;
-    removed = ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningReport, cleaning);
+    removed = ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningEnd, cleaning);
     cleaning->Map = &table->Connections.V6;
-    removed += ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningReport, cleaning);
+    removed += ShardMapVisit(cleaning->Map, visitor, ConnectionCleaningEnd, cleaning);
     SlabTrim(&table->ColdParts);
     return removed;
 }
@@ -1173,8 +1336,9 @@ UINT64 ConnectionTableCount(const CONNECTION_TABLE *table)
 _Use_decl_annotations_
 UINT64 ConnectionTableBytes(CONNECTION_TABLE *table)
 {
-    UINT64 bytes = ConnectionMapBytes(&table->Connections) + SlabBytes(&table->ColdParts) +
-                   CONNECTION_TABLE_PORT_STRIPE_COUNT * sizeof(CONNECTION_PORT_STRIPE);
+    UINT64 bytes =
+        ConnectionMapBytes(&table->Connections) + SlabBytes(&table->ColdParts) +
+        (CONNECTION_TABLE_PORT_STRIPE_COUNT + CONNECTION_TABLE_ORDER_STRIPE_COUNT) * sizeof(CONNECTION_STRIPE);
     UINT32 i;
     UINT32 page;
 

@@ -8,6 +8,7 @@
 #include "maintenance.h"
 #include "parameters.h"
 #include "power.h"
+#include "report.h"
 #include "session.h"
 
 // These limits bound the nonpaged pool that the network and the client can take.
@@ -112,7 +113,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         return status;
     }
-    ConnectionTableReportRemoved(&context->Connections, EventConnectionRemoved, &context->Events);
+    ConnectionTableEndRemoved(&context->Connections, ReportEndOfRemoved, context);
     status = PacketCacheInitialize(&context->Packets, memory);
     if (!NT_SUCCESS(status))
     {

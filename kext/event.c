@@ -52,7 +52,8 @@ static BOOLEAN EventKnows(const EVENTS *events, LONG extension)
     return ReadNoFence(&events->Extension) >= extension;
 }
 
-static BOOLEAN EventWantsConnectionInfo(const EVENTS *events)
+_Use_decl_annotations_
+BOOLEAN EventWantsConnectionInfo(const EVENTS *events)
 {
     return ReadNoFence(&events->ConnectionInfo) != 0 && EventKnows(events, 2);
 }
@@ -74,8 +75,9 @@ static VOID EventPutHeader(VOID *record, UINT8 type, UINT32 length)
 // `pieces` are a whole record before this one, if any, then two pieces for this record.
 // Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
 // A client gets no record of an extension that it does not know.
-static NTSTATUS EventPushAfter(EVENTS *events, IO_QUEUE_PIECE *pieces, UINT32 before, UINT8 type, VOID *record,
-                               UINT32 length, const VOID *tail, UINT32 tailLength, UINT8 lossReason)
+static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUEUE_PIECE *pieces, UINT32 before,
+                               UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
+                               UINT8 lossReason)
 {
     if (!EventKnows(events, EventExtensionOf(type)))
     {
@@ -90,7 +92,7 @@ static NTSTATUS EventPushAfter(EVENTS *events, IO_QUEUE_PIECE *pieces, UINT32 be
     pieces[before].Length = length;
     pieces[before + 1].Data = tail;
     pieces[before + 1].Length = tailLength;
-    return IoQueuePush(events->Queue, pieces, before + (tailLength != 0 ? 2 : 1), lossReason);
+    return IoQueuePushInOrder(events->Queue, gate, pieces, before + (tailLength != 0 ? 2 : 1), lossReason);
 }
 
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
@@ -98,7 +100,7 @@ static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 lengt
 {
     IO_QUEUE_PIECE pieces[2];
 
-    return EventPushAfter(events, pieces, 0, type, record, length, tail, tailLength, lossReason);
+    return EventPushAfter(events, NULL, pieces, 0, type, record, length, tail, tailLength, lossReason);
 }
 
 static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 length)
@@ -107,6 +109,53 @@ static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 
 }
 
 // ---- Connections
+
+// Records about a connection. They are written again once their gate lets them pass, and show the connection of then.
+typedef struct _EVENT_PASS
+{
+    IO_QUEUE_GATE Gate;
+    const IO_QUEUE_GATE *Callers;
+    VOID (*Write)(_Inout_ VOID *records);
+    VOID *Records;
+} EVENT_PASS;
+
+static BOOLEAN EventMayPass(VOID *context)
+{
+    const EVENT_PASS *pass = (const EVENT_PASS *)context;
+    BOOLEAN passes = pass->Callers->MayPass(pass->Callers->Context);
+
+    if (passes)
+    {
+        pass->Write(pass->Records);
+    }
+    return passes;
+}
+
+static VOID EventSettled(VOID *context, NTSTATUS status)
+{
+    const EVENT_PASS *pass = (const EVENT_PASS *)context;
+
+    pass->Callers->Settled(pass->Callers->Context, status);
+}
+
+// Writes the records. Returns the gate for them, or NULL without a caller's gate.
+static const IO_QUEUE_GATE *EventPreparePass(EVENT_PASS *pass, const IO_QUEUE_GATE *gate, VOID (*write)(VOID *records),
+                                             VOID *records)
+{
+    write(records);
+    if (gate == NULL)
+    {
+        return NULL;
+    }
+    pass->Gate.Lock = gate->Lock;
+    pass->Gate.MayPass = EventMayPass;
+    pass->Gate.Settled = EventSettled;
+    pass->Gate.Context = pass;
+    pass->Callers = gate;
+    pass->Write = write;
+    pass->Records = records;
+    return &pass->Gate;
+}
 
 static UINT64 EventSystemTime(VOID)
 {
@@ -138,92 +187,109 @@ static UINT32 EventInfoFlags(const CONNECTION_KEY *key, UINT8 direction, const E
            (details->AskedAgain ? CONNECTION_INFO_ASKED_AGAIN : 0);
 }
 
-static VOID EventFillInfo(CONNECTION_INFO_WIRE *wire, UINT64 id, const CONNECTION_KEY *key, UINT8 direction,
-                          const EVENT_DETAILS *details)
+typedef struct _EVENT_INFO
 {
-    EventPutHeader(wire, InfoConnectionInfo, sizeof(*wire));
-    wire->Id = id;
-    wire->Time = EventSystemTime();
-    wire->ProcessStart = 0;
-    wire->Flags = EventInfoFlags(key, direction, details);
-    wire->InterfaceIndex = details->InterfaceIndex;
-    wire->Compartment = details->Compartment;
+    UINT64 Id;
+    const CONNECTION_KEY *Key;
+    UINT8 Direction;
+    const EVENT_DETAILS *Details; // NULL: none are sent
+    CONNECTION_INFO_WIRE Wire;
+} EVENT_INFO;
+
+static VOID EventWriteInfo(VOID *records)
+{
+    EVENT_INFO *info = (EVENT_INFO *)records;
+    CONNECTION_INFO_WIRE *wire = &info->Wire;
+
+    if (info->Details != NULL)
+    {
+        EventPutHeader(wire, InfoConnectionInfo, sizeof(*wire));
+        wire->Id = info->Id;
+        wire->Time = EventSystemTime();
+        wire->ProcessStart = 0;
+        wire->Flags = EventInfoFlags(info->Key, info->Direction, info->Details);
+        wire->InterfaceIndex = info->Details->InterfaceIndex;
+        wire->Compartment = info->Details->Compartment;
+    }
 }
 
 _Use_decl_annotations_
 NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, UINT64 processId, UINT8 direction,
-                         UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength, const EVENT_DETAILS *details)
+                         UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength, const EVENT_DETAILS *details,
+                         const IO_QUEUE_GATE *gate)
 {
     UINT32 limit = (UINT32)ReadNoFence(&events->PayloadLimit);
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
+    UINT8 type = key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6;
     IO_QUEUE_PIECE pieces[3];
-    CONNECTION_INFO_WIRE info;
-    UINT32 before = 0;
+    EVENT_INFO info;
+    EVENT_PASS pass;
 
     payloadLength = payloadLength < limit ? payloadLength : limit;
     end = WirePut(end, &id, sizeof(id));
     end = WirePutConnection(end, key, processId, direction);
     end = WirePut(end, &payloadLayer, sizeof(payloadLayer));
     end = WirePut(end, &payloadLength, sizeof(payloadLength));
-    if (details != NULL && EventWantsConnectionInfo(events))
-    {
-        EventFillInfo(&info, id, key, direction, details);
-        pieces[0].Data = &info;
-        pieces[0].Length = sizeof(info);
-        before = 1;
-    }
-    return EventPushAfter(events, pieces, before, key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6, record,
-                          (UINT32)(end - record), payload, payloadLength, LossQueueFull);
+    info.Id = id;
+    info.Key = key;
+    info.Direction = direction;
+    info.Details = EventWantsConnectionInfo(events) ? details : NULL;
+    gate = EventPreparePass(&pass, gate, EventWriteInfo, &info);
+    pieces[0].Data = &info.Wire;
+    pieces[0].Length = sizeof(info.Wire);
+    return EventPushAfter(events, gate, pieces, info.Details != NULL ? 1 : 0, type, record, (UINT32)(end - record),
+                          payload, payloadLength, LossQueueFull);
 }
+
+typedef struct _EVENT_END
+{
+    const CONNECTION *Connection;
+    CONNECTION_ENDED_WIRE Ended;
+    UINT8 Record[WIRE_LONGEST_CONNECTION];
+    UINT32 Length; // of the record
+} EVENT_END;
 
 static UINT8 EventEndType(const CONNECTION *connection)
 {
     return connection->Key.IpVersion == 4 ? InfoConnectionEndV4 : InfoConnectionEndV6;
 }
 
-static VOID EventFillEnded(CONNECTION_ENDED_WIRE *wire, const CONNECTION *connection)
+static VOID EventWriteEnd(VOID *records)
 {
+    EVENT_END *end = (EVENT_END *)records;
+    const CONNECTION *connection = end->Connection;
     const CONNECTION_LIFE *life = &connection->Life;
+    CONNECTION_ENDED_WIRE *ended = &end->Ended;
+    UINT8 *place = WirePutConnection(end->Record + sizeof(INFO_HEADER_WIRE), &connection->Key,
+                                     connection->State.ProcessId, connection->State.Direction);
 
-    EventPutHeader(wire, InfoConnectionEnded, sizeof(*wire));
-    wire->Id = life->Question;
-    wire->StartTime = life->StartTime;
-    wire->EndTime = EventSystemTime();
-    wire->TransmittedBytes = life->TransmittedBytes;
-    wire->ReceivedBytes = life->ReceivedBytes;
-    wire->Verdict = connection->State.Verdict;
-    wire->Reason = life->EndReason;
+    end->Length = (UINT32)(place - end->Record);
+    EventPutHeader(end->Record, EventEndType(connection), end->Length);
+    EventPutHeader(ended, InfoConnectionEnded, sizeof(*ended));
+    ended->Id = life->Question;
+    ended->StartTime = life->StartTime;
+    ended->EndTime = EventSystemTime();
+    ended->TransmittedBytes = life->TransmittedBytes;
+    ended->ReceivedBytes = life->ReceivedBytes;
+    ended->Verdict = connection->State.Verdict;
+    ended->Reason = life->EndReason;
 }
 
 _Use_decl_annotations_
-NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection)
+NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection, const IO_QUEUE_GATE *gate)
 {
-    UINT8 record[WIRE_LONGEST_CONNECTION];
-    UINT8 *end = WirePutConnection(record + sizeof(INFO_HEADER_WIRE), &connection->Key, connection->State.ProcessId,
-                                   connection->State.Direction);
-    CONNECTION_ENDED_WIRE ended;
+    UINT32 before = EventWantsConnectionInfo(events) ? 1 : 0;
     IO_QUEUE_PIECE pieces[3];
-    UINT32 before = 0;
+    EVENT_PASS pass;
+    EVENT_END end;
 
-    if (EventWantsConnectionInfo(events))
-    {
-        EventFillEnded(&ended, connection);
-        pieces[0].Data = &ended;
-        pieces[0].Length = sizeof(ended);
-        before = 1;
-    }
-    return EventPushAfter(events, pieces, before, EventEndType(connection), record, (UINT32)(end - record), NULL, 0,
+    end.Connection = connection;
+    gate = EventPreparePass(&pass, gate, EventWriteEnd, &end);
+    pieces[0].Data = &end.Ended;
+    pieces[0].Length = sizeof(end.Ended);
+    return EventPushAfter(events, gate, pieces, before, EventEndType(connection), end.Record, end.Length, NULL, 0,
                           LossQueueFull);
-}
-
-_Use_decl_annotations_
-VOID EventConnectionRemoved(void *events, const CONNECTION *connection)
-{
-    if (EventWantsConnectionInfo((const EVENTS *)events))
-    {
-        (VOID) EventConnectionEnd((EVENTS *)events, connection);
-    }
 }
 
 // ---- Processes

@@ -61,26 +61,27 @@ VOID EventsSetOptions(_Inout_ EVENTS *events, _In_ UINT8 extension, _In_ UINT32 
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID EventsSetConnectionInfo(_Inout_ EVENTS *events, _In_ BOOLEAN wanted);
 
+/// Returns whether the client gets ConnectionInfo and ConnectionEnded. Any IRQL.
+BOOLEAN EventWantsConnectionInfo(_In_ const EVENTS *events);
+
 /// Queues ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
 /// `payloadLayer` is PROTOCOL_PAYLOAD_NETWORK_LAYER or PROTOCOL_PAYLOAD_TRANSPORT_LAYER.
 /// A ConnectionInfo with `details` comes right before it for a client that wants it: both or none are queued.
-/// Fails as IoQueuePush does. After a failure the client does not know of `id`.
+/// `gate` keeps the records of a connection in order, and may change `details`. NULL: the record has no connection.
+/// Fails as IoQueuePushInOrder does. After a failure the client does not know of `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
                          _In_ UINT8 direction, _In_ UINT8 payloadLayer,
                          _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength,
-                         _In_opt_ const EVENT_DETAILS *details);
+                         _In_opt_ const EVENT_DETAILS *details, _In_opt_ const IO_QUEUE_GATE *gate);
 
-/// Queues ConnectionEndV4 or ConnectionEndV6. Fails as IoQueuePush does.
+/// Queues ConnectionEndV4 or ConnectionEndV6 in the order of `gate`. Fails as IoQueuePushInOrder does.
+/// The gate may change `connection`, apart from its key. The records show what it lets pass.
 /// A ConnectionEnded comes right before it for a client that wants it: both or none are queued.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection);
-
-/// Queues the end of a live connection that the driver removed from its table, for clients that want ConnectionEnded.
-/// A CONNECTION_VISITOR, whose context is the EVENTS.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID EventConnectionRemoved(_Inout_opt_ void *events, _In_ const CONNECTION *connection);
+NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection,
+                            _In_opt_ const IO_QUEUE_GATE *gate);
 
 /// Queues ProcessInfo for extended clients, unless this process id was already reported with this path.
 /// Call before EventConnection. `path` is UTF-16 and `bytes` long. A terminator is left out.

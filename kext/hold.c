@@ -2,6 +2,11 @@
 
 #include "connection_text.h"
 #include "context.h"
+#include "flow.h"
+#include "report.h"
+
+// How often a question is put to the successor of a connection that ended meanwhile.
+#define HOLD_MAX_TRIES 8u
 
 // ---- Resolving
 
@@ -15,10 +20,24 @@ static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
     return held->Kind == HeldPacketOutbound || held->Kind == HeldPacketInbound;
 }
 
-// Skips a connection that ended, or whose entry was reused: its generation differs.
-static VOID HoldStoreVerdict(CONNECTION_TABLE *connections, const HELD *held, UINT8 verdict)
+// Returns whether the verdict is carried out on the held packet alone, so it is not the connection's.
+// A pended operation is refused when it is authorized again, so its connection keeps the verdict until then.
+static BOOLEAN HoldSpendsVerdict(const CLIENT *client, const HELD *held, UINT8 verdict)
 {
-    (VOID) ConnectionTableResolvePending(connections, &held->Key, held->Generation, verdict);
+    return VerdictIsForOneAttempt(VerdictRow(verdict)) && ReadNoFence(&client->Extended) != 0 &&
+           (held->Kind == HeldPacketOutbound || (held->Kind == HeldAleConnect && held->CompletionContext == NULL));
+}
+
+// Skips a connection that ended, or whose entry was reused: its generation differs.
+static VOID HoldStoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
+{
+    UINT8 stored = HoldSpendsVerdict(&context->Client, held, verdict) ? (UINT8)VerdictUndecided : verdict;
+
+    if (ConnectionTableResolvePending(&context->Connections, &held->Key, held->Generation, stored) &&
+        verdict == VerdictPermanentBlock)
+    {
+        FlowAbortBlocked(context, &held->Key);
+    }
 }
 
 static VOID HoldCountResolved(STATISTICS *statistics, const HELD *held, BOOLEAN permitted)
@@ -169,7 +188,7 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, 
     INJECT_PACKET *packets;
 
     HoldLogVerdict(&context->Log, held, cause, verdict);
-    HoldStoreVerdict(&context->Connections, held, verdict);
+    HoldStoreVerdict(context, held, verdict);
     if (VerdictRedirects(verdict) && HoldIsInbound(&context->Connections, held))
     {
         verdict = VerdictPermanentAccept;
@@ -431,50 +450,30 @@ static BOOLEAN HoldPend(HELD *held, const HOLD_QUESTION *question)
     return held->Packet != NULL;
 }
 
-// Marks a connection as reported. If the connection ended before it was marked, its end is reported here.
-static VOID HoldMarkReported(CONNECTION_TABLE *connections, EVENTS *events, const CONNECTION_KEY *key)
-{
-    CONNECTION connection;
-
-    if (ConnectionTableSetReported(connections, key, &connection))
-    {
-        (VOID) EventConnectionEnd(events, &connection);
-    }
-}
-
-static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT64 id)
+// STATUS_NOT_FOUND: the connection with this generation is not live.
+static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT32 generation, UINT64 id)
 {
     const INJECT_PACKET *packet = question->Packets;
     const UINT8 *payload = NULL;
     UINT32 length = 0;
-    UINT64 before = 0;
     EVENT_DETAILS details;
-    NTSTATUS status;
+    REPORT_GATE gate;
 
     if (packet != NULL)
     {
         payload = packet->Data + packet->TransportOffset;
         length = packet->Length - packet->TransportOffset;
     }
-    if (question->Generation != 0)
-    {
-        before = ConnectionTableSetQuestion(&context->Connections, question->Key, question->Generation, id);
-    }
     details.InterfaceIndex = question->InterfaceIndex;
     details.Compartment = question->Compartment;
     details.Loopback = question->Loopback;
-    details.AskedAgain = before != 0;
-    status = EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
-                             question->PayloadLayer, payload, length, &details);
-    if (NT_SUCCESS(status) && question->Generation != 0)
+    details.AskedAgain = FALSE;
+    if (generation != 0)
     {
-        HoldMarkReported(&context->Connections, &context->Events, question->Key);
+        ReportMakeGate(&gate, &context->Connections, question->Key, generation, id, &details);
     }
-    else if (question->Generation != 0)
-    {
-        (VOID) ConnectionTableSetQuestion(&context->Connections, question->Key, question->Generation, before);
-    }
-    return status;
+    return EventConnection(&context->Events, id, question->Key, question->ProcessId, question->Direction,
+                           question->PayloadLayer, payload, length, &details, generation != 0 ? &gate.Gate : NULL);
 }
 
 static VOID HoldLogAsked(LOG *log, const HOLD_QUESTION *question, UINT64 id)
@@ -504,35 +503,95 @@ static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
     return DecisionHeld;
 }
 
-static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
+// Gives up a hold whose connection ended before it was reported, because the client is not asked about such a packet.
+static DECISION HoldEnded(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_STATE *state)
 {
-    UINT64 id = held->Id;
-    UINT64 deadline = held->DeadlineTime != 0 ? held->DeadlineTime : CLOCK_NEVER;
+    BOOLEAN permitted = held->Kind == HeldPacketInbound || VerdictPermits(state->Verdict);
+
+    ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
+    InjectDropChain(held->Packet);
+    MemoryFree(&context->Memory, held);
+    return permitted ? DecisionPermit : DecisionAbsorb;
+}
+
+// Looks for the connection that a question is about after its generation ended or was forgotten.
+// TRUE: held->Generation is the successor's. FALSE: `decision` is made, and `held` belongs to the caller no longer.
+static BOOLEAN HoldFollow(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held, DECISION *decision)
+{
+    CONNECTION_TABLE *connections = &context->Connections;
+    CONNECTION_STATE state;
+    NTSTATUS status;
+
+    if (!question->Begins && ConnectionTableLookup(connections, &held->Key, &state) && state.Ended)
+    {
+        *decision = HoldEnded(context, held, &state);
+        return FALSE;
+    }
+    status = ConnectionTableFindOrInsert(connections, &held->Key, held->ProcessId, question->Direction, &state);
+    if (!NT_SUCCESS(status))
+    {
+        *decision = HoldUndo(context, held, status);
+        return FALSE;
+    }
+    ConnectionTableReleasePending(connections, &held->Key, held->Generation);
+    held->Generation = state.Generation;
+    return TRUE;
+}
+
+// STATUS_SUCCESS: the HELD belongs to the cache, and the client is asked. Else it is the caller's again.
+// NULL in `held` after a failure: another thread resolves it.
+static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD **held)
+{
+    UINT64 id = (*held)->Id;
+    UINT32 generation = (*held)->Generation;
+    UINT64 deadline = (*held)->DeadlineTime != 0 ? (*held)->DeadlineTime : CLOCK_NEVER;
     NTSTATUS status;
 
     // The connection is marked as pending before the insert, because another thread may resolve the HELD after it.
     // From here on a record may name the connection's process.
-    ConnectionTableAddPending(&context->Connections, &held->Key, held->Generation, held->ProcessId);
-    status = PacketCacheInsert(&context->Packets, held);
+    ConnectionTableAddPending(&context->Connections, &(*held)->Key, generation, (*held)->ProcessId);
+    status = PacketCacheInsert(&context->Packets, *held);
     if (!NT_SUCCESS(status))
     {
-        return HoldUndo(context, held, status);
+        return status;
     }
     DeferredRunBy(&context->Deferred, deadline, HOLD_TOLERANCE_MS);
-    status = HoldReport(context, question, id);
+    status = HoldReport(context, question, generation, id);
     if (NT_SUCCESS(status))
     {
         HoldLogAsked(&context->Log, question, id);
-        return DecisionHeld;
-    }
-    // The queue has counted the record as lost, so no status that counts as a loss follows.
-    if (status != STATUS_BUFFER_OVERFLOW)
-    {
-        status = STATUS_CANCELLED;
+        return status;
     }
     // If another thread took the HELD first, that thread resolves it.
-    held = PacketCacheTake(&context->Packets, id);
-    return held != NULL ? HoldUndo(context, held, status) : DecisionHeld;
+    *held = PacketCacheTake(&context->Packets, id);
+    // The queue has counted the record as lost, so no status that counts as a loss follows.
+    return status == STATUS_BUFFER_OVERFLOW || status == STATUS_NOT_FOUND ? status : STATUS_CANCELLED;
+}
+
+static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
+{
+    UINT32 triesLeft = HOLD_MAX_TRIES;
+    DECISION decision;
+
+    for (;;)
+    {
+        NTSTATUS status = HoldTryReport(context, question, &held);
+
+        if (NT_SUCCESS(status) || held == NULL)
+        {
+            return DecisionHeld;
+        }
+        // Each further try follows the end of a connection with this key, so the limit is hardly ever reached.
+        triesLeft--;
+        if (status != STATUS_NOT_FOUND || triesLeft == 0)
+        {
+            return HoldUndo(context, held, status != STATUS_NOT_FOUND ? status : STATUS_CANCELLED);
+        }
+        if (!HoldFollow(context, question, held, &decision))
+        {
+            return decision;
+        }
+    }
 }
 
 _Use_decl_annotations_

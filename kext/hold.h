@@ -42,6 +42,7 @@ typedef struct _HOLD_QUESTION
     UINT32 Generation; ///< of the connection in the table; 0: it has none
     UINT64 Datagram;   ///< id in the fragment table, if it is a first fragment; else 0
     UINT64 ProcessId;
+    BOOLEAN Begins;          ///< it is a first authorization, so a connection that ended meanwhile was another one
     HANDLE CompletionHandle; ///< of the operation to pend, or NULL
     INJECT_PACKET *Packets;  ///< copies, or NULL; HoldAsk takes them over. HeldNothing: one, for the record alone
     UINT8 PayloadLayer;      ///< PROTOCOL_PAYLOAD_NETWORK_LAYER or _TRANSPORT_LAYER

@@ -603,6 +603,8 @@ typedef struct _PUSH
     UINT64 Length;
     UINT32 Records;
     UINT8 LossReason;
+    BOOLEAN OutOfMemory;    // no further chunk can be allocated
+    BOOLEAN Deliver;        // the producer became the deliverer
     IO_QUEUE_CHUNKS Chunks; // the chunks that the producer brings; after the push, those to free
     UINT32 MissingChunks;
     UINT32 LossRecords;      // the loss records that went before the record
@@ -681,7 +683,7 @@ static NTSTATUS IoQueueTryPush(IO_QUEUE *queue, PUSH *push)
     if (needed > queue->Spare.Count + push->Chunks.Count)
     {
         push->MissingChunks = needed - queue->Spare.Count - push->Chunks.Count;
-        return STATUS_RETRY;
+        return push->OutOfMemory ? STATUS_INSUFFICIENT_RESOURCES : STATUS_RETRY;
     }
 
     IoQueueMoveChunks(&push->Chunks, 0, &queue->Spare);
@@ -700,40 +702,62 @@ static BOOLEAN IoQueueBringChunks(IO_QUEUE *queue, PUSH *push)
     return push->MissingChunks == 0;
 }
 
-static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, PUSH *push, BOOLEAN *deliver)
+static NTSTATUS IoQueuePushOnce(IO_QUEUE *queue, PUSH *push)
+{
+    NTSTATUS status;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    status = IoQueueTryPush(queue, push);
+    push->Deliver = status == STATUS_SUCCESS && IoQueueBecomeDeliverer(queue);
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return status;
+}
+
+static NTSTATUS IoQueuePassOnce(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, PUSH *push)
+{
+    NTSTATUS status = STATUS_NOT_FOUND;
+    KIRQL irql;
+
+    KeAcquireSpinLock(gate->Lock, &irql);
+    if (gate->MayPass(gate->Context))
+    {
+        status = IoQueuePushOnce(queue, push);
+        if (status != STATUS_RETRY)
+        {
+            gate->Settled(gate->Context, status);
+        }
+    }
+    KeReleaseSpinLock(gate->Lock, irql);
+    return status;
+}
+
+static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, PUSH *push)
 {
     for (;;)
     {
-        NTSTATUS status;
-        KIRQL irql;
+        NTSTATUS status = gate != NULL ? IoQueuePassOnce(queue, gate, push) : IoQueuePushOnce(queue, push);
 
-        KeAcquireSpinLock(&queue->Lock, &irql);
-        status = IoQueueTryPush(queue, push);
-        *deliver = status == STATUS_SUCCESS && IoQueueBecomeDeliverer(queue);
-        KeReleaseSpinLock(&queue->Lock, irql);
         if (status != STATUS_RETRY)
         {
             return status;
         }
-        if (!IoQueueBringChunks(queue, push))
-        {
-            return STATUS_INSUFFICIENT_RESOURCES;
-        }
+        push->OutOfMemory = !IoQueueBringChunks(queue, push);
     }
 }
 
 static VOID IoQueueCountLoss(IO_QUEUE *queue, const PUSH *push, NTSTATUS status)
 {
-    if (push->LossReason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED)
+    if (push->LossReason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED && status != STATUS_NOT_FOUND)
     {
         IoQueueReportLost(queue, 1, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : push->LossReason);
     }
 }
 
 _Use_decl_annotations_
-NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count, UINT8 lossReason)
+NTSTATUS IoQueuePushInOrder(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO_QUEUE_PIECE *pieces, UINT32 count,
+                            UINT8 lossReason)
 {
-    BOOLEAN deliver;
     NTSTATUS status;
     PUSH push;
 
@@ -747,7 +771,7 @@ NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count
         return status;
     }
 
-    status = IoQueuePushRecord(queue, &push, &deliver);
+    status = IoQueuePushRecord(queue, gate, &push);
     IoQueueFreeChunks(queue, push.Chunks.First);
     if (status != STATUS_SUCCESS)
     {
@@ -760,11 +784,17 @@ NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count
     {
         LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push.UnreportedLosses);
     }
-    if (deliver)
+    if (push.Deliver)
     {
         IoQueueDeliver(queue);
     }
     return STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count, UINT8 lossReason)
+{
+    return IoQueuePushInOrder(queue, NULL, pieces, count, lossReason);
 }
 
 // ---- Reads

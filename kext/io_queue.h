@@ -20,7 +20,10 @@
 // The deliverer and IoQueueDetach take only reads whose cancel routine they could clear.
 // The cancel routine takes the other reads.
 //
-// The queue's lock is a leaf under the cancel spin lock's rules.
+// A gate makes records of several threads keep an order: under the gate's lock a thread asks whether its record may be
+// queued, queues it, and notes that. The gate's functions are the driver's own, and take at most locks of a table.
+//
+// The queue's lock is a leaf under the cancel spin lock's rules. It is taken after a gate's lock.
 // While the lock is held no IRP is completed, no memory is allocated or freed, and no line is logged.
 //
 // test/models/io_queue.pml is a model of this queue. test/models/base_read.pml is one of its waiting reads.
@@ -50,6 +53,17 @@ typedef struct _IO_QUEUE_PIECE
     const VOID *Data;
     UINT32 Length;
 } IO_QUEUE_PIECE;
+
+/// What keeps a record in order with other records. All of them share the lock.
+typedef struct _IO_QUEUE_GATE
+{
+    KSPIN_LOCK *Lock;
+    /// Returns whether the record may be queued now. It may be called several times.
+    BOOLEAN (*MayPass)(_Inout_ VOID *context);
+    /// Follows a last MayPass under the same hold of the lock. `status` is the answer that the caller gets.
+    VOID (*Settled)(_Inout_ VOID *context, _In_ NTSTATUS status);
+    VOID *Context;
+} IO_QUEUE_GATE;
 
 typedef enum _IO_QUEUE_STATE
 {
@@ -142,6 +156,12 @@ VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ UINT8
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
                      _In_ UINT8 lossReason);
+
+/// Queues a record as IoQueuePush does, in the order of `gate`. No memory is allocated under the gate's lock.
+/// STATUS_NOT_FOUND: the gate let no record pass. Nothing is queued or counted.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS IoQueuePushInOrder(_Inout_ IO_QUEUE *queue, _In_opt_ const IO_QUEUE_GATE *gate,
+                            _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count, _In_ UINT8 lossReason);
 
 /// Counts `count` records that were lost before they reached the queue. `reason` is a LOSS_REASON.
 /// Without a client nothing counts as lost.

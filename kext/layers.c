@@ -34,7 +34,7 @@
     {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), AT(layer, FLAGS), INTERFACES(layer), NONE, AT(layer, type)}
 #define CONNECT_FIELDS(layer) AUTHORIZATION_FIELDS(layer, IP_DESTINATION_ADDRESS_TYPE)
 #define ACCEPT_FIELDS(layer)  AUTHORIZATION_FIELDS(layer, IP_LOCAL_ADDRESS_TYPE)
-#define CLOSURE_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE, NONE}
+#define FLOW_FIELDS(layer)    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE, NONE}
 #define PORT_FIELDS(layer)                                                                                             \
     {AT(layer, IP_LOCAL_ADDRESS),                                                                                      \
      NONE,                                                                                                             \
@@ -68,7 +68,10 @@ const LAYER Layers[LAYER_COUNT] = {
     ROWS(ALE_AUTH_RECV_ACCEPT, L"inbound connections", AUTHORIZES(DirectionInbound), ACCEPT_FIELDS,
          KEY(0xf9ee46e6, 0x61bc, 0x4b0d, 0xa2, 0x61, 0x07, 0xbe, 0x89, 0x06, 0xb1, 0x13),
          KEY(0xd7f2e5c1, 0xbd51, 0x45a0, 0xac, 0xd1, 0x2a, 0x95, 0x59, 0x8f, 0x62, 0x96)),
-    ROWS(ALE_ENDPOINT_CLOSURE, L"closed endpoints", INSPECTS, CLOSURE_FIELDS,
+    ROWS(ALE_FLOW_ESTABLISHED, L"established flows", INSPECTS, FLOW_FIELDS,
+         KEY(0x00a59fd7, 0xcd75, 0x43c6, 0x9b, 0xe7, 0x30, 0x69, 0x96, 0x8e, 0x46, 0x3b),
+         KEY(0x3a2ebbd3, 0xd88b, 0x4754, 0xb9, 0x9c, 0xba, 0x48, 0x7d, 0x33, 0xa2, 0x55)),
+    ROWS(ALE_ENDPOINT_CLOSURE, L"closed endpoints", INSPECTS, FLOW_FIELDS,
          KEY(0xf78ebbec, 0x3229, 0x437d, 0xa8, 0xfa, 0x43, 0xaf, 0xa9, 0xe6, 0x2c, 0x19),
          KEY(0xba287f0d, 0x9fa3, 0x4534, 0x9c, 0x29, 0xfc, 0x6d, 0xf0, 0x69, 0x96, 0x05)),
     ROWS(ALE_RESOURCE_ASSIGNMENT, L"bound ports", INSPECTS, PORT_FIELDS,

@@ -333,6 +333,11 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
     {
         return DecisionRedirect;
     }
+    if (state->Aborted && header->TcpReset && !PacketIsInbound(frame))
+    {
+        // The stack resets the flow that this driver has aborted. The remote end learns of it by this packet.
+        return DecisionPermit;
+    }
     decision = state->Ended ? PacketDecideEnded(frame, state) : PacketDecisionOf(frame, state->Verdict);
     return decision == DecisionPermit ? decision : PacketDecideByVerdict(frame, key, state, decision, target);
 }

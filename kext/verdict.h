@@ -31,6 +31,7 @@ typedef enum _OWN_PORT
 typedef struct _VERDICT_ROW
 {
     UINT8 Ale[2];   ///< DECISION at the authorizing layer of a DIRECTION, for a connection with this verdict
+    UINT8 Attempt;  ///< DECISION on one outbound attempt of an extended client; DecisionPermit: Ale decides
     UINT8 Packet;   ///< DECISION on a packet of a live connection with this verdict
     UINT8 Resolve;  ///< DECISION on a held packet when this verdict comes, and on one sent after the connection's end
     UINT8 Port;     ///< OWN_PORT, where Resolve is DecisionRedirect
@@ -47,6 +48,12 @@ const CHAR *VerdictDecisionText(_In_ DECISION decision);
 FORCEINLINE const VERDICT_ROW *VerdictRow(_In_ UINT8 verdict)
 {
     return &VerdictRows[verdict < VerdictCount ? verdict : (UINT8)VerdictFailed];
+}
+
+/// Returns whether an extended client's verdict refuses one outbound attempt, after which the connection is undecided.
+FORCEINLINE BOOLEAN VerdictIsForOneAttempt(_In_ const VERDICT_ROW *row)
+{
+    return row->Attempt != DecisionPermit;
 }
 
 /// Returns whether a held packet goes on unchanged when this verdict comes.

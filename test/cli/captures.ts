@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ipPacket } from '../support/packets.js';
 import { bundledCapture } from './run_cli.js';
 
 /** A folder for the captures of one test file. */
@@ -40,6 +41,42 @@ export class CaptureFolder {
   truncated(name: string, length: number): string {
     return this.write(name, readFileSync(bundledCapture).subarray(0, length));
   }
+}
+
+/** A whole TCP connection that sends `length` bytes: handshake, payload, both FINs. */
+export function tcpConversation(
+  local: { readonly address: string; readonly port: number },
+  remote: { readonly address: string; readonly port: number },
+  length: number,
+): Uint8Array[] {
+  const [syn, ack, fin, push] = [0x02, 0x10, 0x01, 0x08];
+  const sent = (flags: number, sequence: number, acknowledgment: number, bytes = 0): Uint8Array =>
+    ipPacket({
+      source: local.address,
+      sourcePort: local.port,
+      destination: remote.address,
+      destinationPort: remote.port,
+      payload: new Uint8Array(bytes),
+      tcp: { flags, sequence, acknowledgment },
+    });
+  const received = (flags: number, sequence: number, acknowledgment: number): Uint8Array =>
+    ipPacket({
+      source: remote.address,
+      sourcePort: remote.port,
+      destination: local.address,
+      destinationPort: local.port,
+      tcp: { flags, sequence, acknowledgment },
+    });
+  return [
+    sent(syn, 100, 0),
+    received(syn | ack, 500, 101),
+    sent(ack, 101, 501),
+    sent(push | ack, 101, 501, length),
+    received(ack, 501, 101 + length),
+    sent(fin | ack, 101 + length, 501),
+    received(fin | ack, 501, 102 + length),
+    sent(ack, 102 + length, 502),
+  ];
 }
 
 const LINKTYPE_RAW = 101;

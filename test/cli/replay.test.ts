@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { CaptureFolder } from './captures.js';
+import { CaptureFolder, rawCapture, tcpConversation } from './captures.js';
 import { conversationsOfReplay } from './conversations.js';
 import {
   bundledCapture,
@@ -82,6 +82,26 @@ describe('netverdict replay', () => {
       });
     }
     expect(summary(lines)['verdicts']).toMatchObject({ PermanentBlock: blocked.length });
+  });
+
+  it('keeps connections that use one local port one after the other apart', async () => {
+    const local = { address: '192.0.2.10', port: 20 };
+    const conversation = (port: number, length: number): Uint8Array[] =>
+      tcpConversation(local, { address: '198.51.100.7', port }, length);
+    const capture = folder.write(
+      'same-local-port.pcap',
+      rawCapture(
+        ...conversation(40_001, 100),
+        ...conversation(40_002, 200),
+        ...conversation(40_003, 400),
+      ),
+    );
+    const lines = await replayJson(capture, '--local', local.address);
+    expect(connections(lines)).toHaveLength(3);
+    expect(lines.filter((line) => line.type === 'connection-end')).toHaveLength(3);
+    const sent = [...conversationsOfReplay(lines).values()].map(({ transmitted }) => transmitted);
+    expect(sent.map(Number).sort((a, b) => a - b)).toEqual([100, 200, 400]);
+    expect(summary(lines)).toMatchObject({ packets: { permitted: 24, blocked: 0 } });
   });
 
   it('permits only control traffic when everything is blocked', async () => {

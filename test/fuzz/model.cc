@@ -97,11 +97,11 @@ void Model::TakeEnd(const Record &record)
     const auto after = static_cast<ptrdiff_t>(length);
 
     ASSERT_EQ(record.body.size(), 14 + 2 * length);
-    EXPECT_EQ(reported_.count(
+    EXPECT_EQ(reported_.erase(
                   KeyOf(record.body[9], ByteVector(address, address + after), record.At<uint16_t>(10 + 2 * length),
                         ByteVector(address + after, address + 2 * after), record.At<uint16_t>(12 + 2 * length))),
               1u)
-        << "the end of a connection that was not reported";
+        << "the end of a connection that was not reported since its last end";
 }
 
 // Reads the commands as the driver does, up to the first one that it refuses.

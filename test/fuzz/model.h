@@ -2,7 +2,7 @@
 //
 // - The stream of records is complete for all sizes of reads.
 // - Ids count up and never repeat.
-// - Only connections that were reported to this client are reported as ended.
+// - A connection is reported as ended once, and only after it was reported to this client.
 // - A packet is sent at most once, and never if the driver let it pass at once or the client refused it.
 // - A packet that the client accepted is sent, unless a failure was injected.
 // - With the fail policy closed, no packet is sent before a verdict that permits it.
@@ -137,7 +137,7 @@ class Model
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;
     std::map<uint64_t, Asked> asked_; // questions without a verdict
-    std::set<Key> reported_;
+    std::set<Key> reported_;          // since the last end of a connection with this key
     std::map<Key, Standing> standings_;
     std::map<Hosts, uint32_t> last_fragment_; // by serial; a fragment that overlaps it refuses their datagram
     std::set<Hosts> fragments_let_go_; // hosts with a permitted connection: fragments may belong to its datagrams

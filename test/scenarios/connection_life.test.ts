@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { Verdict } from '../../lib/index.js';
-import { Simulated } from './simulated.js';
+import { Simulated, Wire } from './simulated.js';
 
 const families = [
   { family: 'IPv4', computer: '192.0.2.10', stranger: '198.51.100.7' },
@@ -106,7 +106,7 @@ test('a changed verdict applies to the next packet of a live connection', async 
   const simulated = await Simulated.start();
   const flow = simulated.network.connect({
     processId: 7,
-    protocol: 'tcp',
+    protocol: 'udp',
     remote: { address: '198.51.100.7', port: 443 },
   });
   const question = await simulated.question();
@@ -194,17 +194,17 @@ test('the driver removes connections that ended over a minute ago', async () => 
   expect((await simulated.device.getStatistics()).connections).toBe(0n);
 });
 
-test('the driver removes a connection that was idle for ten minutes, but not one in use', async () => {
+test('the driver removes a UDP connection that was idle for ten minutes, but not one in use', async () => {
   const simulated = await Simulated.start();
   const idle = simulated.network.connect({
     processId: 7,
-    protocol: 'tcp',
+    protocol: 'udp',
     remote: { address: '198.51.100.7', port: 443 },
   });
   (await simulated.question()).accept({ permanent: true });
   const used = simulated.network.connect({
     processId: 7,
-    protocol: 'tcp',
+    protocol: 'udp',
     remote: { address: '198.51.100.8', port: 443 },
   });
   (await simulated.question()).accept({ permanent: true });
@@ -215,3 +215,141 @@ test('the driver removes a connection that was idle for ten minutes, but not one
   simulated.device.cleanEndedConnections();
   expect((await simulated.device.getStatistics()).connections).toBe(1n);
 });
+
+test('a TCP connection stays until its closure, however idle it is', async () => {
+  const simulated = await Simulated.start();
+  const flow = simulated.network.connect({
+    processId: 7,
+    protocol: 'tcp',
+    remote: { address: '198.51.100.7', port: 443 },
+  });
+  (await simulated.question()).accept({ permanent: true });
+  await flow.outcome;
+  simulated.clock.advance(3_600_000);
+  simulated.device.cleanEndedConnections();
+  expect((await simulated.device.getStatistics()).connections).toBe(1n);
+  expect(await flow.send(new Uint8Array(10))).toBe('permitted');
+  expect(await simulated.untaken('connection')).toEqual([]);
+  flow.close();
+  expect((await simulated.next('connection-end')).processId).toBe(7);
+});
+
+describe('two TCP connections of one process share a local port', () => {
+  const local = { address: '192.0.2.10', port: 20 };
+  const near = { address: '198.51.100.1', port: 40_001 };
+  const far = { address: '198.51.100.2', port: 40_002 };
+  const remoteEnds = async (simulated: Simulated): Promise<string[]> =>
+    (await simulated.untaken('connection-end')).map((end) => end.remoteAddress);
+
+  test('the end of one leaves a live one as it is', async () => {
+    const simulated = await Simulated.start();
+    const connect = (remote: typeof near) =>
+      simulated.network.connect({ processId: 812, protocol: 'tcp', local, remote });
+    const first = connect(near);
+    const second = connect(far);
+    for (const question of await simulated.questions(2)) question.accept({ permanent: true });
+    await Promise.all([first.outcome, second.outcome]);
+    first.close();
+    expect((await simulated.next('connection-end')).remoteAddress).toBe(near.address);
+    expect(await second.send(new Uint8Array(6))).toBe('permitted');
+    expect(await second.receive(new Uint8Array(6))).toBe('permitted');
+    expect(await remoteEnds(simulated)).toEqual([]);
+    second.close();
+    expect((await simulated.next('connection-end')).remoteAddress).toBe(far.address);
+    expect(await remoteEnds(simulated)).toEqual([]);
+  });
+
+  test('the end of one leaves a connect that waits for its verdict as it is', async () => {
+    const simulated = await Simulated.start();
+    const first = simulated.network.connect({
+      processId: 812,
+      protocol: 'tcp',
+      local,
+      remote: near,
+    });
+    (await simulated.question()).accept({ permanent: true });
+    await first.outcome;
+    const second = simulated.network.connect({
+      processId: 812,
+      protocol: 'tcp',
+      local,
+      remote: far,
+    });
+    const question = await simulated.question();
+    first.close();
+    expect((await simulated.next('connection-end')).remoteAddress).toBe(near.address);
+    question.accept({ permanent: true });
+    expect(await second.outcome).toBe('permitted');
+    expect(await second.send(new Uint8Array(6))).toBe('permitted');
+    expect(await remoteEnds(simulated)).toEqual([]);
+  });
+
+  test('a connect that was refused ends when its socket is closed', async () => {
+    const simulated = await Simulated.start();
+    const refused = simulated.network.connect({
+      processId: 812,
+      protocol: 'tcp',
+      local,
+      remote: near,
+    });
+    (await simulated.question()).block({ permanent: true });
+    expect(await refused.outcome).toBe('blocked');
+    refused.close();
+    expect((await simulated.next('connection-end')).remoteAddress).toBe(near.address);
+  });
+});
+
+describe('a permanent block of a live TCP connection', () => {
+  const remote = { address: '198.51.100.7', port: 443 };
+  const isRst = (packet: Uint8Array): boolean => packet[9] === 6 && (packet[33]! & 0x04) !== 0;
+
+  test('resets it, and both ends learn of it', async () => {
+    const simulated = await Simulated.start();
+    const wire = new Wire(simulated.network);
+    const flow = simulated.network.connect({ processId: 7, protocol: 'tcp', remote });
+    const question = await simulated.question();
+    question.accept({ permanent: true });
+    await flow.outcome;
+    expect(await flow.send(new Uint8Array(10))).toBe('permitted');
+    simulated.device.updateVerdict(question, Verdict.PermanentBlock);
+    await wire.passes('outbound', isRst);
+    expect((await simulated.next('connection-end')).remoteAddress).toBe(remote.address);
+    expect(await flow.send(new Uint8Array(10))).toBe('blocked');
+  });
+
+  test('leaves a UDP connection open, whose packets do not pass', async () => {
+    const simulated = await Simulated.start();
+    const flow = simulated.network.connect({ processId: 7, protocol: 'udp', remote });
+    const question = await simulated.question();
+    question.accept({ permanent: true });
+    await flow.outcome;
+    simulated.device.updateVerdict(question, Verdict.PermanentBlock);
+    expect(await flow.send(new Uint8Array(10))).not.toBe('permitted');
+    expect(await simulated.untaken('connection-end')).toEqual([]);
+  });
+});
+
+describe.each(['tcp', 'udp'] as const)(
+  'a temporary block of an outbound %s connection',
+  (protocol) => {
+    const remote = { address: '198.51.100.7', port: 443 };
+
+    test.each([
+      ['block', 'blocked'],
+      ['drop', 'dropped'],
+    ] as const)(
+      'by %s refuses one attempt, and the next one is asked about',
+      async (how, outcome) => {
+        const simulated = await Simulated.start();
+        const local = { address: '192.0.2.10', port: 50_020 };
+        const first = simulated.network.connect({ processId: 7, protocol, local, remote });
+        (await simulated.question())[how]();
+        expect(await first.outcome).toBe(outcome);
+        first.close();
+        const second = simulated.network.connect({ processId: 7, protocol, local, remote });
+        (await simulated.question()).accept({ permanent: true });
+        expect(await second.outcome).toBe('permitted');
+      },
+    );
+  },
+);

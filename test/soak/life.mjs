@@ -31,6 +31,11 @@ function unlessEnded(error) {
   if (!(error instanceof ClosedError || error instanceof DriverShutdownError)) throw error;
 }
 
+/** The same for a connection's questions and for its end. */
+function keyOf({ protocol, localAddress, localPort, remoteAddress, remotePort }) {
+  return `${protocol} ${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
+}
+
 /** One application on a driver that others may have used before; `known` has their ids. */
 class Client {
   #device;
@@ -93,6 +98,7 @@ class Client {
 
   async #decide() {
     const verdict = randomPolicy(this.#random);
+    const alive = new Set();
     for await (const event of this.#device) {
       this.#counts.events += 1;
       if (event.type === 'lost') {
@@ -100,7 +106,11 @@ class Client {
         this.#counts.lost += Number(event.count);
       }
       if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
+      if (event.type === 'connection-end' && !alive.delete(keyOf(event))) {
+        throw new Error(`the end of ${keyOf(event)} came without its connection, or twice`);
+      }
       if (event.type !== 'connection') continue;
+      alive.add(keyOf(event));
       if (this.#known.has(event.id)) throw new Error(`id ${event.id} came twice`);
       this.#known.add(event.id);
       if (this.#holdsAll || this.#random.below(200) === 0) continue; // this event gets no verdict

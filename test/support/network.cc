@@ -41,12 +41,14 @@ Network::Network(sim::Machine &machine) : Classifier(machine)
 {
     machine.wfp().SetInjectionTarget(this);
     machine.wfp().SetReauthorizer(this);
+    machine.wfp().SetFlowOwner(this);
 }
 
 Network::~Network()
 {
     machine().wfp().SetInjectionTarget(nullptr);
     machine().wfp().SetReauthorizer(nullptr);
+    machine().wfp().SetFlowOwner(nullptr);
 }
 
 // ---- The packet layers
@@ -125,6 +127,19 @@ Network::Answer Network::InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t 
 
 // ---- Ports and payload
 
+void Network::Establish(const Flow &flow, uint64_t flow_handle)
+{
+    Indication indication(flow.family() == 6 ? FWPS_LAYER_ALE_FLOW_ESTABLISHED_V6 : FWPS_LAYER_ALE_FLOW_ESTABLISHED_V4,
+                          FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_MAX);
+
+    // The layer's first fields are those of ALE_ENDPOINT_CLOSURE.
+    indication.SetFlow(kClosureFields, flow);
+    indication.SetUint8(FWPS_FIELD_ALE_FLOW_ESTABLISHED_V4_IP_PROTOCOL, flow.protocol);
+    indication.metadata().flowHandle = flow_handle;
+    indication.metadata().currentMetadataValues |= FWPS_METADATA_FIELD_FLOW_HANDLE;
+    EXPECT_TRUE(Classify(indication).permitted());
+}
+
 void Network::Close(const Flow &flow)
 {
     Indication indication(flow.family() == 6 ? FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V6 : FWPS_LAYER_ALE_ENDPOINT_CLOSURE_V4,
@@ -135,7 +150,7 @@ void Network::Close(const Flow &flow)
     EXPECT_TRUE(Classify(indication).permitted());
 }
 
-void Network::Release(uint8_t protocol, const Endpoint &local, uint64_t process_id)
+void Network::Release(uint8_t protocol, const Endpoint &local, uint64_t process_id, uint64_t endpoint_handle)
 {
     Indication indication(local.family == 6 ? FWPS_LAYER_ALE_RESOURCE_RELEASE_V6 : FWPS_LAYER_ALE_RESOURCE_RELEASE_V4,
                           FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_MAX);
@@ -146,6 +161,11 @@ void Network::Release(uint8_t protocol, const Endpoint &local, uint64_t process_
     if (process_id != 0)
     {
         indication.SetProcess(process_id);
+    }
+    if (endpoint_handle != 0)
+    {
+        indication.metadata().transportEndpointHandle = endpoint_handle;
+        indication.metadata().currentMetadataValues |= FWPS_METADATA_FIELD_TRANSPORT_ENDPOINT_HANDLE;
     }
     EXPECT_TRUE(Classify(indication).permitted());
 }
@@ -239,6 +259,27 @@ void Network::FiltersChanged(uint16_t layer)
 {
     const std::lock_guard<std::mutex> lock(mutex_);
     reauthorized_.push_back(layer);
+}
+
+std::vector<uint64_t> Network::TakeAborted()
+{
+    machine().Run();
+
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    return std::exchange(aborted_, {});
+}
+
+bool Network::CanAbort(uint64_t flow_handle)
+{
+    return flow_handle % 2 != 0;
+}
+
+void Network::Abort(uint64_t flow_handle)
+{
+    const std::lock_guard<std::mutex> lock(mutex_);
+
+    aborted_.push_back(flow_handle);
 }
 
 // The stack indicates what is injected: sends from the top on, receives from the bottom on.

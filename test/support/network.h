@@ -11,7 +11,10 @@
 namespace kext_test
 {
 
-class Network : public Classifier, public sim::wfp::InjectionTarget, public sim::wfp::Reauthorizer
+class Network : public Classifier,
+                public sim::wfp::InjectionTarget,
+                public sim::wfp::Reauthorizer,
+                public sim::wfp::FlowOwner
 {
   public:
     explicit Network(sim::Machine &machine);
@@ -56,11 +59,15 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     // `header`: bytes of IP header before the chain's data. `flags`: FWP_CONDITION_FLAG_....
     Answer InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t header, uint32_t flags, uint8_t address_type = 1);
 
+    // ALE_FLOW_ESTABLISHED. The network knows the flows with an odd handle, and can abort them.
+    void Establish(const Flow &flow, uint64_t flow_handle = 77);
+
     // ALE_ENDPOINT_CLOSURE.
     void Close(const Flow &flow);
 
     // ALE_RESOURCE_RELEASE. A zero address is a wildcard bind. A process id of 0 is left out.
-    void Release(uint8_t protocol, const Endpoint &local, uint64_t process_id = 0);
+    // An endpoint handle of 0 is left out, too.
+    void Release(uint8_t protocol, const Endpoint &local, uint64_t process_id = 0, uint64_t endpoint_handle = 0);
 
     // ALE_RESOURCE_ASSIGNMENT.
     void Bind(uint8_t protocol, const Endpoint &local, uint64_t process_id);
@@ -78,8 +85,13 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     // Runs deferred work. Returns the layers reauthorized since the last call, one entry per call to the engine.
     std::vector<uint16_t> TakeReauthorized();
 
+    // Runs deferred work. Returns the handles of the flows aborted since the last call, in order.
+    std::vector<uint64_t> TakeAborted();
+
     NTSTATUS Deliver(const Injection &injection) override;
     void FiltersChanged(uint16_t layer) override;
+    bool CanAbort(uint64_t flow_handle) override;
+    void Abort(uint64_t flow_handle) override;
 
   private:
     void IndicateDatagrams(const Flow &flow, bool inbound, NET_BUFFER_LIST *chain);
@@ -91,6 +103,7 @@ class Network : public Classifier, public sim::wfp::InjectionTarget, public sim:
     std::mutex mutex_;
     std::vector<Injected> injected_;     // under mutex_
     std::vector<uint16_t> reauthorized_; // under mutex_
+    std::vector<uint64_t> aborted_;      // under mutex_
 };
 
 } // namespace kext_test

@@ -10,6 +10,12 @@ export interface PacketSpec {
   readonly sourcePort?: number;
   readonly destinationPort?: number;
   readonly payload?: Uint8Array;
+  /** Fields of the TCP header. By default a packet without payload is a SYN. */
+  readonly tcp?: {
+    readonly flags: number;
+    readonly sequence: number;
+    readonly acknowledgment: number;
+  };
   /** IPv4 options, a multiple of four bytes. */
   readonly options?: Uint8Array;
   /** IPv6 extension headers as [next-header value, bytes], each a multiple of eight bytes long, first byte overwritten. */
@@ -46,9 +52,10 @@ function transportSegment(spec: PacketSpec, protocol: number): Uint8Array {
   if (protocol === 6) {
     view.setUint16(0, spec.sourcePort ?? 0);
     view.setUint16(2, spec.destinationPort ?? 0);
-    view.setUint32(4, 1000);
+    view.setUint32(4, spec.tcp?.sequence ?? 1000);
+    view.setUint32(8, spec.tcp?.acknowledgment ?? 0);
     view.setUint8(12, 5 << 4);
-    view.setUint8(13, payload.length === 0 ? 0x02 : 0x18);
+    view.setUint8(13, spec.tcp?.flags ?? (payload.length === 0 ? 0x02 : 0x18));
     view.setUint16(14, 65535);
   } else if (protocol === 17) {
     view.setUint16(0, spec.sourcePort ?? 0);

@@ -107,5 +107,5 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'KeGetCurrentProcessorNumberEx',
     'KeQueryActiveProcessorCountEx',
   ],
-  'Windows 8': ['FwpsCalloutRegister2'],
+  'Windows 8': ['FwpsCalloutRegister2', 'FwpsFlowAbort0'],
 };

@@ -17,7 +17,7 @@
 #define READ_BYTES       1024
 #define STREAM_BYTES     (1024 * 1024)
 #define TIME_LIMIT_MS    60000
-#define LAYERS_OF_DRIVER 18
+#define LAYERS_OF_DRIVER 20
 
 #define IOCTL_VERSION CTL_CODE(40000, 0x800, METHOD_BUFFERED, FILE_READ_DATA | FILE_WRITE_DATA)
 
@@ -271,7 +271,7 @@ static void OpensAlone(const char *name)
     done = DeviceIoControl(Device, IOCTL_VERSION, NULL, 0, version, sizeof(version), NULL, &request);
     Check(AwaitEnd(done, &request, &length) && length == 4 && version[0] == 2 && version[1] == 1,
           "the protocol's version is 2.1");
-    Check(ControlEngine().Layers == LAYERS_OF_DRIVER, "the driver filters at its 18 layers");
+    Check(ControlEngine().Layers == LAYERS_OF_DRIVER, "the driver filters at its 20 layers");
 }
 
 static void AcceptsOutbound(uint64_t *flow)

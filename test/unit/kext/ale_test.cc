@@ -1,3 +1,4 @@
+#include "support/commands.h"
 #include "support/driver_test.h"
 
 #include "nt/fault_injection.h"
@@ -624,6 +625,186 @@ TEST_F(AleTest, AConnectionThatAnotherProductBlocksForGoodIsNotReported)
     machine_.wfp().RemoveForeignFilter(lower);
 }
 
+// ---- Temporary refusals of extended clients
+
+class AleExtendedTest : public DriverTest, public testing::WithParamInterface<Flow>
+{
+  protected:
+    AleExtendedTest()
+    {
+        OPTIONS_WIRE options = Client::DefaultOptions();
+
+        options.Flags |= OPTION_FLAG_EXTENDED_RECORDS;
+        client_.SetOptions(options);
+    }
+
+    static ByteVector Packet() { return MakePacket(GetParam()); }
+
+    // A first authorization, with the packet that its layer shows.
+    Network::Answer Begin()
+    {
+        const ByteVector packet = Packet();
+
+        return network_.Connect(GetParam(), GetParam().protocol == PROTOCOL_UDP ? &packet : nullptr);
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(Flows, AleExtendedTest, testing::Values(Flow{}, TcpV6(), UdpV4(), UdpV6()));
+
+TEST_P(AleExtendedTest, ABlockRefusesOneAttemptAndTheNextOneIsAskedAbout)
+{
+    const Network::Answer first = Begin();
+
+    EXPECT_TRUE(first.pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictBlock);
+    EXPECT_EQ(first.completed(), 1);
+    EXPECT_TRUE(network_.Connect(GetParam(), nullptr, Reauthorize()).blocked()) << "the completed attempt";
+
+    EXPECT_TRUE(Begin().pended()) << "the second attempt";
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Connect(GetParam(), nullptr, Reauthorize()).permitted());
+}
+
+TEST_P(AleExtendedTest, ADropRefusesOneAttemptWithoutAnAnswer)
+{
+    Begin();
+    client_.Verdict(client_.ReadQuestion().id, VerdictDrop);
+    EXPECT_TRUE(network_.Connect(GetParam(), nullptr, Reauthorize()).absorbed());
+    Begin();
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+}
+
+TEST_P(AleExtendedTest, ABlockOfAHeldPacketIsSpentOnThatPacket)
+{
+    const ByteVector packet = Packet();
+
+    EXPECT_TRUE(network_.Connect(GetParam(), &packet, Reauthorize()).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictBlock);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+    EXPECT_TRUE(network_.Connect(GetParam(), &packet, Reauthorize()).absorbed());
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u) << "the next packet is asked about";
+}
+
+TEST_P(AleExtendedTest, ALiveConnectionThatIsUpdatedToBlockLosesOnePacketAndIsAskedAbout)
+{
+    const ByteVector packet = Packet();
+
+    Begin();
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Connect(GetParam(), nullptr, Reauthorize()).permitted());
+    client_.Write(UpdateBytes(GetParam(), VerdictBlock));
+    network_.TakeReauthorized();
+    EXPECT_TRUE(network_.Connect(GetParam(), &packet, Reauthorize()).blocked());
+    EXPECT_FALSE(network_.TakeReauthorized().empty()) << "the filter engine forgets that it refused the flow";
+    EXPECT_TRUE(network_.Connect(GetParam(), &packet, Reauthorize()).absorbed());
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+}
+
+TEST_P(AleExtendedTest, ABlockOfAnInboundConnectionStays)
+{
+    const ByteVector packet = MakePacket(GetParam(), true);
+
+    EXPECT_TRUE(network_.Accept(GetParam(), &packet).pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictBlock);
+    EXPECT_TRUE(network_.Accept(GetParam(), &packet).blocked());
+    EXPECT_TRUE(network_.Accept(GetParam(), &packet).blocked());
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+// ---- Permanent blocks of live connections
+
+TEST_F(AleTest, APermanentBlockAbortsTheFlowOfALiveTcpConnection)
+{
+    const Flow flow;
+
+    Decide(flow, VerdictPermanentAccept);
+    network_.Establish(flow, 77);
+    EXPECT_TRUE(network_.TakeAborted().empty());
+    client_.Write(UpdateBytes(flow, VerdictPermanentBlock));
+    EXPECT_EQ(network_.TakeAborted(), std::vector<uint64_t>{77});
+    client_.Write(UpdateBytes(flow, VerdictPermanentBlock));
+    EXPECT_TRUE(network_.TakeAborted().empty()) << "a flow is aborted once";
+}
+
+TEST_F(AleTest, AVerdictOnAPacketOfALiveTcpConnectionAbortsItsFlow)
+{
+    const Flow flow;
+    const ByteVector packet = MakePacket(flow);
+
+    Decide(flow, VerdictAccept);
+    network_.Establish(flow, 79);
+    EXPECT_TRUE(network_.Outbound(packet).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentBlock);
+    EXPECT_EQ(network_.TakeAborted(), std::vector<uint64_t>{79});
+}
+
+TEST_F(AleTest, AConnectionThatComesUpAfterItsPermanentBlockIsAborted)
+{
+    const Flow flow;
+
+    Decide(flow, VerdictPermanentBlock);
+    network_.Establish(flow, 81);
+    EXPECT_EQ(network_.TakeAborted(), std::vector<uint64_t>{81});
+}
+
+TEST_F(AleTest, OnlyAPermanentBlockOfALiveTcpConnectionAbortsAFlow)
+{
+    const Flow tcp;
+    const Flow udp = UdpV4();
+
+    Decide(tcp, VerdictPermanentAccept);
+    Decide(udp, VerdictPermanentAccept);
+    network_.Establish(tcp, 83);
+    network_.Establish(udp, 85);
+    client_.Write(UpdateBytes(udp, VerdictPermanentBlock));
+    client_.Write(UpdateBytes(tcp, VerdictPermanentDrop));
+    client_.Write(UpdateBytes(tcp, VerdictBlock));
+    network_.Close(tcp);
+    client_.Write(UpdateBytes(tcp, VerdictPermanentBlock));
+    EXPECT_TRUE(network_.TakeAborted().empty());
+}
+
+TEST_F(AleTest, TheRstOfAnAbortedFlowPassesAndNothingElseDoes)
+{
+    constexpr size_t kFlagsOfTcp = 20 + 13;
+    const Flow flow;
+    ByteVector reset = MakePacket(flow);
+    ByteVector received = MakePacket(flow, true);
+
+    reset[kFlagsOfTcp] = received[kFlagsOfTcp] = 0x14;
+    Decide(flow, VerdictPermanentAccept);
+    network_.Establish(flow);
+    client_.Write(UpdateBytes(flow, VerdictPermanentBlock));
+    EXPECT_EQ(network_.TakeAborted().size(), 1u);
+    EXPECT_TRUE(network_.Outbound(reset).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).blocked());
+    EXPECT_TRUE(network_.Inbound(received).blocked());
+    network_.Close(flow);
+    EXPECT_TRUE(network_.Outbound(reset).permitted()) << "it may leave after the closure";
+    EXPECT_FALSE(network_.Outbound(MakePacket(flow)).permitted());
+}
+
+TEST_F(AleTest, ARstOfABlockedConnectionThatWasNotAbortedIsBlocked)
+{
+    const Flow flow;
+    ByteVector reset = MakePacket(flow);
+
+    reset[20 + 13] = 0x14;
+    Decide(flow, VerdictPermanentBlock);
+    EXPECT_TRUE(network_.Outbound(reset).blocked());
+}
+
+TEST_F(AleTest, AFlowThatIsUnknownToTheFilterEngineIsStillBlockedPacketByPacket)
+{
+    const Flow flow;
+
+    Decide(flow, VerdictPermanentAccept);
+    network_.Establish(flow, 78);
+    client_.Write(UpdateBytes(flow, VerdictPermanentBlock));
+    EXPECT_TRUE(network_.TakeAborted().empty());
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).blocked());
+}
+
 // ---- The end of connections
 
 TEST_P(AleFlowTest, AClosureIsReportedOnce)
@@ -677,6 +858,69 @@ TEST_F(AleTest, TheReleaseOfAListenersPortKeepsAcceptedConnections)
     network_.Release(PROTOCOL_TCP, V4(0, 0, 0, 0, flow.local.port), flow.process_id);
     EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
     EXPECT_TRUE(network_.Inbound(MakePacket(flow, true)).permitted());
+    network_.Close(flow);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfATcpPortEndsOnlyConnectsThatNeverCameUp)
+{
+    Flow connecting;
+    Flow established;
+
+    established.remote.port++;
+    Decide(connecting, VerdictPermanentAccept);
+    Decide(established, VerdictPermanentAccept);
+    network_.Establish(established);
+
+    network_.Release(PROTOCOL_TCP, connecting.local, connecting.process_id);
+    const std::vector<Record> ends = client_.ReadType(InfoConnectionEndV4);
+    ASSERT_EQ(ends.size(), 1u);
+    EXPECT_EQ(ends[0].At<uint16_t>(20), connecting.remote.port);
+    EXPECT_TRUE(network_.Outbound(MakePacket(established)).permitted());
+
+    network_.Close(established);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfATcpPortEndsOnlyConnectsOfItsSocket)
+{
+    const Flow flow;
+
+    network_.Connect(flow);
+    EXPECT_EQ(client_.ReadQuestions().size(), 1u);
+    network_.Release(PROTOCOL_TCP, flow.local, flow.process_id, kTransportEndpoint + 1);
+    EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
+    network_.Release(PROTOCOL_TCP, flow.local, flow.process_id, kTransportEndpoint);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, TheReleaseOfATcpPortKeepsAConnectionThatIsOlderThanTheFilters)
+{
+    const Flow flow;
+    const ByteVector packet = MakePacket(flow);
+
+    EXPECT_TRUE(network_.Connect(flow, &packet, Reauthorize()).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+    network_.Release(PROTOCOL_TCP, flow.local, flow.process_id);
+    EXPECT_TRUE(client_.ReadType(InfoConnectionEndV4).empty());
+    network_.Close(flow);
+    EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
+}
+
+TEST_F(AleTest, AnAuthorizedTcpConnectionOutlivesTenIdleMinutes)
+{
+    Flow other = UdpV4();
+    const Flow flow;
+
+    Decide(flow, VerdictPermanentAccept);
+    Decide(other, VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Connect(flow, nullptr, Reauthorize()).permitted());
+    EXPECT_TRUE(network_.Connect(other, nullptr, Reauthorize()).permitted());
+    machine_.clock().Advance(std::chrono::minutes(11));
+    machine_.Run();
+    client_.Command(CommandCleanEndedConnections);
+    EXPECT_EQ(client_.GetStatistics().Connections, 1u);
+    EXPECT_TRUE(network_.Outbound(MakePacket(flow)).permitted());
     network_.Close(flow);
     EXPECT_EQ(client_.ReadType(InfoConnectionEndV4).size(), 1u);
 }

@@ -4,6 +4,7 @@
 #include "kext_test.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 #include <set>
@@ -39,10 +40,19 @@ class ConnectionTableTest : public kext_test::KextTest
 
     CONNECTION_STATE State(const CONNECTION_KEY &key)
     {
-        CONNECTION_STATE state = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0};
+        CONNECTION_STATE state = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0};
 
         EXPECT_TRUE(ConnectionTableLookup(&table_, &key, &state));
         return state;
+    }
+
+    // Inserts a TCP connect as ALE sees it first.
+    NTSTATUS InsertConnect(const CONNECTION_KEY &key, UINT64 process = 0)
+    {
+        const NTSTATUS status = Insert(key, process);
+
+        ConnectionTableSetConnecting(&table_, &key, State(key).Generation, 0);
+        return status;
     }
 
     bool SetVerdict(const CONNECTION_KEY &key, UINT8 verdict)
@@ -52,26 +62,33 @@ class ConnectionTableTest : public kext_test::KextTest
         return ConnectionTableSetVerdict(&table_, &key, verdict, &state);
     }
 
-    // TRUE: the connection ended before, and its end has to be reported.
-    bool SetReported(const CONNECTION_KEY &key)
-    {
-        CONNECTION ended;
-
-        return ConnectionTableSetReported(&table_, &key, &ended);
-    }
+    void SetReported(const CONNECTION_KEY &key) { ConnectionTableSetReported(&table_, &key, State(key).Generation, 1); }
 
     bool End(const CONNECTION_KEY &key)
     {
         CONNECTION ended;
 
-        return ConnectionTableEnd(&table_, &key, &ended);
+        return ConnectionTableEnd(&table_, &key, 0, &ended);
     }
 
-    static VOID Collect(void *context, const CONNECTION *connection)
+    struct Visit
     {
-        EXPECT_EQ(KeGetCurrentIrql(), PASSIVE_LEVEL);
-        static_cast<std::vector<CONNECTION> *>(context)->push_back(*connection);
+        CONNECTION_TABLE *table;
+        std::vector<CONNECTION> ended;
+    };
+
+    static VOID EndVisited(void *context, const CONNECTION *connection)
+    {
+        auto *visit = static_cast<Visit *>(context);
+        CONNECTION ended;
+
+        if (ConnectionTableEnd(visit->table, &connection->Key, connection->State.Generation, &ended))
+        {
+            visit->ended.push_back(ended);
+        }
     }
+
+    static VOID Call(void *visit, const CONNECTION *) { (*static_cast<std::function<void()> *>(visit))(); }
 
     static CONNECTION_RELEASE Release(UINT8 protocol, UINT8 version, const UINT8 *address, UINT16 port)
     {
@@ -86,10 +103,10 @@ class ConnectionTableTest : public kext_test::KextTest
 
     std::vector<CONNECTION> EndByPort(const CONNECTION_RELEASE &release)
     {
-        std::vector<CONNECTION> ended;
+        Visit visit{&table_, {}};
 
-        ConnectionTableEndByPort(&table_, &release, Collect, &ended);
-        return ended;
+        ConnectionTableVisitPort(&table_, &release, EndVisited, &visit);
+        return visit.ended;
     }
 
     std::vector<CONNECTION> EndByPort(UINT8 protocol, UINT8 version, const UINT8 *address, UINT16 port)
@@ -140,7 +157,7 @@ TEST_F(ConnectionTableTest, ALookupReturnsAllThatIsKnown)
 
     ASSERT_EQ(Insert(key, 99, DirectionInbound), STATUS_SUCCESS);
     ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
-    ASSERT_FALSE(SetReported(key));
+    SetReported(key);
     ASSERT_TRUE(ConnectionTableLookup(&table_, &key, &state));
     EXPECT_EQ(state.ProcessId, 99u);
     EXPECT_EQ(state.Verdict, VerdictPermanentBlock);
@@ -196,7 +213,7 @@ TEST_F(ConnectionTableTest, APortUsedAgainIsANewConnection)
 
     ASSERT_EQ(Insert(key, 1, DirectionInbound), STATUS_SUCCESS);
     ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
-    ASSERT_FALSE(SetReported(key));
+    SetReported(key);
     ASSERT_TRUE(End(key));
     ASSERT_EQ(Insert(key, 2, DirectionOutbound), STATUS_SUCCESS);
 
@@ -207,6 +224,7 @@ TEST_F(ConnectionTableTest, APortUsedAgainIsANewConnection)
     EXPECT_FALSE(state.Ended);
     EXPECT_FALSE(state.Reported);
     EXPECT_EQ(ConnectionTableCount(&table_), 1u);
+    ConnectionTableSetConnecting(&table_, &key, state.Generation, 0);
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 5000).size(), 1u) << "it is listed by port again";
 }
 
@@ -216,8 +234,6 @@ TEST_F(ConnectionTableTest, OnlyLiveConnectionsCanBeChanged)
     CONNECTION_STATE state;
 
     EXPECT_FALSE(SetVerdict(key, VerdictAccept));
-    EXPECT_FALSE(SetReported(key));
-
     ASSERT_EQ(Insert(key, 7), STATUS_SUCCESS);
     ASSERT_TRUE(End(key));
     EXPECT_FALSE(SetVerdict(key, VerdictAccept));
@@ -226,19 +242,59 @@ TEST_F(ConnectionTableTest, OnlyLiveConnectionsCanBeChanged)
     EXPECT_EQ(state.Verdict, VerdictUndecided);
 }
 
-TEST_F(ConnectionTableTest, OnlyTheFirstLateReporterGetsTheEnd)
+TEST_F(ConnectionTableTest, OnlyALiveConnectionOfTheSameGenerationBecomesReported)
 {
     const CONNECTION_KEY key = KeyV4(1);
-    CONNECTION ended = {};
 
     ASSERT_EQ(Insert(key, 9), STATUS_SUCCESS);
+    const UINT32 first = State(key).Generation;
     ASSERT_TRUE(End(key));
-    EXPECT_TRUE(ConnectionTableSetReported(&table_, &key, &ended));
-    EXPECT_TRUE(ended.Key == key);
-    EXPECT_EQ(ended.State.ProcessId, 9u);
-    EXPECT_TRUE(ended.State.Ended);
-    EXPECT_FALSE(SetReported(key));
+    ConnectionTableSetReported(&table_, &key, first, 1);
+    EXPECT_FALSE(State(key).Reported) << "it ended before";
+
+    ASSERT_EQ(Insert(key, 9), STATUS_SUCCESS);
+    ConnectionTableSetReported(&table_, &key, first, 1);
+    EXPECT_FALSE(State(key).Reported) << "its predecessor was reported";
+    ConnectionTableSetReported(&table_, &key, State(key).Generation, 1);
     EXPECT_TRUE(State(key).Reported);
+}
+
+TEST_F(ConnectionTableTest, AnEndOfAnotherGenerationEndsNothing)
+{
+    const CONNECTION_KEY key = KeyV4(1);
+    CONNECTION ended;
+
+    ASSERT_EQ(Insert(key, 9), STATUS_SUCCESS);
+    const UINT32 first = State(key).Generation;
+    ASSERT_TRUE(ConnectionTableEnd(&table_, &key, first, &ended));
+    ASSERT_EQ(Insert(key, 9), STATUS_SUCCESS);
+    EXPECT_FALSE(ConnectionTableEnd(&table_, &key, first, &ended));
+    EXPECT_FALSE(State(key).Ended);
+}
+
+TEST_F(ConnectionTableTest, OnlyALiveConnectionIsCopied)
+{
+    const CONNECTION_KEY key = KeyV6(1);
+    CONNECTION connection;
+
+    EXPECT_FALSE(ConnectionTableCopyLive(&table_, &key, &connection));
+    ASSERT_EQ(Insert(key, 9, DirectionInbound), STATUS_SUCCESS);
+    ASSERT_TRUE(ConnectionTableCopyLive(&table_, &key, &connection));
+    EXPECT_TRUE(connection.Key == key);
+    EXPECT_EQ(connection.State.ProcessId, 9u);
+    EXPECT_EQ(connection.State.Generation, State(key).Generation);
+    ASSERT_TRUE(End(key));
+    EXPECT_FALSE(ConnectionTableCopyLive(&table_, &key, &connection));
+}
+
+TEST_F(ConnectionTableTest, EachKeyHasOneOrderLock)
+{
+    const CONNECTION_KEY keys[] = {KeyV4(1), KeyV4(2), KeyV6(1)};
+
+    for (const CONNECTION_KEY &key : keys)
+    {
+        EXPECT_EQ(ConnectionTableOrder(&table_, &key), ConnectionTableOrder(&table_, &key));
+    }
 }
 
 TEST_F(ConnectionTableTest, GenerationsTellConnectionsOfOneKeyApart)
@@ -289,15 +345,15 @@ TEST_F(ConnectionTableTest, EndsOnceOnly)
     const CONNECTION_KEY key = KeyV4(3);
     CONNECTION ended;
 
-    EXPECT_FALSE(ConnectionTableEnd(&table_, &key, &ended));
+    EXPECT_FALSE(ConnectionTableEnd(&table_, &key, 0, &ended));
     ASSERT_EQ(Insert(key, 12, DirectionInbound), STATUS_SUCCESS);
-    ASSERT_FALSE(SetReported(key));
-    ASSERT_TRUE(ConnectionTableEnd(&table_, &key, &ended));
+    SetReported(key);
+    ASSERT_TRUE(ConnectionTableEnd(&table_, &key, 0, &ended));
     EXPECT_EQ(memcmp(&ended.Key, &key, sizeof(key)), 0);
     EXPECT_EQ(ended.State.ProcessId, 12u);
     EXPECT_TRUE(ended.State.Ended);
     EXPECT_TRUE(ended.State.Reported);
-    EXPECT_FALSE(ConnectionTableEnd(&table_, &key, &ended));
+    EXPECT_FALSE(ConnectionTableEnd(&table_, &key, 0, &ended));
     EXPECT_TRUE(State(key).Ended);
 }
 
@@ -320,7 +376,7 @@ TEST_F(ConnectionTableTest, HoldsItsMaximumAndNoMore)
 
     // One that ended can still be replaced.
     key = KeyV4(50);
-    ASSERT_TRUE(ConnectionTableEnd(&table, &key, &ended));
+    ASSERT_TRUE(ConnectionTableEnd(&table, &key, 0, &ended));
     EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionOutbound, &state), STATUS_SUCCESS);
     ConnectionTableUninitialize(&table);
 }
@@ -398,9 +454,9 @@ TEST_F(ConnectionTableTest, AgreesWithASimpleModelUnderRandomUse)
             break;
         }
         case 4:
-            ASSERT_EQ(SetReported(key), found != model.end() && !live && !found->second.reported);
-            if (found != model.end())
+            if (live)
             {
+                SetReported(key);
                 found->second.reported = true;
             }
             break;
@@ -494,6 +550,32 @@ TEST_F(ConnectionTableTest, CleansLiveConnectionsAfterTenIdleMinutesOnlyWhenAske
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, KeyV4(1).LocalPort).size(), 0u);
 }
 
+TEST_F(ConnectionTableTest, ATcpConnectionThatAleAuthorizedIsNeverRemovedForIdleness)
+{
+    const CONNECTION_KEY authorized = KeyV4(1);
+    const CONNECTION_KEY established = KeyV6(2);
+    const CONNECTION_KEY datagrams = KeyV4(3, 80, PROTOCOL_UDP);
+    UINT32 wait = 0;
+
+    for (const CONNECTION_KEY &key : {authorized, established, datagrams})
+    {
+        ASSERT_EQ(Insert(key), STATUS_SUCCESS);
+    }
+    ConnectionTableSetAuthorized(&table_, &authorized, State(authorized).Generation);
+    ConnectionTableSetAuthorized(&table_, &datagrams, State(datagrams).Generation);
+    ConnectionTableSetEstablished(&table_, &established, 0);
+    EXPECT_TRUE(State(established).Authorized);
+    Advance(3600s);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, &wait), 1u);
+    EXPECT_EQ(wait, MAXUINT32) << "nothing is left to clean";
+    EXPECT_FALSE(Find(datagrams));
+
+    ASSERT_TRUE(End(authorized));
+    Advance(61s);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
+    EXPECT_TRUE(Find(established));
+}
+
 TEST_F(ConnectionTableTest, CleaningReportsWhenTheNextConnectionMayBeRemoved)
 {
     UINT32 wait = 0;
@@ -533,6 +615,8 @@ TEST_F(ConnectionTableTest, KeepsAConnectionUntilNothingOfItIsPending)
 
     ConnectionTableReleasePending(&table_, &kOne, ended.Generation);
     ConnectionTableReleasePending(&table_, &kTwo, idle.Generation);
+    EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u) << "the time of a held packet is no idle time";
+    Advance(601s);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
     ConnectionTableReleasePending(&table_, &kOne, ended.Generation);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
@@ -551,6 +635,7 @@ TEST_F(ConnectionTableTest, APendingPacketOfAnEarlierConnectionDoesNotKeepItsSuc
     Advance(3600s);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     ConnectionTableReleasePending(&table_, &kOne, second.Generation);
+    Advance(601s);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 1u);
 }
 
@@ -592,7 +677,7 @@ TEST_F(ConnectionTableTest, CleaningGivesMemoryBack)
 
     for (uint32_t i = 0; i < 20000; i++)
     {
-        ASSERT_EQ(Insert(KeyV4(i, 80)), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(KeyV4(i, 80)), STATUS_SUCCESS);
     }
     const UINT64 full = MemoryBytes(&memory_);
     for (uint32_t i = 0; i < 20000; i++)
@@ -640,7 +725,7 @@ TEST_F(ConnectionTableTest, RemoveAllRemovesEverything)
 {
     for (uint32_t i = 0; i < 5000; i++)
     {
-        ASSERT_EQ(Insert(KeyV4(i, 443)), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(KeyV4(i, 443)), STATUS_SUCCESS);
     }
     ASSERT_TRUE(End(KeyV4(7, 443)));
     ConnectionTableRemoveAll(&table_);
@@ -663,11 +748,11 @@ TEST_F(ConnectionTableTest, EndsExactlyTheConnectionsOfOnePort)
 
     for (const CONNECTION_KEY &key : mine)
     {
-        ASSERT_EQ(Insert(key), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(key), STATUS_SUCCESS);
     }
     for (const CONNECTION_KEY &key : others)
     {
-        ASSERT_EQ(Insert(key), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(key), STATUS_SUCCESS);
     }
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 5000).size(), 3u);
     for (const CONNECTION_KEY &key : mine)
@@ -690,8 +775,8 @@ TEST_F(ConnectionTableTest, EndsByLocalAddressWhenThereIsOne)
     CONNECTION_KEY there = KeyV4(2, 5000);
 
     there.LocalAddress[3] = 9;
-    ASSERT_EQ(Insert(here), STATUS_SUCCESS);
-    ASSERT_EQ(Insert(there), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(here), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(there), STATUS_SUCCESS);
     const std::vector<CONNECTION> ended = EndByPort(PROTOCOL_TCP, 4, there.LocalAddress, 5000);
     ASSERT_EQ(ended.size(), 1u);
     EXPECT_EQ(memcmp(&ended[0].Key, &there, sizeof(there)), 0);
@@ -705,7 +790,7 @@ TEST_F(ConnectionTableTest, EndsManyConnectionsOfOnePortEachOnce)
 
     for (uint32_t i = 0; i < kCount; i++)
     {
-        ASSERT_EQ(Insert(KeyV4(i, 443), i), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(KeyV4(i, 443), i), STATUS_SUCCESS);
     }
     for (const CONNECTION &connection : EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 443))
     {
@@ -719,12 +804,12 @@ TEST_F(ConnectionTableTest, PortZeroAndThePortsAtTheEdgesAreListed)
 {
     for (uint16_t port : {1, 255, 256, 32767, 65535})
     {
-        ASSERT_EQ(Insert(KeyV4(1, port)), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(KeyV4(1, port)), STATUS_SUCCESS);
         EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, port).size(), 1u) << port;
     }
     CONNECTION_KEY none = KeyV4(1, 1);
     none.LocalPort = 0;
-    ASSERT_EQ(Insert(none), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(none), STATUS_SUCCESS);
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 0).size(), 1u);
 }
 
@@ -739,8 +824,10 @@ TEST_F(ConnectionTableTest, AVisitorMayUseTheTable)
         {
             Visit *visit = static_cast<Visit *>(context);
             CONNECTION_STATE state;
+            CONNECTION ended;
 
             visit->calls++;
+            EXPECT_TRUE(ConnectionTableEnd(visit->table, &connection->Key, connection->State.Generation, &ended));
             EXPECT_EQ(ConnectionTableFindOrInsert(visit->table, &connection->Key, 9, DirectionInbound, &state),
                       STATUS_SUCCESS);
         }
@@ -748,45 +835,176 @@ TEST_F(ConnectionTableTest, AVisitorMayUseTheTable)
 
     for (uint32_t i = 0; i < 100; i++)
     {
-        ASSERT_EQ(Insert(KeyV4(i, 443)), STATUS_SUCCESS);
+        ASSERT_EQ(InsertConnect(KeyV4(i, 443)), STATUS_SUCCESS);
     }
     const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
-    ConnectionTableEndByPort(&table_, &release, Visit::Replace, &visit);
-    EXPECT_EQ(visit.calls, 100u) << "what the visitor adds is not ended by the same call";
+    ConnectionTableVisitPort(&table_, &release, Visit::Replace, &visit);
+    EXPECT_EQ(visit.calls, 100u) << "what the visitor adds is not visited by the same call";
     EXPECT_FALSE(State(KeyV4(1, 443)).Ended);
+}
+
+// A walk of a port collects 16 connections at a time. The next one may end before the walk goes on with it.
+TEST_F(ConnectionTableTest, AVisitOfAPortGoesOnBehindConnectionsThatEndMeanwhile)
+{
+    unsigned calls = 0;
+    std::function<void()> visit = [&]
+    {
+        for (uint32_t i = 20; calls == 0 && i < 40; i++)
+        {
+            EXPECT_TRUE(End(KeyV4(i, 443)));
+        }
+        calls++;
+    };
+
+    for (uint32_t i = 0; i < 50; i++)
+    {
+        ASSERT_EQ(InsertConnect(KeyV4(i, 443)), STATUS_SUCCESS);
+    }
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    ConnectionTableVisitPort(&table_, &release, Call, &visit);
+    EXPECT_EQ(calls, 10u + 20u) << "the newest 10, and the oldest 20";
+    EXPECT_EQ(EndByPort(release).size(), 30u);
+}
+
+// Cleaning moves what only the end of a connection needs. The lists of the ports lead through that.
+TEST_F(ConnectionTableTest, AVisitOfAPortGoesOnAfterTheTableHasMovedItsConnections)
+{
+    unsigned calls = 0;
+    std::function<void()> visit = [&]
+    {
+        if (calls++ == 0)
+        {
+            const UINT64 before = ConnectionTableBytes(&table_);
+
+            EXPECT_GT(ConnectionTableClean(&table_, FALSE, nullptr), 19000u);
+            EXPECT_LT(ConnectionTableBytes(&table_), before / 2);
+        }
+    };
+
+    for (uint32_t i = 0; i < 20000; i++)
+    {
+        ASSERT_EQ(InsertConnect(KeyV4(i, i % 200 == 0 ? 443 : 9)), STATUS_SUCCESS);
+    }
+    for (uint32_t i = 0; i < 20000; i++)
+    {
+        EXPECT_TRUE(i % 200 == 0 || End(KeyV4(i, 9)));
+    }
+    Advance(62s);
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    ConnectionTableVisitPort(&table_, &release, Call, &visit);
+    EXPECT_EQ(calls, 100u);
+    EXPECT_EQ(EndByPort(release).size(), 100u);
 }
 
 TEST_F(ConnectionTableTest, APortReleasedByOneProcessKeepsTheConnectionsOfOthers)
 {
     CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
 
-    ASSERT_EQ(Insert(KeyV4(1, 443), 7), STATUS_SUCCESS);
-    ASSERT_EQ(Insert(KeyV4(2, 443), 8), STATUS_SUCCESS);
-    ASSERT_EQ(Insert(KeyV4(3, 443), 0), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(KeyV4(1, 443), 7), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(KeyV4(2, 443), 8), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(KeyV4(3, 443), 0), STATUS_SUCCESS);
     release.ProcessId = 7;
     EXPECT_EQ(EndByPort(release).size(), 2u);
     EXPECT_FALSE(State(KeyV4(2, 443)).Ended);
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 443).size(), 1u);
 }
 
-TEST_F(ConnectionTableTest, APortCanBeReleasedForOutboundConnectionsOnly)
+TEST_F(ConnectionTableTest, APortOfTcpEndsOnlyConnectsThatNeverCameUp)
 {
-    CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    const CONNECTION_KEY connecting = KeyV4(1, 443);
+    const CONNECTION_KEY established = KeyV4(2, 443);
+    const CONNECTION_KEY accepted = KeyV4(3, 443);
+    const CONNECTION_KEY older = KeyV4(4, 443);
+    const CONNECTION_KEY stray = KeyV4(5, 443);
 
-    ASSERT_EQ(Insert(KeyV4(1, 443), 7, DirectionInbound), STATUS_SUCCESS);
-    ASSERT_EQ(Insert(KeyV4(2, 443), 7, DirectionOutbound), STATUS_SUCCESS);
-    release.OutboundOnly = TRUE;
-    EXPECT_EQ(EndByPort(release).size(), 1u);
-    EXPECT_FALSE(State(KeyV4(1, 443)).Ended);
+    ASSERT_EQ(InsertConnect(connecting, 7), STATUS_SUCCESS);
+    ASSERT_EQ(InsertConnect(established, 7), STATUS_SUCCESS);
+    ConnectionTableSetEstablished(&table_, &established, 0);
+    ASSERT_EQ(Insert(accepted, 7, DirectionInbound), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(older, 7), STATUS_SUCCESS);
+    ASSERT_EQ(Insert(stray, 0), STATUS_SUCCESS);
+
+    EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 443).size(), 2u);
+    EXPECT_TRUE(State(connecting).Ended);
+    EXPECT_TRUE(State(stray).Ended) << "ALE does not know it";
+    for (const CONNECTION_KEY &key : {established, accepted, older})
+    {
+        EXPECT_FALSE(State(key).Ended);
+    }
 }
 
-TEST_F(ConnectionTableTest, ANullVisitorIsAllowed)
+TEST_F(ConnectionTableTest, APortOfTcpEndsOnlyTheConnectsOfItsSocket)
 {
-    ASSERT_EQ(Insert(KeyV4(1, 443)), STATUS_SUCCESS);
-    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    const CONNECTION_KEY mine = KeyV4(1, 443);
+    const CONNECTION_KEY other = KeyV4(2, 443);
+    const CONNECTION_KEY unknown = KeyV4(3, 443);
+    CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
 
-    ConnectionTableEndByPort(&table_, &release, nullptr, nullptr);
-    EXPECT_TRUE(State(KeyV4(1, 443)).Ended);
+    for (const CONNECTION_KEY &key : {mine, other, unknown})
+    {
+        ASSERT_EQ(InsertConnect(key, 7), STATUS_SUCCESS);
+    }
+    ConnectionTableSetConnecting(&table_, &mine, State(mine).Generation, 100);
+    ConnectionTableSetConnecting(&table_, &other, State(other).Generation, 200);
+    release.EndpointHandle = 100;
+    EXPECT_EQ(EndByPort(release).size(), 2u);
+    EXPECT_FALSE(State(other).Ended);
+    release.EndpointHandle = 0;
+    EXPECT_EQ(EndByPort(release).size(), 1u) << "a release that names no socket is of any socket";
+}
+
+TEST_F(ConnectionTableTest, OnlyTheFlowOfALiveConnectionThatIsBlockedForGoodIsTakenAndOnce)
+{
+    const CONNECTION_KEY key = KeyV4(1, 443);
+    UINT64 handle = 0;
+
+    ASSERT_EQ(InsertConnect(key, 7), STATUS_SUCCESS);
+    ConnectionTableSetConnecting(&table_, &key, State(key).Generation, 100);
+    ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
+    EXPECT_FALSE(ConnectionTableTakeBlockedFlow(&table_, &key, &handle)) << "it has not come up";
+    ConnectionTableSetEstablished(&table_, &key, 5);
+    ASSERT_TRUE(SetVerdict(key, VerdictBlock));
+    EXPECT_FALSE(ConnectionTableTakeBlockedFlow(&table_, &key, &handle));
+    ASSERT_TRUE(SetVerdict(key, VerdictPermanentBlock));
+    EXPECT_FALSE(State(key).Aborted);
+    ASSERT_TRUE(ConnectionTableTakeBlockedFlow(&table_, &key, &handle));
+    EXPECT_EQ(handle, 5u);
+    EXPECT_TRUE(State(key).Aborted);
+    EXPECT_FALSE(ConnectionTableTakeBlockedFlow(&table_, &key, &handle));
+
+    const CONNECTION_KEY ended = KeyV6(2, 443);
+    ASSERT_EQ(Insert(ended), STATUS_SUCCESS);
+    ConnectionTableSetEstablished(&table_, &ended, 6);
+    ASSERT_TRUE(SetVerdict(ended, VerdictPermanentBlock));
+    ASSERT_TRUE(End(ended));
+    EXPECT_FALSE(ConnectionTableTakeBlockedFlow(&table_, &ended, &handle));
+}
+
+TEST_F(ConnectionTableTest, AVerdictIsForgottenOnlyWhileItIsTheConnections)
+{
+    const CONNECTION_KEY key = KeyV4(1);
+
+    ASSERT_EQ(Insert(key), STATUS_SUCCESS);
+    const UINT32 generation = State(key).Generation;
+    ASSERT_TRUE(SetVerdict(key, VerdictBlock));
+    ConnectionTableForgetVerdict(&table_, &key, generation, VerdictDrop);
+    EXPECT_EQ(State(key).Verdict, VerdictBlock);
+    ConnectionTableForgetVerdict(&table_, &key, generation + 1, VerdictBlock);
+    EXPECT_EQ(State(key).Verdict, VerdictBlock);
+    ConnectionTableForgetVerdict(&table_, &key, generation, VerdictBlock);
+    EXPECT_EQ(State(key).Verdict, VerdictUndecided);
+}
+
+TEST_F(ConnectionTableTest, ASuccessorIsNotConnectingUntilItsConnectBegins)
+{
+    const CONNECTION_KEY key = KeyV4(1, 443);
+
+    ASSERT_EQ(InsertConnect(key, 7), STATUS_SUCCESS);
+    const UINT32 first = State(key).Generation;
+    ASSERT_TRUE(End(key));
+    ASSERT_EQ(Insert(key, 7), STATUS_SUCCESS);
+    ConnectionTableSetConnecting(&table_, &key, first, 0);
+    EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 443).size(), 0u);
 }
 
 // Keys that differ in one field only, in the patterns that a hash might fold together.
@@ -905,7 +1123,7 @@ TEST_F(ConnectionTableTest, AShardThatCannotGrowWorksUntilItIsFull)
     CONNECTION ended;
     for (size_t i = 0; i < kept.size(); i += 2)
     {
-        ASSERT_TRUE(ConnectionTableEnd(&table, &kept[i], &ended));
+        ASSERT_TRUE(ConnectionTableEnd(&table, &kept[i], 0, &ended));
     }
     Advance(61s);
     ConnectionTableClean(&table, FALSE, nullptr);
@@ -926,7 +1144,7 @@ TEST_F(ConnectionTableTest, AFailedInitializationLeavesNothing)
             CONNECTION_TABLE table;
             const NTSTATUS status = ConnectionTableInitialize(&table, &memory_, &clock_, 1000);
 
-            EXPECT_EQ(status, n < 4 ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS);
+            EXPECT_EQ(status, n < 5 ? STATUS_INSUFFICIENT_RESOURCES : STATUS_SUCCESS);
             if (NT_SUCCESS(status))
             {
                 ConnectionTableUninitialize(&table);
@@ -946,9 +1164,9 @@ TEST_F(ConnectionTableTest, LookupsAndUpdatesAllocateNothing)
     EXPECT_TRUE(Find(key));
     EXPECT_TRUE(SetVerdict(key, VerdictAccept));
     EXPECT_EQ(Insert(key, 4), STATUS_OBJECT_NAME_EXISTS);
-    EXPECT_FALSE(SetReported(key));
+    SetReported(key);
     EXPECT_TRUE(ConnectionTableLookup(&table_, &key, &state));
-    EXPECT_TRUE(ConnectionTableEnd(&table_, &key, &connection));
+    EXPECT_TRUE(ConnectionTableEnd(&table_, &key, 0, &connection));
     EXPECT_EQ(machine_.faults().calls(), 0u);
     machine_.faults().Stop();
 }
@@ -960,7 +1178,7 @@ TEST_F(ConnectionTableTest, WorksAtDispatchLevel)
 
     ASSERT_EQ(Insert(KeyV4(1, 80)), STATUS_SUCCESS);
     EXPECT_TRUE(Find(KeyV4(1, 80)));
-    ConnectionTableEndByPort(&table_, &release, nullptr, nullptr);
+    EXPECT_EQ(EndByPort(release).size(), 0u);
     EXPECT_EQ(ConnectionTableClean(&table_, TRUE, nullptr), 0u);
     EXPECT_GT(ConnectionTableBytes(&table_), 0u);
     ConnectionTableRemoveAll(&table_);
@@ -980,7 +1198,8 @@ TEST_F(ConnectionTableTest, ManyProcessorsAgreeOnWhoInsertsAndWhoEnds)
 
                    for (uint32_t i = 0; i < kKeys * kRounds; i++)
                    {
-                       const CONNECTION_KEY key = KeyV4(random() % kKeys, static_cast<uint16_t>(80 + random() % 2));
+                       const CONNECTION_KEY key =
+                           KeyV4(random() % kKeys, static_cast<uint16_t>(80 + random() % 2), PROTOCOL_UDP);
                        CONNECTION_STATE state;
                        CONNECTION connection;
 
@@ -992,7 +1211,7 @@ TEST_F(ConnectionTableTest, ManyProcessorsAgreeOnWhoInsertsAndWhoEnds)
                                        STATUS_SUCCESS;
                            break;
                        case 2:
-                           if (ConnectionTableEnd(&table_, &key, &connection))
+                           if (ConnectionTableEnd(&table_, &key, 0, &connection))
                            {
                                EXPECT_EQ(memcmp(&connection.Key, &key, sizeof(key)), 0);
                                ended++;
@@ -1022,14 +1241,14 @@ TEST_F(ConnectionTableTest, ManyProcessorsAgreeOnWhoInsertsAndWhoEnds)
     {
         for (uint16_t port : {80, 81})
         {
-            const CONNECTION_KEY key = KeyV4(i, port);
+            const CONNECTION_KEY key = KeyV4(i, port, PROTOCOL_UDP);
             CONNECTION_STATE state;
 
             live += ConnectionTableLookup(&table_, &key, &state) && !state.Ended ? 1 : 0;
         }
     }
     EXPECT_EQ(inserted - ended, live);
-    EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 80).size() + EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 81).size(),
+    EXPECT_EQ(EndByPort(PROTOCOL_UDP, 4, kAnyAddress, 80).size() + EndByPort(PROTOCOL_UDP, 4, kAnyAddress, 81).size(),
               live);
 }
 
@@ -1046,7 +1265,8 @@ TEST_F(ConnectionTableTest, SurvivesEverythingAtOnce)
 
                    for (unsigned i = 0; i < 6000; i++)
                    {
-                       const CONNECTION_KEY key = KeyV4(random() % 5000, static_cast<uint16_t>(1 + random() % 4));
+                       const CONNECTION_KEY key =
+                           KeyV4(random() % 5000, static_cast<uint16_t>(1 + random() % 4), PROTOCOL_UDP);
                        CONNECTION_STATE state;
                        CONNECTION connection;
 
@@ -1057,15 +1277,13 @@ TEST_F(ConnectionTableTest, SurvivesEverythingAtOnce)
                        }
                        else if (thread == 1 && i % 50 == 49)
                        {
-                           const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, key.LocalPort);
+                           const CONNECTION_RELEASE release = Release(PROTOCOL_UDP, 4, kAnyAddress, key.LocalPort);
 
-                           ConnectionTableEndByPort(
-                               &table_, &release, [](void *context, const CONNECTION *)
-                               { ++*static_cast<std::atomic<uint64_t> *>(context); }, &visited);
+                           visited += EndByPort(release).size();
                        }
                        else if (random() % 3 == 0)
                        {
-                           ended += ConnectionTableEnd(&table_, &key, &connection) ? 1 : 0;
+                           ended += ConnectionTableEnd(&table_, &key, 0, &connection) ? 1 : 0;
                        }
                        else
                        {
@@ -1081,7 +1299,7 @@ TEST_F(ConnectionTableTest, SurvivesEverythingAtOnce)
     EXPECT_EQ(ConnectionTableCount(&table_), 0u);
     for (uint16_t port = 1; port <= 4; port++)
     {
-        EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, port).size(), 0u);
+        EXPECT_EQ(EndByPort(PROTOCOL_UDP, 4, kAnyAddress, port).size(), 0u);
     }
 }
 

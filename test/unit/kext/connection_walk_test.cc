@@ -144,7 +144,7 @@ TEST_F(ConnectionWalkTest, MissesNothingThatStaysWhileTheTableShrinks)
         Insert(key);
         if (i % 40 != 0)
         {
-            EXPECT_TRUE(ConnectionTableEnd(&table_, &key, &ended));
+            EXPECT_TRUE(ConnectionTableEnd(&table_, &key, 0, &ended));
         }
     }
     for (unsigned i = 0; i < 100; i++)
@@ -170,10 +170,12 @@ TEST_F(ConnectionWalkTest, ShowsTheLastQuestionAndWhetherItWaits)
 
     EXPECT_EQ(Only().Life.Question, 0u);
     EXPECT_FALSE(Only().Life.Waiting);
-    EXPECT_EQ(ConnectionTableSetQuestion(&table_, &key, generation, 0xA1B2C3D4E5F6ULL), 0u);
+    ConnectionTableSetReported(&table_, &key, generation, 0xA1B2C3D4E5F6ULL);
     EXPECT_EQ(Only().Life.Question, 0xA1B2C3D4E5F6ULL);
-    EXPECT_EQ(ConnectionTableSetQuestion(&table_, &key, generation + 1, 9), 0u) << "another connection";
-    EXPECT_EQ(ConnectionTableSetQuestion(&table_, &key, generation, 8), 0xA1B2C3D4E5F6ULL);
+    ConnectionTableSetReported(&table_, &key, generation + 1, 9);
+    EXPECT_EQ(Only().Life.Question, 0xA1B2C3D4E5F6ULL) << "another connection";
+    ConnectionTableSetReported(&table_, &key, generation, 8);
+    EXPECT_EQ(Only().Life.Question, 8u);
     ConnectionTableAddPending(&table_, &key, generation, 0);
     EXPECT_TRUE(Only().Life.Waiting);
     ConnectionTableReleasePending(&table_, &key, generation);
@@ -194,7 +196,7 @@ TEST_F(ConnectionWalkTest, CountsBytesSinceTheStartOfAConnection)
     EXPECT_EQ(Only().Life.TransmittedBytes, 101u);
     EXPECT_EQ(Only().Life.ReceivedBytes, 1ULL << 40);
 
-    EXPECT_TRUE(ConnectionTableEnd(&table_, &key, &ended));
+    EXPECT_TRUE(ConnectionTableEnd(&table_, &key, 0, &ended));
     EXPECT_EQ(ended.Life.TransmittedBytes, 101u);
     Insert(key);
     EXPECT_EQ(Only().Life.TransmittedBytes, 0u) << "its successor starts anew";

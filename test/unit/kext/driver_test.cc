@@ -16,7 +16,7 @@ class DriverLoadTest : public BareMachineTest
 {
 };
 
-TEST_F(DriverLoadTest, FiltersAllEighteenLayersWhileAClientIsAttached)
+TEST_F(DriverLoadTest, FiltersAllTwentyLayersWhileAClientIsAttached)
 {
     ASSERT_EQ(Load(), STATUS_SUCCESS);
     machine_.Run();

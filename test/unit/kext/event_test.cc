@@ -83,7 +83,7 @@ TEST_F(EventTest, EncodesConnectionV4ByteForByte)
     const CONNECTION_KEY key = ExampleV4();
 
     ASSERT_EQ(EventConnection(&events_, 0x0102030405060708, &key, 0x1112131415161718, DirectionInbound,
-                              PROTOCOL_PAYLOAD_TRANSPORT_LAYER, "abc", 3, nullptr),
+                              PROTOCOL_PAYLOAD_TRANSPORT_LAYER, "abc", 3, nullptr, nullptr),
               STATUS_SUCCESS);
     EXPECT_EQ(Stream(), (std::vector<uint8_t>{1,    38,   0,    0,    0,                                  //
                                               0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x01,             //
@@ -104,9 +104,9 @@ TEST_F(EventTest, EncodesConnectionV6ByteForByte)
     {
         expected.push_back(byte);
     }
-    ASSERT_EQ(
-        EventConnection(&events_, 9, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
-        STATUS_SUCCESS);
+    ASSERT_EQ(EventConnection(&events_, 9, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0,
+                              nullptr, nullptr),
+              STATUS_SUCCESS);
     EXPECT_EQ(Stream(), expected);
 }
 
@@ -118,7 +118,7 @@ TEST_F(EventTest, EncodesConnectionEndsByteForByte)
     connection.Key = ExampleV4();
     connection.State.ProcessId = 7;
     connection.State.Direction = DirectionInbound;
-    ASSERT_EQ(EventConnectionEnd(&events_, &connection), STATUS_SUCCESS);
+    ASSERT_EQ(EventConnectionEnd(&events_, &connection, nullptr), STATUS_SUCCESS);
     EXPECT_EQ(Stream(),
               (std::vector<uint8_t>{3, 22,   0,    0,    0,    7,    0,    0,    0,    0,    0,    0,    0,   1,
                                     6, 0x0A, 0x01, 0x02, 0x03, 0xC0, 0xA8, 0x00, 0x01, 0x34, 0x12, 0xBB, 0x01}));
@@ -131,7 +131,7 @@ TEST_F(EventTest, EncodesConnectionEndsByteForByte)
     {
         expected.push_back(byte);
     }
-    ASSERT_EQ(EventConnectionEnd(&events_, &connection), STATUS_SUCCESS);
+    ASSERT_EQ(EventConnectionEnd(&events_, &connection, nullptr), STATUS_SUCCESS);
     EXPECT_EQ(Stream(), expected);
 }
 
@@ -146,9 +146,9 @@ TEST_F(EventTest, CutsThePayloadToTheLimit)
         UINT32 reported;
 
         EventsSetOptions(&events_, FALSE, limit);
-        ASSERT_EQ(
-            EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(), 5000, nullptr),
-            STATUS_SUCCESS);
+        ASSERT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(), 5000,
+                                  nullptr, nullptr),
+                  STATUS_SUCCESS);
         const std::vector<Record> records = Records();
         ASSERT_EQ(records.size(), 1u);
         ASSERT_EQ(records[0].body.size(), 35 + expected);
@@ -162,8 +162,9 @@ TEST_F(EventTest, APayloadBeyondARecordsGreatestLengthIsRefused)
     const CONNECTION_KEY key = ExampleV4();
     const uint8_t byte = 0;
 
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, &byte, 0xFFFFFFFF, nullptr),
-              STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(
+        EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, &byte, 0xFFFFFFFF, nullptr, nullptr),
+        STATUS_INVALID_PARAMETER);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
 
@@ -219,7 +220,7 @@ TEST_F(EventTest, AnInfoComesRightBeforeItsConnectionForAClientThatWantsIt)
     const auto ask = [&]
     {
         EXPECT_EQ(EventConnection(&events_, 7, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, "abc", 3,
-                                  &details),
+                                  &details, nullptr),
                   STATUS_SUCCESS);
         return Records();
     };
@@ -250,9 +251,9 @@ TEST_F(EventTest, AnInfoNamesMulticastAndBroadcastByTheDestination)
     const EVENT_DETAILS details = {};
     const auto flags = [&](uint8_t direction)
     {
-        EXPECT_EQ(
-            EventConnection(&events_, 7, &key, 4, direction, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, &details),
-            STATUS_SUCCESS);
+        EXPECT_EQ(EventConnection(&events_, 7, &key, 4, direction, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, &details,
+                                  nullptr),
+                  STATUS_SUCCESS);
         return Records().at(0).At<uint32_t>(24);
     };
 
@@ -280,7 +281,7 @@ TEST_F(EventTest, AnInfoAndItsConnectionAreQueuedBothOrNone)
     const auto ask = [&](const EVENT_DETAILS *given)
     {
         return EventConnection(&events_, 7, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, payload.data(),
-                               static_cast<UINT32>(payload.size()), given);
+                               static_cast<UINT32>(payload.size()), given, nullptr);
     };
     EXPECT_EQ(ask(&details), STATUS_BUFFER_OVERFLOW);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
@@ -300,10 +301,10 @@ TEST_F(EventTest, AnEndedComesRightBeforeItsEndForAClientThatWantsIt)
     connection.Life.ReceivedBytes = 12;
     connection.Life.EndReason = EndReasonPortReleased;
     EventsSetOptions(&events_, 2, 0);
-    EventConnectionRemoved(&events_, &connection);
-    EXPECT_EQ(IoQueueBytes(device_->queue()), 0u) << "a removed connection is for those who asked for it";
+    EXPECT_FALSE(EventWantsConnectionInfo(&events_));
     EventsSetConnectionInfo(&events_, TRUE);
-    EventConnectionRemoved(&events_, &connection);
+    EXPECT_TRUE(EventWantsConnectionInfo(&events_));
+    EXPECT_EQ(EventConnectionEnd(&events_, &connection, nullptr), STATUS_SUCCESS);
 
     const std::vector<Record> records = Records();
     ASSERT_EQ(records.size(), 2u);
@@ -316,6 +317,56 @@ TEST_F(EventTest, AnEndedComesRightBeforeItsEndForAClientThatWantsIt)
     EXPECT_EQ(records[0].At<uint8_t>(40), VerdictPermanentDrop);
     EXPECT_EQ(records[0].At<uint8_t>(41), EndReasonPortReleased);
     EXPECT_EQ(records[1].type, InfoConnectionEndV6);
+}
+
+// The gate sees the connection as it is when its record is queued.
+TEST_F(EventTest, RecordsShowWhatTheirGateLetsPass)
+{
+    struct Shown
+    {
+        CONNECTION connection;
+        EVENT_DETAILS details;
+        unsigned settled;
+
+        static BOOLEAN Pass(VOID *context)
+        {
+            auto *shown = static_cast<Shown *>(context);
+
+            shown->details.AskedAgain = TRUE;
+            shown->connection.State.ProcessId = 99;
+            shown->connection.State.Verdict = VerdictPermanentBlock;
+            shown->connection.Life.Question = 41;
+            shown->connection.Life.EndReason = EndReasonIdle;
+            return TRUE;
+        }
+
+        static VOID Settled(VOID *context, NTSTATUS status)
+        {
+            EXPECT_EQ(status, STATUS_SUCCESS);
+            static_cast<Shown *>(context)->settled++;
+        }
+    } shown = {};
+    KSPIN_LOCK lock;
+    const IO_QUEUE_GATE gate = {&lock, Shown::Pass, Shown::Settled, &shown};
+    const CONNECTION_KEY key = ExampleV4();
+
+    KeInitializeSpinLock(&lock);
+    shown.connection.Key = key;
+    EventsSetOptions(&events_, 2, 0);
+    EventsSetConnectionInfo(&events_, TRUE);
+    EXPECT_EQ(EventConnection(&events_, 7, &key, 4, DirectionOutbound, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0,
+                              &shown.details, &gate),
+              STATUS_SUCCESS);
+    EXPECT_EQ(EventConnectionEnd(&events_, &shown.connection, &gate), STATUS_SUCCESS);
+    EXPECT_EQ(shown.settled, 2u);
+
+    const std::vector<Record> records = Records();
+    ASSERT_EQ(records.size(), 4u);
+    EXPECT_EQ(records[0].At<uint32_t>(24), CONNECTION_INFO_ASKED_AGAIN);
+    EXPECT_EQ(records[2].At<uint64_t>(0), 41u);
+    EXPECT_EQ(records[2].At<uint8_t>(40), VerdictPermanentBlock);
+    EXPECT_EQ(records[2].At<uint8_t>(41), EndReasonIdle);
+    EXPECT_EQ(records[3].At<uint64_t>(0), 99u);
 }
 
 // What was decided without a question is counted by its own reason, and may not crowd questions out.
@@ -458,7 +509,7 @@ TEST_F(EventTest, TheProcessComesBeforeItsFirstConnectionOnEveryProcessor)
                    {
                        ASSERT_EQ(Process(process, u"a.exe"), STATUS_SUCCESS);
                        ASSERT_EQ(EventConnection(&events_, 1, &key, process, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr,
-                                                 0, nullptr),
+                                                 0, nullptr, nullptr),
                                  STATUS_SUCCESS);
                    }
                });
@@ -488,7 +539,7 @@ TEST_F(EventTest, WorksAtDispatchLevel)
     EventsReset(&events_);
     EventsSetOptions(&events_, TRUE, 10);
     EXPECT_EQ(Process(5, u"a.exe"), STATUS_SUCCESS);
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
+    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr, nullptr),
               STATUS_SUCCESS);
 }
 
@@ -497,7 +548,7 @@ TEST_F(EventTest, ReturnsTheFailureOfTheQueue)
     const CONNECTION_KEY key = ExampleV4();
 
     IoQueueDetach(device_->queue());
-    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr),
+    EXPECT_EQ(EventConnection(&events_, 1, &key, 0, 0, PROTOCOL_PAYLOAD_NETWORK_LAYER, nullptr, 0, nullptr, nullptr),
               STATUS_DEVICE_NOT_CONNECTED);
 }
 

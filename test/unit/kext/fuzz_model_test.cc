@@ -227,6 +227,21 @@ TEST_F(FuzzModelTest, FindsAnEndWhoseStartWasReportedToTheClientBefore)
     EXPECT_NONFATAL_FAILURE(ReportEnd(), "was not reported");
 }
 
+TEST_F(FuzzModelTest, FindsASecondEndOfOneConnection)
+{
+    Hold(kSerial, 1);
+    ReportEnd();
+    EXPECT_NONFATAL_FAILURE(ReportEnd(), "was not reported");
+}
+
+TEST_F(FuzzModelTest, FindsAnEndThatComesAfterTheQuestionOfASuccessor)
+{
+    Hold(kSerial, 1);
+    Hold(kSerial + 1, 2);
+    ReportEnd();
+    EXPECT_NONFATAL_FAILURE(ReportEnd(), "was not reported");
+}
+
 TEST_F(FuzzModelTest, FindsARepeatedId)
 {
     Hold(kSerial, 1);

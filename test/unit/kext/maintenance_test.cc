@@ -145,11 +145,13 @@ TEST_F(MaintenanceTest, ALaterEndDoesNotPutTheTimerOff)
 
 TEST_F(MaintenanceTest, AConnectionThatWaitsForItsVerdictIsLookedAtAgain)
 {
-    EXPECT_TRUE(network_.Connect(Flow{}).pended());
+    EXPECT_TRUE(network_.Outbound(MakePacket(UdpV4())).absorbed());
     Advance(700s);
     EXPECT_EQ(Connections(), 1u);
     client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
-    Advance(70s);
+    Advance(590s);
+    EXPECT_EQ(Connections(), 1u) << "it is used when its verdict comes";
+    Advance(80s);
     EXPECT_EQ(Connections(), 0u);
     EXPECT_EQ(Timers(), 0u);
 }

@@ -79,7 +79,7 @@ TEST_F(OffloadsTest, TheFiltersOfTheInspectionLayersSwitchNoneOff)
             ids.push_back(AddRow(session, row));
         }
     }
-    EXPECT_EQ(ids.size(), 10u);
+    EXPECT_EQ(ids.size(), 12u);
     EXPECT_TRUE(offloads().all());
     EXPECT_EQ(FwpmEngineClose0(session), STATUS_SUCCESS);
     for (const UINT32 id : ids)

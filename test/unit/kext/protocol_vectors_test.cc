@@ -208,7 +208,7 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         return EventConnection(&events_, vector.Number("id"), &key, vector.Number("processId"),
                                static_cast<UINT8>(vector.Number("direction")),
                                static_cast<UINT8>(vector.Number("payloadLayer")), payload.data(),
-                               static_cast<UINT32>(payload.size()), nullptr);
+                               static_cast<UINT32>(payload.size()), nullptr, nullptr);
     }
 
     static CONNECTION ConnectionOf(const Vector &vector)
@@ -225,7 +225,7 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
     {
         const CONNECTION connection = ConnectionOf(vector);
 
-        return EventConnectionEnd(&events_, &connection);
+        return EventConnectionEnd(&events_, &connection, nullptr);
     }
 
     std::unique_ptr<QueueDevice> device_;

@@ -201,6 +201,16 @@ TEST_F(SnapshotTest, RequestsThatAreCutOffAndBuffersThatAreTooSmallAreRefused)
 
 // ---- UpdateConnection
 
+TEST_F(SnapshotTest, AnUpdateToAPermanentBlockAbortsALiveTcpFlow)
+{
+    ByteVector out(1);
+
+    Decide(Flow{}, VerdictPermanentAccept);
+    network_.Establish(Flow{}, 77);
+    EXPECT_EQ(UpdateConnection(Update(Flow{}, VerdictPermanentBlock), &out), STATUS_SUCCESS);
+    EXPECT_EQ(network_.TakeAborted(), std::vector<uint64_t>{77});
+}
+
 TEST_F(SnapshotTest, AnUpdateSaysWhetherItsConnectionIsKnown)
 {
     ByteVector out(1);

@@ -11,6 +11,7 @@ struct Row
     uint8_t verdict;
     DECISION ale_outbound;
     DECISION ale_inbound;
+    DECISION attempt; // of an extended client; kPermit: ale_outbound decides
     DECISION packet;
     DECISION resolve;
     bool times_out;
@@ -23,24 +24,25 @@ constexpr DECISION kRedirect = DecisionRedirect;
 constexpr DECISION kAsk = DecisionAsk;
 
 constexpr Row kRows[] = {
-    {0, kAsk, kAsk, kAsk, kAbsorb, false},               // Undecided
-    {1, kBlock, kBlock, kAbsorb, kAbsorb, false},        // Undeterminable
-    {2, kPermit, kPermit, kAsk, kPermit, true},          // Accept
-    {3, kPermit, kPermit, kPermit, kPermit, true},       // PermanentAccept
-    {4, kPermit, kBlock, kAsk, kAbsorb, true},           // Block
-    {5, kBlock, kBlock, kBlock, kAbsorb, true},          // PermanentBlock
-    {6, kPermit, kAbsorb, kAsk, kAbsorb, true},          // Drop
-    {7, kAbsorb, kAbsorb, kAbsorb, kAbsorb, true},       // PermanentDrop
-    {8, kPermit, kPermit, kRedirect, kRedirect, false},  // RedirectNameServer
-    {9, kPermit, kPermit, kRedirect, kRedirect, false},  // RedirectTunnel
-    {10, kBlock, kBlock, kAbsorb, kAbsorb, false},       // Failed
-    {11, kPermit, kPermit, kRedirect, kRedirect, false}, // RedirectSplitTunnel
+    {0, kAsk, kAsk, kPermit, kAsk, kAbsorb, false},               // Undecided
+    {1, kBlock, kBlock, kPermit, kAbsorb, kAbsorb, false},        // Undeterminable
+    {2, kPermit, kPermit, kPermit, kAsk, kPermit, true},          // Accept
+    {3, kPermit, kPermit, kPermit, kPermit, kPermit, true},       // PermanentAccept
+    {4, kPermit, kBlock, kBlock, kAsk, kAbsorb, true},            // Block
+    {5, kBlock, kBlock, kPermit, kBlock, kAbsorb, true},          // PermanentBlock
+    {6, kPermit, kAbsorb, kAbsorb, kAsk, kAbsorb, true},          // Drop
+    {7, kAbsorb, kAbsorb, kPermit, kAbsorb, kAbsorb, true},       // PermanentDrop
+    {8, kPermit, kPermit, kPermit, kRedirect, kRedirect, false},  // RedirectNameServer
+    {9, kPermit, kPermit, kPermit, kRedirect, kRedirect, false},  // RedirectTunnel
+    {10, kBlock, kBlock, kPermit, kAbsorb, kAbsorb, false},       // Failed
+    {11, kPermit, kPermit, kPermit, kRedirect, kRedirect, false}, // RedirectSplitTunnel
 };
 
 void ExpectRow(const VERDICT_ROW &row, const Row &expected)
 {
     EXPECT_EQ(row.Ale[DirectionOutbound], expected.ale_outbound);
     EXPECT_EQ(row.Ale[DirectionInbound], expected.ale_inbound);
+    EXPECT_EQ(row.Attempt, expected.attempt);
     EXPECT_EQ(row.Packet, expected.packet);
     EXPECT_EQ(row.Resolve, expected.resolve);
     EXPECT_EQ(row.TimesOut != FALSE, expected.times_out);
