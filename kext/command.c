@@ -77,26 +77,61 @@ static VOID CommandLogUpdate(LOG *log, const CONNECTION_KEY *key, const CONNECTI
              ConnectionTextWrite(&text, key, state->Direction), (unsigned long long)state->ProcessId);
 }
 
+// An update that is carried out.
+typedef struct _COMMAND_UPDATE
+{
+    DRIVER_CONTEXT *Context;
+    UINT8 Verdict;
+    BOOLEAN Known; // the driver knows such a connection
+} COMMAND_UPDATE;
+
+static VOID CommandUpdateOne(COMMAND_UPDATE *update, const CONNECTION_KEY *key)
+{
+    DRIVER_CONTEXT *context = update->Context;
+    CONNECTION_STATE state;
+
+    if (ConnectionTableSetVerdict(&context->Connections, key, update->Verdict, &state))
+    {
+        update->Known = TRUE;
+        CommandLogUpdate(&context->Log, key, &state);
+        FlowAbortBlocked(context, key);
+    }
+}
+
+static VOID CommandUpdateVisited(void *update, const CONNECTION *connection)
+{
+    CommandUpdateOne((COMMAND_UPDATE *)update, &connection->Key);
+}
+
 // Carries out an update of a connection's verdict. Both IP versions have the same fields in the same order.
+// The client does not know what tells apart conversations of a protocol without ports, so all of them are updated.
 // FALSE: the connection is unknown.
 static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
 {
-    CONNECTION_STATE state;
+    COMMAND_UPDATE update;
     CONNECTION_KEY key;
 
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = wire[0] == CommandUpdateV4 ? 4 : 6;
     wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));
     wire = WireGetEndpoints(wire, &key);
-    if (!CommandCountVerdict(context, ConnectionTableSetVerdict(&context->Connections, &key, *wire, &state)))
+    update.Context = context;
+    update.Verdict = *wire;
+    update.Known = FALSE;
+    if (ConnectionKeyHasPorts(&key))
     {
-        return FALSE;
+        CommandUpdateOne(&update, &key);
     }
-    CommandLogUpdate(&context->Log, &key, &state);
-    FlowAbortBlocked(context, &key);
-    // The ALE layers decide again on what they blocked or permitted.
-    EngineRequestReauthorization(&context->Engine);
-    return TRUE;
+    else
+    {
+        ConnectionTableVisitPortless(&context->Connections, &key, CommandUpdateVisited, &update);
+    }
+    if (CommandCountVerdict(context, update.Known))
+    {
+        // The ALE layers decide again on what they blocked or permitted.
+        EngineRequestReauthorization(&context->Engine);
+    }
+    return update.Known;
 }
 
 static BOOLEAN CommandQueueLogLine(void *events, UINT8 severity, const CHAR *text, UINT32 length)

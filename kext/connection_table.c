@@ -91,7 +91,8 @@ typedef struct _PORT_WALK
     CONNECTION_TABLE *Table;
     SHARD_MAP *Map;
     CONNECTION_STRIPE *Stripe;
-    const CONNECTION_RELEASE *Release;
+    const CONNECTION_RELEASE *Release; // what ends with a port; or NULL
+    const CONNECTION_KEY *Ends;        // whose addresses and protocol are visited; or NULL
     BOOLEAN AnyAddress;
 } PORT_WALK;
 
@@ -219,6 +220,37 @@ static UINT32 ConnectionPortFamily(UINT8 protocol, BOOLEAN isV6)
     return isV6 ? family + 1 : family;
 }
 
+// Returns which list a connection is in: by its port, or by its addresses if its protocol has no ports.
+static UINT16 ConnectionPortOf(const UINT64 *words, UINT32 keyWords, UINT8 protocol, UINT16 localPort)
+{
+    UINT64 mixed = 0;
+    UINT32 i;
+
+    if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP)
+    {
+        return localPort;
+    }
+    for (i = 0; i < keyWords - 1; i++)
+    {
+        mixed = (mixed ^ words[i]) * 0x9E3779B97F4A7C15ULL;
+    }
+    return (UINT16)(mixed >> 48);
+}
+
+static UINT16 ConnectionPortOfCell(const SHARD_MAP *map, const CONNECTION_CELL *cell)
+{
+    return ConnectionPortOf(ConnectionTableKeyOf(map, cell), map->KeyWords, cell->Protocol, cell->LocalPort);
+}
+
+static UINT16 ConnectionPortOfKey(const CONNECTION_KEY *key)
+{
+    UINT64 words[CONNECTION_KEY_WORDS_V6];
+
+    ConnectionKeyPack(key, words);
+    return ConnectionPortOf(words, key->IpVersion == 6 ? CONNECTION_KEY_WORDS_V6 : CONNECTION_KEY_WORDS_V4,
+                            key->Protocol, key->LocalPort);
+}
+
 static CONNECTION_STRIPE *ConnectionPortStripe(const CONNECTION_TABLE *table, UINT32 family, UINT16 port)
 {
     return &table->PortStripes[(family * PORT_PAGE_SIZE / 2 + port) % CONNECTION_TABLE_PORT_STRIPE_COUNT];
@@ -228,7 +260,7 @@ static CONNECTION_STRIPE *ConnectionPortStripeOf(const CONNECTION_TABLE *table, 
                                                  const CONNECTION_CELL *cell)
 {
     return ConnectionPortStripe(table, ConnectionPortFamily(cell->Protocol, map == &table->Connections.V6),
-                                cell->LocalPort);
+                                ConnectionPortOfCell(map, cell));
 }
 
 // Returns the page of a port. NULL: none yet. A published page stays as long as the table.
@@ -254,8 +286,9 @@ static BOOLEAN ConnectionPortBringPage(CONNECTION_TABLE *table, UINT32 family, U
 static UINT32 *ConnectionPortHead(const CONNECTION_TABLE *table, const SHARD_MAP *map, const CONNECTION_CELL *cell)
 {
     UINT32 family = ConnectionPortFamily(cell->Protocol, map == &table->Connections.V6);
+    UINT16 port = ConnectionPortOfCell(map, cell);
 
-    return &ConnectionPortPage(table, family, cell->LocalPort)->Heads[cell->LocalPort % PORT_PAGE_SIZE];
+    return &ConnectionPortPage(table, family, port)->Heads[port % PORT_PAGE_SIZE];
 }
 
 static CONNECTION_COLD *ConnectionPortEntry(const CONNECTION_TABLE *table, UINT32 handle)
@@ -424,7 +457,7 @@ typedef struct _CONNECTION_INSERTION
     UINT32 ProcessId;
     UINT8 Direction;
     UINT8 Family;
-    UINT16 LocalPort;
+    UINT16 Port;      // which list it comes into
     UINT32 Processor; // chooses the stripe of the cold part
     CONNECTION_PORT_PAGE *PortPage;
     UINT32 Cold; // handle of a cold part; 0: none, or used
@@ -487,7 +520,7 @@ static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INS
     {
         return ConnectionTableAdopt(table, insertion, cell, state);
     }
-    insertion->PortPage = ConnectionPortPage(table, insertion->Family, insertion->LocalPort);
+    insertion->PortPage = ConnectionPortPage(table, insertion->Family, insertion->Port);
     if (insertion->PortPage == NULL)
     {
         return STATUS_RETRY;
@@ -518,7 +551,7 @@ static BOOLEAN ConnectionTableBringMemory(CONNECTION_TABLE *table, CONNECTION_IN
 {
     if (insertion->PortPage == NULL)
     {
-        return ConnectionPortBringPage(table, insertion->Family, insertion->LocalPort);
+        return ConnectionPortBringPage(table, insertion->Family, insertion->Port);
     }
     if (insertion->Cold == 0)
     {
@@ -561,7 +594,7 @@ NTSTATUS ConnectionTableFindOrInsert(CONNECTION_TABLE *table, const CONNECTION_K
     insertion.ProcessId = (UINT32)processId; // Windows' process ids have 32 bits
     insertion.Direction = direction;
     insertion.Family = (UINT8)ConnectionPortFamily(key->Protocol, key->IpVersion == 6);
-    insertion.LocalPort = key->LocalPort;
+    insertion.Port = ConnectionPortOfKey(key);
     insertion.Processor = KeGetCurrentProcessorNumberEx(NULL);
 
     status = ConnectionTableInsert(table, &insertion, state);
@@ -876,12 +909,12 @@ static BOOLEAN PortWalkOn(PORT_WALK *walk)
     return more;
 }
 
-static VOID PortWalkStart(PORT_WALK *walk, const CONNECTION_PORT_PAGE *page, UINT16 localPort)
+static VOID PortWalkStart(PORT_WALK *walk, const CONNECTION_PORT_PAGE *page, UINT16 port)
 {
     KIRQL irql;
 
     KeAcquireSpinLock(&walk->Stripe->Lock, &irql);
-    walk->Next = page->Heads[localPort % PORT_PAGE_SIZE];
+    walk->Next = page->Heads[port % PORT_PAGE_SIZE];
     walk->Other = walk->Stripe->Walks;
     walk->Stripe->Walks = walk;
     KeReleaseSpinLock(&walk->Stripe->Lock, irql);
@@ -901,16 +934,32 @@ static BOOLEAN PortWalkEndsTcp(const PORT_WALK *walk, const CONNECTION_CELL *cel
     return cell->ProcessId == 0 && (cell->Flags & (CELL_FLAG_INBOUND | CELL_FLAG_AUTHORIZED)) == 0;
 }
 
-static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cell)
+static BOOLEAN PortWalkHasEnds(const PORT_WALK *walk, const CONNECTION_CELL *cell)
+{
+    CONNECTION_KEY key;
+
+    ConnectionKeyUnpack(ConnectionTableKeyOf(walk->Map, cell), walk->Map->KeyWords, &key);
+    return key.Protocol == walk->Ends->Protocol &&
+           RtlEqualMemory(key.LocalAddress, walk->Ends->LocalAddress, sizeof(key.LocalAddress)) &&
+           RtlEqualMemory(key.RemoteAddress, walk->Ends->RemoteAddress, sizeof(key.RemoteAddress));
+}
+
+static BOOLEAN PortWalkEndsWith(const PORT_WALK *walk, const CONNECTION_CELL *cell)
 {
     const CONNECTION_RELEASE *release = walk->Release;
     const UINT64 *localAddress = ConnectionTableKeyOf(walk->Map, cell);
     SIZE_T addressLength = release->IpVersion == 6 ? 16 : 4;
 
-    return !ConnectionTableHasEnded(cell) && cell->Protocol == release->Protocol &&
+    return cell->Protocol == release->Protocol &&
            (walk->AnyAddress || RtlEqualMemory(localAddress, release->LocalAddress, addressLength)) &&
            (release->Protocol != PROTOCOL_TCP || PortWalkEndsTcp(walk, cell)) &&
            (release->ProcessId == 0 || cell->ProcessId == 0 || cell->ProcessId == release->ProcessId);
+}
+
+static BOOLEAN PortWalkMatches(const PORT_WALK *walk, const CONNECTION_CELL *cell)
+{
+    return !ConnectionTableHasEnded(cell) &&
+           (walk->Release != NULL ? PortWalkEndsWith(walk, cell) : PortWalkHasEnds(walk, cell));
 }
 
 // The caller holds the shard's lock. NULL: the connection is no longer in the table.
@@ -947,42 +996,59 @@ static BOOLEAN PortWalkCopy(const PORT_WALK *walk, const PORT_WALK_PLACE *place,
     return matches;
 }
 
-_Use_decl_annotations_
-VOID ConnectionTableVisitPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
-                              void *context)
+// Visits the connections of one list that match. `walk` has what they must match.
+static VOID PortWalkRun(CONNECTION_TABLE *table, BOOLEAN isV6, UINT8 protocol, UINT16 port, PORT_WALK *walk,
+                        CONNECTION_VISITOR visitor, void *context)
 {
-    UINT32 family = ConnectionPortFamily(release->Protocol, release->IpVersion == 6);
-    CONNECTION_PORT_PAGE *page = ConnectionPortPage(table, family, release->LocalPort);
-    static const UINT8 anyAddress[16];
-    PORT_WALK walk;
-    BOOLEAN more = TRUE;
+    UINT32 family = ConnectionPortFamily(protocol, isV6);
+    const CONNECTION_PORT_PAGE *page = ConnectionPortPage(table, family, port);
+    BOOLEAN more = page != NULL;
 
-    if (page == NULL)
+    walk->Table = table;
+    walk->Map = isV6 ? &table->Connections.V6 : &table->Connections.V4;
+    walk->Stripe = ConnectionPortStripe(table, family, port);
+    if (more)
     {
-        return;
+        PortWalkStart(walk, page, port);
     }
-    RtlZeroMemory(&walk, sizeof(walk));
-    walk.Table = table;
-    walk.Map = release->IpVersion == 6 ? &table->Connections.V6 : &table->Connections.V4;
-    walk.Stripe = ConnectionPortStripe(table, family, release->LocalPort);
-    walk.Release = release;
-    walk.AnyAddress = RtlEqualMemory(release->LocalAddress, anyAddress, sizeof(anyAddress));
-
-    PortWalkStart(&walk, page, release->LocalPort);
     while (more)
     {
         CONNECTION connection;
         UINT32 i;
 
-        more = PortWalkOn(&walk);
-        for (i = 0; i < walk.FoundCount; i++)
+        more = PortWalkOn(walk);
+        for (i = 0; i < walk->FoundCount; i++)
         {
-            if (PortWalkCopy(&walk, &walk.Found[i], &connection))
+            if (PortWalkCopy(walk, &walk->Found[i], &connection))
             {
                 visitor(context, &connection);
             }
         }
     }
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableVisitPort(CONNECTION_TABLE *table, const CONNECTION_RELEASE *release, CONNECTION_VISITOR visitor,
+                              void *context)
+{
+    static const UINT8 anyAddress[16];
+    PORT_WALK walk;
+
+    RtlZeroMemory(&walk, sizeof(walk));
+    walk.Release = release;
+    walk.AnyAddress = RtlEqualMemory(release->LocalAddress, anyAddress, sizeof(anyAddress));
+    PortWalkRun(table, release->IpVersion == 6, release->Protocol, release->LocalPort, &walk, visitor, context);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableVisitPortless(CONNECTION_TABLE *table, const CONNECTION_KEY *ends, CONNECTION_VISITOR visitor,
+                                  void *context)
+{
+    PORT_WALK walk;
+
+    RtlZeroMemory(&walk, sizeof(walk));
+    walk.Ends = ends;
+    PortWalkRun(table, ends->IpVersion == 6, ends->Protocol, ConnectionPortOfKey(ends), &walk, visitor, context);
 }
 
 // ---- Walking over the table

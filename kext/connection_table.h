@@ -210,6 +210,12 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableVisitPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_RELEASE *release,
                               _In_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
 
+/// Visits the live conversations of a protocol without ports between two addresses, such as all pings of one computer.
+/// The rules of ConnectionTableVisitPort apply. The ports of `ends` mean nothing.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableVisitPortless(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *ends,
+                                  _In_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
+
 /// Counts a pending question about a connection, and sets its process if that is not known yet.
 /// The connection stays in the table until the question is resolved or released, so the verdict finds it.
 /// A connection that is unknown or of another generation stays unchanged.

@@ -764,8 +764,7 @@ TEST_F(ConnectionTableTest, EndsExactlyTheConnectionsOfOnePort)
         EXPECT_FALSE(State(key).Ended);
     }
     EXPECT_EQ(EndByPort(PROTOCOL_TCP, 4, kAnyAddress, 5000).size(), 0u) << "each ends once";
-    EXPECT_EQ(EndByPort(132, 4, kAnyAddress, 5000).size(), 1u);
-    EXPECT_EQ(EndByPort(133, 4, kAnyAddress, 5000).size(), 0u);
+    EXPECT_EQ(EndByPort(132, 4, kAnyAddress, 5000).size(), 0u) << "a protocol without ports gives none up";
     EXPECT_EQ(EndByPort(PROTOCOL_UDP, 6, kAnyAddress, 5000).size(), 1u);
 }
 

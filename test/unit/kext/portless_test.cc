@@ -1,6 +1,7 @@
 // Protocols without ports, of a client that has sent SetOptions: one question for each conversation, with its process.
 #include "support/driver_test.h"
 
+#include "support/commands.h"
 #include "support/raw_packets.h"
 
 namespace kext_test
@@ -211,6 +212,22 @@ TEST_F(PortlessTest, AnotherProtocolIsOneConversationForTwoAddresses)
     EXPECT_TRUE(network_.Outbound(packet).permitted());
     EXPECT_TRUE(network_.Inbound(answer).permitted());
     EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_F(PortlessTest, AnUpdateChangesAllConversationsOfItsAddresses)
+{
+    Flow other = Ping();
+
+    other.remote.address[3]++;
+    client_.Verdict(AskAboutPing(7).id, VerdictPermanentAccept);
+    client_.Verdict(AskAboutPing(8).id, VerdictPermanentAccept);
+    network_.TakeInjected();
+    client_.Write(UpdateBytes(Ping(), VerdictPermanentBlock));
+    EXPECT_FALSE(network_.Outbound(Echo(7)).permitted());
+    EXPECT_FALSE(network_.Outbound(Echo(8)).permitted());
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 0u);
+    client_.Write(UpdateBytes(other, VerdictPermanentBlock));
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, 1u);
 }
 
 TEST_F(PortlessTest, AMessageWithoutAnAuthorizationIsAskedAboutAtThePacketLayer)
