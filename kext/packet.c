@@ -175,13 +175,19 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
     return DecisionRedirect;
 }
 
-// A packet that is decided in place has the verdict of its connection, because it cannot wait for one of its own.
-static DECISION PacketDecisionOf(const PACKET_FRAME *frame, UINT8 verdict)
+// The decision on a packet that is not asked about: a temporary verdict holds for it as a permanent one does.
+static DECISION PacketStandingDecision(UINT8 verdict)
 {
     const VERDICT_ROW *row = VerdictRow(verdict);
 
-    return (DECISION)(row->Packet == DecisionAsk && frame->InPlace && verdict != VerdictUndecided ? row->Resolve
-                                                                                                  : row->Packet);
+    return (DECISION)(row->Packet == DecisionAsk ? row->Resolve : row->Packet);
+}
+
+// A packet that is decided in place cannot wait for a verdict of its own.
+static DECISION PacketDecisionOf(const PACKET_FRAME *frame, UINT8 verdict)
+{
+    return frame->InPlace && verdict != VerdictUndecided ? PacketStandingDecision(verdict)
+                                                         : (DECISION)VerdictRow(verdict)->Packet;
 }
 
 // Carries out the decision of the connection's verdict as far as it needs no packet.
@@ -253,7 +259,7 @@ static BOOLEAN PacketFollows(const PACKET_FRAME *frame, const CONNECTION_KEY *ke
     {
         return FALSE;
     }
-    *decision = (DECISION)VerdictRow(state.Verdict)->Resolve;
+    *decision = PacketStandingDecision(state.Verdict);
     if (*decision == DecisionRedirect)
     {
         *decision = DecisionPermit;
