@@ -362,6 +362,11 @@ static ENGINE_STATE EngineStateAfter(const ENGINE *engine, NTSTATUS status)
     {
         return EngineRefused;
     }
+    if (EngineIsLost(engine))
+    {
+        // The session was lost while the round ran. Another round follows.
+        return EngineLost;
+    }
     if (!EngineServiceRuns(engine))
     {
         return EngineStopped;

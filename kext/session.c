@@ -108,8 +108,8 @@ static VOID SessionFollowEngine(VOID *driverContext, ENGINE_STATE state)
         }
     }
     SessionWarnOfEngine(context, state);
-    // A round that began before the attach may end in EngineReady. Another one follows it.
-    if (state != EngineBusy && state != EngineReady)
+    // A round that began before the attach may end in EngineReady. Another one follows it, as after a loss.
+    if (state != EngineBusy && state != EngineReady && state != EngineLost)
     {
         KeSetEvent(&client->Settled, IO_NO_INCREMENT, FALSE);
     }
