@@ -37,8 +37,7 @@ enum ControlOperation
     kControlSend = 7,          // u64 tag (0: no outcome wanted), u64 flow, bytes to the end
     kControlReceive = 8,       // the same
     kControlCloseFlow = 9,     // u64 flow
-    kControlPacket =
-        10, // u64 tag, u8 way (0 outbound, 1 inbound, 2 arriving, 3 forwarded), u8 link, IP packet to the end
+    kControlPacket = 10,       // u64 tag, u8 way (0 out, 1 in, 2 arriving, 3 forwarded), u8 link, IP packet to the end
     kControlReauthorize = 11,
     kControlWire = 12,       // u64 tag (0: ends it)
     kControlCounters = 13,   // → outbound, inbound: u64 offered, permitted, blocked, dropped, heldNow, heldTotal,

@@ -97,10 +97,13 @@ void Model::TakeEnd(const Record &record)
     const auto after = static_cast<ptrdiff_t>(length);
 
     ASSERT_EQ(record.body.size(), 14 + 2 * length);
-    EXPECT_EQ(reported_.erase(
-                  KeyOf(record.body[9], ByteVector(address, address + after), record.At<uint16_t>(10 + 2 * length),
-                        ByteVector(address + after, address + 2 * after), record.At<uint16_t>(12 + 2 * length))),
-              1u)
+
+    const Key key = KeyOf(record.body[9], ByteVector(address, address + after), record.At<uint16_t>(10 + 2 * length),
+                          ByteVector(address + after, address + 2 * after), record.At<uint16_t>(12 + 2 * length));
+    // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
+    const bool has_ports = record.body[9] == PROTOCOL_TCP || record.body[9] == PROTOCOL_UDP;
+
+    EXPECT_EQ(has_ports ? reported_.erase(key) : reported_.count(key), 1u)
         << "the end of a connection that was not reported since its last end";
 }
 

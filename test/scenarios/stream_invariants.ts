@@ -27,11 +27,18 @@ export class StreamInvariants {
     this.#alive.add(keyOf(event));
   }
 
+  // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
   #takeEnd(event: ConnectionEndEvent): void {
-    if (!this.#alive.delete(keyOf(event))) {
+    const key = keyOf(event);
+    const known = hasPorts(event) ? this.#alive.delete(key) : this.#alive.has(key);
+    if (!known) {
       this.problems.push(`the end of ${keyOf(event)} came without its connection, or twice`);
     }
   }
+}
+
+function hasPorts({ localPort, remotePort }: ConnectionEndEvent): boolean {
+  return localPort !== 0 || remotePort !== 0;
 }
 
 function keyOf(event: ConnectionEvent | ConnectionEndEvent): string {

@@ -36,6 +36,12 @@ function keyOf({ protocol, localAddress, localPort, remoteAddress, remotePort })
   return `${protocol} ${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
 }
 
+/** Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive. */
+function takeEnd(alive, event) {
+  const key = keyOf(event);
+  return event.localPort !== 0 || event.remotePort !== 0 ? alive.delete(key) : alive.has(key);
+}
+
 /** One application on a driver that others may have used before; `known` has their ids. */
 class Client {
   #device;
@@ -106,7 +112,7 @@ class Client {
         this.#counts.lost += Number(event.count);
       }
       if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
-      if (event.type === 'connection-end' && !alive.delete(keyOf(event))) {
+      if (event.type === 'connection-end' && !takeEnd(alive, event)) {
         throw new Error(`the end of ${keyOf(event)} came without its connection, or twice`);
       }
       if (event.type !== 'connection') continue;

@@ -197,7 +197,10 @@ void Observer::ReadConnection(const Pair &pair, uint64_t id)
 
 void Observer::ReadConnectionEnd(const Pair &pair)
 {
-    if (alive_.erase(pair) == 0)
+    // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
+    const bool has_ports = pair.protocol == PROTOCOL_TCP || pair.protocol == PROTOCOL_UDP;
+
+    if ((has_ports ? alive_.erase(pair) : alive_.count(pair)) == 0)
     {
         Report("a ConnectionEnd came without its Connection, or a second time");
     }

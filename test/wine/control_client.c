@@ -138,6 +138,11 @@ static uint64_t StartFlow(uint8_t operation, const FLOW *flow, uint64_t tag)
     PutU16(flow->LocalPort);
     Put(flow->RemoteAddress, sizeof(flow->RemoteAddress));
     PutU16(flow->RemotePort);
+    PutU8(0); // the first link
+    PutU8(0); // no ICMP message: its type and its code follow
+    PutU8(0);
+    PutU8(0);
+    PutU8(0); // no multicast groups
     PutU16(path_bytes);
     Put(path, path_bytes);
     Put(flow->Payload, flow->PayloadLength);

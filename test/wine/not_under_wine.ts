@@ -8,8 +8,7 @@ export interface NotUnderWine {
   readonly reason: string;
 }
 
-const STANDS_STILL =
-  'not understood yet: the filters return, and then the simulated network stands still';
+const TIMERS = 'not understood yet: after it a later test waits for the driver without end';
 const MINUTES = 'it lets minutes pass, and time under Wine is real';
 const ONE_DEVICE = 'it opens devices side by side, and the driver lets one program have one';
 const OUTCOMES =
@@ -47,18 +46,23 @@ export const notUnderWine: readonly NotUnderWine[] = [
   },
   {
     file: 'connection_life.test.ts',
-    test: 'the driver removes a connection that was idle for ten minutes, but not one in use',
+    test: 'the driver removes a UDP connection that was idle for ten minutes, but not one in use',
+    reason: MINUTES,
+  },
+  {
+    file: 'connection_life.test.ts',
+    test: 'a TCP connection stays until its closure, however idle it is',
     reason: MINUTES,
   },
   {
     file: 'filter_engine.test.ts',
     test: 'connections are not asked about while the service is stopped, and again once it runs',
-    reason: STANDS_STILL,
+    reason: TIMERS,
   },
   {
     file: 'filter_engine.test.ts',
     test: 'the filters return after the session was lost without a stop',
-    reason: STANDS_STILL,
+    reason: TIMERS,
   },
   {
     file: 'next_client.test.ts',
