@@ -19,9 +19,9 @@ async function begin(protocol: 'tcp' | 'udp' | 'icmp', direction: 'outbound' | '
   const simulated = await Simulated.start();
   const ends =
     protocol === 'icmp'
-      ? [{ address: local.address }, { address: remote.address }]
-      : [local, remote];
-  const spec = { processId: 7, protocol, local: ends[0], remote: ends[1]! };
+      ? { local: { address: local.address }, remote: { address: remote.address } }
+      : { local, remote };
+  const spec = { processId: 7, protocol, ...ends };
   const { network } = simulated;
   const flow = direction === 'outbound' ? network.connect(spec) : network.accept(spec);
   return { simulated, flow, question: await simulated.question() };
