@@ -16,9 +16,10 @@ using LockAddress = const volatile void *;
 
 using Locks = std::map<LockAddress, std::set<LockAddress>>;
 
+// Never destroyed, because other threads run until the process has ended.
 std::mutex mutex;
-Locks behind; // for each lock, the locks that were taken while it was held
-Locks ahead;  // the reverse of `behind`
+Locks &behind = *new Locks; // for each lock, the locks that were taken while it was held
+Locks &ahead = *new Locks;  // the reverse of `behind`
 
 bool IsBehindLocked(LockAddress lock, LockAddress first, std::set<LockAddress> *seen)
 {
