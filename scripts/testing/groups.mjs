@@ -264,10 +264,9 @@ export const stages = [
     ['lint'],
     ['tsan'],
     ['soak'],
-    ['models'],
     ['docs'],
   ],
 ];
 
 /** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
-export const longStages = [[['long-fuzz'], ['tidy']]];
+export const longStages = [[['long-fuzz'], ['models'], ['tidy']]];
