@@ -44,8 +44,7 @@ FORCEINLINE BOOLEAN ClassifyHasFlag(_In_ const CLASSIFY *classify, _In_ UINT32 f
     return (ClassifyUint32(classify->Values, classify->Layer->Fields.Flags) & flags) != 0;
 }
 
-// The kinds of a destination, as NL_ADDRESS_TYPE numbers them (WDK header nldef.h).
-#define CLASSIFY_ADDRESS_MULTICAST 3
+// A destination that is a broadcast address, as NL_ADDRESS_TYPE numbers it (WDK header nldef.h).
 #define CLASSIFY_ADDRESS_BROADCAST 4
 
 /// TRUE if the layer says that the destination is a broadcast address, also a subnet's.

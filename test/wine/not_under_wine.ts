@@ -8,7 +8,7 @@ export interface NotUnderWine {
   readonly reason: string;
 }
 
-const TIMERS = 'not understood yet: after it a later test waits for the driver without end';
+const TIMERS = 'not understood yet: with the fragments after it, a run does not always end';
 const MINUTES = 'it lets minutes pass, and time under Wine is real';
 const ONE_DEVICE = 'it opens devices side by side, and the driver lets one program have one';
 const OUTCOMES =
