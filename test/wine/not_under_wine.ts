@@ -1,7 +1,7 @@
 /** The tests that cannot run under Wine, each with the reason. */
 
 export interface NotUnderWine {
-  /** A file of test/scenarios or test/lifecycle. */
+  /** A file of test/scenarios, test/lifecycle or test/lib. */
   readonly file: string;
   /** The test's title. */
   readonly test: string;
@@ -13,6 +13,7 @@ const MINUTES = 'it lets minutes pass, and time under Wine is real';
 const ONE_DEVICE = 'it opens devices side by side, and the driver lets one program have one';
 const OUTCOMES =
   'it waits for outcomes, and the read that brings them under Wine would keep the process';
+const NOT_WINDOWS = 'it is about systems other than Windows';
 const SIMULATOR = 'it is about the simulation within a process, which is in the kernel under Wine';
 
 const LIFECYCLE: Readonly<Record<string, string>> = {
@@ -74,6 +75,16 @@ export const notUnderWine: readonly NotUnderWine[] = [
     test: 'opens no socket, pipe, file or shared memory that gives another process access',
     reason: SIMULATOR,
   },
+  {
+    file: 'open.test.ts',
+    test: 'says what to do where there is no Windows backend',
+    reason: NOT_WINDOWS,
+  },
+  ...['install', 'start', 'stop', 'remove', 'status'].map((action) => ({
+    file: 'service.test.ts',
+    test: `${action} is refused, and the error says what to do instead`,
+    reason: NOT_WINDOWS,
+  })),
   ...Object.entries(LIFECYCLE).map(([test, reason]) => ({
     file: 'lifecycle.test.ts',
     test,
