@@ -11,6 +11,8 @@ const jobs = String(availableParallelism());
 const SHARDS = 4 * availableParallelism();
 /** Three times the time of the slowest shard beside other groups. */
 const SHARD_TIMEOUT_MS = 300_000;
+/** The suites of tests that take too long for every change. */
+const LONG_SUITES = '*LongTest.*';
 
 /** Runs commands in turn and counts each as a check. A failure does not stop the later ones. */
 async function checks(...commands) {
@@ -76,11 +78,11 @@ function parseVitestReport(text) {
 }
 
 /** Runs one of `of` equal parts of a test program's tests. */
-async function gtestShard(program, shard, of) {
+async function gtestShard(program, filter, shard, of) {
   const path = join(outputDirectory, `${program.replaceAll('/', '-')}-${shard}.json`);
   const result = await run(
     join(root, 'build', program),
-    [`--gtest_output=json:${path}`],
+    [`--gtest_output=json:${path}`, `--gtest_filter=${filter}`],
     { GTEST_TOTAL_SHARDS: of, GTEST_SHARD_INDEX: shard },
     SHARD_TIMEOUT_MS,
   );
@@ -90,10 +92,10 @@ async function gtestShard(program, shard, of) {
 }
 
 /**
- * Configures and builds a CMake preset, and runs its test programs with many tests in a process.
- * With sanitizers a process for each test, as in ctest, takes longer than the test itself.
+ * Configures and builds a CMake preset, and runs those tests of its test programs that match the filter.
+ * A process runs many tests. With sanitizers a process for each, as in ctest, takes longer than the test itself.
  */
-async function gtest(preset, programs, ...targets) {
+async function gtest(preset, filter, programs, ...targets) {
   const chosen = targets.flatMap((target) => ['--target', target]);
   const built = await untilFailure([
     () => run('cmake', ['--preset', preset]),
@@ -103,7 +105,7 @@ async function gtest(preset, programs, ...targets) {
   const shards = programs.flatMap((program) =>
     Array.from(
       { length: SHARDS },
-      (_, shard) => () => gtestShard(`${preset}/test/${program}`, shard, SHARDS),
+      (_, shard) => () => gtestShard(`${preset}/test/${program}`, filter, shard, SHARDS),
     ),
   );
   const limit = pLimit(availableParallelism());
@@ -216,7 +218,13 @@ export const groups = {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: async () =>
       sum([
-        await gtest('asan', UNIT_TESTS, ...UNIT_TEST_TARGETS, 'netverdict_addon'),
+        await gtest(
+          'asan',
+          `-${LONG_SUITES}`,
+          UNIT_TESTS,
+          ...UNIT_TEST_TARGETS,
+          'netverdict_addon',
+        ),
         await sanitizedScenarios(),
       ]),
   },
@@ -224,7 +232,7 @@ export const groups = {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: async () =>
       sum([
-        await gtest('tsan', THREADED_TESTS, ...THREADED_TEST_TARGETS, 'netverdict_addon'),
+        await gtest('tsan', '*', THREADED_TESTS, ...THREADED_TEST_TARGETS, 'netverdict_addon'),
         await checks(() =>
           run(process.execPath, ['test/stress/addon.mjs'], threadSanitizedAddon()),
         ),
@@ -246,6 +254,10 @@ export const groups = {
   tidy: {
     needs: ['clang-tidy-19'],
     run: () => countedScript('scripts/tidy.mjs'),
+  },
+  'long-asan': {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => gtest('asan', LONG_SUITES, ['unit/kext_tests'], 'kext_tests'),
   },
   'long-fuzz': {
     needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
@@ -269,4 +281,4 @@ export const stages = [
 ];
 
 /** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
-export const longStages = [[['long-fuzz'], ['models'], ['tidy']]];
+export const longStages = [[['long-asan'], ['long-fuzz'], ['models'], ['tidy']]];

@@ -13,7 +13,7 @@ namespace
 using namespace std::chrono_literals;
 
 // 50,000 connections a second for 10 seconds, like a port scan or the peers of a torrent client.
-class LoadTest : public DriverTest
+class LoadLongTest : public DriverTest
 {
   protected:
     static constexpr uint32_t kPerSecond = 50'000;
@@ -123,7 +123,7 @@ class LoadTest : public DriverTest
     }
 };
 
-TEST_F(LoadTest, ATorrentsConnectionsAreAllReportedAndForgottenAfterTheirEnds)
+TEST_F(LoadLongTest, ATorrentsConnectionsAreAllReportedAndForgottenAfterTheirEnds)
 {
     const uint64_t before = client_.GetStatistics().PoolBytes;
 
@@ -141,7 +141,7 @@ TEST_F(LoadTest, ATorrentsConnectionsAreAllReportedAndForgottenAfterTheirEnds)
     ExpectQuiet(before);
 }
 
-TEST_F(LoadTest, APortScansConnectionsAreAllBlockedAndForgotten)
+TEST_F(LoadLongTest, APortScansConnectionsAreAllBlockedAndForgotten)
 {
     const uint64_t before = client_.GetStatistics().PoolBytes;
 
@@ -159,7 +159,7 @@ TEST_F(LoadTest, APortScansConnectionsAreAllBlockedAndForgotten)
     ExpectQuiet(before);
 }
 
-TEST_F(LoadTest, AMillionOperationsAreHeldAndNotOneMore)
+TEST_F(LoadLongTest, AMillionOperationsAreHeldAndNotOneMore)
 {
     constexpr uint32_t kMany = 1'000'000;
     OPTIONS_WIRE options = Client::DefaultOptions();
