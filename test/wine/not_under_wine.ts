@@ -8,7 +8,6 @@ export interface NotUnderWine {
   readonly reason: string;
 }
 
-const TIMERS = 'not understood yet: with the fragments after it, a run does not always end';
 const MINUTES = 'it lets minutes pass, and time under Wine is real';
 const ONE_DEVICE = 'it opens devices side by side, and the driver lets one program have one';
 const OUTCOMES =
@@ -54,16 +53,6 @@ export const notUnderWine: readonly NotUnderWine[] = [
     file: 'connection_life.test.ts',
     test: 'a TCP connection stays until its closure, however idle it is',
     reason: MINUTES,
-  },
-  {
-    file: 'filter_engine.test.ts',
-    test: 'connections are not asked about while the service is stopped, and again once it runs',
-    reason: TIMERS,
-  },
-  {
-    file: 'filter_engine.test.ts',
-    test: 'the filters return after the session was lost without a stop',
-    reason: TIMERS,
   },
   {
     file: 'next_client.test.ts',
