@@ -206,14 +206,15 @@ static DECISION AleHold(const ALE_OPERATION *operation)
         ReadNoFence(&operation->Context->Client.Extended) != 0)
     {
         // Nothing could be held until the verdict. A base client is asked all the same.
-        return HoldFail(operation->Context, &operation->Key, direction, STATUS_NOT_SUPPORTED);
+        return HoldFail(operation->Context, &operation->Key, direction, operation->ProcessId, STATUS_NOT_SUPPORTED);
     }
     if (operation->NetBufferList != NULL)
     {
         status = AleCopyPackets(operation, &question.Packets);
     }
     return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
-                              : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key, status);
+                              : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key,
+                                               operation->ProcessId, status);
 }
 
 // ---- Deciding
@@ -309,7 +310,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
 
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(operation->Context, &operation->Key, direction, status);
+        return HoldFail(operation->Context, &operation->Key, direction, operation->ProcessId, status);
     }
     operation->Generation = state.Generation;
     operation->New = status != STATUS_OBJECT_NAME_EXISTS;

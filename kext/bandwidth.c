@@ -182,6 +182,8 @@ static UINT8 *BandwidthPutEntry(const BANDWIDTH_REPORT *report, const UINT64 *ce
 // Encodes and queues the next record. FALSE: the family has no more entries.
 static BOOLEAN BandwidthPushRecord(BANDWIDTH_REPORT *report, NTSTATUS *status)
 {
+    // The table keeps what is not queued.
+    static const IO_QUEUE_LOSS uncounted = {LossUncounted, 0};
     UINT8 *end = report->Entries;
     BANDWIDTH_STATS_WIRE wire;
     IO_QUEUE_PIECE pieces[2];
@@ -207,7 +209,7 @@ static BOOLEAN BandwidthPushRecord(BANDWIDTH_REPORT *report, NTSTATUS *status)
     pieces[1].Data = report->Entries;
     pieces[1].Length = (UINT32)(end - report->Entries);
     wire.Header.Length = (UINT32)(sizeof(wire) - sizeof(wire.Header)) + pieces[1].Length;
-    *status = IoQueuePush(report->Events->Queue, pieces, RTL_NUMBER_OF(pieces), LossUncounted);
+    *status = IoQueuePush(report->Events->Queue, pieces, RTL_NUMBER_OF(pieces), &uncounted);
     return TRUE;
 }
 

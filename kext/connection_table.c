@@ -604,7 +604,7 @@ NTSTATUS ConnectionTableFindOrInsert(CONNECTION_TABLE *table, const CONNECTION_K
     {
         SlabReturn(&table->ColdParts, insertion.Cold);
     }
-    return status;
+    return status == STATUS_QUOTA_EXCEEDED ? STATUS_CONNECTION_COUNT_LIMIT : status;
 }
 
 // ---- Changes

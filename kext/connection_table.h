@@ -140,7 +140,7 @@ BOOLEAN ConnectionTableLookup(_Inout_ CONNECTION_TABLE *table, _In_ const CONNEC
 /// STATUS_SUCCESS: the connection was added.
 /// STATUS_OBJECT_NAME_EXISTS, a success too: the connection was found and marked as used.
 /// A found connection of an unknown process gets `processId`.
-/// STATUS_QUOTA_EXCEEDED: the table holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory.
+/// STATUS_CONNECTION_COUNT_LIMIT: the table holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory.
 /// `state` is not written on failure.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_

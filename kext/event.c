@@ -77,7 +77,7 @@ static VOID EventPutHeader(VOID *record, UINT8 type, UINT32 length)
 // A client gets no record of an extension that it does not know.
 static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUEUE_PIECE *pieces, UINT32 before,
                                UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
-                               UINT8 lossReason)
+                               const IO_QUEUE_LOSS *loss)
 {
     if (!EventKnows(events, EventExtensionOf(type)))
     {
@@ -92,20 +92,21 @@ static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUE
     pieces[before].Length = length;
     pieces[before + 1].Data = tail;
     pieces[before + 1].Length = tailLength;
-    return IoQueuePushInOrder(events->Queue, gate, pieces, before + (tailLength != 0 ? 2 : 1), lossReason);
+    return IoQueuePushInOrder(events->Queue, gate, pieces, before + (tailLength != 0 ? 2 : 1), loss);
 }
 
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
-                          UINT8 lossReason)
+                          UINT8 lossReason, UINT64 processId)
 {
+    const IO_QUEUE_LOSS loss = {lossReason, processId};
     IO_QUEUE_PIECE pieces[2];
 
-    return EventPushAfter(events, NULL, pieces, 0, type, record, length, tail, tailLength, lossReason);
+    return EventPushAfter(events, NULL, pieces, 0, type, record, length, tail, tailLength, &loss);
 }
 
 static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 length)
 {
-    return EventPush(events, type, record, length, NULL, 0, LossQueueFull);
+    return EventPush(events, type, record, length, NULL, 0, LossQueueFull, 0);
 }
 
 // ---- Connections
@@ -222,6 +223,7 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
     UINT8 type = key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6;
+    const IO_QUEUE_LOSS loss = {LossQueueFull, processId};
     IO_QUEUE_PIECE pieces[3];
     EVENT_INFO info;
     EVENT_PASS pass;
@@ -239,7 +241,7 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     pieces[0].Data = &info.Wire;
     pieces[0].Length = sizeof(info.Wire);
     return EventPushAfter(events, gate, pieces, info.Details != NULL ? 1 : 0, type, record, (UINT32)(end - record),
-                          payload, payloadLength, LossQueueFull);
+                          payload, payloadLength, &loss);
 }
 
 typedef struct _EVENT_END
@@ -248,6 +250,7 @@ typedef struct _EVENT_END
     CONNECTION_ENDED_WIRE Ended;
     UINT8 Record[WIRE_LONGEST_CONNECTION];
     UINT32 Length; // of the record
+    IO_QUEUE_LOSS Loss;
 } EVENT_END;
 
 static UINT8 EventEndType(const CONNECTION *connection)
@@ -264,6 +267,8 @@ static VOID EventWriteEnd(VOID *records)
     UINT8 *place = WirePutConnection(end->Record + sizeof(INFO_HEADER_WIRE), &connection->Key,
                                      connection->State.ProcessId, connection->State.Direction);
 
+    end->Loss.Reason = LossQueueFull;
+    end->Loss.ProcessId = connection->State.ProcessId;
     end->Length = (UINT32)(place - end->Record);
     EventPutHeader(end->Record, EventEndType(connection), end->Length);
     EventPutHeader(ended, InfoConnectionEnded, sizeof(*ended));
@@ -289,7 +294,7 @@ NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection, const 
     pieces[0].Data = &end.Ended;
     pieces[0].Length = sizeof(end.Ended);
     return EventPushAfter(events, gate, pieces, before, EventEndType(connection), end.Record, end.Length, NULL, 0,
-                          LossQueueFull);
+                          &end.Loss);
 }
 
 // ---- Processes
@@ -328,7 +333,7 @@ NTSTATUS EventProcessInfo(EVENTS *events, UINT64 processId, const WCHAR *path, U
     }
 
     wire.ProcessId = processId;
-    status = EventPush(events, InfoProcessInfo, &wire, sizeof(wire), path, pathBytes, LossQueueFull);
+    status = EventPush(events, InfoProcessInfo, &wire, sizeof(wire), path, pathBytes, LossQueueFull, processId);
     if (NT_SUCCESS(status))
     {
         // Reported is set after the push, so no other thread's connection record overtakes this record.
@@ -358,7 +363,7 @@ NTSTATUS EventLogLine(EVENTS *events, UINT8 severity, const CHAR *text, UINT32 l
     LOG_LINE_WIRE wire;
 
     wire.Severity = severity;
-    return EventPush(events, InfoLogLine, &wire, sizeof(wire), text, length, LossUncounted);
+    return EventPush(events, InfoLogLine, &wire, sizeof(wire), text, length, LossUncounted, 0);
 }
 
 _Use_decl_annotations_
@@ -409,7 +414,7 @@ NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id, const CONNECTION *con
         return STATUS_SUCCESS;
     }
     return EventPush(events, InfoConnectionTimeout, record, (UINT32)(end - record), NULL, 0,
-                     id != 0 ? LossQueueFull : LossUncounted);
+                     id != 0 ? LossQueueFull : LossUncounted, connection->State.ProcessId);
 }
 
 _Use_decl_annotations_

@@ -358,7 +358,7 @@ static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, co
     KIRQL irql;
 
     *id = 0;
-    *failure = *spare != NULL ? STATUS_QUOTA_EXCEEDED : STATUS_INSUFFICIENT_RESOURCES;
+    *failure = *spare != NULL ? STATUS_ALLOTTED_SPACE_EXCEEDED : STATUS_INSUFFICIENT_RESOURCES;
     KeAcquireSpinLock(&table->Lock, &irql);
     datagram = FragmentFindOrAdd(table, key, now, spare, &removed);
     if (datagram != NULL)
@@ -415,7 +415,7 @@ static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagra
     bytes = InjectChainBytes(packet);
     if (bytes > FRAGMENT_MAX_WAITING_BYTES - (UINT64)table->WaitingBytes)
     {
-        *failure = STATUS_QUOTA_EXCEEDED;
+        *failure = STATUS_ALLOTTED_SPACE_EXCEEDED;
         return DecisionFail;
     }
     *datagram->LastWaiting = packet;

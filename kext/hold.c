@@ -314,6 +314,10 @@ static UINT8 HoldLossReason(NTSTATUS status)
         return LossHeldPacketLimit;
     case STATUS_INSUFFICIENT_RESOURCES:
         return LossOutOfMemory;
+    case STATUS_CONNECTION_COUNT_LIMIT:
+        return LossConnectionLimit;
+    case STATUS_ALLOTTED_SPACE_EXCEEDED:
+        return LossFragmentLimit;
     default:
         return LossUncounted;
     }
@@ -324,9 +328,13 @@ static const CHAR *HoldFailReason(NTSTATUS status)
     switch (status)
     {
     case STATUS_QUOTA_EXCEEDED:
-        return "a limit is reached";
+        return "too many packets are held";
     case STATUS_INSUFFICIENT_RESOURCES:
         return "there is no memory";
+    case STATUS_CONNECTION_COUNT_LIMIT:
+        return "the connection table is full";
+    case STATUS_ALLOTTED_SPACE_EXCEEDED:
+        return "the fragment table is full";
     case STATUS_BUFFER_OVERFLOW:
         return "the event queue is full";
     case STATUS_NOT_SUPPORTED:
@@ -338,17 +346,20 @@ static const CHAR *HoldFailReason(NTSTATUS status)
     }
 }
 
+// Returns the process of a connection, or 0 if it is not known.
+static UINT64 HoldProcessOf(CONNECTION_TABLE *connections, const CONNECTION_KEY *key)
+{
+    CONNECTION_STATE state;
+
+    return key != NULL && ConnectionTableLookup(connections, key, &state) ? state.ProcessId : 0;
+}
+
 // Reports a connection that the fail policy decides without a question.
 static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId)
 {
     CONNECTION connection;
 
     RtlZeroMemory(&connection, sizeof(connection));
-    if (processId == 0)
-    {
-        (VOID) ConnectionTableLookup(&context->Connections, key, &connection.State);
-        processId = connection.State.ProcessId;
-    }
     connection.Key = *key;
     connection.State.ProcessId = processId;
     connection.State.Direction = direction;
@@ -356,26 +367,32 @@ static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key
     (VOID) EventConnectionTimeout(&context->Events, 0, &connection, TimeoutCauseLimit);
 }
 
-// `processId` 0: the connection table may know it. A packet whose headers were not read has no key.
-static DECISION HoldFailOf(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId,
-                           NTSTATUS status)
+// Counts and logs a decision of the fail policy.
+static VOID HoldCountFailure(DRIVER_CONTEXT *context, UINT64 processId, NTSTATUS status)
 {
-    DECISION decision = ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
     UINT8 lossReason = HoldLossReason(status);
-    CONNECTION_TEXT text;
 
-    if (lossReason != LossUncounted)
-    {
-        IoQueueReportLost(&context->Queue, 1, lossReason);
-    }
+    IoQueueReportLost(&context->Queue, 1, lossReason, processId);
     if (lossReason != LossUncounted || status == STATUS_BUFFER_OVERFLOW)
     {
         SystemLogWrite(&context->SystemLog, SystemEventFailPolicy, status);
     }
     if (LogMayRepeat(&context->Log, LogLimitFailure))
     {
-        LogWarning(&context->Log, "A packet could not be held, the fail policy decides: loss reason %u", lossReason);
+        LogWarning(&context->Log, "A packet of process %llu could not be held, the fail policy decides: %s",
+                   (unsigned long long)processId, HoldFailReason(status));
     }
+}
+
+_Use_decl_annotations_
+DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId,
+                  NTSTATUS status)
+{
+    DECISION decision = ReadNoFence(&context->Client.FailClosed) != 0 ? DecisionBlock : DecisionPermit;
+    CONNECTION_TEXT text;
+
+    processId = processId != 0 ? processId : HoldProcessOf(&context->Connections, key);
+    HoldCountFailure(context, processId, status);
     LogTrace(&context->Log, "%s by the fail policy: %s: %s", VerdictDecisionText(decision),
              ConnectionTextWrite(&text, key, direction), HoldFailReason(status));
     if (key != NULL)
@@ -386,19 +403,14 @@ static DECISION HoldFailOf(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, U
 }
 
 _Use_decl_annotations_
-DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, NTSTATUS status)
-{
-    return HoldFailOf(context, key, direction, 0, status);
-}
-
-_Use_decl_annotations_
-DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNECTION_KEY *key, NTSTATUS status)
+DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNECTION_KEY *key, UINT64 processId,
+                        NTSTATUS status)
 {
     const CHAR *direction = layer->Direction == DirectionInbound ? "inbound" : "outbound";
 
     if (status != STATUS_INVALID_PARAMETER)
     {
-        return HoldFail(context, key, layer->Direction, status);
+        return HoldFail(context, key, layer->Direction, processId, status);
     }
     StatisticsAdd(&context->Statistics, StatisticMalformedPackets, 1);
     if (LogMayRepeat(&context->Log, LogLimitMalformed))
@@ -487,7 +499,7 @@ static VOID HoldLogAsked(LOG *log, const HOLD_QUESTION *question, UINT64 id)
 // Undoes a hold that was never reported to the client.
 static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 {
-    DECISION result = HoldFailOf(context, &held->Key, held->Direction, held->ProcessId, status);
+    DECISION result = HoldFail(context, &held->Key, held->Direction, held->ProcessId, status);
 
     if (held->CompletionContext == NULL)
     {
@@ -605,8 +617,8 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     {
         InjectDropChain(packets);
         MemoryFree(&context->Memory, held);
-        return HoldFailOf(context, question->Key, question->Direction, question->ProcessId,
-                          held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
+        return HoldFail(context, question->Key, question->Direction, question->ProcessId,
+                        held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
     }
 
     // Another thread may resolve the HELD while the packet's bytes are copied into the record.

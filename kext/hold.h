@@ -67,17 +67,22 @@ DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION 
 
 /// Decides by the fail policy on what could not be held. Returns DecisionPermit or DecisionBlock.
 /// A client of extension 2 gets a ConnectionTimeout with id 0 for a packet with a key.
-/// STATUS_INSUFFICIENT_RESOURCES and STATUS_QUOTA_EXCEEDED count as a loss for that reason. Any other status does not.
-/// `key` and `direction` (DIRECTION) are for the log. A packet whose headers were not read has no key.
+/// These statuses count as a loss for the reason that they name. Any other status does not count.
+/// - STATUS_QUOTA_EXCEEDED: held packets.
+/// - STATUS_CONNECTION_COUNT_LIMIT: connections.
+/// - STATUS_ALLOTTED_SPACE_EXCEEDED: fragments.
+/// - STATUS_INSUFFICIENT_RESOURCES: memory.
+/// `processId` 0: the connection table may know the process of `key`.
+/// `key` and `direction` (DIRECTION) are for the reports. A packet whose headers were not read has no key.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_opt_ const CONNECTION_KEY *key, _In_ UINT8 direction,
-                  _In_ NTSTATUS status);
+                  _In_ UINT64 processId, _In_ NTSTATUS status);
 
-/// Decides on a packet of `layer` that could not be read or copied. `key` is for the log, as in HoldFail.
+/// Decides on a packet of `layer` that could not be read or copied. `key` and `processId` are as in HoldFail.
 /// STATUS_INVALID_PARAMETER says that the packet is malformed, so it is blocked. HoldFail decides for any other status.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION HoldFailPacket(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const LAYER *layer,
-                        _In_opt_ const CONNECTION_KEY *key, _In_ NTSTATUS status);
+                        _In_opt_ const CONNECTION_KEY *key, _In_ UINT64 processId, _In_ NTSTATUS status);
 
 /// Carries out the client's verdict on one id. Returns FALSE if nothing is held under this id.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -155,7 +155,7 @@ static UINT32 IoQueueLossRecordsBytes(const IO_QUEUE *queue)
     }
     for (reason = LossQueueFull; reason < LossReasonCount; reason++)
     {
-        bytes += queue->Lost[reason] != 0 ? IoQueueLossRecordBytes(queue) : 0;
+        bytes += queue->Lost[reason].Count != 0 ? IoQueueLossRecordBytes(queue) : 0;
     }
     return bytes;
 }
@@ -169,8 +169,6 @@ static VOID IoQueueForgetLosses(IO_QUEUE *queue)
 // The lock is held, and there is room for the loss records. Returns their number.
 static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
 {
-    // The losses of one reason are those of all processes.
-    static const EVENTS_LOST_OWNER_WIRE owner;
     UINT32 records = 0;
     UINT32 reason;
 
@@ -180,16 +178,19 @@ static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
     }
     for (reason = LossQueueFull; reason < LossReasonCount; reason++)
     {
+        const IO_QUEUE_LOSSES *lost = &queue->Lost[reason];
+        EVENTS_LOST_OWNER_WIRE owner;
         EVENTS_LOST_WIRE wire;
 
-        if (queue->Lost[reason] == 0)
+        if (lost->Count == 0)
         {
             continue;
         }
         wire.Header.Type = InfoEventsLost;
         wire.Header.Length = IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire.Header);
-        wire.Count = queue->Lost[reason];
+        wire.Count = lost->Count;
         wire.Reason = (UINT8)reason;
+        owner.ProcessId = lost->ProcessId;
         IoQueueAppendBytes(queue, &wire, sizeof(wire));
         IoQueueAppendBytes(queue, &owner, IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire));
         records++;
@@ -549,11 +550,13 @@ static VOID IoQueueDeliverLater(PKDPC dpc, PVOID context, PVOID argument1, PVOID
 
 // The lock is held. While records wait, losses add up and are reported before the next record.
 // An empty queue reports losses at once.
-static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOLEAN *deliver)
+static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, UINT64 processId, BOOLEAN *deliver)
 {
+    IO_QUEUE_LOSSES *lost = &queue->Lost[reason];
     UINT32 records = 0;
 
-    queue->Lost[reason] += count;
+    lost->ProcessId = lost->Count == 0 || lost->ProcessId == processId ? processId : 0;
+    lost->Count += count;
     queue->LostTotal += count;
     if (queue->QueuedBytes == 0)
     {
@@ -564,7 +567,7 @@ static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, BOOL
 }
 
 _Use_decl_annotations_
-VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
+VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason, UINT64 processId)
 {
     BOOLEAN attached;
     BOOLEAN deliver = FALSE;
@@ -579,7 +582,7 @@ VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason)
     attached = queue->State == IoQueueAttached;
     if (attached)
     {
-        records = IoQueueAddLosses(queue, count, reason, &deliver);
+        records = IoQueueAddLosses(queue, count, reason, processId, &deliver);
     }
     KeReleaseSpinLock(&queue->Lock, irql);
     if (attached)
@@ -602,7 +605,7 @@ typedef struct _PUSH
     UINT32 PieceCount;
     UINT64 Length;
     UINT32 Records;
-    UINT8 LossReason;
+    const IO_QUEUE_LOSS *Loss;
     BOOLEAN OutOfMemory;    // no further chunk can be allocated
     BOOLEAN Deliver;        // the producer became the deliverer
     IO_QUEUE_CHUNKS Chunks; // the chunks that the producer brings; after the push, those to free
@@ -748,15 +751,18 @@ static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, PU
 
 static VOID IoQueueCountLoss(IO_QUEUE *queue, const PUSH *push, NTSTATUS status)
 {
-    if (push->LossReason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED && status != STATUS_NOT_FOUND)
+    const IO_QUEUE_LOSS *loss = push->Loss;
+
+    if (loss->Reason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED && status != STATUS_NOT_FOUND)
     {
-        IoQueueReportLost(queue, 1, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : push->LossReason);
+        IoQueueReportLost(queue, 1, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : loss->Reason,
+                          loss->ProcessId);
     }
 }
 
 _Use_decl_annotations_
 NTSTATUS IoQueuePushInOrder(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO_QUEUE_PIECE *pieces, UINT32 count,
-                            UINT8 lossReason)
+                            const IO_QUEUE_LOSS *loss)
 {
     NTSTATUS status;
     PUSH push;
@@ -764,7 +770,7 @@ NTSTATUS IoQueuePushInOrder(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO
     RtlZeroMemory(&push, sizeof(push));
     push.Pieces = pieces;
     push.PieceCount = count;
-    push.LossReason = lossReason;
+    push.Loss = loss;
     status = IoQueueMeasurePush(&push);
     if (!NT_SUCCESS(status))
     {
@@ -792,9 +798,9 @@ NTSTATUS IoQueuePushInOrder(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO
 }
 
 _Use_decl_annotations_
-NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count, UINT8 lossReason)
+NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count, const IO_QUEUE_LOSS *loss)
 {
-    return IoQueuePushInOrder(queue, NULL, pieces, count, lossReason);
+    return IoQueuePushInOrder(queue, NULL, pieces, count, loss);
 }
 
 // ---- Reads

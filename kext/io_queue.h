@@ -72,6 +72,20 @@ typedef enum _IO_QUEUE_STATE
     IoQueueShuttingDown ///< no new records; reads get the rest, then end-of-file
 } IO_QUEUE_STATE;
 
+/// What counts as lost if a record is not queued.
+typedef struct _IO_QUEUE_LOSS
+{
+    UINT8 Reason;     ///< LOSS_REASON of a record that finds no room. LossUncounted: the caller keeps the data
+    UINT64 ProcessId; ///< that the record is about; 0: none
+} IO_QUEUE_LOSS;
+
+/// The losses of one reason that are not yet reported.
+typedef struct _IO_QUEUE_LOSSES
+{
+    UINT64 Count;
+    UINT64 ProcessId; ///< that all of them are about; 0: several or none
+} IO_QUEUE_LOSSES;
+
 // Reads that one producer or reader completes before it hands over to the DPC.
 #define IO_QUEUE_DELIVERY_BUDGET 16
 
@@ -112,7 +126,7 @@ typedef struct _IO_QUEUE
     IO_QUEUE_CHUNKS Spare;
     IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer reads them, so the deliverer frees them
     UINT64 LostTotal;
-    UINT64 Lost[LossReasonCount]; ///< not yet reported, by reason
+    IO_QUEUE_LOSSES Lost[LossReasonCount]; ///< by reason
 } IO_QUEUE;
 
 /// Makes a detached, empty queue bounded by OPTIONS_DEFAULT_MAX_QUEUED_BYTES. Allocates nothing.
@@ -148,25 +162,26 @@ VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ UINT8
 
 /// Queues one whole record, header included, given in pieces. Never waits. A failure queues nothing.
 /// Several whole records are queued as one unit: all or none. Each starts with a piece. A unit counts as one loss.
-/// STATUS_BUFFER_OVERFLOW: there is no room. The record counts as lost for `lossReason`.
+/// STATUS_BUFFER_OVERFLOW: there is no room. The record counts as lost for loss->Reason.
 /// STATUS_INSUFFICIENT_RESOURCES: there is no memory. The record counts as lost for want of memory.
 /// STATUS_DEVICE_NOT_CONNECTED: there is no client. The record is not counted.
 /// STATUS_INVALID_PARAMETER: a header's length differs from the length of its pieces. The record is not counted.
-/// With `lossReason` LossUncounted the caller keeps the data, and nothing counts as lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
-                     _In_ UINT8 lossReason);
+                     _In_ const IO_QUEUE_LOSS *loss);
 
 /// Queues a record as IoQueuePush does, in the order of `gate`. No memory is allocated under the gate's lock.
+/// The gate may change `loss`.
 /// STATUS_NOT_FOUND: the gate let no record pass. Nothing is queued or counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePushInOrder(_Inout_ IO_QUEUE *queue, _In_opt_ const IO_QUEUE_GATE *gate,
-                            _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count, _In_ UINT8 lossReason);
+                            _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
+                            _In_ const IO_QUEUE_LOSS *loss);
 
-/// Counts `count` records that were lost before they reached the queue. `reason` is a LOSS_REASON.
-/// Without a client nothing counts as lost.
+/// Counts `count` records about a process that were lost before they reached the queue. `reason` is a LOSS_REASON.
+/// `processId` 0: several or none. Without a client nothing counts as lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason);
+VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason, _In_ UINT64 processId);
 
 /// Reads that come from now on pend, until the client detaches. Reads that wait already are not affected.
 _IRQL_requires_max_(DISPATCH_LEVEL)

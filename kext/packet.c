@@ -239,7 +239,7 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const IP_HEADER *header
     status = ConnectionTableFindOrInsert(&frame->Context->Connections, key, 0, direction, state);
     if (!NT_SUCCESS(status))
     {
-        return HoldFail(frame->Context, key, direction, status);
+        return HoldFail(frame->Context, key, direction, 0, status);
     }
     if (status != STATUS_OBJECT_NAME_EXISTS)
     {
@@ -475,7 +475,7 @@ static DECISION PacketHold(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNEC
     status = PacketCopy(frame, frame->List, buffer, &question.Packets);
     if (!NT_SUCCESS(status))
     {
-        return HoldFailPacket(frame->Context, frame->Classify->Layer, key, status);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, key, state->ProcessId, status);
     }
     // Another product injected a copy of a packet that the client has decided on already.
     // The copy is permitted, because it would otherwise be held and injected without end.
@@ -510,7 +510,7 @@ static DECISION PacketAskInPlace(PACKET_FRAME *frame, NET_BUFFER *buffer, const 
     status = PacketCopy(frame, frame->List, buffer, &question.Packets);
     if (!NT_SUCCESS(status))
     {
-        return HoldFailPacket(context, frame->Classify->Layer, key, status);
+        return HoldFailPacket(context, frame->Classify->Layer, key, state->ProcessId, status);
     }
     question.Kind = HeldNothing;
     PacketDescribe(frame, key, state, &question);
@@ -612,7 +612,7 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &key, &target);
     case DecisionFail:
-        return HoldFail(frame->Context, &key, frame->Classify->Layer->Direction, failure);
+        return HoldFail(frame->Context, &key, frame->Classify->Layer->Direction, 0, failure);
     default:
         PacketTrace(frame, &key, decision,
                     decision == DecisionHeld ? "a fragment that came before its datagram's first one"
@@ -650,7 +650,7 @@ static DECISION PacketDecide(PACKET_FRAME *frame, NET_BUFFER *buffer)
     }
     if (!NT_SUCCESS(status))
     {
-        return HoldFailPacket(frame->Context, frame->Classify->Layer, NULL, status);
+        return HoldFailPacket(frame->Context, frame->Classify->Layer, NULL, 0, status);
     }
     if (header.Fragment)
     {

@@ -95,6 +95,9 @@ typedef enum _LOSS_REASON
     LossQueueFull = 1,
     LossHeldPacketLimit = 2,
     LossOutOfMemory = 3,
+    LossConnectionLimit = 4,
+    LossOwnerShare = 5,
+    LossFragmentLimit = 6,
     LossReasonCount
 } LOSS_REASON;
 

@@ -83,7 +83,7 @@ function recordText(record: InfoRecord): string {
     case 'log':
       return `${record.severity}: ${record.message}`;
     case 'lost':
-      return `${record.count} records (${record.reason})`;
+      return `${record.count} records (${record.reason}). ${record.cure}`;
     case 'timeout':
       return record.connection === undefined
         ? `id ${record.id}`

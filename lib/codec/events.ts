@@ -5,6 +5,7 @@ import type { BandwidthEvent } from './bandwidth_events.js';
 import type { ConnectionEndedRecord, ConnectionInfoRecord } from './connection_details.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
 import type { StalledEvent, TimeoutEvent } from './life_events.js';
+import { cureOf, lossOf, type LossReason } from './losses.js';
 import { EventBase, defineType, type RecordSource } from './record_view.js';
 import {
   EventsLostLayout,
@@ -35,29 +36,10 @@ export {
   TimeoutEvent,
   type TimeoutCause,
 } from './life_events.js';
+export type { LossReason } from './losses.js';
 
 /** The severity of a log line, in ascending order. */
 export type LogSeverity = 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'critical';
-
-/**
- * What was exhausted when records were lost.
- *
- * - `event-queue-full`: the event queue (`maxQueuedBytes`).
- * - `held-packet-limit`: the table of held packets (`maxHeldPackets`).
- * - `out-of-memory`: the memory of the kernel.
- * - `connection-limit`: the table of connections.
- * - `owner-share`: what one program or one remote network may hold, while others need the room.
- * - `fragment-limit`: the table of IP fragments.
- * - `unknown`: something that this version does not know.
- */
-export type LossReason =
-  | 'event-queue-full'
-  | 'held-packet-limit'
-  | 'out-of-memory'
-  | 'connection-limit'
-  | 'owner-share'
-  | 'fragment-limit'
-  | 'unknown';
 
 /** @internal In the order of their numbers on the wire, from 1. */
 export const SEVERITIES: readonly LogSeverity[] = [
@@ -67,17 +49,6 @@ export const SEVERITIES: readonly LogSeverity[] = [
   'warning',
   'error',
   'critical',
-];
-
-/** In the order of their numbers on the wire, from 0. */
-const LOSS_REASONS: readonly LossReason[] = [
-  'unknown',
-  'event-queue-full',
-  'held-packet-limit',
-  'out-of-memory',
-  'connection-limit',
-  'owner-share',
-  'fragment-limit',
 ];
 
 /** @internal The severity's number on the wire. */
@@ -136,12 +107,17 @@ export class LostEvent extends EventBase {
   constructor({ view }: RecordSource, offset: number, length: number) {
     super();
     this.count = view.getBigUint64(offset + EventsLostLayout.count, true);
-    this.reason = LOSS_REASONS[view.getUint8(offset + EventsLostLayout.reason)] ?? 'unknown';
+    this.reason = lossOf(view.getUint8(offset + EventsLostLayout.reason)).reason;
     const owner = offset + EventsLostLayout.byteLength;
     const hasOwner = length >= EventsLostLayout.byteLength + EventsLostOwnerLayout.byteLength;
     this.processId = hasOwner
       ? readNumber(view, owner + EventsLostOwnerLayout.processId)
       : undefined;
+  }
+
+  /** What helps against such losses, in a sentence. */
+  get cure(): string {
+    return cureOf(this.reason);
   }
 
   /** @internal */

@@ -176,7 +176,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   /**
    * Iterates single events, of all types or of some. Ends when the device is closed or the driver shuts down.
    *
-   * Events of other types are skipped. A skipped `lost` event emits a process warning.
+   * Events of other types are skipped. A skipped `lost` event emits a process warning, at most one a second.
    *
    * The iterator rejects with the reason of an aborted signal.
    * It rejects with a {@link ProtocolError} when the driver's stream is corrupt.

@@ -8,6 +8,7 @@ import {
   type EventStream,
   type Place,
 } from './event_stream.js';
+import type { LossWarner } from './loss_warner.js';
 
 interface Waiter<T> {
   readonly resolve: (result: IteratorResult<T, undefined>) => void;
@@ -171,6 +172,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
 /** Iterates single events, of all types or of some. */
 export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> {
   readonly #types: ReadonlySet<EventType> | undefined;
+  readonly #losses: LossWarner;
 
   constructor(
     stream: EventStream,
@@ -179,6 +181,7 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
   ) {
     super(stream, signal);
     this.#types = types;
+    this.#losses = stream.losses;
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
@@ -201,11 +204,7 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
       return true;
     }
     if (event.type === 'lost') {
-      process.emitWarning(
-        `The driver lost ${event.count.toString()} records (${event.reason}), and an iterator skipped the event: ` +
-          "iterate the type 'lost' too, decide faster, or raise maxQueuedBytes and maxHeldPackets.",
-        { code: 'NETVERDICT_EVENTS_LOST' },
-      );
+      this.#losses.count(event);
     }
     return false;
   }

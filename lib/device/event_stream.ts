@@ -16,6 +16,7 @@ import type { NativeDevice } from '../addon/native.cjs';
 import { ProtocolError, type NetVerdictError } from '../base/errors.js';
 import type { InfoRecord, NetVerdictEvent } from '../codec/events.js';
 import type { RecordDecoder } from '../codec/record_decoder.js';
+import { LossWarner } from './loss_warner.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { statusError } from './status.js';
 
@@ -60,6 +61,8 @@ export interface StreamOptions {
 export const NO_EVENTS: readonly NetVerdictEvent[] = [];
 
 export class EventStream {
+  /** Warns of losses that iterators skip. */
+  readonly losses = new LossWarner();
   readonly #options: StreamOptions;
   readonly #iterators = new Set<Consumer>();
   #tail: Batch = { events: NO_EVENTS, position: 0, next: undefined };
@@ -149,6 +152,7 @@ export class EventStream {
     for (const iterator of this.#iterators) {
       iterator.moveTo(place);
     }
+    this.losses.flush();
     this.wake();
   }
 

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { InvalidArgumentError, ProtocolError } from '../../lib/base/errors.js';
 import type { ConnectionEvent, EventType, NetVerdictEvent } from '../../lib/codec/events.js';
 import { Status } from '../../lib/device/status.js';
@@ -40,6 +40,8 @@ async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   for await (const item of iterable) items.push(item);
   return items;
 }
+
+type Scripted = ReturnType<typeof scriptedDevice>;
 
 const CORRUPT = bytes(u8(1), u32(0x7fff_ffff));
 
@@ -93,21 +95,6 @@ describe('an iterator over events', () => {
     expect(types).toEqual(['connection-end', 'unknown']);
   });
 
-  it('warns of losses that its types exclude', async () => {
-    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    try {
-      const { device, native } = scriptedDevice();
-      native.feed(lost(3n, 1), connections(1n, 1));
-      await take(device.events({ types: ['connection'] }), 1);
-      expect(warn).toHaveBeenCalledExactlyOnceWith(
-        expect.stringContaining('lost 3 records (event-queue-full)'),
-        { code: 'NETVERDICT_EVENTS_LOST' },
-      );
-    } finally {
-      warn.mockRestore();
-    }
-  });
-
   it('gives losses as events without a warning if it gives all types', async () => {
     const { device, native } = scriptedDevice();
     native.feed(lost(3n, 2));
@@ -129,6 +116,90 @@ describe('an iterator over events', () => {
     expect(malformed).toMatchObject({ type: 'protocol-error', recordType: 3 });
     expect((malformed as { error: unknown }).error).toBeInstanceOf(ProtocolError);
     expect(idOf(event)).toBe(8n);
+  });
+});
+
+describe('losses that iterators skip', () => {
+  const warn = vi.spyOn(process, 'emitWarning');
+  const warnings = (): unknown[] => warn.mock.calls.map(([text]) => text);
+
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    warn.mockReset().mockImplementation(() => undefined);
+  });
+
+  afterEach(() => {
+    vi.useRealTimers();
+    warn.mockReset();
+  });
+
+  /** Reads the records with an iterator that skips losses. */
+  async function skipLosses({ device, native }: Scripted, ...records: Uint8Array[]): Promise<void> {
+    native.feed(...records, connections(1n, 1));
+    await take(device.events({ types: ['connection'] }), 1);
+  }
+
+  it('warn with their reason, their process and a cure', async () => {
+    await skipLosses(scriptedDevice(), lost(3n, 4, 4242n));
+    expect(warn).toHaveBeenCalledExactlyOnceWith(
+      expect.stringMatching(
+        /lost 3 records \(connection-limit, process 4242\).*raise maxConnections/i,
+      ),
+      { code: 'NETVERDICT_EVENTS_LOST' },
+    );
+  });
+
+  it('warn at once, and then once a second with the sum', async () => {
+    const scripted = scriptedDevice();
+    await skipLosses(scripted, ...Array.from({ length: 15_475 }, () => lost(2n, 4, 7n)));
+    expect(warnings()).toEqual([
+      expect.stringContaining('lost 2 records (connection-limit, process 7)'),
+    ]);
+    vi.advanceTimersByTime(999);
+    expect(warnings()).toHaveLength(1);
+    vi.advanceTimersByTime(1);
+    expect(warnings()).toHaveLength(2);
+    expect(warnings()[1]).toContain('lost 30948 records (connection-limit, process 7)');
+    vi.advanceTimersByTime(60_000);
+    expect(warnings()).toHaveLength(2);
+    await skipLosses(scripted, lost(1n, 1));
+    expect(warnings()[2]).toContain('lost 1 records (event-queue-full)');
+  });
+
+  it('have a sum and a cure for each reason, and a process only if it is the same one', async () => {
+    await skipLosses(
+      scriptedDevice(),
+      lost(1n, 3),
+      lost(1n, 1, 7n),
+      lost(4n, 5, 7n),
+      lost(2n, 1, 8n),
+    );
+    vi.advanceTimersByTime(1000);
+    expect(warnings()[1]).toMatch(
+      /lost 3 records \(event-queue-full\), 4 records \(owner-share, process 7\).*maxQueuedBytes.*end or block/,
+    );
+  });
+
+  it('count once, whatever number of iterators skips them', async () => {
+    const { device, native } = scriptedDevice();
+    const iterators = [1, 2, 3].map(() => device.events({ types: ['connection'] }));
+    const items = iterators.map((iterator) => take(iterator, 1));
+    native.feed(lost(1n, 1), lost(5n, 1), connections(1n, 1));
+    await Promise.all(items);
+    vi.advanceTimersByTime(1000);
+    expect(warnings()).toEqual([
+      expect.stringContaining('lost 1 records'),
+      expect.stringContaining('lost 5 records'),
+    ]);
+  });
+
+  it('warn before the device is closed', async () => {
+    const scripted = scriptedDevice();
+    await skipLosses(scripted, lost(1n, 1), lost(5n, 1));
+    await scripted.device.close();
+    expect(warnings()).toHaveLength(2);
+    vi.advanceTimersByTime(60_000);
+    expect(warnings()).toHaveLength(2);
   });
 });
 

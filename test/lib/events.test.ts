@@ -297,6 +297,14 @@ describe('other events', () => {
     ]);
   });
 
+  it('have a cure of their own for each reason of a loss', () => {
+    const cures = [0, 1, 2, 3, 4, 5, 6].map((n) => (parseInfo(lost(1n, n))[0] as LostEvent).cure);
+    expect(new Set(cures).size).toBe(7);
+    expect(cures[1]).toContain('maxQueuedBytes');
+    expect(cures[2]).toContain('maxHeldPackets');
+    expect(cures[4]).toContain('maxConnections');
+  });
+
   it('replace bytes that are not UTF-8 in a log line', () => {
     const [event] = parseInfo(log(3, 'x'));
     expect((event as LogEvent).message).toBe('x');

@@ -26,7 +26,15 @@ const PLAIN_COMMANDS = {
   CleanEndedConnections: 'clean-ended-connections',
 } as const;
 
-const LOSS_REASONS = ['unknown', 'event-queue-full', 'held-packet-limit', 'out-of-memory'];
+const LOSS_REASONS = [
+  'unknown',
+  'event-queue-full',
+  'held-packet-limit',
+  'out-of-memory',
+  'connection-limit',
+  'owner-share',
+  'fragment-limit',
+];
 const TIMEOUT_CAUSES = ['time', 'stall', 'share', 'limit'];
 const END_REASONS = ['closed', 'port-released', 'idle', 'evicted', 'cleared'];
 const SEVERITIES = ['trace', 'debug', 'info', 'warning', 'error', 'critical'] as const;

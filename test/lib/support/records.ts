@@ -65,8 +65,10 @@ export function log(severity: number, message: string): Uint8Array {
   return record(0, u8(severity), Buffer.from(message, 'utf8'));
 }
 
-export function lost(count: bigint, reason: number): Uint8Array {
-  return record(64, u64(count), u8(reason));
+/** With `processId` it is a record of extension 2. */
+export function lost(count: bigint, reason: number, processId?: bigint): Uint8Array {
+  const owner = processId === undefined ? [] : [u64(processId)];
+  return record(64, u64(count), u8(reason), ...owner);
 }
 
 export function replyEnd(command: number, sequence: bigint): Uint8Array {

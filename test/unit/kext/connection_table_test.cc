@@ -371,7 +371,7 @@ TEST_F(ConnectionTableTest, HoldsItsMaximumAndNoMore)
         ASSERT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionOutbound, &state), STATUS_SUCCESS);
     }
     CONNECTION_KEY key = KeyV4(100);
-    EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionOutbound, &state), STATUS_QUOTA_EXCEEDED);
+    EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionOutbound, &state), STATUS_CONNECTION_COUNT_LIMIT);
     EXPECT_EQ(ConnectionTableCount(&table), 100u);
 
     // One that ended can still be replaced.

@@ -29,6 +29,8 @@ std::vector<uint8_t> MakeRecord(uint8_t type, uint32_t bodyLength, uint8_t seed 
     return record;
 }
 
+constexpr IO_QUEUE_LOSS kLoss = {LossQueueFull, 0};
+
 // A record that needs memory beyond the reserved first chunk.
 constexpr uint32_t kMoreThanAChunk = 70000;
 
@@ -42,11 +44,12 @@ class IoQueueTest : public kext_test::KextTest
 
     ~IoQueueTest() override { device_.reset(); }
 
-    NTSTATUS Push(const std::vector<uint8_t> &record, UINT8 reason = LossQueueFull)
+    NTSTATUS Push(const std::vector<uint8_t> &record, UINT8 reason = LossQueueFull, UINT64 process_id = 0)
     {
         const IO_QUEUE_PIECE piece = {record.data(), static_cast<UINT32>(record.size())};
+        const IO_QUEUE_LOSS loss = {reason, process_id};
 
-        return IoQueuePush(device_->queue(), &piece, 1, reason);
+        return IoQueuePush(device_->queue(), &piece, 1, &loss);
     }
 
     void PushAll(const std::vector<std::vector<uint8_t>> &records)
@@ -118,7 +121,7 @@ TEST_F(IoQueueTest, RecordsMayBeGivenInPieces)
     const IO_QUEUE_PIECE pieces[] = {
         {record.data(), 7}, {record.data() + 7, 0}, {record.data() + 7, 90}, {record.data() + 97, 8}};
 
-    ASSERT_EQ(IoQueuePush(device_->queue(), pieces, 4, LossQueueFull), STATUS_SUCCESS);
+    ASSERT_EQ(IoQueuePush(device_->queue(), pieces, 4, &kLoss), STATUS_SUCCESS);
     EXPECT_EQ(device_->ReadAll(1024), record);
 }
 
@@ -132,7 +135,7 @@ TEST_F(IoQueueTest, RefusesRecordsWhoseHeaderContradictsThePieces)
     EXPECT_EQ(Push(record), STATUS_INVALID_PARAMETER);
     record.resize(4);
     EXPECT_EQ(Push(record), STATUS_INVALID_PARAMETER);
-    EXPECT_EQ(IoQueuePush(device_->queue(), nullptr, 0, LossQueueFull), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(IoQueuePush(device_->queue(), nullptr, 0, &kLoss), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
@@ -258,15 +261,15 @@ TEST_F(IoQueueTest, AUnitOfRecordsIsQueuedAsOneAndReadRecordByRecord)
                                {second.data(), 7},
                                {second.data() + 7, static_cast<UINT32>(second.size() - 7)}};
 
-    ASSERT_EQ(IoQueuePush(device_->queue(), pieces, 3, LossQueueFull), STATUS_SUCCESS);
+    ASSERT_EQ(IoQueuePush(device_->queue(), pieces, 3, &kLoss), STATUS_SUCCESS);
     EXPECT_EQ(IoQueueRecords(device_->queue()), 2u);
     EXPECT_EQ(device_->Statistic(StatisticEventsQueued), 2u);
     EXPECT_EQ(device_->StartRead(static_cast<UINT32>(first.size()) + 3)->data(), first) << "whole records only";
     EXPECT_EQ(device_->StartRead(1024)->data(), second);
 
     pieces[2].Length--;
-    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 3, LossQueueFull), STATUS_INVALID_PARAMETER);
-    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 0, LossQueueFull), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 3, &kLoss), STATUS_INVALID_PARAMETER);
+    EXPECT_EQ(IoQueuePush(device_->queue(), pieces, 0, &kLoss), STATUS_INVALID_PARAMETER);
     EXPECT_EQ(IoQueueBytes(device_->queue()), 0u);
 }
 
@@ -329,7 +332,7 @@ TEST_F(IoQueueTest, AnExtendedClientGetsLossesInOrder)
     {
         ASSERT_EQ(Push(record), STATUS_BUFFER_OVERFLOW);
     }
-    IoQueueReportLost(device_->queue(), 3, LossHeldPacketLimit);
+    IoQueueReportLost(device_->queue(), 3, LossHeldPacketLimit, 0);
 
     // The losses stand between the records that were queued before and after them.
     std::vector<uint8_t> stream = device_->StartRead(512)->data();
@@ -366,13 +369,13 @@ TEST_F(IoQueueTest, AWaitingClientGetsEachLossAtOnceAndABusyOneGetsThemTogether)
     device_->ReadAll(100);
     QueueDevice::Read *read = device_->StartRead(100);
 
-    IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
+    IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit, 0);
     ASSERT_TRUE(read->done);
     EXPECT_EQ(AllRecords(read->data())[0].body, (std::vector<uint8_t>{1, 0, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));
 
     for (unsigned i = 0; i < 1001; i++)
     {
-        IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit);
+        IoQueueReportLost(device_->queue(), 1, LossHeldPacketLimit, 0);
     }
     EXPECT_EQ(IoQueueBytes(device_->queue()), sizeof(EVENTS_LOST_WIRE)) << "one record holds all losses";
     EXPECT_EQ(IoQueueRecords(device_->queue()), 1u);
@@ -568,7 +571,7 @@ TEST_F(IoQueueTest, DetachCancelsReadsAndDiscardsRecords)
     EXPECT_TRUE(read->done);
     EXPECT_EQ(read->status, STATUS_CANCELLED);
     EXPECT_EQ(Push(MakeRecord(1, 1)), STATUS_DEVICE_NOT_CONNECTED);
-    IoQueueReportLost(device_->queue(), 5, LossQueueFull);
+    IoQueueReportLost(device_->queue(), 5, LossQueueFull, 0);
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), 0u) << "without a client nothing is lost";
     read = device_->StartRead(100);
     EXPECT_TRUE(read->done);
@@ -738,7 +741,7 @@ TEST_F(IoQueueTest, WorksAtDispatchLevel)
 
         ASSERT_EQ(Push(MakeRecord(1, 1)), STATUS_SUCCESS);
         IoQueueSetOptions(device_->queue(), 1 << 16, TRUE);
-        IoQueueReportLost(device_->queue(), 1, LossQueueFull);
+        IoQueueReportLost(device_->queue(), 1, LossQueueFull, 0);
         IoQueueShutdown(device_->queue());
         IoQueueDetach(device_->queue());
         IoQueueAttach(device_->queue());

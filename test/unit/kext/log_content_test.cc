@@ -288,7 +288,7 @@ const Case kCases[] = {
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).permitted());
      },
-     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: a limit is reached$"},
+     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
     {"APacketThatTheClosedFailPolicyBlocks", LogSeverityTrace,
      [](LogContentTest *test)
      {
@@ -297,7 +297,7 @@ const Case kCases[] = {
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).blocked());
      },
-     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: a limit is reached$"},
+     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
 };
 
 class LogContentTableTest : public LogContentTest, public testing::WithParamInterface<Case>

@@ -258,7 +258,8 @@ TEST_P(LossVectors, HaveTheirBytesBeforeTheRecordThatFollowsTheLoss)
 {
     const Vector &vector = GetParam();
 
-    IoQueueReportLost(device_->queue(), vector.Number("count"), static_cast<UINT8>(vector.Number("reason")));
+    IoQueueReportLost(device_->queue(), vector.Number("count"), static_cast<UINT8>(vector.Number("reason")),
+                      vector.Has("processId") ? vector.Number("processId") : 0);
     ASSERT_EQ(EventReplyEnd(&events_, CommandGetLogs, 1), STATUS_SUCCESS);
     ByteString stream = device_->ReadAll(1 << 20);
     ASSERT_EQ(stream.size(), vector.bytes.size() + sizeof(REPLY_END_WIRE));

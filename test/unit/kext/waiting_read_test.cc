@@ -34,8 +34,9 @@ class WaitingReadTest : public KextTest
     {
         const ByteVector record = MakeRecord(type);
         const IO_QUEUE_PIECE piece = {record.data(), static_cast<UINT32>(record.size())};
+        const IO_QUEUE_LOSS loss = {LossQueueFull, 0};
 
-        return IoQueuePush(device_->queue(), &piece, 1, LossQueueFull);
+        return IoQueuePush(device_->queue(), &piece, 1, &loss);
     }
 
     // Starts a read on this thread. `others` is what the other threads do while it waits.
