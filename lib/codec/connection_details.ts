@@ -23,10 +23,8 @@ export type EndReason = 'closed' | 'port-released' | 'idle' | 'evicted' | 'clear
 
 const END_REASONS: readonly EndReason[] = ['closed', 'port-released', 'idle', 'evicted', 'cleared'];
 
-/** What the driver adds to the connection record that follows. A device does not pass it on. */
-export class ConnectionInfoRecord extends EventBase {
-  /** Discriminates the records. */
-  declare readonly type: 'connection-info';
+/** What comes right before a record of a connection. It begins with an id. */
+abstract class ConnectionDetails extends EventBase {
   declare private readonly source: RecordSource;
   declare private readonly offset: number;
 
@@ -37,19 +35,45 @@ export class ConnectionInfoRecord extends EventBase {
     this.offset = offset;
   }
 
-  /** The id of the connection record that follows. */
+  /** The id of the connection's last connection event; 0 if there was none. */
   get id(): bigint {
-    return this.source.view.getBigUint64(this.offset + ConnectionInfoLayout.id, true);
+    return this.uint64(0);
   }
+
+  /** @internal */
+  protected uint8(field: number): number {
+    return this.source.view.getUint8(this.offset + field);
+  }
+
+  /** @internal */
+  protected uint32(field: number): number {
+    return this.source.view.getUint32(this.offset + field, true);
+  }
+
+  /** @internal */
+  protected uint64(field: number): bigint {
+    return this.source.view.getBigUint64(this.offset + field, true);
+  }
+
+  /** @internal */
+  protected date(field: number): number | undefined {
+    return readTime(this.source.view, this.offset + field);
+  }
+}
+
+/** What the driver adds to the connection record that follows. A device does not pass it on. */
+export class ConnectionInfoRecord extends ConnectionDetails {
+  /** Discriminates the records. */
+  declare readonly type: 'connection-info';
 
   /** When the driver asked, in milliseconds since the epoch. */
   get time(): number | undefined {
-    return readTime(this.source.view, this.offset + ConnectionInfoLayout.time);
+    return this.date(ConnectionInfoLayout.time);
   }
 
   /** When the process started, in milliseconds since the epoch; undefined if the driver does not know it. */
   get processStart(): number | undefined {
-    return readTime(this.source.view, this.offset + ConnectionInfoLayout.processStart);
+    return this.date(ConnectionInfoLayout.processStart);
   }
 
   /** Whether both ends are on this computer. */
@@ -74,12 +98,12 @@ export class ConnectionInfoRecord extends EventBase {
 
   /** The index of the network interface. */
   get interfaceIndex(): number {
-    return this.source.view.getUint32(this.offset + ConnectionInfoLayout.interfaceIndex, true);
+    return this.uint32(ConnectionInfoLayout.interfaceIndex);
   }
 
   /** The number of the routing compartment. */
   get compartment(): number {
-    return this.source.view.getUint32(this.offset + ConnectionInfoLayout.compartment, true);
+    return this.uint32(ConnectionInfoLayout.compartment);
   }
 
   /** @internal */
@@ -101,59 +125,45 @@ export class ConnectionInfoRecord extends EventBase {
   }
 
   private has(flag: number): boolean {
-    const flags = this.source.view.getUint32(this.offset + ConnectionInfoLayout.flags, true);
+    const flags = this.uint32(ConnectionInfoLayout.flags);
     return (flags & flag) !== 0;
   }
 }
 defineType(ConnectionInfoRecord, 'connection-info');
 
 /** What the driver adds to the end record that follows. A device does not pass it on. */
-export class ConnectionEndedRecord extends EventBase {
+export class ConnectionEndedRecord extends ConnectionDetails {
   /** Discriminates the records. */
   declare readonly type: 'connection-ended';
-  declare private readonly source: RecordSource;
-  declare private readonly offset: number;
-
-  /** @internal */
-  constructor(source: RecordSource, offset: number) {
-    super();
-    this.source = source;
-    this.offset = offset;
-  }
-
-  /** The id of the last connection event of this connection; 0 if there was none. */
-  get id(): bigint {
-    return this.source.view.getBigUint64(this.offset + ConnectionEndedLayout.id, true);
-  }
 
   /** When the connection started, in milliseconds since the epoch. */
   get startTime(): number | undefined {
-    return readTime(this.source.view, this.offset + ConnectionEndedLayout.startTime);
+    return this.date(ConnectionEndedLayout.startTime);
   }
 
   /** When the connection ended, in milliseconds since the epoch. */
   get endTime(): number | undefined {
-    return readTime(this.source.view, this.offset + ConnectionEndedLayout.endTime);
+    return this.date(ConnectionEndedLayout.endTime);
   }
 
   /** The number of bytes that this computer sent, in all. */
   get transmitted(): bigint {
-    return this.source.view.getBigUint64(this.offset + ConnectionEndedLayout.transmitted, true);
+    return this.uint64(ConnectionEndedLayout.transmitted);
   }
 
   /** The number of bytes that this computer received, in all. */
   get received(): bigint {
-    return this.source.view.getBigUint64(this.offset + ConnectionEndedLayout.received, true);
+    return this.uint64(ConnectionEndedLayout.received);
   }
 
   /** The connection's last verdict. */
   get verdict(): Verdict {
-    return this.source.view.getUint8(this.offset + ConnectionEndedLayout.verdict) as Verdict;
+    return this.uint8(ConnectionEndedLayout.verdict) as Verdict;
   }
 
   /** Why it ended. */
   get reason(): EndReason {
-    const reason = this.source.view.getUint8(this.offset + ConnectionEndedLayout.reason);
+    const reason = this.uint8(ConnectionEndedLayout.reason);
     return END_REASONS[reason] ?? 'unknown';
   }
 
