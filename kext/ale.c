@@ -7,6 +7,7 @@
 #include "hold.h"
 #include "icmp.h"
 #include "report.h"
+#include "scope.h"
 
 // One classify at an authorizing layer.
 typedef struct _ALE_OPERATION
@@ -47,14 +48,6 @@ static UINT32 AleHiddenLength(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
     return length;
 }
 
-// Returns the socket's transport endpoint. 0: it is not known.
-static UINT64 AleEndpointHandle(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
-{
-    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_TRANSPORT_ENDPOINT_HANDLE)
-               ? metadata->transportEndpointHandle
-               : 0;
-}
-
 static VOID AleDescribeInbound(const ALE_OPERATION *operation, INJECT_SOURCE *source)
 {
     const CLASSIFY *classify = operation->Classify;
@@ -76,7 +69,8 @@ static VOID AleDescribeOutbound(const ALE_OPERATION *operation, INJECT_SOURCE *s
     source->Protocol = operation->Key.Protocol;
     source->LocalAddress = operation->Key.LocalAddress;
     source->RemoteAddress = operation->Key.RemoteAddress;
-    source->EndpointHandle = AleEndpointHandle(metadata);
+    source->Scope = operation->Key.Scope;
+    source->EndpointHandle = ClassifyEndpointHandle(metadata);
     if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_REMOTE_SCOPE_ID))
     {
         source->RemoteScopeId = metadata->remoteScopeId;
@@ -271,7 +265,7 @@ static VOID AleNoteConnect(const ALE_OPERATION *operation)
         operation->Classify->Layer->Direction == DirectionOutbound)
     {
         ConnectionTableSetConnecting(&operation->Context->Connections, &operation->Key, operation->Generation,
-                                     AleEndpointHandle(operation->Classify->Metadata));
+                                     ClassifyEndpointHandle(operation->Classify->Metadata));
     }
 }
 
@@ -342,10 +336,15 @@ static DECISION AleDecide(ALE_OPERATION *operation)
 }
 
 // An extended client is asked here about every protocol. A base client is asked at the packet layer, about each packet.
+// A connection without a scope has no entry, so the packet layer asks about each packet.
 static BOOLEAN AleIsLeftToPacketLayer(const ALE_OPERATION *operation)
 {
     DRIVER_CONTEXT *context = operation->Context;
 
+    if (operation->Key.Scope == SCOPE_NONE)
+    {
+        return TRUE;
+    }
     if (ReadNoFence(&context->Client.Extended) == 0)
     {
         return !ConnectionKeyHasPorts(&operation->Key);
@@ -462,6 +461,7 @@ static VOID AleReadKey(ALE_OPERATION *operation)
     CONNECTION_KEY *key = &operation->Key;
 
     ClassifyKey(operation->Classify->Layer, operation->Classify->Values, key);
+    ScopeSet(operation->Classify, key);
     operation->IcmpType = ICMP_TYPE_NONE;
     if (IcmpIs(key->IpVersion, key->Protocol))
     {
@@ -494,15 +494,13 @@ VOID AleClassifyAuthorize(CLASSIFY *classify)
 _Use_decl_annotations_
 VOID AleClassifyEstablished(CLASSIFY *classify)
 {
-    const FWPS_INCOMING_METADATA_VALUES0 *metadata = classify->Metadata;
-    UINT64 flowHandle =
-        FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_FLOW_HANDLE) ? metadata->flowHandle : 0;
     CONNECTION_KEY key;
 
     ClassifyKey(classify->Layer, classify->Values, &key);
     if (key.Protocol == PROTOCOL_TCP)
     {
-        ConnectionTableSetEstablished(&classify->Context->Connections, &key, flowHandle);
+        ScopeSeek(classify, ClassifyEndpointHandle(classify->Metadata), &key);
+        ConnectionTableSetEstablished(&classify->Context->Connections, &key, ClassifyFlowHandle(classify->Metadata));
         // The verdict may have come during the handshake.
         FlowAbortBlocked(classify->Context, &key);
     }
@@ -514,6 +512,7 @@ VOID AleClassifyClosure(CLASSIFY *classify)
     CONNECTION_KEY key;
 
     ClassifyKey(classify->Layer, classify->Values, &key);
+    ScopeSeek(classify, ClassifyEndpointHandle(classify->Metadata), &key);
     ReportEnd(classify->Context, &key, 0, EndReasonClosed);
 }
 
@@ -542,6 +541,7 @@ VOID AleClassifyRelease(CLASSIFY *classify)
     RtlCopyMemory(release.LocalAddress, key.LocalAddress, sizeof(release.LocalAddress));
     // The release names its process, because other processes may have bound the same port.
     release.ProcessId = ClassifyProcessId(classify->Metadata);
-    release.EndpointHandle = AleEndpointHandle(classify->Metadata);
+    release.EndpointHandle = ClassifyEndpointHandle(classify->Metadata);
+    ScopeSpareOthers(classify, &release);
     ReportEndsOfPort(classify->Context, &release);
 }

@@ -31,6 +31,14 @@ UINT32 ClassifyUint32(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
     return value != NULL ? value->uint32 : 0;
 }
 
+_Use_decl_annotations_
+UINT64 ClassifyUint64(const FWPS_INCOMING_VALUES0 *values, UINT32 index)
+{
+    const FWP_VALUE0 *value = ClassifyValueOfType(values, index, FWP_UINT64);
+
+    return value != NULL && value->uint64 != NULL ? *value->uint64 : 0;
+}
+
 static VOID ClassifyStoreNetworkOrder(UINT32 number, UINT8 *bytes)
 {
     bytes[0] = (UINT8)(number >> 24);
@@ -76,6 +84,20 @@ _Use_decl_annotations_
 UINT64 ClassifyProcessId(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
 {
     return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_ID) ? metadata->processId : 0;
+}
+
+_Use_decl_annotations_
+UINT64 ClassifyFlowHandle(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+{
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_FLOW_HANDLE) ? metadata->flowHandle : 0;
+}
+
+_Use_decl_annotations_
+UINT64 ClassifyEndpointHandle(const FWPS_INCOMING_METADATA_VALUES0 *metadata)
+{
+    return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_TRANSPORT_ENDPOINT_HANDLE)
+               ? metadata->transportEndpointHandle
+               : 0;
 }
 
 _Use_decl_annotations_

@@ -34,8 +34,9 @@ FORCEINLINE const FWP_VALUE0 *ClassifyValue(_In_ const FWPS_INCOMING_VALUES0 *va
 UINT8 ClassifyUint8(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
 UINT16 ClassifyUint16(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
 UINT32 ClassifyUint32(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
+UINT64 ClassifyUint64(_In_ const FWPS_INCOMING_VALUES0 *values, _In_ UINT32 index);
 
-/// Reads the connection's key: 0 for each part that the layer does not have.
+/// Reads the connection's key: 0 for each part that the layer does not have. The scope is not read: see scope.h.
 VOID ClassifyKey(_In_ const LAYER *layer, _In_ const FWPS_INCOMING_VALUES0 *values, _Out_ CONNECTION_KEY *key);
 
 /// TRUE if any of these FWP_CONDITION_FLAG bits is set.
@@ -60,6 +61,12 @@ FORCEINLINE BOOLEAN ClassifyIsLoopback(_In_ const CLASSIFY *classify)
 
 /// Returns the process id. 0: this layer does not know it.
 UINT64 ClassifyProcessId(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);
+
+/// Returns the flow. 0: this layer does not know it.
+UINT64 ClassifyFlowHandle(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);
+
+/// Returns the socket's transport endpoint. 0: this layer does not know it.
+UINT64 ClassifyEndpointHandle(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);
 
 /// The routing compartment that a packet of this classify is injected into.
 COMPARTMENT_ID ClassifyCompartment(_In_ const FWPS_INCOMING_METADATA_VALUES0 *metadata);

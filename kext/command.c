@@ -103,6 +103,19 @@ static VOID CommandUpdateVisited(void *update, const CONNECTION *connection)
     CommandUpdateOne((COMMAND_UPDATE *)update, &connection->Key);
 }
 
+// Updates the connections with these ports in every scope, because the client knows no scopes.
+static VOID CommandUpdateAll(COMMAND_UPDATE *update, CONNECTION_KEY *key)
+{
+    UINT32 last = ScopeTableLast(&update->Context->Scopes);
+    UINT32 scope;
+
+    for (scope = SCOPE_DEFAULT; scope <= last; scope++)
+    {
+        key->Scope = (UINT8)scope;
+        CommandUpdateOne(update, key);
+    }
+}
+
 // Carries out an update of a connection's verdict. Both IP versions have the same fields in the same order.
 // The client does not know what tells apart conversations of a protocol without ports, so all of them are updated.
 // FALSE: the connection is unknown.
@@ -120,7 +133,7 @@ static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
     update.Known = FALSE;
     if (ConnectionKeyHasPorts(&key))
     {
-        CommandUpdateOne(&update, &key);
+        CommandUpdateAll(&update, &key);
     }
     else
     {

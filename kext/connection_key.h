@@ -22,6 +22,7 @@ EXTERN_C_START
 /// One connection, from this machine's view. Unused bytes are zero.
 /// Addresses are in network order. IPv4 uses the first 4 bytes of an address.
 /// Ports are in host order, and 0 for protocols without ports. For ICMP see IcmpSetKey.
+/// The scope tells apart what may have the same addresses: see scope_table.h.
 typedef struct _CONNECTION_KEY
 {
     UINT8 LocalAddress[16];
@@ -29,11 +30,17 @@ typedef struct _CONNECTION_KEY
     UINT16 LocalPort;
     UINT16 RemotePort;
     UINT8 Protocol;
+    UINT8 Scope;
     UINT8 IpVersion; ///< 4 or 6
-    UINT8 Reserved[2];
+    UINT8 Reserved;
 } CONNECTION_KEY;
 
 static_assert(sizeof(CONNECTION_KEY) == 40, "the key is compared as five 8-byte words");
+
+// The scopes of a key. SCOPE_DEFAULT is the default compartment, without a link.
+// A key with SCOPE_NONE cannot be told apart from others, so it never enters the connection table.
+#define SCOPE_DEFAULT 0u
+#define SCOPE_NONE    255u
 
 /// TRUE if the two keys are the same. Any IRQL.
 FORCEINLINE BOOLEAN ConnectionKeysEqual(_In_ const CONNECTION_KEY *left, _In_ const CONNECTION_KEY *right)
@@ -53,10 +60,10 @@ FORCEINLINE BOOLEAN ConnectionKeyHasPorts(_In_ const CONNECTION_KEY *key)
 }
 
 // A packed key has the layout that shard_map.h needs: two words for IPv4, five words for IPv6.
-// The last word of a packed key holds both ports, the protocol and the scope, which is 0.
+// The last word of a packed key holds both ports, the protocol and the scope.
 #define CONNECTION_KEY_WORDS_V4  2u
 #define CONNECTION_KEY_WORDS_V6  5u
-#define CONNECTION_KEY_LAST_MASK 0x000000FFFFFFFFFFULL
+#define CONNECTION_KEY_LAST_MASK 0x0000FFFFFFFFFFFFULL
 
 /// Packs the key into `words`, of which IPv4 takes the first two. Any IRQL.
 FORCEINLINE VOID ConnectionKeyPack(_In_ const CONNECTION_KEY *key, _Out_writes_(5) UINT64 *words)
@@ -95,7 +102,7 @@ FORCEINLINE VOID ConnectionKeyUnpack(_In_ const UINT64 *words, _In_ UINT32 keyWo
 }
 
 static_assert(FIELD_OFFSET(CONNECTION_KEY, RemoteAddress) == 16 && FIELD_OFFSET(CONNECTION_KEY, LocalPort) == 32 &&
-                  FIELD_OFFSET(CONNECTION_KEY, Protocol) == 36,
+                  FIELD_OFFSET(CONNECTION_KEY, Protocol) == 36 && FIELD_OFFSET(CONNECTION_KEY, Scope) == 37,
               "an IPv6 key is packed as it lies");
 
 EXTERN_C_END

@@ -165,6 +165,7 @@ static VOID ConnectionTableCopyLife(const CONNECTION_TABLE *table, const CONNECT
     life->StartTime = ((UINT64)cold->StartHigh << 32 | cold->StartLow) << START_UNIT_SHIFT;
     life->TransmittedBytes = (UINT64)ReadNoFence64(&cold->TransmittedBytes);
     life->ReceivedBytes = (UINT64)ReadNoFence64(&cold->ReceivedBytes);
+    life->Handle = cold->Handle;
     // A packet on another processor may have written a time just after the clock was read.
     life->IdleSeconds = idle > 0 ? (UINT32)idle : 0;
     life->Waiting = cold->Pending != 0;
@@ -475,6 +476,15 @@ static UINT32 ConnectionTableNextGeneration(CONNECTION_TABLE *table)
     return (UINT32)generation;
 }
 
+// Nearly all connections are of the default scope, which is always in use, so no counter is shared by all.
+static VOID ConnectionTableCountScope(CONNECTION_TABLE *table, const CONNECTION_CELL *cell, LONG more)
+{
+    if (cell->Scope != SCOPE_DEFAULT)
+    {
+        InterlockedExchangeAdd(&table->ScopeUses[cell->Scope], more);
+    }
+}
+
 // Makes a new connection of a cell that has its key and its cold part.
 static VOID ConnectionTableStart(CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion, CONNECTION_CELL *cell,
                                  CONNECTION_STATE *state)
@@ -540,6 +550,7 @@ static NTSTATUS ConnectionTableTryInsert(CONNECTION_TABLE *table, CONNECTION_INS
         cell = (CONNECTION_CELL *)(words + map->KeyWords - 1);
         cell->Cold = insertion->Cold;
         insertion->Cold = 0;
+        ConnectionTableCountScope(table, cell, 1);
     }
     ConnectionTableStart(table, insertion, cell, state);
     return STATUS_SUCCESS;
@@ -651,17 +662,29 @@ VOID ConnectionTableSetConnecting(CONNECTION_TABLE *table, const CONNECTION_KEY 
     ConnectionTableLeave(&access);
 }
 
-_Use_decl_annotations_
-VOID ConnectionTableSetAuthorized(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+// Sets a flag of a live connection.
+static VOID ConnectionTableSetFlag(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation, UINT8 flag)
 {
     CONNECTION_ACCESS access;
     CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
 
     if (live != NULL)
     {
-        live->Flags |= CELL_FLAG_AUTHORIZED;
+        live->Flags |= flag;
     }
     ConnectionTableLeave(&access);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableSetAuthorized(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
+{
+    ConnectionTableSetFlag(table, key, generation, CELL_FLAG_AUTHORIZED);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableSetBroadcast(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
+{
+    ConnectionTableSetFlag(table, key, 0, CELL_FLAG_BROADCAST);
 }
 
 _Use_decl_annotations_
@@ -800,19 +823,6 @@ BOOLEAN ConnectionTableIsPending(CONNECTION_TABLE *table, const CONNECTION_KEY *
 }
 
 _Use_decl_annotations_
-VOID ConnectionTableSetBroadcast(CONNECTION_TABLE *table, const CONNECTION_KEY *key)
-{
-    CONNECTION_ACCESS access;
-    CONNECTION_CELL *cell = ConnectionTableEnter(table, key, &access);
-
-    if (cell != NULL)
-    {
-        cell->Flags |= CELL_FLAG_BROADCAST;
-    }
-    ConnectionTableLeave(&access);
-}
-
-_Use_decl_annotations_
 VOID ConnectionTableReleasePending(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation)
 {
     CONNECTION_ACCESS access;
@@ -944,13 +954,18 @@ static BOOLEAN PortWalkHasEnds(const PORT_WALK *walk, const CONNECTION_CELL *cel
            RtlEqualMemory(key.RemoteAddress, walk->Ends->RemoteAddress, sizeof(key.RemoteAddress));
 }
 
+static BOOLEAN PortWalkSpares(const CONNECTION_RELEASE *release, UINT8 scope)
+{
+    return (release->SparedScopes[scope / 64] >> (scope % 64) & 1) != 0;
+}
+
 static BOOLEAN PortWalkEndsWith(const PORT_WALK *walk, const CONNECTION_CELL *cell)
 {
     const CONNECTION_RELEASE *release = walk->Release;
     const UINT64 *localAddress = ConnectionTableKeyOf(walk->Map, cell);
     SIZE_T addressLength = release->IpVersion == 6 ? 16 : 4;
 
-    return cell->Protocol == release->Protocol &&
+    return cell->Protocol == release->Protocol && !PortWalkSpares(release, cell->Scope) &&
            (walk->AnyAddress || RtlEqualMemory(localAddress, release->LocalAddress, addressLength)) &&
            (release->Protocol != PROTOCOL_TCP || PortWalkEndsTcp(walk, cell)) &&
            (release->ProcessId == 0 || cell->ProcessId == 0 || cell->ProcessId == release->ProcessId);
@@ -1241,6 +1256,7 @@ static UINT8 ConnectionCleaningRemove(VOID *context, UINT64 *words)
         ConnectionPortUnlink(cleaning->Table, cleaning->Map, cell);
     }
     SlabReturn(&cleaning->Table->ColdParts, cell->Cold);
+    ConnectionTableCountScope(cleaning->Table, cell, -1);
     return SHARD_VISIT_REMOVE;
 }
 
@@ -1391,6 +1407,12 @@ _Use_decl_annotations_
 VOID ConnectionTableRemoveAll(CONNECTION_TABLE *table)
 {
     ConnectionTableVisitAll(table, ConnectionCleaningRemove, EndReasonClosed);
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableHasScope(const CONNECTION_TABLE *table, UINT8 scope)
+{
+    return ReadNoFence(&table->ScopeUses[scope]) != 0;
 }
 
 _Use_decl_annotations_

@@ -45,6 +45,7 @@ typedef struct _CONNECTION_LIFE
     UINT64 StartTime;        ///< system time in units of 100 ns, rounded down to about 0.1 ms
     UINT64 TransmittedBytes; ///< since the start, as far as the table was asked to count
     UINT64 ReceivedBytes;
+    UINT64 Handle; ///< of a TCP connection's endpoint while it connects, of its flow once it came up; 0: not known
     UINT32 IdleSeconds;
     BOOLEAN Waiting; ///< a question waits for its verdict
     UINT8 EndReason; ///< END_REASON that the caller gives a connection; EndReasonClosed in a copy of the table
@@ -93,6 +94,7 @@ typedef struct _CONNECTION_TABLE
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG LastGeneration;
     UINT8 Padding2[PLATFORM_CACHE_LINE];
+    volatile LONG ScopeUses[SCOPE_NONE]; ///< connections of each scope but SCOPE_DEFAULT, ended ones included
 } CONNECTION_TABLE;
 
 /// A local port that is given up, and which of its connections end with it.
@@ -106,6 +108,7 @@ typedef struct _CONNECTION_RELEASE
     UINT8 LocalAddress[16]; ///< all-zero: any address
     UINT64 ProcessId;       ///< 0: any process. A connection of an unknown process ends in any case
     UINT64 EndpointHandle;  ///< of the socket; 0: any socket. A connect of an unknown socket ends in any case
+    UINT64 SparedScopes[4]; ///< a bit for each scope whose connections are not of this port
 } CONNECTION_RELEASE;
 
 /// Makes an empty table that takes up to `maxConnections`, ended ones included.
@@ -277,6 +280,9 @@ VOID ConnectionTableClearCache(_Inout_ CONNECTION_TABLE *table);
 /// Removes every connection, also those with a pending question.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableRemoveAll(_Inout_ CONNECTION_TABLE *table);
+
+/// TRUE if the table has a connection of a scope other than SCOPE_DEFAULT, ended ones included. Any IRQL.
+BOOLEAN ConnectionTableHasScope(_In_ const CONNECTION_TABLE *table, _In_ UINT8 scope);
 
 /// Connections in the table now, ended ones included. Any IRQL.
 UINT64 ConnectionTableCount(_In_ const CONNECTION_TABLE *table);

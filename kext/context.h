@@ -16,6 +16,7 @@
 #include "multicast_ports.h"
 #include "packet_cache.h"
 #include "redirect.h"
+#include "scope_table.h"
 #include "system_log.h"
 #include "unload_watch.h"
 
@@ -38,6 +39,7 @@ typedef struct _DRIVER_CONTEXT
     IO_QUEUE Queue;
     EVENTS Events;
     CONNECTION_TABLE Connections;
+    SCOPE_TABLE Scopes;
     PACKET_CACHE Packets;
     FRAGMENT_TABLE Fragments;
     REDIRECT_TABLE Redirects;

@@ -134,6 +134,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupRedirects;
     }
+    ScopeTableInitialize(&context->Scopes, &context->Clock, &context->Connections);
     MulticastPortsInitialize(&context->MulticastPorts, memory, &context->Clock);
     ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
     return STATUS_SUCCESS;

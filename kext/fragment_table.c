@@ -1,5 +1,6 @@
 #include "fragment_table.h"
 
+#include "address.h"
 #include "redirect.h"
 
 #define FRAGMENT_BUCKET_SHIFT (12 - PLATFORM_TABLE_SHRINK)
@@ -11,13 +12,14 @@ typedef struct _FRAGMENT_KEY
     UINT8 Destination[16];
     UINT32 Identification;
     UINT32 Compartment;
-    UINT8 Protocol; // IPv6: 0, since fragments of one datagram may differ in it (RFC 8200 section 4.5)
+    UINT32 InterfaceIndex; // of link-local addresses; else 0
+    UINT8 Protocol;        // IPv6: 0, since fragments of one datagram may differ in it (RFC 8200 section 4.5)
     UINT8 IpVersion;
     UINT8 Direction;
     UINT8 Zero;
 } FRAGMENT_KEY;
 
-static_assert(sizeof(FRAGMENT_KEY) == 44, "compared and hashed as bytes: no padding");
+static_assert(sizeof(FRAGMENT_KEY) == 48, "compared and hashed as bytes: no padding");
 
 typedef struct _FRAGMENT_RANGE
 {
@@ -78,13 +80,18 @@ VOID FragmentTableUninitialize(FRAGMENT_TABLE *table)
 
 // ---- Finding, under the lock
 
-static VOID FragmentMakeKey(const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment, FRAGMENT_KEY *key)
+static VOID FragmentMakeKey(const IP_HEADER *header, UINT8 direction, IF_INDEX interfaceIndex,
+                            COMPARTMENT_ID compartment, FRAGMENT_KEY *key)
 {
     RtlZeroMemory(key, sizeof(*key));
     RtlCopyMemory(key->Source, header->SourceAddress, sizeof(key->Source));
     RtlCopyMemory(key->Destination, header->DestinationAddress, sizeof(key->Destination));
     key->Identification = header->FragmentIdentification;
     key->Compartment = (UINT32)compartment;
+    if (AddressIsLinkLocal(header->IpVersion, key->Source) || AddressIsLinkLocal(header->IpVersion, key->Destination))
+    {
+        key->InterfaceIndex = (UINT32)interfaceIndex;
+    }
     key->Protocol = header->IpVersion == 6 ? 0 : header->Protocol;
     key->IpVersion = header->IpVersion;
     key->Direction = direction;
@@ -380,14 +387,14 @@ static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, co
 }
 
 _Use_decl_annotations_
-DECISION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction, COMPARTMENT_ID compartment,
-                            UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
+DECISION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction, IF_INDEX interfaceIndex,
+                            COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
 {
     FRAGMENT_DATAGRAM *spare = NULL;
     DECISION decision;
     FRAGMENT_KEY key;
 
-    FragmentMakeKey(header, direction, compartment, &key);
+    FragmentMakeKey(header, direction, interfaceIndex, compartment, &key);
     decision = FragmentEnter(table, header, &key, &spare, id, target, failure);
     if (*id == 0)
     {

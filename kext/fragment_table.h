@@ -73,8 +73,8 @@ VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 DECISION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
-                            _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id, _Inout_ CONNECTION_KEY *target,
-                            _Inout_ NTSTATUS *failure);
+                            _In_ IF_INDEX interfaceIndex, _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id,
+                            _Inout_ CONNECTION_KEY *target, _Inout_ NTSTATUS *failure);
 
 /// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now.
 /// Any other decision is on the fragment itself, as FragmentTableEnter describes it, and the copy was dropped.

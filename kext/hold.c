@@ -120,8 +120,8 @@ static BOOLEAN HoldMayRedirect(DRIVER_CONTEXT *context, const HELD *held, UINT8 
     {
         return FALSE;
     }
-    status =
-        RedirectStart(&context->Redirects, verdict, ClientRedirectPort(&context->Client, verdict), &held->Key, target);
+    status = RedirectStart(&context->Redirects, verdict, ClientRedirectPort(&context->Client, verdict),
+                           ScopeTableWithoutLink(&context->Scopes, held->Key.Scope), &held->Key, target);
     if (!NT_SUCCESS(status))
     {
         LogError(&context->Log, "Verdict %u drops the packet of id %llu, which cannot be redirected: status 0x%08x",

@@ -201,6 +201,7 @@ static VOID InjectCopyAttributes(INJECT_PACKET *packet, const INJECT_SOURCE *sou
     if (source->Method == InjectTransportSend && source->LocalAddress != NULL)
     {
         packet->Protocol = source->Protocol;
+        packet->Scope = source->Scope;
         RtlCopyMemory(packet->LocalAddress, source->LocalAddress, sizeof(packet->LocalAddress));
     }
 }
@@ -593,6 +594,7 @@ static VOID InjectKeyOf(const INJECT_PACKET *packet, CONNECTION_KEY *key)
     RtlZeroMemory(key, sizeof(*key));
     key->IpVersion = packet->IpVersion;
     key->Protocol = packet->Protocol;
+    key->Scope = packet->Scope;
     key->LocalPort = (UINT16)(packet->Data[0] << 8 | packet->Data[1]);
     key->RemotePort = (UINT16)(packet->Data[2] << 8 | packet->Data[3]);
     RtlCopyMemory(key->LocalAddress, packet->LocalAddress, sizeof(key->LocalAddress));

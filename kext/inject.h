@@ -90,6 +90,7 @@ typedef struct _INJECT_SOURCE
     UINT8 Protocol;             ///< InjectTransportReceive and InjectChecksumTransport only
     const UINT8 *LocalAddress;  ///< 16 bytes, network order; InjectChecksumTransport only
     const UINT8 *RemoteAddress; ///< 16 bytes, network order; InjectTransportSend and InjectChecksumTransport only
+    UINT8 Scope;                ///< of the connection; InjectTransportSend only
     COMPARTMENT_ID Compartment;
     IF_INDEX InterfaceIndex; ///< receive methods only, as the next
     IF_INDEX SubInterfaceIndex;
@@ -108,7 +109,8 @@ typedef struct _INJECT_PACKET
     volatile LONG References;
     INJECT_METHOD Method;
     UINT8 IpVersion;
-    UINT8 Protocol;          ///< of a packet from above the network layer, as the next; else 0
+    UINT8 Protocol; ///< of a packet from above the network layer, as the next; else 0
+    UINT8 Scope;
     UINT8 LocalAddress[16];  ///< network order
     UINT8 RemoteAddress[16]; ///< network order
     COMPARTMENT_ID Compartment;

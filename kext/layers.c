@@ -31,10 +31,28 @@
 
 // The fields that the handlers read, in the order of LAYER_FIELDS.
 #define AUTHORIZATION_FIELDS(layer, type)                                                                              \
-    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), AT(layer, FLAGS), INTERFACES(layer), NONE, AT(layer, type)}
+    {ADDRESSES(layer),                                                                                                 \
+     PORTS(layer),                                                                                                     \
+     AT(layer, IP_PROTOCOL),                                                                                           \
+     AT(layer, FLAGS),                                                                                                 \
+     INTERFACES(layer),                                                                                                \
+     NONE,                                                                                                             \
+     AT(layer, type),                                                                                                  \
+     AT(layer, IP_LOCAL_INTERFACE),                                                                                    \
+     NONE}
 #define CONNECT_FIELDS(layer) AUTHORIZATION_FIELDS(layer, IP_DESTINATION_ADDRESS_TYPE)
 #define ACCEPT_FIELDS(layer)  AUTHORIZATION_FIELDS(layer, IP_LOCAL_ADDRESS_TYPE)
-#define FLOW_FIELDS(layer)    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, NONE, NONE}
+#define FLOW_FIELDS(layer)                                                                                             \
+    {ADDRESSES(layer),                                                                                                 \
+     PORTS(layer),                                                                                                     \
+     AT(layer, IP_PROTOCOL),                                                                                           \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     AT(layer, IP_LOCAL_INTERFACE),                                                                                    \
+     NONE}
 #define PORT_FIELDS(layer)                                                                                             \
     {AT(layer, IP_LOCAL_ADDRESS),                                                                                      \
      NONE,                                                                                                             \
@@ -45,13 +63,25 @@
      NONE,                                                                                                             \
      NONE,                                                                                                             \
      NONE,                                                                                                             \
+     NONE,                                                                                                             \
+     AT(layer, IP_LOCAL_INTERFACE),                                                                                    \
      NONE}
-#define STREAM_FIELDS(layer) {ADDRESSES(layer), PORTS(layer), NONE, NONE, NONE, NONE, NONE, NONE}
+#define STREAM_FIELDS(layer)                                                                                           \
+    {ADDRESSES(layer), PORTS(layer), NONE, NONE, NONE, NONE, NONE, NONE, NONE, AT(layer, COMPARTMENT_ID)}
 #define DATAGRAM_FIELDS(layer)                                                                                         \
-    {ADDRESSES(layer), PORTS(layer), AT(layer, IP_PROTOCOL), NONE, NONE, NONE, AT(layer, DIRECTION), NONE}
-#define SENT_FIELDS(layer) {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE, NONE}
-#define RECEIVED_FIELDS(layer)                                                                                         \
-    {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE, AT(layer, IP_LOCAL_ADDRESS_TYPE)}
+    {ADDRESSES(layer),                                                                                                 \
+     PORTS(layer),                                                                                                     \
+     AT(layer, IP_PROTOCOL),                                                                                           \
+     AT(layer, FLAGS),                                                                                                 \
+     INTERFACES(layer),                                                                                                \
+     AT(layer, DIRECTION),                                                                                             \
+     NONE,                                                                                                             \
+     AT(layer, IP_LOCAL_INTERFACE),                                                                                    \
+     NONE}
+#define PACKET_FIELDS(layer, type)                                                                                     \
+    {NONE, NONE, NONE, NONE, NONE, AT(layer, FLAGS), INTERFACES(layer), NONE, type, AT(layer, IP_LOCAL_INTERFACE), NONE}
+#define SENT_FIELDS(layer)     PACKET_FIELDS(layer, NONE)
+#define RECEIVED_FIELDS(layer) PACKET_FIELDS(layer, AT(layer, IP_LOCAL_ADDRESS_TYPE))
 
 // clang-format off
 #define KEY(data1, data2, data3, ...) {data1, data2, data3, {__VA_ARGS__}}

@@ -43,7 +43,9 @@ typedef struct _LAYER_FIELDS
     UINT8 InterfaceIndex;
     UINT8 SubInterfaceIndex;
     UINT8 Direction;
-    UINT8 AddressType; ///< NL_ADDRESS_TYPE of the destination
+    UINT8 AddressType;    ///< NL_ADDRESS_TYPE of the destination
+    UINT8 LocalInterface; ///< LUID of the local address's interface
+    UINT8 Compartment;    ///< where the metadata have none
 } LAYER_FIELDS;
 
 typedef struct _LAYER

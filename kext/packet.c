@@ -5,6 +5,7 @@
 #include "context.h"
 #include "hold.h"
 #include "icmp.h"
+#include "scope.h"
 
 // One classify at an IP packet layer.
 typedef struct _PACKET_FRAME
@@ -167,7 +168,8 @@ static DECISION PacketDecideRedirect(PACKET_FRAME *frame, const CONNECTION_KEY *
         return DecisionAbsorb;
     }
     if (!NT_SUCCESS(RedirectStart(&context->Redirects, state->Verdict,
-                                  ClientRedirectPort(&context->Client, state->Verdict), key, target)))
+                                  ClientRedirectPort(&context->Client, state->Verdict),
+                                  ScopeTableWithoutLink(&context->Scopes, key->Scope), key, target)))
     {
         return PacketFailRedirect(frame, key);
     }
@@ -328,6 +330,10 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
     {
         return DecisionPermit;
     }
+    if (key->Scope == SCOPE_NONE)
+    {
+        return DecisionAsk;
+    }
     known = ConnectionTableLookup(&frame->Context->Connections, key, state);
     PacketNoteDestination(frame, key, known && state->Broadcast);
     if (!known || (state->Ended && PacketIsInbound(frame) && !PacketIsAskedAboutLater(frame, key)))
@@ -418,6 +424,7 @@ static VOID PacketParseIcmp(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HE
               header->IpVersion, frame->Classify->Layer->Direction, &frame->Icmp);
 }
 
+// A link-local packet stays on its link, and so does the error that quotes it.
 // A later fragment has no message.
 static NTSTATUS PacketParseAll(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADER *header)
 {
@@ -427,6 +434,10 @@ static NTSTATUS PacketParseAll(PACKET_FRAME *frame, NET_BUFFER *buffer, IP_HEADE
         IcmpIs(header->IpVersion, header->Protocol))
     {
         PacketParseIcmp(frame, buffer, header);
+        if (frame->Icmp.Quotes)
+        {
+            ScopeSet(frame->Classify, &frame->Icmp.Quoted);
+        }
     }
     return status;
 }
@@ -555,6 +566,7 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
     CONNECTION_STATE state;
 
     IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
+    ScopeSet(frame->Classify, &key);
     if (frame->Extended && IcmpIs(key.IpVersion, key.Protocol))
     {
         IcmpSetKey(&frame->Icmp, frame->Classify->Layer->Direction, &key);
@@ -585,13 +597,14 @@ static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buff
 // DecisionAsk: this is the first fragment. frame->Datagram is its datagram's id, or 0 if the table has none for it.
 static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
 {
-    COMPARTMENT_ID compartment = ClassifyCompartment(frame->Classify->Metadata);
+    const CLASSIFY *classify = frame->Classify;
     CONNECTION_KEY target;
     CONNECTION_KEY key;
     NTSTATUS failure;
     UINT64 datagram;
-    DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, frame->Classify->Layer->Direction,
-                                           compartment, &datagram, &target, &failure);
+    DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, classify->Layer->Direction,
+                                           ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex),
+                                           ClassifyCompartment(classify->Metadata), &datagram, &target, &failure);
 
     if (datagram != 0)
     {
@@ -601,7 +614,7 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     {
         decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &failure);
     }
-    IpHeaderToKey(header, frame->Classify->Layer->Direction, &key);
+    IpHeaderToKey(header, classify->Layer->Direction, &key);
     switch (decision)
     {
     case DecisionPermit:
@@ -612,7 +625,7 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &key, &target);
     case DecisionFail:
-        return HoldFail(frame->Context, &key, frame->Classify->Layer->Direction, 0, failure);
+        return HoldFail(frame->Context, &key, classify->Layer->Direction, 0, failure);
     default:
         PacketTrace(frame, &key, decision,
                     decision == DecisionHeld ? "a fragment that came before its datagram's first one"

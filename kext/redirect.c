@@ -28,11 +28,12 @@ static VOID RedirectSetLoopback(UINT8 ipVersion, UINT8 address[16])
 }
 
 _Use_decl_annotations_
-NTSTATUS RedirectStart(REDIRECT_TABLE *table, UINT8 verdict, UINT16 port, const CONNECTION_KEY *original,
+NTSTATUS RedirectStart(REDIRECT_TABLE *table, UINT8 verdict, UINT16 port, UINT8 scope, const CONNECTION_KEY *original,
                        CONNECTION_KEY *target)
 {
     *target = *original;
-    if (!ConnectionKeyHasPorts(original))
+    target->Scope = scope;
+    if (!ConnectionKeyHasPorts(original) || scope == SCOPE_NONE)
     {
         return STATUS_NOT_SUPPORTED;
     }

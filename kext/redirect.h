@@ -18,10 +18,12 @@ EXTERN_C_START
 
 /// Redirects the connection `original` to `port`, as `verdict` says. `target` gets the connection that it becomes.
 /// The redirection is entered in the table. Both keys are from this machine's view.
-/// STATUS_NOT_SUPPORTED: the connection has no ports. Any other error is the redirect table's.
+/// `scope` is the scope of the target. It has no link: see ScopeTableWithoutLink.
+/// STATUS_NOT_SUPPORTED: the connection has no ports, or the target no scope.
+/// Any other error is the redirect table's.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
-NTSTATUS RedirectStart(_Inout_ REDIRECT_TABLE *table, _In_ UINT8 verdict, _In_ UINT16 port,
+NTSTATUS RedirectStart(_Inout_ REDIRECT_TABLE *table, _In_ UINT8 verdict, _In_ UINT16 port, _In_ UINT8 scope,
                        _In_ const CONNECTION_KEY *original, _Out_ CONNECTION_KEY *target);
 
 /// Makes a packet, or a fragment of one, that travels in `direction` (DIRECTION) a packet of the connection `key`.

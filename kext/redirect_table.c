@@ -5,19 +5,28 @@
 
 typedef struct _REDIRECT_CELL
 {
-    UINT64 Target[REDIRECT_KEY_WORDS]; // a CONNECTION_KEY, whose reserved bytes are the cell's flags
+    UINT64 Target[REDIRECT_KEY_WORDS]; // see RedirectTableLocate
     CONNECTION_KEY Original;
     volatile LONG LastUse; // ClockSeconds of the last use; readers write it too
     UINT8 Padding[REDIRECT_CELL_BYTES - 2 * sizeof(CONNECTION_KEY) - sizeof(LONG)];
 } REDIRECT_CELL;
 
+// A redirected connection is of TCP or UDP, whose numbers leave this bit to the IP version.
+#define REDIRECT_KEY_V6 0x80u
+
 static_assert(sizeof(REDIRECT_CELL) == REDIRECT_CELL_BYTES &&
-                  FIELD_OFFSET(CONNECTION_KEY, Reserved) == REDIRECT_KEY_WORDS * sizeof(UINT64) - 2,
+                  FIELD_OFFSET(CONNECTION_KEY, IpVersion) == REDIRECT_KEY_WORDS * sizeof(UINT64) - 2,
               "the key ends where the flags start");
 
+// The last two bytes of a cell's key are its flags, so the IP version goes into the protocol.
 static VOID RedirectTableLocate(const REDIRECT_TABLE *table, const CONNECTION_KEY *target, SHARD_PLACE *place)
 {
-    RtlCopyMemory(place->Key, target, sizeof(place->Key));
+    CONNECTION_KEY key = *target;
+
+    key.Protocol = (UINT8)(key.Protocol | (key.IpVersion == 6 ? REDIRECT_KEY_V6 : 0));
+    key.IpVersion = 0;
+    key.Reserved = 0;
+    RtlCopyMemory(place->Key, &key, sizeof(place->Key));
     ShardMapLocate(&table->Targets, place, REDIRECT_KEY_WORDS);
 }
 

@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include "context.h"
+#include "scope.h"
 
 static VOID StreamCount(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, BOOLEAN inbound, UINT64 bytes)
 {
@@ -33,6 +34,7 @@ VOID StreamClassify(CLASSIFY *classify)
     }
     ClassifyKey(classify->Layer, classify->Values, &key);
     key.Protocol = PROTOCOL_TCP;
+    ScopeSeek(classify, ClassifyFlowHandle(classify->Metadata), &key);
     StreamCount(classify->Context, &key, (packet->streamData->flags & FWPS_STREAM_FLAG_RECEIVE) != 0,
                 packet->streamData->dataLength);
 }
@@ -78,6 +80,7 @@ VOID StreamClassifyDatagram(CLASSIFY *classify)
     ClassifyKey(classify->Layer, classify->Values, &key);
     if (key.Protocol == PROTOCOL_UDP)
     {
+        ScopeSet(classify, &key);
         StreamCount(classify->Context, &key, inbound, StreamDatagramPayload(classify, inbound));
     }
 }

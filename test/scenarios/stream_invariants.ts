@@ -6,7 +6,7 @@ export class StreamInvariants {
   /** The violations so far. */
   readonly problems: string[] = [];
   readonly #ids: Set<bigint>;
-  readonly #alive = new Set<string>();
+  readonly #alive = new Map<string, Set<number>>();
 
   /** Without `former`, the client is a driver's first; otherwise the next one after it, because ids never repeat. */
   constructor(former?: StreamInvariants) {
@@ -24,13 +24,19 @@ export class StreamInvariants {
       this.problems.push(`id ${event.id} came twice, or is 0`);
     }
     this.#ids.add(event.id);
-    this.#alive.add(keyOf(event));
+    const processes = this.#alive.get(keyOf(event)) ?? new Set();
+    this.#alive.set(keyOf(event), processes.add(event.processId));
   }
 
+  // Two links may have the same conversation, of two processes. The packet layer asks with process 0.
   // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
   #takeEnd(event: ConnectionEndEvent): void {
-    const key = keyOf(event);
-    const known = hasPorts(event) ? this.#alive.delete(key) : this.#alive.has(key);
+    const processes = this.#alive.get(keyOf(event)) ?? new Set();
+    const known = processes.has(event.processId) || processes.has(0);
+    if (hasPorts(event)) {
+      processes.delete(event.processId);
+      processes.delete(0);
+    }
     if (!known) {
       this.problems.push(`the end of ${keyOf(event)} came without its connection, or twice`);
     }

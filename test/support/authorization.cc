@@ -82,6 +82,8 @@ class Authorization
 
     Classifier::Answer Classify(Classifier &classifier, const ByteVector *packet)
     {
+        indication_.SetUint32(layer_.interface_index, classifier.interface_index());
+        indication_.SetCompartment(classifier.compartment());
         if (packet == nullptr)
         {
             return classifier.Classify(indication_, nullptr, !options_.reauthorize);
@@ -112,7 +114,6 @@ class Authorization
         indication_.SetUint32(layer_.flags, (options_.reauthorize ? FWP_CONDITION_FLAG_IS_REAUTHORIZE : 0) |
                                                 (options_.loopback ? FWP_CONDITION_FLAG_IS_LOOPBACK : 0));
         indication_.SetUint8(layer_.address_type, options_.address_type);
-        indication_.SetUint32(layer_.interface_index, Classifier::kInterface);
         indication_.SetUint32(layer_.sub_interface_index, Classifier::kSubInterface);
     }
 
@@ -120,7 +121,6 @@ class Authorization
     {
         FWPS_INCOMING_METADATA_VALUES0 &metadata = indication_.metadata();
 
-        indication_.SetCompartment(Classifier::kCompartment);
         if (flow_.process_id != 0)
         {
             indication_.SetProcess(flow_.process_id, &options_.process_path);

@@ -14,7 +14,7 @@ using sim::wfp::ClassifyResult;
 class Classifier
 {
   public:
-    // What every layer that names them gives.
+    // What every layer that names them gives, until SetLink says otherwise.
     static constexpr uint32_t kCompartment = 3;
     static constexpr IF_INDEX kInterface = 11;
     static constexpr IF_INDEX kSubInterface = 12;
@@ -43,6 +43,15 @@ class Classifier
     // Returns how many calls have failed since FailNth.
     uint64_t StopFailing();
 
+    // Where the following classifies are.
+    void SetLink(IF_INDEX interface_index, uint32_t compartment = kCompartment)
+    {
+        interface_index_ = interface_index;
+        compartment_ = compartment;
+    }
+
+    IF_INDEX interface_index() const { return interface_index_; }
+    uint32_t compartment() const { return compartment_; }
     sim::Machine &machine() { return machine_; }
 
   private:
@@ -50,6 +59,8 @@ class Classifier
     void EndFailing();
 
     sim::Machine &machine_;
+    IF_INDEX interface_index_ = kInterface;
+    uint32_t compartment_ = kCompartment;
     bool failing_ = false;
     bool fail_all_ = false;
     uint64_t fail_nth_ = 0;

@@ -72,10 +72,10 @@ Network::Answer Network::OutboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t
     Indication indication(v6 ? FWPS_LAYER_OUTBOUND_IPPACKET_V6 : FWPS_LAYER_OUTBOUND_IPPACKET_V4,
                           FWPS_FIELD_OUTBOUND_IPPACKET_V4_MAX);
 
-    indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_INTERFACE_INDEX, kInterface);
+    indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_INTERFACE_INDEX, interface_index());
     indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX, kSubInterface);
     indication.SetUint32(FWPS_FIELD_OUTBOUND_IPPACKET_V4_FLAGS, flags);
-    indication.SetCompartment(kCompartment);
+    indication.SetCompartment(compartment());
     return Classify(indication, chain);
 }
 
@@ -115,11 +115,11 @@ Network::Answer Network::InboundChain(bool v6, NET_BUFFER_LIST *chain, uint32_t 
     Indication indication(v6 ? FWPS_LAYER_INBOUND_IPPACKET_V6 : FWPS_LAYER_INBOUND_IPPACKET_V4,
                           FWPS_FIELD_INBOUND_IPPACKET_V4_MAX);
 
-    indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX, kInterface);
+    indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_INTERFACE_INDEX, interface_index());
     indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_SUB_INTERFACE_INDEX, kSubInterface);
     indication.SetUint32(FWPS_FIELD_INBOUND_IPPACKET_V4_FLAGS, flags);
     indication.SetUint8(FWPS_FIELD_INBOUND_IPPACKET_V4_IP_LOCAL_ADDRESS_TYPE, address_type);
-    indication.SetCompartment(kCompartment);
+    indication.SetCompartment(compartment());
     indication.metadata().ipHeaderSize = header;
     indication.metadata().currentMetadataValues |= FWPS_METADATA_FIELD_IP_HEADER_SIZE;
     return Classify(indication, chain);
@@ -158,6 +158,7 @@ void Network::Release(uint8_t protocol, const Endpoint &local, uint64_t process_
     indication.SetAddress(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_ADDRESS, local);
     indication.SetUint16(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_LOCAL_PORT, local.port);
     indication.SetUint8(FWPS_FIELD_ALE_RESOURCE_RELEASE_V4_IP_PROTOCOL, protocol);
+    indication.SetCompartment(compartment());
     if (process_id != 0)
     {
         indication.SetProcess(process_id);
@@ -190,6 +191,7 @@ void Network::Stream(const Flow &flow, bool inbound, size_t bytes, bool old)
     FWPS_STREAM_CALLOUT_IO_PACKET0 packet{};
 
     indication.SetFlow(kStreamFields, flow);
+    indication.SetUint32(FWPS_FIELD_STREAM_V4_COMPARTMENT_ID, compartment());
     if (old)
     {
         indication.SetOlderThanFilters();
@@ -215,6 +217,8 @@ void Network::IndicateDatagrams(const Flow &flow, bool inbound, NET_BUFFER_LIST 
                           FWPS_FIELD_DATAGRAM_DATA_V4_MAX);
 
     indication.SetFlow(kDatagramFields, flow);
+    indication.SetUint32(FWPS_FIELD_DATAGRAM_DATA_V4_INTERFACE_INDEX, interface_index());
+    indication.SetCompartment(compartment());
     indication.SetUint8(FWPS_FIELD_DATAGRAM_DATA_V4_IP_PROTOCOL, flow.protocol);
     indication.SetUint32(FWPS_FIELD_DATAGRAM_DATA_V4_DIRECTION,
                          inbound ? FWP_DIRECTION_INBOUND : FWP_DIRECTION_OUTBOUND);

@@ -155,12 +155,13 @@ void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
     {
         ReadConnection(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
                                 wire.LocalPort, wire.RemotePort),
-                       wire.Id);
+                       wire.Id, wire.ProcessId);
     };
     const auto end = [&](auto wire)
     {
         ReadConnectionEnd(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
-                                   wire.LocalPort, wire.RemotePort));
+                                   wire.LocalPort, wire.RemotePort),
+                          wire.ProcessId);
     };
 
     if (type == InfoConnectionV4 && length >= sizeof(CONNECTION_V4_WIRE))
@@ -185,24 +186,31 @@ void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
     }
 }
 
-void Observer::ReadConnection(const Pair &pair, uint64_t id)
+void Observer::ReadConnection(const Pair &pair, uint64_t id, uint64_t process_id)
 {
     if (id == 0 || !ids_.insert(id).second)
     {
         Report("id " + std::to_string(id) + " came twice, or is 0");
     }
     questions_[id] = pair;
-    alive_.insert(pair);
+    alive_[pair].insert(process_id);
 }
 
-void Observer::ReadConnectionEnd(const Pair &pair)
+void Observer::ReadConnectionEnd(const Pair &pair, uint64_t process_id)
 {
+    // The packet layer asks with process 0.
     // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
     const bool has_ports = pair.protocol == PROTOCOL_TCP || pair.protocol == PROTOCOL_UDP;
+    std::set<uint64_t> &processes = alive_[pair];
 
-    if ((has_ports ? alive_.erase(pair) : alive_.count(pair)) == 0)
+    if (processes.count(process_id) + processes.count(0) == 0)
     {
         Report("a ConnectionEnd came without its Connection, or a second time");
+    }
+    if (has_ports)
+    {
+        processes.erase(process_id);
+        processes.erase(0);
     }
 }
 

@@ -105,8 +105,8 @@ class Observer
     static void AddStep(const uint8_t *command, std::vector<Step> *steps);
 
     void ReadRecord(uint8_t type, const uint8_t *record, size_t length);
-    void ReadConnection(const Pair &pair, uint64_t id);
-    void ReadConnectionEnd(const Pair &pair);
+    void ReadConnection(const Pair &pair, uint64_t id, uint64_t process_id);
+    void ReadConnectionEnd(const Pair &pair, uint64_t process_id);
     void CheckCounters(const Counters &now);
     void CheckVerdicts(const Counters &now);
     void CheckLosses(const Counters &now);
@@ -123,7 +123,8 @@ class Observer
     uint64_t reported_losses_ = 0;
     std::optional<uint64_t> unreported_losses_; // before the client knew extended records; empty: it does not
     std::map<uint64_t, Pair> questions_;
-    std::set<Pair> alive_; // reported, and its end is not
+    // Processes of what is reported, and its end is not. Two links may have the same conversation.
+    std::map<Pair, std::set<uint64_t>> alive_;
     std::vector<Step> steps_;
     bool anything_lost_ = false; // the fail policy decided on it
     std::vector<std::string> problems_;

@@ -440,7 +440,7 @@ TEST(IpHeaderTest, MakesTheKeyWithThisMachineAsTheLocalEnd)
     EXPECT_EQ(memcmp(key.RemoteAddress, header.DestinationAddress, 16), 0);
     EXPECT_EQ(key.Protocol, PROTOCOL_TCP);
     EXPECT_EQ(key.IpVersion, 4);
-    EXPECT_EQ(key.Reserved[0] | key.Reserved[1], 0);
+    EXPECT_EQ(key.Scope | key.Reserved, 0);
 
     IpHeaderToKey(&header, DirectionInbound, &key);
     EXPECT_EQ(key.LocalPort, 443);
