@@ -30,10 +30,12 @@ typedef struct _FRAGMENT_RANGE
 typedef struct _FRAGMENT_DATAGRAM
 {
     LIST_ENTRY BucketLink;
-    LIST_ENTRY AgeLink;
+    LIST_ENTRY AgeLink;  // in its stage, or in FRAGMENT_WASTE
+    LIST_ENTRY WaitLink; // in its stage while copies wait; else empty
     UINT64 Id;
     UINT64 ExpiryTime;
     FRAGMENT_KEY Key;
+    FRAGMENT_STAGE Stage;
     DECISION Decision;     // DecisionHeld until it is decided
     BOOLEAN Refused;       // an overlap was found: no fragment goes on until the datagram is forgotten
     CONNECTION_KEY Target; // for DecisionRedirect
@@ -49,6 +51,13 @@ typedef struct _FRAGMENT_DATAGRAM
     FRAGMENT_RANGE Ranges[FRAGMENT_MAX_PIECES];
 } FRAGMENT_DATAGRAM;
 
+// What a hold of the lock leaves to be freed and dropped without it.
+typedef struct _FRAGMENT_WASTE
+{
+    LIST_ENTRY Datagrams; // by AgeLink, with the copies that wait in them
+    INJECT_PACKET *Packets;
+} FRAGMENT_WASTE;
+
 _Use_decl_annotations_
 NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, const CLOCK *clock, STATISTICS *statistics)
 {
@@ -59,9 +68,11 @@ NTSTATUS FragmentTableInitialize(FRAGMENT_TABLE *table, MEMORY *memory, const CL
     table->Clock = clock;
     table->Statistics = statistics;
     KeInitializeSpinLock(&table->Lock);
-    InitializeListHead(&table->Early);
-    InitializeListHead(&table->Asked);
-    InitializeListHead(&table->Decided);
+    for (i = 0; i < FragmentStageCount; i++)
+    {
+        InitializeListHead(&table->Stages[i].ByAge);
+        InitializeListHead(&table->Stages[i].Waiting);
+    }
     SipHashKeyInitialize(&table->HashKey);
     table->Buckets = (LIST_ENTRY *)MemoryAllocate(memory, FRAGMENT_BUCKET_COUNT * sizeof(LIST_ENTRY));
     for (i = 0; table->Buckets != NULL && i < FRAGMENT_BUCKET_COUNT; i++)
@@ -117,6 +128,32 @@ static FRAGMENT_DATAGRAM *FragmentFind(const FRAGMENT_TABLE *table, UINT64 id, c
 
 // ---- Adding and removing, under the lock
 
+static VOID FragmentJoinStage(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, FRAGMENT_STAGE stage, UINT64 expiry)
+{
+    datagram->Stage = stage;
+    datagram->ExpiryTime = expiry;
+    InsertTailList(&table->Stages[stage].ByAge, &datagram->AgeLink);
+    if (datagram->Waiting != NULL)
+    {
+        InsertTailList(&table->Stages[stage].Waiting, &datagram->WaitLink);
+    }
+    table->Stages[stage].Count++;
+}
+
+static VOID FragmentLeaveStage(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+{
+    RemoveEntryList(&datagram->AgeLink);
+    RemoveEntryList(&datagram->WaitLink);
+    InitializeListHead(&datagram->WaitLink);
+    table->Stages[datagram->Stage].Count--;
+}
+
+static VOID FragmentMoveTo(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, FRAGMENT_STAGE stage, UINT64 now)
+{
+    FragmentLeaveStage(table, datagram);
+    FragmentJoinStage(table, datagram, stage, now + FRAGMENT_DECISION_MS * PLATFORM_TICKS_PER_MILLISECOND);
+}
+
 static VOID FragmentInsert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, UINT32 bucket, const FRAGMENT_KEY *key,
                            UINT64 now)
 {
@@ -125,18 +162,19 @@ static VOID FragmentInsert(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, U
     datagram->Key = *key;
     datagram->Decision = DecisionHeld;
     datagram->LastWaiting = &datagram->Waiting;
-    datagram->ExpiryTime = now + FRAGMENT_EARLY_MS * PLATFORM_TICKS_PER_MILLISECOND;
-    InsertTailList(&table->Early, &datagram->AgeLink);
+    InitializeListHead(&datagram->WaitLink);
+    FragmentJoinStage(table, datagram, FragmentEarly, now + FRAGMENT_EARLY_MS * PLATFORM_TICKS_PER_MILLISECOND);
     InsertTailList(&table->Buckets[bucket], &datagram->BucketLink);
     InterlockedIncrement64(&table->Count);
 }
 
-static VOID FragmentRemove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+static VOID FragmentRemove(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, FRAGMENT_WASTE *waste)
 {
     RemoveEntryList(&datagram->BucketLink);
-    RemoveEntryList(&datagram->AgeLink);
+    FragmentLeaveStage(table, datagram);
     InterlockedDecrement64(&table->Count);
     InterlockedExchangeAdd64(&table->WaitingBytes, -(LONG64)datagram->WaitingBytes);
+    InsertTailList(&waste->Datagrams, &datagram->AgeLink);
 }
 
 static INJECT_PACKET *FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
@@ -144,6 +182,8 @@ static INJECT_PACKET *FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGR
     INJECT_PACKET *packets = datagram->Waiting;
 
     InterlockedExchangeAdd64(&table->WaitingBytes, -(LONG64)datagram->WaitingBytes);
+    RemoveEntryList(&datagram->WaitLink);
+    InitializeListHead(&datagram->WaitLink);
     datagram->Waiting = NULL;
     datagram->LastWaiting = &datagram->Waiting;
     datagram->WaitingCount = 0;
@@ -151,37 +191,80 @@ static INJECT_PACKET *FragmentTakeWaiting(FRAGMENT_TABLE *table, FRAGMENT_DATAGR
     return packets;
 }
 
-static VOID FragmentMoveTo(LIST_ENTRY *byAge, FRAGMENT_DATAGRAM *datagram, UINT64 now)
+// NULL: the stage has no datagram.
+static FRAGMENT_DATAGRAM *FragmentOldestOf(const FRAGMENT_TABLE *table, FRAGMENT_STAGE stage)
 {
-    datagram->ExpiryTime = now + FRAGMENT_DECISION_MS * PLATFORM_TICKS_PER_MILLISECOND;
-    RemoveEntryList(&datagram->AgeLink);
-    InsertTailList(byAge, &datagram->AgeLink);
-}
+    const LIST_ENTRY *byAge = &table->Stages[stage].ByAge;
 
-// Removes the oldest datagram of a list if its time is over at `now`. NULL: there is no such datagram.
-static FRAGMENT_DATAGRAM *FragmentRemoveOldest(FRAGMENT_TABLE *table, const LIST_ENTRY *byAge, UINT64 now)
-{
-    FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink);
-
-    if (IsListEmpty(byAge) || datagram->ExpiryTime > now)
-    {
-        return NULL;
-    }
-    FragmentRemove(table, datagram);
-    return datagram;
+    return IsListEmpty(byAge) ? NULL : CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink);
 }
 
 // Removes a decided datagram whose fragments have all come, so no copy waits in it.
-// The caller frees the datagram that this returns.
-static FRAGMENT_DATAGRAM *FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram)
+static VOID FragmentRemoveIfOver(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, FRAGMENT_WASTE *waste)
 {
-    if (datagram->Decision == DecisionHeld || datagram->Refused || datagram->Copying != 0 ||
-        datagram->TotalLength == 0 || datagram->SeenLength != datagram->TotalLength)
+    if (datagram->Decision != DecisionHeld && !datagram->Refused && datagram->Copying == 0 &&
+        datagram->TotalLength != 0 && datagram->SeenLength == datagram->TotalLength)
     {
-        return NULL;
+        FragmentRemove(table, datagram, waste);
     }
-    FragmentRemove(table, datagram);
-    return datagram;
+}
+
+// ---- Giving up, under the lock
+
+static VOID FragmentGiveUp(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, FRAGMENT_ANSWER *answer,
+                           FRAGMENT_WASTE *waste)
+{
+    FragmentRemove(table, datagram, waste);
+    answer->Lost++;
+}
+
+// The table is full. Gives up one datagram.
+static VOID FragmentMakeRoom(FRAGMENT_TABLE *table, FRAGMENT_ANSWER *answer, FRAGMENT_WASTE *waste)
+{
+    FRAGMENT_DATAGRAM *oldest = FragmentOldestOf(table, FragmentEarly);
+
+    if (oldest == NULL)
+    {
+        oldest = FragmentOldestOf(table, table->Stages[FragmentAsked].Count > table->Stages[FragmentDecided].Count
+                                             ? FragmentAsked
+                                             : FragmentDecided);
+    }
+    FragmentGiveUp(table, oldest, answer, waste);
+}
+
+// Finds the datagram other than `except` in which a copy has waited longest. NULL: there is none.
+static FRAGMENT_DATAGRAM *FragmentOldestWaiting(const FRAGMENT_TABLE *table, const FRAGMENT_DATAGRAM *except)
+{
+    UINT32 stage;
+
+    for (stage = FragmentEarly; stage <= FragmentAsked; stage++)
+    {
+        const LIST_ENTRY *head = &table->Stages[stage].Waiting;
+        LIST_ENTRY *entry = head->Flink != &except->WaitLink ? head->Flink : except->WaitLink.Flink;
+
+        if (entry != head)
+        {
+            return CONTAINING_RECORD(entry, FRAGMENT_DATAGRAM, WaitLink);
+        }
+    }
+    return NULL;
+}
+
+// Gives up datagrams until a copy of `bytes` has room. FALSE: it has none.
+static BOOLEAN FragmentMakeRoomForBytes(FRAGMENT_TABLE *table, const FRAGMENT_DATAGRAM *datagram, SIZE_T bytes,
+                                        FRAGMENT_ANSWER *answer, FRAGMENT_WASTE *waste)
+{
+    while (bytes > FRAGMENT_MAX_WAITING_BYTES - (UINT64)table->WaitingBytes)
+    {
+        FRAGMENT_DATAGRAM *oldest = FragmentOldestWaiting(table, datagram);
+
+        if (oldest == NULL || answer->Lost == FRAGMENT_MAX_GIVEN_UP)
+        {
+            return FALSE;
+        }
+        FragmentGiveUp(table, oldest, answer, waste);
+    }
+    return TRUE;
 }
 
 // ---- Letting go, with the lock released
@@ -210,13 +293,22 @@ static INJECT_PACKET *FragmentRelease(FRAGMENT_TABLE *table, INJECT_PACKET *pack
     return NULL;
 }
 
-// Frees a datagram that was removed.
-static INJECT_PACKET *FragmentForget(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, BOOLEAN permit)
+static VOID FragmentBeginWaste(FRAGMENT_WASTE *waste)
 {
-    INJECT_PACKET *packets = datagram->Waiting;
+    InitializeListHead(&waste->Datagrams);
+    waste->Packets = NULL;
+}
 
-    MemoryFree(table->Memory, datagram);
-    return FragmentRelease(table, packets, permit);
+static VOID FragmentDiscard(FRAGMENT_TABLE *table, FRAGMENT_WASTE *waste)
+{
+    (VOID) FragmentRelease(table, waste->Packets, FALSE);
+    while (!IsListEmpty(&waste->Datagrams))
+    {
+        FRAGMENT_DATAGRAM *datagram = CONTAINING_RECORD(RemoveHeadList(&waste->Datagrams), FRAGMENT_DATAGRAM, AgeLink);
+
+        (VOID) FragmentRelease(table, datagram->Waiting, FALSE);
+        MemoryFree(table->Memory, datagram);
+    }
 }
 
 static DECISION FragmentCountBlocked(FRAGMENT_TABLE *table, DECISION decision)
@@ -291,7 +383,7 @@ static FRAGMENT_RECORDING FragmentRecord(FRAGMENT_DATAGRAM *datagram, const IP_H
 }
 
 static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, const IP_HEADER *header, UINT64 now,
-                              INJECT_PACKET **refused)
+                              FRAGMENT_WASTE *waste)
 {
     FRAGMENT_RECORDING recording = FragmentRecord(datagram, header);
 
@@ -299,7 +391,7 @@ static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram
     {
         datagram->Decision = DecisionBlock;
         datagram->Refused = TRUE;
-        *refused = FragmentTakeWaiting(table, datagram);
+        waste->Packets = FragmentTakeWaiting(table, datagram);
     }
     if (recording != FragmentIsNew)
     {
@@ -307,7 +399,7 @@ static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram
     }
     if (header->FirstFragment)
     {
-        FragmentMoveTo(datagram->Refused ? &table->Decided : &table->Asked, datagram, now);
+        FragmentMoveTo(table, datagram, datagram->Refused ? FragmentDecided : FragmentAsked, now);
         return datagram->Decision == DecisionHeld ? DecisionAsk : datagram->Decision;
     }
     if (datagram->Decision == DecisionHeld)
@@ -317,10 +409,9 @@ static DECISION FragmentAdmit(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram
     return datagram->Decision;
 }
 
-// Finds the datagram of a fragment, or adds it with `*spare`. NULL: it cannot be added.
-// `*removed` gets the datagram that was removed to make room: an old one of the same key, or a full table's oldest.
+// Finds the datagram of a fragment, or adds it with `*spare`. NULL: there is no spare.
 static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMENT_KEY *key, UINT64 now,
-                                            FRAGMENT_DATAGRAM **spare, FRAGMENT_DATAGRAM **removed)
+                                            FRAGMENT_DATAGRAM **spare, FRAGMENT_ANSWER *answer, FRAGMENT_WASTE *waste)
 {
     UINT32 bucket = (UINT32)(SipHash13(&table->HashKey, key, sizeof(*key)) % FRAGMENT_BUCKET_COUNT);
     FRAGMENT_DATAGRAM *datagram = FragmentFind(table, bucket, key);
@@ -331,8 +422,7 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
     }
     if (datagram != NULL)
     {
-        FragmentRemove(table, datagram);
-        *removed = datagram;
+        FragmentRemove(table, datagram, waste);
     }
     datagram = *spare;
     if (datagram == NULL)
@@ -341,89 +431,88 @@ static FRAGMENT_DATAGRAM *FragmentFindOrAdd(FRAGMENT_TABLE *table, const FRAGMEN
     }
     if (table->Count >= FRAGMENT_MAX_DATAGRAMS)
     {
-        *removed = FragmentRemoveOldest(table, &table->Decided, CLOCK_NEVER);
-        if (*removed == NULL)
-        {
-            return NULL;
-        }
+        FragmentMakeRoom(table, answer, waste);
     }
     *spare = NULL;
     FragmentInsert(table, datagram, bucket, key, now);
     return datagram;
 }
 
-// `*id` gets 0 if the datagram is not in the table and could not be added with `*spare`.
+// answer->Datagram stays 0 if the datagram is not in the table, and there is no `*spare` to add it with.
 static DECISION FragmentEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, const FRAGMENT_KEY *key,
-                              FRAGMENT_DATAGRAM **spare, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
+                              FRAGMENT_DATAGRAM **spare, FRAGMENT_ANSWER *answer)
 {
-    DECISION decision = DecisionFail;
+    DECISION decision = DecisionBlock;
     UINT64 now = ClockNow(table->Clock);
-    FRAGMENT_DATAGRAM *removed = NULL;
-    FRAGMENT_DATAGRAM *over = NULL;
-    INJECT_PACKET *refused = NULL;
     FRAGMENT_DATAGRAM *datagram;
+    FRAGMENT_WASTE waste;
     KIRQL irql;
 
-    *id = 0;
-    *failure = *spare != NULL ? STATUS_ALLOTTED_SPACE_EXCEEDED : STATUS_INSUFFICIENT_RESOURCES;
+    FragmentBeginWaste(&waste);
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FragmentFindOrAdd(table, key, now, spare, &removed);
+    datagram = FragmentFindOrAdd(table, key, now, spare, answer, &waste);
     if (datagram != NULL)
     {
-        *id = datagram->Id;
-        decision = FragmentAdmit(table, datagram, header, now, &refused);
-        *target = datagram->Target;
-        over = FragmentRemoveIfOver(table, datagram);
+        answer->Datagram = datagram->Id;
+        decision = FragmentAdmit(table, datagram, header, now, &waste);
+        answer->Target = datagram->Target;
+        FragmentRemoveIfOver(table, datagram, &waste);
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    if (removed != NULL)
-    {
-        (VOID) FragmentForget(table, removed, FALSE);
-    }
-    MemoryFree(table->Memory, over);
-    (VOID) FragmentRelease(table, refused, FALSE);
+    FragmentDiscard(table, &waste);
     return decision;
+}
+
+static DECISION FragmentRefuse(FRAGMENT_ANSWER *answer, UINT8 lossReason)
+{
+    answer->Lost++;
+    answer->LossReason = lossReason;
+    return DecisionBlock;
 }
 
 _Use_decl_annotations_
 DECISION FragmentTableEnter(FRAGMENT_TABLE *table, const IP_HEADER *header, UINT8 direction, IF_INDEX interfaceIndex,
-                            COMPARTMENT_ID compartment, UINT64 *id, CONNECTION_KEY *target, NTSTATUS *failure)
+                            COMPARTMENT_ID compartment, FRAGMENT_ANSWER *answer)
 {
     FRAGMENT_DATAGRAM *spare = NULL;
     DECISION decision;
     FRAGMENT_KEY key;
 
+    RtlZeroMemory(answer, sizeof(*answer));
+    answer->LossReason = LossFragmentLimit;
     FragmentMakeKey(header, direction, interfaceIndex, compartment, &key);
-    decision = FragmentEnter(table, header, &key, &spare, id, target, failure);
-    if (*id == 0)
+    decision = FragmentEnter(table, header, &key, &spare, answer);
+    if (answer->Datagram == 0)
     {
         spare = (FRAGMENT_DATAGRAM *)MemoryAllocateUninitialized(table->Memory, sizeof(*spare));
-        decision = FragmentEnter(table, header, &key, &spare, id, target, failure);
+        decision = FragmentEnter(table, header, &key, &spare, answer);
         MemoryFree(table->Memory, spare);
     }
-    return *id == 0 && header->FirstFragment ? DecisionAsk : FragmentCountBlocked(table, decision);
+    if (answer->Datagram == 0)
+    {
+        decision = header->FirstFragment ? DecisionAsk : FragmentRefuse(answer, LossOutOfMemory);
+    }
+    return FragmentCountBlocked(table, decision);
 }
 
 static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagram, INJECT_PACKET *packet,
-                               NTSTATUS *failure)
+                               FRAGMENT_ANSWER *answer, FRAGMENT_WASTE *waste)
 {
-    SIZE_T bytes;
+    SIZE_T bytes = InjectChainBytes(packet);
 
     if (packet == NULL)
     {
-        *failure = STATUS_INSUFFICIENT_RESOURCES;
-        return DecisionFail;
+        return FragmentRefuse(answer, LossOutOfMemory);
     }
-    if (datagram->WaitingCount == FRAGMENT_MAX_WAITING)
+    if (datagram->WaitingCount == FRAGMENT_MAX_WAITING ||
+        !FragmentMakeRoomForBytes(table, datagram, bytes, answer, waste))
     {
-        return DecisionBlock;
+        return FragmentRefuse(answer, LossFragmentLimit);
     }
-    bytes = InjectChainBytes(packet);
-    if (bytes > FRAGMENT_MAX_WAITING_BYTES - (UINT64)table->WaitingBytes)
+    if (datagram->Waiting == NULL)
     {
-        *failure = STATUS_ALLOTTED_SPACE_EXCEEDED;
-        return DecisionFail;
+        InsertTailList(&table->Stages[datagram->Stage].Waiting, &datagram->WaitLink);
     }
     *datagram->LastWaiting = packet;
     datagram->LastWaiting = &packet->Next;
@@ -434,30 +523,31 @@ static DECISION FragmentAppend(FRAGMENT_TABLE *table, FRAGMENT_DATAGRAM *datagra
 }
 
 _Use_decl_annotations_
-DECISION FragmentTableWait(FRAGMENT_TABLE *table, UINT64 id, INJECT_PACKET *packet, CONNECTION_KEY *target,
-                           NTSTATUS *failure)
+DECISION FragmentTableWait(FRAGMENT_TABLE *table, INJECT_PACKET *packet, FRAGMENT_ANSWER *answer)
 {
     DECISION decision = DecisionBlock;
-    FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
+    FRAGMENT_WASTE waste;
     KIRQL irql;
 
+    answer->Lost = 0;
+    FragmentBeginWaste(&waste);
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FragmentFind(table, id, NULL);
+    datagram = FragmentFind(table, answer->Datagram, NULL);
     if (datagram != NULL)
     {
         datagram->Copying--;
         decision = datagram->Decision;
-        *target = datagram->Target;
+        answer->Target = datagram->Target;
         if (decision == DecisionHeld)
         {
-            decision = FragmentAppend(table, datagram, packet, failure);
+            decision = FragmentAppend(table, datagram, packet, answer, &waste);
         }
-        over = FragmentRemoveIfOver(table, datagram);
+        FragmentRemoveIfOver(table, datagram, &waste);
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    MemoryFree(table->Memory, over);
+    FragmentDiscard(table, &waste);
     if (decision != DecisionHeld)
     {
         InjectDropChain(packet);
@@ -473,11 +563,12 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
 {
     BOOLEAN refused = FALSE;
     INJECT_PACKET *released = NULL;
-    FRAGMENT_DATAGRAM *over = NULL;
     FRAGMENT_DATAGRAM *datagram;
+    FRAGMENT_WASTE waste;
     UINT8 direction = DirectionOutbound;
     KIRQL irql;
 
+    FragmentBeginWaste(&waste);
     KeAcquireSpinLock(&table->Lock, &irql);
     datagram = FragmentFind(table, id, NULL);
     if (datagram != NULL && datagram->Decision == DecisionHeld)
@@ -488,9 +579,9 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
         {
             datagram->Target = *target;
         }
-        FragmentMoveTo(&table->Decided, datagram, ClockNow(table->Clock));
         released = FragmentTakeWaiting(table, datagram);
-        over = FragmentRemoveIfOver(table, datagram);
+        FragmentMoveTo(table, datagram, FragmentDecided, ClockNow(table->Clock));
+        FragmentRemoveIfOver(table, datagram, &waste);
     }
     else if (datagram != NULL)
     {
@@ -498,7 +589,7 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
     }
     KeReleaseSpinLock(&table->Lock, irql);
 
-    MemoryFree(table->Memory, over);
+    FragmentDiscard(table, &waste);
     // The first fragment never waits in the table, so it is counted here.
     (VOID) FragmentCountBlocked(table, refused ? DecisionBlock : decision);
     *permitted = FragmentRelease(table, released, decision == DecisionPermit || decision == DecisionRedirect);
@@ -511,55 +602,65 @@ BOOLEAN FragmentTableDecide(FRAGMENT_TABLE *table, UINT64 id, DECISION decision,
 
 // ---- Time and end
 
-static FRAGMENT_DATAGRAM *FragmentTakeExpired(FRAGMENT_TABLE *table, UINT64 now)
+// CLOCK_NEVER: the stage has no datagram.
+static UINT64 FragmentStageExpiry(const FRAGMENT_TABLE *table, FRAGMENT_STAGE stage)
 {
-    FRAGMENT_DATAGRAM *datagram;
+    const FRAGMENT_DATAGRAM *oldest = FragmentOldestOf(table, stage);
+
+    return oldest != NULL ? oldest->ExpiryTime : CLOCK_NEVER;
+}
+
+// Forgets one datagram of a stage whose time is over. FALSE: there is none.
+static BOOLEAN FragmentForgetOldest(FRAGMENT_TABLE *table, FRAGMENT_STAGE stage, UINT64 now)
+{
+    FRAGMENT_DATAGRAM *oldest;
+    FRAGMENT_WASTE waste;
+    BOOLEAN over;
     KIRQL irql;
 
+    FragmentBeginWaste(&waste);
     KeAcquireSpinLock(&table->Lock, &irql);
-    datagram = FragmentRemoveOldest(table, &table->Early, now);
-    datagram = datagram != NULL ? datagram : FragmentRemoveOldest(table, &table->Asked, now);
-    datagram = datagram != NULL ? datagram : FragmentRemoveOldest(table, &table->Decided, now);
+    oldest = FragmentOldestOf(table, stage);
+    over = oldest != NULL && oldest->ExpiryTime <= now;
+    if (over)
+    {
+        FragmentRemove(table, oldest, &waste);
+    }
     KeReleaseSpinLock(&table->Lock, irql);
-    return datagram;
+
+    FragmentDiscard(table, &waste);
+    return over;
 }
 
 _Use_decl_annotations_
-INJECT_PACKET *FragmentTableForget(FRAGMENT_TABLE *table, UINT64 now, BOOLEAN permit)
+VOID FragmentTableForget(FRAGMENT_TABLE *table, UINT64 now)
 {
-    INJECT_PACKET *packets = NULL;
-    INJECT_PACKET **last = &packets;
-    FRAGMENT_DATAGRAM *datagram;
+    UINT32 stage;
 
-    while ((datagram = FragmentTakeExpired(table, now)) != NULL)
+    for (stage = 0; stage < FragmentStageCount; stage++)
     {
-        *last = FragmentForget(table, datagram, permit);
-        last = InjectChainEnd(last);
+        while (FragmentForgetOldest(table, (FRAGMENT_STAGE)stage, now))
+        {
+        }
     }
-    return packets;
-}
-
-// Each list is in the order of its expiry times.
-static UINT64 FragmentFirstExpiry(const LIST_ENTRY *byAge)
-{
-    return IsListEmpty(byAge) ? CLOCK_NEVER : CONTAINING_RECORD(byAge->Flink, FRAGMENT_DATAGRAM, AgeLink)->ExpiryTime;
 }
 
 _Use_decl_annotations_
 UINT64 FragmentTableNextExpiry(FRAGMENT_TABLE *table)
 {
-    UINT64 early;
-    UINT64 asked;
-    UINT64 decided;
+    UINT64 next = CLOCK_NEVER;
+    UINT32 stage;
     KIRQL irql;
 
     KeAcquireSpinLock(&table->Lock, &irql);
-    early = FragmentFirstExpiry(&table->Early);
-    asked = FragmentFirstExpiry(&table->Asked);
-    decided = FragmentFirstExpiry(&table->Decided);
+    for (stage = 0; stage < FragmentStageCount; stage++)
+    {
+        UINT64 expiry = FragmentStageExpiry(table, (FRAGMENT_STAGE)stage);
+
+        next = expiry < next ? expiry : next;
+    }
     KeReleaseSpinLock(&table->Lock, irql);
-    asked = asked < decided ? asked : decided;
-    return early < asked ? early : asked;
+    return next;
 }
 
 _Use_decl_annotations_

@@ -9,7 +9,13 @@
 // An overlap refuses the whole datagram until its time is over. An exact duplicate is dropped by itself.
 // A datagram is forgotten when all its fragments have come and are decided, or when its time is over.
 //
-// One spin lock guards the whole table. A hold of the lock covers one hash chain and one datagram's list of ranges.
+// A fragment goes on only if the table has its datagram, and the first fragment was permitted.
+// So what the table forgets or cannot take is refused, under either fail policy.
+// A full table gives up the oldest datagram whose first fragment has not come, so lone fragments push out each other.
+// Without such a datagram it gives up the oldest one of the undecided or of the decided, whichever are more.
+//
+// One spin lock guards the whole table. A hold of the lock covers one hash chain, one datagram's list of ranges and the
+// few datagrams that are given up.
 // Packets are dropped, and memory is allocated and freed, with the lock released.
 // A pending decision refers to its datagram by an id that is never reused, so a late decision finds nothing.
 
@@ -33,8 +39,36 @@ EXTERN_C_START
 #define FRAGMENT_MAX_WAITING 64u
 #define FRAGMENT_MAX_PIECES  128u
 
-#define FRAGMENT_MAX_DATAGRAMS     16384u
+#define FRAGMENT_MAX_DATAGRAMS     (16384u >> PLATFORM_TABLE_SHRINK)
 #define FRAGMENT_MAX_WAITING_BYTES (16u * 1024u * 1024u)
+
+// The most datagrams that are given up for the bytes of one fragment.
+#define FRAGMENT_MAX_GIVEN_UP 64u
+
+typedef enum _FRAGMENT_STAGE
+{
+    FragmentEarly,   ///< the first fragment has not come
+    FragmentAsked,   ///< the first fragment came and is undecided
+    FragmentDecided, ///< the first fragment is decided
+    FragmentStageCount
+} FRAGMENT_STAGE;
+
+/// The datagrams of one stage.
+typedef struct _FRAGMENT_STAGE_LISTS
+{
+    LIST_ENTRY ByAge;   ///< all of them, in the order of their expiry
+    LIST_ENTRY Waiting; ///< those in which copies wait, in the order of the first copies
+    UINT32 Count;
+} FRAGMENT_STAGE_LISTS;
+
+/// What the table says of a fragment beside the decision.
+typedef struct _FRAGMENT_ANSWER
+{
+    UINT64 Datagram;       ///< id; 0: the table has none for the fragment
+    CONNECTION_KEY Target; ///< for DecisionRedirect
+    UINT32 Lost;           ///< datagrams that were given up, and the fragment if there was no room for it
+    UINT8 LossReason;      ///< LOSS_REASON of Lost
+} FRAGMENT_ANSWER;
 
 typedef struct _FRAGMENT_TABLE
 {
@@ -44,9 +78,7 @@ typedef struct _FRAGMENT_TABLE
     SIPHASH_KEY HashKey;
     KSPIN_LOCK Lock;
     LIST_ENTRY *Buckets;
-    LIST_ENTRY Early;   ///< datagrams whose first fragment has not come, oldest first
-    LIST_ENTRY Asked;   ///< datagrams whose first fragment came and is undecided, oldest first
-    LIST_ENTRY Decided; ///< decided datagrams, oldest decision first
+    FRAGMENT_STAGE_LISTS Stages[FragmentStageCount];
     UINT64 LastId;
     volatile LONG64 Count;
     volatile LONG64 WaitingBytes;
@@ -63,25 +95,23 @@ FragmentTableInitialize(_Out_ FRAGMENT_TABLE *table, _Inout_ MEMORY *memory, _In
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID FragmentTableUninitialize(_Inout_ FRAGMENT_TABLE *table);
 
-/// Decides on a fragment. `id` gets the id of its datagram, or 0 if the table has none for it.
-/// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect to `target`: the decision on the first fragment.
-/// A refused fragment is counted.
+/// Decides on a fragment.
+/// DecisionPermit, DecisionBlock, DecisionAbsorb, DecisionRedirect: the decision on the first fragment.
+/// DecisionBlock: also for a fragment that finds no room. A refused fragment is counted.
 /// DecisionAsk: this is the first fragment. Decide on it, then call FragmentTableDecide unless the client decides.
 /// DecisionHeld: this fragment waits for the first one. The caller calls FragmentTableWait exactly once.
-/// DecisionFail: the table cannot remember the datagram; `failure` says why.
-/// A full table forgets its oldest decision before it fails.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 DECISION FragmentTableEnter(_Inout_ FRAGMENT_TABLE *table, _In_ const IP_HEADER *header, _In_ UINT8 direction,
-                            _In_ IF_INDEX interfaceIndex, _In_ COMPARTMENT_ID compartment, _Out_ UINT64 *id,
-                            _Inout_ CONNECTION_KEY *target, _Inout_ NTSTATUS *failure);
+                            _In_ IF_INDEX interfaceIndex, _In_ COMPARTMENT_ID compartment,
+                            _Out_ FRAGMENT_ANSWER *answer);
 
-/// Lets the copy of a fragment wait. DecisionHeld: the table owns the copy now.
+/// Lets the copy of a fragment of answer->Datagram wait. DecisionHeld: the table owns the copy now.
 /// Any other decision is on the fragment itself, as FragmentTableEnter describes it, and the copy was dropped.
-/// A NULL copy fails.
+/// A NULL copy is refused for want of memory.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-DECISION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_opt_ INJECT_PACKET *packet,
-                           _Inout_ CONNECTION_KEY *target, _Inout_ NTSTATUS *failure);
+DECISION FragmentTableWait(_Inout_ FRAGMENT_TABLE *table, _In_opt_ INJECT_PACKET *packet,
+                           _Inout_ FRAGMENT_ANSWER *answer);
 
 /// Sets the decision on a datagram once: DecisionPermit, DecisionRedirect to `target`, DecisionBlock or DecisionAbsorb.
 /// `permitted` gets the waiting copies that now go on, for the caller to inject. They are redirected if so decided.
@@ -92,11 +122,9 @@ BOOLEAN FragmentTableDecide(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 id, _In_ 
                             _In_opt_ const CONNECTION_KEY *target, _Outptr_result_maybenull_ INJECT_PACKET **permitted);
 
 /// Forgets every datagram whose time is over at `now` (ClockNow). CLOCK_NEVER as `now` forgets all.
-/// With `permit` the copies that waited are returned, otherwise they are dropped. Both are counted.
+/// The copies that waited are dropped and counted.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-_Ret_maybenull_
-INJECT_PACKET *FragmentTableForget(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now, _In_ BOOLEAN permit);
+VOID FragmentTableForget(_Inout_ FRAGMENT_TABLE *table, _In_ UINT64 now);
 
 /// Returns when the time of the next datagram is over (ClockNow). CLOCK_NEVER: the table is empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)

@@ -316,8 +316,6 @@ static UINT8 HoldLossReason(NTSTATUS status)
         return LossOutOfMemory;
     case STATUS_CONNECTION_COUNT_LIMIT:
         return LossConnectionLimit;
-    case STATUS_ALLOTTED_SPACE_EXCEEDED:
-        return LossFragmentLimit;
     default:
         return LossUncounted;
     }
@@ -333,8 +331,6 @@ static const CHAR *HoldFailReason(NTSTATUS status)
         return "there is no memory";
     case STATUS_CONNECTION_COUNT_LIMIT:
         return "the connection table is full";
-    case STATUS_ALLOTTED_SPACE_EXCEEDED:
-        return "the fragment table is full";
     case STATUS_BUFFER_OVERFLOW:
         return "the event queue is full";
     case STATUS_NOT_SUPPORTED:

@@ -70,7 +70,6 @@ DECISION HoldAsk(_Inout_ struct _DRIVER_CONTEXT *context, _Inout_ HOLD_QUESTION 
 /// These statuses count as a loss for the reason that they name. Any other status does not count.
 /// - STATUS_QUOTA_EXCEEDED: held packets.
 /// - STATUS_CONNECTION_COUNT_LIMIT: connections.
-/// - STATUS_ALLOTTED_SPACE_EXCEEDED: fragments.
 /// - STATUS_INSUFFICIENT_RESOURCES: memory.
 /// `processId` 0: the connection table may know the process of `key`.
 /// `key` and `direction` (DIRECTION) are for the reports. A packet whose headers were not read has no key.

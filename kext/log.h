@@ -24,6 +24,7 @@ typedef enum _LOG_LIMIT
     LogLimitFailure,   ///< packets that the fail policy decided
     LogLimitInjection, ///< packets that could not be injected
     LogLimitBandwidth, ///< bytes that could not be counted
+    LogLimitFragment,  ///< fragments that found no room
     LogLimitCount
 } LOG_LIMIT;
 

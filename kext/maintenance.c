@@ -47,7 +47,7 @@ static VOID MaintenanceDoDue(DRIVER_CONTEXT *context)
 
     InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
     HoldExpire(context, now);
-    (VOID) FragmentTableForget(&context->Fragments, now, FALSE);
+    FragmentTableForget(&context->Fragments, now);
     DeferredRunBy(deferred, MaintenanceLater(PacketCacheNextDeadline(&context->Packets), now + MAINTENANCE_HOLD_PERIOD),
                   HOLD_TOLERANCE_MS);
     DeferredRunBy(deferred,

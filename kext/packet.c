@@ -585,34 +585,49 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
 
 // ---- Fragments, which follow the first one of their datagram
 
-static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, UINT64 datagram,
-                                           CONNECTION_KEY *target, NTSTATUS *failure)
+static VOID PacketReportLostFragments(DRIVER_CONTEXT *context, const FRAGMENT_ANSWER *answer)
+{
+    if (answer->Lost == 0)
+    {
+        return;
+    }
+    IoQueueReportLost(&context->Queue, answer->Lost, answer->LossReason, 0);
+    if (LogMayRepeat(&context->Log, LogLimitFragment))
+    {
+        LogWarning(&context->Log, "Fragments without a permitted first one were dropped: %s",
+                   answer->LossReason == LossOutOfMemory ? "there is no memory" : "too many of them wait");
+    }
+}
+
+static DECISION PacketWaitForFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, FRAGMENT_ANSWER *answer)
 {
     INJECT_PACKET *packet = NULL;
+    DECISION decision;
 
     (VOID) PacketCopy(frame, frame->List, buffer, &packet);
-    return FragmentTableWait(&frame->Context->Fragments, datagram, packet, target, failure);
+    decision = FragmentTableWait(&frame->Context->Fragments, packet, answer);
+    PacketReportLostFragments(frame->Context, answer);
+    return decision;
 }
 
 // DecisionAsk: this is the first fragment. frame->Datagram is its datagram's id, or 0 if the table has none for it.
 static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffer, const IP_HEADER *header)
 {
     const CLASSIFY *classify = frame->Classify;
-    CONNECTION_KEY target;
+    FRAGMENT_ANSWER answer;
     CONNECTION_KEY key;
-    NTSTATUS failure;
-    UINT64 datagram;
     DECISION decision = FragmentTableEnter(&frame->Context->Fragments, header, classify->Layer->Direction,
                                            ClassifyUint32(classify->Values, classify->Layer->Fields.InterfaceIndex),
-                                           ClassifyCompartment(classify->Metadata), &datagram, &target, &failure);
+                                           ClassifyCompartment(classify->Metadata), &answer);
 
-    if (datagram != 0)
+    PacketReportLostFragments(frame->Context, &answer);
+    if (answer.Datagram != 0)
     {
         DeferredRunAfter(&frame->Context->Deferred, FRAGMENT_EARLY_MS, FRAGMENT_TOLERANCE_MS);
     }
     if (decision == DecisionHeld)
     {
-        decision = PacketWaitForFirstFragment(frame, buffer, datagram, &target, &failure);
+        decision = PacketWaitForFirstFragment(frame, buffer, &answer);
     }
     IpHeaderToKey(header, classify->Layer->Direction, &key);
     switch (decision)
@@ -620,12 +635,10 @@ static DECISION PacketFollowFirstFragment(PACKET_FRAME *frame, NET_BUFFER *buffe
     case DecisionPermit:
         return decision;
     case DecisionAsk:
-        frame->Datagram = datagram;
+        frame->Datagram = answer.Datagram;
         return decision;
     case DecisionRedirect:
-        return PacketRedirect(frame, buffer, &key, &target);
-    case DecisionFail:
-        return HoldFail(frame->Context, &key, classify->Layer->Direction, 0, failure);
+        return PacketRedirect(frame, buffer, &key, &answer.Target);
     default:
         PacketTrace(frame, &key, decision,
                     decision == DecisionHeld ? "a fragment that came before its datagram's first one"

@@ -16,8 +16,7 @@ static VOID PowerLeaveWorkingState(DRIVER_CONTEXT *context)
         LogWarning(&context->Log, "The system goes to sleep: the fail policy decides over %llu held packets",
                    (unsigned long long)resolved);
     }
-    InjectChain(
-        FragmentTableForget(&context->Fragments, CLOCK_NEVER, VerdictPermits(ClientFailVerdict(&context->Client))));
+    FragmentTableForget(&context->Fragments, CLOCK_NEVER);
 }
 
 static VOID PowerEnterWorkingState(DRIVER_CONTEXT *context)

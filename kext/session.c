@@ -196,7 +196,7 @@ static VOID SessionStop(DRIVER_CONTEXT *context)
     PacketCacheSetOpen(&context->Packets, FALSE);
     RundownWait(&client->Classifies);
     HoldResolveAll(context);
-    InjectChain(FragmentTableForget(&context->Fragments, CLOCK_NEVER, absent == ClientAbsentPermit));
+    FragmentTableForget(&context->Fragments, CLOCK_NEVER);
     ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
     BandwidthClear(&context->Bandwidth);

@@ -16,8 +16,7 @@ typedef enum _DECISION
     DecisionAbsorb,   ///< no later filter changes it, and the sender gets no answer
     DecisionRedirect, ///< its copy becomes a packet of another connection, and the original is absorbed
     DecisionAsk,      ///< the client decides, so the packet or operation must be held
-    DecisionHeld,     ///< it is absorbed, and its copy waits for a verdict or for its datagram's first fragment
-    DecisionFail      ///< it can be neither held nor remembered: the fail policy decides
+    DecisionHeld      ///< it is absorbed, and its copy waits for a verdict or for its datagram's first fragment
 } DECISION;
 
 /// Which of the client's ports a verdict redirects to.

@@ -101,10 +101,19 @@ describe.each(cases)('an $direction datagram over $family', ({ computer, strange
   });
 
   test('releases its held fragments when filtering stops', async () => {
+    const simulated = await decided(Verdict.Accept);
+    const [first, second] = fragments();
+    const outcomes = [first, second].map((piece) => simulated.network.packet(piece, direction));
+    await simulated.question();
+    simulated.device.shutdown();
+    expect(await Promise.all(outcomes)).toEqual(['permitted', 'permitted']);
+  });
+
+  test('without its first fragment is dropped when filtering stops', async () => {
     const { network, device } = await decided(Verdict.PermanentAccept);
     const outcome = network.packet(fragments()[1], direction);
     device.shutdown();
-    expect(await outcome).toBe('permitted');
+    expect(await outcome).toBe('dropped');
   });
 });
 

@@ -456,26 +456,74 @@ TEST_F(FragmentDriverTest, ADatagramInTooManyPiecesIsRefused)
     EXPECT_EQ(Blocked(), 1u);
 }
 
-TEST_F(FragmentDriverTest, AFullTableLeavesTheRestToTheFailPolicy)
+TEST_F(FragmentDriverTest, AFullTableGivesUpItsOldestLoneFragment)
 {
     const ByteVector whole = Whole(UdpV6());
+    const std::vector<ByteVector> more = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
 
-    Decide(UdpV6(), VerdictPermanentBlock);
+    SetFlags(OPTION_FLAG_EXTENDED_RECORDS);
+    Decide(UdpV6(), VerdictPermanentAccept);
     for (uint32_t id = 0; id < FRAGMENT_MAX_DATAGRAMS; id++)
     {
         ASSERT_TRUE(network_.Outbound(Fragment(whole, kPiece, kPiece, id)).absorbed());
     }
+    EXPECT_TRUE(client_.ReadType(InfoEventsLost).empty());
+    EXPECT_TRUE(network_.Outbound(more[1]).absorbed());
     EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+    EXPECT_EQ(Blocked(), 1u);
+    const std::vector<Record> lost = client_.ReadType(InfoEventsLost);
+    ASSERT_EQ(lost.size(), 1u);
+    EXPECT_EQ(lost[0].At<uint64_t>(0), 1u);
+    EXPECT_EQ(lost[0].At<uint8_t>(8), LossFragmentLimit);
 
-    const std::vector<ByteVector> more = Split(UdpV6(), false, FRAGMENT_MAX_DATAGRAMS);
-    EXPECT_TRUE(network_.Outbound(more[0]).blocked()) << "a first fragment is decided by its connection";
-    EXPECT_TRUE(network_.Outbound(more[1]).permitted());
-    FailClosed();
-    EXPECT_TRUE(network_.Outbound(more[2]).blocked());
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 0, kPiece, 1)).permitted());
+    EXPECT_EQ(TakeBytes().size(), 1u) << "the second oldest still waits for its first fragment";
+    EXPECT_TRUE(network_.Outbound(more[0]).permitted());
+    EXPECT_EQ(TakeBytes(), std::vector<ByteVector>{more[1]});
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 0, kPiece, 0)).permitted());
+    EXPECT_TRUE(TakeBytes().empty()) << "the oldest was given up";
+}
 
-    Elapse(milliseconds(1100));
-    EXPECT_EQ(Remembered(), 0u);
-    EXPECT_TRUE(network_.Outbound(more[3]).absorbed());
+TEST_F(FragmentDriverTest, AFullTableKeepsDecisionsAndHeldFirstsBeforeLoneFragments)
+{
+    const ByteVector whole = Whole(UdpV6());
+    const std::vector<ByteVector> permitted = Split(UdpV6(), false, 1);
+    Flow other = UdpV6();
+    other.local.port++;
+    const std::vector<ByteVector> asked = Split(other, false, 2);
+
+    Decide(UdpV6(), VerdictPermanentAccept);
+    EXPECT_TRUE(network_.Outbound(permitted[0]).permitted());
+    EXPECT_TRUE(network_.Outbound(asked[0]).absorbed());
+    const Question question = client_.ReadQuestion();
+    for (uint32_t id = 0; id < FRAGMENT_MAX_DATAGRAMS + 100; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, kPiece, kPiece, 1000 + id)).absorbed());
+    }
+    EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+    EXPECT_TRUE(network_.Outbound(permitted[1]).permitted());
+    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed());
+    client_.Verdict(question.id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{asked[0], asked[1]}));
+}
+
+TEST_F(FragmentDriverTest, ATableFullOfHeldFirstsGivesUpTheOldestOfThem)
+{
+    const ByteVector whole = Whole(UdpV6());
+
+    for (uint32_t id = 0; id <= FRAGMENT_MAX_DATAGRAMS; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 0, kPiece, id)).absorbed());
+    }
+    EXPECT_EQ(Remembered(), FRAGMENT_MAX_DATAGRAMS);
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, kPiece, kPiece, 1)).absorbed());
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, kPiece, kPiece, 0)).absorbed()) << "waits for a first fragment";
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), FRAGMENT_MAX_DATAGRAMS + 1);
+    client_.Verdict(questions[0].id, VerdictAccept);
+    EXPECT_EQ(TakeBytes().size(), 1u) << "the held first goes on alone";
+    client_.Verdict(questions[2].id, VerdictAccept);
+    EXPECT_EQ(TakeBytes().size(), 1u);
 }
 
 TEST_F(FragmentDriverTest, AFullTableForgetsItsOldestDecision)
@@ -526,18 +574,74 @@ TEST_F(FragmentDriverTest, AFragmentOfAKnownDatagramAllocatesNothing)
     EXPECT_EQ(network_.StopFailing(), 0u);
 }
 
-TEST_F(FragmentDriverTest, WaitingCopiesAreBoundedByTheirBytes)
+TEST_F(FragmentDriverTest, WaitingCopiesAreBoundedByTheirBytesAndTheOldestGo)
 {
     const ByteVector whole = MakePacket(UdpV4(), false, Payload(65000));
+
+    Decide(UdpV4(), VerdictPermanentAccept);
+    for (uint32_t id = 0; id < 1000; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 64, 64000, id)).absorbed());
+    }
+    EXPECT_LE(Remembered(), FRAGMENT_MAX_WAITING_BYTES / 64000);
+    EXPECT_GT(Remembered(), FRAGMENT_MAX_WAITING_BYTES / 70000);
+    EXPECT_EQ(Blocked(), 1000 - Remembered());
+    EXPECT_TRUE(network_.Outbound(Fragment(whole, 0, 64, 999)).permitted());
+    EXPECT_EQ(TakeBytes().size(), 1u);
+}
+
+TEST_F(FragmentDriverTest, LoneFragmentsDoNotPushOutTheBytesThatWaitForAVerdict)
+{
+    const ByteVector whole = MakePacket(UdpV4(), false, Payload(65000));
+    const std::vector<ByteVector> asked = Split(UdpV4(), false, 2000);
+
+    EXPECT_TRUE(network_.Outbound(asked[0]).absorbed());
+    EXPECT_TRUE(network_.Outbound(asked[1]).absorbed());
+    for (uint32_t id = 0; id < 300; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 64, 64000, id)).absorbed());
+    }
+    EXPECT_TRUE(network_.Outbound(asked[2]).absorbed());
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), (std::vector<ByteVector>{asked[0], asked[1], asked[2]}));
+}
+
+TEST_F(FragmentDriverTest, BytesThatWaitForVerdictsMakeRoomOldestFirst)
+{
+    const ByteVector whole = MakePacket(UdpV4(), false, Payload(65000));
+    constexpr uint32_t kDatagrams = FRAGMENT_MAX_WAITING_BYTES / 64000 + 10;
+
+    for (uint32_t id = 0; id < kDatagrams; id++)
+    {
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 0, 64, id)).absorbed());
+        ASSERT_TRUE(network_.Outbound(Fragment(whole, 64, 64000, id)).absorbed());
+    }
+    EXPECT_LT(Remembered(), kDatagrams);
+    const std::vector<Question> questions = client_.ReadQuestions();
+    ASSERT_EQ(questions.size(), kDatagrams);
+    client_.Verdict(questions.front().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes().size(), 1u);
+    client_.Verdict(questions.back().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes().size(), 2u);
+}
+
+TEST_F(FragmentDriverTest, AFragmentThatManySmallOnesLeaveNoRoomForMakesRoom)
+{
+    const ByteVector small = MakePacket(UdpV4(), false, Payload(8 * 70 - 8));
+    const ByteVector large = MakePacket(UdpV4(), false, Payload(65000));
     uint32_t id = 0;
 
-    FailClosed();
-    while (id < 1000 && network_.Outbound(Fragment(whole, 64, 64000, id)).absorbed())
+    while (context()->Fragments.WaitingBytes < FRAGMENT_MAX_WAITING_BYTES - 60000)
     {
+        ASSERT_LT(id, FRAGMENT_MAX_DATAGRAMS);
+        for (size_t i = 1; i <= FRAGMENT_MAX_WAITING; i++)
+        {
+            ASSERT_TRUE(network_.Outbound(Fragment(small, 8 * i, 8, id)).absorbed());
+        }
         id++;
     }
-    EXPECT_LE(id, FRAGMENT_MAX_WAITING_BYTES / 64000);
-    EXPECT_GT(id, FRAGMENT_MAX_WAITING_BYTES / 70000);
+    EXPECT_TRUE(network_.Outbound(Fragment(large, 64, 64000, id)).absorbed()) << "whole datagrams make room";
+    EXPECT_LE(context()->Fragments.WaitingBytes, FRAGMENT_MAX_WAITING_BYTES);
 }
 
 // ---- Packets that are not fragments of a known datagram
@@ -611,7 +715,7 @@ TEST_F(FragmentDriverTest, PermittedFragmentsOfAMixedChainAreInjected)
 
 // ---- Detach
 
-TEST_F(FragmentDriverTest, DetachingReleasesWaitingFragments)
+TEST_F(FragmentDriverTest, DetachingReleasesTheFragmentsOfAHeldFirst)
 {
     const std::vector<ByteVector> early = Split(UdpV4(), false, 1);
     const std::vector<ByteVector> asked = Split(UdpV4(), false, 2);
@@ -620,7 +724,8 @@ TEST_F(FragmentDriverTest, DetachingReleasesWaitingFragments)
     EXPECT_TRUE(network_.Outbound(asked[0]).absorbed());
     EXPECT_TRUE(network_.Outbound(asked[1]).absorbed());
     client_.Close();
-    EXPECT_THAT(TakeBytes(), testing::UnorderedElementsAre(early[1], asked[0], asked[1]));
+    EXPECT_THAT(TakeBytes(), testing::UnorderedElementsAre(asked[0], asked[1]))
+        << "the first fragment of the other datagram was never permitted";
     EXPECT_EQ(Remembered(), 0u);
 }
 
@@ -686,20 +791,36 @@ TEST_F(FragmentDriverTest, NoFragmentIsLostWhenAllComeAtOnce)
 
 // ---- Without memory
 
-TEST_F(FragmentDriverTest, WithoutMemoryForAnEntryTheFirstIsDecidedAndTheRestFollowsTheFailPolicy)
+TEST_F(FragmentDriverTest, WithoutMemoryForAnEntryTheFirstIsDecidedAndTheRestIsRefused)
 {
     const std::vector<ByteVector> fragments = Split(UdpV4());
 
     Decide(UdpV4(), VerdictPermanentBlock);
-    for (const bool closed : {false, true})
+    for (const uint32_t policy : {0u, static_cast<uint32_t>(OPTION_FLAG_FAIL_CLOSED)})
     {
-        SetFlags(closed ? OPTION_FLAG_FAIL_CLOSED : 0);
+        SetFlags(policy | OPTION_FLAG_EXTENDED_RECORDS);
         network_.FailNth(0, true);
         EXPECT_TRUE(network_.Outbound(fragments[0]).blocked());
-        EXPECT_EQ(network_.Outbound(fragments[1]).permitted(), !closed);
+        EXPECT_TRUE(network_.Outbound(fragments[1]).blocked());
         network_.StopFailing();
+        const std::vector<Record> lost = client_.ReadType(InfoEventsLost);
+        ASSERT_EQ(lost.size(), 1u);
+        EXPECT_EQ(lost[0].At<uint64_t>(0), 1u);
+        EXPECT_EQ(lost[0].At<uint8_t>(8), LossOutOfMemory);
     }
     EXPECT_EQ(Remembered(), 0u);
+}
+
+TEST_F(FragmentDriverTest, WithoutMemoryForItsCopyAFragmentIsRefused)
+{
+    const std::vector<ByteVector> fragments = Split(UdpV4());
+
+    EXPECT_TRUE(network_.Outbound(fragments[0]).absorbed());
+    network_.FailNth(0, true);
+    EXPECT_TRUE(network_.Outbound(fragments[1]).blocked());
+    network_.StopFailing();
+    client_.Verdict(client_.ReadQuestion().id, VerdictAccept);
+    EXPECT_EQ(TakeBytes(), std::vector<ByteVector>{fragments[0]});
 }
 
 TEST_F(FragmentDriverTest, EachAllocationOfEachStepMayFail)
