@@ -46,6 +46,7 @@ function printCircle(graph, way) {
 
 /** Prints each circle, with a shortest way round through each of its members; returns how many there are. */
 function check(title, graph) {
+  if (graph.nodes.length === 0) throw new Error(`${title} has no files.`);
   if (options.print) printLadder(title, graph);
   const circles = graph.circles();
   for (const circle of circles) {

@@ -5,6 +5,7 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseLastLine, ranSome, withExitCode } from './testing/counts.mjs';
 import { root, run, runScript } from './testing/run.mjs';
 import { sanitizedAddon } from './testing/sanitized.mjs';
 import { provideTools } from './testing/tools.mjs';
@@ -59,18 +60,14 @@ async function injectIntoScenarios() {
   }
 }
 
-function countsOf(output) {
-  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(output);
-  return counts === null ? [0, 1, 0] : counts.slice(1).map(Number);
-}
-
 const missing = provideTools(new Set(['g++', 'cmake', 'ninja', 'gtest', 'gmock']));
 if (missing.size > 0) process.exit(1);
 await build();
-const { ok, output } = await run(PROGRAM, process.argv.slice(2));
-console.log(output.trimEnd());
-let [passed, failed, skipped] = countsOf(output);
-if (!ok && failed === 0) failed = 1;
+const result = await run(PROGRAM, process.argv.slice(2));
+console.log(result.output.trimEnd());
+let { passed, failed, skipped } = ranSome(
+  withExitCode(parseLastLine(result.output), result),
+).counts;
 if (process.argv.length === 2) {
   const scenarios = await injectIntoScenarios();
   console.log(`scenarios: ${scenarios.injected} faults injected, ${scenarios.runs} runs`);

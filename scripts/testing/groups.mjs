@@ -1,8 +1,18 @@
 // The test groups: the programs that each needs, the commands that it runs, and its counts.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
+import {
+  parseGtestReport,
+  parseLastLine,
+  parseVitestReport,
+  ranSome,
+  readReport,
+  skippedVitestTests,
+  sum,
+  withExitCode,
+} from './counts.mjs';
 import { outputDirectory, root, run, runScript } from './run.mjs';
 import { sanitizedAddon, threadSanitizedAddon } from './sanitized.mjs';
 
@@ -35,48 +45,6 @@ async function untilFailure(commands) {
   return { ok: true, output };
 }
 
-/** A program that failed without a failed test counts as one failure. */
-function withExitCode(counts, result) {
-  const failed = !result.ok && counts.failed === 0 ? 1 : counts.failed;
-  return { counts: { ...counts, failed }, log: result.output };
-}
-
-function sum(results) {
-  const total = { counts: { passed: 0, failed: 0, skipped: 0 }, log: '' };
-  for (const { counts, log } of results) {
-    for (const [key, count] of Object.entries(counts)) total.counts[key] += count;
-    if (counts.failed > 0) total.log += log;
-  }
-  return total;
-}
-
-function readReport(path, parse) {
-  try {
-    return parse(readFileSync(path, 'utf8'));
-  } catch {
-    return { passed: 0, failed: 1, skipped: 0 };
-  }
-}
-
-function parseGtestReport(text) {
-  const tests = JSON.parse(text).testsuites.flatMap(({ testsuite }) => testsuite);
-  const failed = tests.filter(({ failures = [] }) => failures.length > 0).length;
-  const skipped = tests.filter(({ result }) => result !== 'COMPLETED').length;
-  return { passed: tests.length - failed - skipped, failed, skipped };
-}
-
-function parseVitestReport(text) {
-  const report = JSON.parse(text);
-  const brokenFiles = report.testResults.filter(
-    (file) => file.status === 'failed' && file.assertionResults.length === 0,
-  );
-  return {
-    passed: report.numPassedTests,
-    failed: report.numFailedTests + brokenFiles.length,
-    skipped: report.numPendingTests + report.numTodoTests,
-  };
-}
-
 /** Runs one of `of` equal parts of a test program's tests. */
 async function gtestShard(program, filter, shard, of) {
   const path = join(outputDirectory, `${program.replaceAll('/', '-')}-${shard}.json`);
@@ -102,14 +70,14 @@ async function gtest(preset, filter, programs, ...targets) {
     () => run('cmake', ['--build', '--preset', preset, '--parallel', jobs, ...chosen]),
   ]);
   if (!built.ok) return { counts: { passed: 0, failed: 1, skipped: 0 }, log: built.output };
-  const shards = programs.flatMap((program) =>
-    Array.from(
-      { length: SHARDS },
-      (_, shard) => () => gtestShard(`${preset}/test/${program}`, filter, shard, SHARDS),
-    ),
-  );
   const limit = pLimit(availableParallelism());
-  return sum(await Promise.all(shards.map((shard) => limit(shard))));
+  const runProgram = async (program) => {
+    const shards = Array.from({ length: SHARDS }, (_, shard) =>
+      limit(() => gtestShard(`${preset}/test/${program}`, filter, shard, SHARDS)),
+    );
+    return ranSome(sum(await Promise.all(shards)));
+  };
+  return sum(await Promise.all(programs.map(runProgram)));
 }
 
 /** Runs the tests of a project, in all of its folders or in some. `environment` adds variables to the process. */
@@ -121,7 +89,8 @@ async function vitest(project, folders = [], environment = {}) {
     [...args, `--outputFile=${path}`, ...folders],
     environment,
   );
-  return withExitCode(readReport(path, parseVitestReport), result);
+  const remarks = existsSync(path) ? skippedVitestTests(readFileSync(path, 'utf8')) : [];
+  return { ...ranSome(withExitCode(readReport(path, parseVitestReport), result)), remarks };
 }
 
 /** Runs the scenarios with the addon that was built with the sanitizers. */
@@ -131,12 +100,7 @@ const sanitizedScenarios = () =>
 /** Runs a script whose last line has the counts. */
 async function countedScript(path, ...args) {
   const result = await run(process.execPath, [path, ...args]);
-  const counts = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(
-    result.output.trimEnd().split('\n').at(-1),
-  );
-  if (counts === null) return withExitCode({ passed: 0, failed: 1, skipped: 0 }, result);
-  const [passed, failed, skipped] = counts.slice(1).map(Number);
-  return withExitCode({ passed, failed, skipped }, result);
+  return ranSome(withExitCode(parseLastLine(result.output), result));
 }
 
 /** Builds the drivers and runs them under Wine. */

@@ -46,6 +46,10 @@ int TableCount(const TABLE *table)
     return table->Count;
 }
 `;
+test.each(['c', 'typescript'] as const)('a folder without files of %s fails', (language) => {
+  expect(check(language, {}).code).toBe(1);
+});
+
 const HOLD_C = `#include "hold.h"
 
 _Use_decl_annotations_
