@@ -343,6 +343,18 @@ describe('getBandwidth', () => {
     expect(await entries).toHaveLength(many.length);
   });
 
+  it.each([
+    ['lost', lost(1n, 1)],
+    ['malformed', record(65, new Uint8Array(3))],
+  ])('resolves with what came if the record that ends the answer is %s', async (_, instead) => {
+    const { device, native } = scriptedDevice();
+    const entries = device.getBandwidth();
+    native.feed(bandwidth(6, [ENTRY]), instead);
+    await nextTurn();
+    native.feed(bandwidth(17, [ENTRY]));
+    expect((await entries).map(({ protocol }) => protocol)).toEqual([6, 17]);
+  });
+
   it('that answers no call is an event', async () => {
     const { device, native } = scriptedDevice();
     native.feed(bandwidth(6, [ENTRY]));

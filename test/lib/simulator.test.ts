@@ -284,6 +284,24 @@ describe('the network', () => {
     await decided;
   });
 
+  it.each([
+    ['nothing by default', {}, []],
+    ['packets without a payload by default', { packetsPerConnection: 2 }, []],
+    ['a payload each way', { packetsPerConnection: 2, payloadLength: 700 }, [700n, 700n]],
+    ['nothing of the longest payload', { payloadLength: 65_535 }, []],
+  ])('makes connections that carry %s', async (_, packets, bytes) => {
+    const { device, network } = await start();
+    const decided = decideAll(device, Verdict.PermanentAccept);
+    expect(await network.load({ connections: 1, ...packets })).toMatchObject({ permitted: 1 });
+    const carried = (await device.getBandwidth()).flatMap(({ transmittedBytes, receivedBytes }) => [
+      transmittedBytes,
+      receivedBytes,
+    ]);
+    expect(carried).toEqual(bytes);
+    await device.close();
+    await decided;
+  });
+
   it('replays a capture', async () => {
     const { device, network } = await start({ payloadLimit: 0 });
     const decided = decideAll(device, Verdict.PermanentAccept);
@@ -396,6 +414,8 @@ describe('invalid options', () => {
     await expect(network.load({ connections: 0 })).rejects.toThrow(/connections/);
     const tooMany = { connections: 1, inFlight: 1_048_577 };
     await expect(network.load(tooMany)).rejects.toThrow(/inFlight/);
+    const tooLong = { connections: 1, payloadLength: 65_536 };
+    await expect(network.load(tooLong)).rejects.toThrow(/payloadLength/);
     await expect(network.replay('x', { speed: -1 })).rejects.toThrow(/speed/);
     await expect(createSimulator({ clock: 'fast' as 'real' })).rejects.toThrow(/clock/);
   });
