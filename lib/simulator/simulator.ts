@@ -21,7 +21,7 @@ import { NetworkHandle, simulatorClosed } from './network_handle.js';
 export interface SimulatorOptions extends DriverOptions, ReadOptions {
   /** `'virtual'`: only `clock.advance()` moves the time. `'real'`, the default: time passes by itself. */
   readonly clock?: 'real' | 'virtual';
-  /** Checks the driver's use of memory and locks, as Driver Verifier does; slower, and on by default. */
+  /** Checks the driver's use of memory and locks; slower, and on by default. */
   readonly verifier?: boolean;
 }
 
