@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "byte_order.h"
 #include "sources/pcapng.h"
@@ -27,6 +29,9 @@ constexpr size_t kOldHeaderSize = 20;
 
 constexpr uint32_t kLongestFrame = 16 * 1024 * 1024;            // no link has longer frames: a longer one is damage
 constexpr uint32_t kLongestBlock = kLongestFrame + 1024 * 1024; // longest block that is read as a whole
+
+constexpr uint64_t kShortSkip = 4096;
+constexpr size_t kMostInterfaces = 65536; // the older packet block can name so many
 
 constexpr uint64_t kNanosecondsPerSecond = 1000000000;
 
@@ -88,8 +93,16 @@ PcapError::PcapError(const std::string &path, uint64_t offset, const std::string
 {
 }
 
-PcapFile::PcapFile(const std::string &path) : path_(path), file_(path, std::ios::binary)
+PcapFile::PcapFile(const std::string &path, const std::atomic<bool> *stopped) : path_(path), stopped_(stopped)
 {
+    std::error_code error;
+
+    // The open of a pipe would wait for its other end.
+    if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error))
+    {
+        Fail(0, "this is not a regular file", "give a file on a disk, not a folder, pipe or device");
+    }
+    file_.open(path, std::ios::binary);
     if (!file_)
     {
         Fail(0, std::string("the file cannot be opened (") + std::strerror(errno) + ")",
@@ -101,7 +114,7 @@ PcapFile::PcapFile(const std::string &path) : path_(path), file_(path, std::ios:
 
     if (size < 0)
     {
-        Fail(0, "the size of the file cannot be determined", "give a regular file, not a pipe");
+        Fail(0, "the size of the file cannot be determined", "copy it to another disk");
     }
     size_ = static_cast<uint64_t>(size);
     Rewind();
@@ -207,7 +220,7 @@ bool PcapFile::NextRecord(Frame *frame)
     const uint64_t offset = position_;
     uint8_t header[kRecordHeaderSize];
 
-    if (left() == 0)
+    if (left() == 0 || stopped())
     {
         return false;
     }
@@ -255,7 +268,7 @@ bool PcapFile::NextBlock(Block *block)
         uint8_t trailer[kBlockTrailerSize];
 
         block->offset = position_;
-        if (left() == 0)
+        if (left() == 0 || stopped())
         {
             return false;
         }
@@ -370,6 +383,11 @@ void PcapFile::ReadInterface(const Block &block)
     interface.link_type = U16(record_.data());
     interface.snap_length = U32(record_.data() + 4);
     ReadOptions(block, kHeaderSize, &interface);
+    if (interfaces_.size() == kMostInterfaces)
+    {
+        Fail(block.offset, "the section describes more than " + std::to_string(kMostInterfaces) + " interfaces",
+             kDamaged);
+    }
     interfaces_.push_back(interface);
 }
 
@@ -491,7 +509,15 @@ bool PcapFile::Skip(uint64_t length)
         return false;
     }
     position_ += length;
-    file_.seekg(static_cast<std::streamoff>(position_));
+    // A seek throws away what was read ahead, so a short way is read through.
+    if (length <= kShortSkip)
+    {
+        file_.ignore(static_cast<std::streamsize>(length));
+    }
+    else
+    {
+        file_.seekg(static_cast<std::streamoff>(position_));
+    }
     return static_cast<bool>(file_);
 }
 

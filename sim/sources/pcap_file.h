@@ -2,6 +2,7 @@
 // It checks every length in the file against the file's size before it uses the length.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -39,13 +40,14 @@ class PcapFile
 {
   public:
     // Throws PcapError if the file cannot be opened or does not begin as a capture.
-    explicit PcapFile(const std::string &path);
+    // Reading ends once `stopped` is set. It is looked at before every record and every block.
+    explicit PcapFile(const std::string &path, const std::atomic<bool> *stopped = nullptr);
     ~PcapFile();
 
     PcapFile(const PcapFile &) = delete;
     PcapFile &operator=(const PcapFile &) = delete;
 
-    // Reads the next frame. Returns false at the end. Throws PcapError on a corrupt record.
+    // Reads the next frame. Returns false at the end, or when it is stopped. Throws PcapError on a corrupt record.
     // A file that ends inside a record ends before it, and truncated() says where.
     bool Next(Frame *frame);
 
@@ -88,6 +90,7 @@ class PcapFile
 
     size_t Read(void *to, size_t length);
     bool Skip(uint64_t length);
+    bool stopped() const { return stopped_ != nullptr && stopped_->load(std::memory_order_relaxed); }
     uint64_t left() const { return size_ - position_; }
     void SetTruncated(uint64_t offset);
     [[noreturn]] void Fail(uint64_t offset, const std::string &problem, const std::string &advice) const;
@@ -95,7 +98,8 @@ class PcapFile
     uint32_t U32(const uint8_t *bytes) const;
     uint64_t U64(const uint8_t *bytes) const;
 
-    std::string path_;
+    const std::string path_;
+    const std::atomic<bool> *const stopped_;
     std::string truncated_;
     std::ifstream file_;
     uint64_t size_ = 0;

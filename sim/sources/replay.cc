@@ -207,14 +207,14 @@ ReplaySummary Replay::summary() const
 void Replay::Session::Run(const ReplayProgressCallback &progress)
 {
     const Machine::Scope scope(machine_);
-    PcapFile file(options_.path);
+    PcapFile file(options_.path, &stop_);
     std::optional<WireCapture> written;
 
     Learn(&file);
     file.Rewind();
     if (!options_.write_out.empty())
     {
-        WireCapture::RefuseSameFile(options_.write_out, options_.path);
+        WireCapture::RefusePlace(options_.write_out, options_.path);
         written.emplace(core_, options_.write_out);
     }
     summary_.local_addresses = hosts_.Addresses();

@@ -221,10 +221,15 @@ void WireCapture::Finish()
     file_->Close();
 }
 
-void WireCapture::RefuseSameFile(const std::string &written, const std::string &read)
+void WireCapture::RefusePlace(const std::string &written, const std::string &read)
 {
     std::error_code missing; // the file to write may not exist yet
 
+    // The open of a pipe would wait for its other end.
+    if (std::filesystem::is_fifo(written, missing))
+    {
+        throw std::runtime_error(written + ": this is a pipe. Name a file on a disk to write to.");
+    }
     if (std::filesystem::equivalent(written, read, missing))
     {
         throw std::runtime_error(written + ": this is the capture that is replayed. Name another file to write to.");

@@ -28,8 +28,8 @@ class WireCapture
     // Ends. Throws std::runtime_error if not everything could be written.
     void Finish();
 
-    // Throws std::runtime_error if both paths name the same file.
-    static void RefuseSameFile(const std::string &written, const std::string &read);
+    // Throws std::runtime_error if both paths name the same file, or the first one a pipe.
+    static void RefusePlace(const std::string &written, const std::string &read);
 
   private:
     class File;

@@ -2,6 +2,11 @@
 
 #include "capture_writer.h"
 
+#include <sys/stat.h>
+
+#include <atomic>
+#include <ctime>
+
 #include <gmock/gmock.h>
 
 #include "sources/pcap_file.h"
@@ -26,6 +31,17 @@ std::vector<Bytes> ReadAll(PcapFile *file)
         frames.emplace_back(frame.data, frame.data + frame.captured_length);
     }
     return frames;
+}
+
+// Seconds of processor time.
+double SecondsToRead(const Bytes &content)
+{
+    const TemporaryFile written(content);
+    PcapFile file(written.path());
+    const std::clock_t start = std::clock();
+
+    ReadAll(&file);
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 std::string ErrorOf(const Bytes &content)
@@ -322,6 +338,76 @@ TEST(PcapFile, TheErrorOfADamagedFileNamesTheOffset)
 
     order[8] = 0;
     EXPECT_THAT(ErrorOf(order), AllOf(HasSubstr("offset 0"), HasSubstr("byte order")));
+}
+
+TEST(PcapFile, StopsBetweenBlocksThatAreNoPackets)
+{
+    Blocks blocks;
+
+    blocks.Section();
+    for (int i = 0; i < 1000; ++i)
+    {
+        blocks.Add(0x0BAD, {});
+    }
+
+    const TemporaryFile content(blocks.bytes());
+    std::atomic<bool> stopped{true};
+    PcapFile file(content.path(), &stopped);
+    Frame frame;
+
+    EXPECT_FALSE(file.Next(&frame));
+    EXPECT_LT(file.position(), 100);
+    EXPECT_EQ("", file.truncated());
+    stopped = false;
+    EXPECT_FALSE(file.Next(&frame));
+    EXPECT_EQ(file.size(), file.position());
+}
+
+TEST(PcapFile, SkipsBlocksAsFastAsItReadsPackets)
+{
+    constexpr int kBlocks = 200000;
+    Blocks packets;
+    Blocks others;
+
+    packets.Section().Interface(101);
+    others.Section().Interface(101);
+    for (int i = 0; i < kBlocks; ++i)
+    {
+        packets.Enhanced(0, 0, {1, 2, 3, 4});
+        others.Add(0x0BAD, {1, 2, 3, 4});
+    }
+
+    const double reading = SecondsToRead(packets.bytes());
+
+    EXPECT_LT(SecondsToRead(others.bytes()), 2 * reading + 0.01);
+}
+
+TEST(PcapFile, ASectionHasABoundedNumberOfInterfaces)
+{
+    constexpr int kMost = 65536;
+    Blocks blocks;
+
+    blocks.Section();
+    for (int i = 0; i < kMost; ++i)
+    {
+        blocks.Interface(101);
+    }
+    blocks.Enhanced(kMost - 1, 0, {1});
+
+    const TemporaryFile content(blocks.bytes());
+    PcapFile file(content.path());
+
+    EXPECT_EQ(1, ReadAll(&file).size());
+    EXPECT_THAT(ErrorOf(blocks.Interface(101).bytes()), HasSubstr("more than 65536 interfaces"));
+}
+
+TEST(PcapFile, APipeIsRefusedWithoutWaitingForItsOtherEnd)
+{
+    const TemporaryFile place({});
+
+    ASSERT_EQ(0, std::remove(place.path().c_str()));
+    ASSERT_EQ(0, mkfifo(place.path().c_str(), 0600));
+    EXPECT_THROW(PcapFile{place.path()}, PcapError);
 }
 
 TEST(PcapFile, NoDamagedByteDoesHarm)
