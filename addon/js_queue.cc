@@ -87,6 +87,11 @@ void JsQueue::Close()
     }
 }
 
+void JsQueue::RunLast(Napi::Env env)
+{
+    RunTasks(env);
+}
+
 void JsQueue::Run(napi_env env, napi_value, void *context, void *)
 {
     if (env != nullptr)

@@ -32,8 +32,11 @@ class JsQueue
     void Ref(Napi::Env env);
     void Unref(Napi::Env env);
 
-    // Takes no tasks from here on. Tasks that were posted still run.
+    // Takes no tasks from here on. Tasks that were posted run only if RunLast is called.
     void Close();
+
+    // Runs the tasks that were posted before Close, for an owner that does not live until the event loop runs them.
+    void RunLast(Napi::Env env);
 
   private:
     static void Run(napi_env env, napi_value callback, void *context, void *data);

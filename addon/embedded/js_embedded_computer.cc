@@ -85,9 +85,9 @@ void JsEmbeddedComputer::Finalize(Napi::BasicEnv env)
     {
         client_->Finalize(env);
     }
-    if (closer_)
+    if (closer_ && closer_->CloseAndWait())
     {
-        closer_->CloseAndWait();
+        queue_->RunLast(Napi::Env(env));
     }
 }
 
@@ -129,7 +129,6 @@ void JsEmbeddedComputer::DeviceClosed()
 void JsEmbeddedComputer::Hold(bool is_awaited)
 {
     is_awaited_ = is_awaited;
-    is_awaited ? Ref() : Unref();
     RefOrUnrefProcess();
 }
 

@@ -28,7 +28,7 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
     // new EmbeddedComputer(options). An error has the `status` of the failed load.
     explicit JsEmbeddedComputer(const Napi::CallbackInfo &info);
 
-    // The object was collected. Closes its device and ends the computer.
+    // The object was collected. Closes its device, ends the computer and settles what nobody has awaited yet.
     void Finalize(Napi::BasicEnv env) override;
 
     // Opens the device for `client`. Throws if the device does not open.
@@ -45,7 +45,7 @@ class JsEmbeddedComputer final : public Napi::ObjectWrap<JsEmbeddedComputer>
     void End();
     Napi::Value Close(const Napi::CallbackInfo &info);
 
-    // The application begins or stops to wait for outcomes of the network.
+    // Outcomes of the network are due, or not any more. They keep the process, but not this object.
     void Hold(bool is_awaited);
     void RefOrUnrefProcess();
 

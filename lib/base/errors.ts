@@ -5,6 +5,8 @@
  * So it also works for errors of another realm, or of the package's other build (ESM or CommonJS).
  */
 
+import { printable } from './text.js';
+
 const BRAND: unique symbol = Symbol.for('netverdict.error');
 
 /** The stable codes, one for each error class. */
@@ -48,7 +50,7 @@ export abstract class NetVerdictError extends Error {
   readonly [BRAND] = true;
 
   constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(printable(message), options);
     Object.defineProperty(this, BRAND, { enumerable: false });
   }
 

@@ -6,8 +6,11 @@ import { InfoDecoder } from '../codec/decoder.js';
 import type { InfoRecord } from '../codec/events.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
 import { jsonLine } from './json_line.js';
-import { write } from './output.js';
+import { complain, write } from './output.js';
 import { recordLine } from './text.js';
+
+/** Small, because the lines of a chunk of tiny records take many times its size. */
+const CHUNK_SIZE = 64 * 1024;
 
 interface DecodeOptions {
   readonly json?: true;
@@ -45,8 +48,8 @@ async function decode(file: string, options: DecodeOptions): Promise<void> {
     decoder.end();
   });
   if (malformed > 0) {
-    process.stderr.write(
-      `netverdict: ${file}: ${malformed} malformed record${malformed === 1 ? ' was' : 's were'} skipped: see the protocol-error lines.\n`,
+    complain(
+      `${file}: ${malformed} malformed record${malformed === 1 ? ' was' : 's were'} skipped: see the protocol-error lines.`,
     );
     process.exitCode = ExitCode.BadInput;
   }
@@ -54,7 +57,7 @@ async function decode(file: string, options: DecodeOptions): Promise<void> {
 
 async function* chunksOf(file: string): AsyncGenerator<Uint8Array> {
   const stream: AsyncIterable<Uint8Array> =
-    file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 1 << 20 });
+    file === '-' ? process.stdin : createReadStream(file, { highWaterMark: CHUNK_SIZE });
   const chunks = stream[Symbol.asyncIterator]();
   for (;;) {
     const next = await chunks.next().catch((cause: unknown) => {

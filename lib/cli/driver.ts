@@ -1,6 +1,7 @@
 /** `netverdict driver`: controls the driver's service on this computer. */
 
 import type { Command } from 'commander';
+import { printable, printableJson } from '../base/text.js';
 import { service } from '../service/service.js';
 import type { ServiceStartType, ServiceStatus } from '../service/service_status.js';
 import { InputError } from './failure.js';
@@ -85,11 +86,11 @@ async function install({ path, startType, ...options }: InstallOptions): Promise
 
 async function printStatus({ json, name }: StatusOptions): Promise<void> {
   const status = await service.status(name === undefined ? {} : { name });
-  await write(json === true ? `${JSON.stringify(status)}\n` : statusLine(status));
+  await write(json === true ? `${printableJson(status)}\n` : statusLine(status));
 }
 
 function statusLine({ name, state, path }: ServiceStatus): string {
-  return `${name}: ${state}${path === undefined ? '' : `, ${path}`}\n`;
+  return `${printable(`${name}: ${state}${path === undefined ? '' : `, ${path}`}`)}\n`;
 }
 
 function waitOptions({ timeout, name }: WaitOptions): { timeoutMs?: number; name?: string } {

@@ -1,8 +1,9 @@
+import { printableJson } from '../base/text.js';
 import type { InfoRecord } from '../codec/events.js';
 
-/** A record as one line of JSON: bigints as decimal text, bytes as base64, the payload only on request. */
+/** A record as one line of printable JSON: bigints as decimal text, bytes as base64, the payload only on request. */
 export function jsonLine(record: InfoRecord, withPayload: boolean): string {
   const fields = record.toJSON();
   if (!withPayload) delete fields['payload'];
-  return `${JSON.stringify(fields)}\n`;
+  return `${printableJson(fields)}\n`;
 }

@@ -2,10 +2,11 @@
 /** The `netverdict` command line. */
 
 import { Command, CommanderError } from 'commander';
+import { printable } from '../base/text.js';
 import { addDecodeCommand } from './decode.js';
 import { addDriverCommand } from './driver.js';
 import { ExitCode, exitCodeOf, messageOf } from './failure.js';
-import { endQuietlyOnBrokenPipe } from './output.js';
+import { complain, endQuietlyOnBrokenPipe } from './output.js';
 import { packageVersion } from './package_version.js';
 import { addReplayCommand } from './replay.js';
 
@@ -21,7 +22,7 @@ function createProgram(): Command {
     .exitOverride()
     .configureOutput({
       outputError: (text, write) => {
-        write(text.replace(/^error: /, 'netverdict: '));
+        write(`${printable(text.replace(/^error: /, 'netverdict: ').trimEnd())}\n`);
       },
     });
   addReplayCommand(program);
@@ -39,7 +40,7 @@ async function main(): Promise<void> {
       process.exitCode = error.exitCode === 0 ? ExitCode.Ok : ExitCode.BadInput;
       return;
     }
-    process.stderr.write(`netverdict: ${messageOf(error)}\n`);
+    complain(messageOf(error));
     process.exitCode = exitCodeOf(error);
   }
 }

@@ -1,6 +1,7 @@
 /** The command line's standard output. */
 
 import { once } from 'node:events';
+import { printable } from '../base/text.js';
 
 /** Exits without an error when the reader closes the pipe, as `| head` does. */
 export function endQuietlyOnBrokenPipe(): void {
@@ -10,6 +11,11 @@ export function endQuietlyOnBrokenPipe(): void {
       process.exit(0);
     });
   }
+}
+
+/** Writes a line to standard error. It may have text of programs and files. */
+export function complain(problem: string): void {
+  process.stderr.write(`netverdict: ${printable(problem)}\n`);
 }
 
 /** Writes to standard output, and waits for a slow reader. */

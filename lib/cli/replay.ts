@@ -11,6 +11,7 @@ import type { Device } from '../device/device.js';
 import { Policy } from '../policy/policy.js';
 import { createSimulator } from '../simulator/simulator.js';
 import { ExitCode, InputError, fileError, messageOf } from './failure.js';
+import { complain } from './output.js';
 import { ReplayReport } from './replay_report.js';
 
 interface ReplayCommandOptions {
@@ -111,7 +112,7 @@ async function replay(file: string, options: ReplayCommandOptions): Promise<void
 /** Warns of a truncated file, which was replayed up to its break. The exit code reports it to scripts. */
 function warn(warning: string): void {
   if (warning === '') return;
-  process.stderr.write(`netverdict: ${warning}\n`);
+  complain(warning);
   process.exitCode = ExitCode.BadInput;
 }
 
@@ -144,6 +145,7 @@ async function followBandwidth(
   for (let over = false; !over;) {
     over = await Promise.race([isOver, sleep(BANDWIDTH_INTERVAL_MS, false, { ref: false })]);
     report.addBandwidth(await bandwidthOnceRead(device));
+    await report.flush();
   }
   await end;
   device.shutdown();

@@ -1,5 +1,6 @@
 /** The output of a replay: its events as they come, and the summary. */
 
+import { printableJson } from '../base/text.js';
 import type { BandwidthEntry, ConnectionEvent, NetVerdictEvent } from '../codec/events.js';
 import { BandwidthEvent } from '../codec/events.js';
 import { Verdict } from '../codec/verdicts.js';
@@ -70,7 +71,7 @@ export class ReplayReport {
   async finish(packets: PacketCounts): Promise<void> {
     this.stop();
     this.#lines += this.#json
-      ? `${JSON.stringify(this.#summary(packets))}\n`
+      ? `${printableJson(this.#summary(packets))}\n`
       : summaryTables(this.#tally, packets, (performance.now() - this.#start) / 1000);
     await this.flush();
   }

@@ -15,6 +15,11 @@ export interface ConnectionBandwidth {
   received: bigint;
 }
 
+interface Total {
+  transmitted: bigint;
+  received: bigint;
+}
+
 /** Payload bytes sent (`tx`) and received (`rx`). */
 export interface Traffic {
   readonly tx: number;
@@ -26,6 +31,11 @@ export interface TrafficByVersion {
   readonly v4: Traffic;
   readonly v6: Traffic;
 }
+
+/** Beyond this many connections the quieter half is forgotten. It stays in the totals. */
+const MAX_CONNECTIONS = 100_000;
+/** Beyond this many live connections the oldest counts again if it is asked about again. */
+const MAX_LIVE = 1_000_000;
 
 type ConnectionKind = 'tcp' | 'udp' | 'other';
 
@@ -61,12 +71,19 @@ export class Tally {
   lost = 0n;
   readonly #live = new Set<string>();
   readonly #bandwidth = new Map<string, ConnectionBandwidth>();
+  readonly #totals = new Map<string, Total>();
 
   addConnection(event: ConnectionEvent, verdict: string): void {
     this.verdicts[verdict] = (this.verdicts[verdict] ?? 0) + 1;
     const key = keyOf(event);
     if (this.#live.has(key)) return;
     this.#live.add(key);
+    if (this.#live.size > MAX_LIVE) {
+      for (const oldest of this.#live) {
+        this.#live.delete(oldest);
+        break;
+      }
+    }
     this.connections[kindOf(event.protocol)] += 1;
   }
 
@@ -76,13 +93,17 @@ export class Tally {
 
   addBandwidth(entries: readonly BandwidthEntry[]): void {
     for (const entry of entries) {
-      const connection = this.#bandwidthOf(entry);
-      connection.transmitted += entry.transmittedBytes;
-      connection.received += entry.receivedBytes;
+      for (const sum of [
+        this.#bandwidthOf(entry),
+        this.#totalOf(entry.protocol, entry.ipVersion),
+      ]) {
+        sum.transmitted += entry.transmittedBytes;
+        sum.received += entry.receivedBytes;
+      }
     }
   }
 
-  /** Every connection with traffic, the busiest first. */
+  /** The connections with traffic, the busiest first. */
   bandwidthByConnection(): ConnectionBandwidth[] {
     const size = (connection: ConnectionBandwidth): bigint =>
       connection.transmitted + connection.received;
@@ -91,14 +112,8 @@ export class Tally {
 
   bandwidthByProtocol(): { readonly tcp: TrafficByVersion; readonly udp: TrafficByVersion } {
     const sum = (protocol: number, ipVersion: 4 | 6): Traffic => {
-      let tx = 0n;
-      let rx = 0n;
-      for (const connection of this.#bandwidth.values()) {
-        if (connection.protocol !== protocol || connection.ipVersion !== ipVersion) continue;
-        tx += connection.transmitted;
-        rx += connection.received;
-      }
-      return { tx: Number(tx), rx: Number(rx) };
+      const { transmitted, received } = this.#totalOf(protocol, ipVersion);
+      return { tx: Number(transmitted), rx: Number(received) };
     };
     const byVersion = (protocol: number): TrafficByVersion => ({
       v4: sum(protocol, 4),
@@ -117,8 +132,21 @@ export class Tally {
         transmitted: 0n,
         received: 0n,
       };
+      if (this.#bandwidth.size >= MAX_CONNECTIONS) this.#forgetQuiet();
       this.#bandwidth.set(key, connection);
     }
     return connection;
+  }
+
+  #totalOf(protocol: number, ipVersion: 4 | 6): Total {
+    const key = `${protocol} ${ipVersion}`;
+    const total = this.#totals.get(key) ?? { transmitted: 0n, received: 0n };
+    this.#totals.set(key, total);
+    return total;
+  }
+
+  #forgetQuiet(): void {
+    const quiet = this.bandwidthByConnection().slice(MAX_CONNECTIONS / 2);
+    for (const connection of quiet) this.#bandwidth.delete(keyOf(connection));
   }
 }

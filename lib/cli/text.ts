@@ -1,5 +1,6 @@
 /** Records as lines of text. */
 
+import { printable } from '../base/text.js';
 import type {
   ConnectionEndEvent,
   ConnectionEvent,
@@ -27,11 +28,6 @@ function verdictColor(verdict: string): number {
 export function endpointText(address: string, port: number, ipVersion: 4 | 6): string {
   if (port === 0) return address;
   return ipVersion === 6 ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-/** Replaces control characters, so that decoded text cannot send control sequences to the terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '\uFFFD');
 }
 
 type AnyConnection = ConnectionEvent | ConnectionEndEvent | ResolvedConnection;

@@ -2,6 +2,7 @@
 
 import { isIPv4, isIPv6 } from 'node:net';
 import { InvalidArgumentError } from '../base/errors.js';
+import { cut } from '../base/text.js';
 
 /** A network: an address, and the number of leading bits that matter. */
 export interface AddressPrefix {
@@ -69,7 +70,7 @@ export function parseAddress(text: string): Uint8Array {
     return parseIPv6(text);
   }
   throw new InvalidArgumentError(
-    `'${text}' is not an IP address. Write it as '192.0.2.1' or '2001:db8::1', without port, brackets or zone.`,
+    `'${cut(text)}' is not an IP address. Write it as '192.0.2.1' or '2001:db8::1', without port, brackets or zone.`,
   );
 }
 
@@ -92,7 +93,7 @@ export function parsePrefix(text: string): AddressPrefix {
   const digits = text.slice(slash + 1);
   if (!/^\d{1,3}$/.test(digits) || Number(digits) > bits) {
     throw new InvalidArgumentError(
-      `'${text}' has no prefix length from 0 to ${bits} after the slash. Write it as '10.0.0.0/8'.`,
+      `'${cut(text)}' has no prefix length from 0 to ${bits} after the slash. Write it as '10.0.0.0/8'.`,
     );
   }
   return { address, length: Number(digits) };

@@ -1,6 +1,6 @@
 /** What the driver reports, as the application sees it. */
 
-import type { ProtocolError } from '../base/errors.js';
+import { ProtocolError } from '../base/errors.js';
 import type { BandwidthEvent } from './bandwidth_events.js';
 import type { ConnectionEndedRecord, ConnectionInfoRecord } from './connection_details.js';
 import type { ConnectionEndEvent, ConnectionEvent } from './connection_events.js';
@@ -128,21 +128,33 @@ export class LostEvent extends EventBase {
 }
 defineType(LostEvent, 'lost');
 
-/** A record whose type this version does not know. A newer driver may send it; it is never an error. */
-export class UnknownEvent extends EventBase {
-  /** Discriminates the events. */
-  declare readonly type: 'unknown';
+/** A record of which the driver and this version do not agree. It is a view, so a flood of them costs little. */
+abstract class RawRecord extends EventBase {
   /** The record's type on the wire. */
   declare readonly recordType: number;
-  /** A copy of the record's body. */
-  declare readonly body: Uint8Array;
+  declare private readonly source: RecordSource;
+  declare private readonly offset: number;
+  declare protected readonly length: number;
 
   /** @internal */
-  constructor(recordType: number, body: Uint8Array) {
+  constructor(source: RecordSource, recordType: number, offset: number, length: number) {
     super();
     this.recordType = recordType;
-    this.body = body;
+    this.source = source;
+    this.offset = offset;
+    this.length = length;
   }
+
+  /** A copy of the record's body. Each access makes a new copy. */
+  get body(): Uint8Array {
+    return this.source.bytes.slice(this.offset, this.offset + this.length);
+  }
+}
+
+/** A record whose type this version does not know. A newer driver may send it; it is never an error. */
+export class UnknownEvent extends RawRecord {
+  /** Discriminates the events. */
+  declare readonly type: 'unknown';
 
   /** @internal */
   fields(): Record<string, unknown> {
@@ -152,22 +164,16 @@ export class UnknownEvent extends EventBase {
 defineType(UnknownEvent, 'unknown');
 
 /** A record whose length contradicts its type. It was skipped; the records after it are intact. */
-export class ProtocolErrorEvent extends EventBase {
+export class ProtocolErrorEvent extends RawRecord {
   /** Discriminates the events. */
   declare readonly type: 'protocol-error';
-  /** The record's type on the wire. */
-  declare readonly recordType: number;
-  /** A copy of the record's body. */
-  declare readonly body: Uint8Array;
-  /** What is wrong with the record. */
-  declare readonly error: ProtocolError;
 
-  /** @internal */
-  constructor(recordType: number, body: Uint8Array, error: ProtocolError) {
-    super();
-    this.recordType = recordType;
-    this.body = body;
-    this.error = error;
+  /** What is wrong with the record. */
+  get error(): ProtocolError {
+    return new ProtocolError(
+      `The length of a ${recordTypeName(this.recordType)} record, ${this.length} bytes, contradicts its fields; it was ` +
+        'skipped. The driver and this package disagree: report it with the versions of both.',
+    );
   }
 
   /** @internal */

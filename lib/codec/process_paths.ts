@@ -6,8 +6,12 @@
  * @internal
  */
 
-/** Bounds memory: beyond this many processes the oldest path is forgotten. */
-const MAX_PROCESSES = 65_536;
+import { PATH_CHARACTER_SIZE } from './wire.js';
+
+/** Beyond this many bytes the paths that were remembered first are forgotten. */
+const MAX_BYTES = 16 * 1024 * 1024;
+/** About what a process takes besides its paths. */
+const ENTRY_BYTES = 200;
 
 interface Holding {
   readonly path: string;
@@ -23,6 +27,7 @@ interface Entry extends Holding {
 export class ProcessPaths {
   readonly #entries = new Map<number, Entry>();
   #time = 0;
+  #bytes = 0;
 
   /** Increases with each change. Pass it to `at` to see the paths as they are now. */
   get time(): number {
@@ -35,12 +40,12 @@ export class ProcessPaths {
       return;
     }
     this.#time += 1;
-    this.#entries.delete(processId);
+    this.#forget(processId);
     const earlier = known && { path: known.path, since: known.since };
-    this.#entries.set(processId, { path, since: this.#time, earlier });
-    if (this.#entries.size > MAX_PROCESSES) {
-      this.#forgetOldest();
-    }
+    const entry = { path, since: this.#time, earlier };
+    this.#entries.set(processId, entry);
+    this.#bytes += bytesOf(entry);
+    this.#forgetOldest();
   }
 
   at(processId: number, time: number): string | undefined {
@@ -54,8 +59,22 @@ export class ProcessPaths {
 
   #forgetOldest(): void {
     for (const processId of this.#entries.keys()) {
-      this.#entries.delete(processId);
-      return;
+      if (this.#bytes <= MAX_BYTES) {
+        return;
+      }
+      this.#forget(processId);
     }
   }
+
+  #forget(processId: number): void {
+    const entry = this.#entries.get(processId);
+    if (entry !== undefined) {
+      this.#entries.delete(processId);
+      this.#bytes -= bytesOf(entry);
+    }
+  }
+}
+
+function bytesOf({ path, earlier }: Entry): number {
+  return ENTRY_BYTES + PATH_CHARACTER_SIZE * (path.length + (earlier?.path.length ?? 0));
 }

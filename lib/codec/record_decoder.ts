@@ -16,7 +16,6 @@ import {
   StalledEvent,
   TimeoutEvent,
   UnknownEvent,
-  recordTypeName,
   type InfoRecord,
 } from './events.js';
 import { ProcessPaths } from './process_paths.js';
@@ -32,6 +31,7 @@ import {
   EventsLostLayout,
   InfoType,
   LogLineLayout,
+  MAX_PATH_LENGTH,
   MAX_RECORD_LENGTH,
   PATH_CHARACTER_SIZE,
   ProcessInfoLayout,
@@ -268,6 +268,7 @@ function decodeRecord(
         : new ReplyEndRecord(source, body);
     case InfoType.ProcessInfo:
       return length < ProcessInfoLayout.byteLength ||
+        length - ProcessInfoLayout.byteLength > MAX_PATH_LENGTH ||
         (length - ProcessInfoLayout.byteLength) % PATH_CHARACTER_SIZE !== 0
         ? invalid(source, type, body, length)
         : new ProcessInfoRecord(source, body, length);
@@ -288,7 +289,7 @@ function decodeRecord(
         ? invalid(source, type, body, length)
         : new ConnectionEndedRecord(source, body);
     default:
-      return new UnknownEvent(type, source.bytes.slice(body, body + length));
+      return new UnknownEvent(source, type, body, length);
   }
 }
 
@@ -345,9 +346,5 @@ function invalid(
   body: number,
   length: number,
 ): ProtocolErrorEvent {
-  const error = new ProtocolError(
-    `The length of a ${recordTypeName(type)} record, ${length} bytes, contradicts its fields; it was skipped. ` +
-      'The driver and this package disagree: report it with the versions of both.',
-  );
-  return new ProtocolErrorEvent(type, source.bytes.slice(body, body + length), error);
+  return new ProtocolErrorEvent(source, type, body, length);
 }

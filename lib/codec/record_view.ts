@@ -6,6 +6,7 @@
  * @internal
  */
 
+import { printable } from '../base/text.js';
 import type { ProcessPaths } from './process_paths.js';
 import type { Verdict } from './verdicts.js';
 
@@ -40,7 +41,12 @@ export abstract class EventBase {
 
   /** @internal */
   [INSPECT](): Record<string, unknown> {
-    return this.fields();
+    return Object.fromEntries(
+      Object.entries(this.fields()).map(([name, value]) => [
+        name,
+        typeof value === 'string' ? printable(value) : value,
+      ]),
+    );
   }
 }
 

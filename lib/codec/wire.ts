@@ -111,6 +111,8 @@ export const ReplyEndLayout = layout({ command: U8, sequence: U64 });
 /** The image path follows, in UTF-16LE. */
 export const ProcessInfoLayout = layout({ processId: U64 });
 export const PATH_CHARACTER_SIZE = U16;
+/** Windows has no longer paths: the length of a UNICODE_STRING is a 16-bit number of bytes. */
+export const MAX_PATH_LENGTH = 0xfffe;
 
 /** Extension 2 appends `ConnectionTimeoutVerdictLayout`. */
 export const ConnectionTimeoutLayout = layout({ id: U64 });

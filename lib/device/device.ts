@@ -2,9 +2,17 @@
 
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { z } from 'zod';
 import type { NativeDevice } from '../addon/native.cjs';
-import { check, signalSchema } from '../base/checks.js';
+import {
+  check,
+  choice,
+  integer,
+  list,
+  object,
+  optional,
+  signalSchema,
+  withDefault,
+} from '../base/checks.js';
 import {
   BusyError,
   ClosedError,
@@ -77,14 +85,14 @@ export type LogLine = Pick<LogEvent, 'severity' | 'message'>;
 /** How long writing verdicts is retried while memory is short. The addon retries reads for as long. */
 const OUT_OF_MEMORY_PATIENCE_MS = 5000;
 
-const eventsSchema = z.strictObject({
-  types: z.array(z.enum(EVENT_TYPES)).optional(),
-  signal: signalSchema.optional(),
+const eventsSchema = object({
+  types: optional(list(choice(EVENT_TYPES))),
+  signal: optional(signalSchema),
 });
-const batchesSchema = z.strictObject({ signal: signalSchema.optional() });
-const watchSchema = z.strictObject({
-  intervalMs: z.int().min(1).max(0x7fff_ffff).default(1000),
-  signal: signalSchema.optional(),
+const batchesSchema = object({ signal: optional(signalSchema) });
+const watchSchema = object({
+  intervalMs: withDefault(integer(1, 0x7fff_ffff), 1000),
+  signal: optional(signalSchema),
 });
 
 /**

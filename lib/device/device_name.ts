@@ -1,6 +1,6 @@
 /** The valid names of a driver's service, which is also the name of its device. @internal */
 
-import { z } from 'zod';
+import { withDefault } from '../base/checks.js';
 
 const DEFAULT_NAME = 'NetVerdict';
 
@@ -13,22 +13,29 @@ const TAKEN =
 
 const PREFIX = '\\\\.\\';
 
-const isFree = (name: string): boolean => !TAKEN.test(name);
+export const deviceNameSchema = withDefault<string>((value, place) => {
+  if (typeof value !== 'string' || !NAME.test(value)) {
+    return place.report('must be a name of at most 128 letters, digits, _ and -');
+  }
+  return TAKEN.test(value) ? place.report('is a name that Windows uses; choose another') : value;
+}, DEFAULT_NAME);
 
-export const deviceNameSchema = z
-  .string()
-  .regex(NAME, 'must be a name of at most 128 letters, digits, _ and -')
-  .refine(isFree, 'is a name that Windows uses; choose another')
-  .default(DEFAULT_NAME);
+export const devicePathSchema = withDefault<string>((value, place) => {
+  const name = nameOf(value);
+  if (name === undefined || !NAME.test(name)) {
+    return place.report(
+      String.raw`must be \\.\ and the device's name: at most 128 letters, digits, _ and -`,
+    );
+  }
+  return TAKEN.test(name)
+    ? place.report(
+        String.raw`is a device of Windows; give the driver's device: \\.\ and the name of its service`,
+      )
+    : PREFIX + name;
+}, PREFIX + DEFAULT_NAME);
 
-export const devicePathSchema = z
-  .string()
-  .refine(
-    (path) => path.startsWith(PREFIX) && NAME.test(path.slice(PREFIX.length)),
-    String.raw`must be \\.\ and the device's name: at most 128 letters, digits, _ and -`,
-  )
-  .refine(
-    (path) => isFree(path.slice(PREFIX.length)),
-    String.raw`is a device of Windows; give the driver's device: \\.\ and the name of its service`,
-  )
-  .default(PREFIX + DEFAULT_NAME);
+function nameOf(path: unknown): string | undefined {
+  return typeof path === 'string' && path.startsWith(PREFIX)
+    ? path.slice(PREFIX.length)
+    : undefined;
+}

@@ -1,6 +1,7 @@
 /** The iterators over a device's stream: of single events, or of the events of one read. */
 
 import type { EventType, NetVerdictEvent } from '../codec/events.js';
+import { Queue } from '../base/queue.js';
 import {
   NO_EVENTS,
   type Batch,
@@ -24,7 +25,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
   readonly #onAbort = (): void => {
     this.#fail(this.#signal?.reason);
   };
-  readonly #waiters: Waiter<T>[] = [];
+  readonly #waiters = new Queue<Waiter<T>>();
   #batch: Batch | undefined;
   #done = false;
   #failure: { readonly reason: unknown } | undefined;
@@ -72,6 +73,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
       }
     } finally {
       this.#serving = false;
+      this.#stream.setWaiting(this, this.isWaiting);
     }
   }
 
@@ -89,9 +91,6 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
       this.serve();
-      if (this.isWaiting) {
-        this.#stream.updateHold();
-      }
     });
   }
 

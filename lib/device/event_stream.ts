@@ -21,8 +21,12 @@ import type { ReadableAnchor } from './readable_anchor.js';
 import { statusError } from './status.js';
 
 const BYTES_PER_TURN = 512 * 1024;
+/** A record costs at least this much, so that a flood of tiny ones takes no longer turn. */
+const LEAST_COST = 64;
+/** A longer read is decoded in pieces, so that it cannot exceed a turn by much. */
+const BYTES_PER_PIECE = 64 * 1024;
 
-/** The events of one read. */
+/** The events of one read, or of a piece of a long one. */
 export interface Batch {
   readonly events: readonly NetVerdictEvent[];
   /** The number of bytes of the stream up to the end of this batch. */
@@ -38,7 +42,6 @@ export interface Place {
 
 /** An iterator, as the stream uses it. */
 export interface Consumer {
-  readonly isWaiting: boolean;
   readonly position: number;
   serve(): void;
   moveTo(place: Place): void;
@@ -65,6 +68,10 @@ export class EventStream {
   readonly losses = new LossWarner();
   readonly #options: StreamOptions;
   readonly #iterators = new Set<Consumer>();
+  /** The iterators with pending calls. */
+  readonly #waiting = new Set<Consumer>();
+  /** What is left of a read. */
+  #unread: Uint8Array | undefined;
   #tail: Batch = { events: NO_EVENTS, position: 0, next: undefined };
   /** The start of the next iterator, while there is none. Otherwise it would keep batches alive. */
   #home: Place | undefined = { batch: this.#tail, index: 0 };
@@ -119,12 +126,11 @@ export class EventStream {
       if (this.#stalled) {
         return false;
       }
-      const bytes = this.#options.native.take();
+      const bytes = this.#nextPiece();
       if (bytes === null) {
         this.#onDrained();
         return false;
       }
-      this.#bytesLeftInTurn -= bytes.length;
       if (this.#ingest(bytes)) {
         return true;
       }
@@ -136,6 +142,7 @@ export class EventStream {
   finish(failure?: unknown): void {
     if (this.#end === undefined) {
       this.#end = { failure };
+      this.#unread = undefined;
       this.#options.onEnd(failure);
       this.wake();
     }
@@ -144,6 +151,7 @@ export class EventStream {
   /** Ends the stream and every iterator now. The remaining events are discarded. */
   stop(failure?: unknown): void {
     this.#end ??= { failure };
+    this.#unread = undefined;
     this.#tail = { events: NO_EVENTS, position: this.#tail.position, next: undefined };
     const place = { batch: this.#tail, index: 0 };
     if (this.#home !== undefined) {
@@ -179,12 +187,20 @@ export class EventStream {
     }
   }
 
+  /** Called when an iterator begins or ends to have pending calls. */
+  setWaiting(iterator: Consumer, isWaiting: boolean): void {
+    if (isWaiting) {
+      this.#waiting.add(iterator);
+    } else {
+      this.#waiting.delete(iterator);
+    }
+    this.updateHold();
+  }
+
   /** Keeps the stream alive while something waits on it, even if nothing else refers to it. */
   updateHold(): void {
     const isAwaited =
-      this.#end === undefined &&
-      (this.#options.awaitsReplies() ||
-        [...this.#iterators].some((iterator) => iterator.isWaiting));
+      this.#end === undefined && (this.#options.awaitsReplies() || this.#waiting.size > 0);
     if (isAwaited) {
       this.#options.anchor.hold(this);
     } else {
@@ -192,9 +208,20 @@ export class EventStream {
     }
   }
 
+  #nextPiece(): Uint8Array | null {
+    const read = this.#unread ?? this.#options.native.take();
+    this.#unread = undefined;
+    if (read === null || read.length <= BYTES_PER_PIECE) {
+      return read;
+    }
+    this.#unread = read.subarray(BYTES_PER_PIECE);
+    return read.subarray(0, BYTES_PER_PIECE);
+  }
+
   #ingest(bytes: Uint8Array): boolean {
     const { decoder } = this.#options;
     const events = decodeEvents(decoder, bytes);
+    this.#bytesLeftInTurn -= Math.max(bytes.length, LEAST_COST * events.length);
     if (decoder.failure !== undefined) {
       this.#append(events, bytes.length);
       this.finish(decoder.failure);

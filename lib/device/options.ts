@@ -1,8 +1,17 @@
 /** The options of `open()`: their types, defaults and checks. */
 
-import { z } from 'zod';
 import type { PumpOptions, WindowsOptions } from '../addon/native.cjs';
-import { check, signalSchema } from '../base/checks.js';
+import {
+  check,
+  choice,
+  custom,
+  integer,
+  object,
+  optional,
+  signalSchema,
+  withDefault,
+  type Checked,
+} from '../base/checks.js';
 import type { DriverOptions } from '../codec/driver_options.js';
 import { SEVERITIES } from '../codec/events.js';
 import { Verdict } from '../codec/verdicts.js';
@@ -62,50 +71,40 @@ const TIMEOUT_VERDICTS: readonly number[] = [
   Verdict.PermanentDrop,
 ];
 
-const redirectPortSchema = z.int().min(1).max(0xffff);
+const redirectPortSchema = integer(1, 0xffff);
 
-const driverShape = {
-  failPolicy: z.enum(['open', 'closed']).default('open'),
-  pendingTimeoutMs: z.int().min(0).max(MAX_U32).default(0),
-  timeoutVerdict: z
-    .custom<Verdict>(
+/** @internal */
+export const driverShape = {
+  failPolicy: withDefault(choice(['open', 'closed']), 'open'),
+  pendingTimeoutMs: withDefault(integer(0, MAX_U32), 0),
+  timeoutVerdict: optional(
+    custom<Verdict>(
       (value) => TIMEOUT_VERDICTS.includes(value as number),
       'must be an Accept, Block or Drop value of Verdict, permanent or not',
-    )
-    .optional(),
-  logLevel: z.enum(SEVERITIES).default('warning'),
-  payloadLimit: z.int().min(0).max(MAX_U32).default(MAX_U32),
-  dnsPort: redirectPortSchema.default(53),
-  tunnelPort: redirectPortSchema.default(717),
-  splitTunnelPort: redirectPortSchema.default(719),
-  maxQueuedBytes: z
-    .int()
-    .min(64 * KIB)
-    .max(256 * MIB)
-    .default(16 * MIB),
-  maxHeldPackets: z.int().min(1).max(1_048_576).default(65_536),
-  loopback: z.enum(['permit', 'ask']).default('permit'),
-};
-
-const readShape = {
-  readBuffers: z.int().min(1).max(64).default(4),
-  readBufferSize: z
-    .int()
-    .min(KIB)
-    .max(16 * MIB)
-    .default(64 * KIB),
-  highWaterMark: z.int().min(1).max(MAX_U32).default(MIB),
+    ),
+  ),
+  logLevel: withDefault(choice(SEVERITIES), 'warning'),
+  payloadLimit: withDefault(integer(0, MAX_U32), MAX_U32),
+  dnsPort: withDefault(redirectPortSchema, 53),
+  tunnelPort: withDefault(redirectPortSchema, 717),
+  splitTunnelPort: withDefault(redirectPortSchema, 719),
+  maxQueuedBytes: withDefault(integer(64 * KIB, 256 * MIB), 16 * MIB),
+  maxHeldPackets: withDefault(integer(1, 1_048_576), 65_536),
+  loopback: withDefault(choice(['permit', 'ask']), 'permit'),
 };
 
 /** @internal */
-export const clientSchema = z.strictObject({
-  ...driverShape,
-  ...readShape,
-  signal: signalSchema.optional(),
-});
+export const readShape = {
+  readBuffers: withDefault(integer(1, 64), 4),
+  readBufferSize: withDefault(integer(KIB, 16 * MIB), 64 * KIB),
+  highWaterMark: withDefault(integer(1, MAX_U32), MIB),
+};
 
-const openSchema = clientSchema.extend({
-  backend: z.enum(['windows', 'embedded']).optional(),
+const clientShape = { ...driverShape, ...readShape, signal: optional(signalSchema) };
+const clientSchema = object(clientShape);
+const openSchema = object({
+  ...clientShape,
+  backend: optional(choice(['windows', 'embedded'])),
   path: devicePathSchema,
 });
 
@@ -124,9 +123,11 @@ export function resolveClientOptions(options: ClientOptions): ResolvedClientOpti
   return resolveChecked(check(clientSchema, options, 'The options of open()'), options);
 }
 
-/** @internal Completes `checked`, the result of {@link clientSchema} for `options`. */
+/** @internal Completes `checked`, the members of `options` after their checks. */
 export function resolveChecked(
-  checked: z.output<typeof clientSchema>,
+  checked: Omit<Checked<typeof clientSchema>, 'signal'> & {
+    readonly signal?: AbortSignal | undefined;
+  },
   options: ClientOptions,
 ): ResolvedClientOptions {
   const { signal, readBuffers, readBufferSize, highWaterMark, ...driver } = checked;

@@ -6,8 +6,12 @@
  * A quiet time also ends the answer once records were lost, because the ReplyEnd may be among them.
  */
 
+import { Queue } from '../base/queue.js';
+
 /** An answer without ReplyEnd is complete after this long without a record. */
 const QUIET_MS = 100;
+/** It is complete after this long in any case, because a busy driver may never be quiet. */
+const MAX_WAIT_MS = 5000;
 
 export interface ReplyOptions {
   /** Sends the request. An error that it throws rejects the answer. */
@@ -22,22 +26,27 @@ interface Request<T> {
   readonly records: T[];
   readonly resolve: (records: T[]) => void;
   readonly reject: (reason: unknown) => void;
-  /** Counts the sent commands of this kind, from 1; 0 until sent. */
-  sequence: bigint;
-  timer: NodeJS.Timeout | undefined;
 }
 
 export class ReplyCollector<T> {
   readonly #options: ReplyOptions;
-  readonly #requests: Request<T>[] = [];
-  #sent = 0n;
+  /** The requests that wait for their answers. */
+  readonly #sent = new Queue<Request<T>>();
+  /** The requests that wait for the answer to the sent one, if answers have no ReplyEnd. */
+  readonly #unsent = new Queue<Request<T>>();
+  /** Counts the answered commands of this kind. */
+  #answered = 0n;
+  /** The number of requests, from the first, whose answers end with a quiet time. */
+  #doubted = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #watchedSince = 0;
 
   constructor(options: ReplyOptions) {
     this.#options = options;
   }
 
   get waiting(): boolean {
-    return this.#requests.length > 0;
+    return this.#sent.length > 0;
   }
 
   /** Sends a request. An aborted signal rejects it at once, and its answer is discarded. */
@@ -47,86 +56,109 @@ export class ReplyCollector<T> {
         reject(signal?.reason as Error);
       };
       signal?.addEventListener('abort', onAbort, { once: true });
-      this.#requests.push({ records: [], resolve, reject, sequence: 0n, timer: undefined });
-      if (this.#options.endsReplies || this.#requests.length === 1) {
-        this.#send(this.#requests.length - 1);
-      }
+      this.#unsent.push({ records: [], resolve, reject });
+      this.#sendNext();
     });
   }
 
   /** Adds records to the first answer. Returns false when no request waits. */
   offer(records: readonly T[]): boolean {
-    const request = this.#requests[0];
+    const request = this.#sent.first;
     if (request === undefined) {
       return false;
     }
     for (const record of records) {
       request.records.push(record);
     }
-    request.timer?.refresh();
+    if (!this.#isLate()) {
+      this.#timer?.refresh();
+    }
     return true;
   }
 
-  /** Completes the answer to the command with this sequence number, and all answers before it. */
+  /** Completes the answer to the command with this sequence number, from 1, and all answers before it. */
   end(sequence: bigint): void {
-    while (this.#requests[0] !== undefined && this.#requests[0].sequence <= sequence) {
+    while (this.waiting && this.#answered < sequence) {
       this.#finishFirst();
     }
   }
 
   /** Ends every waiting answer by a quiet time, because a lost or malformed record may be its ReplyEnd. */
   doubt(): void {
-    for (const request of this.#requests) {
-      this.#watch(request);
-    }
+    this.#doubted = this.#sent.length;
+    this.#watch();
   }
 
   fail(reason: unknown): void {
-    for (const request of this.#requests.splice(0)) {
-      clearTimeout(request.timer);
-      request.reject(reason);
+    for (const queue of [this.#sent, this.#unsent]) {
+      while (queue.length > 0) {
+        this.#answered += queue === this.#sent ? 1n : 0n;
+        queue.shift()?.reject(reason);
+      }
+    }
+    this.#doubted = 0;
+    this.#unwatch();
+  }
+
+  #sendNext(): void {
+    while (this.#unsent.length > 0 && (this.#options.endsReplies || !this.waiting)) {
+      const request = this.#unsent.shift();
+      try {
+        this.#options.send();
+      } catch (error) {
+        request?.reject(error);
+        continue;
+      }
+      if (request !== undefined) {
+        this.#sent.push(request);
+      }
+      if (!this.#options.endsReplies) {
+        this.doubt();
+      }
     }
   }
 
-  #send(index: number): void {
-    const request = this.#requests[index];
-    if (request === undefined) {
-      return;
-    }
-    try {
-      this.#options.send();
-    } catch (error) {
-      this.#requests.splice(index, 1);
-      request.reject(error);
-      this.#send(index);
-      return;
-    }
-    request.sequence = ++this.#sent;
-    if (!this.#options.endsReplies) {
-      this.#watch(request);
+  #watch(): void {
+    if (this.#doubted > 0 && this.#timer === undefined) {
+      this.#watchedSince = performance.now();
+      this.#timer = setTimeout(() => {
+        this.#onQuiet();
+      }, QUIET_MS);
     }
   }
 
-  #watch(request: Request<T>): void {
-    request.timer ??= setTimeout(() => {
-      this.#onQuiet(request);
-    }, QUIET_MS);
+  #unwatch(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
-  #onQuiet(request: Request<T>): void {
-    if (this.#requests[0] !== request || !this.#options.isDrained()) {
-      request.timer?.refresh();
+  #isLate(): boolean {
+    return performance.now() - this.#watchedSince >= MAX_WAIT_MS;
+  }
+
+  #onQuiet(): void {
+    if (!this.#options.isDrained() && !this.#isLate()) {
+      this.#timer?.refresh();
       return;
     }
-    this.#finishFirst();
+    this.#unwatch();
+    for (let count = this.#doubted; count > 0; count--) {
+      this.#finishFirst();
+    }
+    this.#watch();
   }
 
   #finishFirst(): void {
-    const request = this.#requests.shift();
-    clearTimeout(request?.timer);
-    request?.resolve(request.records);
-    if (!this.#options.endsReplies) {
-      this.#send(0);
+    const request = this.#sent.shift();
+    if (request === undefined) {
+      return;
     }
+    this.#answered += 1n;
+    this.#doubted = Math.max(0, this.#doubted - 1);
+    if (this.#doubted === 0) {
+      this.#unwatch();
+    }
+    request.resolve(request.records);
+    this.#sendNext();
   }
 }

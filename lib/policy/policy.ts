@@ -1,16 +1,23 @@
 /** Policies: ordered rules that decide on connections. */
 
-import { z } from 'zod';
-import { describeIssue, parsed, portSchema, processIdSchema } from '../base/checks.js';
-import { InvalidArgumentError } from '../base/errors.js';
 import {
-  parseAddress,
-  parsePrefix,
-  prefixContains,
-  type AddressPrefix,
-} from '../codec/addresses.js';
+  check,
+  choice,
+  object,
+  oneOrMore,
+  optional,
+  parsed,
+  processIdSchema,
+  text,
+  withDefault,
+  type Checked,
+  type Schema,
+} from '../base/checks.js';
+import { cut, quoted } from '../base/text.js';
+import { parseAddress, parsePrefix, prefixContains } from '../codec/addresses.js';
 import type { Direction } from '../codec/events.js';
 import { protocolNumber } from '../codec/protocols.js';
+import { parseJson } from './json.js';
 import { VERDICT_NAMES, type Verdict, type VerdictName } from '../codec/verdicts.js';
 
 /** The fields that a policy compares. Every `connection` event has them. */
@@ -48,70 +55,57 @@ interface PortRange {
   readonly last: number;
 }
 
-interface EndpointMatcher {
-  readonly addresses: readonly AddressPrefix[] | undefined;
-  readonly ports: readonly PortRange[] | undefined;
-}
+type EndpointMatcher = Checked<typeof endpointSchema>;
 
-interface Rule {
-  readonly name: string | undefined;
-  readonly direction: Direction | undefined;
-  readonly protocols: readonly number[] | undefined;
-  readonly processIds: readonly number[] | undefined;
-  readonly local: EndpointMatcher | undefined;
-  readonly remote: EndpointMatcher | undefined;
-  readonly verdict: Verdict;
-}
+const VERDICT_LIST = Object.keys(VERDICT_NAMES) as VerdictName[];
 
-const VERDICT_LIST = Object.keys(VERDICT_NAMES) as [VerdictName, ...VerdictName[]];
+const verdictSchema: Schema<Verdict> = (value, place) =>
+  VERDICT_LIST.includes(value as VerdictName)
+    ? VERDICT_NAMES[value as VerdictName]
+    : place.report(
+        `${value === undefined ? 'missing' : `${quoted(value)} is not a verdict`}; ` +
+          `write one of ${VERDICT_LIST.join(', ')}`,
+      );
 
-const verdictSchema = z
-  .enum(VERDICT_LIST, { error: (issue) => describeVerdict(issue.input) })
-  .transform((name) => VERDICT_NAMES[name]);
-
-const protocolSchema = z.union([z.string(), z.number()]).transform((value, context) => {
+const protocolSchema: Schema<number> = (value, place) => {
   const number = typeof value === 'string' ? protocolNumber(value) : value;
-  if (number === undefined || !Number.isInteger(number) || number < 0 || number > 0xff) {
-    context.addIssue(
-      `${JSON.stringify(value)} is not a protocol: write a name such as 'tcp' or a number from 0 to 255`,
-    );
-    return z.NEVER;
-  }
-  return number;
+  return isWhole(number, 0xff)
+    ? number
+    : place.report(
+        `${quoted(value)} is not a protocol: write a name such as 'tcp' or a number from 0 to 255`,
+      );
+};
+
+const portsSchema: Schema<PortRange> = (value, place) =>
+  parsePorts(value) ??
+  place.report(
+    `${quoted(value)} is neither a port from 0 to 65535 nor a range such as '1000-2000'`,
+  );
+
+const endpointSchema = object({
+  address: optional(oneOrMore(parsed(parsePrefix))),
+  port: optional(oneOrMore(portsSchema)),
 });
 
-const portsSchema = z.union([z.number(), z.string()]).transform((value, context) => {
-  const range = parsePorts(value);
-  if (range === undefined) {
-    context.addIssue(
-      `${JSON.stringify(value)} is neither a port from 0 to 65535 nor a range such as '1000-2000'`,
-    );
-    return z.NEVER;
-  }
-  return range;
-});
-
-const endpointSchema = z
-  .strictObject({
-    address: oneOrMore(parsed(parsePrefix)).optional(),
-    port: oneOrMore(portsSchema).optional(),
-  })
-  .transform(({ address, port }): EndpointMatcher => ({ addresses: address, ports: port }));
-
-const ruleSchema = z.strictObject({
-  name: z.string().optional(),
-  direction: z.enum(['outbound', 'inbound']).optional(),
-  protocol: oneOrMore(protocolSchema).optional(),
-  processId: oneOrMore(processIdSchema).optional(),
-  local: endpointSchema.optional(),
-  remote: endpointSchema.optional(),
+const ruleSchema = object({
+  name: optional(text()),
+  direction: optional(choice(['outbound', 'inbound'])),
+  protocol: optional(oneOrMore(protocolSchema)),
+  processId: optional(oneOrMore(processIdSchema)),
+  local: optional(endpointSchema),
+  remote: optional(endpointSchema),
   verdict: verdictSchema,
 });
 
-const policySchema = z.strictObject({
-  rules: z.array(ruleSchema).default([]),
-  default: verdictSchema,
-});
+type Rule = Checked<typeof ruleSchema>;
+
+/** Reads the rules. The place of a problem has the name of its rule. */
+const rulesSchema: Schema<Rule[]> = (value, place) =>
+  Array.isArray(value)
+    ? Array.from(value, (rule, index) => ruleSchema(rule, place.at(index, noteOf(rule))))
+    : place.report('must be a list of rules');
+
+const policySchema = object({ rules: withDefault(rulesSchema, []), default: verdictSchema });
 
 /**
  * Ordered rules and a default: the first rule that matches decides.
@@ -148,26 +142,9 @@ export class Policy {
    * @throws {@link InvalidArgumentError} that names the rule and the field.
    */
   static parse(json: unknown): Policy {
-    const value = typeof json === 'string' ? parseJson(json) : json;
-    const result = policySchema.safeParse(value);
-    if (!result.success) {
-      const problems = result.error.issues.map((issue) => describeProblem(issue, value));
-      throw new InvalidArgumentError(`The policy is not valid: ${problems.join('; ')}.`, {
-        cause: result.error,
-      });
-    }
-    const rules = result.data.rules.map(
-      ({ name, direction, protocol, processId, local, remote, verdict }): Rule => ({
-        name,
-        direction,
-        protocols: protocol,
-        processIds: processId,
-        local,
-        remote,
-        verdict,
-      }),
-    );
-    return new Policy(rules, result.data.default);
+    const value = typeof json === 'string' ? parseJson(json, 'The policy') : json;
+    const policy = check(policySchema, value, 'The policy is not valid');
+    return new Policy(policy.rules, policy.default);
   }
 
   /** The number of rules. */
@@ -191,18 +168,11 @@ export class Policy {
   }
 }
 
-function oneOrMore<T extends z.ZodType>(schema: T): z.ZodType<z.output<T>[]> {
-  return z.preprocess(
-    (value) => (Array.isArray(value) ? (value as unknown[]) : [value]),
-    z.array(schema).min(1, 'must not be an empty list: leave the field out to match anything'),
-  );
-}
-
 function matches(rule: Rule, subject: PolicySubject): boolean {
   return (
     (rule.direction === undefined || rule.direction === subject.direction) &&
-    (rule.protocols === undefined || rule.protocols.includes(subject.protocol)) &&
-    (rule.processIds === undefined || rule.processIds.includes(subject.processId)) &&
+    (rule.protocol === undefined || rule.protocol.includes(subject.protocol)) &&
+    (rule.processId === undefined || rule.processId.includes(subject.processId)) &&
     matchesPorts(rule.local, subject.localPort) &&
     matchesPorts(rule.remote, subject.remotePort) &&
     matchesAddresses(rule.local, () => localBytes(subject)) &&
@@ -212,8 +182,8 @@ function matches(rule: Rule, subject: PolicySubject): boolean {
 
 function matchesPorts(endpoint: EndpointMatcher | undefined, port: number): boolean {
   return (
-    endpoint?.ports === undefined ||
-    endpoint.ports.some(({ first, last }) => port >= first && port <= last)
+    endpoint?.port === undefined ||
+    endpoint.port.some(({ first, last }) => port >= first && port <= last)
   );
 }
 
@@ -221,11 +191,11 @@ function matchesAddresses(
   endpoint: EndpointMatcher | undefined,
   readAddress: () => Uint8Array,
 ): boolean {
-  if (endpoint?.addresses === undefined) {
+  if (endpoint?.address === undefined) {
     return true;
   }
   const address = readAddress();
-  return endpoint.addresses.some((prefix) => prefixContains(prefix, address));
+  return endpoint.address.some((prefix) => prefixContains(prefix, address));
 }
 
 function localBytes(subject: PolicySubject): Uint8Array {
@@ -236,57 +206,23 @@ function remoteBytes(subject: PolicySubject): Uint8Array {
   return subject.remoteAddressBytes ?? parseAddress(subject.remoteAddress);
 }
 
-function parsePorts(value: number | string): PortRange | undefined {
-  const [, first, last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(String(value)) ?? [];
+function parsePorts(value: unknown): PortRange | undefined {
+  if (typeof value === 'number') {
+    return isWhole(value, 0xffff) ? { first: value, last: value } : undefined;
+  }
+  const [, first, last = first] =
+    (typeof value === 'string' && /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(value)) || [];
   const range = { first: Number(first), last: Number(last) };
-  const isValid =
-    portSchema.safeParse(range.first).success &&
-    portSchema.safeParse(range.last).success &&
-    range.first <= range.last;
-  return isValid ? range : undefined;
+  return isWhole(range.first, range.last) && isWhole(range.last, 0xffff) ? range : undefined;
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text.replace(/^\uFEFF/, '')) as unknown;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new InvalidArgumentError(`The policy is not JSON: ${reason}.`, { cause });
-  }
+function isWhole(value: unknown, max: number): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= max;
 }
 
-/** Describes an issue as `rules[2] ("no telnet").remote.port: problem`. */
-function describeProblem(issue: z.core.$ZodIssue, policy: unknown): string {
-  const text = describeIssue({ ...issue, path: pathAsWritten(issue.path, policy) });
-  const [field, index] = issue.path;
-  if (field !== 'rules' || typeof index !== 'number') {
-    return text;
-  }
-  const name = ruleName(policy, index);
-  const place = `rules[${index}]`;
-  return name === undefined ? text : text.replace(place, `${place} ("${name}")`);
-}
-
-/** Removes from the path the index of a value that was written without a list around it. */
-function pathAsWritten(path: readonly PropertyKey[], policy: unknown): PropertyKey[] {
-  let value = policy;
-  return path.filter((key) => {
-    if (typeof key === 'number' && !Array.isArray(value)) {
-      return false;
-    }
-    value = (value as Record<PropertyKey, unknown>)[key];
-    return true;
-  });
-}
-
-function ruleName(policy: unknown, index: number): string | undefined {
-  const rule = (policy as { rules: unknown[] }).rules[index];
+/** The name of a rule that is perhaps invalid, as messages show it after the rule's index. */
+function noteOf(rule: unknown): string {
   const name =
     typeof rule === 'object' && rule !== null ? (rule as { name?: unknown }).name : undefined;
-  return typeof name === 'string' ? name : undefined;
-}
-
-function describeVerdict(input: unknown): string {
-  const given = input === undefined ? 'missing' : `${JSON.stringify(input)} is not a verdict`;
-  return `${given}; write one of ${VERDICT_LIST.join(', ')}`;
+  return typeof name === 'string' ? ` ("${cut(name)}")` : '';
 }

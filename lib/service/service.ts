@@ -1,9 +1,18 @@
 /** The driver as a Windows service: install, start, stop and remove it. */
 
 import { join, win32 } from 'node:path';
-import { z } from 'zod';
 import { requireBinding } from '../addon/binding.js';
-import { check, signalSchema } from '../base/checks.js';
+import {
+  check,
+  choice,
+  integer,
+  object,
+  optional,
+  signalSchema,
+  text,
+  withDefault,
+  type Schema,
+} from '../base/checks.js';
 import { UnsupportedError } from '../base/errors.js';
 import { deviceNameSchema } from '../device/device_name.js';
 import { ServiceControl } from './service_control.js';
@@ -41,35 +50,30 @@ const MAX_TIMEOUT_MS = 0x7fff_ffff;
 const MAX_DISPLAY_NAME_LENGTH = 256;
 
 /** The kernel itself opens the file, so the path must be a plain one on a local disk. */
-const pathSchema = z
-  .string()
-  .min(1)
-  .refine((path) => !/[\0"]/.test(path), 'must be a path')
-  .transform((path) => win32.resolve(path))
-  .refine((path) => /^[A-Za-z]:\\/.test(path), "must be on a disk of this computer: 'C:\\…'");
+const pathSchema: Schema<string> = (value, place) => {
+  if (typeof value !== 'string' || value === '' || /[\0"]/.test(value)) {
+    return place.report('must be a path');
+  }
+  const path = win32.resolve(value);
+  return /^[A-Za-z]:\\/.test(path)
+    ? path
+    : place.report("must be on a disk of this computer: 'C:\\…'");
+};
 
-const serviceSchema = z.strictObject({ name: deviceNameSchema }).prefault({});
+const serviceSchema = object({ name: deviceNameSchema });
 
-const waitSchema = z
-  .strictObject({
-    name: deviceNameSchema,
-    timeoutMs: z.int().min(1).max(MAX_TIMEOUT_MS).default(DEFAULT_TIMEOUT_MS),
-    signal: signalSchema.optional(),
-  })
-  .prefault({});
+const waitSchema = object({
+  name: deviceNameSchema,
+  timeoutMs: withDefault(integer(1, MAX_TIMEOUT_MS), DEFAULT_TIMEOUT_MS),
+  signal: optional(signalSchema),
+});
 
-const installSchema = z
-  .strictObject({
-    name: deviceNameSchema,
-    sysPath: pathSchema.optional(),
-    displayName: z
-      .string()
-      .min(1)
-      .max(MAX_DISPLAY_NAME_LENGTH)
-      .default('netverdict network filter'),
-    startType: z.enum(['demand', 'system', 'auto']).default('demand'),
-  })
-  .prefault({});
+const installSchema = object({
+  name: deviceNameSchema,
+  sysPath: optional(pathSchema),
+  displayName: withDefault(text(1, MAX_DISPLAY_NAME_LENGTH), 'netverdict network filter'),
+  startType: withDefault(choice(['demand', 'system', 'auto']), 'demand'),
+});
 
 /** The path of this package's driver for this computer. */
 function packagedDriver(): string {
@@ -155,15 +159,15 @@ export const service: DriverService = {
   },
   async start(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.start');
-    await requireControl().start(name, { signal: undefined, ...limit });
+    await requireControl().start(name, limit);
   },
   async stop(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.stop');
-    await requireControl().stop(name, { signal: undefined, ...limit });
+    await requireControl().stop(name, limit);
   },
   async remove(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.remove');
-    await requireControl().remove(name, { signal: undefined, ...limit });
+    await requireControl().remove(name, limit);
   },
   async status(options = {}) {
     const { name } = check(serviceSchema, options, 'service.status');

@@ -3,6 +3,7 @@
 import type { NativeNetwork, NativeOutcome, OnNativeOutcome } from '../addon/native.cjs';
 import { bytesSchema, check } from '../base/checks.js';
 import { formatAddress } from '../codec/addresses.js';
+import { HeldPromise, rejecting } from './held_promise.js';
 import type { NetworkHandle } from './network_handle.js';
 import type { Outcome } from './network_options.js';
 
@@ -18,12 +19,8 @@ export class Flow {
     handle: NetworkHandle,
     start: (native: NativeNetwork, onOutcome: OnNativeOutcome) => number,
   ) {
-    let settle: OnNativeOutcome = () => undefined;
-    this.outcome = new Promise((resolve) => {
-      settle = (outcome) => {
-        resolve(readOutcome(outcome));
-      };
-    });
+    const { outcome, settle } = newOutcome();
+    this.outcome = HeldPromise.of(handle, outcome);
     this.#handle = handle;
     this.#id = start(handle.native, settle);
   }
@@ -37,7 +34,7 @@ export class Flow {
    */
   send(bytes: Uint8Array): Promise<Outcome> {
     const payload = check(bytesSchema, bytes, 'The bytes of send()');
-    return outcomeOf((onOutcome) => {
+    return outcomeOf(this.#handle, (onOutcome) => {
       this.#handle.native.send(this.#id, payload, onOutcome);
     });
   }
@@ -52,7 +49,7 @@ export class Flow {
    */
   receive(bytes: Uint8Array): Promise<Outcome> {
     const payload = check(bytesSchema, bytes, 'The bytes of receive()');
-    return outcomeOf((onOutcome) => {
+    return outcomeOf(this.#handle, (onOutcome) => {
       this.#handle.native.receive(this.#id, payload, onOutcome);
     });
   }
@@ -85,12 +82,26 @@ export class Listener {
 }
 
 /** @internal Calls `start`. Resolves with the outcome that it reports. */
-export function outcomeOf(start: (onOutcome: OnNativeOutcome) => void): Promise<Outcome> {
-  return new Promise((resolve) => {
-    start((outcome) => {
-      resolve(readOutcome(outcome));
-    });
+export function outcomeOf(
+  handle: NetworkHandle,
+  start: (onOutcome: OnNativeOutcome) => void,
+): Promise<Outcome> {
+  const { outcome, settle } = newOutcome();
+  return rejecting(() => {
+    start(settle);
+    return HeldPromise.of(handle, outcome);
   });
+}
+
+/** Refers to nothing but the promise: the native side keeps `settle`. */
+function newOutcome(): { readonly outcome: Promise<Outcome>; readonly settle: OnNativeOutcome } {
+  let settle: OnNativeOutcome = () => undefined;
+  const outcome = new Promise<Outcome>((resolve) => {
+    settle = (given) => {
+      resolve(readOutcome(given));
+    };
+  });
+  return { outcome, settle };
 }
 
 function readOutcome({ kind, address, port }: NativeOutcome): Outcome {

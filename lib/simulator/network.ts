@@ -1,6 +1,5 @@
 /** The network of a simulated computer. */
 
-import { z } from 'zod';
 import type {
   LoadResult,
   NativeFlowSpec,
@@ -9,14 +8,15 @@ import type {
   NativePacketWay,
   ReplaySummary,
 } from '../addon/native.cjs';
-import { bytesSchema, check } from '../base/checks.js';
+import { bytesSchema, check, choice, custom, integer, text } from '../base/checks.js';
 import { InvalidArgumentError } from '../base/errors.js';
 import { parseAddress } from '../codec/addresses.js';
 import type { Direction } from '../codec/events.js';
 import { Protocol } from '../codec/protocols.js';
 import { nativeError } from '../device/status.js';
 import { Flow, Listener, outcomeOf } from './flow.js';
-import type { NetworkHandle } from './network_handle.js';
+import { HeldPromise, rejecting } from './held_promise.js';
+import type { KeptCallback, NetworkHandle } from './network_handle.js';
 import {
   acceptSchema,
   arriveSchema,
@@ -79,7 +79,7 @@ export interface NetworkCounters extends PacketCounters {
 
 type WireCallback = (packet: Uint8Array, direction: Direction) => void;
 
-const wireCallbackSchema = z.custom<WireCallback | null>(
+const wireCallbackSchema = custom<WireCallback | null>(
   (value) => value === null || typeof value === 'function',
   'must be a function or null',
 );
@@ -108,6 +108,7 @@ let readNative: (network: Network) => NativeNetwork;
 export class Network {
   readonly #handle: NetworkHandle;
   #nextPort = FIRST_EPHEMERAL_PORT;
+  #wire: KeptCallback<[direction: 0 | 1, packet: Uint8Array]> | undefined;
 
   static {
     readNative = (network) => network.#handle.native;
@@ -187,7 +188,7 @@ export class Network {
    */
   packet(bytes: Uint8Array, direction: Direction): Promise<Outcome> {
     const packet = check(bytesSchema, bytes, 'The bytes of packet()');
-    const way = check(z.enum(['outbound', 'inbound']), direction, 'The direction of packet()');
+    const way = check(choice(['outbound', 'inbound']), direction, 'The direction of packet()');
     return this.#packet(way === 'outbound' ? 0 : 1, packet, 0);
   }
 
@@ -228,26 +229,30 @@ export class Network {
    *
    * @throws {@link InvalidArgumentError} for an invalid argument or file.
    */
-  async replay(path: string, options: ReplayOptions = {}): Promise<ReplaySummary> {
-    const file = check(z.string().min(1), path, 'The path of replay()');
+  replay(path: string, options: ReplayOptions = {}): Promise<ReplaySummary> {
+    return rejecting(() => HeldPromise.of(this.#handle, this.#startReplay(path, options)));
+  }
+
+  /** What the result refers to must not refer to the computer. */
+  #startReplay(path: string, options: ReplayOptions): Promise<ReplaySummary> {
+    const file = check(text(1), path, 'The path of replay()');
     const { local, speed, writeOut, signal, onProgress } = check(
       replaySchema,
       options,
       'The options of replay()',
     );
     signal?.throwIfAborted();
-    const replay = this.#handle.native.replay(
+    const { native } = this.#handle;
+    const progress = this.#handle.keep(onProgress ?? ((): void => undefined));
+    const replay = native.replay(
       { path: file, local, speed, writeOut: writeOut ?? '' },
-      (progress) => {
-        onProgress?.(progress);
-      },
+      progress.call,
     );
-    const stop = (): void => {
-      if (!this.#handle.isClosed) {
-        this.#handle.native.stopReplay(replay.id);
-      }
-    };
-    return finishUnlessAborted(replay.done, stop, signal);
+    return finishUnlessAborted(
+      replay.done.finally(progress.release),
+      stopperOf(this.#handle, replay.id),
+      signal,
+    );
   }
 
   /**
@@ -255,11 +260,11 @@ export class Network {
    *
    * @throws {@link InvalidArgumentError} for an invalid argument.
    */
-  async load(options: LoadOptions): Promise<LoadResult> {
-    const { protocol, ...input } = check(loadSchema, options, 'The options of load()');
-    const loaded = this.#handle.native.load({ ...input, protocol: Protocol[protocol] });
-    return loaded.catch((error: unknown) => {
-      throw nativeError(error, 'load()');
+  load(options: LoadOptions): Promise<LoadResult> {
+    return rejecting(() => {
+      const { protocol, ...input } = check(loadSchema, options, 'The options of load()');
+      const loaded = this.#handle.native.load({ ...input, protocol: Protocol[protocol] });
+      return HeldPromise.of(this.#handle, loaded.catch(refuseLoad));
     });
   }
 
@@ -270,13 +275,10 @@ export class Network {
    */
   onWire(callback: ((packet: Uint8Array, direction: Direction) => void) | null): void {
     const show = check(wireCallbackSchema, callback, 'The callback of onWire()');
-    this.#handle.native.onWire(
-      show === null
-        ? null
-        : (direction, packet) => {
-            show(packet, direction === 0 ? 'outbound' : 'inbound');
-          },
-    );
+    const { native } = this.#handle;
+    this.#wire?.release();
+    this.#wire = show === null ? undefined : this.#handle.keep(showPacketTo(show));
+    native.onWire(this.#wire?.call ?? null);
   }
 
   /** Reads the counters of the network. */
@@ -301,11 +303,13 @@ export class Network {
    * @throws {@link InvalidArgumentError} for an invalid argument.
    */
   injectFaults(oneIn: number): void {
-    this.#handle.native.injectFaults(check(z.uint32(), oneIn, 'The oneIn of injectFaults()'));
+    this.#handle.native.injectFaults(
+      check(integer(0, 0xffff_ffff), oneIn, 'The oneIn of injectFaults()'),
+    );
   }
 
   #packet(way: NativePacketWay, packet: Uint8Array, link: number): Promise<Outcome> {
-    return outcomeOf((onOutcome) => {
+    return outcomeOf(this.#handle, (onOutcome) => {
       this.#handle.native.packet(way, packet, onOutcome, link);
     });
   }
@@ -340,6 +344,27 @@ export class Network {
 /** The native side of a network, for tests of the driver. @internal */
 export function nativeOf(network: Network): NativeNetwork {
   return readNative(network);
+}
+
+function showPacketTo(show: WireCallback): (direction: 0 | 1, packet: Uint8Array) => void {
+  return (direction, packet) => {
+    show(packet, direction === 0 ? 'outbound' : 'inbound');
+  };
+}
+
+/** Stops a replay, without a strong reference to its computer. */
+function stopperOf(handle: NetworkHandle, replay: number): () => void {
+  const weak = new WeakRef(handle);
+  return () => {
+    const computer = weak.deref();
+    if (computer?.isClosed === false) {
+      computer.native.stopReplay(replay);
+    }
+  };
+}
+
+function refuseLoad(cause: unknown): never {
+  throw nativeError(cause, 'load()');
 }
 
 async function finishUnlessAborted(

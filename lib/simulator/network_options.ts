@@ -1,7 +1,24 @@
 /** The options of a simulated network's methods: their types, defaults and checks. */
 
-import { z } from 'zod';
-import { bytesSchema, parsed, portSchema, processIdSchema, signalSchema } from '../base/checks.js';
+import {
+  amount,
+  bytesSchema,
+  choice,
+  custom,
+  flag,
+  integer,
+  list,
+  object,
+  optional,
+  parsed,
+  portSchema,
+  processIdSchema,
+  signalSchema,
+  text,
+  withDefault,
+  type Checked,
+  type Schema,
+} from '../base/checks.js';
 import { parseAddress, parsePrefix } from '../codec/addresses.js';
 
 /** An address with a port. */
@@ -163,6 +180,8 @@ export interface LoadOptions {
   readonly payloadLength?: number;
 }
 
+const MAX_U32 = 0xffff_ffff;
+
 const addressSchema = parsed(parseAddress);
 
 const prefixSchema = parsed((text) => {
@@ -170,78 +189,85 @@ const prefixSchema = parsed((text) => {
   return { address, prefix: length };
 });
 
-const byteSchema = z.int().min(0).max(255);
-const linkSchema = z.literal([0, 1, 2]).default(0);
+const byteSchema = integer(0, 0xff);
+const linkSchema = withDefault(choice([0, 1, 2]), 0);
 
-const transportSchema = z.enum(['tcp', 'udp']);
-const ipVersionSchema = z.literal([4, 6]);
-const countSchema = z.int().min(0).max(0xffff_ffff);
+const transportSchema = choice(['tcp', 'udp']);
+const ipVersionSchema = choice([4, 6]);
+const countSchema = integer(0, MAX_U32);
 
-const endpointSchema = z.strictObject({
-  address: addressSchema.optional(),
-  port: portSchema.optional(),
-});
+const protocolSchema: Schema<FlowProtocol> = custom(
+  (value) =>
+    (typeof value === 'string' && ['tcp', 'udp', 'icmp'].includes(value)) ||
+    (Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xff),
+  "must be 'tcp', 'udp', 'icmp' or a number from 0 to 255",
+);
+
+const endpointSchema = object({ address: optional(addressSchema), port: optional(portSchema) });
 
 const flowShape = {
   processId: processIdSchema,
-  processPath: z.string().optional(),
-  protocol: z.union([z.enum(['tcp', 'udp', 'icmp']), byteSchema]),
-  payload: bytesSchema.optional(),
-  loopback: z.boolean().default(false),
-  icmp: z.strictObject({ type: byteSchema, code: byteSchema }).optional(),
+  processPath: optional(text()),
+  protocol: protocolSchema,
+  payload: optional(bytesSchema),
+  loopback: withDefault(flag, false),
+  icmp: optional(object({ type: byteSchema, code: byteSchema })),
   link: linkSchema,
 };
 
 /** @internal */
-export const connectSchema = z.strictObject({
+export const connectSchema = object({
   ...flowShape,
-  local: endpointSchema.default({}),
-  remote: z.strictObject({ address: addressSchema, port: portSchema.optional() }),
+  local: withDefault(endpointSchema, {}),
+  remote: object({ address: addressSchema, port: optional(portSchema) }),
 });
 
 /** @internal */
-export const acceptSchema = z.strictObject({
+export const acceptSchema = object({
   ...flowShape,
   local: endpointSchema,
-  remote: endpointSchema.default({}),
+  remote: withDefault(endpointSchema, {}),
 });
 
 /** @internal */
-export const listenSchema = z.strictObject({
+export const listenSchema = object({
   processId: processIdSchema,
-  processPath: z.string().optional(),
+  processPath: optional(text()),
   protocol: transportSchema,
-  local: z.strictObject({ address: addressSchema.optional(), port: portSchema.min(1) }),
-  ipVersion: ipVersionSchema.default(4),
-  groups: z.array(addressSchema).default([]),
+  local: object({ address: optional(addressSchema), port: integer(1, 0xffff) }),
+  ipVersion: withDefault(ipVersionSchema, 4),
+  groups: withDefault(list(addressSchema), []),
 });
 
 /** @internal */
-export const arriveSchema = z.strictObject({ link: linkSchema });
+export const arriveSchema = object({ link: linkSchema });
 
 /** @internal */
-export const replaySchema = z.strictObject({
-  local: z.union([prefixSchema.transform((prefix) => [prefix]), z.array(prefixSchema)]).default([]),
-  speed: z.number().min(0).default(0),
-  writeOut: z.string().min(1).optional(),
-  signal: signalSchema.optional(),
-  onProgress: z
-    .custom<(progress: ReplayProgress) => void>(
+export const replaySchema = object({
+  local: withDefault(
+    (value, place) => list(prefixSchema)(typeof value === 'string' ? [value] : value, place),
+    [],
+  ),
+  speed: withDefault(amount, 0),
+  writeOut: optional(text(1)),
+  signal: optional(signalSchema),
+  onProgress: optional(
+    custom<(progress: ReplayProgress) => void>(
       (value) => typeof value === 'function',
       'must be a function',
-    )
-    .optional(),
+    ),
+  ),
 });
 
 /** @internal */
-export const loadSchema = z.strictObject({
-  connections: countSchema.min(1),
-  inFlight: countSchema.min(1).max(1_048_576).default(64),
-  protocol: transportSchema.default('tcp'),
-  ipVersion: ipVersionSchema.default(4),
-  packetsPerConnection: countSchema.default(0),
-  payloadLength: countSchema.max(0xffff).default(0),
+export const loadSchema = object({
+  connections: integer(1, MAX_U32),
+  inFlight: withDefault(integer(1, 1_048_576), 64),
+  protocol: withDefault(transportSchema, 'tcp'),
+  ipVersion: withDefault(ipVersionSchema, 4),
+  packetsPerConnection: withDefault(countSchema, 0),
+  payloadLength: withDefault(integer(0, 0xffff), 0),
 });
 
 /** @internal The checked options of a flow. */
-export type FlowInput = z.output<typeof connectSchema> | z.output<typeof acceptSchema>;
+export type FlowInput = Checked<typeof connectSchema> | Checked<typeof acceptSchema>;

@@ -1,14 +1,14 @@
 /** A simulated computer with the driver, for applications' own tests. */
 
-import { z } from 'zod';
 import type { NativeComputer } from '../addon/native.cjs';
-import { check } from '../base/checks.js';
+import { check, choice, custom, flag, object, withDefault } from '../base/checks.js';
 import { InvalidArgumentError } from '../base/errors.js';
 import type { DriverOptions } from '../codec/driver_options.js';
 import type { Device } from '../device/device.js';
 import { openOn, startComputer } from '../device/embedded.js';
 import {
-  clientSchema,
+  driverShape,
+  readShape,
   resolveChecked,
   resolveClientOptions,
   type ClientOptions,
@@ -67,9 +67,11 @@ export interface Clock {
   advance(milliseconds: number): void;
 }
 
-const simulatorSchema = clientSchema.omit({ signal: true }).extend({
-  clock: z.enum(['real', 'virtual']).default('real'),
-  verifier: z.boolean().default(true),
+const simulatorSchema = object({
+  ...driverShape,
+  ...readShape,
+  clock: withDefault(choice(['real', 'virtual']), 'real'),
+  verifier: withDefault(flag, true),
 });
 
 /**
@@ -156,10 +158,10 @@ class SimulatedComputer implements Simulator {
 }
 
 const WEEK_MS = 7 * 24 * 3_600_000;
-const stepSchema = z
-  .number()
-  .min(0)
-  .max(WEEK_MS, `must be at most ${WEEK_MS}, a week: every timer that falls due runs`);
+const stepSchema = custom<number>(
+  (value) => typeof value === 'number' && value >= 0 && value <= WEEK_MS,
+  `must be a number from 0 to ${WEEK_MS}, a week, because every timer that falls due runs`,
+);
 
 class SimulatedClock implements Clock {
   readonly #handle: NetworkHandle;

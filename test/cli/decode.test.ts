@@ -113,6 +113,27 @@ describe('netverdict decode', () => {
     expect(result.stdout).not.toContain('\x1b');
   });
 
+  it.each([[[]], [['--json']]])(
+    'prints no unprintable character of a log or a path: %j',
+    async (options) => {
+      const evil = 'a\x1b\x7f\u009b\u202e\u2066\u2028b';
+      const file = folder.write(
+        `evil${options.join('')}.bin`,
+        Buffer.concat([
+          record(0, Buffer.of(4), Buffer.from(evil)),
+          record(66, u64(4242n), Buffer.from(evil, 'utf16le')),
+          connection,
+        ]),
+      );
+      const { stdout } = await runCli('decode', file, ...options);
+      expect(stdout).toMatch(/a.+b/);
+      expect(stdout.replaceAll('\n', '')).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+      if (options.length > 0) {
+        expect(parseJsonLines(stdout)[2]).toMatchObject({ processPath: evil });
+      }
+    },
+  );
+
   it('reads standard input', async () => {
     const child = startCli('decode', '-', '--json');
     child.stdin.end(stream);

@@ -84,3 +84,24 @@ describe('netverdict', () => {
     expect(result.stderr).toMatch(/no-such-policy\.json/);
   });
 });
+
+describe('what the command line prints of files and arguments', () => {
+  const EVIL = 'a\x1b]0;b\u009b31m\u202ec\nnetverdict: all is well';
+  const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u;
+
+  it.each([
+    ['the path of a capture', ['replay', EVIL]],
+    ['the path of a recording', ['decode', EVIL]],
+    ['the path of a policy', ['replay', bundledCapture, '--policy', EVIL]],
+    ['a command', [EVIL]],
+    ['an option', ['replay', `--${EVIL}`]],
+    ['an address', ['replay', 'x', '--local', EVIL]],
+    ['a service', ['driver', 'status', '--name', EVIL]],
+    ['a start type', ['driver', 'install', '--start-type', EVIL]],
+  ])('%s has no control characters and no bidi overrides', async (_, args) => {
+    const { stderr } = await runCli(...args);
+    expect(stderr).toMatch(/^netverdict: /);
+    expect(stderr.replaceAll('\n', '')).not.toMatch(UNPRINTABLE);
+    expect(stderr).not.toMatch(/^netverdict: all is well/m);
+  });
+});

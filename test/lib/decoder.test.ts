@@ -277,6 +277,53 @@ describe('a record whose length contradicts its type', () => {
   });
 });
 
+describe('what a flood of records costs', () => {
+  const SIZE = 16 * 1024 * 1024;
+
+  /** A stream of `SIZE` bytes that repeats a record. */
+  function flood(part: Uint8Array): Uint8Array {
+    return new Uint8Array(SIZE - (SIZE % part.length)).map(
+      (_, place) => part[place % part.length]!,
+    );
+  }
+
+  it.each([
+    ['unknown records without a body', record(200)],
+    ['malformed records without a body', record(1)],
+    ['empty log lines', log(3, '')],
+  ])('16 MiB of %s take at most 16 times their size', (_, part) => {
+    const stream = flood(part);
+    const before = process.memoryUsage();
+    const records = parseInfo(stream);
+    const after = process.memoryUsage();
+    expect(records).toHaveLength(stream.length / part.length);
+    const taken = after.heapUsed + after.external - before.heapUsed - before.external;
+    expect(taken).toBeLessThan(16 * SIZE);
+  });
+
+  it('paths of processes take at most 16 MiB', () => {
+    const decoder = new InfoDecoder();
+    const path = 'x'.repeat(32_767);
+    const [first] = decoder.push(
+      bytes(processInfo(1n, path), connection({ processId: 1n })).slice(),
+    );
+    expect(first).toMatchObject({ type: 'process-info' });
+    for (let id = 2n; id < 300n; id++) decoder.push(processInfo(id, path));
+    const paths = [1n, 299n].map(
+      (processId) => (decoder.push(connection({ processId }))[0] as ConnectionEvent).processPath,
+    );
+    expect(paths).toEqual([undefined, path]);
+  });
+
+  it('a path longer than any of Windows is malformed', () => {
+    const [longest, longer] = parseInfo(
+      bytes(processInfo(1n, 'x'.repeat(32_767)), processInfo(1n, 'x'.repeat(32_768))),
+    );
+    expect(longest).toMatchObject({ type: 'process-info' });
+    expect(longer).toMatchObject({ type: 'protocol-error', recordType: 66 });
+  });
+});
+
 describe('a record longer than the maximum', () => {
   const corrupt = bytes(u8(1), u32(16 * 1024 * 1024 + 1));
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { NetVerdictError, UnsupportedError } from '../../lib/base/errors.js';
 import type { BandwidthEntry } from '../../lib/codec/events.js';
 import { Ioctl } from '../../lib/codec/wire.js';
@@ -231,6 +231,29 @@ describe('getLogs', () => {
     await nextTurn();
     native.feed(log(3, 'two'));
     expect((await logs).map(({ message }) => message)).toEqual(['one', 'two']);
+  });
+
+  it('resolves after five seconds with such a driver that is never quiet', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { device, native } = scriptedDevice({ isBase: true });
+    let lines: number | undefined;
+    void device.getLogs().then(({ length }) => (lines = length));
+    for (let time = 0; time < 4900; time += 50) {
+      native.feed(log(3, 'x'));
+      await nextTurn();
+      vi.advanceTimersByTime(50);
+    }
+    expect(lines).toBeUndefined();
+    for (let time = 0; time < 300; time += 50) {
+      native.feed(log(3, 'x'));
+      await nextTurn();
+      vi.advanceTimersByTime(50);
+    }
+    await nextTurn();
+    expect(lines).toBeGreaterThan(90);
   });
 
   it('sends one request at a time to a driver without ReplyEnd', async () => {

@@ -475,3 +475,79 @@ describe('an event that is not read', () => {
     expect(anchor.isHolding).toBe(false);
   });
 });
+
+describe('the cost of waiting', () => {
+  const MANY = 200_000;
+
+  /** The seconds of processor time that `work` takes. */
+  async function secondsOf(work: () => Promise<void>): Promise<number> {
+    const before = process.cpuUsage();
+    await work();
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1e6;
+  }
+
+  it('of 200,000 pending calls of next() is proportional to their number', async () => {
+    const { device, native } = scriptedDevice();
+    const iterator = device.events();
+    const seconds = await secondsOf(async () => {
+      const pending = Array.from({ length: MANY }, () => iterator.next());
+      native.feed(connections(1n, 1));
+      await pending[0];
+      await iterator.return?.();
+      expect((await pending.at(-1))?.done).toBe(true);
+    });
+    expect(seconds).toBeLessThan(4);
+  });
+
+  it('of 20,000 waiting iterators is proportional to their number', async () => {
+    const { device, native } = scriptedDevice();
+    const seconds = await secondsOf(async () => {
+      const pending = Array.from({ length: 20_000 }, () => device.events().next());
+      native.feed(connections(1n, 1));
+      const ids = (await Promise.all(pending)).map(({ value }) => value && idOf(value));
+      expect(new Set(ids)).toEqual(new Set([1n]));
+    });
+    expect(seconds).toBeLessThan(4);
+  });
+
+  it('of 50,000 pending requests is proportional to their number', async () => {
+    const { device, native } = scriptedDevice();
+    const seconds = await secondsOf(async () => {
+      const pending = Array.from({ length: 50_000 }, () => device.getLogs());
+      native.feed(log(3, 'x'), replyEnd(5, 1n), lost(1n, 1), lost(1n, 1));
+      expect(await pending[0]).toHaveLength(1);
+      expect(await pending.at(-1)).toEqual([]);
+    });
+    expect(seconds).toBeLessThan(4);
+  }, 120_000);
+});
+
+describe('a long read', () => {
+  it('is decoded in several turns of the event loop', async () => {
+    const { device, native } = scriptedDevice();
+    native.feed(bytes(...Array.from({ length: 200 }, () => connections(1n, 200))));
+    const iterator = device.batches();
+    const first = (await iterator.next()).value;
+    expect(first!.length).toBeLessThan(2000);
+    let turns = 0;
+    let count = first!.length;
+    const counting = new AbortController();
+    void (async () => {
+      for (; !counting.signal.aborted; turns += 1) await nextTurn();
+    })();
+    while (count < 40_000) count += (await iterator.next()).value!.length;
+    counting.abort();
+    expect(turns).toBeGreaterThan(1);
+  });
+
+  it('gives every event once, also a record of many pieces', async () => {
+    const { device, native } = scriptedDevice();
+    const payload = new Uint8Array(5_000_000).fill(7);
+    native.feed(connections(1n, 3), connection({ id: 4n, payload }), connections(5n, 3));
+    native.finish('eof');
+    const events = (await all(device)) as ConnectionEvent[];
+    expect(events.map(idOf)).toEqual([1n, 2n, 3n, 4n, 5n, 6n, 7n]);
+    expect(events[3]!.payloadLength).toBe(payload.length);
+  });
+});

@@ -132,7 +132,7 @@ describe('an invalid policy', () => {
     [
       'has an unknown field in a named rule',
       { default: 'drop', rules: [rule, { ...rule, ports: 1 }] },
-      'rules[1] ("web"): ',
+      'rules[1] ("web").ports: is not known',
     ],
     [
       'has a port out of range',
@@ -185,3 +185,78 @@ describe('an invalid policy', () => {
     expect(() => Policy.parse(json)).toThrow(message);
   });
 });
+
+describe('a policy as JSON text', () => {
+  it.each([
+    ['{ "default": "drop", "default": "accept" }', 'default is written twice'],
+    ['{ "rules": [], "default": "drop", "rul\\u0065s": [] }', 'rules is written twice'],
+    [
+      '{ "rules": [{ "verdict": "drop" }, { "verdict": "drop", "local": { "port": [1, 2], "port": 3 } }], "default": "drop" }',
+      'rules[1].local.port is written twice',
+    ],
+    ['{ "__proto__": 1, "__proto__": 2, "default": "drop" }', '__proto__ is written twice'],
+  ])('refuses a key that stands twice: %s', (text, message) => {
+    expect(() => Policy.parse(text)).toThrow(InvalidArgumentError);
+    expect(() => Policy.parse(text)).toThrow(message);
+  });
+
+  it('takes the same key in different objects, and text that looks like a key', () => {
+    const policy = Policy.parse(`{
+      "rules": [
+        { "name": "a\\"name\\":", "verdict": "drop" },
+        { "name": "name", "local": { "port": 1 }, "remote": { "port": 1 }, "verdict" : "block" }
+      ],
+      "default": "drop"
+    }`);
+    expect(policy.ruleCount).toBe(2);
+  });
+
+  it('refuses the key __proto__', () => {
+    expect(() => Policy.parse('{ "__proto__": {}, "default": "drop" }')).toThrow(/__proto__/);
+  });
+});
+
+describe('the error of an invalid policy', () => {
+  const rules = (count: number, rule: object): object => ({
+    rules: Array.from({ length: count }, () => rule),
+    default: 'drop',
+  });
+
+  it('lists ten problems, and says that there are more', () => {
+    const message = messageOf(() => Policy.parse(rules(10, {})));
+    expect(message.match(/missing/g)).toHaveLength(10);
+    expect(message).not.toContain('more');
+    const longer = messageOf(() => Policy.parse(rules(100_000, {})));
+    expect(longer.match(/missing/g)).toHaveLength(10);
+    expect(longer).toMatch(/; and more\.$/);
+  });
+
+  it.each([
+    ['a name', { name: 'x'.repeat(1_000_000) }],
+    ['a key', { ['x'.repeat(1_000_000)]: 1, verdict: 'drop' }],
+    ['a verdict', { verdict: 'x'.repeat(1_000_000) }],
+    ['a port', { remote: { port: 'x'.repeat(1_000_000) }, verdict: 'drop' }],
+    ['an address', { remote: { address: 'x'.repeat(1_000_000) }, verdict: 'drop' }],
+    ['a prefix', { remote: { address: `::/${'9'.repeat(1_000_000)}` }, verdict: 'drop' }],
+    ['a protocol', { protocol: 'x'.repeat(1_000_000), verdict: 'drop' }],
+    ['a direction', { direction: 'x'.repeat(1_000_000), verdict: 'drop' }],
+  ])('cuts %s after 200 characters', (_, rule) => {
+    expect(messageOf(() => Policy.parse(rules(1, rule))).length).toBeLessThan(700);
+  });
+
+  it('has no control characters of the policy', () => {
+    const message = messageOf(() => Policy.parse(rules(1, { name: '\x1b]0;\u202e\u009b\x07' })));
+    expect(message).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+    const broken = messageOf(() => Policy.parse('{"a": \x1b[31m\u009b'));
+    expect(broken).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  });
+});
+
+function messageOf(parse: () => unknown): string {
+  try {
+    parse();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('nothing was thrown');
+}

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +23,22 @@ const HTTPS = {
   protocol: 'tcp',
   remote: { address: '198.51.100.1', port: 443 },
 } as const;
+
+/** A pcapng file of blocks without packets. */
+function emptyBlocks(count: number): Uint8Array {
+  const section = Buffer.alloc(28);
+  section.writeUInt32LE(0x0a0d0d0a, 0);
+  section.writeUInt32LE(28, 4);
+  section.writeUInt32LE(0x1a2b3c4d, 8);
+  section.writeUInt16LE(1, 12);
+  section.writeBigUInt64LE(0xffff_ffff_ffff_ffffn, 16);
+  section.writeUInt32LE(28, 24);
+  const block = Buffer.alloc(12);
+  block.writeUInt32LE(0xbad, 0);
+  block.writeUInt32LE(12, 4);
+  block.writeUInt32LE(12, 8);
+  return Buffer.concat([section, Buffer.alloc(12 * count, block)]);
+}
 
 async function start(options: SimulatorOptions = {}): Promise<Simulator> {
   const simulator = await createSimulator(options);
@@ -346,6 +363,44 @@ describe('the network', () => {
     controller.abort(reason);
     await expect(replay).rejects.toBe(reason);
     await expect(network.replay(CAPTURE, { signal: controller.signal })).rejects.toBe(reason);
+  });
+
+  it.each(['abort', 'close'] as const)(
+    'ends a replay on %s within 100 ms also among blocks that are no packets',
+    async (how) => {
+      const simulator = await start();
+      const folder = mkdtempSync(join(tmpdir(), 'netverdict-replay-'));
+      onTestFinished(() => {
+        rmSync(folder, { recursive: true, force: true });
+      });
+      const capture = join(folder, 'blocks.pcapng');
+      writeFileSync(capture, emptyBlocks(2_000_000));
+      const controller = new AbortController();
+      const replay = simulator.network.replay(capture, { signal: controller.signal });
+      const settled = replay.then(
+        () => 'resolved',
+        () => 'rejected',
+      );
+      await new Promise((resolve) => setImmediate(resolve));
+      const before = process.cpuUsage();
+      if (how === 'abort') controller.abort();
+      else await simulator.close();
+      expect(await settled).toBe(how === 'abort' ? 'rejected' : 'resolved');
+      const { user, system } = process.cpuUsage(before);
+      expect(user + system).toBeLessThan(100_000);
+    },
+  );
+
+  it('refuses pipes, whose other end it would wait for', async () => {
+    const { network } = await start();
+    const folder = mkdtempSync(join(tmpdir(), 'netverdict-replay-'));
+    onTestFinished(() => {
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    await expect(network.replay(pipe)).rejects.toThrow(/not a regular file/);
+    await expect(network.replay(CAPTURE, { writeOut: pipe })).rejects.toThrow(/is a pipe/);
   });
 
   it('names a file that cannot be replayed', async () => {

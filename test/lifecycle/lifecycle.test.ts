@@ -173,6 +173,13 @@ describe.concurrent('the garbage collector', { timeout }, () => {
     expect(result).toMatchObject({ code: 0, signal: null, stdout: `${stdout.join('\n')}\n` });
   });
 
+  it('ends a forgotten simulator also while flows, loads and replays wait in it', async () => {
+    const result = await runProgram('collect_stuck', ['--expose-gc']);
+    const names = ['flow', 'read', 'sent', 'packet', 'load', 'replay', 'wire', 'outcome'];
+    const stdout = `${names.map((name) => `${name}: collected\n`).join('')}blocked\n`;
+    expect(result).toMatchObject({ code: 0, signal: null, stdout });
+  });
+
   it('keeps a simulator while an outcome or a load is awaited, and closes it then', async () => {
     const result = await runProgram('collect_awaiting', ['--expose-gc']);
     const stdout = 'outcome permitted\nload permitted 3\nwarned twice\n';
