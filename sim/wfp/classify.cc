@@ -105,6 +105,20 @@ void CheckWithoutRight(const ClassifyFrame &frame, FWP_ACTION_TYPE action_before
     }
 }
 
+void CheckInspection(const ClassifyFrame &frame, bool had_right, FWP_ACTION_TYPE action_before,
+                     const FWPS_CLASSIFY_OUT0 &out)
+{
+    if (out.actionType != action_before && out.actionType != FWP_ACTION_CONTINUE)
+    {
+        BugcheckAction("WFP_INSPECTION_DECIDED", frame.layer, out.actionType, "from an inspection filter");
+    }
+    if (had_right && out.actionType != FWP_ACTION_CONTINUE)
+    {
+        BugcheckAction("WFP_INSPECTION_NO_ACTION", frame.layer, out.actionType,
+                       "from an inspection filter, and not FWP_ACTION_CONTINUE");
+    }
+}
+
 // Calls the callout, checks what it did and merges its decision. Returns whether it decided.
 bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Arguments &arguments, Decision *decision)
 {
@@ -140,10 +154,7 @@ bool ApplyCallout(const SnapshotEntry &entry, ClassifyFrame &frame, const Argume
 
     if (entry.kind == FilterKind::kInspectionCallout)
     {
-        if (out.actionType != action_before && out.actionType != FWP_ACTION_CONTINUE)
-        {
-            BugcheckAction("WFP_INSPECTION_DECIDED", frame.layer, out.actionType, "from an inspection filter");
-        }
+        CheckInspection(frame, had_right, action_before, out);
         return false;
     }
     if (!had_right)

@@ -65,7 +65,11 @@ TEST_F(WfpClassify, InspectionDoesNotDecide)
     int calls = 0;
     const Driver driver = StartDriver({&FWPM_LAYER_STREAM_V4});
 
-    callout.classify = [&](const ClassifyCall &) { ++calls; };
+    callout.classify = [&](const ClassifyCall &call)
+    {
+        ++calls;
+        call.Continue();
+    };
     AddCalloutFilter(driver, FWPM_LAYER_STREAM_V4, callout, 0, FWP_ACTION_CALLOUT_INSPECTION);
     EXPECT_EQ(Classify(FWPS_LAYER_STREAM_V4).action, ClassifyResult::kPermit);
     EXPECT_EQ(calls, 1);
@@ -274,6 +278,13 @@ TEST_F(WfpClassifyDeathTest, InspectionThatDecides)
     ExpectDeath(
         kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_INSPECTION,
         [](const ClassifyCall &call) { call.Block(); }, "BUGCHECK WFP_INSPECTION_DECIDED");
+}
+
+TEST_F(WfpClassifyDeathTest, InspectionWithoutAnAction)
+{
+    ExpectDeath(
+        kLayer, FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWP_ACTION_CALLOUT_INSPECTION, [](const ClassifyCall &) {},
+        "BUGCHECK WFP_INSPECTION_NO_ACTION");
 }
 
 TEST_F(WfpClassifyDeathTest, IrqlNotRestored)
