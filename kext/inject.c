@@ -585,7 +585,6 @@ static BOOLEAN InjectMayBypassEndpoint(const INJECT_PACKET *packet)
     static const UINT8 unspecified[16];
 
     return packet->Method == InjectTransportSend && packet->HeaderIncludeLength == 0 &&
-           (packet->Protocol == PROTOCOL_TCP || packet->Protocol == PROTOCOL_UDP) &&
            !RtlEqualMemory(packet->LocalAddress, unspecified, sizeof(unspecified));
 }
 
@@ -595,8 +594,11 @@ static VOID InjectKeyOf(const INJECT_PACKET *packet, CONNECTION_KEY *key)
     key->IpVersion = packet->IpVersion;
     key->Protocol = packet->Protocol;
     key->Scope = packet->Scope;
-    key->LocalPort = (UINT16)(packet->Data[0] << 8 | packet->Data[1]);
-    key->RemotePort = (UINT16)(packet->Data[2] << 8 | packet->Data[3]);
+    if (ConnectionKeyHasPorts(key))
+    {
+        key->LocalPort = (UINT16)(packet->Data[0] << 8 | packet->Data[1]);
+        key->RemotePort = (UINT16)(packet->Data[2] << 8 | packet->Data[3]);
+    }
     RtlCopyMemory(key->LocalAddress, packet->LocalAddress, sizeof(key->LocalAddress));
     RtlCopyMemory(key->RemoteAddress, packet->RemoteAddress, sizeof(key->RemoteAddress));
 }

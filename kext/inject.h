@@ -197,7 +197,7 @@ _Must_inspect_result_
 NTSTATUS InjectCopy(_Inout_ INJECTOR *injector, _In_ const INJECT_SOURCE *source, _Inout_ NET_BUFFER *netBuffer,
                     _Outptr_ INJECT_PACKET **packet);
 
-/// Makes an outbound packet of the TCP or UDP connection `key` a whole IP packet for the send path.
+/// Makes an outbound packet of the connection `key` a whole IP packet for the send path.
 /// The caller may write the bytes of the result. It is a copy if another thread still reads the bytes of `packet`.
 /// A packet from above the network layer gets a plain IP header.
 /// The function takes over the reference to `packet`, but not the packets chained to it.

@@ -1,4 +1,5 @@
 #include "support/driver_test.h"
+#include "support/raw_packets.h"
 
 #include "net/ip_packet.h"
 
@@ -237,6 +238,54 @@ TEST_P(OneShotTest, TheFailPolicyDecidesIfTheNetworkLayerRefusesItToo)
     {
         EXPECT_EQ(injected[0].kind, Injection::kNetworkSend);
     }
+}
+
+// One message of a protocol without ports.
+struct Message
+{
+    const char *name;
+    Flow flow;
+    ByteVector packet;
+};
+
+std::vector<Message> Messages()
+{
+    constexpr uint8_t kGre = 47;
+    const Flow v4{PROTOCOL_ICMP, V4(192, 0, 2, 1, 8), V4(198, 51, 100, 7, 0)};
+    const Flow v6{PROTOCOL_ICMPV6, V6(1, 128), V6(7, 0)};
+    const Flow gre{kGre, V4(192, 0, 2, 1, 0), V4(198, 51, 100, 7, 0)};
+    const ByteVector echo = {0, 7, 0, 1, 'p', 'i', 'n', 'g'};
+
+    return {{"Icmp", v4, RawIcmp(v4.local, v4.remote, 8, 0, echo)},
+            {"IcmpV6", v6, RawIcmp(v6.local, v6.remote, 128, 0, echo)},
+            {"Short", gre, RawIp(gre.local, gre.remote, kGre, {1})}};
+}
+
+class PortlessOneShotTest : public DriverTest, public testing::WithParamInterface<Message>
+{
+};
+
+INSTANTIATE_TEST_SUITE_P(EachProtocol, PortlessOneShotTest, testing::ValuesIn(Messages()),
+                         [](const auto &test) { return test.param.name; });
+
+TEST_P(PortlessOneShotTest, AMessageWhoseSocketIsClosedIsSentAtTheNetworkLayer)
+{
+    const Message &message = GetParam();
+
+    client_.SetOptions(Client::DefaultOptions());
+    machine_.wfp().SetInjectionBehavior(
+        {InjectionBehavior::kFail, STATUS_INVALID_HANDLE, 1u << Injection::kTransportSend});
+    EXPECT_TRUE(network_.Connect(message.flow, &message.packet).pended());
+    client_.Verdict(client_.ReadQuestion().id, VerdictPermanentAccept);
+
+    const std::vector<Injected> injected = network_.TakeInjected();
+
+    ASSERT_FALSE(injected.empty());
+    EXPECT_EQ(injected.back().kind, Injection::kNetworkSend);
+    EXPECT_TRUE(injected.back().decided_permit);
+    EXPECT_TRUE(IsWholePacket(injected.back().bytes));
+    EXPECT_EQ(TransportOf(injected.back().bytes), TransportOf(message.packet));
+    EXPECT_EQ(client_.GetStatistics().InjectFailures, 0u);
 }
 
 } // namespace
