@@ -21,7 +21,7 @@ typedef struct _ALE_OPERATION
     BOOLEAN Reauthorization;
     BOOLEAN New;      // the connection was not known before
     UINT8 IcmpType;   // ICMP_TYPE_NONE: another protocol
-    BOOLEAN Nameless; // an echo whose identifier the layer does not show: the packet layer knows it
+    BOOLEAN Nameless; // an echo whose identifier is not known: the packet layer knows it
 } ALE_OPERATION;
 
 // ---- Copying the packet of an operation
@@ -180,6 +180,17 @@ static HANDLE AleCompletionHandle(const ALE_OPERATION *operation)
     return metadata->completionHandle;
 }
 
+// What follows the completion of an echo request's authorization shows no identifier.
+static VOID AleNotePendedEcho(const ALE_OPERATION *operation)
+{
+    if (operation->Classify->Layer->Direction == DirectionOutbound && operation->IcmpType != ICMP_TYPE_NONE &&
+        IcmpIsEcho(operation->Key.IpVersion, operation->IcmpType))
+    {
+        PendedEchoesNote(&operation->Context->PendedEchoes, ClassifyEndpointHandle(operation->Classify->Metadata),
+                         &operation->Key);
+    }
+}
+
 static DECISION AleHold(const ALE_OPERATION *operation)
 {
     UINT8 direction = operation->Classify->Layer->Direction;
@@ -205,6 +216,10 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     if (operation->NetBufferList != NULL)
     {
         status = AleCopyPackets(operation, &question.Packets);
+    }
+    if (question.CompletionHandle != NULL)
+    {
+        AleNotePendedEcho(operation);
     }
     return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
                               : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key,
@@ -438,6 +453,25 @@ static BOOLEAN AleReadEcho(const ALE_OPERATION *operation, UINT8 *identifier)
     return FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_ICMP_ID_AND_SEQUENCE);
 }
 
+// Returns whether a reauthorization without an identifier is of an echo that the client refused.
+// It is refused here, so that its program learns of it. What is not refused is left to the packet layer.
+static BOOLEAN AleIsRefusedEcho(ALE_OPERATION *operation)
+{
+    DRIVER_CONTEXT *context = operation->Context;
+    CONNECTION_KEY key = operation->Key;
+    CONNECTION_STATE state;
+
+    if (!operation->Reauthorization || operation->Classify->Layer->Direction != DirectionOutbound ||
+        !PendedEchoesFind(&context->PendedEchoes, ClassifyEndpointHandle(operation->Classify->Metadata), &key) ||
+        !ConnectionTableLookup(&context->Connections, &key, &state) || state.Ended ||
+        state.Verdict == VerdictUndecided || VerdictRow(state.Verdict)->Resolve != DecisionAbsorb)
+    {
+        return FALSE;
+    }
+    operation->Key = key;
+    return TRUE;
+}
+
 // The layer has an ICMP message's type and code in place of ports.
 static VOID AleReadIcmp(ALE_OPERATION *operation)
 {
@@ -454,6 +488,7 @@ static VOID AleReadIcmp(ALE_OPERATION *operation)
     }
     operation->IcmpType = message.Type;
     IcmpSetKey(&message, operation->Classify->Layer->Direction, &operation->Key);
+    operation->Nameless = operation->Nameless && !AleIsRefusedEcho(operation);
 }
 
 static VOID AleReadKey(ALE_OPERATION *operation)

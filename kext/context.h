@@ -15,6 +15,7 @@
 #include "inject.h"
 #include "multicast_ports.h"
 #include "packet_cache.h"
+#include "pended_echoes.h"
 #include "redirect.h"
 #include "scope_table.h"
 #include "system_log.h"
@@ -45,6 +46,7 @@ typedef struct _DRIVER_CONTEXT
     REDIRECT_TABLE Redirects;
     MULTICAST_PORTS MulticastPorts;
     CONTROL_TRAFFIC ControlTraffic;
+    PENDED_ECHOES PendedEchoes;
     BANDWIDTH Bandwidth;
     CLIENT Client;
     INJECTOR Injector;

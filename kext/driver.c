@@ -137,6 +137,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     ScopeTableInitialize(&context->Scopes, &context->Clock, &context->Connections);
     MulticastPortsInitialize(&context->MulticastPorts, memory, &context->Clock);
     ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
+    PendedEchoesInitialize(&context->PendedEchoes, memory);
     return STATUS_SUCCESS;
 
 cleanupRedirects:
@@ -152,6 +153,7 @@ cleanupConnections:
 
 static VOID DriverUninitializeTables(DRIVER_CONTEXT *context)
 {
+    PendedEchoesUninitialize(&context->PendedEchoes);
     MulticastPortsUninitialize(&context->MulticastPorts);
     BandwidthUninitialize(&context->Bandwidth);
     RedirectTableUninitialize(&context->Redirects);

@@ -48,7 +48,7 @@ test.each([
   ['udp', 'inbound', 'block', 'dropped', false],
   ['udp', 'inbound', 'drop', 'dropped', false],
   ['icmp', 'outbound', 'accept', 'permitted', true],
-  ['icmp', 'outbound', 'block', 'dropped', false],
+  ['icmp', 'outbound', 'block', 'blocked', false],
   ['icmp', 'outbound', 'drop', 'dropped', false],
   ['icmp', 'inbound', 'accept', 'permitted', false],
   ['icmp', 'inbound', 'block', 'dropped', false],

@@ -50,6 +50,15 @@ class PortlessTest : public DriverTest
         return inbound ? RawIcmp(router, local, kUnreachable, 4, body) : RawIcmp(local, router, kUnreachable, 3, body);
     }
 
+    // What Windows does after the completion, and after a change of the filters.
+    Network::Answer Reauthorize(const Flow &flow = Ping())
+    {
+        AleOptions again;
+
+        again.reauthorize = true;
+        return network_.Connect(flow, nullptr, again);
+    }
+
     Question AskAboutPing(uint16_t id = 7)
     {
         const ByteVector packet = Echo(id);
@@ -73,15 +82,43 @@ TEST_F(PortlessTest, APingIsAskedAboutWithItsProcessAndWithoutPorts)
 
 TEST_F(PortlessTest, AnAuthorizationThatDoesNotShowTheIdentifierIsLeftToThePacketLayer)
 {
-    client_.Verdict(AskAboutPing(7).id, VerdictPermanentBlock);
-
-    AleOptions again;
-
-    again.reauthorize = true;
-    EXPECT_TRUE(network_.Connect(Ping(), nullptr, again).permitted());
-    EXPECT_FALSE(network_.Outbound(Echo(7)).permitted());
+    client_.Verdict(AskAboutPing(7).id, VerdictPermanentAccept);
+    network_.TakeInjected();
+    EXPECT_TRUE(Reauthorize().permitted());
+    EXPECT_TRUE(network_.Outbound(Echo(7)).permitted());
     EXPECT_TRUE(client_.ReadQuestions().empty());
     EXPECT_EQ(client_.GetStatistics().Connections, 1u);
+}
+
+TEST_F(PortlessTest, ARefusedPingIsRefusedWhereItsAuthorizationIsCompleted)
+{
+    for (const uint8_t verdict : {VerdictBlock, VerdictDrop, VerdictPermanentBlock, VerdictPermanentDrop})
+    {
+        client_.Verdict(AskAboutPing(verdict).id, verdict);
+
+        const Network::Answer answer = Reauthorize();
+
+        EXPECT_EQ(answer.blocked(), verdict == VerdictBlock || verdict == VerdictPermanentBlock) << int{verdict};
+        EXPECT_FALSE(answer.permitted()) << int{verdict};
+    }
+    EXPECT_TRUE(client_.ReadQuestions().empty());
+}
+
+TEST_F(PortlessTest, ATemporaryRefusalOfAPingIsForOneAttempt)
+{
+    client_.Verdict(AskAboutPing(7).id, VerdictBlock);
+    EXPECT_TRUE(Reauthorize().blocked());
+    EXPECT_TRUE(Reauthorize().permitted()) << "left to the packet layer";
+    AskAboutPing(7);
+}
+
+TEST_F(PortlessTest, ARefusedPingOfOneSocketRefusesNoPingOfAnother)
+{
+    Flow other = Ping();
+
+    client_.Verdict(AskAboutPing(7).id, VerdictPermanentBlock);
+    other.remote = V4(198, 51, 100, 8, 0);
+    EXPECT_TRUE(Reauthorize(other).permitted());
 }
 
 TEST_F(PortlessTest, AHeldPingIsSentUnchanged)
