@@ -18,6 +18,7 @@
 #include "pended_echoes.h"
 #include "redirect.h"
 #include "scope_table.h"
+#include "subnets.h"
 #include "system_log.h"
 #include "unload_watch.h"
 
@@ -45,6 +46,7 @@ typedef struct _DRIVER_CONTEXT
     FRAGMENT_TABLE Fragments;
     REDIRECT_TABLE Redirects;
     MULTICAST_PORTS MulticastPorts;
+    SUBNETS Subnets;
     CONTROL_TRAFFIC ControlTraffic;
     PENDED_ECHOES PendedEchoes;
     BANDWIDTH Bandwidth;

@@ -20,10 +20,11 @@
 EXTERN_C_START
 
 // The kinds of deferred work, as bits of DEFERRED.Work.
-#define DEFERRED_REAUTHORIZE  0x1 // make the filter engine authorize all flows again
-#define DEFERRED_FAILED_HOLDS 0x2 // resolve what was pended and could not be reported
-#define DEFERRED_DUE          0x4 // do the work that is due by the clock; the timer sets this bit
-#define DEFERRED_QUEUED       0x8 // set by DeferredQueue alone: a run waits
+#define DEFERRED_REAUTHORIZE  0x1  // make the filter engine authorize all flows again
+#define DEFERRED_FAILED_HOLDS 0x2  // resolve what was pended and could not be reported
+#define DEFERRED_DUE          0x4  // do the work that is due by the clock; the timer sets this bit
+#define DEFERRED_QUEUED       0x8  // set by DeferredQueue alone: a run waits
+#define DEFERRED_SUBNETS      0x10 // read the addresses of this machine
 
 // DEFERRED.Alarm while the timer is not armed.
 #define DEFERRED_DISARMED MAXLONG64

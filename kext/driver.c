@@ -136,6 +136,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     }
     ScopeTableInitialize(&context->Scopes, &context->Clock, &context->Connections);
     MulticastPortsInitialize(&context->MulticastPorts, memory, &context->Clock);
+    SubnetsInitialize(&context->Subnets, memory, &context->Deferred, &context->Log);
     ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
     PendedEchoesInitialize(&context->PendedEchoes, memory);
     return STATUS_SUCCESS;
@@ -154,6 +155,7 @@ cleanupConnections:
 static VOID DriverUninitializeTables(DRIVER_CONTEXT *context)
 {
     PendedEchoesUninitialize(&context->PendedEchoes);
+    SubnetsUninitialize(&context->Subnets);
     MulticastPortsUninitialize(&context->MulticastPorts);
     BandwidthUninitialize(&context->Bandwidth);
     RedirectTableUninitialize(&context->Redirects);
@@ -236,6 +238,7 @@ static NTSTATUS DriverStart(DRIVER_CONTEXT *context)
     }
     EngineRenew(&context->Engine);
     PowerInitialize(context);
+    SubnetsStart(&context->Subnets);
     return STATUS_SUCCESS;
 
 cleanupCallouts:
@@ -256,6 +259,8 @@ static VOID DriverStop(DRIVER_CONTEXT *context)
 
     UnloadWatchStep(watch, "its notification of sleep and resume");
     PowerUninitialize(context);
+    UnloadWatchStep(watch, "its notification of new addresses");
+    SubnetsStop(&context->Subnets);
     UnloadWatchStep(watch, "its deferred work");
     DeferredUninitialize(&context->Deferred);
     UnloadWatchStep(watch, "the filter engine, perhaps for another product's transaction");

@@ -66,6 +66,10 @@ VOID MaintenanceRound(VOID *driverContext)
     {
         HoldResolveFailed(context);
     }
+    if (DeferredTake(&context->Deferred, DEFERRED_SUBNETS))
+    {
+        SubnetsRead(&context->Subnets);
+    }
     if (DeferredTake(&context->Deferred, DEFERRED_DUE))
     {
         MaintenanceDoDue(context);

@@ -3,7 +3,7 @@
 set(KEXT_DDK ${CMAKE_FIND_ROOT_PATH}/include/ddk)
 # None of user mode's.
 set(CMAKE_C_STANDARD_LIBRARIES "")
-set(KEXT_EXPORTS fwpkclnt ndis)
+set(KEXT_EXPORTS fwpkclnt ndis netio)
 
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
     find_program(LLD_LINK NAMES lld-link-19 lld-link REQUIRED)

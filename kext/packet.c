@@ -18,6 +18,7 @@ typedef struct _PACKET_FRAME
     UINT64 Datagram;             // id in the fragment table, while its first fragment is decided on
     BOOLEAN Extended;            // the client has sent SetOptions
     BOOLEAN InPlace;             // the packet that is examined can be neither held nor sent by this driver
+    BOOLEAN ToSubnet;            // it is sent to a subnet's broadcast address
     ICMP_MESSAGE Icmp;           // of the packet that is examined, for an extended client
     BOOLEAN AnyPermitted;
     BOOLEAN AnyRefused; // the chain is not permitted: permitted packets go on as copies
@@ -243,6 +244,10 @@ static DECISION PacketDecideUnknown(PACKET_FRAME *frame, const IP_HEADER *header
     {
         return HoldFail(frame->Context, key, direction, 0, status);
     }
+    if (frame->ToSubnet)
+    {
+        ConnectionTableSetBroadcast(&frame->Context->Connections, key);
+    }
     if (status != STATUS_OBJECT_NAME_EXISTS)
     {
         DeferredRunAfter(&frame->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
@@ -293,15 +298,27 @@ static BOOLEAN PacketIsSpecial(PACKET_FRAME *frame, const IP_HEADER *header, con
            (IcmpIs(key->IpVersion, key->Protocol) && PacketFollows(frame, key, decision));
 }
 
-// `broadcast`: the remote address is a subnet's broadcast address.
-static VOID PacketNoteDestination(PACKET_FRAME *frame, const CONNECTION_KEY *key, BOOLEAN broadcast)
+// Returns whether a packet is sent to a subnet's broadcast address. Its connection knows, if it has an entry.
+static BOOLEAN PacketIsToSubnet(const PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state)
 {
-    if (PacketIsInbound(frame) || !(broadcast || frame->InPlace))
+    if (PacketIsInbound(frame))
+    {
+        return FALSE;
+    }
+    return state != NULL ? state->Broadcast
+                         : key->IpVersion == 4 && SubnetsHaveBroadcast(&frame->Context->Subnets, key->RemoteAddress);
+}
+
+// `state` NULL: the connection has no entry.
+static VOID PacketNoteDestination(PACKET_FRAME *frame, const CONNECTION_KEY *key, const CONNECTION_STATE *state)
+{
+    frame->ToSubnet = PacketIsToSubnet(frame, key, state);
+    if (PacketIsInbound(frame) || !(frame->ToSubnet || frame->InPlace))
     {
         return;
     }
     frame->InPlace = TRUE;
-    if (key->Protocol == PROTOCOL_UDP && (broadcast || AddressIsOfMany(key->IpVersion, key->RemoteAddress)))
+    if (key->Protocol == PROTOCOL_UDP && (frame->ToSubnet || AddressIsOfMany(key->IpVersion, key->RemoteAddress)))
     {
         MulticastPortsNote(&frame->Context->MulticastPorts, key->IpVersion, key->LocalPort);
     }
@@ -335,7 +352,7 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
         return DecisionAsk;
     }
     known = ConnectionTableLookup(&frame->Context->Connections, key, state);
-    PacketNoteDestination(frame, key, known && state->Broadcast);
+    PacketNoteDestination(frame, key, known ? state : NULL);
     if (!known || (state->Ended && PacketIsInbound(frame) && !PacketIsAskedAboutLater(frame, key)))
     {
         return PacketIsAnswer(frame, key, target) ? DecisionRedirect

@@ -18,6 +18,8 @@
 
 #include <fwpmk.h>
 
+#include <netioapi.h>
+
 #if !defined(__cplusplus) && !defined(static_assert)
 #define static_assert _Static_assert
 #endif

@@ -2,6 +2,7 @@
 
 #include "ndis/net_buffers.h"
 #include "net/stack.h"
+#include "net/unicast_addresses.h"
 #include "nt/bugcheck.h"
 #include "nt/callback_object.h"
 #include "nt/clock.h"
@@ -30,6 +31,7 @@ Machine::Machine(const MachineOptions &options)
     pool_->SetFreeCheck([this](const void *address, size_t bytes) { scheduler_->CheckFreed(address, bytes); });
     wfp_ = std::make_unique<wfp::Engine>(*this);
     net_ = std::make_unique<net::Stack>(*this);
+    addresses_ = std::make_unique<net::UnicastAddresses>();
 }
 
 Machine::~Machine()

@@ -41,7 +41,8 @@ class Engine;
 namespace net
 {
 class Stack;
-}
+class UnicastAddresses;
+} // namespace net
 
 struct MachineOptions
 {
@@ -103,6 +104,7 @@ class Machine
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
     net::Stack &net() { return *net_; }
+    net::UnicastAddresses &addresses() { return *addresses_; }
 
     // With a worker: waits until it is idle.
     // Without a worker: runs deferred work and due timers on the calling thread until none is left.
@@ -135,6 +137,7 @@ class Machine
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;
     std::unique_ptr<net::Stack> net_;
+    std::unique_ptr<net::UnicastAddresses> addresses_;
     std::vector<std::unique_ptr<net::Stack>> former_networks_; // the driver may still hold their packets
 };
 

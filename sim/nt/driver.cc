@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "ndis/net_buffers.h"
+#include "net/unicast_addresses.h"
 #include "nt/bugcheck.h"
 #include "nt/callback_object.h"
 #include "nt/driver_call.h"
@@ -230,6 +231,7 @@ void IoState::CheckMachineLeft(const std::string &event)
     RequireNone("REGISTRY_KEY_NOT_CLOSED", event, "open keys of the registry", machine_.registry().Left());
     RequireNone("ERROR_LOG_ENTRY_LEFT", event, "entries of the event log", machine_.error_log().Left());
     RequireNone("CALLBACK_LEFT", event, "a callback object", machine_.power_state().Left());
+    RequireNone("ADDRESS_TABLE_LEFT", event, "the table of addresses", machine_.addresses().Left());
     machine_.wfp().CheckUnloaded();
     RequireNone("NET_BUFFER_POOL_LEFT", event, "net buffer list pools", machine_.net_buffers().DriverPoolsLeft());
     machine_.pool().CheckIntegrity();

@@ -240,3 +240,17 @@ test('the DNS traffic of the client to itself is permitted without a question', 
   expect(await simulated.network.packet(query, 'outbound')).toBe('permitted');
   expect(await simulated.untaken('connection')).toEqual([]);
 });
+
+test('a packet to the broadcast address of a subnet is decided in place, although ALE did not authorize it', async () => {
+  const simulated = await Simulated.start();
+  const packet = ipPacket({
+    source: '192.0.2.10',
+    destination: '192.0.2.255',
+    protocol: 'udp',
+    sourcePort: 137,
+    destinationPort: 137,
+  });
+  expect(await simulated.network.packet(packet, 'outbound')).toBe('permitted');
+  (await simulated.question()).block({ permanent: true });
+  await expect.poll(() => simulated.network.packet(packet, 'outbound')).not.toBe('permitted');
+});

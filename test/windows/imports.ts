@@ -69,6 +69,8 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
   ],
   'Windows XP': ['DbgPrintEx', 'KeFlushQueuedDpcs'],
   'Windows Vista': [
+    'CancelMibChangeNotify2',
+    'FreeMibTable',
     'FwpmBfeStateGet0',
     'FwpmBfeStateSubscribeChanges0',
     'FwpmBfeStateUnsubscribeChanges0',
@@ -94,6 +96,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'FwpsInjectionHandleDestroy0',
     'FwpsPendOperation0',
     'FwpsQueryPacketInjectionState0',
+    'GetUnicastIpAddressTable',
     'NdisAdvanceNetBufferDataStart',
     'NdisAllocateGenericObject',
     'NdisAllocateNetBufferListPool',
@@ -101,6 +104,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'NdisFreeNetBufferListPool',
     'NdisGetDataBuffer',
     'NdisRetreatNetBufferDataStart',
+    'NotifyUnicastIpAddressChange',
   ],
   'Windows 7': [
     'FwpsInjectTransportSendAsync1',

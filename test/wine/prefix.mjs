@@ -26,7 +26,7 @@ export class WinePrefix {
       WINEPREFIX: path,
       WINEARCH: 'win64',
       WINEDEBUG: process.env.WINEDEBUG ?? '-all',
-      WINEDLLOVERRIDES: 'ndis.sys=n',
+      WINEDLLOVERRIDES: 'ndis.sys,netio.sys=n',
       NETVERDICT_COMPUTER: 'wine',
     };
     delete this.#env.DISPLAY;

@@ -239,7 +239,7 @@ try {
   await stage('Wine prefix', () => prefix.create());
   await stage('Drivers', () => {
     prefix.copyDriver(join(built, 'kext/netverdict.sys'), 'netverdict.sys');
-    for (const name of ['fwpkclnt.sys', 'ndis.sys'])
+    for (const name of ['fwpkclnt.sys', 'ndis.sys', 'netio.sys'])
       prefix.copyDriver(join(built, 'sim/wine', name), name);
     prefix.keepAlive(join(built, 'test/wine/keep_alive.exe'));
   });

@@ -8,6 +8,8 @@
 
 #include <fwpmk.h>
 
+#include <netioapi.h>
+
 #include <fstream>
 #include <regex>
 #include <set>
@@ -141,6 +143,10 @@ const std::vector<Rule> &Rules()
         AT_MOST(DISPATCH_LEVEL, FwpsPendOperation0, nullptr, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsQueryPacketInjectionState0, nullptr, nullptr, nullptr),
         AT_MOST(DISPATCH_LEVEL, FwpsReferenceNetBufferList0, nullptr, FALSE),
+        AT_MOST(PASSIVE_LEVEL, CancelMibChangeNotify2, nullptr),
+        AT_MOST(PASSIVE_LEVEL, FreeMibTable, nullptr),
+        AT_MOST(PASSIVE_LEVEL, GetUnicastIpAddressTable, AF_INET, nullptr),
+        AT_MOST(PASSIVE_LEVEL, NotifyUnicastIpAddressChange, AF_INET, nullptr, nullptr, FALSE, nullptr),
     };
 
     return rules;
@@ -187,7 +193,7 @@ std::set<std::string> Imports()
     static const std::regex name("^    ([A-Za-z_0-9]+).*");
     std::set<std::string> imports;
 
-    for (const char *library : {"fwpkclnt", "ndis", "ntoskrnl"})
+    for (const char *library : {"fwpkclnt", "ndis", "netio", "ntoskrnl"})
     {
         std::ifstream file(std::string(SOURCE_ROOT "/kext/exports/") + library + ".def");
         std::string line;

@@ -1,4 +1,4 @@
-// ndis.sys forwards all of its exports to fwpkclnt.sys. Wine also starts it as a service.
+// ndis.sys and netio.sys forward all of their exports to fwpkclnt.sys. Wine also starts them as services.
 
 long DriverEntry(void *driver, void *registry_path)
 {
