@@ -55,6 +55,11 @@ export const notUnderWine: readonly NotUnderWine[] = [
     reason: MINUTES,
   },
   {
+    file: 'fragment_flood.test.ts',
+    test: 'of 16384 each second is dropped, and disturbs no other connection',
+    reason: 'so many packets take minutes under Wine',
+  },
+  {
     file: 'next_client.test.ts',
     test: 'a second client is refused while one is open, and does not disturb it',
     reason: 'Wine opens a device although its driver refuses; what is asked of it then fails',
