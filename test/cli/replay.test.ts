@@ -228,7 +228,7 @@ describe('a broken policy file', () => {
   const broken: [string, string, RegExp][] = [
     ['no JSON', '{"rules": [', /not JSON/],
     ['an empty file', '', /not JSON/],
-    ['no object', '[]', /expected object/],
+    ['no object', '[]', /must be an object/],
     ['no default', '{"rules": []}', /default/],
     [
       'an unknown verdict',
