@@ -211,7 +211,7 @@ function parsePorts(value: unknown): PortRange | undefined {
     return isWhole(value, 0xffff) ? { first: value, last: value } : undefined;
   }
   const [, first, last = first] =
-    (typeof value === 'string' && /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(value)) || [];
+    /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(typeof value === 'string' ? value : '') ?? [];
   const range = { first: Number(first), last: Number(last) };
   return isWhole(range.first, range.last) && isWhole(range.last, 0xffff) ? range : undefined;
 }

@@ -22,14 +22,14 @@ std::string Text(const CONNECTION_KEY &key, UINT8 direction = DirectionOutbound)
 
 CONNECTION_KEY V4(UINT8 protocol, UINT16 local_port, UINT16 remote_port)
 {
-    CONNECTION_KEY key{{10, 0, 0, 1}, {192, 0, 2, 255}, local_port, remote_port, protocol, 4, {}};
+    CONNECTION_KEY key{{10, 0, 0, 1}, {192, 0, 2, 255}, local_port, remote_port, protocol, SCOPE_DEFAULT, 4, {}};
 
     return key;
 }
 
 CONNECTION_KEY V6(std::initializer_list<UINT16> local)
 {
-    CONNECTION_KEY key{{}, {}, 1, 443, PROTOCOL_TCP, 6, {}};
+    CONNECTION_KEY key{{}, {}, 1, 443, PROTOCOL_TCP, SCOPE_DEFAULT, 6, {}};
     size_t i = 0;
 
     for (UINT16 group : local)
