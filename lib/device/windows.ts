@@ -2,20 +2,17 @@
 
 import { requireBinding } from '../addon/binding.js';
 import type { Binding, NativeDevice } from '../addon/native.cjs';
-import { UnsupportedError } from '../base/errors.js';
+import { BusyError, UnsupportedError } from '../base/errors.js';
+import { readVersion } from './control.js';
 import { Device } from './device.js';
-import { windowsOptions, type ResolvedOptions } from './options.js';
+import { resolveOptions, windowsOptions, type ResolvedOptions } from './options.js';
 import { ReadableAnchor } from './readable_anchor.js';
 import { nativeError } from './status.js';
 
+type WindowsDeviceClass = NonNullable<Binding['WindowsDevice']>;
+
 export async function openWindows(options: ResolvedOptions): Promise<Device> {
-  const { WindowsDevice } = requireBinding();
-  if (WindowsDevice === undefined) {
-    throw new UnsupportedError(
-      `There is no Windows backend on ${process.platform}. ` +
-        "Open with { backend: 'embedded' }, or call createSimulator(), to run the driver's core in this process.",
-    );
-  }
+  const WindowsDevice = requireWindowsDevice();
   const anchor = new ReadableAnchor();
   const native = openNative(WindowsDevice, options, anchor);
   try {
@@ -26,8 +23,36 @@ export async function openWindows(options: ResolvedOptions): Promise<Device> {
   }
 }
 
+/** Rejects if the running driver of the service does not answer. One that serves another client answers. */
+export async function probe(service: string): Promise<void> {
+  const options = resolveOptions({ backend: 'windows', path: `\\\\.\\${service}` });
+  try {
+    const native = openNative(requireWindowsDevice(), options, new ReadableAnchor());
+    try {
+      readVersion(native);
+    } finally {
+      await native.close();
+    }
+  } catch (error) {
+    if (!(error instanceof BusyError)) {
+      throw error;
+    }
+  }
+}
+
+function requireWindowsDevice(): WindowsDeviceClass {
+  const { WindowsDevice } = requireBinding();
+  if (WindowsDevice === undefined) {
+    throw new UnsupportedError(
+      `There is no Windows backend on ${process.platform}. ` +
+        "Open with { backend: 'embedded' }, or call createSimulator(), to run the driver's core in this process.",
+    );
+  }
+  return WindowsDevice;
+}
+
 function openNative(
-  WindowsDevice: NonNullable<Binding['WindowsDevice']>,
+  WindowsDevice: WindowsDeviceClass,
   options: ResolvedOptions,
   anchor: ReadableAnchor,
 ): NativeDevice {
