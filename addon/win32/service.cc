@@ -12,8 +12,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "driver_file.h"
-
 namespace netverdict
 {
 
@@ -110,13 +108,18 @@ void UnregisterEvents(const std::wstring &name)
 
 ServiceResult ServiceInstall(const ServiceConfig &config)
 {
-    ServiceResult result = DriverFileCheck(config.path);
-    if (result.code != ERROR_SUCCESS)
+    // The manager accepts a path without a file. Only the start would fail.
+    const DWORD attributes = GetFileAttributesW(config.path.c_str());
+    if (attributes == INVALID_FILE_ATTRIBUTES)
     {
-        return result;
+        return LastError("GetFileAttributesW");
+    }
+    if ((attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
+    {
+        return {kErrorDirectoryNotSupported, "GetFileAttributesW"};
     }
     ServiceHandle manager;
-    result = OpenManager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE, &manager);
+    const ServiceResult result = OpenManager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE, &manager);
     if (result.code != ERROR_SUCCESS)
     {
         return result;
@@ -130,27 +133,6 @@ ServiceResult ServiceInstall(const ServiceConfig &config)
         return LastError("CreateServiceW");
     }
     RegisterEvents(config.name, config.path);
-    return Success();
-}
-
-ServiceResult ServiceSetPath(const std::wstring &name, const std::wstring &path)
-{
-    ServiceResult result = DriverFileCheck(path);
-    ServiceHandle service;
-    if (result.code == ERROR_SUCCESS)
-    {
-        result = OpenByName(name, SERVICE_CHANGE_CONFIG, &service);
-    }
-    if (result.code != ERROR_SUCCESS)
-    {
-        return result;
-    }
-    if (!ChangeServiceConfigW(service.get(), SERVICE_NO_CHANGE, SERVICE_NO_CHANGE, SERVICE_NO_CHANGE, path.c_str(),
-                              nullptr, nullptr, nullptr, nullptr, nullptr, nullptr))
-    {
-        return LastError("ChangeServiceConfigW");
-    }
-    RegisterEvents(name, path);
     return Success();
 }
 

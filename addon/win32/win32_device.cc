@@ -31,14 +31,6 @@ IoResult ResultOf(const OVERLAPPED &overlapped)
     return {static_cast<int32_t>(overlapped.Internal), overlapped.InternalHigh};
 }
 
-// The name in the directory of all sessions. A program may define `\\.\name` anew in the directory of its own session.
-std::wstring GlobalName(const std::u16string &path)
-{
-    constexpr size_t kPrefixLength = 4; // `\\.\`
-
-    return L"\\\\.\\GLOBALROOT\\GLOBAL??\\" + std::wstring(path.begin() + kPrefixLength, path.end());
-}
-
 struct ReadRequest
 {
     OVERLAPPED overlapped{};
@@ -181,9 +173,8 @@ Win32Device::~Win32Device() = default;
 int32_t Win32Device::Open(const std::u16string &path, std::unique_ptr<Win32Device> *device)
 {
     auto state = std::make_unique<State>();
-    // A driver that is not ours can do nothing in the name of this process.
-    state->file = CreateFileW(GlobalName(path).c_str(), GENERIC_READ | GENERIC_WRITE, 0, nullptr, OPEN_EXISTING,
-                              FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_ANONYMOUS, nullptr);
+    state->file = CreateFileW(reinterpret_cast<const wchar_t *>(path.c_str()), GENERIC_READ | GENERIC_WRITE, 0, nullptr,
+                              OPEN_EXISTING, FILE_FLAG_OVERLAPPED, nullptr);
     if (state->file == INVALID_HANDLE_VALUE)
     {
         return OpenStatusFromWin32(GetLastError());

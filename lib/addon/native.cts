@@ -217,19 +217,7 @@ export interface NativeServiceConfig {
 
 /** Requests for the driver's service. Promises never reject, and do not wait for a service state. */
 export interface NativeService {
-  /** Refuses a path that others than administrators may write. */
   install(config: NativeServiceConfig): Promise<NativeServiceResult>;
-  /** Makes another file the driver, from the next start on. Refuses the same paths. */
-  setPath(name: string, path: string): Promise<NativeServiceResult>;
-  /** Copies a driver to a new file, whose name begins with `name`, and which only administrators may write. */
-  copyDriver(
-    source: string,
-    name: string,
-  ): Promise<NativeServiceResult & { readonly path: string }>;
-  /** Deletes a copy. Has no effect on other files. */
-  deleteDriver(path: string): Promise<NativeServiceResult>;
-  /** The version in the file's resources, such as `1.2.3.4`. */
-  versionOf(path: string): string | undefined;
   start(name: string): Promise<NativeServiceResult>;
   stop(name: string): Promise<NativeServiceResult>;
   remove(name: string): Promise<NativeServiceResult>;

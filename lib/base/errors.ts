@@ -148,10 +148,7 @@ export class ServiceStateError extends NetVerdictError {
   override readonly code = ServiceStateError.code;
 }
 
-/**
- * The driver is refused: by Windows, for its signature, a policy or its processor architecture.
- * Or by this package, because others than administrators may write its file.
- */
+/** Windows refuses to load the driver: because of its signature, a policy, or its processor architecture. */
 export class DriverRefusedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DRIVER_REFUSED';

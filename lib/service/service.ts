@@ -16,8 +16,7 @@ import {
 import { UnsupportedError } from '../base/errors.js';
 import { deviceNameSchema } from '../device/device_name.js';
 import { ServiceControl } from './service_control.js';
-import { probe } from '../device/windows.js';
-import type { ServiceStartType, ServiceStatus, UpdateResult } from './service_status.js';
+import type { ServiceStartType, ServiceStatus } from './service_status.js';
 
 /** The options of every call: which service it controls. */
 export interface ServiceOptions {
@@ -38,24 +37,12 @@ export interface WaitOptions extends ServiceOptions {
 
 /** Options for {@link DriverService.install}. */
 export interface InstallOptions extends ServiceOptions {
-  /** The driver's file on a local disk; by default the one in this package. It is copied. */
+  /** The driver's file on a local disk; by default the one in this package. It must stay in place. */
   readonly sysPath?: string;
   /** The name that services.msc shows; `'netverdict network filter'` by default. */
   readonly displayName?: string;
   /** When Windows starts the driver; by default `'demand'`: only {@link DriverService.start} starts it. */
   readonly startType?: ServiceStartType;
-}
-
-/** Options for {@link DriverService.update}. */
-export interface UpdateOptions extends WaitOptions {
-  /** The new driver's file on a local disk; by default the one in this package. It is copied. */
-  readonly sysPath?: string;
-}
-
-/** The driver's file that a service has. */
-export interface InstalledDriver {
-  /** The path of the copy. Its owner, its access list and those of its folders let only administrators write. */
-  readonly path: string;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -75,14 +62,11 @@ const pathSchema: Schema<string> = (value, place) => {
 
 const serviceSchema = object({ name: deviceNameSchema });
 
-const waitShape = {
+const waitSchema = object({
   name: deviceNameSchema,
   timeoutMs: withDefault(integer(1, MAX_TIMEOUT_MS), DEFAULT_TIMEOUT_MS),
   signal: optional(signalSchema),
-};
-const waitSchema = object(waitShape);
-
-const updateSchema = object({ ...waitShape, sysPath: optional(pathSchema) });
+});
 
 const installSchema = object({
   name: deviceNameSchema,
@@ -94,10 +78,6 @@ const installSchema = object({
 /** The path of this package's driver for this computer. */
 function packagedDriver(): string {
   return join(__dirname, '..', '..', 'prebuilds', `win32-${process.arch}`, 'netverdict.sys');
-}
-
-function sourceOf(sysPath: string | undefined): string {
-  return sysPath ?? check(pathSchema, packagedDriver(), "The path of the package's driver");
 }
 
 function requireControl(): ServiceControl {
@@ -119,35 +99,14 @@ function requireControl(): ServiceControl {
 /** The interface of {@link service}, which controls the driver's service. */
 export interface DriverService {
   /**
-   * Copies the driver to `system32\drivers\netverdict`, and registers the copy without starting it.
-   *
-   * Only administrators may write the copy: whoever could write it would own the computer.
-   * Owner and access list of the copy and of its folders are checked before it is registered.
+   * Registers the driver without starting it.
    *
    * @throws {@link AccessDeniedError} without administrator rights.
    * @throws {@link ServiceStateError} when a service of the name exists.
    * @throws {@link NotFoundError} when the driver's file does not exist.
-   * @throws {@link DriverRefusedError} when others than administrators may write the copy.
    * @throws {@link InvalidArgumentError} for an invalid option, or a path that is a folder.
    */
-  install(options?: InstallOptions): Promise<InstalledDriver>;
-  /**
-   * Replaces the driver by a newer one: stops it, and starts the new one if the old one ran.
-   *
-   * A driver of the same or a later version stays. If the new driver does not start and answer, the old one comes back.
-   *
-   * @throws {@link AccessDeniedError} without administrator rights.
-   * @throws {@link NotFoundError} when the service is not installed, or the new file does not exist.
-   * @throws {@link ServiceStateError} when an INF has installed the driver.
-   * @throws {@link DriverRefusedError} when the new driver does not run, or others than administrators may write it.
-   * @throws {@link TimeoutError} while a program has the driver's device open. The old driver then stays.
-   * @example
-   * ```ts
-   * if ((await service.status()).state === 'not-installed') await service.install();
-   * else await service.update();
-   * ```
-   */
-  update(options?: UpdateOptions): Promise<UpdateResult>;
+  install(options?: InstallOptions): Promise<void>;
   /**
    * Loads the driver, and waits until it runs.
    *
@@ -168,7 +127,7 @@ export interface DriverService {
    */
   stop(options?: WaitOptions): Promise<void>;
   /**
-   * Stops the driver if it runs, removes the service and the copy of the driver, and waits until its name is free.
+   * Stops the driver if it runs, removes the service, and waits until its name is free.
    *
    * @throws {@link AccessDeniedError} without administrator rights.
    * @throws {@link NotFoundError} when the service is not installed.
@@ -195,12 +154,8 @@ export const service: DriverService = {
   async install(options = {}) {
     const { sysPath, ...config } = check(installSchema, options, 'service.install');
     const control = requireControl();
-    return { path: await control.install({ ...config, source: sourceOf(sysPath) }) };
-  },
-  async update(options = {}) {
-    const { name, sysPath, ...limit } = check(updateSchema, options, 'service.update');
-    const answers = (): Promise<void> => probe(name);
-    return requireControl().update({ name, source: sourceOf(sysPath), answers }, limit);
+    const path = sysPath ?? check(pathSchema, packagedDriver(), "The path of the package's driver");
+    await control.install({ ...config, path });
   },
   async start(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.start');

@@ -2,20 +2,9 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NativeService, NativeServiceConfig, NativeServiceResult } from '../addon/native.cjs';
-import {
-  DriverRefusedError,
-  InvalidArgumentError,
-  ServiceStateError,
-  TimeoutError,
-  type NetVerdictError,
-} from '../base/errors.js';
+import { TimeoutError } from '../base/errors.js';
 import { Win32, serviceError } from './service_errors.js';
-import type {
-  ServiceStartType,
-  ServiceState,
-  ServiceStatus,
-  UpdateResult,
-} from './service_status.js';
+import type { ServiceStartType, ServiceState, ServiceStatus } from './service_status.js';
 
 const POLL_INTERVAL_MS = 20;
 
@@ -35,23 +24,14 @@ const START_TYPES = ['boot', 'system', 'auto', 'demand', 'disabled'] as const;
 
 export interface WaitLimit {
   readonly timeoutMs: number;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal: AbortSignal | undefined;
 }
 
 export interface ServiceConfig {
   readonly name: string;
   readonly displayName: string;
-  /** The file to copy. */
-  readonly source: string;
+  readonly path: string;
   readonly startType: ServiceStartType;
-}
-
-export interface UpdateRequest {
-  readonly name: string;
-  /** The new driver's file. */
-  readonly source: string;
-  /** Rejects if the running driver does not answer. */
-  readonly answers: () => Promise<void>;
 }
 
 /** The work of the public functions, with checked arguments. */
@@ -62,53 +42,12 @@ export class ServiceControl {
     this.#native = native;
   }
 
-  /** Copies the driver and registers the copy. Returns its path. */
-  async install({ name, displayName, source, startType }: ServiceConfig): Promise<string> {
-    const what = `Installing the service ${name}`;
-    const path = await this.#copy(source, name, what);
-    const config: NativeServiceConfig = {
-      name,
-      displayName,
-      path,
-      startType: START_TYPES.indexOf(startType),
+  async install(config: ServiceConfig): Promise<void> {
+    const native: NativeServiceConfig = {
+      ...config,
+      startType: START_TYPES.indexOf(config.startType),
     };
-    await this.#orDelete(path, async () => {
-      this.#require(await this.#native.install(config), what);
-    });
-    return path;
-  }
-
-  /**
-   * Makes the driver at `source` the service's driver, if it is newer.
-   *
-   * `answers` rejects if the running driver does not answer. The old driver is then put back.
-   */
-  async update({ name, source, answers }: UpdateRequest, limit: WaitLimit): Promise<UpdateResult> {
-    const what = `Updating the service ${name}`;
-    const before = await this.status(name);
-    const old = this.#replaceable(before, what);
-    const comparison = this.#compare(source, old, what);
-    if (comparison !== 'older') {
-      return comparison === 'same' ? 'unchanged' : 'newer-kept';
-    }
-    const path = await this.#copy(source, name, what);
-    const isRunning = before.state !== 'stopped';
-    await this.#orDelete(path, async () => {
-      if (isRunning) {
-        await this.#stop(name, limit, what, Win32.ServiceNotActive);
-      }
-      try {
-        await this.#use(name, path, limit, what);
-        await answers();
-      } catch (cause) {
-        throw await this.#putBack(name, old, isRunning, limit, what, cause);
-      }
-      if (!isRunning) {
-        await this.stop(name, limit);
-      }
-    });
-    await this.#native.deleteDriver(old);
-    return 'updated';
+    this.#require(await this.#native.install(native), `Installing the service ${config.name}`);
   }
 
   async start(name: string, limit: WaitLimit): Promise<void> {
@@ -131,7 +70,7 @@ export class ServiceControl {
   /** Stops the service first if it runs. */
   async remove(name: string, limit: WaitLimit): Promise<void> {
     const what = `Removing the service ${name}`;
-    const { state, path } = await this.status(name);
+    const { state } = await this.status(name);
     if (state !== 'stopped' && state !== 'not-installed') {
       await this.#stop(name, limit, what, Win32.ServiceNotActive);
     }
@@ -139,9 +78,6 @@ export class ServiceControl {
       this.#require(await this.#native.remove(name), what);
       await this.#until(name, signal, (status) => status.state === 'not-installed');
     });
-    if (path !== undefined) {
-      await this.#native.deleteDriver(path);
-    }
   }
 
   async status(name: string): Promise<ServiceStatus> {
@@ -157,84 +93,6 @@ export class ServiceControl {
       path: status.path.replace(/^\\\?\?\\/, ''),
       exitCode: status.exitCode,
     };
-  }
-
-  async #copy(source: string, name: string, what: string): Promise<string> {
-    const copied = await this.#native.copyDriver(source, name);
-    this.#require(copied, what);
-    return copied.path;
-  }
-
-  /** Deletes the copy at `path` if `work` fails. */
-  async #orDelete(path: string, work: () => Promise<void>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      await this.#native.deleteDriver(path);
-      throw error;
-    }
-  }
-
-  /** The path of the driver to replace. */
-  #replaceable({ name, path }: ServiceStatus, what: string): string {
-    if (path === undefined) {
-      throw serviceError({ code: Win32.ServiceDoesNotExist, call: 'OpenServiceW' }, what);
-    }
-    if (/\\DriverStore\\/i.test(path)) {
-      throw new ServiceStateError(
-        `${what}: Windows keeps the driver of ${name} in its driver store. Update it there: 'pnputil /add-driver'.`,
-      );
-    }
-    return path;
-  }
-
-  /** How the installed driver compares with the one at `source`. One without a version counts as older. */
-  #compare(source: string, installed: string, what: string): 'older' | 'same' | 'newer' {
-    const given = this.#native.versionOf(source);
-    if (given === undefined) {
-      throw new InvalidArgumentError(
-        `${what}: ${source} is not a file with a version. Give the path of a netverdict.sys.`,
-      );
-    }
-    const difference = compareVersions(this.#native.versionOf(installed) ?? '0', given);
-    if (difference === 0) return 'same';
-    return difference < 0 ? 'older' : 'newer';
-  }
-
-  async #use(name: string, path: string, limit: WaitLimit, what: string): Promise<void> {
-    this.#require(await this.#native.setPath(name, path), what);
-    await this.start(name, limit);
-  }
-
-  /** Undoes an update. Returns the error that reports it. */
-  async #putBack(
-    name: string,
-    old: string,
-    isRunning: boolean,
-    limit: WaitLimit,
-    what: string,
-    cause: unknown,
-  ): Promise<NetVerdictError> {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    try {
-      if ((await this.status(name)).state !== 'stopped') {
-        await this.#stop(name, limit, what, Win32.ServiceNotActive);
-      }
-      this.#require(await this.#native.setPath(name, old), what);
-      if (isRunning) {
-        await this.start(name, limit);
-      }
-    } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
-      return new DriverRefusedError(
-        `${what}: the new driver does not run (${reason}), and the old one could not be put back (${problem}).`,
-        { cause },
-      );
-    }
-    return new DriverRefusedError(
-      `${what}: the new driver does not run, and the old one is back. ${reason}`,
-      { cause },
-    );
   }
 
   async #stop(
@@ -267,14 +125,6 @@ export class ServiceControl {
       throw serviceError(result, what, () => this.#native.isTestSigningOn());
     }
   }
-}
-
-/** Compares two versions such as `1.2.3.4`. */
-function compareVersions(left: string, right: string): number {
-  const numbers = (version: string): number[] => version.split('.').map(Number);
-  const [first, second] = [numbers(left), numbers(right)];
-  const place = second.findIndex((number, index) => number !== (first[index] ?? 0));
-  return place < 0 ? 0 : (first[place] ?? 0) - (second[place] ?? 0);
 }
 
 /** Runs `work` until it ends. Its signal is aborted after the timeout, or when the caller's signal is. */

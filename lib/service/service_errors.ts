@@ -25,7 +25,6 @@ export const Win32 = {
   AlreadyExists: 183,
   BadExecutable: 193,
   MachineTypeMismatch: 216,
-  FileTooLarge: 223,
   DirectoryNotSupported: 336,
   InvalidImageHash: 577,
   DependentServicesRunning: 1051,
@@ -43,8 +42,6 @@ export const Win32 = {
   DuplicateServiceName: 1078,
   DllInitializationFailed: 1114,
   DriverBlocked: 1275,
-  InvalidOwner: 1307,
-  InvalidAcl: 1336,
   NoSystemResources: 1450,
   BlockedByAppControl: 4551,
 } as const;
@@ -65,11 +62,6 @@ const NO_SUCH_FILE: readonly [ErrorClass, string] = [
   NotFoundError,
   "the driver's file does not exist. Check the path. If the folder of an installed service has moved, remove the service " +
     "and install it again ('netverdict driver remove', 'netverdict driver install').",
-];
-const OTHERS_MAY_WRITE: readonly [ErrorClass, string] = [
-  DriverRefusedError,
-  "others than administrators may write the driver's copy or a folder on its path, so they could exchange the driver. " +
-    'Remove these rights from system32\\drivers\\netverdict and the folders above it, and try again.',
 ];
 const MISSING_IMPORT: readonly [ErrorClass, string] = [
   DriverRefusedError,
@@ -153,12 +145,6 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   ],
   [Win32.DllInitializationFailed]: MISSING_IMPORT,
   [Win32.DriverBlocked]: BLOCKED_BY_POLICY,
-  [Win32.InvalidOwner]: OTHERS_MAY_WRITE,
-  [Win32.InvalidAcl]: OTHERS_MAY_WRITE,
-  [Win32.FileTooLarge]: [
-    InvalidArgumentError,
-    'the file is too large for a driver. Check the path.',
-  ],
   [Win32.NoSystemResources]: [
     DeviceError,
     'Windows has too little memory for the driver. Close programs, and try again.',
@@ -187,7 +173,7 @@ function testSigningHint(isOn: boolean | undefined): string {
 export function serviceError(
   { code, call }: NativeServiceResult,
   what: string,
-  isTestSigningOn: () => boolean | undefined = () => undefined,
+  isTestSigningOn: () => boolean | undefined,
 ): NetVerdictError {
   const cause = Object.assign(new Error(`${call} failed with Win32 error ${code}`), {
     errno: code,

@@ -12,7 +12,7 @@ import {
 import { service, type InstallOptions, type WaitOptions } from '../../lib/service/service.js';
 import { ServiceControl } from '../../lib/service/service_control.js';
 import { serviceError } from '../../lib/service/service_errors.js';
-import { COPY, Scm, ScriptedService } from './support/scripted_service.js';
+import { Scm, ScriptedService } from './support/scripted_service.js';
 
 const NOT_INSTALLED = 1060;
 const patient = { timeoutMs: 10_000, signal: undefined };
@@ -74,7 +74,7 @@ describe("the service control manager's errors", () => {
 describe('service on a system other than Windows', () => {
   it
     .runIf(process.platform !== 'win32')
-    .each(['install', 'update', 'start', 'stop', 'remove', 'status'] as const)(
+    .each(['install', 'start', 'stop', 'remove', 'status'] as const)(
     '%s is refused, and the error says what to do instead',
     async (name) => {
       const refused = service[name]();
@@ -119,144 +119,20 @@ describe('the arguments of service', () => {
   });
 });
 
-describe('an update', () => {
-  const old = 'C:\\drivers\\netverdict.sys';
-  const source = 'C:\\new.sys';
-  const versions = { [old]: '0.1.9.0', [source]: '0.1.10.0' };
-  const [running, stopped] = [{ state: Scm.Running }, { state: Scm.Stopped }];
-  const answers = (): Promise<void> => Promise.resolve();
-
-  it('stops the driver, and starts a copy of the newer one', async () => {
-    const native = new ScriptedService({ versions, states: [running, stopped, running] });
-    const control = new ServiceControl(native);
-    expect(await control.update({ name: 'X', source, answers }, patient)).toBe('updated');
-    expect(native.requests).toEqual([
-      ['copyDriver', source, 'X'],
-      ['stop', 'X'],
-      ['setPath', 'X', COPY],
-      ['start', 'X'],
-      ['deleteDriver', old],
-    ]);
-  });
-
-  it('leaves a stopped service stopped, once the new driver has answered', async () => {
-    const native = new ScriptedService({ versions, states: [stopped, running, stopped] });
-    const asked: number[] = [];
-    const control = new ServiceControl(native);
-    const update = control.update(
-      { name: 'X', source, answers: async () => void asked.push(native.requests.length) },
-      patient,
-    );
-    expect(await update).toBe('updated');
-    expect(asked).toEqual([3]);
-    expect(native.requests.slice(2)).toEqual([
-      ['start', 'X'],
-      ['stop', 'X'],
-      ['deleteDriver', old],
-    ]);
-  });
-
-  it.each([
-    ['unchanged', '0.1.9.0'],
-    ['unchanged', '0.1.9'],
-    ['newer-kept', '0.1.8.99'],
-  ])('changes nothing: %s for version %s', async (result, version) => {
-    const native = new ScriptedService({ versions: { ...versions, [source]: version } });
-    const control = new ServiceControl(native);
-    expect(await control.update({ name: 'X', source, answers }, patient)).toBe(result);
-    expect(native.requests).toEqual([]);
-  });
-
-  it('puts the old driver back if the new one does not answer', async () => {
-    const states = [running, stopped, running, running, stopped, running];
-    const native = new ScriptedService({ versions, states });
-    const silence = new TimeoutError('no answer');
-    const request = { name: 'X', source, answers: () => Promise.reject(silence) };
-    const updated = new ServiceControl(native).update(request, patient);
-    await expect(updated).rejects.toMatchObject({
-      code: 'ERR_NETVERDICT_DRIVER_REFUSED',
-      message:
-        'Updating the service X: the new driver does not run, and the old one is back. no answer',
-      cause: silence,
-    });
-    expect(native.requests.slice(4)).toEqual([
-      ['stop', 'X'],
-      ['setPath', 'X', old],
-      ['start', 'X'],
-      ['deleteDriver', COPY],
-    ]);
-  });
-
-  it('puts the old driver back if the new one does not start', async () => {
-    const native = new ScriptedService({
-      versions,
-      states: [running, stopped, stopped, running],
-      startResults: [
-        { code: 577, call: 'StartServiceW' },
-        { code: 0, call: '' },
-      ],
-    });
-    const updated = new ServiceControl(native).update({ name: 'X', source, answers }, patient);
-    await expect(updated).rejects.toThrow(/the old one is back.*signature/);
-    expect(native.requests.slice(4)).toEqual([
-      ['setPath', 'X', old],
-      ['start', 'X'],
-      ['deleteDriver', COPY],
-    ]);
-  });
-
-  it('changes nothing while the driver cannot be stopped', async () => {
-    const stopResult = { code: 5, call: 'ControlService' };
-    const native = new ScriptedService({ versions, states: [running], stopResult });
-    const updated = new ServiceControl(native).update({ name: 'X', source, answers }, patient);
-    await expect(updated).rejects.toBeInstanceOf(AccessDeniedError);
-    expect(native.requests.map(([request]) => request)).toEqual([
-      'copyDriver',
-      'stop',
-      'deleteDriver',
-    ]);
-  });
-
-  it.each([
-    ['what is not installed', { states: [NOT_INSTALLED] }, /not installed/],
-    ['a file without a version', { versions: {} }, /not a file with a version/],
-    [
-      'the driver of an INF',
-      { states: [{ state: Scm.Stopped, path: '\\SystemRoot\\System32\\DriverStore\\x.sys' }] },
-      /pnputil/,
-    ],
-  ])('of %s is refused', async (_, script, message) => {
-    const control = new ServiceControl(new ScriptedService({ versions, ...script }));
-    const updated = control.update({ name: 'X', source, answers }, patient);
-    await expect(updated).rejects.toThrow(message);
-  });
-});
-
 describe('a driver service', () => {
-  const source = 'C:\\x.sys';
-  const config = { name: 'X', displayName: 'An X', source, startType: 'system' } as const;
-
-  it('is installed with the given options, and with a copy of the driver', async () => {
+  it('is installed with the given options', async () => {
     const native = new ScriptedService();
-    expect(await new ServiceControl(native).install(config)).toBe(COPY);
+    const path = 'C:\\x.sys';
+    await new ServiceControl(native).install({
+      name: 'X',
+      displayName: 'An X',
+      path,
+      startType: 'system',
+    });
     expect(native.requests).toEqual([
-      ['copyDriver', source, 'X'],
-      ['install', { name: 'X', displayName: 'An X', path: COPY, startType: 1 }],
+      ['install', { name: 'X', displayName: 'An X', path, startType: 1 }],
     ]);
   });
-
-  it.each([1307, 1336])(
-    'is not installed, and its copy is deleted, if others may write the copy: error %i',
-    async (code) => {
-      const native = new ScriptedService({
-        installResult: { code, call: 'GetNamedSecurityInfoW' },
-      });
-      const installed = new ServiceControl(native).install(config);
-      await expect(installed).rejects.toBeInstanceOf(DriverRefusedError);
-      await expect(installed).rejects.toThrow(/others than administrators may write/);
-      expect(native.requests.at(-1)).toEqual(['deleteDriver', COPY]);
-    },
-  );
 
   it('is reported with its file, its start type and its exit code', async () => {
     const states = [{ state: Scm.Running, startType: 2, exitCode: 0 }];
@@ -303,7 +179,6 @@ describe('a driver service', () => {
     expect(native.requests).toEqual([
       ['stop', 'X'],
       ['remove', 'X'],
-      ['deleteDriver', 'C:\\drivers\\netverdict.sys'],
     ]);
   });
 
@@ -317,7 +192,6 @@ describe('a driver service', () => {
     expect(native.requests).toEqual([
       ['stop', 'X'],
       ['remove', 'X'],
-      ['deleteDriver', 'C:\\drivers\\netverdict.sys'],
     ]);
   });
 

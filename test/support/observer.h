@@ -100,20 +100,9 @@ class Observer
     static Pair MakePair(uint8_t protocol, const uint8_t *first, const uint8_t *second, size_t address_length,
                          uint16_t first_port, uint16_t second_port);
 
-    struct Decided
-    {
-        uint64_t commands = 0; // verdicts and updates
-        uint64_t updates = 0;
-        std::set<uint64_t> surely;  // the ids of questions
-        std::set<uint64_t> perhaps; // those with guesses alone
-    };
-
-    static Connection MakeConnection(uint8_t protocol, const uint8_t *local, const uint8_t *remote,
-                                     size_t address_length, uint16_t local_port, uint16_t remote_port);
-    template <typename Wire> static Connection ConnectionOf(const Wire &wire);
-
-    std::vector<Step> StepsOf(const uint8_t *bytes, size_t length) const;
-    void AddStep(const uint8_t *command, std::vector<Step> *steps) const;
+    template <typename Wire> static Step UpdateStep(const Wire &wire);
+    static std::vector<Step> StepsOf(const uint8_t *bytes, size_t length);
+    static void AddStep(const uint8_t *command, std::vector<Step> *steps);
 
     void ReadRecord(uint8_t type, const uint8_t *record, size_t length);
     void ReadConnection(const Pair &pair, uint64_t id, uint64_t process_id);

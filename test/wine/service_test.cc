@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <string>
 
-#include "driver_file.h"
 #include "service.h"
 
 using namespace netverdict;
@@ -186,17 +185,13 @@ void TestErrors(const std::wstring &path)
     Expect(ERROR_SERVICE_DOES_NOT_EXIST, "OpenServiceW", ServiceStart(absent), "what is not installed does not start");
     Expect(ERROR_SERVICE_DOES_NOT_EXIST, "OpenServiceW", ServiceStop(absent), "what is not installed does not stop");
     Expect(ERROR_SERVICE_DOES_NOT_EXIST, "OpenServiceW", ServiceRemove(absent), "what is not installed is not removed");
-    std::wstring copy;
-
-    Expect(ERROR_FILE_NOT_FOUND, "GetNamedSecurityInfoW", ServiceInstall(ConfigOf(absent, folder + L"\\no_such.sys")),
+    Expect(ERROR_FILE_NOT_FOUND, "GetFileAttributesW", ServiceInstall(ConfigOf(absent, folder + L"\\no_such.sys")),
            "a driver that is not there is not installed");
-    Expect(ERROR_FILE_NOT_FOUND, "GetFileAttributesW", DriverFileCopy(folder + L"\\no_such.sys", absent, &copy),
-           "a driver that is not there is not copied");
     Expect(ERROR_PATH_NOT_FOUND, "GetFileAttributesW",
-           DriverFileCopy(folder + L"\\no such folder\\x.sys", absent, &copy),
-           "a driver in a folder that is not there is not copied");
-    Expect(kErrorDirectoryNotSupported, "GetFileAttributesW", DriverFileCopy(folder, absent, &copy),
-           "a folder is not copied");
+           ServiceInstall(ConfigOf(absent, folder + L"\\no such folder\\x.sys")),
+           "a driver in a folder that is not there is not installed");
+    Expect(kErrorDirectoryNotSupported, "GetFileAttributesW", ServiceInstall(ConfigOf(absent, folder)),
+           "a folder is not installed");
     Expect(ERROR_INVALID_NAME, "CreateServiceW", ServiceInstall(ConfigOf(L"", path)),
            "a service without a name is not installed");
 
@@ -205,78 +200,6 @@ void TestErrors(const std::wstring &path)
     Check(started.code != ERROR_SUCCESS, "a file that is no driver does not start", "it does");
     std::printf("# Windows says %u of a file that is no driver\n", static_cast<unsigned>(started.code));
     Succeeds(ServiceRemove(no_driver), "a file that is no driver can be removed");
-}
-
-void TestDescriptors()
-{
-    struct Case
-    {
-        const wchar_t *descriptor;
-        uint32_t code;
-        const char *name;
-    };
-    const Case cases[] = {
-        {L"O:BAG:SYD:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;0x1200a9;;;BU)", ERROR_SUCCESS, "administrators alone may write"},
-        {L"O:SYG:SYD:(A;;FA;;;SY)(A;;FA;;;BA)", ERROR_SUCCESS, "the system may be the owner"},
-        {L"O:S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464D:(A;;FA;;;SY)", ERROR_SUCCESS,
-         "the installer of Windows may be the owner"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;OICIIO;FA;;;CO)", ERROR_SUCCESS, "an entry for what is in a folder does not count"},
-        {L"O:BAD:P(A;;FA;;;BA)(D;;FA;;;BU)", ERROR_SUCCESS, "an entry that refuses does not count"},
-        {L"O:BUD:P(A;;FA;;;BA)", ERROR_INVALID_OWNER, "a user who is the owner may change the file"},
-        {L"D:P(A;;FA;;;BA)", ERROR_INVALID_OWNER, "a file without an owner is refused"},
-        {L"O:BA", ERROR_INVALID_ACL, "a file without an access list is refused"},
-        {L"O:BAD:NO_ACCESS_CONTROL", ERROR_INVALID_ACL, "a file that everybody may write is refused"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;FW;;;BU)", ERROR_INVALID_ACL, "users may not write"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;GA;;;WD)", ERROR_INVALID_ACL, "everybody may not do everything"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;SD;;;AU)", ERROR_INVALID_ACL, "others may not delete"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;WD;;;AU)", ERROR_INVALID_ACL, "others may not change the access list"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;WO;;;AU)", ERROR_INVALID_ACL, "others may not become the owner"},
-        {L"O:BAD:P(A;;FA;;;BA)(A;;0x40;;;AU)", ERROR_INVALID_ACL, "others may not delete what is in a folder"},
-    };
-
-    for (const Case &each : cases)
-    {
-        Expect(each.code, DriverFileCheckDescriptor(each.descriptor), each.name);
-    }
-}
-
-void TestCopy(const std::wstring &path)
-{
-    std::wstring first;
-    std::wstring second;
-
-    Succeeds(DriverFileCopy(path, L"NetVerdictCopy", &first), "a driver is copied");
-    Succeeds(DriverFileCopy(path, L"NetVerdictCopy", &second), "it is copied again beside the first copy");
-    Check(first.find(L"\\drivers\\netverdict\\NetVerdictCopy.sys") != std::wstring::npos, "the copy has the name",
-          "path %ls", first.c_str());
-    Check(first != second, "no copy is overwritten", "path %ls", second.c_str());
-    Check(DriverFileVersion(first) == DriverFileVersion(path) && DriverFileVersion(path).has_value(),
-          "the copy has the driver's version", "version %s", DriverFileVersion(first).value_or("none").c_str());
-    Check(!DriverFileVersion(L"C:\\windows\\win.ini").has_value(), "a file that is no driver has no version", "it has");
-    Succeeds(DriverFileDelete(first), "a copy is deleted");
-    Succeeds(DriverFileDelete(second), "the other copy is deleted");
-    Check(GetFileAttributesW(first.c_str()) == INVALID_FILE_ATTRIBUTES, "the copy is gone", "it is not");
-    Succeeds(DriverFileDelete(path), "what is no copy is not deleted");
-    Check(GetFileAttributesW(path.c_str()) != INVALID_FILE_ATTRIBUTES, "what is no copy is still there", "it is gone");
-}
-
-void TestSetPath(const std::wstring &path)
-{
-    const std::wstring name = L"NetVerdictSetPath";
-    std::wstring copy;
-    ServiceStatus status;
-
-    Succeeds(DriverFileCopy(path, name, &copy), "a newer driver is copied");
-    Succeeds(ServiceInstall(ConfigOf(name, path)), "a service is installed with an older driver");
-    Succeeds(ServiceSetPath(name, copy), "it gets the newer driver");
-    Succeeds(ServiceQuery(name, &status), "it can be asked for its driver");
-    Check(status.path.size() >= copy.size() &&
-              status.path.compare(status.path.size() - copy.size(), copy.size(), copy) == 0,
-          "it has the newer driver", "path %ls", status.path.c_str());
-    Check(EventMessageFileOf(name) == copy, "the newer driver has the texts of its events", "texts in %ls",
-          EventMessageFileOf(name).c_str());
-    Succeeds(ServiceRemove(name), "the service is removed");
-    Succeeds(DriverFileDelete(copy), "its driver is deleted");
 }
 
 } // namespace
@@ -292,9 +215,6 @@ int wmain(int count, wchar_t **arguments)
     TestLife(L"NetVerdictServiceTest", path);
     TestMarkedForDeletion(L"NetVerdictInUse", path);
     TestErrors(path);
-    TestDescriptors();
-    TestCopy(path);
-    TestSetPath(path);
     const std::optional<bool> test_signing = IsTestSigningOn();
     std::printf("# test-signing: %s\n", !test_signing ? "unknown" : *test_signing ? "on" : "off");
     std::printf("1..%d\n", passed + failed);

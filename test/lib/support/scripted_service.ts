@@ -6,9 +6,6 @@ import type {
 
 export const Scm = { Stopped: 1, StartPending: 2, StopPending: 3, Running: 4 } as const;
 
-/** The path of the copy of each driver. */
-export const COPY = 'C:\\windows\\system32\\drivers\\netverdict\\X.sys';
-
 const SUCCESS: NativeServiceResult = { code: 0, call: '' };
 
 /** The answers of the service control manager in a test. */
@@ -17,15 +14,9 @@ export interface ServiceScript {
   readonly result?: NativeServiceResult;
   /** The result of stop requests, if it differs. */
   readonly stopResult?: NativeServiceResult;
-  /** The result of install requests, if it differs. */
-  readonly installResult?: NativeServiceResult;
   /** The results of queries in order; the last one repeats. A number is an error. */
   readonly states?: readonly (Partial<NativeServiceStatus> | number)[];
   readonly testSigning?: boolean;
-  /** The versions of files by path. */
-  readonly versions?: Readonly<Record<string, string>>;
-  /** The results of start requests in order; the last one repeats. */
-  readonly startResults?: readonly NativeServiceResult[];
   /** Requests that never end. */
   readonly hangs?: boolean;
 }
@@ -34,7 +25,6 @@ export interface ServiceScript {
 export class ScriptedService implements NativeService {
   readonly requests: unknown[][] = [];
   readonly #script: ServiceScript;
-  #starts = 0;
   readonly #states: (Partial<NativeServiceStatus> | number)[];
 
   constructor(script: ServiceScript = {}) {
@@ -46,26 +36,8 @@ export class ScriptedService implements NativeService {
     return this.#request('install', args);
   }
 
-  async start(...args: unknown[]) {
-    const result = await this.#request('start', args);
-    const results = this.#script.startResults;
-    return results?.[Math.min(this.#starts++, results.length - 1)] ?? result;
-  }
-
-  setPath(...args: unknown[]) {
-    return this.#request('setPath', args);
-  }
-
-  deleteDriver(...args: unknown[]) {
-    return this.#request('deleteDriver', args);
-  }
-
-  async copyDriver(...args: unknown[]) {
-    return { ...(await this.#request('copyDriver', args)), path: COPY };
-  }
-
-  versionOf(path: string) {
-    return this.#script.versions?.[path];
+  start(...args: unknown[]) {
+    return this.#request('start', args);
   }
 
   stop(...args: unknown[]) {
@@ -96,8 +68,7 @@ export class ScriptedService implements NativeService {
   #request(name: string, args: unknown[]): Promise<NativeServiceResult> {
     this.requests.push([name, ...args]);
     if (this.#script.hangs === true) return new Promise(() => undefined);
-    const { result = SUCCESS, stopResult = result, installResult = result } = this.#script;
-    if (name === 'install') return Promise.resolve(installResult);
+    const { result = SUCCESS, stopResult = result } = this.#script;
     return Promise.resolve(name === 'stop' ? stopResult : result);
   }
 }
