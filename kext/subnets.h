@@ -36,7 +36,7 @@ typedef struct _SUBNETS
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID SubnetsInitialize(_Out_ SUBNETS *subnets, _Inout_ MEMORY *memory, _Inout_ DEFERRED *deferred, _Inout_ LOG *log);
 
-/// Has the addresses read now, and after each change from now on. Without notifications they are read once.
+/// Reads the addresses, and has them read after each change from now on. Without notifications they are read once.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID SubnetsStart(_Inout_ SUBNETS *subnets);
 
@@ -53,6 +53,7 @@ _IRQL_requires_(PASSIVE_LEVEL)
 VOID SubnetsRead(_Inout_ SUBNETS *subnets);
 
 /// TRUE if an IPv4 address, in network order, is the broadcast address of a subnet of this machine.
+/// Takes time for each subnet, so it is for packets whose connection has no entry.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN SubnetsHaveBroadcast(_Inout_ SUBNETS *subnets, _In_reads_(4) const UINT8 *address);
 
