@@ -134,6 +134,7 @@ abstract class RawRecord extends EventBase {
   declare readonly recordType: number;
   declare private readonly source: RecordSource;
   declare private readonly offset: number;
+  /** @internal */
   declare protected readonly length: number;
 
   /** @internal */
