@@ -1,6 +1,8 @@
 // The module that tests import as 'vitest' under Wine: vitest's runner and assertions.
 // It lacks vitest's server and transformer, whose native parts are not built for Windows here.
+import { mock } from 'node:test';
 import * as chai from 'chai';
+import * as spy from '@vitest/spy';
 import {
   ASYMMETRIC_MATCHERS_OBJECT,
   JestAsymmetricMatchers,
@@ -8,7 +10,6 @@ import {
   JestExtend,
 } from '@vitest/expect';
 
-export * as vi from '@vitest/spy';
 export {
   afterAll,
   afterEach,
@@ -34,6 +35,32 @@ export const expect = Object.assign(
   globalThis[ASYMMETRIC_MATCHERS_OBJECT],
   { poll },
 );
+
+export const vi = { ...spy, useFakeTimers, advanceTimersByTime, useRealTimers };
+
+/** Node.js's fake timers lack `performance`. */
+function useFakeTimers({ toFake }) {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  if (!toFake.includes('performance')) return;
+  let now = performance.now();
+  mock.method(performance, 'now', () => now);
+  advancePerformance = (ms) => {
+    now += ms;
+  };
+}
+
+let advancePerformance = () => undefined;
+
+function advanceTimersByTime(ms) {
+  advancePerformance(ms);
+  mock.timers.tick(ms);
+}
+
+function useRealTimers() {
+  advancePerformance = () => undefined;
+  mock.timers.reset();
+  mock.restoreAll();
+}
 
 /** Repeats the assertion until it holds or the time is up. */
 function poll(read) {
