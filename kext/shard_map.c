@@ -14,6 +14,9 @@
 // Cells that a visit looks at before it releases the lock for others.
 #define SHARD_VISIT_CELLS 256u
 
+// Shards without an array that a walk passes before it lowers the IRQL. To change it costs more than the look.
+#define SHARD_PASSED_AT_ONCE 64u
+
 static BOOLEAN ShardIsCrowded(UINT32 count, UINT32 cells)
 {
     return (UINT64)count * SHARD_FULL_DENOMINATOR > (UINT64)cells * SHARD_FULL_NUMERATOR;
@@ -291,13 +294,39 @@ static VOID ShardShrink(SHARD_MAP *map, SHARD *shard)
     MemoryFree(map->Memory, old);
 }
 
+// A shard without an array that does not remember a larger one.
+static BOOLEAN ShardIsUnused(SHARD *shard)
+{
+    BOOLEAN isUnused;
+
+    RwLockAcquireSharedAtDpcLevel(&shard->Lock);
+    isUnused = shard->CellCount == 0 && shard->FirstCellCount == SHARD_LEAST_CELLS;
+    RwLockReleaseSharedFromDpcLevel(&shard->Lock);
+    return isUnused;
+}
+
+// Returns the first shard from `index` on that may be in use, or SHARD_MAP_SHARDS.
+static UINT32 ShardMapPassUnused(SHARD_MAP *map, UINT32 index)
+{
+    UINT32 end = SHARD_MAP_SHARDS - index > SHARD_PASSED_AT_ONCE ? index + SHARD_PASSED_AT_ONCE : SHARD_MAP_SHARDS;
+    KIRQL irql;
+
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    while (index < end && ShardIsUnused(&map->Shards[index]))
+    {
+        index++;
+    }
+    KeLowerIrql(irql);
+    return index;
+}
+
 _Use_decl_annotations_
 UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, SHARD_PAUSE pause, VOID *context)
 {
     UINT64 removed = 0;
     UINT32 i;
 
-    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    for (i = ShardMapPassUnused(map, 0); i < SHARD_MAP_SHARDS; i = ShardMapPassUnused(map, i + 1))
     {
         UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, pause, context);
 
@@ -314,7 +343,7 @@ SHARD_ARRAY *ShardMapTakeAll(SHARD_MAP *map)
     SHARD_ARRAY *taken = NULL;
     UINT32 i;
 
-    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    for (i = ShardMapPassUnused(map, 0); i < SHARD_MAP_SHARDS; i = ShardMapPassUnused(map, i + 1))
     {
         SHARD *shard = &map->Shards[i];
         KIRQL irql = RwLockAcquireExclusive(&shard->Lock);
@@ -375,7 +404,7 @@ UINT64 ShardMapBytes(SHARD_MAP *map)
     UINT64 bytes = SHARD_MAP_SHARDS * sizeof(SHARD);
     UINT32 i;
 
-    for (i = 0; i < SHARD_MAP_SHARDS; i++)
+    for (i = ShardMapPassUnused(map, 0); i < SHARD_MAP_SHARDS; i = ShardMapPassUnused(map, i + 1))
     {
         SHARD *shard = &map->Shards[i];
         KIRQL irql = RwLockAcquireShared(&shard->Lock);
