@@ -34,7 +34,8 @@ VOID SubnetsStart(SUBNETS *subnets)
         subnets->Notification = NULL;
         LogWarning(subnets->Log, "The system does not notify of new addresses: status 0x%08x", (unsigned)status);
     }
-    SubnetsRead(subnets);
+    DeferredRequest(subnets->Deferred, DEFERRED_SUBNETS);
+    DeferredQueue(subnets->Deferred);
 }
 
 _Use_decl_annotations_
