@@ -89,6 +89,7 @@ test.each([
     const { simulated, flow, question } = await begin(protocol, direction);
     question.accept({ permanent: true });
     expect(await flow.outcome).toBe('permitted');
+    expect(await flow.send(bytes)).toBe('permitted'); // so the handshake is over
 
     const before = sent(simulated);
     expect(simulated.device.updateVerdict(question, verdicts[verdict])).toBe(true);
