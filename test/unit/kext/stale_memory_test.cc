@@ -176,6 +176,20 @@ class Session
     ByteVector stream_;
 };
 
+// The bytes of a table depend on its hash key, which is random. So numbers of log lines are not compared.
+ByteVector Comparable(const Record &record)
+{
+    ByteVector body = record.body;
+
+    if (record.type == InfoLogLine)
+    {
+        const auto digit = [](uint8_t byte) { return byte >= '0' && byte <= '9'; };
+
+        body.erase(std::remove_if(body.begin(), body.end(), digit), body.end());
+    }
+    return body;
+}
+
 TEST(StaleMemoryTest, EveryByteOfEveryRecordIsWritten)
 {
     const std::vector<Record> first = AllRecords(Session(0xAA).EveryRecord());
@@ -186,7 +200,7 @@ TEST(StaleMemoryTest, EveryByteOfEveryRecordIsWritten)
     for (size_t i = 0; i < first.size(); i++)
     {
         EXPECT_EQ(first[i].type, second[i].type) << "record " << i;
-        EXPECT_EQ(first[i].body, second[i].body) << "record " << i << " of type " << int{first[i].type};
+        EXPECT_EQ(Comparable(first[i]), Comparable(second[i])) << "record " << i << " of type " << int{first[i].type};
         EXPECT_THAT(first[i].body, testing::Not(testing::Contains(kStaleVariable)))
             << "record " << i << " of type " << int{first[i].type};
         types.insert(first[i].type);
