@@ -22,6 +22,7 @@ Napi::Function JsEmbeddedComputer::Define(Napi::Env env)
                            InstanceMethod<&Self::DoOnNetwork<&Network::Receive>>("receive"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::CloseFlow>>("closeFlow"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::Packet>>("packet"),
+                           InstanceMethod<&Self::DoOnNetwork<&Network::AcceptSecured>>("acceptSecured"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::Reauthorize>>("reauthorize"),
                            InstanceMethod<&Self::OfNetwork<&Network::Replay>>("replay"),
                            InstanceMethod<&Self::DoOnNetwork<&Network::StopReplay>>("stopReplay"),

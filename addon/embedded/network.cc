@@ -89,6 +89,11 @@ void Network::Packet(const Napi::CallbackInfo &info)
     machine_.net().Packet(ToPacketWay(info[0]), bytes.data(), bytes.size(), OutcomeOf(info[2]), ToLink(info[3]));
 }
 
+void Network::AcceptSecured(const Napi::CallbackInfo &)
+{
+    machine_.net().AcceptSecured();
+}
+
 void Network::Reauthorize(const Napi::CallbackInfo &)
 {
     machine_.net().Reauthorize();

@@ -40,6 +40,7 @@ class Network
     void Receive(const Napi::CallbackInfo &info);
     void CloseFlow(const Napi::CallbackInfo &info);
     void Packet(const Napi::CallbackInfo &info);
+    void AcceptSecured(const Napi::CallbackInfo &info);
     void Reauthorize(const Napi::CallbackInfo &info);
     Napi::Value Replay(const Napi::CallbackInfo &info);
     void StopReplay(const Napi::CallbackInfo &info);

@@ -167,6 +167,7 @@ export interface NativeNetwork {
   receive(flow: number, bytes: Uint8Array, onOutcome?: OnNativeOutcome): void;
   closeFlow(flow: number): void;
   packet(way: NativePacketWay, bytes: Uint8Array, onOutcome: OnNativeOutcome, link?: number): void;
+  acceptSecured(): void;
   reauthorize(): void;
   replay(
     options: NativeReplayOptions,

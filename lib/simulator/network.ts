@@ -217,6 +217,16 @@ export class Network {
     return this.#packet(3, check(bytesSchema, bytes, 'The bytes of forward()'), 0);
   }
 
+  /**
+   * Makes IPsec accept packets that arrive with AH, or with ESP without encryption, in transport mode.
+   *
+   * Only the packet layers see AH and ESP. The other layers see the TCP segment or datagram that is protected.
+   * Without this call such a packet reaches no program.
+   */
+  acceptSecured(): void {
+    this.#handle.native.acceptSecured();
+  }
+
   /** Authorizes every live flow again, as after a policy change. */
   reauthorize(): void {
     this.#handle.native.reauthorize();

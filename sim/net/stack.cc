@@ -316,6 +316,11 @@ void Stack::Packet(PacketWay way, const uint8_t *ip_packet, size_t length, Outco
     }
 }
 
+void Stack::AcceptSecured()
+{
+    core_->AcceptSecured();
+}
+
 void Stack::Reauthorize()
 {
     core_->PolicyChanged();

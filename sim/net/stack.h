@@ -74,6 +74,9 @@ class Stack
     void Packet(PacketWay way, const uint8_t *ip_packet, size_t length, OutcomeCallback outcome,
                 uint8_t link = kEthernetLink);
 
+    // From now on IPsec accepts what comes with AH, or with ESP without encryption, in transport mode.
+    void AcceptSecured();
+
     // Does what a policy change does: the next packet of every flow is authorized again at its ALE layer.
     void Reauthorize();
 

@@ -50,7 +50,8 @@ enum ControlOperation
     kControlReplay = 16,     // u64 tag, f64 speed, u16 count of prefixes, each: u8 family, address, u8 length; then the
                              //   path in UTF-8 to the end
     kControlStopReplay = 17, // u64 tag
-    kControlHinder = 18      // u8 hindrance (sim/wfp/hindrance.h), u32 NTSTATUS
+    kControlHinder = 18,     // u8 hindrance (sim/wfp/hindrance.h), u32 NTSTATUS
+    kControlAcceptSecured = 19
 };
 
 enum ControlEvent

@@ -163,6 +163,9 @@ NTSTATUS Session::Carry(const void *owner, Reader &request, Writer &answer)
     case kControlReauthorize:
         network.Reauthorize();
         return STATUS_SUCCESS;
+    case kControlAcceptSecured:
+        network.AcceptSecured();
+        return STATUS_SUCCESS;
     case kControlWire:
         SetWire(request.Get<uint64_t>());
         return STATUS_SUCCESS;

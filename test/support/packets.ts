@@ -155,6 +155,43 @@ function ipv6Packet(
   return packet;
 }
 
+export type SecurityHeader = 'AH' | 'ESP';
+
+/** Protects a packet without options or extension headers in transport mode (RFC 4302, RFC 4303), unencrypted. */
+export function securedPacket(packet: Uint8Array, header: SecurityHeader): Uint8Array {
+  const version6 = packet[0]! >> 4 === 6;
+  const headerLength = version6 ? 40 : 20;
+  const protocolAt = version6 ? 6 : 9;
+  const protocol = packet[protocolAt]!;
+  const data = packet.subarray(headerLength);
+  const secured = Uint8Array.from([
+    ...packet.subarray(0, headerLength),
+    ...(header === 'AH' ? authenticated(protocol, data) : encapsulated(protocol, data)),
+  ]);
+  const view = new DataView(secured.buffer);
+  secured[protocolAt] = header === 'AH' ? 51 : 50;
+  if (version6) {
+    view.setUint16(4, secured.length - headerLength);
+  } else {
+    view.setUint16(2, secured.length);
+    view.setUint16(10, 0);
+    view.setUint16(10, internetChecksum([secured.subarray(0, headerLength)]));
+  }
+  return secured;
+}
+
+/** The header has the index 1, the number 1 and an integrity check value of 12 bytes. */
+function authenticated(protocol: number, data: Uint8Array): Uint8Array {
+  const header = [protocol, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, ...Array<number>(12).fill(0xa5)];
+  return Uint8Array.from([...header, ...data]);
+}
+
+/** The padding makes the trailer end at a multiple of four bytes. */
+function encapsulated(protocol: number, data: Uint8Array): Uint8Array {
+  const padding = Array.from({ length: -(data.length + 2) & 3 }, (_unused, index) => index + 1);
+  return Uint8Array.from([0, 0, 0, 1, 0, 0, 0, 1, ...data, ...padding, padding.length, protocol]);
+}
+
 /** Cuts a packet without options or extension headers into fragments that carry `size` bytes each, a multiple of eight. */
 export function fragmentsOf(
   packet: Uint8Array,

@@ -35,6 +35,7 @@ export const Operation = {
   replay: 16,
   stopReplay: 17,
   hinder: 18,
+  acceptSecured: 19,
 } as const;
 
 const OUTCOME_KINDS = ['permitted', 'blocked', 'dropped', 'pending-timeout', 'redirected'] as const;

@@ -110,6 +110,10 @@ export class RemoteNetwork implements NativeNetwork {
     this.#ask(request(Operation.packet).u64(tag).u8(way).u8(link).bytes(bytes));
   }
 
+  acceptSecured(): void {
+    this.#ask(request(Operation.acceptSecured));
+  }
+
   reauthorize(): void {
     this.#ask(request(Operation.reauthorize));
   }

@@ -647,7 +647,7 @@ TEST_P(NetOrderOfFamily, TheIpPacketLayerSeesIpsecAndAleWhatItProtects)
 
     server.local.port = 5353;
     stack().Listen(server);
-    stack().core().AcceptSecured();
+    stack().AcceptSecured();
     for (const bool encapsulated : {true, false})
     {
         const std::vector<uint8_t> packet = Secured(server.remote, server.local, encapsulated);
