@@ -59,7 +59,37 @@ static UINT32 SubnetsLoad(const UINT8 *bytes)
     return (UINT32)bytes[0] << 24 | (UINT32)bytes[1] << 16 | (UINT32)bytes[2] << 8 | bytes[3];
 }
 
-// Collects the broadcast addresses, in host order, of the first rows. Returns how many there are.
+// Returns how many of the addresses, which ascend, are below `sought`.
+static UINT32 SubnetsCountBelow(const UINT32 *broadcasts, UINT32 count, UINT32 sought)
+{
+    UINT32 below = 0;
+
+    while (below < count)
+    {
+        UINT32 middle = below + (count - below) / 2;
+
+        if (broadcasts[middle] < sought)
+        {
+            below = middle + 1;
+        }
+        else
+        {
+            count = middle;
+        }
+    }
+    return below;
+}
+
+// Inserts an address where it keeps the order.
+static VOID SubnetsInsert(UINT32 *broadcasts, UINT32 count, UINT32 address)
+{
+    UINT32 place = SubnetsCountBelow(broadcasts, count, address);
+
+    RtlMoveMemory(&broadcasts[place + 1], &broadcasts[place], (count - place) * sizeof(*broadcasts));
+    broadcasts[place] = address;
+}
+
+// Collects the broadcast addresses of the first rows, in ascending order. Returns how many there are.
 static UINT32 SubnetsCollect(const MIB_UNICASTIPADDRESS_TABLE *table, UINT32 rows, UINT32 *broadcasts)
 {
     UINT32 count = 0;
@@ -72,8 +102,9 @@ static UINT32 SubnetsCollect(const MIB_UNICASTIPADDRESS_TABLE *table, UINT32 row
         if (row->Address.si_family == AF_INET && row->OnLinkPrefixLength != 0 &&
             row->OnLinkPrefixLength <= SUBNETS_LONGEST_PREFIX)
         {
-            broadcasts[count] =
-                SubnetsLoad((const UINT8 *)&row->Address.Ipv4.sin_addr) | MAXUINT32 >> row->OnLinkPrefixLength;
+            SubnetsInsert(broadcasts, count,
+                          SubnetsLoad((const UINT8 *)&row->Address.Ipv4.sin_addr) |
+                              MAXUINT32 >> row->OnLinkPrefixLength);
             count++;
         }
     }
@@ -133,15 +164,13 @@ _Use_decl_annotations_
 BOOLEAN SubnetsHaveBroadcast(SUBNETS *subnets, const UINT8 *address)
 {
     UINT32 sought = SubnetsLoad(address);
-    BOOLEAN found = FALSE;
+    BOOLEAN found;
+    UINT32 below;
     KIRQL irql;
-    UINT32 i;
 
     irql = RwLockAcquireShared(&subnets->Lock);
-    for (i = 0; !found && i < subnets->Count; i++)
-    {
-        found = subnets->Broadcasts[i] == sought;
-    }
+    below = SubnetsCountBelow(subnets->Broadcasts, subnets->Count, sought);
+    found = below < subnets->Count && subnets->Broadcasts[below] == sought;
     RwLockReleaseShared(&subnets->Lock, irql);
     return found;
 }

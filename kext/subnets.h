@@ -29,7 +29,7 @@ typedef struct _SUBNETS
     RW_LOCK Lock; ///< guards the members below
     LONG64 Round; ///< that read the addresses
     UINT32 Count;
-    UINT32 *Broadcasts; ///< network order; NULL: none
+    UINT32 *Broadcasts; ///< host order, ascending; NULL: none
 } SUBNETS;
 
 /// Knows no subnets. Never fails.
@@ -53,7 +53,7 @@ _IRQL_requires_(PASSIVE_LEVEL)
 VOID SubnetsRead(_Inout_ SUBNETS *subnets);
 
 /// TRUE if an IPv4 address, in network order, is the broadcast address of a subnet of this machine.
-/// Takes time for each subnet, so it is for packets whose connection has no entry.
+/// The time grows with the logarithm of the number of subnets.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN SubnetsHaveBroadcast(_Inout_ SUBNETS *subnets, _In_reads_(4) const UINT8 *address);
 

@@ -81,6 +81,33 @@ TEST_F(SubnetsTest, TheNumberOfAddressesIsBounded)
     EXPECT_FALSE(HasBroadcast(10, SUBNETS_MAX >> 8, 0, 255));
 }
 
+TEST_F(SubnetsTest, EachOfManyIsFoundInWhateverOrderTheSystemNamesThem)
+{
+    std::vector<sim::net::UnicastAddress> addresses;
+
+    for (UINT32 i = 0; i < SUBNETS_MAX; i++)
+    {
+        const UINT32 mixed = i * 389 % SUBNETS_MAX; // each number once
+
+        addresses.push_back({{10, static_cast<uint8_t>(mixed >> 8), static_cast<uint8_t>(mixed), 1}, 24});
+    }
+    addresses[7] = addresses[900]; // two addresses of one subnet
+    machine_.addresses().Set(addresses);
+    for (const sim::net::UnicastAddress &each : addresses)
+    {
+        EXPECT_TRUE(HasBroadcast(10, each.address[1], each.address[2], 255));
+    }
+    EXPECT_FALSE(HasBroadcast(9, 255, 255, 255));
+    EXPECT_FALSE(HasBroadcast(10, 0, 0, 254));
+    EXPECT_FALSE(HasBroadcast(10, SUBNETS_MAX >> 8, 0, 255));
+
+    const SUBNETS &subnets = context()->Subnets;
+
+    ASSERT_EQ(subnets.Count, SUBNETS_MAX);
+    EXPECT_TRUE(std::is_sorted(subnets.Broadcasts, subnets.Broadcasts + subnets.Count))
+        << "a packet does not look at each of them";
+}
+
 TEST_F(SubnetsTest, APacketToASubnetThatAleDidNotAuthorizeIsDecidedInPlace)
 {
     const Flow flow = To(V4(192, 0, 2, 255, 137));
