@@ -1,6 +1,7 @@
 #include "event.h"
 
 #include "options.h"
+#include "process.h"
 #include "wire.h"
 
 _Use_decl_annotations_
@@ -353,6 +354,7 @@ typedef struct _EVENT_INFO
     UINT64 Id;
     const CONNECTION_KEY *Key;
     UINT8 Direction;
+    UINT64 ProcessStart;
     const EVENT_DETAILS *Details; // NULL: none are sent
     CONNECTION_INFO_WIRE Wire;
 } EVENT_INFO;
@@ -367,7 +369,7 @@ static VOID EventWriteInfo(VOID *records)
         EventPutHeader(wire, InfoConnectionInfo, sizeof(*wire));
         wire->Id = info->Id;
         wire->Time = EventSystemTime();
-        wire->ProcessStart = 0;
+        wire->ProcessStart = info->ProcessStart;
         wire->Flags = EventInfoFlags(info->Key, info->Direction, info->Details);
         wire->InterfaceIndex = info->Details->InterfaceIndex;
         wire->Compartment = info->Details->Compartment;
@@ -422,6 +424,7 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     info.Id = id;
     info.Key = key;
     info.Direction = direction;
+    info.ProcessStart = EventWantsConnectionInfo(events) ? ProcessStartTime(processId) : 0;
     info.Details = details;
     gate = EventPreparePass(&pass, gate, EventWriteInfo, &info);
     EventAddDetails(events, &unit, &process, &info, processId);

@@ -69,6 +69,14 @@
 #define PLATFORM_LOCK_RELEASE(lock)
 #endif
 
+// The WDK declares it in ntifs.h, which is for file systems.
+#if defined(_KERNEL_MODE) || defined(KEXT_MINGW_DDK)
+EXTERN_C_START
+_IRQL_requires_max_(APC_LEVEL)
+NTKERNELAPI NTSTATUS NTAPI PsLookupProcessByProcessId(_In_ HANDLE processId, _Outptr_ PEPROCESS *process);
+EXTERN_C_END
+#endif
+
 // Shared counters and locks are padded to a cache line, so that two processors do not contend for one line.
 // 64 bytes on x64, 128 bytes on ARM64.
 #define PLATFORM_CACHE_LINE SYSTEM_CACHE_ALIGNMENT_SIZE

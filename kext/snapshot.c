@@ -1,12 +1,21 @@
 #include "snapshot.h"
 
+#include "process.h"
 #include "wire.h"
 
 // Connections that are copied at once.
 #define SNAPSHOT_BATCH 32u
 
-// The driver does not know when a process started.
-static const UINT64 SnapshotProcessStart = 0;
+// The clocks of a connection and of a process differ by less.
+#define SNAPSHOT_CLOCK_TOLERANCE PLATFORM_TICKS_PER_SECOND
+
+// A process that started after its connection is another one, to which Windows gave the id again.
+static UINT64 SnapshotProcessStart(const CONNECTION *connection)
+{
+    UINT64 start = ProcessStartTime(connection->State.ProcessId);
+
+    return start <= connection->Life.StartTime + SNAPSHOT_CLOCK_TOLERANCE ? start : 0;
+}
 
 static UINT8 SnapshotFlags(const CONNECTION *connection)
 {
@@ -22,7 +31,7 @@ static UINT8 *SnapshotPutEntry(UINT8 *wire, const CONNECTION *connection)
     CONNECTION_ENTRY_LIFE_WIRE entry;
 
     entry.Id = life->Waiting ? life->Question : 0;
-    entry.ProcessStart = SnapshotProcessStart;
+    entry.ProcessStart = SnapshotProcessStart(connection);
     entry.StartTime = life->StartTime;
     entry.IdleMs = life->IdleSeconds * 1000ULL;
     entry.TransmittedBytes = life->TransmittedBytes;

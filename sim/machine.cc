@@ -11,6 +11,7 @@
 #include "nt/fault_injection.h"
 #include "nt/io_manager.h"
 #include "nt/pool.h"
+#include "nt/processes.h"
 #include "nt/registry.h"
 #include "nt/scheduler.h"
 #include "wfp/engine.h"
@@ -24,7 +25,8 @@ Machine::Machine(const MachineOptions &options)
       clock_(std::make_unique<nt::Clock>(options.virtual_clock, [this](uint64_t time) { scheduler_->RunUntil(time); })),
       scheduler_(std::make_unique<nt::Scheduler>(*this)), io_(std::make_unique<nt::IoManager>(*this)),
       registry_(std::make_unique<nt::Registry>()), error_log_(std::make_unique<nt::ErrorLog>(*this)),
-      power_state_(std::make_unique<nt::CallbackObject>()), net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
+      power_state_(std::make_unique<nt::CallbackObject>()), processes_(std::make_unique<nt::Processes>(*this)),
+      net_buffers_(std::make_unique<ndis::NetBuffers>(*this))
 {
     Scope scope(*this);
 

@@ -27,6 +27,7 @@ class ErrorLog;
 class FaultInjection;
 class IoManager;
 class Pool;
+class Processes;
 class Registry;
 class Scheduler;
 } // namespace nt
@@ -101,6 +102,7 @@ class Machine
     nt::Registry &registry() { return *registry_; }
     nt::ErrorLog &error_log() { return *error_log_; }
     nt::CallbackObject &power_state() { return *power_state_; } // \Callback\PowerState
+    nt::Processes &processes() { return *processes_; }
     ndis::NetBuffers &net_buffers() { return *net_buffers_; }
     wfp::Engine &wfp() { return *wfp_; }
     net::Stack &net() { return *net_; }
@@ -134,6 +136,7 @@ class Machine
     std::unique_ptr<nt::Registry> registry_;
     std::unique_ptr<nt::ErrorLog> error_log_;
     std::unique_ptr<nt::CallbackObject> power_state_;
+    std::unique_ptr<nt::Processes> processes_;
     std::unique_ptr<ndis::NetBuffers> net_buffers_;
     std::unique_ptr<wfp::Engine> wfp_;
     std::unique_ptr<net::Stack> net_;

@@ -102,6 +102,15 @@ export class ConnectionEvent extends ConnectionRecord {
     return this.info?.time;
   }
 
+  /**
+   * When the process started, in milliseconds since the epoch; undefined if the driver does not know it.
+   *
+   * Windows uses the id of a process again. The id and the start together are of one process alone.
+   */
+  get processStart(): number | undefined {
+    return this.info?.processStart;
+  }
+
   /** Whether both ends are on this computer; undefined if the driver does not say it. */
   get loopback(): boolean | undefined {
     return this.info?.loopback;
@@ -182,7 +191,9 @@ export class ConnectionEvent extends ConnectionRecord {
       type: this.type,
       id: this.id,
       ...this.identity(),
-      ...(this.info === undefined ? {} : { time: this.time, loopback: this.loopback }),
+      ...(this.info === undefined
+        ? {}
+        : { time: this.time, processStart: this.processStart, loopback: this.loopback }),
       payloadLayer: this.payloadLayer,
       payload: this.payload,
     };

@@ -10,6 +10,7 @@
 #include "wdm/mdl.h"
 #include "wdm/object_attributes.h"
 #include "wdm/pool.h"
+#include "wdm/process.h"
 #include "wdm/registry.h"
 #include "wdm/status.h"
 #include "wdm/synchronization.h"

@@ -1,5 +1,8 @@
 #include "net/socket.h"
 
+#include "machine.h"
+#include "nt/processes.h"
+
 #include <algorithm>
 #include <mutex>
 
@@ -28,6 +31,7 @@ Socket::Socket(SocketTable &table, uint64_t handle, const FlowSpec &owner, uint8
     identity_.local = local;
     identity_.handle = handle;
     identity_.process_id = owner.process_id;
+    Machine::Current().processes().Start(owner.process_id);
     identity_.process_path = path_.empty() ? nullptr : &path_blob_;
 }
 

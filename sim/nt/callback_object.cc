@@ -133,15 +133,3 @@ extern "C" VOID ExUnregisterCallback(PVOID CallbackRegistration)
     RequireIrqlAtMost(APC_LEVEL, "ExUnregisterCallback");
     CallbackObject::Unregister(CallbackRegistration);
 }
-
-// Callback objects are the only objects with references that this kernel gives to drivers.
-extern "C" LONG_PTR ObfDereferenceObject(PVOID Object)
-{
-    RequireIrqlAtMost(DISPATCH_LEVEL, "ObDereferenceObject");
-    if (Object != &Machine::Current().power_state())
-    {
-        Bugcheck("NOT_AN_OBJECT", "ObDereferenceObject was called for %p, which is no object", Object);
-    }
-    static_cast<CallbackObject *>(Object)->Dereference();
-    return 0;
-}

@@ -14,6 +14,7 @@
 #include "nt/io_state.h"
 #include "nt/irql.h"
 #include "nt/pool.h"
+#include "nt/processes.h"
 #include "nt/registry.h"
 #include "nt/scheduler.h"
 #include "wfp/engine.h"
@@ -231,6 +232,7 @@ void IoState::CheckMachineLeft(const std::string &event)
     RequireNone("REGISTRY_KEY_NOT_CLOSED", event, "open keys of the registry", machine_.registry().Left());
     RequireNone("ERROR_LOG_ENTRY_LEFT", event, "entries of the event log", machine_.error_log().Left());
     RequireNone("CALLBACK_LEFT", event, "a callback object", machine_.power_state().Left());
+    RequireNone("PROCESS_LEFT", event, "references to processes", machine_.processes().Left());
     RequireNone("ADDRESS_TABLE_LEFT", event, "the table of addresses", machine_.addresses().Left());
     machine_.wfp().CheckUnloaded();
     RequireNone("NET_BUFFER_POOL_LEFT", event, "net buffer list pools", machine_.net_buffers().DriverPoolsLeft());

@@ -29,6 +29,8 @@ const Routines &KnownRoutines()
         ROUTINE(KeQueryUnbiasedInterruptTime),
         ROUTINE(KeSetCoalescableTimer),
         ROUTINE(PsGetCurrentProcessId),
+        ROUTINE(PsGetProcessCreateTimeQuadPart),
+        ROUTINE(PsLookupProcessByProcessId),
         ROUTINE(RtlRandomEx),
     };
 

@@ -16,6 +16,7 @@
 
 #include <fwpsk.h>
 
+#include "driver_processes.h"
 #include "module.h"
 #include "nt/bugcheck.h"
 
@@ -168,5 +169,6 @@ extern "C" NTSTATUS NTAPI CreateInjectionHandleOfDriver(ADDRESS_FAMILY family, U
     imports.Replace("KeSetTimerEx", reinterpret_cast<void *>(SetTimerOfDriver));
     imports.Replace("KeCancelTimer", reinterpret_cast<void *>(CancelTimerOfDriver));
     imports.Replace("KeFlushQueuedDpcs", reinterpret_cast<void *>(FlushDpcsOfDriver));
+    sim::wine::ReplaceProcesses(imports);
     return FwpsInjectionHandleCreate0(family, flags, handle);
 }

@@ -104,11 +104,21 @@ describe('InfoDecoder', () => {
   it('adds what the record before a connection or an end says about it', () => {
     const vector = (name: string): Uint8Array => vectors.find((each) => each.name === name)!.bytes;
     const info = vector('connection-info');
+    const later = vector('connection-info-multicast');
     const ended = vector('connection-ended');
-    const stream = bytes(info, connection({ id: 258n }), ended, connectionEnd());
+    const asked = connection({ id: 258n });
+    const stream = bytes(info, asked, later, asked, ended, connectionEnd());
     const expected = [
       { type: 'connection-info' },
-      { type: 'connection', id: 258n, time: 1_705_526_400_000, loopback: true },
+      {
+        type: 'connection',
+        id: 258n,
+        time: 1_705_526_400_000,
+        processStart: undefined,
+        loopback: true,
+      },
+      { type: 'connection-info' },
+      { type: 'connection', id: 258n, processStart: 1_695_526_400_000, loopback: false },
       { type: 'connection-ended' },
       { type: 'connection-end', id: 258n, transmitted: 1n, verdict: 3, reason: 'port-released' },
     ];

@@ -57,6 +57,22 @@ describe.each(families)('over $family', ({ computer, stranger }) => {
     expect(await second.outcome).toBe('blocked');
   });
 
+  test('the start of a process is named with its connections', async () => {
+    const simulated = await Simulated.start();
+    for (const port of [443, 80]) {
+      simulated.network.connect({
+        processId: 7,
+        protocol: 'udp',
+        local,
+        remote: { address: stranger, port },
+      });
+    }
+    const starts = (await simulated.questions(2)).map((question) => question.processStart);
+    expect(starts).toEqual([expect.any(Number), starts[0]]);
+    const connections = await simulated.device.connections();
+    expect(connections.map((connection) => connection.processStart)).toEqual(starts);
+  });
+
   test('two applications with the same remote endpoint are two connections', async () => {
     const simulated = await Simulated.start();
     const one = simulated.network.connect({ processId: 1, protocol: 'tcp', local, remote });

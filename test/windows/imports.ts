@@ -54,6 +54,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'MmMapLockedPagesSpecifyCache',
     'ObfDereferenceObject',
     'PsGetCurrentProcessId',
+    'PsLookupProcessByProcessId',
     'RtlAppendUnicodeStringToString',
     'RtlAppendUnicodeToString',
     'RtlGetVersion',
@@ -67,7 +68,7 @@ export const imports: Readonly<Record<keyof typeof builds, readonly string[]>> =
     'memmove',
     'memset',
   ],
-  'Windows XP': ['DbgPrintEx', 'KeFlushQueuedDpcs'],
+  'Windows XP': ['DbgPrintEx', 'KeFlushQueuedDpcs', 'PsGetProcessCreateTimeQuadPart'],
   'Windows Vista': [
     'CancelMibChangeNotify2',
     'FreeMibTable',

@@ -11,7 +11,6 @@ typedef struct _FILE_OBJECT FILE_OBJECT, *PFILE_OBJECT;
 typedef struct _IO_WORKITEM IO_WORKITEM, *PIO_WORKITEM;
 typedef struct _KTHREAD *PKTHREAD;
 typedef struct _ETHREAD *PETHREAD;
-typedef struct _EPROCESS *PEPROCESS;
 
 // Drivers read it without a lock while another thread writes it, so a plain read in C must be atomic.
 #ifdef __cplusplus
@@ -326,8 +325,6 @@ VOID NTAPI IoFreeErrorLogEntry(PVOID ElEntry);
 VOID NTAPI IoWriteErrorLogEntry(PVOID ElEntry);
 
 PVOID NTAPI MmGetSystemRoutineAddress(PUNICODE_STRING SystemRoutineName);
-HANDLE NTAPI PsGetCurrentProcessId(VOID);
-HANDLE NTAPI PsGetCurrentThreadId(VOID);
 
 EXTERN_C_END
 

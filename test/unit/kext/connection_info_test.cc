@@ -1,6 +1,10 @@
 // What a client of extension 2 learns of the start and the end of a connection, if it asks for it.
 #include "support/driver_test.h"
 
+#include "nt/clock.h"
+#include "nt/irql.h"
+#include "nt/processes.h"
+
 #include <gmock/gmock.h>
 
 namespace kext_test
@@ -83,6 +87,29 @@ TEST_F(ConnectionInfoTest, APacketIsAskedAboutWithItsInterfaceAndWhetherItIsAske
     records = Records();
     ASSERT_EQ(records.size(), 2u);
     EXPECT_EQ(records[0].At<uint32_t>(24), CONNECTION_INFO_ASKED_AGAIN);
+}
+
+TEST_F(ConnectionInfoTest, TheStartOfItsProcessIsNamedWhereItCanBeAsked)
+{
+    const uint64_t start = machine_.clock().SystemTime();
+    const auto ask = [this](const Flow &flow, KIRQL level)
+    {
+        {
+            const sim::nt::IrqlScope irql(level);
+
+            network_.Connect(flow);
+        }
+        return Records().at(0).At<uint64_t>(16);
+    };
+    Flow flow = UdpV4();
+
+    EXPECT_EQ(ask(flow, PASSIVE_LEVEL), 0u) << "no such process runs";
+    machine_.processes().Start(flow.process_id);
+    Advance(minutes(1));
+    flow.local.port++;
+    EXPECT_EQ(ask(flow, PASSIVE_LEVEL), start);
+    flow.local.port++;
+    EXPECT_EQ(ask(flow, DISPATCH_LEVEL), 0u) << "a process cannot be found at this level";
 }
 
 TEST_F(ConnectionInfoTest, LoopbackIsNamed)

@@ -2,6 +2,9 @@
 #include "support/driver_test.h"
 #include "support/wire_records.h"
 
+#include "nt/clock.h"
+#include "nt/processes.h"
+
 namespace kext_test
 {
 namespace
@@ -143,6 +146,22 @@ TEST_F(SnapshotTest, AnEntryShowsTheConnectionAndItsLife)
     reply = Get(0);
     ASSERT_EQ(reply.entries.size(), 1u);
     EXPECT_EQ(reply.entries[0].life.Flags, CONNECTION_ENTRY_REPORTED | CONNECTION_ENTRY_ENDED);
+}
+
+TEST_F(SnapshotTest, AnEntryShowsTheStartOfItsProcessAndNotOfALaterOneWithTheSameId)
+{
+    const uint64_t start = machine_.clock().SystemTime();
+    const auto shown = [this] { return Get(0).entries.at(0).life.ProcessStart; };
+
+    network_.Connect(Flow{});
+    EXPECT_EQ(shown(), 0u) << "no such process runs";
+    machine_.processes().Start(Flow{}.process_id);
+    EXPECT_EQ(shown(), start);
+    machine_.processes().End(Flow{}.process_id);
+    EXPECT_EQ(shown(), 0u);
+    Advance(std::chrono::minutes(1));
+    machine_.processes().Start(Flow{}.process_id);
+    EXPECT_EQ(shown(), 0u);
 }
 
 TEST_F(SnapshotTest, TotalsAreNotResetByABandwidthReport)
