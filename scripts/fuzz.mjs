@@ -14,7 +14,7 @@ import { provideTools } from './testing/tools.mjs';
 const ROOT = join(import.meta.dirname, '..');
 const BUILD = join(ROOT, 'build', 'fuzz');
 const NATIVE = ['captures', 'commands', 'ioctls', 'packets', 'stateful'];
-const LIBRARY = ['decoder', 'policy'];
+const LIBRARY = ['decoder', 'policy', 'api'];
 const NAMES = [...NATIVE, ...LIBRARY];
 /** A small quarantine is enough, because an input uses freed memory within milliseconds. */
 const ASAN_OPTIONS =
@@ -115,15 +115,14 @@ async function runLibrary(name) {
   return { name, executions, coverage: '', finding: ok ? undefined : output };
 }
 
-async function build() {
-  const missing = provideTools(
-    new Set(['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock']),
-  );
-  if (missing.size > 0) return false;
+/** Builds the fuzzers of the driver with libFuzzer, and the addon for the fuzzer of the API with the sanitizers. */
+async function build(preset, compilers, ...targets) {
+  const tools = [...compilers, 'cmake', 'ninja', 'gtest', 'gmock'];
+  if (provideTools(new Set(tools)).size > 0) return false;
   const jobs = String(availableParallelism());
   for (const args of [
-    ['--preset', 'fuzz'],
-    ['--build', '--preset', 'fuzz', '--parallel', jobs],
+    ['--preset', preset],
+    ['--build', '--preset', preset, '--parallel', jobs, ...targets],
   ]) {
     const { ok, output } = await run('cmake', args);
     if (!ok) {
@@ -150,7 +149,12 @@ async function runAll() {
 const unknown = names.filter((name) => !NAMES.includes(name));
 if (unknown.length > 0)
   program.error(`No such fuzzer: ${unknown.join(', ')}. There are: ${NAMES.join(', ')}.`);
-if (names.some((name) => NATIVE.includes(name)) && !(await build())) process.exit(1);
+const builds = [];
+if (names.some((name) => NATIVE.includes(name))) builds.push(['fuzz', ['clang-19', 'libFuzzer']]);
+if (names.includes('api')) builds.push(['asan', ['g++'], '--target', 'netverdict_addon']);
+for (const each of builds) {
+  if (!(await build(...each))) process.exit(1);
+}
 const results = await runAll();
 const table = new Table({ head: ['fuzzer', 'seconds', 'executions', 'edges reached', 'findings'] });
 for (const { name, executions, coverage, finding } of results) {

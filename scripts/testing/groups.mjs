@@ -170,7 +170,7 @@ export const groups = {
   },
   models: { needs: ['spin', 'g++'], run: () => countedScript('scripts/models.mjs') },
   fuzz: {
-    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'libFuzzer', 'g++', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => countedScript('scripts/fuzz.mjs', '--seconds', '10'),
   },
   soak: {
@@ -224,7 +224,7 @@ export const groups = {
     run: () => gtest('asan', LONG_SUITES, ['unit/kext_tests'], 'kext_tests'),
   },
   'long-fuzz': {
-    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'libFuzzer', 'g++', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => countedScript('scripts/fuzz.mjs', '--seconds', '60'),
   },
 };
@@ -233,10 +233,9 @@ export const groups = {
 export const stages = [
   [['build'], ['format']],
   [
-    ['asan', 'faults'],
+    ['asan', 'faults', 'fuzz'], // they run the addon that the first builds
     ['mingw', 'wine', 'package'], // the last two fill and pack prebuilds/
     ['vitest'],
-    ['fuzz'],
     ['lint'],
     ['tsan'],
     ['soak'],
