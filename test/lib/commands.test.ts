@@ -38,6 +38,12 @@ describe('encodeCommand', () => {
     expect(() => encodeCommand(command as Command)).toThrow(InvalidArgumentError);
   });
 
+  it('takes the least and the greatest numbers', () => {
+    const least = update({ protocol: 0, localPort: 0, remotePort: 0 });
+    const greatest = update({ protocol: 255, localPort: 65_535, remotePort: 65_535 });
+    expect(() => [least, greatest].map(encodeCommand)).not.toThrow();
+  });
+
   it('lets a live connection become undecided again', () => {
     expect(encodeCommand(update({}, Verdict.Undecided)).at(-1)).toBe(0);
   });

@@ -98,6 +98,8 @@ describe('the arguments of service', () => {
     ['a device path', { sysPath: '\\\\.\\C:\\x.sys' }, /sysPath.*disk/],
     ['a verbatim path', { sysPath: '\\\\?\\C:\\x.sys' }, /sysPath.*disk/],
     ['a quoted path', { sysPath: '"C:\\x.sys"' }, /sysPath/],
+    ['an empty display name', { displayName: '' }, /displayName/],
+    ['a display name of 257 characters', { displayName: 'a'.repeat(257) }, /displayName/],
     ['an unknown start type', { startType: 'boot' as 'auto' }, /startType/],
     ['an unknown option', { path: 'C:\\x.sys' } as InstallOptions, /path/],
   ];

@@ -174,6 +174,12 @@ describe('a flow', () => {
 });
 
 describe('the network', () => {
+  it.each([0, 255])('connects with protocol %i', async (protocol) => {
+    const { network } = await start();
+    network.connect({ processId: 1, protocol, remote: { address: '192.0.2.1' } });
+    expect(network.counters().flowsTotal).toBe(1);
+  });
+
   it('has listeners', async () => {
     const { device, network } = await start();
     const listener = network.listen({ processId: 9, protocol: 'tcp', local: { port: 8080 } });
@@ -424,6 +430,12 @@ describe('a virtual clock', () => {
       expect(advance).toThrow(/^advance\(\): /);
     },
   );
+
+  it('advances by nothing, and by a week', async () => {
+    const { clock } = await start({ clock: 'virtual' });
+    clock.advance(0);
+    clock.advance(604_800_000);
+  });
 });
 
 describe('invalid options', () => {
@@ -451,6 +463,7 @@ describe('invalid options', () => {
     const tcp = { processId: 1, protocol: 'tcp' } as const;
     expect(() => network.accept({ ...tcp, local: {} })).toThrow(/local port/);
     expect(() => network.listen({ ...tcp, local: { port: 0 } })).toThrow(/port/);
+    expect(() => network.listen({ ...tcp, local: { port: 65_536 } })).toThrow(/port/);
     expect(() => {
       clock.advance(1);
     }).toThrow(/clock: 'virtual'/);

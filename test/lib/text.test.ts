@@ -54,5 +54,7 @@ describe('text of others', () => {
     expect(quoted('x'.repeat(1_000_000)).length).toBeLessThan(210);
     expect(quoted({ a: ['x'.repeat(1_000_000), 1n] }).length).toBeLessThan(210);
     expect(quoted(undefined)).toBe('undefined');
+    expect(quoted([1, 2, 3, 4, 5])).toBe('[ 1, 2, 3, 4, 5 ]');
+    expect(quoted([1, 2, 3, 4, 5, 6])).toBe('[ 1, 2, 3, 4, 5, ... 1 more item ]');
   });
 });
