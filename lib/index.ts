@@ -104,8 +104,15 @@ export {
   service,
   type DriverService,
   type InstallOptions,
+  type InstalledDriver,
   type ServiceOptions,
+  type UpdateOptions,
   type WaitOptions,
 } from './service/service.js';
-export type { ServiceStartType, ServiceState, ServiceStatus } from './service/service_status.js';
+export type {
+  ServiceStartType,
+  ServiceState,
+  ServiceStatus,
+  UpdateResult,
+} from './service/service_status.js';
 export { Policy, type PolicyMatch, type PolicySubject } from './policy/policy.js';

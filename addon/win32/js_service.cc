@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "driver_file.h"
 #include "service.h"
 
 namespace netverdict
@@ -85,8 +86,29 @@ Napi::Value Install(const Napi::CallbackInfo &info)
 
 template <ServiceResult (*action)(const std::wstring &)> Napi::Value Act(const Napi::CallbackInfo &info)
 {
+    const std::wstring given = WideOf(info[0]);
+    return ServiceRequest::Run(info.Env(), [given](ServiceStatus *) { return action(given); });
+}
+
+Napi::Value SetPath(const Napi::CallbackInfo &info)
+{
     const std::wstring name = WideOf(info[0]);
-    return ServiceRequest::Run(info.Env(), [name](ServiceStatus *) { return action(name); });
+    const std::wstring path = WideOf(info[1]);
+    return ServiceRequest::Run(info.Env(), [name, path](ServiceStatus *) { return ServiceSetPath(name, path); });
+}
+
+Napi::Value CopyDriver(const Napi::CallbackInfo &info)
+{
+    const std::wstring source = WideOf(info[0]);
+    const std::wstring name = WideOf(info[1]);
+    return ServiceRequest::Run(info.Env(), [source, name](ServiceStatus *status)
+                               { return DriverFileCopy(source, name, &status->path); });
+}
+
+Napi::Value VersionOf(const Napi::CallbackInfo &info)
+{
+    const std::optional<std::string> version = DriverFileVersion(WideOf(info[0]));
+    return version ? Napi::String::New(info.Env(), *version) : info.Env().Undefined();
 }
 
 Napi::Value Query(const Napi::CallbackInfo &info)
@@ -110,6 +132,10 @@ Napi::Object DefineService(Napi::Env env)
     service.Set("start", Napi::Function::New<Act<ServiceStart>>(env, "start"));
     service.Set("stop", Napi::Function::New<Act<ServiceStop>>(env, "stop"));
     service.Set("remove", Napi::Function::New<Act<ServiceRemove>>(env, "remove"));
+    service.Set("copyDriver", Napi::Function::New<CopyDriver>(env, "copyDriver"));
+    service.Set("deleteDriver", Napi::Function::New<Act<DriverFileDelete>>(env, "deleteDriver"));
+    service.Set("setPath", Napi::Function::New<SetPath>(env, "setPath"));
+    service.Set("versionOf", Napi::Function::New<VersionOf>(env, "versionOf"));
     service.Set("query", Napi::Function::New<Query>(env, "query"));
     service.Set("isTestSigningOn", Napi::Function::New<TestSigning>(env, "isTestSigningOn"));
     return service;

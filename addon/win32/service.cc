@@ -136,6 +136,23 @@ ServiceResult ServiceInstall(const ServiceConfig &config)
     return Success();
 }
 
+ServiceResult ServiceSetPath(const std::wstring &name, const std::wstring &path)
+{
+    ServiceHandle service;
+    const ServiceResult result = OpenByName(name, SERVICE_CHANGE_CONFIG, &service);
+    if (result.code != ERROR_SUCCESS)
+    {
+        return result;
+    }
+    if (!ChangeServiceConfigW(service.get(), SERVICE_NO_CHANGE, SERVICE_NO_CHANGE, SERVICE_NO_CHANGE, path.c_str(),
+                              nullptr, nullptr, nullptr, nullptr, nullptr, nullptr))
+    {
+        return LastError("ChangeServiceConfigW");
+    }
+    RegisterEvents(name, path);
+    return Success();
+}
+
 ServiceResult ServiceStart(const std::wstring &name)
 {
     ServiceHandle service;

@@ -8,24 +8,16 @@
 #include <optional>
 #include <string>
 
+#include "service_result.h"
+
 namespace netverdict
 {
-
-// ERROR_DIRECTORY_NOT_SUPPORTED, which mingw-w64's headers lack.
-constexpr uint32_t kErrorDirectoryNotSupported = 336;
-
-// The result of a request to the manager: a Win32 error, or 0, and the function that returned it.
-struct ServiceResult
-{
-    uint32_t code = 0;
-    const char *call = "";
-};
 
 struct ServiceConfig
 {
     std::wstring name;
     std::wstring display_name;
-    std::wstring path;       // of the .sys, absolute
+    std::wstring path;       // of the .sys, absolute: a copy by DriverFileCopy
     uint32_t start_type = 0; // SERVICE_SYSTEM_START, SERVICE_AUTO_START or SERVICE_DEMAND_START
 };
 
@@ -41,6 +33,9 @@ struct ServiceStatus
 // Errors: ERROR_FILE_NOT_FOUND or ERROR_PATH_NOT_FOUND without the file, kErrorDirectoryNotSupported for a folder,
 // ERROR_SERVICE_EXISTS, ERROR_SERVICE_MARKED_FOR_DELETE, ERROR_ACCESS_DENIED.
 ServiceResult ServiceInstall(const ServiceConfig &config);
+
+// Makes another file the driver, from the next start on. Does not look at the file, so that an update can be undone.
+ServiceResult ServiceSetPath(const std::wstring &name, const std::wstring &path);
 
 // Loads the driver. Returns after DriverEntry, with the status of DriverEntry as a Win32 error.
 ServiceResult ServiceStart(const std::wstring &name);

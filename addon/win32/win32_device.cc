@@ -31,6 +31,14 @@ IoResult ResultOf(const OVERLAPPED &overlapped)
     return {static_cast<int32_t>(overlapped.Internal), overlapped.InternalHigh};
 }
 
+// A program may define `\\.\name` anew for its own logon session. `Global` is the directory of all sessions.
+std::wstring GlobalName(const std::u16string &path)
+{
+    constexpr size_t kPrefixLength = 4; // `\\.\`
+
+    return L"\\\\.\\Global\\" + std::wstring(path.begin() + kPrefixLength, path.end());
+}
+
 struct ReadRequest
 {
     OVERLAPPED overlapped{};
@@ -173,8 +181,9 @@ Win32Device::~Win32Device() = default;
 int32_t Win32Device::Open(const std::u16string &path, std::unique_ptr<Win32Device> *device)
 {
     auto state = std::make_unique<State>();
-    state->file = CreateFileW(reinterpret_cast<const wchar_t *>(path.c_str()), GENERIC_READ | GENERIC_WRITE, 0, nullptr,
-                              OPEN_EXISTING, FILE_FLAG_OVERLAPPED, nullptr);
+    // A driver that is not ours cannot impersonate this process.
+    state->file = CreateFileW(GlobalName(path).c_str(), GENERIC_READ | GENERIC_WRITE, 0, nullptr, OPEN_EXISTING,
+                              FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_ANONYMOUS, nullptr);
     if (state->file == INVALID_HANDLE_VALUE)
     {
         return OpenStatusFromWin32(GetLastError());

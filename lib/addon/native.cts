@@ -219,6 +219,17 @@ export interface NativeServiceConfig {
 /** Requests for the driver's service. Promises never reject, and do not wait for a service state. */
 export interface NativeService {
   install(config: NativeServiceConfig): Promise<NativeServiceResult>;
+  /** Makes another file the driver, from the next start on. */
+  setPath(name: string, path: string): Promise<NativeServiceResult>;
+  /** Copies a driver to a new file, whose name begins with `name`. Fails if others than administrators may write it. */
+  copyDriver(
+    source: string,
+    name: string,
+  ): Promise<NativeServiceResult & { readonly path: string }>;
+  /** Deletes a copy. Has no effect on other files. */
+  deleteDriver(path: string): Promise<NativeServiceResult>;
+  /** The version in the file's resources, such as `1.2.3.4`. */
+  versionOf(path: string): string | undefined;
   start(name: string): Promise<NativeServiceResult>;
   stop(name: string): Promise<NativeServiceResult>;
   remove(name: string): Promise<NativeServiceResult>;

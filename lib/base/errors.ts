@@ -148,7 +148,10 @@ export class ServiceStateError extends NetVerdictError {
   override readonly code = ServiceStateError.code;
 }
 
-/** Windows refuses to load the driver: because of its signature, a policy, or its processor architecture. */
+/**
+ * The driver is refused: by Windows, for its signature, a policy or its processor architecture.
+ * Or by this package, because others than administrators may write its file.
+ */
 export class DriverRefusedError extends NetVerdictError {
   /** The code of every error of this class. */
   static readonly code = 'ERR_NETVERDICT_DRIVER_REFUSED';

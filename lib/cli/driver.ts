@@ -3,7 +3,7 @@
 import type { Command } from 'commander';
 import { printable, printableJson } from '../base/text.js';
 import { service } from '../service/service.js';
-import type { ServiceStartType, ServiceStatus } from '../service/service_status.js';
+import type { ServiceStartType, ServiceStatus, UpdateResult } from '../service/service_status.js';
 import { InputError } from './failure.js';
 import { write } from './output.js';
 
@@ -36,6 +36,9 @@ export function addDriverCommand(program: Command): void {
     .option('--path <file>', 'the driver; by default the one in this package')
     .option('--start-type <when>', "'demand' (the default), 'system' or 'auto'")
     .action(install);
+  addWaitingAction(driver, 'update', 'replace the driver by a newer one')
+    .option('--path <file>', 'the driver; by default the one in this package')
+    .action(update);
   addWaitingAction(driver, 'start', 'load the driver, and wait until it runs').action(
     async (options: WaitOptions) => {
       await service.start(waitOptions(options));
@@ -75,12 +78,32 @@ function addWaitingAction(driver: Command, name: string, description: string): C
   );
 }
 
+interface UpdateOptions extends WaitOptions {
+  readonly path?: string;
+}
+
+const UPDATE_RESULTS: Readonly<Record<UpdateResult, string>> = {
+  updated: 'updated',
+  unchanged: 'has this version already',
+  'newer-kept': 'has a newer version, which stays',
+};
+
+async function update({ path, ...options }: UpdateOptions): Promise<void> {
+  const result = await service.update({
+    ...waitOptions(options),
+    ...(path === undefined ? {} : { sysPath: path }),
+  });
+  await write(`The service ${UPDATE_RESULTS[result]}.\n`);
+  await printStatus(options);
+}
+
 async function install({ path, startType, ...options }: InstallOptions): Promise<void> {
-  await service.install({
+  const installed = await service.install({
     ...options,
     ...(path === undefined ? {} : { sysPath: path }),
     ...(startType === undefined ? {} : { startType: parseStartType(startType) }),
   });
+  await write(`Copied to ${printable(installed.path)}, which only administrators may write.\n`);
   await printStatus(options);
 }
 

@@ -16,7 +16,8 @@ import {
 import { UnsupportedError } from '../base/errors.js';
 import { deviceNameSchema } from '../device/device_name.js';
 import { ServiceControl } from './service_control.js';
-import type { ServiceStartType, ServiceStatus } from './service_status.js';
+import { probe } from '../device/windows.js';
+import type { ServiceStartType, ServiceStatus, UpdateResult } from './service_status.js';
 
 /** The options of every call: which service it controls. */
 export interface ServiceOptions {
@@ -37,12 +38,24 @@ export interface WaitOptions extends ServiceOptions {
 
 /** Options for {@link DriverService.install}. */
 export interface InstallOptions extends ServiceOptions {
-  /** The driver's file on a local disk; by default the one in this package. It must stay in place. */
+  /** The driver's file on a local disk; by default the one in this package. It is copied. */
   readonly sysPath?: string;
   /** The name that services.msc shows; `'netverdict network filter'` by default. */
   readonly displayName?: string;
   /** When Windows starts the driver; by default `'demand'`: only {@link DriverService.start} starts it. */
   readonly startType?: ServiceStartType;
+}
+
+/** Options for {@link DriverService.update}. */
+export interface UpdateOptions extends WaitOptions {
+  /** The new driver's file on a local disk; by default the one in this package. It is copied. */
+  readonly sysPath?: string;
+}
+
+/** The driver's file that a service has. */
+export interface InstalledDriver {
+  /** The path of the copy. Its owner, its access list and those of its folders let only administrators write. */
+  readonly path: string;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
@@ -62,11 +75,14 @@ const pathSchema: Schema<string> = (value, place) => {
 
 const serviceSchema = object({ name: deviceNameSchema });
 
-const waitSchema = object({
+const waitShape = {
   name: deviceNameSchema,
   timeoutMs: withDefault(integer(1, MAX_TIMEOUT_MS), DEFAULT_TIMEOUT_MS),
   signal: optional(signalSchema),
-});
+};
+const waitSchema = object(waitShape);
+
+const updateSchema = object({ ...waitShape, sysPath: optional(pathSchema) });
 
 const installSchema = object({
   name: deviceNameSchema,
@@ -78,6 +94,10 @@ const installSchema = object({
 /** The path of this package's driver for this computer. */
 function packagedDriver(): string {
   return join(__dirname, '..', '..', 'prebuilds', `win32-${process.arch}`, 'netverdict.sys');
+}
+
+function sourceOf(sysPath: string | undefined): string {
+  return sysPath ?? check(pathSchema, packagedDriver(), "The path of the package's driver");
 }
 
 function requireControl(): ServiceControl {
@@ -99,14 +119,39 @@ function requireControl(): ServiceControl {
 /** The interface of {@link service}, which controls the driver's service. */
 export interface DriverService {
   /**
-   * Registers the driver without starting it.
+   * Copies the driver to `system32\drivers\netverdict`, and registers the copy without starting it.
+   *
+   * Only administrators may write the copy: whoever could write it would own the computer.
+   * Owner and access list of the copy and of its folders are checked before it is registered.
    *
    * @throws {@link AccessDeniedError} without administrator rights.
    * @throws {@link ServiceStateError} when a service of the name exists.
    * @throws {@link NotFoundError} when the driver's file does not exist.
+   * @throws {@link DriverRefusedError} when others than administrators may write the copy.
    * @throws {@link InvalidArgumentError} for an invalid option, or a path that is a folder.
    */
-  install(options?: InstallOptions): Promise<void>;
+  install(options?: InstallOptions): Promise<InstalledDriver>;
+  /**
+   * Replaces the driver by a newer one: stops it, and starts a copy of the new one if the old one ran.
+   *
+   * A driver of the same or a later version stays. If the new driver does not start and answer, the old one comes back.
+   * While a program has the driver's device open, nothing is changed.
+   *
+   * @throws {@link BusyError} while a program has the driver's device open.
+   * @throws {@link AccessDeniedError} without administrator rights.
+   * @throws {@link NotFoundError} when the service is not installed, or the new file does not exist.
+   * @throws {@link InvalidArgumentError} for an invalid option, or a file that is no driver.
+   * @throws {@link ServiceStateError} when an INF has installed the driver.
+   * @throws {@link DriverRefusedError} when the new driver does not run, or others than administrators may write it.
+   * @throws {@link TimeoutError} when a program opens the device meanwhile, so that the old driver is not unloaded in time.
+   * It unloads with the last such program. The service must then be started again.
+   * @example
+   * ```ts
+   * if ((await service.status()).state === 'not-installed') await service.install();
+   * else await service.update();
+   * ```
+   */
+  update(options?: UpdateOptions): Promise<UpdateResult>;
   /**
    * Loads the driver, and waits until it runs.
    *
@@ -127,7 +172,7 @@ export interface DriverService {
    */
   stop(options?: WaitOptions): Promise<void>;
   /**
-   * Stops the driver if it runs, removes the service, and waits until its name is free.
+   * Stops the driver if it runs, removes the service and the copy of the driver, and waits until its name is free.
    *
    * @throws {@link AccessDeniedError} without administrator rights.
    * @throws {@link NotFoundError} when the service is not installed.
@@ -154,8 +199,12 @@ export const service: DriverService = {
   async install(options = {}) {
     const { sysPath, ...config } = check(installSchema, options, 'service.install');
     const control = requireControl();
-    const path = sysPath ?? check(pathSchema, packagedDriver(), "The path of the package's driver");
-    await control.install({ ...config, path });
+    return { path: await control.install({ ...config, source: sourceOf(sysPath) }) };
+  },
+  async update(options = {}) {
+    const { name, sysPath, ...limit } = check(updateSchema, options, 'service.update');
+    const ask = (): Promise<void> => probe(name);
+    return requireControl().update({ name, source: sourceOf(sysPath), ask }, limit);
   },
   async start(options = {}) {
     const { name, ...limit } = check(waitSchema, options, 'service.start');

@@ -18,6 +18,7 @@ export const Win32 = {
   FileNotFound: 2,
   PathNotFound: 3,
   AccessDenied: 5,
+  FileExists: 80,
   InvalidParameter: 87,
   InvalidName: 123,
   ModuleNotFound: 126,
@@ -25,6 +26,7 @@ export const Win32 = {
   AlreadyExists: 183,
   BadExecutable: 193,
   MachineTypeMismatch: 216,
+  FileTooLarge: 223,
   DirectoryNotSupported: 336,
   InvalidImageHash: 577,
   DependentServicesRunning: 1051,
@@ -42,7 +44,10 @@ export const Win32 = {
   DuplicateServiceName: 1078,
   DllInitializationFailed: 1114,
   DriverBlocked: 1275,
+  InvalidOwner: 1307,
+  InvalidAcl: 1336,
   NoSystemResources: 1450,
+  InvalidReparseTag: 4393,
   BlockedByAppControl: 4551,
 } as const;
 
@@ -62,6 +67,11 @@ const NO_SUCH_FILE: readonly [ErrorClass, string] = [
   NotFoundError,
   "the driver's file does not exist. Check the path. If the folder of an installed service has moved, remove the service " +
     "and install it again ('netverdict driver remove', 'netverdict driver install').",
+];
+const OTHERS_MAY_WRITE: readonly [ErrorClass, string] = [
+  DriverRefusedError,
+  'others than administrators may write in system32\\drivers\\netverdict, so they could exchange the driver. Find out ' +
+    'who changed its owner or its access list, delete the folder, and install the driver again.',
 ];
 const MISSING_IMPORT: readonly [ErrorClass, string] = [
   DriverRefusedError,
@@ -83,6 +93,10 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   [Win32.AccessDenied]: [
     AccessDeniedError,
     'access denied. Only administrators may do this: run it from an elevated prompt ("Run as administrator").',
+  ],
+  [Win32.FileExists]: [
+    ServiceStateError,
+    'too many copies of earlier drivers are left. Delete those in system32\\drivers\\netverdict that no service uses.',
   ],
   [Win32.InvalidParameter]: [
     InvalidArgumentError,
@@ -145,9 +159,19 @@ const EXPLANATIONS: Readonly<Record<number, readonly [ErrorClass, string]>> = {
   ],
   [Win32.DllInitializationFailed]: MISSING_IMPORT,
   [Win32.DriverBlocked]: BLOCKED_BY_POLICY,
+  [Win32.InvalidOwner]: OTHERS_MAY_WRITE,
+  [Win32.InvalidAcl]: OTHERS_MAY_WRITE,
+  [Win32.FileTooLarge]: [
+    InvalidArgumentError,
+    'the file is too large for a driver. Check the path.',
+  ],
   [Win32.NoSystemResources]: [
     DeviceError,
     'Windows has too little memory for the driver. Close programs, and try again.',
+  ],
+  [Win32.InvalidReparseTag]: [
+    DriverRefusedError,
+    'system32\\drivers\\netverdict is no folder, or leads elsewhere. Remove it, and try again.',
   ],
   [Win32.BlockedByAppControl]: BLOCKED_BY_POLICY,
 };
@@ -173,7 +197,7 @@ function testSigningHint(isOn: boolean | undefined): string {
 export function serviceError(
   { code, call }: NativeServiceResult,
   what: string,
-  isTestSigningOn: () => boolean | undefined,
+  isTestSigningOn: () => boolean | undefined = () => undefined,
 ): NetVerdictError {
   const cause = Object.assign(new Error(`${call} failed with Win32 error ${code}`), {
     errno: code,

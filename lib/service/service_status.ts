@@ -22,6 +22,15 @@ export type ServiceState =
  */
 export type ServiceStartType = 'demand' | 'system' | 'auto';
 
+/**
+ * What an update has done.
+ *
+ * - `'updated'`: the new driver is the service's driver.
+ * - `'unchanged'`: the service has a driver of the same version.
+ * - `'newer-kept'`: the service has a newer driver, and keeps it.
+ */
+export type UpdateResult = 'updated' | 'unchanged' | 'newer-kept';
+
 /** The status of the service, from the service control manager. */
 export interface ServiceStatus {
   /** The service's name. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   AccessDeniedError,
+  BusyError,
   DeviceError,
   DriverRefusedError,
   InvalidArgumentError,
@@ -12,7 +13,7 @@ import {
 import { service, type InstallOptions, type WaitOptions } from '../../lib/service/service.js';
 import { ServiceControl } from '../../lib/service/service_control.js';
 import { serviceError } from '../../lib/service/service_errors.js';
-import { Scm, ScriptedService } from './support/scripted_service.js';
+import { COPY, Scm, ScriptedService } from './support/scripted_service.js';
 
 const NOT_INSTALLED = 1060;
 const patient = { timeoutMs: 10_000, signal: undefined };
@@ -31,9 +32,11 @@ describe("the service control manager's errors", () => {
     [123, InvalidArgumentError, /name/],
     [126, DriverRefusedError, /Windows 10 version 1809/],
     [127, DriverRefusedError, /Windows 10 version 1809/],
+    [80, ServiceStateError, /copies.*Delete/],
     [183, ServiceStateError, /another driver.*another name/],
     [193, DriverRefusedError, /processor architecture.*win32-arm64/],
     [216, DriverRefusedError, /processor architecture.*win32-arm64/],
+    [223, InvalidArgumentError, /too large/],
     [336, InvalidArgumentError, /folder.*netverdict\.sys/],
     [577, DriverRefusedError, /signature.*bcdedit \/set testsigning on/],
     [1051, ServiceStateError, /depend on it.*Stop those first/],
@@ -51,7 +54,10 @@ describe("the service control manager's errors", () => {
     [1078, ServiceStateError, /Choose another/],
     [1114, DriverRefusedError, /Windows 10 version 1809/],
     [1275, DriverRefusedError, /policy.*CodeIntegrity/],
+    [1307, DriverRefusedError, /administrators.*system32/],
+    [1336, DriverRefusedError, /administrators.*system32/],
     [1450, DeviceError, /memory/],
+    [4393, DriverRefusedError, /leads elsewhere.*Remove/],
     [4551, DriverRefusedError, /policy.*CodeIntegrity/],
     [31337, DeviceError, /net helpmsg 31337/],
   ])('%i has a class and a message that says what to do next', (code, Class, hint) => {
@@ -74,7 +80,7 @@ describe("the service control manager's errors", () => {
 describe('service on a system other than Windows', () => {
   it
     .runIf(process.platform !== 'win32')
-    .each(['install', 'start', 'stop', 'remove', 'status'] as const)(
+    .each(['install', 'update', 'start', 'stop', 'remove', 'status'] as const)(
     '%s is refused, and the error says what to do instead',
     async (name) => {
       const refused = service[name]();
@@ -121,19 +127,227 @@ describe('the arguments of service', () => {
   });
 });
 
-describe('a driver service', () => {
-  it('is installed with the given options', async () => {
-    const native = new ScriptedService();
-    const path = 'C:\\x.sys';
-    await new ServiceControl(native).install({
-      name: 'X',
-      displayName: 'An X',
-      path,
-      startType: 'system',
-    });
+describe('an update', () => {
+  const old = 'C:\\drivers\\netverdict.sys';
+  const source = 'C:\\new.sys';
+  const versions = { [old]: '0.1.9.0', [source]: '0.1.10.0' };
+  const [running, stopped] = [{ state: Scm.Running }, { state: Scm.Stopped }];
+  const ask = (): Promise<void> => Promise.resolve();
+
+  it('stops the driver, and starts a copy of the newer one', async () => {
+    const native = new ScriptedService({ versions, states: [running, stopped, running] });
+    const control = new ServiceControl(native);
+    expect(await control.update({ name: 'X', source, ask }, patient)).toBe('updated');
     expect(native.requests).toEqual([
-      ['install', { name: 'X', displayName: 'An X', path, startType: 1 }],
+      ['copyDriver', source, 'X'],
+      ['stop', 'X'],
+      ['setPath', 'X', COPY],
+      ['start', 'X'],
+      ['deleteDriver', old],
     ]);
+  });
+
+  it('leaves a stopped service stopped, once the new driver has answered', async () => {
+    const native = new ScriptedService({ versions, states: [stopped, running, stopped] });
+    const asked: number[] = [];
+    const control = new ServiceControl(native);
+    const update = control.update(
+      { name: 'X', source, ask: () => Promise.resolve(void asked.push(native.requests.length)) },
+      patient,
+    );
+    expect(await update).toBe('updated');
+    expect(asked).toEqual([3]);
+    expect(native.requests.slice(2)).toEqual([
+      ['start', 'X'],
+      ['stop', 'X'],
+      ['deleteDriver', old],
+    ]);
+  });
+
+  it.each([
+    ['unchanged', '0.1.9.0'],
+    ['unchanged', '0.1.9'],
+    ['newer-kept', '0.1.8.99'],
+  ])('changes nothing: %s for version %s', async (result, version) => {
+    const native = new ScriptedService({ versions: { ...versions, [source]: version } });
+    const control = new ServiceControl(native);
+    expect(await control.update({ name: 'X', source, ask }, patient)).toBe(result);
+    expect(native.requests).toEqual([]);
+  });
+
+  /** Answers for the old driver, and not for the new one. */
+  const answerOnce = (error: Error) => {
+    const answers = [Promise.resolve()];
+    return (): Promise<void> => answers.pop() ?? Promise.reject(error);
+  };
+
+  it('puts the old driver back if the new one does not answer', async () => {
+    const states = [running, stopped, running, running, stopped, running];
+    const native = new ScriptedService({ versions, states });
+    const silence = new TimeoutError('no answer');
+    const request = { name: 'X', source, ask: answerOnce(silence) };
+    const updated = new ServiceControl(native).update(request, patient);
+    await expect(updated).rejects.toMatchObject({
+      code: 'ERR_NETVERDICT_DRIVER_REFUSED',
+      message:
+        'Updating the service X: the new driver does not run, and the old one is back. no answer',
+      cause: silence,
+    });
+    expect(native.requests.slice(4)).toEqual([
+      ['stop', 'X'],
+      ['setPath', 'X', old],
+      ['start', 'X'],
+      ['deleteDriver', COPY],
+    ]);
+  });
+
+  it('puts the old driver back if it is cancelled meanwhile, and rejects with the reason', async () => {
+    const states = [running, stopped, { state: Scm.StartPending }, running, stopped, running];
+    const native = new ScriptedService({ versions, states });
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    native.onRequest = ([request]) => {
+      if (request === 'start') controller.abort(reason);
+    };
+    const limit = { timeoutMs: 10_000, signal: controller.signal };
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask }, limit);
+    await expect(updated).rejects.toBe(reason);
+    expect(native.requests.slice(3)).toEqual([
+      ['start', 'X'],
+      ['stop', 'X'],
+      ['setPath', 'X', old],
+      ['start', 'X'],
+      ['deleteDriver', COPY],
+    ]);
+  });
+
+  it('keeps the file of the new driver if the old one cannot be put back', async () => {
+    const startResults = [
+      { code: 577, call: 'StartServiceW' },
+      { code: 1450, call: 'StartServiceW' },
+    ];
+    const native = new ScriptedService({
+      versions,
+      states: [running, stopped, stopped],
+      startResults,
+    });
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask }, patient);
+    await expect(updated).rejects.toThrow(
+      /could not be put back\. Remove the service and install it again\..*signature.*memory/,
+    );
+    expect(native.requests.map(([request]) => request)).not.toContain('deleteDriver');
+  });
+
+  it('is refused before anything changes while a program has the device open', async () => {
+    const native = new ScriptedService({ versions, states: [running] });
+    const busy = (): Promise<void> => Promise.reject(new BusyError('open elsewhere'));
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask: busy }, patient);
+    await expect(updated).rejects.toBeInstanceOf(BusyError);
+    await expect(updated).rejects.toThrow(/Close that program, and update again/);
+    expect(native.requests).toEqual([]);
+  });
+
+  it('replaces a driver that does not answer', async () => {
+    const states = [running, stopped, running];
+    const native = new ScriptedService({ versions, states });
+    const answers = [Promise.resolve(), Promise.reject(new TimeoutError('no answer'))];
+    const request = { name: 'X', source, ask: () => answers.pop() ?? Promise.resolve() };
+    expect(await new ServiceControl(native).update(request, patient)).toBe('updated');
+  });
+
+  it('counts a client that opens the new driver at once as an answer', async () => {
+    const states = [running, stopped, running];
+    const native = new ScriptedService({ versions, states });
+    const request = { name: 'X', source, ask: answerOnce(new BusyError('open elsewhere')) };
+    expect(await new ServiceControl(native).update(request, patient)).toBe('updated');
+  });
+
+  it('puts the old driver back if the new one does not start', async () => {
+    const native = new ScriptedService({
+      versions,
+      states: [running, stopped, stopped, running],
+      startResults: [
+        { code: 577, call: 'StartServiceW' },
+        { code: 0, call: '' },
+      ],
+    });
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask }, patient);
+    await expect(updated).rejects.toThrow(/the old one is back.*signature/);
+    expect(native.requests.slice(4)).toEqual([
+      ['setPath', 'X', old],
+      ['start', 'X'],
+      ['deleteDriver', COPY],
+    ]);
+  });
+
+  it('is refused if the new file becomes an older one while it is copied', async () => {
+    const native = new ScriptedService({ versions: { ...versions, [COPY]: '0.1.8.0' } });
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask }, patient);
+    await expect(updated).rejects.toThrow(/changed while it was copied/);
+    expect(native.requests).toEqual([
+      ['copyDriver', source, 'X'],
+      ['deleteDriver', COPY],
+    ]);
+  });
+
+  it('changes nothing while the driver cannot be stopped', async () => {
+    const stopResult = { code: 5, call: 'ControlService' };
+    const native = new ScriptedService({ versions, states: [running], stopResult });
+    const updated = new ServiceControl(native).update({ name: 'X', source, ask }, patient);
+    await expect(updated).rejects.toBeInstanceOf(AccessDeniedError);
+    expect(native.requests.map(([request]) => request)).toEqual([
+      'copyDriver',
+      'stop',
+      'deleteDriver',
+    ]);
+  });
+
+  it.each([
+    ['what is not installed', { states: [NOT_INSTALLED] }, /not installed/],
+    ['a file without a version', { versions: {} }, /not a file with a version/],
+    [
+      'the driver of an INF',
+      { states: [{ state: Scm.Stopped, path: '\\SystemRoot\\System32\\DriverStore\\x.sys' }] },
+      /pnputil/,
+    ],
+  ])('of %s is refused', async (_, script, message) => {
+    const control = new ServiceControl(new ScriptedService({ versions, ...script }));
+    const updated = control.update({ name: 'X', source, ask }, patient);
+    await expect(updated).rejects.toThrow(message);
+  });
+});
+
+describe('a driver service', () => {
+  const source = 'C:\\x.sys';
+  const config = { name: 'X', displayName: 'An X', source, startType: 'system' } as const;
+
+  it('is installed with the given options, and with a copy of the driver', async () => {
+    const native = new ScriptedService();
+    expect(await new ServiceControl(native).install(config)).toBe(COPY);
+    expect(native.requests).toEqual([
+      ['copyDriver', source, 'X'],
+      ['install', { name: 'X', displayName: 'An X', path: COPY, startType: 1 }],
+    ]);
+  });
+
+  it.each([1307, 1336])(
+    'is not installed if others than administrators may write the copy: error %i',
+    async (code) => {
+      const native = new ScriptedService({
+        copyResult: { code, call: 'GetSecurityInfo' },
+      });
+      const installed = new ServiceControl(native).install(config);
+      await expect(installed).rejects.toBeInstanceOf(DriverRefusedError);
+      await expect(installed).rejects.toThrow(/others than administrators may write/);
+      expect(native.requests).toEqual([['copyDriver', source, 'X']]);
+    },
+  );
+
+  it('leaves no copy behind if it cannot be installed', async () => {
+    const native = new ScriptedService({ installResult: { code: 1073, call: 'CreateServiceW' } });
+    const installed = new ServiceControl(native).install(config);
+    await expect(installed).rejects.toBeInstanceOf(ServiceStateError);
+    expect(native.requests.at(-1)).toEqual(['deleteDriver', COPY]);
   });
 
   it('is reported with its file, its start type and its exit code', async () => {
@@ -181,6 +395,7 @@ describe('a driver service', () => {
     expect(native.requests).toEqual([
       ['stop', 'X'],
       ['remove', 'X'],
+      ['deleteDriver', 'C:\\drivers\\netverdict.sys'],
     ]);
   });
 
@@ -194,6 +409,7 @@ describe('a driver service', () => {
     expect(native.requests).toEqual([
       ['stop', 'X'],
       ['remove', 'X'],
+      ['deleteDriver', 'C:\\drivers\\netverdict.sys'],
     ]);
   });
 

@@ -6,7 +6,14 @@
 // The last line is `N passed, N failed, N skipped`.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -119,11 +126,15 @@ async function runTests(prefix, node, files, limitMs) {
 /** Tests the packed package, installed in an application's folder, through its public interface. */
 async function testInstalled(prefix, node) {
   installPackage(prefix.folder('app'));
+  copyFileSync(join(built, 'test/wine/file_owner.node'), prefix.folder('file_owner.node'));
   const ran = await prefix.run(
     node,
     ['--test-reporter=tap', 'C:\\app\\package.test.mjs'],
     300_000,
-    { NETVERDICT_REMOTE_NETWORK: `file:///Z:${join(app, 'test/wine/remote_network.js')}` },
+    {
+      NETVERDICT_REMOTE_NETWORK: `file:///Z:${join(app, 'test/wine/remote_network.js')}`,
+      NODE_OPTIONS: '--require C:/file_owner.node',
+    },
   );
   const results = resultsInTap(ran.output);
   count('the installed package', results, ran);

@@ -3,10 +3,19 @@
 
 #include <windows.h>
 
+#include <aclapi.h>
+#include <sddl.h>
+
 #include <cstdarg>
 #include <cstdio>
 #include <string>
 
+#include "driver_file.h"
+extern "C"
+{
+#include "file_owner.h"
+}
+#include "file_rights.h"
 #include "service.h"
 
 using namespace netverdict;
@@ -176,11 +185,17 @@ void TestMarkedForDeletion(const std::wstring &name, const std::wstring &path)
     Check(IsGone(name), "it goes with its last user", "it does not");
 }
 
+std::wstring FolderOf(const std::wstring &path)
+{
+    return path.substr(0, path.find_last_of(L'\\'));
+}
+
 void TestErrors(const std::wstring &path)
 {
     const std::wstring absent = L"NetVerdictAbsent";
     const std::wstring no_driver = L"NetVerdictNoDriver";
-    const std::wstring folder = path.substr(0, path.find_last_of(L'\\'));
+    const std::wstring folder = FolderOf(path);
+    std::wstring copy;
 
     Expect(ERROR_SERVICE_DOES_NOT_EXIST, "OpenServiceW", ServiceStart(absent), "what is not installed does not start");
     Expect(ERROR_SERVICE_DOES_NOT_EXIST, "OpenServiceW", ServiceStop(absent), "what is not installed does not stop");
@@ -192,6 +207,13 @@ void TestErrors(const std::wstring &path)
            "a driver in a folder that is not there is not installed");
     Expect(kErrorDirectoryNotSupported, "GetFileAttributesW", ServiceInstall(ConfigOf(absent, folder)),
            "a folder is not installed");
+    Expect(ERROR_FILE_NOT_FOUND, "GetFileAttributesW", DriverFileCopy(folder + L"\\no_such.sys", absent, &copy),
+           "a driver that is not there is not copied");
+    Expect(ERROR_PATH_NOT_FOUND, "GetFileAttributesW",
+           DriverFileCopy(folder + L"\\no such folder\\x.sys", absent, &copy),
+           "a driver in a folder that is not there is not copied");
+    Expect(kErrorDirectoryNotSupported, "GetFileAttributesW", DriverFileCopy(folder, absent, &copy),
+           "a folder is not copied");
     Expect(ERROR_INVALID_NAME, "CreateServiceW", ServiceInstall(ConfigOf(L"", path)),
            "a service without a name is not installed");
 
@@ -200,6 +222,143 @@ void TestErrors(const std::wstring &path)
     Check(started.code != ERROR_SUCCESS, "a file that is no driver does not start", "it does");
     std::printf("# Windows says %u of a file that is no driver\n", static_cast<unsigned>(started.code));
     Succeeds(ServiceRemove(no_driver), "a file that is no driver can be removed");
+}
+
+// Decides on the security descriptor that `text` describes.
+DWORD Judge(const wchar_t *text)
+{
+    PSECURITY_DESCRIPTOR descriptor = nullptr;
+    PSID owner = nullptr;
+    PACL acl = nullptr;
+    BOOL is_present = FALSE;
+    BOOL is_default = FALSE;
+
+    ConvertStringSecurityDescriptorToSecurityDescriptorW(text, SDDL_REVISION_1, &descriptor, nullptr);
+    GetSecurityDescriptorOwner(descriptor, &owner, &is_default);
+    GetSecurityDescriptorDacl(descriptor, &is_present, &acl, &is_default);
+
+    const DWORD code = FileRightsJudge(owner, is_present ? acl : nullptr);
+
+    LocalFree(descriptor);
+    return code;
+}
+
+void TestRights()
+{
+    struct Case
+    {
+        const wchar_t *descriptor;
+        uint32_t code;
+        const char *name;
+    };
+    const Case cases[] = {
+        {kAdministratorsFile, ERROR_SUCCESS, "a copy is for administrators"},
+        {kAdministratorsFolder, ERROR_SUCCESS, "the folder of the copies is for administrators"},
+        {L"O:SYG:SYD:(A;;FA;;;SY)(A;;FA;;;BA)", ERROR_SUCCESS, "the system may be the owner"},
+        {L"O:S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464D:(A;;FA;;;SY)", ERROR_SUCCESS,
+         "the installer of Windows may be the owner"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;OICIIO;FA;;;CO)", ERROR_SUCCESS, "an entry for what is in a folder does not count"},
+        {L"O:BAD:P(A;;FA;;;BA)(D;;FA;;;BU)", ERROR_SUCCESS, "an entry that refuses does not count"},
+        {L"O:S-1-5-21-1-2-3-1001D:P(A;;FA;;;BA)", ERROR_INVALID_OWNER, "one account that is the owner is refused"},
+        {L"O:BUD:P(A;;FA;;;BA)", ERROR_INVALID_OWNER, "a user who is the owner may change the file"},
+        {L"D:P(A;;FA;;;BA)", ERROR_INVALID_OWNER, "a file without an owner is refused"},
+        {L"O:BA", ERROR_INVALID_ACL, "a file without an access list is refused"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;FW;;;BU)", ERROR_INVALID_ACL, "users may not write"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;GA;;;WD)", ERROR_INVALID_ACL, "everybody may not do everything"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;SD;;;AU)", ERROR_INVALID_ACL, "others may not delete"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;WD;;;AU)", ERROR_INVALID_ACL, "others may not change the access list"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;WO;;;AU)", ERROR_INVALID_ACL, "others may not become the owner"},
+        {L"O:BAD:P(A;;FA;;;BA)(A;;0x40;;;AU)", ERROR_INVALID_ACL, "others may not delete what is in a folder"},
+    };
+
+    for (const Case &each : cases)
+    {
+        const DWORD code = Judge(each.descriptor);
+
+        Check(code == each.code, each.name, "error %lu, not %u", code, static_cast<unsigned>(each.code));
+    }
+}
+
+// Wine has no other owner than the user.
+void TestOwnerIsUser(const std::wstring &path)
+{
+    std::wstring copy;
+
+    Expect(ERROR_INVALID_OWNER, "GetSecurityInfo", DriverFileCopy(path, L"NetVerdictOwner", &copy),
+           "a folder that belongs to a user gets no copy");
+    Check(copy.empty(), "no copy is left", "path %ls", copy.c_str());
+}
+
+void SetAccess(std::wstring path, const wchar_t *text)
+{
+    PSECURITY_DESCRIPTOR descriptor = nullptr;
+    PACL acl = nullptr;
+    BOOL is_present = FALSE;
+    BOOL is_default = FALSE;
+
+    ConvertStringSecurityDescriptorToSecurityDescriptorW(text, SDDL_REVISION_1, &descriptor, nullptr);
+    GetSecurityDescriptorDacl(descriptor, &is_present, &acl, &is_default);
+    SetNamedSecurityInfoW(path.data(), SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, nullptr, nullptr, acl, nullptr);
+    LocalFree(descriptor);
+}
+
+void TestFolderOpenToAll(const std::wstring &path)
+{
+    std::wstring copy;
+    std::wstring refused;
+
+    Succeeds(DriverFileCopy(path, L"NetVerdictOpen", &copy), "a driver is copied before everybody may write");
+    SetAccess(FolderOf(copy), L"D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;WD)");
+    Expect(ERROR_INVALID_ACL, "GetSecurityInfo", DriverFileCopy(path, L"NetVerdictOpen", &refused),
+           "a folder to which everybody may write gets no copy");
+    Check(refused.empty(), "no copy is left in it", "path %ls", refused.c_str());
+    SetAccess(FolderOf(copy), kAdministratorsFolder);
+    Succeeds(DriverFileCopy(path, L"NetVerdictOpen", &refused), "it gets one when only administrators may write");
+    Succeeds(DriverFileDelete(refused), "that copy is deleted");
+    Succeeds(DriverFileDelete(copy), "the copy before it is deleted");
+}
+
+void TestCopy(const std::wstring &path)
+{
+    std::wstring first;
+    std::wstring second;
+
+    Succeeds(DriverFileCopy(path, L"NetVerdictCopy", &first), "a driver is copied");
+    Succeeds(DriverFileCopy(path, L"NetVerdictCopy", &second), "it is copied again beside the first copy");
+    Check(first.find(L"\\drivers\\netverdict\\NetVerdictCopy.sys") != std::wstring::npos, "the copy has the name",
+          "path %ls", first.c_str());
+    Check(first != second, "no copy is overwritten", "path %ls", second.c_str());
+    Check(DriverFileVersion(first) == DriverFileVersion(path) && DriverFileVersion(path).has_value(),
+          "the copy has the driver's version", "version %s", DriverFileVersion(first).value_or("none").c_str());
+    Check(!DriverFileVersion(L"C:\\windows\\win.ini").has_value(), "a file that is no driver has no version", "it has");
+    Succeeds(DriverFileDelete(first), "a copy is deleted");
+    Succeeds(DriverFileDelete(second), "the other copy is deleted");
+    Check(GetFileAttributesW(first.c_str()) == INVALID_FILE_ATTRIBUTES, "the copy is gone", "it is not");
+    Succeeds(DriverFileDelete(path), "what is no copy is not deleted");
+    Check(GetFileAttributesW(path.c_str()) != INVALID_FILE_ATTRIBUTES, "what is no copy is still there", "it is gone");
+}
+
+void TestSetPath(const std::wstring &path)
+{
+    const std::wstring name = L"NetVerdictSetPath";
+    std::wstring copy;
+    ServiceStatus status;
+
+    Succeeds(DriverFileCopy(path, name, &copy), "a newer driver is copied");
+    Succeeds(ServiceInstall(ConfigOf(name, path)), "a service is installed with an older driver");
+    Succeeds(ServiceSetPath(name, copy), "it gets the newer driver");
+    Succeeds(ServiceQuery(name, &status), "it can be asked for its driver");
+    Check(status.path.size() >= copy.size() &&
+              status.path.compare(status.path.size() - copy.size(), copy.size(), copy) == 0,
+          "it has the newer driver", "path %ls", status.path.c_str());
+    Check(EventMessageFileOf(name) == copy, "the newer driver has the texts of its events", "texts in %ls",
+          EventMessageFileOf(name).c_str());
+    Succeeds(ServiceStart(name), "it starts with the newer driver");
+    Check(Reaches(name, SERVICE_RUNNING), "it runs with the newer driver", "it does not");
+    Succeeds(ServiceStop(name), "it stops with the newer driver");
+    Check(Reaches(name, SERVICE_STOPPED), "it is stopped", "it is not");
+    Succeeds(ServiceRemove(name), "the service is removed");
+    Succeeds(DriverFileDelete(copy), "its driver is deleted");
 }
 
 } // namespace
@@ -215,6 +374,12 @@ int wmain(int count, wchar_t **arguments)
     TestLife(L"NetVerdictServiceTest", path);
     TestMarkedForDeletion(L"NetVerdictInUse", path);
     TestErrors(path);
+    TestRights();
+    TestOwnerIsUser(path);
+    FileOwnerBecomesAdministrators();
+    TestCopy(path);
+    TestFolderOpenToAll(path);
+    TestSetPath(path);
     const std::optional<bool> test_signing = IsTestSigningOn();
     std::printf("# test-signing: %s\n", !test_signing ? "unknown" : *test_signing ? "on" : "off");
     std::printf("1..%d\n", passed + failed);

@@ -64,11 +64,11 @@ export function packet(network) {
 }
 
 /** Runs a program in this Node.js. Its output goes to files, because Node.js refuses pipes under Wine. */
-export async function runToEnd(args) {
+export async function runToEnd(args, env = process.env) {
   const folder = mkdtempSync(join(tmpdir(), 'netverdict-'));
   const paths = ['stdout', 'stderr'].map((name) => join(folder, name));
   const files = paths.map((path) => openSync(path, 'w'));
-  const child = spawn(process.execPath, args, { stdio: ['ignore', ...files] });
+  const child = spawn(process.execPath, args, { env, stdio: ['ignore', ...files] });
   const [code] = await within(once(child, 'exit'), `the end of ${args.join(' ')}`).finally(() =>
     child.kill(),
   );

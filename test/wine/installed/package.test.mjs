@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -60,14 +60,16 @@ before(async () => {
 after(async () => {
   await service.stop();
   assert.equal((await service.status()).state, 'stopped');
+  const { path } = await service.status();
   await service.remove();
   assert.equal((await service.status()).state, 'not-installed');
+  assert.deepEqual(readdirSync(dirname(path)), []);
 });
 
-test('the service runs the driver of the package', async () => {
+test('the service runs a copy of the driver of the package', async () => {
   const { state, path, startType } = await service.status();
   assert.equal(state, 'running');
-  assert.match(path, /prebuilds\\win32-x64\\netverdict\.sys$/);
+  assert.match(path, /system32\\drivers\\netverdict\\NetVerdict\.sys$/i);
   assert.equal(startType, 'demand');
 });
 
@@ -207,13 +209,36 @@ test('the addon loads in a program with another name', async () => {
 test('the command line stops, removes, installs and starts the driver, and reports each step', async () => {
   const state = async () => JSON.parse(await driver('status', '--json')).state;
   assert.equal(await state(), 'running');
-  assert.match(await driver('stop'), /^NetVerdict: stopped, .*netverdict\.sys\n$/);
+  assert.match(await driver('stop'), /^NetVerdict: stopped, .*netverdict\.sys\n$/i);
   assert.equal(await state(), 'stopped');
   assert.equal(await driver('remove'), 'NetVerdict: not-installed\n');
   assert.equal(await state(), 'not-installed');
-  assert.match(await driver('install', '--start-type', 'demand'), /^NetVerdict: stopped, /);
-  assert.match(await driver('start'), /^NetVerdict: running, .*netverdict\.sys\n$/);
+  assert.match(
+    await driver('install', '--start-type', 'demand'),
+    /^Copied to .*netverdict\\NetVerdict\.sys, which only administrators may write\.\nNetVerdict: stopped, /i,
+  );
+  assert.match(await driver('start'), /^NetVerdict: running, .*netverdict\.sys\n$/i);
   assert.equal(await state(), 'running');
+});
+
+test('a driver of the same version is not updated', async () => {
+  assert.equal(await service.update(), 'unchanged');
+  assert.match(
+    await driver('update'),
+    /^The service has this version already\.\nNetVerdict: running, /,
+  );
+});
+
+// Without the stand-in for the owner, Wine says that the folder belongs to its user.
+test('nothing is installed if the folder of the copies belongs to a user', async () => {
+  const program = join(here, 'node_modules', 'netverdict', 'dist', 'cli', 'main.js');
+  const { code, stderr } = await runToEnd([program, 'driver', 'install', '--name', 'Refused'], {
+    ...process.env,
+    NODE_OPTIONS: '',
+  });
+  assert.equal(code, 1);
+  assert.match(stderr, /others than administrators may write in system32.drivers.netverdict/);
+  assert.equal((await service.status({ name: 'Refused' })).state, 'not-installed');
 });
 
 test('the command line exits with 1 and a reason if the driver cannot be started', async () => {
