@@ -252,5 +252,7 @@ test('a packet to the broadcast address of a subnet is decided in place, althoug
   });
   expect(await simulated.network.packet(packet, 'outbound')).toBe('permitted');
   (await simulated.question()).block({ permanent: true });
-  await expect.poll(() => simulated.network.packet(packet, 'outbound')).not.toBe('permitted');
+  await expect
+    .poll(async () => (await simulated.network.packet(packet, 'outbound')) !== 'permitted')
+    .toBe(true);
 });

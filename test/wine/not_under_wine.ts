@@ -70,6 +70,16 @@ export const notUnderWine: readonly NotUnderWine[] = [
     test: 'refuses pipes, whose other end it would wait for',
     reason: 'Windows has no pipes among its files',
   },
+  ...['abort', 'close'].map((how) => ({
+    file: 'simulator.test.ts',
+    test: `ends a replay on ${how} within 100 ms also among blocks that are no packets`,
+    reason: SIMULATOR,
+  })),
+  {
+    file: 'device.test.ts',
+    test: 'resolves after five seconds with such a driver that is never quiet',
+    reason: "Node.js's own fake timers cannot be refreshed",
+  },
   {
     file: 'isolation.test.ts',
     test: 'opens no socket, pipe, file or shared memory that gives another process access',
@@ -80,7 +90,7 @@ export const notUnderWine: readonly NotUnderWine[] = [
     test: 'says what to do where there is no Windows backend',
     reason: NOT_WINDOWS,
   },
-  ...['install', 'start', 'stop', 'remove', 'status'].map((action) => ({
+  ...['install', 'update', 'start', 'stop', 'remove', 'status'].map((action) => ({
     file: 'service.test.ts',
     test: `${action} is refused, and the error says what to do instead`,
     reason: NOT_WINDOWS,

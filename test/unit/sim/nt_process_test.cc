@@ -9,7 +9,7 @@ namespace sim::test
 namespace
 {
 
-class ProcessTest : public ::testing::Test
+class RunningProcessTest : public ::testing::Test
 {
   protected:
     static NTSTATUS Lookup(uint64_t id, PEPROCESS *process)
@@ -36,7 +36,7 @@ class ProcessTest : public ::testing::Test
     TestMachine machine;
 };
 
-TEST_F(ProcessTest, ARunningProcessIsFoundWithTheTimeOfItsStart)
+TEST_F(RunningProcessTest, ARunningProcessIsFoundWithTheTimeOfItsStart)
 {
     const auto start = static_cast<LONGLONG>(machine->clock().SystemTime());
 
@@ -48,7 +48,7 @@ TEST_F(ProcessTest, ARunningProcessIsFoundWithTheTimeOfItsStart)
     EXPECT_EQ(CreateTime(8), start + 10'000'000);
 }
 
-TEST_F(ProcessTest, OtherIdsAreInvalid)
+TEST_F(RunningProcessTest, OtherIdsAreInvalid)
 {
     PEPROCESS process = nullptr;
 
@@ -61,7 +61,7 @@ TEST_F(ProcessTest, OtherIdsAreInvalid)
     }
 }
 
-TEST_F(ProcessTest, AnIdThatIsUsedAgainIsAnotherProcess)
+TEST_F(RunningProcessTest, AnIdThatIsUsedAgainIsAnotherProcess)
 {
     PEPROCESS former = nullptr;
 
@@ -74,7 +74,7 @@ TEST_F(ProcessTest, AnIdThatIsUsedAgainIsAnotherProcess)
     ObDereferenceObject(former);
 }
 
-TEST_F(ProcessTest, AFlowsProcessRuns)
+TEST_F(RunningProcessTest, AFlowsProcessRuns)
 {
     net::FlowSpec flow;
 
@@ -85,7 +85,7 @@ TEST_F(ProcessTest, AFlowsProcessRuns)
     EXPECT_NE(CreateTime(7), 0);
 }
 
-TEST_F(ProcessTest, ReferencesThatAreLeftAreReported)
+TEST_F(RunningProcessTest, ReferencesThatAreLeftAreReported)
 {
     PEPROCESS process = nullptr;
 

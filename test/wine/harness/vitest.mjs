@@ -38,28 +38,16 @@ export const expect = Object.assign(
 
 export const vi = { ...spy, useFakeTimers, advanceTimersByTime, useRealTimers };
 
-/** Node.js's fake timers lack `performance`. */
-function useFakeTimers({ toFake }) {
+function useFakeTimers() {
   mock.timers.enable({ apis: ['setTimeout'] });
-  if (!toFake.includes('performance')) return;
-  let now = performance.now();
-  mock.method(performance, 'now', () => now);
-  advancePerformance = (ms) => {
-    now += ms;
-  };
 }
 
-let advancePerformance = () => undefined;
-
 function advanceTimersByTime(ms) {
-  advancePerformance(ms);
   mock.timers.tick(ms);
 }
 
 function useRealTimers() {
-  advancePerformance = () => undefined;
   mock.timers.reset();
-  mock.restoreAll();
 }
 
 /** Repeats the assertion until it holds or the time is up. */
