@@ -246,6 +246,7 @@ class FloodTest : public DriverTest, public testing::WithParamInterface<Case>
     {
         BeginIdle();
         Flood();
+        answerer_.Answer(); // the questions since the last read
         ExpectIdle();
         EXPECT_GT(answerer_.ends(), 0u) << "what is evicted alive is reported as ended";
         EXPECT_EQ(client_.GetStatistics().EventsLost, 0u);
