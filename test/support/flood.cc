@@ -63,6 +63,16 @@ Flow Bystander(uint32_t n, bool v6)
 
 Answerer::Reading Answerer::Answer(uint64_t process)
 {
+    return Read(process, true);
+}
+
+Answerer::Reading Answerer::AnswerOnly(uint64_t process)
+{
+    return Read(process, false);
+}
+
+Answerer::Reading Answerer::Read(uint64_t process, bool answers_all)
+{
     Reading reading;
     ByteVector verdicts;
 
@@ -71,15 +81,13 @@ Answerer::Reading Answerer::Answer(uint64_t process)
         if (IsQuestion(record))
         {
             const Question question = ParseQuestion(record);
-            const COMMAND_VERDICT_WIRE wire{CommandVerdict, question.id, verdict_};
-            const auto *bytes = reinterpret_cast<const uint8_t *>(&wire);
+            const bool is_looked_for = process != 0 && question.process_id == process;
 
-            verdicts.insert(verdicts.end(), bytes, bytes + sizeof(wire));
-            if (verdicts.size() == PROTOCOL_MAX_COMMANDS_PER_WRITE * sizeof(wire))
+            if (answers_all || is_looked_for)
             {
-                Send(&verdicts);
+                Add(&verdicts, question.id);
             }
-            if (process != 0 && question.process_id == process && !reading.before)
+            if (is_looked_for && !reading.before)
             {
                 reading.before = reading.records;
             }
@@ -92,6 +100,18 @@ Answerer::Reading Answerer::Answer(uint64_t process)
     questions_ += reading.questions;
     ends_ += reading.ends;
     return reading;
+}
+
+void Answerer::Add(ByteVector *verdicts, uint64_t id)
+{
+    const COMMAND_VERDICT_WIRE wire{CommandVerdict, id, verdict_};
+    const auto *bytes = reinterpret_cast<const uint8_t *>(&wire);
+
+    verdicts->insert(verdicts->end(), bytes, bytes + sizeof(wire));
+    if (verdicts->size() == PROTOCOL_MAX_COMMANDS_PER_WRITE * sizeof(wire))
+    {
+        Send(verdicts);
+    }
 }
 
 void Answerer::Send(ByteVector *verdicts)

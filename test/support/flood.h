@@ -31,7 +31,7 @@ Flow SpoofedSender(uint32_t n, bool v6);
 // One connection of another process.
 Flow Bystander(uint32_t n, bool v6);
 
-// Reads what the driver says and gives every question this verdict.
+// Reads what the driver says and gives questions this verdict.
 class Answerer
 {
   public:
@@ -49,10 +49,15 @@ class Answerer
     // Reads all that is there and answers it. Looks for a question of `process`.
     Reading Answer(uint64_t process = 0);
 
+    // Reads all that is there and answers the questions of `process`.
+    Reading AnswerOnly(uint64_t process);
+
     uint64_t questions() const { return questions_; }
     uint64_t ends() const { return ends_; }
 
   private:
+    Reading Read(uint64_t process, bool answers_all);
+    void Add(ByteVector *verdicts, uint64_t id);
     void Send(ByteVector *verdicts);
 
     Client &client_;
