@@ -34,8 +34,7 @@ VOID SubnetsStart(SUBNETS *subnets)
         subnets->Notification = NULL;
         LogWarning(subnets->Log, "The system does not notify of new addresses: status 0x%08x", (unsigned)status);
     }
-    DeferredRequest(subnets->Deferred, DEFERRED_SUBNETS);
-    DeferredQueue(subnets->Deferred);
+    SubnetsRead(subnets);
 }
 
 _Use_decl_annotations_

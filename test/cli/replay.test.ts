@@ -43,6 +43,7 @@ describe('netverdict replay', () => {
       type: 'connection',
       id: expect.stringMatching(/^\d+$/) as string,
       processId: expect.any(Number) as number,
+      processStart: expect.any(Number) as number,
       direction: 'outbound',
       protocol: 6,
       protocolName: 'tcp',

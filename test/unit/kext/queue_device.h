@@ -111,9 +111,12 @@ class QueueDevice
 
     static NTSTATUS NTAPI Complete(PDEVICE_OBJECT device, PIRP irp)
     {
-        if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP)
+        IO_QUEUE *queue = &static_cast<Extension *>(device->DeviceExtension)->queue;
+
+        // A test may have uninitialized the queue of an open device.
+        if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP && queue->Lanes.Table != nullptr)
         {
-            IoQueueDetach(&static_cast<Extension *>(device->DeviceExtension)->queue);
+            IoQueueDetach(queue);
         }
         irp->IoStatus.Status = STATUS_SUCCESS;
         irp->IoStatus.Information = 0;
