@@ -1,6 +1,5 @@
 #include "command.h"
 
-#include "connection_ports.h"
 #include "connection_text.h"
 #include "context.h"
 #include "flow.h"
@@ -138,7 +137,7 @@ static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
     }
     else
     {
-        ConnectionPortsVisitPortless(&context->Connections, &key, CommandUpdateVisited, &update);
+        ConnectionTableVisitPortless(&context->Connections, &key, CommandUpdateVisited, &update);
     }
     if (CommandCountVerdict(context, update.Known))
     {

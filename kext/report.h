@@ -11,7 +11,6 @@
 
 #pragma once
 
-#include "connection_ports.h"
 #include "event.h"
 
 EXTERN_C_START
@@ -35,11 +34,6 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ReportMakeGate(_Out_ REPORT_GATE *gate, _In_ CONNECTION_TABLE *connections, _In_ const CONNECTION_KEY *key,
                     _In_ UINT32 generation, _In_ UINT64 id, _Inout_ EVENT_DETAILS *details);
 
-/// Notes that the client never read the question `id`, which would have been the first about its connection.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ReportForget(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
-                  _In_ UINT64 id);
-
 /// Ends a connection. The client gets its end if it was reported. `generation` 0 stands for any.
 /// `reason` is an END_REASON. Does nothing if the connection is unknown, ended before, or of another generation.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -47,8 +41,7 @@ VOID ReportEnd(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const CONNECTION_KE
                _In_ UINT8 reason);
 
 /// Ends a connection that the table is about to remove, unless it is used again.
-/// Only clients that want ConnectionEnded get its end, but every client gets the end of an evicted connection.
-/// A CONNECTION_VISITOR, whose context is the DRIVER_CONTEXT.
+/// Only clients that want ConnectionEnded get its end. A CONNECTION_VISITOR, whose context is the DRIVER_CONTEXT.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ReportEndOfRemoved(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 

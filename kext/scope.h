@@ -3,7 +3,6 @@
 #pragma once
 
 #include "classify.h"
-#include "connection_ports.h"
 
 EXTERN_C_START
 

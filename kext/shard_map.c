@@ -180,11 +180,11 @@ NTSTATUS ShardMapStartCell(SHARD_MAP *map, SHARD_PLACE *place, SHARD_GROWTH *gro
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    if (!growth->HasSlot && !ShardQuotaTake(map->Quota))
+    if ((UINT64)InterlockedIncrement64(&map->Quota->Count) > map->Quota->Most)
     {
+        InterlockedDecrement64(&map->Quota->Count);
         return STATUS_QUOTA_EXCEEDED;
     }
-    growth->HasSlot = FALSE;
     *cell = ShardFindFree(map, shard, (UINT32)place->Hash);
     RtlCopyMemory(*cell, place->Key, map->KeyWords * sizeof(UINT64));
     (*cell)[map->KeyWords - 1] |= SHARD_CELL_IN_USE;
@@ -202,14 +202,6 @@ VOID ShardMapBringGrowth(SHARD_MAP *map, SHARD_GROWTH *growth)
 }
 
 // ---- Removal
-
-_Use_decl_annotations_
-VOID ShardMapRemoveCell(SHARD_MAP *map, SHARD *shard, const UINT64 *cell)
-{
-    SIZE_T offset = (SIZE_T)((const UINT8 *)cell - (const UINT8 *)(shard->Array + 1));
-
-    ShardRemove(map, shard, (UINT32)(offset / map->CellBytes));
-}
 
 static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_VISITOR visitor, VOID *context)
 {
@@ -338,7 +330,7 @@ UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, SHARD_PAUSE pause, V
     {
         UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, pause, context);
 
-        ShardQuotaReturn(map->Quota, ofShard);
+        InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)ofShard);
         removed += ofShard;
         ShardShrink(map, &map->Shards[i]);
     }
@@ -365,7 +357,7 @@ SHARD_ARRAY *ShardMapTakeAll(SHARD_MAP *map)
         RwLockReleaseExclusive(&shard->Lock, irql);
         if (array != NULL)
         {
-            ShardQuotaReturn(map->Quota, count);
+            InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)count);
             array->Next = taken;
             taken = array;
         }

@@ -12,22 +12,13 @@ typedef struct _SLAB_CHUNK
 
 static_assert(sizeof(SLAB_CHUNK) <= SLAB_LEAST_ITEM_BYTES, "a chunk's header fits in its first slot");
 
-#define SLAB_PAGE_CHUNKS (1u << SLAB_PAGE_BITS)
-#define SLAB_PAGE_BYTES  (SLAB_PAGE_CHUNKS * sizeof(UINT8 *))
-
-// The entry of a chunk in the directory.
-static UINT8 **SlabChunk(const SLAB *slab, UINT32 number)
-{
-    return &slab->Pages[number / SLAB_PAGE_CHUNKS][number % SLAB_PAGE_CHUNKS];
-}
-
 static SLAB_CHUNK *SlabChunkOf(const SLAB *slab, UINT32 handle)
 {
-    return (SLAB_CHUNK *)*SlabChunk(slab, handle >> SLAB_SLOT_BITS);
+    return (SLAB_CHUNK *)slab->Chunks[handle >> SLAB_SLOT_BITS];
 }
 
 _Use_decl_annotations_
-VOID SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItems)
+NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItems)
 {
     UINT32 i;
 
@@ -37,26 +28,21 @@ VOID SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItem
     slab->SlotCount = SLAB_CHUNK_BYTES / itemBytes;
     // The directory has room for chunks that are not full, because each stripe may have some.
     slab->MaxChunks = (UINT32)(maxItems / slab->SlotCount * 5 / 4) + 8 * SLAB_STRIPE_COUNT;
-    slab->MaxChunks =
-        slab->MaxChunks < SLAB_MAX_PAGES * SLAB_PAGE_CHUNKS ? slab->MaxChunks : SLAB_MAX_PAGES * SLAB_PAGE_CHUNKS;
+    slab->Chunks = (UINT8 **)MemoryAllocate(memory, slab->MaxChunks * sizeof(UINT8 *));
     KeInitializeSpinLock(&slab->DirectoryLock);
     for (i = 0; i < SLAB_STRIPE_COUNT; i++)
     {
         KeInitializeSpinLock(&slab->Stripes[i].Lock);
         InitializeListHead(&slab->Stripes[i].Chunks);
     }
+    return slab->Chunks != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
 _Use_decl_annotations_
 VOID SlabUninitialize(SLAB *slab)
 {
-    UINT32 i;
-
     SlabTrim(slab);
-    for (i = 0; i < SLAB_MAX_PAGES; i++)
-    {
-        MemoryFree(slab->Memory, (PVOID)slab->Pages[i]);
-    }
+    MemoryFree(slab->Memory, (PVOID)slab->Chunks);
 }
 
 // ---- Items
@@ -134,36 +120,22 @@ VOID SlabReturn(SLAB *slab, UINT32 handle)
 
 // ---- Chunks
 
-// The caller holds DirectoryLock.
-static UINT32 SlabRoom(const SLAB *slab)
-{
-    UINT32 room = (UINT32)slab->PageCount * SLAB_PAGE_CHUNKS;
-
-    return room < slab->MaxChunks ? room : slab->MaxChunks;
-}
-
-// Enters a chunk into the directory. Takes `page` over if it is needed. FALSE: the directory is full.
-static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk, UINT8 ***page)
+// Enters a chunk into the directory. FALSE: the directory is full.
+static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk)
 {
     BOOLEAN hasRoom;
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    if ((UINT32)slab->ChunkCount == SlabRoom(slab) && SlabRoom(slab) < slab->MaxChunks && *page != NULL)
-    {
-        slab->Pages[slab->PageCount] = *page;
-        *page = NULL;
-        WriteNoFence(&slab->PageCount, slab->PageCount + 1);
-    }
-    hasRoom = (UINT32)slab->ChunkCount < SlabRoom(slab);
+    hasRoom = (UINT32)slab->ChunkCount < slab->MaxChunks;
     if (hasRoom)
     {
-        while (*SlabChunk(slab, slab->NextChunk) != NULL)
+        while (slab->Chunks[slab->NextChunk] != NULL)
         {
-            slab->NextChunk = (slab->NextChunk + 1) % SlabRoom(slab);
+            slab->NextChunk = (slab->NextChunk + 1) % slab->MaxChunks;
         }
         chunk->Number = slab->NextChunk;
-        *SlabChunk(slab, chunk->Number) = (UINT8 *)chunk;
+        slab->Chunks[chunk->Number] = (UINT8 *)chunk;
         WriteNoFence(&slab->ChunkCount, slab->ChunkCount + 1);
     }
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
@@ -175,25 +147,10 @@ static VOID SlabLeave(SLAB *slab, const SLAB_CHUNK *chunk)
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    *SlabChunk(slab, chunk->Number) = NULL;
+    slab->Chunks[chunk->Number] = NULL;
     slab->NextChunk = chunk->Number;
     WriteNoFence(&slab->ChunkCount, slab->ChunkCount - 1);
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
-}
-
-// Enters a chunk with a new page if need be. FALSE: no memory, or the directory is full.
-static BOOLEAN SlabEnterWithPage(SLAB *slab, SLAB_CHUNK *chunk)
-{
-    UINT8 **page = NULL;
-    BOOLEAN entered = SlabEnter(slab, chunk, &page);
-
-    if (!entered)
-    {
-        page = (UINT8 **)MemoryAllocate(slab->Memory, SLAB_PAGE_BYTES);
-        entered = SlabEnter(slab, chunk, &page);
-        MemoryFree(slab->Memory, (PVOID)page);
-    }
-    return entered;
 }
 
 _Use_decl_annotations_
@@ -204,7 +161,7 @@ BOOLEAN SlabGrow(SLAB *slab, UINT32 hint)
     UINT32 slot;
     KIRQL irql;
 
-    if (chunk == NULL || !SlabEnterWithPage(slab, chunk))
+    if (chunk == NULL || !SlabEnter(slab, chunk))
     {
         MemoryFree(slab->Memory, chunk);
         return FALSE;
@@ -268,6 +225,6 @@ BOOLEAN SlabIsSparse(const SLAB *slab, UINT64 items)
 _Use_decl_annotations_
 UINT64 SlabBytes(const SLAB *slab)
 {
-    return (UINT64)ReadNoFence(&slab->PageCount) * SLAB_PAGE_BYTES +
+    return slab->MaxChunks * sizeof(UINT8 *) +
            (UINT64)ReadNoFence(&slab->ChunkCount) * slab->SlotCount * slab->ItemBytes;
 }

@@ -37,8 +37,6 @@ class LogContentTest : public DriverTest
         SetOptions([level](OPTIONS_WIRE *options) { options->LogLevel = level; });
     }
 
-    void LimitConnections() { context()->Connections.Connections.Quota.Most = 1; }
-
     void LimitHeldPackets()
     {
         SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
@@ -120,8 +118,7 @@ const Case kCases[] = {
      "stopped filtering: process [0-9]+$"},
     {"NewOptions", LogSeverityInfo, [](LogContentTest *test) { test->FailClosed(); },
      "options of process [0-9]+: flags 0x2, log level [0-9], payload limit [0-9]+, pending timeout 0 ms with verdict "
-     "[A-Za-z]+, ports 53, 717 and 719, at most [0-9]+ queued bytes, [0-9]+ held packets and [0-9]+ "
-     "connections$"},
+     "[A-Za-z]+, ports 53, 717 and 719, at most [0-9]+ queued bytes and [0-9]+ held packets$"},
     {"TheEngineComesUp", LogSeverityInfo,
      [](LogContentTest *test)
      {
@@ -287,28 +284,20 @@ const Case kCases[] = {
     {"APacketThatTheOpenFailPolicyPermits", LogSeverityTrace,
      [](LogContentTest *test)
      {
-         test->LimitConnections();
+         test->LimitHeldPackets();
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).permitted());
      },
-     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: the connection table is full$"},
+     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
     {"APacketThatTheClosedFailPolicyBlocks", LogSeverityTrace,
      [](LogContentTest *test)
      {
          test->FailClosed();
-         test->LimitConnections();
-         test->network_.Outbound(MakePacket(WithPort(1)));
-         EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).blocked());
-     },
-     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: the connection table is full$"},
-    {"APacketOfAnOwnerThatHoldsTooMuch", LogSeverityTrace,
-     [](LogContentTest *test)
-     {
          test->LimitHeldPackets();
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).blocked());
      },
-     "refused: outbound UDP 192\\.0\\.2\\.1:2 -> .*: its owner holds too much$"},
+     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
 };
 
 class LogContentTableTest : public LogContentTest, public testing::WithParamInterface<Case>

@@ -2,7 +2,6 @@
 #include "connection_keys.h"
 #include "kext_test.h"
 
-#include "connection_ports.h"
 #include "scope_table.h"
 
 namespace kext_test
@@ -265,7 +264,7 @@ TEST_F(ScopeTableTest, TheReleaseOfAPortLeavesSparedScopesAlone)
         ASSERT_TRUE(ConnectionTableLookup(&connections_, &key, &state));
         ConnectionTableSetConnecting(&connections_, &key, state.Generation, 0);
     }
-    ConnectionPortsVisitPort(
+    ConnectionTableVisitPort(
         &connections_, &release, [](void *context, const CONNECTION *connection)
         { static_cast<std::vector<CONNECTION> *>(context)->push_back(*connection); }, &ended);
     ASSERT_EQ(ended.size(), 1u);

@@ -15,13 +15,7 @@ class SlabTest : public kext_test::KextTest
     static constexpr UINT32 kItemBytes = 32;
     static constexpr UINT32 kItemsPerChunk = SLAB_CHUNK_BYTES / kItemBytes - 1;
 
-    SlabTest()
-    {
-        SlabInitialize(&slab_, &memory_, kItemBytes, 100000);
-        // The directory's first page stays.
-        EXPECT_TRUE(SlabGrow(&slab_, 0));
-        SlabTrim(&slab_);
-    }
+    SlabTest() { EXPECT_EQ(SlabInitialize(&slab_, &memory_, kItemBytes, 100000), STATUS_SUCCESS); }
 
     ~SlabTest() override { SlabUninitialize(&slab_); }
 
@@ -177,7 +171,7 @@ TEST_F(SlabTest, AFullDirectoryIsNoMemory)
     SLAB slab;
     unsigned chunks = 0;
 
-    SlabInitialize(&slab, &memory_, kItemBytes, 1000);
+    ASSERT_EQ(SlabInitialize(&slab, &memory_, kItemBytes, 1000), STATUS_SUCCESS);
     while (SlabGrow(&slab, chunks))
     {
         chunks++;
@@ -214,7 +208,11 @@ TEST_F(SlabTest, EveryFailedAllocationLeavesAWorkingSlab)
         {
             SLAB slab;
 
-            SlabInitialize(&slab, &memory_, 56, 1000);
+            if (!NT_SUCCESS(SlabInitialize(&slab, &memory_, 56, 1000)))
+            {
+                EXPECT_EQ(MemoryBytes(&memory_), before);
+                return;
+            }
             for (UINT32 i = 0; i < 3; i++)
             {
                 const BOOLEAN grown = SlabGrow(&slab, 0);
