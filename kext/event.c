@@ -99,9 +99,11 @@ static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUE
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
                           UINT8 lossReason, UINT64 processId)
 {
-    const IO_QUEUE_LOSS loss = {lossReason, processId};
     IO_QUEUE_PIECE pieces[2];
+    IO_QUEUE_LOSS loss;
 
+    loss.Reason = lossReason;
+    loss.ProcessId = processId;
     return EventPushAfter(events, NULL, pieces, 0, type, record, length, tail, tailLength, &loss);
 }
 
@@ -225,8 +227,8 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
     UINT8 type = key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6;
-    const IO_QUEUE_LOSS loss = {LossQueueFull, processId};
     IO_QUEUE_PIECE pieces[3];
+    IO_QUEUE_LOSS loss;
     EVENT_INFO info;
     EVENT_PASS pass;
 
@@ -241,6 +243,8 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     info.ProcessStart = EventWantsConnectionInfo(events) ? ProcessStartTime(processId) : 0;
     info.Details = EventWantsConnectionInfo(events) ? details : NULL;
     gate = EventPreparePass(&pass, gate, EventWriteInfo, &info);
+    loss.Reason = LossQueueFull;
+    loss.ProcessId = processId;
     pieces[0].Data = &info.Wire;
     pieces[0].Length = sizeof(info.Wire);
     return EventPushAfter(events, gate, pieces, info.Details != NULL ? 1 : 0, type, record, (UINT32)(end - record),
