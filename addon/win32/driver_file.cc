@@ -1,6 +1,7 @@
 #include "driver_file.h"
 
 #include "file_rights.h"
+#include "local_memory.h"
 
 #include <sddl.h>
 
@@ -22,12 +23,6 @@ struct CloseHandleOnExit
     void operator()(HANDLE handle) const { CloseHandle(handle); }
 };
 using File = std::unique_ptr<std::remove_pointer_t<HANDLE>, CloseHandleOnExit>;
-
-struct LocalFreeOnExit
-{
-    void operator()(void *memory) const { LocalFree(memory); }
-};
-using Local = std::unique_ptr<void, LocalFreeOnExit>;
 
 struct FreeLibraryOnExit
 {
@@ -107,7 +102,7 @@ template <typename Make> ServiceResult WithDescriptor(const wchar_t *text, Make 
         return LastError("ConvertStringSecurityDescriptorToSecurityDescriptorW");
     }
 
-    const Local memory(descriptor);
+    const LocalMemory memory(descriptor);
     SECURITY_ATTRIBUTES attributes = {sizeof(attributes), descriptor, FALSE};
 
     return make(&attributes);

@@ -1,21 +1,14 @@
 #include "file_rights.h"
+#include "local_memory.h"
 
 #include <aclapi.h>
 #include <sddl.h>
-
-#include <memory>
 
 namespace netverdict
 {
 
 namespace
 {
-
-struct LocalFreeOnExit
-{
-    void operator()(void *memory) const { LocalFree(memory); }
-};
-using Local = std::unique_ptr<void, LocalFreeOnExit>;
 
 constexpr wchar_t kTrustedInstaller[] = L"S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
 
@@ -37,7 +30,7 @@ bool IsTrusted(PSID account)
         return false;
     }
 
-    const Local memory(installer);
+    const LocalMemory memory(installer);
 
     return EqualSid(account, installer);
 }
@@ -92,7 +85,7 @@ ServiceResult FileRightsCheck(HANDLE file)
     PSECURITY_DESCRIPTOR descriptor = nullptr;
     const DWORD error = GetSecurityInfo(file, SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
                                         &owner, nullptr, &acl, nullptr, &descriptor);
-    const Local memory(descriptor);
+    const LocalMemory memory(descriptor);
 
     const DWORD code = error == ERROR_SUCCESS ? FileRightsJudge(owner, acl) : error;
 
