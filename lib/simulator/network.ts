@@ -266,7 +266,8 @@ export class Network {
   }
 
   /**
-   * Makes many connections from a native thread, for benchmarks. Resolves when each has its outcome.
+   * Makes many connections from a native thread, for benchmarks.
+   * Resolves when each of them and of their packets has its outcome.
    *
    * @throws {@link InvalidArgumentError} for an invalid argument.
    */

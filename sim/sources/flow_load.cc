@@ -92,6 +92,8 @@ class FlowLoad::Batch
     {
         Batch *batch = nullptr;
         std::atomic<uint8_t> state{kBegun};
+        std::atomic<uint64_t> packets{0}; // without an outcome, and one more while they are sent
+        bool sending = false;             // the first packet has its outcome
         net::OutcomeKind kind = net::OutcomeKind::kPermitted;
         net::FlowId flow = 0;
         std::chrono::steady_clock::time_point begun; // set with one flow at a time
@@ -123,13 +125,14 @@ class FlowLoad::Batch
             slot->begun = std::chrono::steady_clock::now();
         }
         slot->state.store(kBegun, std::memory_order_relaxed);
+        slot->sending = false;
         spec_.local.port = static_cast<uint16_t>(kFirstLocalPort + number % kLocalPorts);
         SetAddress(&spec_.remote, kFirstRemoteV4 + static_cast<uint32_t>(number));
         slot->flow =
             stack_.Connect(spec_, [slot](const net::Outcome &outcome) { slot->batch->Decided(slot, outcome); });
         if (slot->state.exchange(kReturned, std::memory_order_acq_rel) == kDecided)
         {
-            End(slot);
+            Continue(slot);
         }
     }
 
@@ -141,7 +144,12 @@ class FlowLoad::Batch
         {
             return;
         }
+        List(slot);
+    }
 
+    // Leaves the slot to the running thread.
+    void List(Slot *slot)
+    {
         // The batch may end as soon as the slot is listed.
         // WaitUntil takes mutex_ under the scheduler's lock, so Wake must not be called under mutex_.
         Machine &machine = machine_;
@@ -159,7 +167,7 @@ class FlowLoad::Batch
         }
     }
 
-    // Waits until `wanted` flows are decided on other threads, and ends them.
+    // Waits until `wanted` flows are decided, or their packets are, on other threads. Sends packets, or ends the flows.
     void Collect(size_t wanted)
     {
         const auto ready = [this]
@@ -183,7 +191,7 @@ class FlowLoad::Batch
         }
         for (Slot *slot : collected_)
         {
-            End(slot);
+            slot->sending ? End(slot) : Continue(slot);
         }
         collected_.clear();
     }
@@ -200,7 +208,8 @@ class FlowLoad::Batch
         }
     }
 
-    void End(Slot *slot)
+    // Counts the outcome and sends the other packets. The flow ends when each of them has an outcome.
+    void Continue(Slot *slot)
     {
         if (slots_.size() == 1)
         {
@@ -211,12 +220,12 @@ class FlowLoad::Batch
         {
         case net::OutcomeKind::kPermitted:
             ++result_.permitted;
-            SendPackets(slot->flow);
-            break;
+            SendPackets(slot);
+            return;
         case net::OutcomeKind::kRedirected:
             ++result_.redirected;
-            SendPackets(slot->flow);
-            break;
+            SendPackets(slot);
+            return;
         case net::OutcomeKind::kBlocked:
             ++result_.blocked;
             break;
@@ -225,6 +234,11 @@ class FlowLoad::Batch
             ++result_.dropped;
             break;
         }
+        End(slot);
+    }
+
+    void End(Slot *slot)
+    {
         if (options_.close || slot->kind != net::OutcomeKind::kPermitted)
         {
             stack_.Close(slot->flow);
@@ -233,18 +247,26 @@ class FlowLoad::Batch
         free_.push_back(slot);
     }
 
-    void SendPackets(net::FlowId flow)
+    void SendPackets(Slot *slot)
     {
+        slot->sending = true;
+        slot->packets.store(uint64_t{1} + options_.packets_per_connection, std::memory_order_relaxed);
         for (uint32_t i = 0; i < options_.packets_per_connection; ++i)
         {
-            if (i % 2 == 0)
-            {
-                stack_.Send(flow, payload_.data(), options_.payload_length, nullptr);
-            }
-            else
-            {
-                stack_.Receive(flow, payload_.data(), options_.payload_length, nullptr);
-            }
+            const auto send = i % 2 == 0 ? &net::Stack::Send : &net::Stack::Receive;
+
+            (stack_.*send)(slot->flow, payload_.data(), options_.payload_length,
+                           [slot](const net::Outcome &)
+                           {
+                               if (slot->packets.fetch_sub(1, std::memory_order_acq_rel) == 1)
+                               {
+                                   slot->batch->List(slot);
+                               }
+                           });
+        }
+        if (slot->packets.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        {
+            End(slot);
         }
     }
 
@@ -260,7 +282,7 @@ class FlowLoad::Batch
     FlowLoadResult result_;
 
     std::mutex mutex_;
-    std::vector<Slot *> decided_; // mutex_ guards this member and the next
+    std::vector<Slot *> decided_; // or their packets are; mutex_ guards this member and the next
     size_t wanted_ = SIZE_MAX;    // the running thread wakes up when so many are decided
 };
 

@@ -14,7 +14,7 @@ namespace sim::sources
 struct FlowLoadOptions
 {
     uint64_t connections = 1;
-    uint32_t in_flight = 1; // most flows without an outcome at a time
+    uint32_t in_flight = 1; // most flows that wait for an outcome, or whose packets do
     uint8_t protocol = 6;   // 6 or 17
     uint8_t ip_version = 4;
     uint32_t packets_per_connection = 0; // after the first one, alternately out and in
@@ -42,7 +42,7 @@ class FlowLoad
     FlowLoad(const FlowLoad &) = delete;
     FlowLoad &operator=(const FlowLoad &) = delete;
 
-    // Runs on the calling thread until every flow has its outcome or Stop() was called.
+    // Runs on the calling thread until every flow and packet has its outcome or Stop() was called.
     // Each flow has its own remote endpoint.
     FlowLoadResult Run();
 

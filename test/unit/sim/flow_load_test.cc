@@ -67,6 +67,33 @@ TEST_F(FlowLoadTest, ManyConcurrentFlowsAllHaveAnOutcome)
     EXPECT_EQ(stack().counters().flows_now, 0u);
 }
 
+TEST_F(FlowLoadTest, APacketThatIsHeldIsWaitedFor)
+{
+    FlowLoadOptions options = Options(1, 1);
+    std::atomic<bool> allowed{false};
+
+    options.protocol = net::kProtocolUdp;
+    options.packets_per_connection = 2;
+    Decide({LayerKind::kInPacket}, Decision::kHold);
+
+    std::thread decider(
+        [this, &allowed]
+        {
+            const Machine::Scope scope(machine);
+
+            while (held_count() == 0)
+            {
+                std::this_thread::yield();
+            }
+            allowed = true;
+            AllowAll();
+        });
+
+    EXPECT_EQ(FlowLoad(machine, options).Run().permitted, 1u);
+    EXPECT_TRUE(allowed);
+    decider.join();
+}
+
 TEST_F(FlowLoadTest, StopEndsUndecidedFlows)
 {
     FlowLoad load(machine, Options(8, 4));
