@@ -42,7 +42,7 @@ function nativeResults() {
 
 function javaScriptResults() {
   run('node-gyp', ['rebuild', '--directory', 'bench/peer']); // npm puts it on PATH
-  return ['events', 'verdicts'].flatMap((name) => {
+  return ['events', 'verdicts', 'flood'].flatMap((name) => {
     const module = new URL(`js/${name}.mjs`, import.meta.url).href;
     const script = `const { results } = await import(${JSON.stringify(module)}); console.log(JSON.stringify(results));`;
     const output = execFileSync(process.execPath, ['--input-type=module', '-e', script], {

@@ -191,6 +191,17 @@ static VOID AleNotePendedEcho(const ALE_OPERATION *operation)
     }
 }
 
+static VOID AleReadPath(const ALE_OPERATION *operation, const WCHAR **path, UINT32 *bytes)
+{
+    const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
+
+    if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_PATH) && metadata->processPath != NULL)
+    {
+        *path = (const WCHAR *)metadata->processPath->data;
+        *bytes = metadata->processPath->size;
+    }
+}
+
 static DECISION AleHold(const ALE_OPERATION *operation)
 {
     UINT8 direction = operation->Classify->Layer->Direction;
@@ -207,6 +218,7 @@ static DECISION AleHold(const ALE_OPERATION *operation)
     question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
     question.CompletionHandle = AleCompletionHandle(operation);
     question.Begins = !operation->Reauthorization;
+    AleReadPath(operation, &question.Path, &question.PathBytes);
     if (operation->NetBufferList == NULL && question.CompletionHandle == NULL &&
         ReadNoFence(&operation->Context->Client.Extended) != 0)
     {
@@ -229,16 +241,42 @@ static DECISION AleHold(const ALE_OPERATION *operation)
 // ---- Deciding
 
 // Once a connection has its process, any record may name that process, so the process is reported before.
-// The packet layer may have seen the connection first, but it knows no process path.
-static VOID AleReportProcess(const ALE_OPERATION *operation)
+// The packet layer may have seen the connection first, but it knows no process path. A question reports it by itself.
+static VOID AleReportProcess(const ALE_OPERATION *operation, DECISION decision)
+{
+    EVENTS *events = &operation->Context->Events;
+    const WCHAR *path = NULL;
+    UINT32 bytes = 0;
+    LANE_OWNER owner;
+
+    AleReadPath(operation, &path, &bytes);
+    if (path == NULL)
+    {
+        return;
+    }
+    EventNoteImage(events, operation->ProcessId, path, bytes);
+    if (decision != DecisionAsk)
+    {
+        EventOwner(events, &operation->Key, operation->Classify->Layer->Direction, operation->ProcessId, &owner);
+        (VOID) EventProcessInfo(events, &owner, operation->ProcessId, path, bytes);
+    }
+}
+
+// The program's image owns the connection's place in the table.
+static VOID AleNoteOrigin(const ALE_OPERATION *operation)
 {
     const FWPS_INCOMING_METADATA_VALUES0 *metadata = operation->Classify->Metadata;
+    CONNECTION_ORIGIN origin;
 
+    RtlZeroMemory(&origin, sizeof(origin));
+    origin.ProcessId = operation->ProcessId;
+    origin.IsOlder = operation->Reauthorization;
     if (FWPS_IS_METADATA_FIELD_PRESENT(metadata, FWPS_METADATA_FIELD_PROCESS_PATH) && metadata->processPath != NULL)
     {
-        (VOID) EventProcessInfo(&operation->Context->Events, operation->ProcessId,
-                                (const WCHAR *)metadata->processPath->data, metadata->processPath->size);
+        origin.Path = metadata->processPath->data;
+        origin.PathBytes = metadata->processPath->size;
     }
+    ConnectionTableSetOrigin(&operation->Context->Connections, &operation->Key, operation->Generation, &origin);
 }
 
 // `decision` is the one of `verdict`, which the connection has.
@@ -329,11 +367,15 @@ static DECISION AleDecide(ALE_OPERATION *operation)
         DeferredRunAfter(&operation->Context->Deferred, CONNECTION_IDLE_MS, CONNECTION_CLEAN_TOLERANCE_MS);
         AleNoteConnect(operation);
     }
-    if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
+    if (operation->New || state.ProcessId == 0)
     {
-        AleReportProcess(operation);
+        AleNoteOrigin(operation);
     }
     decision = AleDecideByVerdict(operation, state.Verdict);
+    if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
+    {
+        AleReportProcess(operation, decision);
+    }
     if (decision != DecisionAsk && state.ProcessId == 0 && operation->ProcessId != 0)
     {
         // The packet layer saw this connection first. A held connection gets its process when it becomes pending.

@@ -72,7 +72,7 @@ static NTSTATUS BandwidthTryAdd(BANDWIDTH *bandwidth, CONNECTION_PLACE *place, U
 static NTSTATUS BandwidthAddAt(BANDWIDTH *bandwidth, CONNECTION_PLACE *place, UINT64 transmittedBytes,
                                UINT64 receivedBytes)
 {
-    SHARD_GROWTH growth = {NULL, 0, FALSE, FALSE};
+    SHARD_GROWTH growth = {NULL, 0, FALSE, FALSE, FALSE};
 
     for (;;)
     {

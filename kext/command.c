@@ -1,5 +1,6 @@
 #include "command.h"
 
+#include "connection_ports.h"
 #include "connection_text.h"
 #include "context.h"
 #include "flow.h"
@@ -137,7 +138,7 @@ static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
     }
     else
     {
-        ConnectionTableVisitPortless(&context->Connections, &key, CommandUpdateVisited, &update);
+        ConnectionPortsVisitPortless(&context->Connections, &key, CommandUpdateVisited, &update);
     }
     if (CommandCountVerdict(context, update.Known))
     {

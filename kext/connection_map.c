@@ -5,7 +5,7 @@ NTSTATUS ConnectionMapInitialize(CONNECTION_MAP *map, MEMORY *memory, UINT64 mos
 {
     NTSTATUS status;
 
-    map->Quota.Most = most;
+    map->Quota.Most = (LONG64)most;
     map->Quota.Count = 0;
     status = ShardMapInitialize(&map->V4, memory, &map->Quota, CONNECTION_KEY_WORDS_V4, CONNECTION_CELL_BYTES_V4);
     if (!NT_SUCCESS(status))

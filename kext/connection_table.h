@@ -1,12 +1,6 @@
 // The connection table: the verdict and the state of each connection.
 //
-// A connection has a hot cell in a connection map, of 32 bytes for IPv4 and 64 bytes for IPv6.
-// The hot cell holds everything that a packet needs.
-// A connection also has a cold part in a slab, which only its start and its end need. The cell holds its handle.
-//
-// A second index lists the live connections of one (protocol, IP version, local port), for the release of a port.
-// This port index has its own locks, striped by port.
-// The port lists link cold parts. Hash and generation lead from a cold part to the cell of its connection.
+// The table never refuses a connection while it holds one that it can do without (eviction.h).
 //
 // Two connections that use one key one after the other have different generations.
 // The order lock of a key is for the caller: under it the caller reports what becomes of the key's connections.
@@ -17,50 +11,27 @@
 
 #pragma once
 
-#include "clock.h"
-#include "connection_map.h"
-#include "protocol.h"
-#include "slab.h"
+#include "connection_entry.h"
 
 EXTERN_C_START
 
-/// What a packet needs to know of its connection.
-typedef struct _CONNECTION_STATE
-{
-    UINT8 Verdict;      ///< VERDICT
-    UINT8 Direction;    ///< DIRECTION
-    BOOLEAN Ended;      ///< the entry stays until it is cleaned, or replaced when the port is reused
-    BOOLEAN Reported;   ///< the connection was reported to the client
-    BOOLEAN Broadcast;  ///< the remote address is the broadcast address of a subnet
-    BOOLEAN Authorized; ///< ALE permitted it at least once
-    BOOLEAN Aborted;    ///< its flow was aborted, so the stack resets it
-    UINT32 Generation;  ///< differs between connections that use one key one after the other; never 0
-    UINT64 ProcessId;   ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
-} CONNECTION_STATE;
+/// The most connections that any limit allows.
+#define CONNECTION_TABLE_MOST (4096u * 1024u)
 
-/// What only reports need to know of a connection.
-typedef struct _CONNECTION_LIFE
-{
-    UINT64 Question;         ///< id of the last question; 0: none
-    UINT64 StartTime;        ///< system time in units of 100 ns, rounded down to about 0.1 ms
-    UINT64 TransmittedBytes; ///< since the start, as far as the table was asked to count
-    UINT64 ReceivedBytes;
-    UINT64 Handle; ///< of a TCP connection's endpoint while it connects, of its flow once it came up; 0: not known
-    UINT32 IdleSeconds;
-    BOOLEAN Waiting; ///< a question waits for its verdict
-    UINT8 EndReason; ///< END_REASON that the caller gives a connection; EndReasonClosed in a copy of the table
-} CONNECTION_LIFE;
+// A bound of the table's pool bytes: these for each connection of its limit, after the most recent growth of a shard,
+// and the fixed ones for locks, list heads, counters and shards that are small.
+#define CONNECTION_TABLE_MOST_BYTES_V4 160u
+#define CONNECTION_TABLE_MOST_BYTES_V6 264u
+#define CONNECTION_TABLE_FIXED_BYTES   (6u * 1024u * 1024u)
 
-/// A copy of all that is known of one connection.
-typedef struct _CONNECTION
+/// Who is behind a connection, as ALE knows it.
+typedef struct _CONNECTION_ORIGIN
 {
-    CONNECTION_KEY Key;
-    CONNECTION_STATE State;
-    CONNECTION_LIFE Life;
-} CONNECTION;
-
-/// Called for one connection, with no lock held and at the IRQL of the caller.
-typedef VOID (*CONNECTION_VISITOR)(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
+    UINT64 ProcessId;
+    const VOID *Path; ///< of the process's image
+    UINT32 PathBytes; ///< 0: the path is not known
+    BOOLEAN IsOlder;  ///< the connection was there before the driver saw it
+} CONNECTION_ORIGIN;
 
 /// A place in a walk over the table. All zero: the start. No place holds memory or a lock.
 typedef struct _CONNECTION_WALK
@@ -69,49 +40,7 @@ typedef struct _CONNECTION_WALK
     UINT32 Bucket; ///< changes in the order of ConnectionTableWalk
 } CONNECTION_WALK;
 
-#define CONNECTION_TABLE_PORT_STRIPE_COUNT  (256u >> PLATFORM_TABLE_SHRINK)
-#define CONNECTION_TABLE_ORDER_STRIPE_COUNT (256u >> PLATFORM_TABLE_SHRINK)
-
-// A family is TCP, UDP or all other protocols, on IPv4 or on IPv6.
-// Each family has its own list heads by local port, in pages of 256 ports.
-#define CONNECTION_TABLE_PORT_FAMILY_COUNT 6
-#define CONNECTION_TABLE_PORT_PAGE_COUNT   256
-
-typedef struct _CONNECTION_STRIPE CONNECTION_STRIPE;
-
-typedef struct _CONNECTION_TABLE
-{
-    MEMORY *Memory;
-    const CLOCK *Clock;
-    CONNECTION_MAP Connections;
-    SLAB ColdParts;
-    CONNECTION_STRIPE *PortStripes;
-    CONNECTION_STRIPE *OrderStripes;
-    volatile LONG64 PortPages[CONNECTION_TABLE_PORT_FAMILY_COUNT]
-                             [CONNECTION_TABLE_PORT_PAGE_COUNT]; ///< addresses, or 0
-    CONNECTION_VISITOR Removing;                                 ///< or NULL; of ConnectionTableEndRemoved
-    void *RemovingContext;
-    UINT8 Padding1[PLATFORM_CACHE_LINE];
-    volatile LONG LastGeneration;
-    UINT8 Padding2[PLATFORM_CACHE_LINE];
-    volatile LONG ScopeUses[SCOPE_NONE]; ///< connections of each scope but SCOPE_DEFAULT, ended ones included
-} CONNECTION_TABLE;
-
-/// A local port that is given up, and which of its connections end with it.
-/// Of TCP, those are the connects of its socket that never came up, and connections that ALE does not know.
-/// Any other TCP connection has a closure of its own.
-typedef struct _CONNECTION_RELEASE
-{
-    UINT8 Protocol;
-    UINT8 IpVersion;
-    UINT16 LocalPort;
-    UINT8 LocalAddress[16]; ///< all-zero: any address
-    UINT64 ProcessId;       ///< 0: any process. A connection of an unknown process ends in any case
-    UINT64 EndpointHandle;  ///< of the socket; 0: any socket. A connect of an unknown socket ends in any case
-    UINT64 SparedScopes[4]; ///< a bit for each scope whose connections are not of this port
-} CONNECTION_RELEASE;
-
-/// Makes an empty table that takes up to `maxConnections`, ended ones included.
+/// Makes an empty table that takes up to `maxConnections`, ended ones included, and at most CONNECTION_TABLE_MOST.
 /// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -120,8 +49,9 @@ ConnectionTableInitialize(_Out_ CONNECTION_TABLE *table, _Inout_ MEMORY *memory,
                           _In_ UINT64 maxConnections);
 
 /// From now on `visitor` is called for each live connection that is to be removed.
-/// It is idle, or ClearCache removes it: `Life.EndReason` says which.
+/// It is idle, it is evicted, or ClearCache removes it: `Life.EndReason` says which.
 /// The visitor ends it. The connection stays if it does not, because it was used meanwhile.
+/// ConnectionTableFindOrInsert and ConnectionTableEvict call it, too.
 /// Call it before the table is used.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableEndRemoved(_Inout_ CONNECTION_TABLE *table, _In_ CONNECTION_VISITOR visitor,
@@ -131,11 +61,30 @@ VOID ConnectionTableEndRemoved(_Inout_ CONNECTION_TABLE *table, _In_ CONNECTION_
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableUninitialize(_Inout_ CONNECTION_TABLE *table);
 
+/// Changes the limit of ConnectionTableInitialize, at once. TRUE: the table holds more, until ConnectionTableEvict has
+/// brought it down. Meanwhile each new connection takes the place of another one. Any IRQL.
+BOOLEAN ConnectionTableSetLimit(_Inout_ CONNECTION_TABLE *table, _In_ UINT64 maxConnections);
+
+/// TRUE if the table holds more than its limit allows. Any IRQL.
+BOOLEAN ConnectionTableIsOverLimit(_In_ const CONNECTION_TABLE *table);
+
+/// Evicts up to `most` connections above the limit. TRUE: the table still holds too many. FALSE: it does not,
+/// or questions wait about all that were looked at.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN ConnectionTableEvict(_Inout_ CONNECTION_TABLE *table, _In_ UINT32 most);
+
 /// Finds a connection and marks it as used now (unless it ended). FALSE: unknown. O(1), allocates nothing.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 BOOLEAN ConnectionTableLookup(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                               _Out_ CONNECTION_STATE *state);
+
+/// Looks a connection up for one of its packets, as ConnectionTableLookup does.
+/// A connection with at most one packet each way is evicted sooner than others.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+BOOLEAN ConnectionTableLookupPacket(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                    _In_ BOOLEAN inbound, _Out_ CONNECTION_STATE *state);
 
 /// Finds a live connection, or adds an undecided connection that is not reported. `state` gets the state.
 /// A connection that ended is replaced, because a reused port is a new connection.
@@ -143,7 +92,8 @@ BOOLEAN ConnectionTableLookup(_Inout_ CONNECTION_TABLE *table, _In_ const CONNEC
 /// STATUS_SUCCESS: the connection was added.
 /// STATUS_OBJECT_NAME_EXISTS, a success too: the connection was found and marked as used.
 /// A found connection of an unknown process gets `processId`.
-/// STATUS_CONNECTION_COUNT_LIMIT: the table holds `maxConnections`. STATUS_INSUFFICIENT_RESOURCES: no memory.
+/// STATUS_CONNECTION_COUNT_LIMIT: the table is full, and questions wait about all connections that were looked at.
+/// STATUS_INSUFFICIENT_RESOURCES: no memory.
 /// `state` is not written on failure.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -160,6 +110,12 @@ BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CO
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableSetConnecting(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                   _In_ UINT32 generation, _In_ UINT64 endpointHandle);
+
+/// Notes who is behind a live connection, for the share that its owner has in the table.
+/// An inbound connection's owner is the remote network, whatever the origin.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableSetOrigin(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
+                              _In_ const CONNECTION_ORIGIN *origin);
 
 /// Notes that ALE authorized a live connection. A TCP connection then stays until its closure, however idle it is.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -199,25 +155,16 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableSetReported(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
                                 _In_ UINT64 question);
 
+/// Undoes ConnectionTableSetReported.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableForgetReported(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                   _In_ UINT32 generation);
+
 /// Marks a connection as ended. Exactly one caller gets TRUE, with a copy in `ended`.
 /// FALSE: unknown, ended before, or of another generation. `generation` 0 stands for any.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableEnd(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
                            _Out_ CONNECTION *ended);
-
-/// Visits the live connections that end with a local port. The visitor ends them.
-/// The call may miss a connection that is added while it runs.
-/// The time is proportional to the number of connections on this port, whatever the size of the table.
-/// Locks are held for a few dozen entries at a time.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ConnectionTableVisitPort(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_RELEASE *release,
-                              _In_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
-
-/// Visits the live conversations of a protocol without ports between two addresses, such as all pings of one computer.
-/// The rules of ConnectionTableVisitPort apply. The ports of `ends` mean nothing.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID ConnectionTableVisitPortless(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *ends,
-                                  _In_ CONNECTION_VISITOR visitor, _Inout_opt_ void *context);
 
 /// Counts a pending question about a connection, and sets its process if that is not known yet.
 /// The connection stays in the table until the question is resolved or released, so the verdict finds it.

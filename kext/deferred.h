@@ -25,6 +25,7 @@ EXTERN_C_START
 #define DEFERRED_DUE          0x4  // do the work that is due by the clock; the timer sets this bit
 #define DEFERRED_QUEUED       0x8  // set by DeferredQueue alone: a run waits
 #define DEFERRED_SUBNETS      0x10 // read the addresses of this machine
+#define DEFERRED_EVICT        0x20 // bring the connection table down to its limit
 
 // DEFERRED.Alarm while the timer is not armed.
 #define DEFERRED_DISARMED MAXLONG64

@@ -105,11 +105,12 @@ static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 
 static const VERSION_WIRE DeviceVersion = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERSION_MINOR, PROTOCOL_VERSION_REVISION,
                                            PROTOCOL_VERSION_BUILD};
-static const CAPABILITIES_WIRE DeviceCapabilities = {
-    sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
-    FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS | FEATURE_COMMAND_BATCHES |
-        FEATURE_GET_CONNECTIONS | FEATURE_UPDATE_CONNECTION | FEATURE_CONNECTION_INFO | FEATURE_TRAFFIC_FLAGS,
-    PROTOCOL_MAX_COMMANDS_PER_WRITE};
+static const CAPABILITIES_WIRE DeviceCapabilities = {sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
+                                                     FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS |
+                                                         FEATURE_COMMAND_BATCHES | FEATURE_MAX_CONNECTIONS |
+                                                         FEATURE_GET_CONNECTIONS | FEATURE_UPDATE_CONNECTION |
+                                                         FEATURE_CONNECTION_INFO | FEATURE_TRAFFIC_FLAGS,
+                                                     PROTOCOL_MAX_COMMANDS_PER_WRITE};
 
 typedef struct _DEVICE_CONTROL
 {

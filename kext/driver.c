@@ -12,7 +12,6 @@
 #include "session.h"
 
 // These limits bound the nonpaged pool that the network and the client can take.
-#define DRIVER_MAX_CONNECTIONS       (1024u * 1024u)
 #define DRIVER_MAX_BANDWIDTH_ENTRIES (256u * 1024u)
 
 // How long an unload waits before it tries again to unregister a callout that is in use.
@@ -107,7 +106,8 @@ PLATFORM_INIT
 static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
 {
     MEMORY *memory = &context->Memory;
-    NTSTATUS status = ConnectionTableInitialize(&context->Connections, memory, &context->Clock, DRIVER_MAX_CONNECTIONS);
+    NTSTATUS status =
+        ConnectionTableInitialize(&context->Connections, memory, &context->Clock, OPTIONS_DEFAULT_MAX_CONNECTIONS);
 
     if (!NT_SUCCESS(status))
     {
@@ -183,16 +183,23 @@ static NTSTATUS DriverInitializeReporting(DRIVER_CONTEXT *context)
         StatisticsUninitialize(&context->Statistics);
         return status;
     }
+    status = IoQueueInitialize(&context->Queue, &context->Memory, &context->Statistics, &context->Log);
+    if (!NT_SUCCESS(status))
+    {
+        LogUninitialize(&context->Log);
+        StatisticsUninitialize(&context->Statistics);
+        return status;
+    }
     SystemLogInitialize(&context->SystemLog, context->DeviceObject, &context->Log);
-    IoQueueInitialize(&context->Queue, &context->Memory, &context->Statistics, &context->Log);
     EventsInitialize(&context->Events, &context->Memory, &context->Queue);
     return STATUS_SUCCESS;
 }
 
 static VOID DriverUninitializeReporting(DRIVER_CONTEXT *context)
 {
-    EventsUninitialize(&context->Events);
+    // The queue adds to the processes of the events until its end.
     IoQueueUninitialize(&context->Queue);
+    EventsUninitialize(&context->Events);
     SystemLogUninitialize(&context->SystemLog);
     LogUninitialize(&context->Log);
     StatisticsUninitialize(&context->Statistics);

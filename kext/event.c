@@ -11,12 +11,16 @@ VOID EventsInitialize(EVENTS *events, MEMORY *memory, IO_QUEUE *queue)
     SipHashKeyInitialize(&events->HashKey);
     RecentSetInitialize(&events->Processes, memory, EVENTS_PROCESS_SETS, EVENTS_PROCESSES_PER_SET);
     RecentSetAllocate(&events->Processes);
+    RecentSetInitialize(&events->Images, memory, EVENTS_PROCESS_SETS, EVENTS_PROCESSES_PER_SET);
+    RecentSetAllocate(&events->Images);
+    queue->Delivered = &events->Processes;
     EventsReset(events);
 }
 
 _Use_decl_annotations_
 VOID EventsUninitialize(EVENTS *events)
 {
+    RecentSetUninitialize(&events->Images);
     RecentSetUninitialize(&events->Processes);
 }
 
@@ -73,13 +77,52 @@ static VOID EventPutHeader(VOID *record, UINT8 type, UINT32 length)
     RtlCopyMemory(record, &header, sizeof(header));
 }
 
-// `pieces` are a whole record before this one, if any, then two pieces for this record.
-// Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
-// A client gets no record of an extension that it does not know.
-static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUEUE_PIECE *pieces, UINT32 before,
-                               UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
-                               const IO_QUEUE_LOSS *loss)
+// The records of one unit, and whose they are.
+typedef struct _EVENT_UNIT
 {
+    IO_QUEUE_UNIT Unit;
+    IO_QUEUE_LOSS Loss;
+    IO_QUEUE_PIECE
+    Pieces[5]; // of a ProcessInfo two, a ConnectionInfo or ConnectionEnded one, and the record itself two
+} EVENT_UNIT;
+
+static VOID EventUnitInitialize(EVENT_UNIT *unit, const LANE_OWNER *owner, UINT8 lossReason, UINT64 processId)
+{
+    RtlZeroMemory(unit, sizeof(*unit));
+    unit->Unit.Pieces = unit->Pieces;
+    unit->Unit.Owner = owner;
+    unit->Unit.Loss = &unit->Loss;
+    unit->Loss.Reason = lossReason;
+    unit->Loss.ProcessId = processId;
+}
+
+static VOID EventAddPiece(EVENT_UNIT *unit, const VOID *data, UINT32 length)
+{
+    IO_QUEUE_PIECE *piece = &unit->Pieces[unit->Unit.PieceCount];
+
+    if (length != 0)
+    {
+        piece->Data = data;
+        piece->Length = length;
+        unit->Unit.PieceCount++;
+    }
+}
+
+// Fills in the INFO_HEADER_WIRE at the start of `record`. `tail` follows the fixed part.
+static VOID EventAddRecord(EVENT_UNIT *unit, UINT8 type, VOID *record, UINT32 length, const VOID *tail,
+                           UINT32 tailLength)
+{
+    EventPutHeader(record, type, length + tailLength);
+    EventAddPiece(unit, record, length);
+    EventAddPiece(unit, tail, tailLength);
+}
+
+// Pushes a record with no other record in its unit. A client gets no record of an extension that it does not know.
+static NTSTATUS EventPushOf(EVENTS *events, const LANE_OWNER *owner, UINT8 type, VOID *record, UINT32 length,
+                            const VOID *tail, UINT32 tailLength, UINT8 lossReason, UINT64 processId)
+{
+    EVENT_UNIT unit;
+
     if (!EventKnows(events, EventExtensionOf(type)))
     {
         return STATUS_SUCCESS;
@@ -88,28 +131,143 @@ static NTSTATUS EventPushAfter(EVENTS *events, const IO_QUEUE_GATE *gate, IO_QUE
     {
         return STATUS_INVALID_PARAMETER;
     }
-    EventPutHeader(record, type, length + tailLength);
-    pieces[before].Data = record;
-    pieces[before].Length = length;
-    pieces[before + 1].Data = tail;
-    pieces[before + 1].Length = tailLength;
-    return IoQueuePushInOrder(events->Queue, gate, pieces, before + (tailLength != 0 ? 2 : 1), loss);
+    EventUnitInitialize(&unit, owner, lossReason, processId);
+    EventAddRecord(&unit, type, record, length, tail, tailLength);
+    return IoQueuePushUnit(events->Queue, NULL, &unit.Unit);
 }
 
 static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 length, const VOID *tail, UINT32 tailLength,
-                          UINT8 lossReason, UINT64 processId)
+                          UINT8 lossReason)
 {
-    IO_QUEUE_PIECE pieces[2];
-    IO_QUEUE_LOSS loss;
-
-    loss.Reason = lossReason;
-    loss.ProcessId = processId;
-    return EventPushAfter(events, NULL, pieces, 0, type, record, length, tail, tailLength, &loss);
+    return EventPushOf(events, NULL, type, record, length, tail, tailLength, lossReason, 0);
 }
 
 static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 length)
 {
-    return EventPush(events, type, record, length, NULL, 0, LossQueueFull, 0);
+    return EventPush(events, type, record, length, NULL, 0, LossQueueFull);
+}
+
+// ---- Owners and processes
+
+static UINT64 EventHashProcess(const EVENTS *events, UINT64 processId)
+{
+    return SipHash13(&events->HashKey, &processId, sizeof(processId));
+}
+
+static UINT64 EventImageOf(EVENTS *events, UINT64 processId)
+{
+    UINT64 process = EventHashProcess(events, processId);
+    UINT64 image;
+
+    return RecentSetFind(&events->Images, process, &image) ? image : process;
+}
+
+// The network of an IPv4 address has 24 bits, and that of an IPv6 address 48.
+static UINT64 EventNetworkOf(const EVENTS *events, const CONNECTION_KEY *key)
+{
+    UINT64 words[2];
+
+    words[0] = (UINT64)key->IpVersion << 16 | key->LocalPort;
+    words[1] = 0;
+    RtlCopyMemory(&words[1], key->RemoteAddress, key->IpVersion == 4 ? 3 : 6);
+    return SipHash13OfWords(&events->HashKey, words, 2);
+}
+
+_Use_decl_annotations_
+VOID EventOwner(EVENTS *events, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId, LANE_OWNER *owner)
+{
+    UINT64 port = key->LocalPort;
+    UINT64 connection;
+
+    owner->Side = direction == DirectionInbound ? LaneInbound : LaneOutbound;
+    owner->Group =
+        direction == DirectionInbound ? SipHash13OfWords(&events->HashKey, &port, 1) : EventImageOf(events, processId);
+    owner->Network = direction == DirectionInbound ? EventNetworkOf(events, key) : 0;
+    connection = SipHash13(&events->HashKey, key, sizeof(*key));
+    owner->Connection = connection != 0 ? connection : 1;
+}
+
+// Returns the bytes of a path in whole characters. The terminators, which the metadata may count in, are left out.
+static UINT32 EventPathBytes(const WCHAR *path, UINT32 bytes)
+{
+    UINT32 length = (bytes < EVENTS_MAX_PATH_BYTES ? bytes : EVENTS_MAX_PATH_BYTES) / sizeof(WCHAR);
+
+    while (path != NULL && length != 0 && path[length - 1] == L'\0')
+    {
+        length--;
+    }
+    return path != NULL ? length * sizeof(WCHAR) : 0;
+}
+
+_Use_decl_annotations_
+VOID EventNoteImage(EVENTS *events, UINT64 processId, const WCHAR *path, UINT32 bytes)
+{
+    UINT64 process = EventHashProcess(events, processId);
+    UINT32 pathBytes = EventPathBytes(path, bytes);
+    UINT64 image = SipHash13(&events->HashKey, path, pathBytes);
+    UINT64 known;
+
+    if (pathBytes == 0)
+    {
+        return;
+    }
+    if (!RecentSetFind(&events->Images, process, &known) || known != image)
+    {
+        (VOID) RecentSetTake(&events->Images, process, &known);
+        RecentSetAdd(&events->Images, process, image);
+    }
+}
+
+// The ProcessInfo of a unit.
+typedef struct _EVENT_PROCESS
+{
+    IO_QUEUE_PROCESS Process;
+    PROCESS_INFO_WIRE Wire;
+} EVENT_PROCESS;
+
+// Adds the ProcessInfo to a unit without records, unless the client has it. Returns whether it was added.
+static BOOLEAN EventAddProcess(EVENTS *events, EVENT_UNIT *unit, EVENT_PROCESS *process, UINT64 processId,
+                               const WCHAR *path, UINT32 bytes)
+{
+    UINT32 pathBytes = EventPathBytes(path, bytes);
+    UINT64 reported;
+
+    process->Process.Key = EventHashProcess(events, processId);
+    process->Process.Value = SipHash13(&events->HashKey, path, pathBytes);
+    process->Process.Length = (UINT32)sizeof(process->Wire) + pathBytes;
+    if (!EventKnows(events, 1) ||
+        (RecentSetFind(&events->Processes, process->Process.Key, &reported) && reported == process->Process.Value))
+    {
+        return FALSE;
+    }
+    process->Wire.ProcessId = processId;
+    EventAddRecord(unit, InfoProcessInfo, &process->Wire, sizeof(process->Wire), path, pathBytes);
+    unit->Unit.Process = &process->Process;
+    return TRUE;
+}
+
+_Use_decl_annotations_
+NTSTATUS EventProcessInfo(EVENTS *events, const LANE_OWNER *owner, UINT64 processId, const WCHAR *path, UINT32 bytes)
+{
+    EVENT_PROCESS process;
+    EVENT_UNIT unit;
+
+    EventUnitInitialize(&unit, owner, LossQueueFull, processId);
+    return EventAddProcess(events, &unit, &process, processId, path, bytes)
+               ? IoQueuePushUnit(events->Queue, NULL, &unit.Unit)
+               : STATUS_SUCCESS;
+}
+
+_Use_decl_annotations_
+UINT64 EventsProcessCount(EVENTS *events)
+{
+    return RecentSetCount(&events->Processes, 0);
+}
+
+_Use_decl_annotations_
+UINT64 EventsProcessBytes(const EVENTS *events)
+{
+    return RecentSetBytes(&events->Processes) + RecentSetBytes(&events->Images);
 }
 
 // ---- Connections
@@ -218,6 +376,25 @@ static VOID EventWriteInfo(VOID *records)
     }
 }
 
+// Adds the records that come right before a question.
+static VOID EventAddDetails(EVENTS *events, EVENT_UNIT *unit, EVENT_PROCESS *process, EVENT_INFO *info,
+                            UINT64 processId)
+{
+    if (info->Details == NULL)
+    {
+        return;
+    }
+    unit->Unit.Question = info->Details->Question;
+    if (info->Details->Path != NULL)
+    {
+        (VOID) EventAddProcess(events, unit, process, processId, info->Details->Path, info->Details->PathBytes);
+    }
+    if (EventWantsConnectionInfo(events))
+    {
+        EventAddPiece(unit, &info->Wire, sizeof(info->Wire));
+    }
+}
+
 _Use_decl_annotations_
 NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, UINT64 processId, UINT8 direction,
                          UINT8 payloadLayer, const VOID *payload, UINT32 payloadLength, const EVENT_DETAILS *details,
@@ -226,9 +403,9 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     UINT32 limit = (UINT32)ReadNoFence(&events->PayloadLimit);
     UINT8 record[WIRE_LONGEST_CONNECTION];
     UINT8 *end = record + sizeof(INFO_HEADER_WIRE);
-    UINT8 type = key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6;
-    IO_QUEUE_PIECE pieces[3];
-    IO_QUEUE_LOSS loss;
+    EVENT_PROCESS process;
+    LANE_OWNER owner;
+    EVENT_UNIT unit;
     EVENT_INFO info;
     EVENT_PASS pass;
 
@@ -237,23 +414,30 @@ NTSTATUS EventConnection(EVENTS *events, UINT64 id, const CONNECTION_KEY *key, U
     end = WirePutConnection(end, key, processId, direction);
     end = WirePut(end, &payloadLayer, sizeof(payloadLayer));
     end = WirePut(end, &payloadLength, sizeof(payloadLength));
+    if (payloadLength > PROTOCOL_MAX_RECORD_LENGTH - (UINT32)(end - record))
+    {
+        return STATUS_INVALID_PARAMETER;
+    }
+    EventOwner(events, key, direction, processId, &owner);
+    EventUnitInitialize(&unit, &owner, LossQueueFull, processId);
+    unit.Unit.Asks = TRUE;
     info.Id = id;
     info.Key = key;
     info.Direction = direction;
     info.ProcessStart = EventWantsConnectionInfo(events) ? ProcessStartTime(processId) : 0;
-    info.Details = EventWantsConnectionInfo(events) ? details : NULL;
+    info.Details = details;
     gate = EventPreparePass(&pass, gate, EventWriteInfo, &info);
-    loss.Reason = LossQueueFull;
-    loss.ProcessId = processId;
-    pieces[0].Data = &info.Wire;
-    pieces[0].Length = sizeof(info.Wire);
-    return EventPushAfter(events, gate, pieces, info.Details != NULL ? 1 : 0, type, record, (UINT32)(end - record),
-                          payload, payloadLength, &loss);
+    EventAddDetails(events, &unit, &process, &info, processId);
+    EventAddRecord(&unit, key->IpVersion == 4 ? InfoConnectionV4 : InfoConnectionV6, record, (UINT32)(end - record),
+                   payload, payloadLength);
+    return IoQueuePushUnit(events->Queue, gate, &unit.Unit);
 }
 
 typedef struct _EVENT_END
 {
+    EVENTS *Events;
     const CONNECTION *Connection;
+    LANE_OWNER Owner;
     CONNECTION_ENDED_WIRE Ended;
     UINT8 Record[WIRE_LONGEST_CONNECTION];
     UINT32 Length; // of the record
@@ -274,6 +458,7 @@ static VOID EventWriteEnd(VOID *records)
     UINT8 *place = WirePutConnection(end->Record + sizeof(INFO_HEADER_WIRE), &connection->Key,
                                      connection->State.ProcessId, connection->State.Direction);
 
+    EventOwner(end->Events, &connection->Key, connection->State.Direction, connection->State.ProcessId, &end->Owner);
     end->Loss.Reason = LossQueueFull;
     end->Loss.ProcessId = connection->State.ProcessId;
     end->Length = (UINT32)(place - end->Record);
@@ -291,75 +476,22 @@ static VOID EventWriteEnd(VOID *records)
 _Use_decl_annotations_
 NTSTATUS EventConnectionEnd(EVENTS *events, const CONNECTION *connection, const IO_QUEUE_GATE *gate)
 {
-    UINT32 before = EventWantsConnectionInfo(events) ? 1 : 0;
-    IO_QUEUE_PIECE pieces[3];
+    EVENT_UNIT unit;
     EVENT_PASS pass;
     EVENT_END end;
 
+    end.Events = events;
     end.Connection = connection;
     gate = EventPreparePass(&pass, gate, EventWriteEnd, &end);
-    pieces[0].Data = &end.Ended;
-    pieces[0].Length = sizeof(end.Ended);
-    return EventPushAfter(events, gate, pieces, before, EventEndType(connection), end.Record, end.Length, NULL, 0,
-                          &end.Loss);
-}
-
-// ---- Processes
-
-// Returns the bytes of a path in whole characters. The terminators, which the metadata may count in, are left out.
-static UINT32 EventPathBytes(const WCHAR *path, UINT32 bytes)
-{
-    UINT32 length = (bytes < EVENTS_MAX_PATH_BYTES ? bytes : EVENTS_MAX_PATH_BYTES) / sizeof(WCHAR);
-
-    while (length != 0 && path[length - 1] == L'\0')
+    EventUnitInitialize(&unit, &end.Owner, LossQueueFull, 0);
+    unit.Unit.Loss = &end.Loss;
+    unit.Unit.Ends = TRUE;
+    if (EventWantsConnectionInfo(events))
     {
-        length--;
+        EventAddPiece(&unit, &end.Ended, sizeof(end.Ended));
     }
-    return length * sizeof(WCHAR);
-}
-
-_Use_decl_annotations_
-NTSTATUS EventProcessInfo(EVENTS *events, UINT64 processId, const WCHAR *path, UINT32 bytes)
-{
-    UINT32 pathBytes = path != NULL ? EventPathBytes(path, bytes) : 0;
-    PROCESS_INFO_WIRE wire;
-    UINT64 processHash;
-    UINT64 pathHash;
-    UINT64 reported;
-    NTSTATUS status;
-
-    if (!EventKnows(events, 1))
-    {
-        return STATUS_SUCCESS;
-    }
-    processHash = SipHash13(&events->HashKey, &processId, sizeof(processId));
-    pathHash = SipHash13(&events->HashKey, path, pathBytes);
-    if (RecentSetFind(&events->Processes, processHash, &reported) && reported == pathHash)
-    {
-        return STATUS_SUCCESS;
-    }
-
-    wire.ProcessId = processId;
-    status = EventPush(events, InfoProcessInfo, &wire, sizeof(wire), path, pathBytes, LossQueueFull, processId);
-    if (NT_SUCCESS(status))
-    {
-        // Reported is set after the push, so no other thread's connection record overtakes this record.
-        (VOID) RecentSetTake(&events->Processes, processHash, &reported);
-        RecentSetAdd(&events->Processes, processHash, pathHash);
-    }
-    return status;
-}
-
-_Use_decl_annotations_
-UINT64 EventsProcessCount(EVENTS *events)
-{
-    return RecentSetCount(&events->Processes, 0);
-}
-
-_Use_decl_annotations_
-UINT64 EventsProcessBytes(const EVENTS *events)
-{
-    return RecentSetBytes(&events->Processes);
+    EventAddPiece(&unit, end.Record, end.Length);
+    return IoQueuePushUnit(events->Queue, gate, &unit.Unit);
 }
 
 // ---- Other records
@@ -370,7 +502,7 @@ NTSTATUS EventLogLine(EVENTS *events, UINT8 severity, const CHAR *text, UINT32 l
     LOG_LINE_WIRE wire;
 
     wire.Severity = severity;
-    return EventPush(events, InfoLogLine, &wire, sizeof(wire), text, length, LossUncounted, 0);
+    return EventPush(events, InfoLogLine, &wire, sizeof(wire), text, length, LossUncounted);
 }
 
 _Use_decl_annotations_
@@ -383,10 +515,19 @@ _Use_decl_annotations_
 NTSTATUS EventReplyEnd(EVENTS *events, UINT8 command, UINT64 sequence)
 {
     REPLY_END_WIRE wire;
+    EVENT_UNIT unit;
 
+    if (!EventKnows(events, EventExtensionOf(InfoReplyEnd)))
+    {
+        return STATUS_SUCCESS;
+    }
     wire.Command = command;
     wire.Sequence = sequence;
-    return EventPushWhole(events, InfoReplyEnd, &wire, sizeof(wire));
+    EventUnitInitialize(&unit, NULL, LossQueueFull, 0);
+    EventAddRecord(&unit, InfoReplyEnd, &wire, sizeof(wire), NULL, 0);
+    // These commands queue ends, which wait in other lanes.
+    unit.Unit.Barrier = command == CommandClearCache || command == CommandCleanEndedConnections;
+    return IoQueuePushUnit(events->Queue, NULL, &unit.Unit);
 }
 
 // Clients of an older extension get only the id.
@@ -406,6 +547,7 @@ NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id, const CONNECTION *con
 {
     UINT8 record[sizeof(CONNECTION_TIMEOUT_WIRE) + sizeof(CONNECTION_TIMEOUT_VERDICT_WIRE) + WIRE_CONNECTION_END_V6];
     UINT8 *end = WirePut(record + sizeof(INFO_HEADER_WIRE), &id, sizeof(id));
+    LANE_OWNER owner;
 
     if (id == 0 && IoQueueIsHalfFull(events->Queue))
     {
@@ -420,8 +562,9 @@ NTSTATUS EventConnectionTimeout(EVENTS *events, UINT64 id, const CONNECTION *con
     {
         return STATUS_SUCCESS;
     }
-    return EventPush(events, InfoConnectionTimeout, record, (UINT32)(end - record), NULL, 0,
-                     id != 0 ? LossQueueFull : LossUncounted, connection->State.ProcessId);
+    EventOwner(events, &connection->Key, connection->State.Direction, connection->State.ProcessId, &owner);
+    return EventPushOf(events, &owner, InfoConnectionTimeout, record, (UINT32)(end - record), NULL, 0,
+                       id != 0 ? LossQueueFull : LossUncounted, connection->State.ProcessId);
 }
 
 _Use_decl_annotations_
@@ -432,4 +575,26 @@ NTSTATUS EventClientStalled(EVENTS *events, UINT64 count, UINT64 durationMs)
     wire.Count = count;
     wire.DurationMs = durationMs;
     return EventPushWhole(events, InfoClientStalled, &wire, sizeof(wire));
+}
+
+_Use_decl_annotations_
+VOID EventRefused(EVENTS *events, UINT64 count, UINT64 processId)
+{
+    EVENTS_LOST_OWNER_WIRE owner;
+    EVENTS_LOST_WIRE wire;
+    NTSTATUS status;
+
+    wire.Count = count;
+    wire.Reason = LossOwnerShare;
+    owner.ProcessId = processId;
+    status = EventPush(events, InfoEventsLost, &wire, sizeof(wire), &owner, EventKnows(events, 2) ? sizeof(owner) : 0,
+                       LossUncounted);
+    if (NT_SUCCESS(status))
+    {
+        StatisticsAdd(events->Queue->Statistics, StatisticEventsLost, (LONG64)count);
+    }
+    else
+    {
+        IoQueueReportLost(events->Queue, count, LossOwnerShare, processId);
+    }
 }

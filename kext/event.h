@@ -19,13 +19,16 @@ EXTERN_C_START
 // Longest image path in a ProcessInfo record, in bytes; a longer one is cut.
 #define EVENTS_MAX_PATH_BYTES 65534u
 
-/// What a ConnectionInfo adds to its Connection record, as far as the caller knows it.
+/// What comes with a Connection record: what its ConnectionInfo and its ProcessInfo say, as far as the caller knows.
 typedef struct _EVENT_DETAILS
 {
     UINT32 InterfaceIndex;
     UINT32 Compartment;
     BOOLEAN Loopback;
     BOOLEAN AskedAgain;
+    LANE_QUESTION *Question; ///< that may be given up, or NULL
+    const WCHAR *Path;       ///< of the process's image, in UTF-16; or NULL
+    UINT32 PathBytes;        ///< a terminator is left out
 } EVENT_DETAILS;
 
 typedef struct _EVENTS
@@ -37,7 +40,8 @@ typedef struct _EVENTS
     volatile LONG PayloadLimit;
     volatile LONG64 Replies[CommandCount]; ///< commands of each kind since the client attached
     SIPHASH_KEY HashKey;
-    RECENT_SET Processes; ///< reported ones: hash of the process id → hash of its path
+    RECENT_SET Processes; ///< reported ones: hash of the process id → hash of its path. The queue adds them
+    RECENT_SET Images;    ///< seen ones: the same
 } EVENTS;
 
 /// Never fails. Without memory for the reported processes, each connection record is preceded by its ProcessInfo.
@@ -66,9 +70,10 @@ BOOLEAN EventWantsConnectionInfo(_In_ const EVENTS *events);
 
 /// Queues ConnectionV4 or ConnectionV6, which asks for a verdict on `id`. `payload` is cut to the payload limit.
 /// `payloadLayer` is PROTOCOL_PAYLOAD_NETWORK_LAYER or PROTOCOL_PAYLOAD_TRANSPORT_LAYER.
-/// A ConnectionInfo with `details` comes right before it for a client that wants it: both or none are queued.
+/// A ProcessInfo with `details` comes right before it for an extended client that has none with this path.
+/// A ConnectionInfo with `details` comes right before it for a client that wants it. All or none are queued.
 /// `gate` keeps the records of a connection in order, and may change `details`. NULL: the record has no connection.
-/// Fails as IoQueuePushInOrder does. After a failure the client does not know of `id`.
+/// Fails as IoQueuePushUnit does. After a failure the client does not know of `id`.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION_KEY *key, _In_ UINT64 processId,
@@ -76,19 +81,35 @@ NTSTATUS EventConnection(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONN
                          _In_reads_bytes_opt_(payloadLength) const VOID *payload, _In_ UINT32 payloadLength,
                          _In_opt_ const EVENT_DETAILS *details, _In_opt_ const IO_QUEUE_GATE *gate);
 
-/// Queues ConnectionEndV4 or ConnectionEndV6 in the order of `gate`. Fails as IoQueuePushInOrder does.
+/// Queues ConnectionEndV4 or ConnectionEndV6 in the order of `gate`. Fails as IoQueuePushUnit does.
 /// The gate may change `connection`, apart from its key. The records show what it lets pass.
 /// A ConnectionEnded comes right before it for a client that wants it: both or none are queued.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionEnd(_Inout_ EVENTS *events, _In_ const CONNECTION *connection,
                             _In_opt_ const IO_QUEUE_GATE *gate);
 
-/// Queues ProcessInfo for extended clients, unless this process id was already reported with this path.
-/// Call before EventConnection. `path` is UTF-16 and `bytes` long. A terminator is left out.
-/// Two threads that report the same process at once may both queue it.
+/// Finds out whose the records of a connection are. An outbound connection is its image's.
+/// Its image is known from the calls of EventNoteImage. Any other connection is its process's.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
-                          _In_ UINT32 bytes);
+VOID EventOwner(_Inout_ EVENTS *events, _In_ const CONNECTION_KEY *key, _In_ UINT8 direction, _In_ UINT64 processId,
+                _Out_ LANE_OWNER *owner);
+
+/// Notes which image a process has. `path` is UTF-16 and `bytes` long. A terminator is left out.
+/// An empty path tells nothing: such processes, like the System process, are owners of their own.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventNoteImage(_Inout_ EVENTS *events, _In_ UINT64 processId, _In_reads_bytes_opt_(bytes) const WCHAR *path,
+                    _In_ UINT32 bytes);
+
+/// Queues ProcessInfo for extended clients, unless the client has one of this process id with this path.
+/// It comes before later records of the connection with this owner. NULL: before replies.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS EventProcessInfo(_Inout_ EVENTS *events, _In_opt_ const LANE_OWNER *owner, _In_ UINT64 processId,
+                          _In_reads_bytes_opt_(bytes) const WCHAR *path, _In_ UINT32 bytes);
+
+/// Queues EventsLost for extended clients: so many questions of one owner were refused over its share.
+/// `processId` 0: of several processes. If it cannot be queued, they are counted and reported with other losses.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID EventRefused(_Inout_ EVENTS *events, _In_ UINT64 count, _In_ UINT64 processId);
 
 /// Queues LogLine. `text` is UTF-8, not terminated. A line that is not queued does not count as lost: the log keeps it.
 _IRQL_requires_max_(DISPATCH_LEVEL)

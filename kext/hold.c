@@ -8,7 +8,21 @@
 // How often a question is put to the successor of a connection that ended meanwhile.
 #define HOLD_MAX_TRIES 8u
 
+// How many questions are given up for one. A large packet may need the room of several small ones.
+#define HOLD_MAX_GIVEN_UP 16u
+
+// How late refusals may be reported.
+#define HOLD_REFUSED_TOLERANCE_MS 100u
+
 // ---- Resolving
+
+static VOID HoldDereference(DRIVER_CONTEXT *context, HELD *held)
+{
+    if (InterlockedDecrement(&held->References) == 0)
+    {
+        MemoryFree(&context->Memory, held);
+    }
+}
 
 static BOOLEAN HoldIsOfAleLayer(const HELD *held)
 {
@@ -28,10 +42,23 @@ static BOOLEAN HoldSpendsVerdict(const CLIENT *client, const HELD *held, UINT8 v
            (held->Kind == HeldPacketOutbound || (held->Kind == HeldAleConnect && held->CompletionContext == NULL));
 }
 
+// A refused connection is asked about again. Only a pended connect finds its refusal in the table.
+static BOOLEAN HoldStoresNothing(const HELD *held)
+{
+    return held->Refused && (held->Kind != HeldAleConnect || held->CompletionContext == NULL);
+}
+
 // Skips a connection that ended, or whose entry was reused: its generation differs.
 static VOID HoldStoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 verdict)
 {
-    UINT8 stored = HoldSpendsVerdict(&context->Client, held, verdict) ? (UINT8)VerdictUndecided : verdict;
+    UINT8 stored;
+
+    if (HoldStoresNothing(held))
+    {
+        ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
+        return;
+    }
+    stored = HoldSpendsVerdict(&context->Client, held, verdict) ? (UINT8)VerdictUndecided : verdict;
 
     if (ConnectionTableResolvePending(&context->Connections, &held->Key, held->Generation, stored) &&
         verdict == VerdictPermanentBlock)
@@ -188,6 +215,7 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, 
     INJECT_PACKET *packets;
 
     HoldLogVerdict(&context->Log, held, cause, verdict);
+    IoQueueRelease(&context->Queue, &held->Question);
     HoldStoreVerdict(context, held, verdict);
     if (VerdictRedirects(verdict) && HoldIsInbound(&context->Connections, held))
     {
@@ -208,10 +236,10 @@ static VOID HoldResolve(DRIVER_CONTEXT *context, HELD *held, const CHAR *cause, 
 
     InjectChain(packets);
     InjectDropChain(held->Packet);
-    MemoryFree(&context->Memory, held);
+    HoldDereference(context, held);
 }
 
-// Reports that the driver itself resolved a question.
+// Reports that the driver itself resolved a question. The client has no question that was withdrawn.
 static VOID HoldReportResolved(EVENTS *events, const HELD *held, UINT8 verdict, UINT8 cause)
 {
     CONNECTION connection;
@@ -221,10 +249,19 @@ static VOID HoldReportResolved(EVENTS *events, const HELD *held, UINT8 verdict, 
     connection.State.ProcessId = held->ProcessId;
     connection.State.Direction = held->Direction;
     connection.State.Verdict = verdict;
-    (VOID) EventConnectionTimeout(events, held->Id, &connection, cause);
+    (VOID) EventConnectionTimeout(events, held->Question.Withdrawn ? 0 : held->Id, &connection, cause);
 }
 
 static const CHAR HoldFailCause[] = "fail policy, verdict";
+static const CHAR HoldRefusedCause[] = "over its owner's share, verdict";
+
+// A classify must not complete the operation that it pended, and must not be nested in another one.
+static VOID HoldResolveLater(DRIVER_CONTEXT *context, HELD *held)
+{
+    PacketCacheFail(&context->Packets, held);
+    DeferredRequest(&context->Deferred, DEFERRED_FAILED_HOLDS);
+    DeferredQueue(&context->Deferred);
+}
 
 _Use_decl_annotations_
 BOOLEAN HoldApplyVerdict(DRIVER_CONTEXT *context, UINT64 id, UINT8 verdict)
@@ -264,7 +301,14 @@ VOID HoldResolveFailed(DRIVER_CONTEXT *context)
 
     while ((held = PacketCacheTakeFailed(&context->Packets)) != NULL)
     {
-        HoldResolve(context, held, HoldFailCause, ClientFailVerdict(&context->Client));
+        if (held->Refused)
+        {
+            HoldResolve(context, held, HoldRefusedCause, VerdictBlock);
+        }
+        else
+        {
+            HoldResolve(context, held, HoldFailCause, ClientFailVerdict(&context->Client));
+        }
     }
     RundownLeave(&context->Packets.Resolvers, slot);
 }
@@ -350,8 +394,9 @@ static UINT64 HoldProcessOf(CONNECTION_TABLE *connections, const CONNECTION_KEY 
     return key != NULL && ConnectionTableLookup(connections, key, &state) ? state.ProcessId : 0;
 }
 
-// Reports a connection that the fail policy decides without a question.
-static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId)
+// Reports a connection that is decided without a question.
+static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId,
+                              UINT8 verdict, UINT8 cause)
 {
     CONNECTION connection;
 
@@ -359,8 +404,8 @@ static VOID HoldReportUnasked(DRIVER_CONTEXT *context, const CONNECTION_KEY *key
     connection.Key = *key;
     connection.State.ProcessId = processId;
     connection.State.Direction = direction;
-    connection.State.Verdict = ClientFailVerdict(&context->Client);
-    (VOID) EventConnectionTimeout(&context->Events, 0, &connection, TimeoutCauseLimit);
+    connection.State.Verdict = verdict;
+    (VOID) EventConnectionTimeout(&context->Events, 0, &connection, cause);
 }
 
 // Counts and logs a decision of the fail policy.
@@ -393,7 +438,7 @@ DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 dire
              ConnectionTextWrite(&text, key, direction), HoldFailReason(status));
     if (key != NULL)
     {
-        HoldReportUnasked(context, key, direction, processId);
+        HoldReportUnasked(context, key, direction, processId, ClientFailVerdict(&context->Client), TimeoutCauseLimit);
     }
     return decision;
 }
@@ -416,6 +461,88 @@ DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNE
     LogTrace(&context->Log, "blocked: %s IPv%u packet: it is malformed", direction, layer->IpVersion);
     return DecisionBlock;
 }
+
+// ---- Shares
+
+_Use_decl_annotations_
+VOID HoldReportRefused(DRIVER_CONTEXT *context, UINT64 now)
+{
+    UINT64 processId;
+    UINT64 count;
+
+    while (IoQueueTakeRefused(&context->Queue, now, &count, &processId))
+    {
+        EventRefused(&context->Events, count, processId);
+    }
+    if (IoQueueHasRefused(&context->Queue))
+    {
+        DeferredRunAfter(&context->Deferred, IO_QUEUE_REFUSED_PERIOD_MS, HOLD_REFUSED_TOLERANCE_MS);
+    }
+}
+
+// Refuses what an owner that holds too much asks for. The fail policy is for failures of the driver and the client.
+static DECISION HoldRefuse(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 direction, UINT64 processId)
+{
+    CONNECTION_TEXT text;
+
+    if (LogMayRepeat(&context->Log, LogLimitShare))
+    {
+        LogWarning(&context->Log, "Process %llu was refused a connection, because its program holds too much",
+                   (unsigned long long)processId);
+    }
+    LogTrace(&context->Log, "refused: %s: its owner holds too much", ConnectionTextWrite(&text, key, direction));
+    HoldReportRefused(context, ClockNow(&context->Clock));
+    HoldReportUnasked(context, key, direction, processId, VerdictBlock, TimeoutCauseShare);
+    return DecisionBlock;
+}
+
+// Refuses a question whose owner gave way. The caller is inside a classify.
+static VOID HoldGiveUp(DRIVER_CONTEXT *context, UINT64 id)
+{
+    HELD *held = PacketCacheTake(&context->Packets, id);
+
+    // If another thread took the HELD first, that thread resolves it.
+    if (held != NULL)
+    {
+        held->Refused = TRUE;
+        ReportWithdraw(context, &held->Key, held->Generation, &held->Question);
+        HoldReportResolved(&context->Events, held, VerdictBlock, TimeoutCauseShare);
+        if (held->CompletionContext != NULL)
+        {
+            HoldResolveLater(context, held);
+        }
+        else
+        {
+            HoldResolve(context, held, HoldRefusedCause, VerdictBlock);
+        }
+    }
+    HoldReportRefused(context, ClockNow(&context->Clock));
+}
+
+// Charges the question to its owner. STATUS_QUOTA_EXCEEDED: it is refused.
+static NTSTATUS HoldAdmit(DRIVER_CONTEXT *context, HELD *held)
+{
+    UINT32 triesLeft = HOLD_MAX_GIVEN_UP;
+    LANE_OWNER owner;
+    NTSTATUS status;
+
+    EventOwner(&context->Events, &held->Key, held->Direction, held->ProcessId, &owner);
+    status = IoQueueAdmit(&context->Queue, &owner, &held->Question);
+    while (status == STATUS_RETRY && triesLeft != 0)
+    {
+        HoldGiveUp(context, held->Question.Displaced);
+        status = IoQueueAdmit(&context->Queue, &owner, &held->Question);
+        triesLeft--;
+    }
+    if (status == STATUS_RETRY)
+    {
+        HoldGiveUp(context, held->Question.Displaced);
+        return STATUS_QUOTA_EXCEEDED;
+    }
+    return status;
+}
+
+// ---- Asking
 
 static UINT64 HoldDeadline(const DRIVER_CONTEXT *context)
 {
@@ -442,6 +569,11 @@ static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Packet = question->Kind != HeldNothing ? question->Packets : NULL;
     held->Bytes = sizeof(*held) + InjectChainBytes(held->Packet);
     held->DeadlineTime = HoldDeadline(context);
+    held->Question.Id = held->Id;
+    held->Question.ProcessId = held->ProcessId;
+    held->Question.Bytes = held->Bytes;
+    // One is the holder's, and one is that of whoever resolves it.
+    held->References = 2;
     return held;
 }
 
@@ -459,8 +591,10 @@ static BOOLEAN HoldPend(HELD *held, const HOLD_QUESTION *question)
 }
 
 // STATUS_NOT_FOUND: the connection with this generation is not live.
-static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT32 generation, UINT64 id)
+static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT32 generation,
+                           LANE_QUESTION *charged)
 {
+    UINT64 id = charged->Id;
     const INJECT_PACKET *packet = question->Packets;
     const UINT8 *payload = NULL;
     UINT32 length = 0;
@@ -476,6 +610,9 @@ static NTSTATUS HoldReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *questio
     details.Compartment = question->Compartment;
     details.Loopback = question->Loopback;
     details.AskedAgain = FALSE;
+    details.Question = charged;
+    details.Path = question->Path;
+    details.PathBytes = question->PathBytes;
     if (generation != 0)
     {
         ReportMakeGate(&gate, &context->Connections, question->Key, generation, id, &details);
@@ -495,19 +632,20 @@ static VOID HoldLogAsked(LOG *log, const HOLD_QUESTION *question, UINT64 id)
 // Undoes a hold that was never reported to the client.
 static DECISION HoldUndo(DRIVER_CONTEXT *context, HELD *held, NTSTATUS status)
 {
-    DECISION result = HoldFail(context, &held->Key, held->Direction, held->ProcessId, status);
+    DECISION result;
 
+    held->Refused = status == STATUS_QUOTA_EXCEEDED;
+    result = held->Refused ? HoldRefuse(context, &held->Key, held->Direction, held->ProcessId)
+                           : HoldFail(context, &held->Key, held->Direction, held->ProcessId, status);
+    IoQueueRelease(&context->Queue, &held->Question);
     if (held->CompletionContext == NULL)
     {
         ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
         InjectDropChain(held->Packet);
-        MemoryFree(&context->Memory, held);
+        HoldDereference(context, held);
         return result;
     }
-
-    PacketCacheFail(&context->Packets, held);
-    DeferredRequest(&context->Deferred, DEFERRED_FAILED_HOLDS);
-    DeferredQueue(&context->Deferred);
+    HoldResolveLater(context, held);
     return DecisionHeld;
 }
 
@@ -516,9 +654,10 @@ static DECISION HoldEnded(DRIVER_CONTEXT *context, HELD *held, const CONNECTION_
 {
     BOOLEAN permitted = held->Kind == HeldPacketInbound || VerdictPermits(state->Verdict);
 
+    IoQueueRelease(&context->Queue, &held->Question);
     ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
     InjectDropChain(held->Packet);
-    MemoryFree(&context->Memory, held);
+    HoldDereference(context, held);
     return permitted ? DecisionPermit : DecisionAbsorb;
 }
 
@@ -546,10 +685,32 @@ static BOOLEAN HoldFollow(DRIVER_CONTEXT *context, const HOLD_QUESTION *question
     return TRUE;
 }
 
+// Reports a question. Where the queue has no room for it, one owner gives way. Fails as HoldReport and HoldAdmit do.
+static NTSTATUS HoldReportInRoom(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, UINT32 generation,
+                                 LANE_QUESTION *charged)
+{
+    UINT32 triesLeft = HOLD_MAX_GIVEN_UP;
+    NTSTATUS status = HoldReport(context, question, generation, charged);
+
+    while (status == STATUS_RETRY && triesLeft != 0)
+    {
+        HoldGiveUp(context, charged->Displaced);
+        status = HoldReport(context, question, generation, charged);
+        triesLeft--;
+    }
+    if (status == STATUS_RETRY)
+    {
+        HoldGiveUp(context, charged->Displaced);
+        return STATUS_QUOTA_EXCEEDED;
+    }
+    return status;
+}
+
 // STATUS_SUCCESS: the HELD belongs to the cache, and the client is asked. Else it is the caller's again.
 // NULL in `held` after a failure: another thread resolves it.
 static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD **held)
 {
+    LANE_QUESTION *charged = &(*held)->Question;
     UINT64 id = (*held)->Id;
     UINT32 generation = (*held)->Generation;
     UINT64 deadline = (*held)->DeadlineTime != 0 ? (*held)->DeadlineTime : CLOCK_NEVER;
@@ -564,7 +725,7 @@ static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *ques
         return status;
     }
     DeferredRunBy(&context->Deferred, deadline, HOLD_TOLERANCE_MS);
-    status = HoldReport(context, question, generation, id);
+    status = HoldReportInRoom(context, question, generation, charged);
     if (NT_SUCCESS(status))
     {
         HoldLogAsked(&context->Log, question, id);
@@ -573,7 +734,9 @@ static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *ques
     // If another thread took the HELD first, that thread resolves it.
     *held = PacketCacheTake(&context->Packets, id);
     // The queue has counted the record as lost, so no status that counts as a loss follows.
-    return status == STATUS_BUFFER_OVERFLOW || status == STATUS_NOT_FOUND ? status : STATUS_CANCELLED;
+    return status == STATUS_BUFFER_OVERFLOW || status == STATUS_NOT_FOUND || status == STATUS_QUOTA_EXCEEDED
+               ? status
+               : STATUS_CANCELLED;
 }
 
 static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held)
@@ -602,19 +765,44 @@ static DECISION HoldInsertAndReport(DRIVER_CONTEXT *context, const HOLD_QUESTION
     }
 }
 
+// Nothing is held, because the question cannot be asked.
+static DECISION HoldCannotAsk(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD *held, NTSTATUS status)
+{
+    InjectDropChain(question->Packets);
+    if (held != NULL)
+    {
+        IoQueueRelease(&context->Queue, &held->Question);
+        MemoryFree(&context->Memory, held);
+    }
+    return status == STATUS_QUOTA_EXCEEDED
+               ? HoldRefuse(context, question->Key, question->Direction, question->ProcessId)
+               : HoldFail(context, question->Key, question->Direction, question->ProcessId, status);
+}
+
 _Use_decl_annotations_
 DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
 {
     INJECT_PACKET *packets = question->Packets;
     HELD *held = HoldMake(context, question);
+    NTSTATUS status;
     DECISION result;
 
-    if (held == NULL || !HoldPend(held, question))
+    if (held == NULL)
     {
-        InjectDropChain(packets);
-        MemoryFree(&context->Memory, held);
-        return HoldFail(context, question->Key, question->Direction, question->ProcessId,
-                        held == NULL ? STATUS_INSUFFICIENT_RESOURCES : STATUS_NOT_SUPPORTED);
+        return HoldCannotAsk(context, question, NULL, STATUS_INSUFFICIENT_RESOURCES);
+    }
+    if (question->Path != NULL)
+    {
+        EventNoteImage(&context->Events, question->ProcessId, question->Path, question->PathBytes);
+    }
+    status = HoldAdmit(context, held);
+    if (!NT_SUCCESS(status))
+    {
+        return HoldCannotAsk(context, question, held, status);
+    }
+    if (!HoldPend(held, question))
+    {
+        return HoldCannotAsk(context, question, held, STATUS_NOT_SUPPORTED);
     }
 
     // Another thread may resolve the HELD while the packet's bytes are copied into the record.
@@ -627,5 +815,6 @@ DECISION HoldAsk(DRIVER_CONTEXT *context, HOLD_QUESTION *question)
     {
         InjectDereference(packets);
     }
+    HoldDereference(context, held);
     return result;
 }

@@ -5,6 +5,9 @@
 // After the insert any thread may take and resolve the HELD: for a verdict, a timeout or a detach.
 // So the holder does not touch a HELD after its insert.
 // If the record cannot be queued, the holder takes the HELD back, and the fail policy decides.
+// Before the first step the question is charged to its owner (lanes.h). Where there is no room, one owner gives way.
+// Its newest question is refused, or the newcomer is. A refusal blocks one attempt, whatever the fail policy is.
+// The holder has a reference to its HELD, so that the record can be tied to it while another thread resolves it.
 // A pended operation must not be completed inside the classify that pended it.
 // So a later round of maintenance resolves a pended operation whose hold failed.
 //
@@ -49,6 +52,8 @@ typedef struct _HOLD_QUESTION
     UINT32 InterfaceIndex;
     UINT32 Compartment;
     BOOLEAN Loopback;
+    const WCHAR *Path; ///< of the process's image, or NULL
+    UINT32 PathBytes;
 } HOLD_QUESTION;
 
 /// Fills in where the packet or operation of a classify was seen. Any IRQL.
@@ -60,6 +65,7 @@ FORCEINLINE VOID HoldDescribe(_Inout_ HOLD_QUESTION *question, _In_ const CLASSI
 }
 
 /// Holds a packet or an operation, and asks the client. Returns DecisionHeld, or the decision of HoldFail.
+/// Returns DecisionBlock if the owner of the connection holds too much.
 /// The caller is inside a classify.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
@@ -91,9 +97,13 @@ BOOLEAN HoldApplyVerdict(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 id
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldExpire(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 
-/// Resolves, by the fail policy, the pended operations that could not be reported to the client.
+/// Resolves the pended operations that could not be reported to the client, or were refused.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldResolveFailed(_Inout_ struct _DRIVER_CONTEXT *context);
+
+/// Reports questions that were refused, as far as it is time to at `now` (ClockNow). CLOCK_NEVER as `now` reports all.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID HoldReportRefused(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 
 /// Resolves, by the fail policy, as many HELDs as there are now. Returns how many were resolved.
 /// What is held meanwhile may stay held.

@@ -2,138 +2,23 @@
 
 #include "options.h"
 
-// A chunk and the 16 bytes of its pool header make 64 KiB, because the pool rounds allocations up.
-#define CHUNK_ALLOCATION_BYTES (64u * 1024u - 16u)
-#define CHUNK_DATA_BYTES       (CHUNK_ALLOCATION_BYTES - (UINT32)sizeof(PVOID))
-
-struct _IO_QUEUE_CHUNK
-{
-    IO_QUEUE_CHUNK *Next;
-    UINT8 Data[CHUNK_DATA_BYTES];
-};
-
-static_assert(sizeof(IO_QUEUE_CHUNK) == CHUNK_ALLOCATION_BYTES, "64 KiB with the header of the allocation");
-
-// How far the copying to a read has come. No thread writes the bytes up to here again.
-// A cursor leaves `Chunk` only to read more bytes, because the newest chunk has no link yet.
-typedef struct _CURSOR
-{
-    IO_QUEUE_CHUNK *Chunk;
-    UINT32 Offset;
-} CURSOR;
-
-// One read that is being served, and the bytes and records that its delivery takes from the queue.
-typedef struct _DELIVERY
-{
-    PIRP Irp;
-    NTSTATUS Status;
-    UINT32 Generation;
-    CURSOR Cursor;
-    UINT64 Available;
-    UINT32 SplitRemaining;
-    UINT32 Copied;
-    UINT32 Records; // records whose last byte was copied
-} DELIVERY;
-
 static KDEFERRED_ROUTINE IoQueueDeliverLater;
 static DRIVER_CANCEL IoQueueCancelRead;
 
-// ---- Chunks
+// ---- Units
 
-static VOID IoQueueFreeChunks(IO_QUEUE *queue, IO_QUEUE_CHUNK *chunk)
+// The lock is held.
+static UINT64 IoQueueWaitingBytes(const IO_QUEUE *queue)
 {
-    while (chunk != NULL)
+    return queue->Lanes.QueuedBytes + queue->RestBytes;
+}
+
+// The lock is held, or the caller alone knows the unit.
+static VOID IoQueueFreeUnit(IO_QUEUE *queue, LANE_RECORD *record)
+{
+    if (record != &queue->LossUnit.Record)
     {
-        IO_QUEUE_CHUNK *next = chunk->Next;
-
-        MemoryFree(queue->Memory, chunk);
-        chunk = next;
-    }
-}
-
-static VOID IoQueuePushChunk(IO_QUEUE_CHUNKS *list, IO_QUEUE_CHUNK *chunk)
-{
-    chunk->Next = list->First;
-    list->First = chunk;
-    list->Count++;
-}
-
-static IO_QUEUE_CHUNK *IoQueuePopChunk(IO_QUEUE_CHUNKS *list)
-{
-    IO_QUEUE_CHUNK *chunk = list->First;
-
-    list->First = chunk->Next;
-    list->Count--;
-    return chunk;
-}
-
-// Moves chunks from `from` to `to`, until `keep` chunks are left in `from`.
-static VOID IoQueueMoveChunks(IO_QUEUE_CHUNKS *from, UINT32 keep, IO_QUEUE_CHUNKS *to)
-{
-    while (from->Count > keep)
-    {
-        IoQueuePushChunk(to, IoQueuePopChunk(from));
-    }
-}
-
-// Allocates a chunk. FALSE: there is no memory.
-static BOOLEAN IoQueueAllocateChunk(IO_QUEUE *queue, IO_QUEUE_CHUNKS *list)
-{
-    IO_QUEUE_CHUNK *chunk = (IO_QUEUE_CHUNK *)MemoryAllocateUninitialized(queue->Memory, sizeof(IO_QUEUE_CHUNK));
-
-    if (chunk != NULL)
-    {
-        IoQueuePushChunk(list, chunk);
-    }
-    return chunk != NULL;
-}
-
-// The lock is held. Counts the chunks that a record of this length needs beyond the tail.
-static UINT32 IoQueueChunksNeeded(const IO_QUEUE *queue, UINT64 length)
-{
-    UINT32 space = queue->Tail != NULL ? CHUNK_DATA_BYTES - queue->TailOffset : 0;
-
-    return length <= space ? 0 : (UINT32)((length - space + CHUNK_DATA_BYTES - 1) / CHUNK_DATA_BYTES);
-}
-
-static VOID IoQueueAppendChunk(IO_QUEUE *queue)
-{
-    IO_QUEUE_CHUNK *chunk = IoQueuePopChunk(&queue->Spare);
-
-    chunk->Next = NULL;
-    if (queue->Tail != NULL)
-    {
-        queue->Tail->Next = chunk;
-    }
-    else
-    {
-        queue->Head = chunk;
-        queue->HeadOffset = 0;
-    }
-    queue->Tail = chunk;
-    queue->TailOffset = 0;
-}
-
-// The lock is held, and there are enough spare chunks for the bytes to append.
-static VOID IoQueueAppendBytes(IO_QUEUE *queue, const VOID *data, UINT32 length)
-{
-    const UINT8 *bytes = (const UINT8 *)data;
-
-    queue->QueuedBytes += length;
-    while (length != 0)
-    {
-        UINT32 part;
-
-        if (queue->Tail == NULL || queue->TailOffset == CHUNK_DATA_BYTES)
-        {
-            IoQueueAppendChunk(queue);
-        }
-        part = CHUNK_DATA_BYTES - queue->TailOffset;
-        part = length < part ? length : part;
-        RtlCopyMemory(queue->Tail->Data + queue->TailOffset, bytes, part);
-        queue->TailOffset += part;
-        bytes += part;
-        length -= part;
+        MemoryFree(queue->Memory, record);
     }
 }
 
@@ -166,51 +51,49 @@ static VOID IoQueueForgetLosses(IO_QUEUE *queue)
     queue->LostTotal = 0;
 }
 
-// The lock is held, and there is room for the loss records. Returns their number.
-static UINT32 IoQueueAppendLossRecords(IO_QUEUE *queue)
+static UINT8 *IoQueuePutLosses(const IO_QUEUE *queue, UINT8 *end, UINT8 reason)
 {
-    UINT32 records = 0;
-    UINT32 reason;
+    const IO_QUEUE_LOSSES *lost = &queue->Lost[reason];
+    EVENTS_LOST_OWNER_WIRE owner;
+    EVENTS_LOST_WIRE wire;
 
-    if (IoQueueLossRecordsBytes(queue) == 0)
-    {
-        return 0;
-    }
-    for (reason = LossQueueFull; reason < LossReasonCount; reason++)
-    {
-        const IO_QUEUE_LOSSES *lost = &queue->Lost[reason];
-        EVENTS_LOST_OWNER_WIRE owner;
-        EVENTS_LOST_WIRE wire;
-
-        if (lost->Count == 0)
-        {
-            continue;
-        }
-        wire.Header.Type = InfoEventsLost;
-        wire.Header.Length = IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire.Header);
-        wire.Count = lost->Count;
-        wire.Reason = (UINT8)reason;
-        owner.ProcessId = lost->ProcessId;
-        IoQueueAppendBytes(queue, &wire, sizeof(wire));
-        IoQueueAppendBytes(queue, &owner, IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire));
-        records++;
-    }
-    queue->QueuedRecords += records;
-    IoQueueForgetLosses(queue);
-    return records;
+    wire.Header.Type = InfoEventsLost;
+    wire.Header.Length = IoQueueLossRecordBytes(queue) - (UINT32)sizeof(wire.Header);
+    wire.Count = lost->Count;
+    wire.Reason = reason;
+    owner.ProcessId = lost->ProcessId;
+    RtlCopyMemory(end, &wire, sizeof(wire));
+    RtlCopyMemory(end + sizeof(wire), &owner, sizeof(owner));
+    return end + IoQueueLossRecordBytes(queue);
 }
 
-// The lock is held. A drained queue reports its losses at once, because perhaps no further push comes to report them.
-static UINT32 IoQueueAppendLossRecordsIfRoom(IO_QUEUE *queue)
+// The lock is held. Queues the report of all losses, if there is room. Returns the number of its records.
+// The memory of the report before may still be in use. Then its losses wait for the next one.
+static UINT32 IoQueueAppendLosses(IO_QUEUE *queue)
 {
+    LANE_RECORD *record = &queue->LossUnit.Record;
     UINT32 bytes = IoQueueLossRecordsBytes(queue);
+    UINT8 *end = LaneRecordBytes(record);
+    UINT8 reason;
 
-    if (bytes == 0 || queue->QueuedBytes + bytes > queue->MaxBytes ||
-        IoQueueChunksNeeded(queue, bytes) > queue->Spare.Count)
+    if (bytes == 0 || queue->LossUnitWaits || IoQueueWaitingBytes(queue) + bytes > queue->MaxBytes)
     {
         return 0;
     }
-    return IoQueueAppendLossRecords(queue);
+    RtlZeroMemory(record, sizeof(*record));
+    for (reason = LossQueueFull; reason < LossReasonCount; reason++)
+    {
+        if (queue->Lost[reason].Count != 0)
+        {
+            end = IoQueuePutLosses(queue, end, reason);
+            record->Records++;
+        }
+    }
+    record->Length = bytes;
+    queue->LossUnitWaits = TRUE;
+    IoQueueForgetLosses(queue);
+    LanesAppend(&queue->Lanes, NULL, record, NULL);
+    return record->Records;
 }
 
 // ---- Pended reads
@@ -271,96 +154,101 @@ static VOID IoQueueCancelRead(PDEVICE_OBJECT device, PIRP irp)
     IoQueueCompleteRead(irp, STATUS_CANCELLED, 0);
 }
 
-// ---- Copying, by the deliverer, without the lock
+// ---- Adding units to a read
 
-static VOID IoQueueReadBytes(CURSOR *cursor, UINT8 *buffer, UINT32 length)
+// The lock is held. Returns whether to leave out the ProcessInfo of a unit, because the client has it.
+// It is not left out where the read would be empty without it.
+static BOOLEAN IoQueueHasProcess(IO_QUEUE *queue, const DELIVERY *delivery, const LANE_RECORD *record)
 {
-    while (length != 0)
-    {
-        UINT32 part;
+    UINT64 value;
 
-        if (cursor->Offset == CHUNK_DATA_BYTES)
+    return record->Optional != 0 && RecentSetFind(queue->Delivered, record->ProcessKey, &value) &&
+           value == record->ProcessValue &&
+           (record->Optional != record->Length || delivery->Planned != 0 || queue->Lanes.QueuedBytes != record->Length);
+}
+
+static VOID IoQueueNoteProcess(IO_QUEUE *queue, const LANE_RECORD *record)
+{
+    UINT64 value;
+
+    if (record->Optional != 0)
+    {
+        (VOID) RecentSetTake(queue->Delivered, record->ProcessKey, &value);
+        RecentSetAdd(queue->Delivered, record->ProcessKey, record->ProcessValue);
+    }
+}
+
+// The lock is held, and there is room for the unit.
+static VOID IoQueueAddUnit(IO_QUEUE *queue, DELIVERY *delivery, LANE_RECORD *record)
+{
+    LanesTake(&queue->Lanes, record);
+    if (record->To != 0)
+    {
+        record->Records--;
+        delivery->LeftOut++;
+    }
+    IoQueueNoteProcess(queue, record);
+    DeliveryAdd(delivery, record);
+    if (delivery->Rest != NULL)
+    {
+        queue->RestBytes = record->Length - record->To;
+        queue->RestRecords = record->Records;
+    }
+}
+
+// The lock is held. Adds the next units. delivery->More: perhaps more units fit.
+static VOID IoQueueAddUnits(IO_QUEUE *queue, DELIVERY *delivery)
+{
+    UINT32 i;
+
+    delivery->More = FALSE;
+    for (i = 0; i < IO_QUEUE_UNITS_AT_ONCE && delivery->Rest == NULL; i++)
+    {
+        LANE_RECORD *record = queue->Generation == delivery->Generation ? LanesNext(&queue->Lanes) : NULL;
+
+        if (record == NULL)
         {
-            cursor->Chunk = cursor->Chunk->Next;
-            cursor->Offset = 0;
+            return;
         }
-        part = CHUNK_DATA_BYTES - cursor->Offset;
-        part = length < part ? length : part;
-        RtlCopyMemory(buffer, cursor->Chunk->Data + cursor->Offset, part);
-        cursor->Offset += part;
-        buffer += part;
-        length -= part;
-    }
-}
-
-static VOID IoQueueSkipBytes(CURSOR *cursor, UINT32 length)
-{
-    while (length > CHUNK_DATA_BYTES - cursor->Offset)
-    {
-        length -= CHUNK_DATA_BYTES - cursor->Offset;
-        cursor->Chunk = cursor->Chunk->Next;
-        cursor->Offset = 0;
-    }
-    cursor->Offset += length;
-}
-
-// Steps over the record at the cursor. Returns its length, header included.
-static UINT32 IoQueueSkipRecord(CURSOR *cursor)
-{
-    INFO_HEADER_WIRE header;
-
-    IoQueueReadBytes(cursor, (UINT8 *)&header, sizeof(header));
-    IoQueueSkipBytes(cursor, header.Length);
-    return (UINT32)sizeof(header) + header.Length;
-}
-
-// Measures how many bytes to copy into a buffer of this size: the rest of a split record, then whole records.
-// If not even one whole record fits, the start of a record is copied.
-static UINT32 IoQueueMeasureRecords(DELIVERY *delivery, UINT32 capacity)
-{
-    CURSOR cursor = delivery->Cursor;
-    UINT32 measured;
-
-    measured = delivery->SplitRemaining < capacity ? delivery->SplitRemaining : capacity;
-    delivery->SplitRemaining -= measured;
-    if (delivery->SplitRemaining != 0)
-    {
-        return measured;
-    }
-    delivery->Records += measured != 0 ? 1 : 0;
-    IoQueueSkipBytes(&cursor, measured);
-
-    while (measured < capacity && measured < delivery->Available)
-    {
-        UINT32 record = IoQueueSkipRecord(&cursor);
-
-        if (record > capacity - measured)
+        record->To = IoQueueHasProcess(queue, delivery, record) ? record->Optional : 0;
+        if (!DeliveryHasRoom(delivery, record))
         {
-            if (measured == 0)
-            {
-                delivery->SplitRemaining = record - capacity;
-                measured = capacity;
-            }
-            break;
+            return;
         }
-        measured += record;
-        delivery->Records++;
+        IoQueueAddUnit(queue, delivery, record);
     }
-    return measured;
+    delivery->More = delivery->Rest == NULL;
 }
 
-static VOID IoQueueFillRead(DELIVERY *delivery)
+// The lock is held. Adds what is left of the unit before.
+static VOID IoQueueAddRest(IO_QUEUE *queue, DELIVERY *delivery)
 {
-    UINT8 *buffer;
+    LANE_RECORD *rest = queue->Rest;
 
-    if (delivery->Available == 0)
+    if (rest != NULL)
     {
-        return;
+        queue->Rest = NULL;
+        DeliveryAdd(delivery, rest);
+        queue->RestBytes = rest->Length - rest->To;
+        queue->RestRecords = rest->Records;
     }
+}
+
+// Copies the units that were added, and frees those that are delivered. The lock is not held.
+static VOID IoQueueCopyUnits(IO_QUEUE *queue, DELIVERY *delivery)
+{
     // The buffer was mapped when the read came, so this call only looks up its address.
-    buffer = IoQueueReadBuffer(delivery->Irp);
-    delivery->Copied = IoQueueMeasureRecords(delivery, IoQueueReadLength(delivery->Irp));
-    IoQueueReadBytes(&delivery->Cursor, buffer, delivery->Copied);
+    UINT8 *buffer = delivery->Planned != 0 ? IoQueueReadBuffer(delivery->Irp) : NULL;
+    LANE_RECORD *record;
+
+    while ((record = DeliveryCopy(delivery, buffer)) != NULL)
+    {
+        delivery->Losses = delivery->Losses || record == &queue->LossUnit.Record;
+        if (record != delivery->Rest)
+        {
+            IoQueueFreeUnit(queue, record);
+        }
+    }
 }
 
 // ---- Delivering
@@ -368,73 +256,66 @@ static VOID IoQueueFillRead(DELIVERY *delivery)
 // The lock is held. TRUE: a read can complete now.
 static BOOLEAN IoQueueHasWork(const IO_QUEUE *queue)
 {
-    return queue->QueuedBytes != 0 || queue->State == IoQueueShuttingDown;
+    return IoQueueWaitingBytes(queue) != 0 || queue->State == IoQueueShuttingDown;
 }
 
 // The lock is held, and there is work.
 static VOID IoQueueBeginDelivery(IO_QUEUE *queue, DELIVERY *delivery, PIRP irp)
 {
-    RtlZeroMemory(delivery, sizeof(*delivery));
+    DeliveryInitialize(delivery, IoQueueReadLength(irp));
     delivery->Irp = irp;
-    delivery->Status = queue->QueuedBytes != 0 ? STATUS_SUCCESS : STATUS_END_OF_FILE;
+    delivery->Status = IoQueueWaitingBytes(queue) != 0 ? STATUS_SUCCESS : STATUS_END_OF_FILE;
     delivery->Generation = queue->Generation;
-    delivery->Cursor.Chunk = queue->Head;
-    delivery->Cursor.Offset = queue->HeadOffset;
-    delivery->Available = queue->QueuedBytes;
-    delivery->SplitRemaining = queue->SplitRemaining;
-    queue->Copying = queue->QueuedBytes != 0;
+    IoQueueAddRest(queue, delivery);
+    IoQueueAddUnits(queue, delivery);
 }
 
-// The lock is held. Removes the copied bytes from the queue. Returns chunks for the caller to free.
-static IO_QUEUE_CHUNK *IoQueueCommitDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
+// The lock is held. Returns a unit that the caller frees, or NULL.
+static LANE_RECORD *IoQueueEndDelivery(IO_QUEUE *queue, const DELIVERY *delivery)
 {
-    IO_QUEUE_CHUNKS surplus;
+    LANE_RECORD *unwanted = NULL;
 
-    surplus.First = queue->Orphans;
-    surplus.Count = 0;
-    queue->Copying = FALSE;
-    queue->Orphans = NULL;
-    if (queue->Generation != delivery->Generation || delivery->Copied == 0)
+    if (queue->Generation == delivery->Generation)
     {
-        return surplus.First;
+        queue->Rest = delivery->Rest;
     }
-
-    while (queue->Head != delivery->Cursor.Chunk)
+    else
     {
-        IO_QUEUE_CHUNK *drained = queue->Head;
-
-        queue->Head = drained->Next;
-        // Some of the drained chunks are kept for the next records.
-        IoQueuePushChunk(queue->Spare.Count < IO_QUEUE_MAX_SPARE_CHUNKS ? &queue->Spare : &surplus, drained);
+        unwanted = delivery->Rest;
     }
-    queue->HeadOffset = delivery->Cursor.Offset;
-    queue->SplitRemaining = delivery->SplitRemaining;
-    queue->QueuedBytes -= delivery->Copied;
-    queue->QueuedRecords -= delivery->Records;
-    if (queue->QueuedBytes == 0)
+    if (delivery->Losses && (delivery->Rest != &queue->LossUnit.Record || unwanted != NULL))
     {
-        // Head is Tail here. The next records start over in that chunk, whose bytes are in the processor's cache.
-        queue->HeadOffset = 0;
-        queue->TailOffset = 0;
+        queue->LossUnitWaits = FALSE;
     }
-    return surplus.First;
+    return unwanted;
 }
 
 // Copies to one read, without completing it. The IRQL is DISPATCH_LEVEL, and the caller is the deliverer.
 static VOID IoQueueFinishDelivery(IO_QUEUE *queue, DELIVERY *delivery)
 {
-    IO_QUEUE_CHUNK *surplus;
-    UINT32 lossRecords;
+    LANE_RECORD *unwanted = NULL;
+    UINT32 lossRecords = 0;
+    BOOLEAN more;
 
-    IoQueueFillRead(delivery);
+    do
+    {
+        IoQueueCopyUnits(queue, delivery);
+        KeAcquireSpinLockAtDpcLevel(&queue->Lock);
+        more = delivery->More;
+        if (more)
+        {
+            IoQueueAddUnits(queue, delivery);
+        }
+        else
+        {
+            unwanted = IoQueueEndDelivery(queue, delivery);
+            lossRecords = queue->State != IoQueueDetached ? IoQueueAppendLosses(queue) : 0;
+        }
+        KeReleaseSpinLockFromDpcLevel(&queue->Lock);
+    } while (more);
 
-    KeAcquireSpinLockAtDpcLevel(&queue->Lock);
-    surplus = IoQueueCommitDelivery(queue, delivery);
-    lossRecords = IoQueueAppendLossRecordsIfRoom(queue);
-    KeReleaseSpinLockFromDpcLevel(&queue->Lock);
-
-    IoQueueFreeChunks(queue, surplus);
-    StatisticsAdd(queue->Statistics, StatisticEventsQueued, lossRecords);
+    IoQueueFreeUnit(queue, unwanted);
+    StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)lossRecords - delivery->LeftOut);
     StatisticsAdd(queue->Statistics, StatisticEventsDelivered, delivery->Records);
     StatisticsAdd(queue->Statistics, StatisticBytesDelivered, delivery->Copied);
     StatisticsAdd(queue->Statistics, StatisticReadsCompleted, 1);
@@ -558,9 +439,9 @@ static UINT32 IoQueueAddLosses(IO_QUEUE *queue, UINT64 count, UINT8 reason, UINT
     lost->ProcessId = lost->Count == 0 || lost->ProcessId == processId ? processId : 0;
     lost->Count += count;
     queue->LostTotal += count;
-    if (queue->QueuedBytes == 0)
+    if (IoQueueWaitingBytes(queue) == 0)
     {
-        records = IoQueueAppendLossRecordsIfRoom(queue);
+        records = IoQueueAppendLosses(queue);
         *deliver = records != 0 && IoQueueBecomeDeliverer(queue);
     }
     return records;
@@ -598,18 +479,14 @@ VOID IoQueueReportLost(IO_QUEUE *queue, UINT64 count, UINT8 reason, UINT64 proce
 
 // ---- Records
 
-// A record that is being pushed, and the chunks that its producer has allocated for it.
+// A unit that is being pushed.
 typedef struct _PUSH
 {
-    const IO_QUEUE_PIECE *Pieces;
-    UINT32 PieceCount;
+    const IO_QUEUE_UNIT *Unit;
     UINT64 Length;
     UINT32 Records;
-    const IO_QUEUE_LOSS *Loss;
-    BOOLEAN OutOfMemory;    // no further chunk can be allocated
-    BOOLEAN Deliver;        // the producer became the deliverer
-    IO_QUEUE_CHUNKS Chunks; // the chunks that the producer brings; after the push, those to free
-    UINT32 MissingChunks;
+    LANE_RECORD *Record;     // its memory; NULL: there is none
+    BOOLEAN Deliver;         // the producer became the deliverer
     UINT32 LossRecords;      // the loss records that went before the record
     UINT64 UnreportedLosses; // losses that a base client finds only in the log
 } PUSH;
@@ -621,15 +498,15 @@ static UINT32 IoQueueMeasureRecord(PUSH *push, UINT32 first)
     UINT64 length = 0;
     UINT32 i;
 
-    if (push->Pieces[first].Length < sizeof(header))
+    if (push->Unit->Pieces[first].Length < sizeof(header))
     {
         return 0;
     }
     // The deliverer finds the records again by this length.
-    RtlCopyMemory(&header, push->Pieces[first].Data, sizeof(header));
-    for (i = first; i < push->PieceCount && length < sizeof(header) + (UINT64)header.Length; i++)
+    RtlCopyMemory(&header, push->Unit->Pieces[first].Data, sizeof(header));
+    for (i = first; i < push->Unit->PieceCount && length < sizeof(header) + (UINT64)header.Length; i++)
     {
-        length += push->Pieces[i].Length;
+        length += push->Unit->Pieces[i].Length;
     }
     push->Length += length;
     push->Records++;
@@ -640,7 +517,7 @@ static NTSTATUS IoQueueMeasurePush(PUSH *push)
 {
     UINT32 first = 0;
 
-    while (first < push->PieceCount)
+    while (first < push->Unit->PieceCount)
     {
         UINT32 pieces = IoQueueMeasureRecord(push, first);
 
@@ -653,56 +530,88 @@ static NTSTATUS IoQueueMeasurePush(PUSH *push)
     return push->Records != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
 }
 
-// The lock is held, and there are room and chunks for the record.
-static VOID IoQueueAppendRecord(IO_QUEUE *queue, PUSH *push)
+// Copies the records into the memory of the unit. A gate may have changed them before.
+static VOID IoQueueFillUnit(PUSH *push)
 {
+    const IO_QUEUE_PROCESS *process = push->Unit->Process;
+    LANE_RECORD *record = push->Record;
+    UINT8 *end;
     UINT32 i;
 
-    push->LossRecords = IoQueueAppendLossRecords(queue);
-    push->UnreportedLosses = queue->LostTotal;
-    IoQueueForgetLosses(queue);
-    for (i = 0; i < push->PieceCount; i++)
+    if (record == NULL)
     {
-        IoQueueAppendBytes(queue, push->Pieces[i].Data, push->Pieces[i].Length);
+        return;
     }
-    queue->QueuedRecords += push->Records;
+    RtlZeroMemory(record, sizeof(*record));
+    record->Length = (UINT32)push->Length;
+    record->Records = push->Records;
+    record->Asks = push->Unit->Asks;
+    record->Ends = push->Unit->Ends;
+    record->Barrier = push->Unit->Barrier;
+    if (process != NULL)
+    {
+        record->Optional = process->Length;
+        record->ProcessKey = process->Key;
+        record->ProcessValue = process->Value;
+    }
+    end = LaneRecordBytes(record);
+    for (i = 0; i < push->Unit->PieceCount; i++)
+    {
+        RtlCopyMemory(end, push->Unit->Pieces[i].Data, push->Unit->Pieces[i].Length);
+        end += push->Unit->Pieces[i].Length;
+    }
 }
 
-// The lock is held. STATUS_RETRY: allocate MissingChunks and try again.
+// The lock is held. Returns the bytes that may wait once this unit waits.
+// Ends would else fill the queue and leave the questions of others to the fail policy.
+static UINT64 IoQueueLimit(const IO_QUEUE *queue, const IO_QUEUE_UNIT *unit)
+{
+    return unit->Owner == NULL || unit->Asks ? queue->MaxBytes
+                                             : queue->MaxBytes - queue->MaxBytes / IO_QUEUE_QUESTION_PART;
+}
+
+// The lock is held. There is no room for the unit.
+static NTSTATUS IoQueueMakeRoom(IO_QUEUE *queue, const PUSH *push)
+{
+    LANE_QUESTION *question = push->Unit->Question;
+
+    return question != NULL && question->Lane != NULL && push->Length <= queue->MaxBytes
+               ? LanesMakeRoom(&queue->Lanes, question, push->Length)
+               : STATUS_BUFFER_OVERFLOW;
+}
+
+// The lock is held. A base client gets no record of losses.
+static VOID IoQueueReportLosses(IO_QUEUE *queue, PUSH *push)
+{
+    push->LossRecords = IoQueueAppendLosses(queue);
+    if (queue->Extension == 0)
+    {
+        push->UnreportedLosses = queue->LostTotal;
+        IoQueueForgetLosses(queue);
+    }
+}
+
+// The lock is held.
 static NTSTATUS IoQueueTryPush(IO_QUEUE *queue, PUSH *push)
 {
-    UINT64 length = push->Length + IoQueueLossRecordsBytes(queue);
-    UINT32 needed;
+    UINT64 limit = IoQueueLimit(queue, push->Unit);
 
     if (queue->State != IoQueueAttached)
     {
         return STATUS_DEVICE_NOT_CONNECTED;
     }
-    if (length > queue->MaxBytes || queue->QueuedBytes > queue->MaxBytes - length)
+    if (push->Length > limit || IoQueueWaitingBytes(queue) > limit - push->Length)
     {
-        return STATUS_BUFFER_OVERFLOW;
+        return IoQueueMakeRoom(queue, push);
     }
-    needed = IoQueueChunksNeeded(queue, length);
-    if (needed > queue->Spare.Count + push->Chunks.Count)
+    if (push->Record == NULL)
     {
-        push->MissingChunks = needed - queue->Spare.Count - push->Chunks.Count;
-        return push->OutOfMemory ? STATUS_INSUFFICIENT_RESOURCES : STATUS_RETRY;
+        return STATUS_INSUFFICIENT_RESOURCES;
     }
-
-    IoQueueMoveChunks(&push->Chunks, 0, &queue->Spare);
-    IoQueueAppendRecord(queue, push);
-    IoQueueMoveChunks(&queue->Spare, IO_QUEUE_MAX_SPARE_CHUNKS, &push->Chunks);
+    IoQueueReportLosses(queue, push);
+    LanesAppend(&queue->Lanes, push->Unit->Owner, push->Record, push->Unit->Question);
+    push->Record = NULL;
     return STATUS_SUCCESS;
-}
-
-// Allocates the missing chunks. The lock is not held.
-static BOOLEAN IoQueueBringChunks(IO_QUEUE *queue, PUSH *push)
-{
-    while (push->MissingChunks != 0 && IoQueueAllocateChunk(queue, &push->Chunks))
-    {
-        push->MissingChunks--;
-    }
-    return push->MissingChunks == 0;
 }
 
 static NTSTATUS IoQueuePushOnce(IO_QUEUE *queue, PUSH *push)
@@ -710,6 +619,7 @@ static NTSTATUS IoQueuePushOnce(IO_QUEUE *queue, PUSH *push)
     NTSTATUS status;
     KIRQL irql;
 
+    IoQueueFillUnit(push);
     KeAcquireSpinLock(&queue->Lock, &irql);
     status = IoQueueTryPush(queue, push);
     push->Deliver = status == STATUS_SUCCESS && IoQueueBecomeDeliverer(queue);
@@ -735,72 +645,141 @@ static NTSTATUS IoQueuePassOnce(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, PUSH
     return status;
 }
 
-static NTSTATUS IoQueuePushRecord(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, PUSH *push)
+static VOID IoQueueCountLoss(IO_QUEUE *queue, const IO_QUEUE_LOSS *loss, NTSTATUS status)
 {
-    for (;;)
-    {
-        NTSTATUS status = gate != NULL ? IoQueuePassOnce(queue, gate, push) : IoQueuePushOnce(queue, push);
-
-        if (status != STATUS_RETRY)
-        {
-            return status;
-        }
-        push->OutOfMemory = !IoQueueBringChunks(queue, push);
-    }
-}
-
-static VOID IoQueueCountLoss(IO_QUEUE *queue, const PUSH *push, NTSTATUS status)
-{
-    const IO_QUEUE_LOSS *loss = push->Loss;
-
-    if (loss->Reason != LossUncounted && status != STATUS_DEVICE_NOT_CONNECTED && status != STATUS_NOT_FOUND)
+    if (loss->Reason != LossUncounted && (status == STATUS_BUFFER_OVERFLOW || status == STATUS_INSUFFICIENT_RESOURCES))
     {
         IoQueueReportLost(queue, 1, status == STATUS_INSUFFICIENT_RESOURCES ? LossOutOfMemory : loss->Reason,
                           loss->ProcessId);
     }
 }
 
+static VOID IoQueueEndPush(IO_QUEUE *queue, const PUSH *push)
+{
+    StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)push->LossRecords + push->Records);
+    if (push->UnreportedLosses != 0)
+    {
+        LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push->UnreportedLosses);
+    }
+    if (push->Deliver)
+    {
+        IoQueueDeliver(queue);
+    }
+}
+
 _Use_decl_annotations_
-NTSTATUS IoQueuePushInOrder(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO_QUEUE_PIECE *pieces, UINT32 count,
-                            const IO_QUEUE_LOSS *loss)
+NTSTATUS IoQueuePushUnit(IO_QUEUE *queue, const IO_QUEUE_GATE *gate, const IO_QUEUE_UNIT *unit)
 {
     NTSTATUS status;
     PUSH push;
 
     RtlZeroMemory(&push, sizeof(push));
-    push.Pieces = pieces;
-    push.PieceCount = count;
-    push.Loss = loss;
+    push.Unit = unit;
     status = IoQueueMeasurePush(&push);
     if (!NT_SUCCESS(status))
     {
         return status;
     }
 
-    status = IoQueuePushRecord(queue, gate, &push);
-    IoQueueFreeChunks(queue, push.Chunks.First);
-    if (status != STATUS_SUCCESS)
+    push.Record = (LANE_RECORD *)MemoryAllocateUninitialized(queue->Memory, sizeof(LANE_RECORD) + (SIZE_T)push.Length);
+    status = gate != NULL ? IoQueuePassOnce(queue, gate, &push) : IoQueuePushOnce(queue, &push);
+    IoQueueFreeUnit(queue, push.Record);
+    if (status == STATUS_SUCCESS)
     {
-        IoQueueCountLoss(queue, &push, status);
+        IoQueueEndPush(queue, &push);
         return status;
     }
-
-    StatisticsAdd(queue->Statistics, StatisticEventsQueued, (LONG64)push.LossRecords + push.Records);
-    if (push.UnreportedLosses != 0)
-    {
-        LogWarning(queue->Log, "%llu events were lost", (unsigned long long)push.UnreportedLosses);
-    }
-    if (push.Deliver)
-    {
-        IoQueueDeliver(queue);
-    }
-    return STATUS_SUCCESS;
+    IoQueueCountLoss(queue, unit->Loss, status);
+    return status;
 }
 
 _Use_decl_annotations_
 NTSTATUS IoQueuePush(IO_QUEUE *queue, const IO_QUEUE_PIECE *pieces, UINT32 count, const IO_QUEUE_LOSS *loss)
 {
-    return IoQueuePushInOrder(queue, NULL, pieces, count, loss);
+    IO_QUEUE_UNIT unit;
+
+    RtlZeroMemory(&unit, sizeof(unit));
+    unit.Pieces = pieces;
+    unit.PieceCount = count;
+    unit.Loss = loss;
+    return IoQueuePushUnit(queue, NULL, &unit);
+}
+
+// ---- What questions hold
+
+_Use_decl_annotations_
+NTSTATUS IoQueueAdmit(IO_QUEUE *queue, const LANE_OWNER *owner, LANE_QUESTION *question)
+{
+    NTSTATUS status = STATUS_DEVICE_NOT_CONNECTED;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    if (queue->State == IoQueueAttached)
+    {
+        status = LanesAdmit(&queue->Lanes, owner, question);
+    }
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return status;
+}
+
+_Use_decl_annotations_
+BOOLEAN IoQueueWithdraw(IO_QUEUE *queue, LANE_QUESTION *question)
+{
+    BOOLEAN unknown;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    unknown = LanesWithdraw(&queue->Lanes, question);
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return unknown;
+}
+
+static VOID IoQueueFreeUnwanted(IO_QUEUE *queue, LANE_QUESTION *question)
+{
+    while (question->Unwanted != NULL)
+    {
+        LANE_RECORD *unwanted = question->Unwanted;
+
+        question->Unwanted = unwanted->Next;
+        StatisticsAdd(queue->Statistics, StatisticEventsQueued, -(LONG64)unwanted->Records);
+        IoQueueFreeUnit(queue, unwanted);
+    }
+}
+
+_Use_decl_annotations_
+VOID IoQueueRelease(IO_QUEUE *queue, LANE_QUESTION *question)
+{
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    LanesRelease(&queue->Lanes, question);
+    KeReleaseSpinLock(&queue->Lock, irql);
+    IoQueueFreeUnwanted(queue, question);
+}
+
+_Use_decl_annotations_
+BOOLEAN IoQueueTakeRefused(IO_QUEUE *queue, UINT64 now, UINT64 *count, UINT64 *processId)
+{
+    BOOLEAN taken;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    taken = LanesTakeRefused(&queue->Lanes, now, IO_QUEUE_REFUSED_PERIOD_MS * PLATFORM_TICKS_PER_MILLISECOND, count,
+                             processId);
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return taken;
+}
+
+_Use_decl_annotations_
+BOOLEAN IoQueueHasRefused(IO_QUEUE *queue)
+{
+    BOOLEAN refused;
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    refused = LanesHaveRefused(&queue->Lanes);
+    KeReleaseSpinLock(&queue->Lock, irql);
+    return refused;
 }
 
 // ---- Reads
@@ -985,7 +964,7 @@ NTSTATUS IoQueueAwaitRead(IO_QUEUE *queue, WAITING_READ *read)
 // ---- Clients coming and going
 
 _Use_decl_annotations_
-VOID IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, LOG *log)
+NTSTATUS IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, LOG *log)
 {
     RtlZeroMemory(queue, sizeof(*queue));
     queue->Memory = memory;
@@ -997,6 +976,7 @@ VOID IoQueueInitialize(IO_QUEUE *queue, MEMORY *memory, STATISTICS *statistics, 
     InitializeListHead(&queue->WaitingReads);
     KeInitializeEvent(&queue->Idle, NotificationEvent, FALSE);
     KeInitializeDpc(&queue->DeliverDpc, IoQueueDeliverLater, queue);
+    return LanesInitialize(&queue->Lanes, memory);
 }
 
 _Use_decl_annotations_
@@ -1020,48 +1000,78 @@ VOID IoQueueUninitialize(IO_QUEUE *queue)
     KeAcquireSpinLock(&queue->Lock, &irql);
     KeReleaseSpinLock(&queue->Lock, irql);
     KeFlushQueuedDpcs();
+    LanesUninitialize(&queue->Lanes);
 }
 
 _Use_decl_annotations_
 VOID IoQueueAttach(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNKS reserved = {NULL, 0};
     KIRQL irql;
 
-    (VOID) IoQueueAllocateChunk(queue, &reserved);
     KeAcquireSpinLock(&queue->Lock, &irql);
-    IoQueueMoveChunks(&reserved, 0, &queue->Spare);
     queue->State = IoQueueAttached;
     queue->Extension = 0;
+    queue->Lanes.InTurn = FALSE;
     InterlockedExchange(&queue->ReadsPend, queue->BaseReadsPend);
     queue->MaxBytes = OPTIONS_DEFAULT_MAX_QUEUED_BYTES;
     KeReleaseSpinLock(&queue->Lock, irql);
 }
 
-// The lock is held. Empties the queue. Returns the chunks that the caller may free now.
-static IO_QUEUE_CHUNK *IoQueueDiscard(IO_QUEUE *queue)
+// The lock is held. Forgets what a deliverer does not have. Returns the rest of a unit, or NULL.
+static LANE_RECORD *IoQueueForget(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNKS chunks;
+    LANE_RECORD *rest = queue->Rest;
 
-    chunks.First = queue->Head;
-    chunks.Count = 0;
-    // A deliverer reads at most the chunks of the first discard that comes while it copies.
-    if (queue->Copying && queue->Orphans == NULL)
-    {
-        queue->Orphans = chunks.First;
-        chunks.First = NULL;
-    }
-    IoQueueMoveChunks(&queue->Spare, 0, &chunks);
     queue->Generation++;
-    queue->Head = NULL;
-    queue->Tail = NULL;
-    queue->HeadOffset = 0;
-    queue->TailOffset = 0;
-    queue->SplitRemaining = 0;
-    queue->QueuedBytes = 0;
-    queue->QueuedRecords = 0;
+    queue->Rest = NULL;
+    queue->RestBytes = 0;
+    queue->RestRecords = 0;
+    if (rest == &queue->LossUnit.Record)
+    {
+        queue->LossUnitWaits = FALSE;
+    }
     IoQueueForgetLosses(queue);
-    return chunks.First;
+    LanesForgetRefused(&queue->Lanes);
+    return rest;
+}
+
+// The lock is held. Takes the next units, of which the caller frees those in `taken`. FALSE: none is left.
+static BOOLEAN IoQueueTakeUnits(IO_QUEUE *queue, LIST_ENTRY *taken)
+{
+    LANE_RECORD *record = LanesNext(&queue->Lanes);
+    UINT32 i;
+
+    InitializeListHead(taken);
+    for (i = 0; i < IO_QUEUE_UNITS_AT_ONCE && record != NULL; i++)
+    {
+        LanesTake(&queue->Lanes, record);
+        InsertTailList(taken, &record->Link);
+        if (record == &queue->LossUnit.Record)
+        {
+            queue->LossUnitWaits = FALSE;
+        }
+        record = LanesNext(&queue->Lanes);
+    }
+    return !IsListEmpty(taken);
+}
+
+// Frees all units that wait, a few at a time. No unit comes, because no client is attached.
+static VOID IoQueueDiscard(IO_QUEUE *queue)
+{
+    LIST_ENTRY taken;
+    BOOLEAN more;
+    KIRQL irql;
+
+    do
+    {
+        KeAcquireSpinLock(&queue->Lock, &irql);
+        more = IoQueueTakeUnits(queue, &taken);
+        KeReleaseSpinLock(&queue->Lock, irql);
+        while (!IsListEmpty(&taken))
+        {
+            IoQueueFreeUnit(queue, CONTAINING_RECORD(RemoveHeadList(&taken), LANE_RECORD, Link));
+        }
+    } while (more);
 }
 
 // The lock is held. Takes all reads that the caller may complete, oldest first.
@@ -1091,7 +1101,7 @@ static VOID IoQueueDetachWaitingReads(IO_QUEUE *queue)
 _Use_decl_annotations_
 VOID IoQueueDetach(IO_QUEUE *queue)
 {
-    IO_QUEUE_CHUNK *chunks;
+    LANE_RECORD *rest;
     LIST_ENTRY reads;
     KIRQL irql;
 
@@ -1099,10 +1109,11 @@ VOID IoQueueDetach(IO_QUEUE *queue)
     queue->State = IoQueueDetached;
     IoQueueTakeReads(queue, &reads);
     IoQueueDetachWaitingReads(queue);
-    chunks = IoQueueDiscard(queue);
+    rest = IoQueueForget(queue);
     KeReleaseSpinLock(&queue->Lock, irql);
 
-    IoQueueFreeChunks(queue, chunks);
+    IoQueueFreeUnit(queue, rest);
+    IoQueueDiscard(queue);
     while (!IsListEmpty(&reads))
     {
         IoQueueCompleteRead(IoQueueIrpOf(RemoveHeadList(&reads)), STATUS_CANCELLED, 0);
@@ -1140,9 +1151,25 @@ VOID IoQueueSetOptions(IO_QUEUE *queue, UINT32 maxBytes, UINT8 extension)
 }
 
 _Use_decl_annotations_
-VOID IoQueuePendReads(IO_QUEUE *queue)
+VOID IoQueueSetHeldLimits(IO_QUEUE *queue, UINT32 maxPackets, UINT64 maxBytes)
 {
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
+    queue->Lanes.MaxHeld[LaneHeldPackets] = maxPackets;
+    queue->Lanes.MaxHeld[LaneHeldBytes] = maxBytes;
+    KeReleaseSpinLock(&queue->Lock, irql);
+}
+
+_Use_decl_annotations_
+VOID IoQueueExtend(IO_QUEUE *queue)
+{
+    KIRQL irql;
+
+    KeAcquireSpinLock(&queue->Lock, &irql);
     InterlockedExchange(&queue->ReadsPend, TRUE);
+    queue->Lanes.InTurn = TRUE;
+    KeReleaseSpinLock(&queue->Lock, irql);
 }
 
 _Use_decl_annotations_
@@ -1152,7 +1179,7 @@ BOOLEAN IoQueueIsHalfFull(IO_QUEUE *queue)
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
-    halfFull = queue->QueuedBytes > queue->MaxBytes / 2;
+    halfFull = IoQueueWaitingBytes(queue) > queue->MaxBytes / 2;
     KeReleaseSpinLock(&queue->Lock, irql);
     return halfFull;
 }
@@ -1164,7 +1191,7 @@ UINT64 IoQueueBytes(IO_QUEUE *queue)
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
-    bytes = queue->QueuedBytes;
+    bytes = IoQueueWaitingBytes(queue);
     KeReleaseSpinLock(&queue->Lock, irql);
     return bytes;
 }
@@ -1176,7 +1203,7 @@ UINT64 IoQueueRecords(IO_QUEUE *queue)
     KIRQL irql;
 
     KeAcquireSpinLock(&queue->Lock, &irql);
-    records = queue->QueuedRecords;
+    records = queue->Lanes.QueuedRecords + queue->RestRecords;
     KeReleaseSpinLock(&queue->Lock, irql);
     return records;
 }

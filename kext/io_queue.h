@@ -1,11 +1,10 @@
 // The event queue: records that wait for the client's reads, and reads that wait for records.
 //
-// One spin lock guards everything but the copying to the reader.
-// Producers copy their record into the tail chunk under the lock.
+// One spin lock guards everything but the copying. The order of the records is that of their lanes (lanes.h).
+// Producers copy their record before they take the lock, and only link it under the lock.
 // At most one thread at a time is the deliverer.
-// The deliverer takes a read off the list under the lock. It copies records and completes the read without the lock.
-// The copying needs no lock: bytes before the tail's write position are never written again.
-// Only the deliverer frees the chunks that it reads.
+// The deliverer takes a read and units of records off their lists under the lock. Then they belong to the deliverer.
+// It copies the records, frees them and completes the read without the lock.
 // The deliverer runs at DISPATCH_LEVEL, because no other thread could deliver while it is not scheduled.
 // After IO_QUEUE_DELIVERY_BUDGET reads a deliverer hands over to a DPC, so a producer soon returns to its packet.
 //
@@ -28,24 +27,17 @@
 //
 // test/models/io_queue.pml is a model of this queue. test/models/base_read.pml is one of its waiting reads.
 // The model's states `detached`, `attached` and `shutting_down` are the values of IO_QUEUE_STATE.
-// The model's `delivering`, `copying`, `orphans` and `generation` are the members of IO_QUEUE with those names.
+// The model's `delivering` and `generation` are the members of IO_QUEUE with those names.
 
 #pragma once
 
+#include "delivery.h"
 #include "log.h"
+#include "recent_set.h"
 #include "statistics.h"
 #include "waiting_read.h"
 
 EXTERN_C_START
-
-typedef struct _IO_QUEUE_CHUNK IO_QUEUE_CHUNK;
-
-/// A list of chunks, newest first.
-typedef struct _IO_QUEUE_CHUNKS
-{
-    IO_QUEUE_CHUNK *First;
-    UINT32 Count;
-} IO_QUEUE_CHUNKS;
 
 /// One piece of a record. A record is given as an array of pieces, in order.
 typedef struct _IO_QUEUE_PIECE
@@ -53,6 +45,35 @@ typedef struct _IO_QUEUE_PIECE
     const VOID *Data;
     UINT32 Length;
 } IO_QUEUE_PIECE;
+
+/// A process that a unit names first. Its ProcessInfo is left out if the client has it.
+typedef struct _IO_QUEUE_PROCESS
+{
+    UINT32 Length; ///< of the unit's first record, the ProcessInfo
+    UINT64 Key;    ///< of the pair that the set of delivered processes gets, or has
+    UINT64 Value;
+} IO_QUEUE_PROCESS;
+
+/// What counts as lost if a unit is not queued.
+typedef struct _IO_QUEUE_LOSS
+{
+    UINT8 Reason;     ///< LOSS_REASON of a unit that finds no room. LossUncounted: the caller keeps the data
+    UINT64 ProcessId; ///< that the unit is about; 0: none
+} IO_QUEUE_LOSS;
+
+/// One or several whole records that are queued as one unit: all or none.
+typedef struct _IO_QUEUE_UNIT
+{
+    const IO_QUEUE_PIECE *Pieces; ///< in order; each record starts with a piece
+    UINT32 PieceCount;
+    const IO_QUEUE_LOSS *Loss;       ///< a unit counts as one loss
+    const LANE_OWNER *Owner;         ///< NULL: it is a reply, a log line or a loss
+    BOOLEAN Asks;                    ///< it has a question
+    BOOLEAN Ends;                    ///< it is the end of a connection
+    BOOLEAN Barrier;                 ///< it follows all units that came before; a reply
+    LANE_QUESTION *Question;         ///< that question, if it may be given up; or NULL
+    const IO_QUEUE_PROCESS *Process; ///< or NULL
+} IO_QUEUE_UNIT;
 
 /// What keeps a record in order with other records. All of them share the lock.
 typedef struct _IO_QUEUE_GATE
@@ -72,12 +93,19 @@ typedef enum _IO_QUEUE_STATE
     IoQueueShuttingDown ///< no new records; reads get the rest, then end-of-file
 } IO_QUEUE_STATE;
 
-/// What counts as lost if a record is not queued.
-typedef struct _IO_QUEUE_LOSS
-{
-    UINT8 Reason;     ///< LOSS_REASON of a record that finds no room. LossUncounted: the caller keeps the data
-    UINT64 ProcessId; ///< that the record is about; 0: none
-} IO_QUEUE_LOSS;
+// Reads that one producer or reader completes before it hands over to the DPC.
+#define IO_QUEUE_DELIVERY_BUDGET 16
+
+// The most units that are added to a read under one hold of the lock, or discarded.
+#define IO_QUEUE_UNITS_AT_ONCE 32
+
+// Records about connections leave this part of the queue to questions: one in so many bytes.
+#define IO_QUEUE_QUESTION_PART 8
+
+#define IO_QUEUE_LEAST_MAX_BYTES 1024u
+
+// An owner's refused questions are reported at most once in this time.
+#define IO_QUEUE_REFUSED_PERIOD_MS 1000u
 
 /// The losses of one reason that are not yet reported.
 typedef struct _IO_QUEUE_LOSSES
@@ -86,19 +114,19 @@ typedef struct _IO_QUEUE_LOSSES
     UINT64 ProcessId; ///< that all of them are about; 0: several or none
 } IO_QUEUE_LOSSES;
 
-// Reads that one producer or reader completes before it hands over to the DPC.
-#define IO_QUEUE_DELIVERY_BUDGET 16
-
-// The most drained chunks that the queue keeps for the next records.
-#define IO_QUEUE_MAX_SPARE_CHUNKS 4
-
-#define IO_QUEUE_LEAST_MAX_BYTES 1024u
+/// The unit that reports losses. It needs no memory, of which the want may be the reason of a loss.
+typedef struct _IO_QUEUE_LOSS_UNIT
+{
+    LANE_RECORD Record;
+    UINT8 Bytes[LossReasonCount * (sizeof(EVENTS_LOST_WIRE) + sizeof(EVENTS_LOST_OWNER_WIRE))];
+} IO_QUEUE_LOSS_UNIT;
 
 typedef struct _IO_QUEUE
 {
     MEMORY *Memory;
     STATISTICS *Statistics;
     LOG *Log;
+    RECENT_SET *Delivered; ///< key and value of each IO_QUEUE_PROCESS that the client has; set before the first attach
     KDPC DeliverDpc;
     KEVENT Idle;             ///< set when a waiting IoQueueUninitialize may go on
     BOOLEAN BaseReadsPend;   ///< base clients' reads pend, too; set before the first client attaches
@@ -109,38 +137,36 @@ typedef struct _IO_QUEUE
     IO_QUEUE_STATE State;
     UINT8 Extension;         ///< the protocol extension whose EventsLost the client understands; 0: none
     BOOLEAN Delivering;      ///< there is a deliverer, or the DPC is queued to be one
-    BOOLEAN Copying;         ///< the deliverer reads chunks at this moment
     BOOLEAN Uninitializing;  ///< IoQueueUninitialize waits for the deliverer and for the readers
-    UINT32 Generation;       ///< changes with each discard
+    UINT32 Generation;       ///< changes with each detach
     UINT32 Readers;          ///< threads of waiting reads
     LIST_ENTRY WaitingReads; ///< WAITING_READs by Entry, oldest first
     LIST_ENTRY Reads;        ///< pended IRPs by Tail.Overlay.ListEntry, oldest first
-    UINT64 QueuedBytes;
-    UINT64 QueuedRecords; ///< a record whose start was delivered counts
     UINT64 MaxBytes;
-    IO_QUEUE_CHUNK *Head; ///< oldest chunk; the deliverer reads from HeadOffset on
-    UINT32 HeadOffset;
-    UINT32 SplitRemaining; ///< bytes at HeadOffset of a record whose start was delivered
-    IO_QUEUE_CHUNK *Tail;  ///< newest chunk; every other one is full
-    UINT32 TailOffset;     ///< where the next record goes
-    IO_QUEUE_CHUNKS Spare;
-    IO_QUEUE_CHUNK *Orphans; ///< discarded while a deliverer reads them, so the deliverer frees them
+    LANES Lanes;
+    LANE_RECORD *Rest; ///< a unit whose start was delivered, and that no deliverer has now; or NULL
+    UINT32 RestBytes;  ///< of that unit, also while a deliverer has it
+    UINT32 RestRecords;
     UINT64 LostTotal;
     IO_QUEUE_LOSSES Lost[LossReasonCount]; ///< by reason
+    IO_QUEUE_LOSS_UNIT LossUnit;
+    BOOLEAN LossUnitWaits; ///< it is in its lane, or a deliverer has it
 } IO_QUEUE;
 
-/// Makes a detached, empty queue bounded by OPTIONS_DEFAULT_MAX_QUEUED_BYTES. Allocates nothing.
+/// Makes a detached, empty queue with the bounds of a base client.
+/// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
 _IRQL_requires_(PASSIVE_LEVEL)
-VOID IoQueueInitialize(_Out_ IO_QUEUE *queue, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
+_Must_inspect_result_
+NTSTATUS
+IoQueueInitialize(_Out_ IO_QUEUE *queue, _Inout_ MEMORY *memory, _Inout_ STATISTICS *statistics, _Inout_ LOG *log);
 
 /// Detaches, waits for a delivery in progress and for waiting reads, and frees everything.
 /// No producer or reader may come afterwards.
 _IRQL_requires_(PASSIVE_LEVEL)
 VOID IoQueueUninitialize(_Inout_ IO_QUEUE *queue);
 
-/// Attaches a client: the queue takes records and reads from now on.
+/// Attaches a base client: the queue takes records and reads from now on.
 /// The queue starts with an empty stream and with the options of a base client.
-/// If there is memory, some is reserved for the first records, or for the report that they were lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueAttach(_Inout_ IO_QUEUE *queue);
 
@@ -160,32 +186,61 @@ VOID IoQueueShutdown(_Inout_ IO_QUEUE *queue);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueSetOptions(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxBytes, _In_ UINT8 extension);
 
-/// Queues one whole record, header included, given in pieces. Never waits. A failure queues nothing.
-/// Several whole records are queued as one unit: all or none. Each starts with a piece. A unit counts as one loss.
-/// STATUS_BUFFER_OVERFLOW: there is no room. The record counts as lost for loss->Reason.
-/// STATUS_INSUFFICIENT_RESOURCES: there is no memory. The record counts as lost for want of memory.
-/// STATUS_DEVICE_NOT_CONNECTED: there is no client. The record is not counted.
-/// STATUS_INVALID_PARAMETER: a header's length differs from the length of its pieces. The record is not counted.
+/// Sets the bounds for what questions hold. What is held stays.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueSetHeldLimits(_Inout_ IO_QUEUE *queue, _In_ UINT32 maxPackets, _In_ UINT64 maxBytes);
+
+/// Charges a question to its owner, under the rules of LanesAdmit. The record of the question is pushed later.
+/// STATUS_RETRY: the caller withdraws and resolves the question `question->Displaced`, and tries again.
+/// STATUS_DEVICE_NOT_CONNECTED: there is no client.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+NTSTATUS IoQueueAdmit(_Inout_ IO_QUEUE *queue, _In_ const LANE_OWNER *owner, _Inout_ LANE_QUESTION *question);
+
+/// Withdraws a question that was given up (LanesWithdraw). IoQueueRelease frees its records.
+/// TRUE: the client knows nothing of the connection.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+BOOLEAN IoQueueWithdraw(_Inout_ IO_QUEUE *queue, _Inout_ LANE_QUESTION *question);
+
+/// Takes back what a question is charged for, when it is resolved. It may be charged for nothing.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID IoQueueRelease(_Inout_ IO_QUEUE *queue, _Inout_ LANE_QUESTION *question);
+
+/// Takes the refusals of one owner that are to be reported now (LanesTakeRefused).
+_IRQL_requires_max_(DISPATCH_LEVEL)
+_Must_inspect_result_
+BOOLEAN IoQueueTakeRefused(_Inout_ IO_QUEUE *queue, _In_ UINT64 now, _Out_ UINT64 *count, _Out_ UINT64 *processId);
+
+/// Returns whether refusals are to be looked for again after IO_QUEUE_REFUSED_PERIOD_MS.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN IoQueueHasRefused(_Inout_ IO_QUEUE *queue);
+
+/// Queues a unit of whole records, headers included. Never waits. A failure queues nothing.
+/// STATUS_BUFFER_OVERFLOW: there is no room. The unit counts as lost for unit->Loss->Reason.
+/// STATUS_INSUFFICIENT_RESOURCES: there is no memory. The unit counts as lost for want of memory.
+/// STATUS_DEVICE_NOT_CONNECTED: there is no client. The unit is not counted.
+/// STATUS_INVALID_PARAMETER: a header's length differs from the length of its pieces. The unit is not counted.
+/// STATUS_RETRY, STATUS_QUOTA_EXCEEDED: as of IoQueueAdmit, for a question. The unit is not counted.
+/// `gate` keeps records in order, and may change the owner and the loss. It is not settled by STATUS_RETRY. No memory
+/// is allocated under the gate's lock. STATUS_NOT_FOUND: the gate let no record pass. Nothing is queued or counted.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+NTSTATUS IoQueuePushUnit(_Inout_ IO_QUEUE *queue, _In_opt_ const IO_QUEUE_GATE *gate, _In_ const IO_QUEUE_UNIT *unit);
+
+/// Queues a reply, a log line or a loss: a unit without an owner.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS IoQueuePush(_Inout_ IO_QUEUE *queue, _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
                      _In_ const IO_QUEUE_LOSS *loss);
-
-/// Queues a record as IoQueuePush does, in the order of `gate`. No memory is allocated under the gate's lock.
-/// The gate may change `loss`.
-/// STATUS_NOT_FOUND: the gate let no record pass. Nothing is queued or counted.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-NTSTATUS IoQueuePushInOrder(_Inout_ IO_QUEUE *queue, _In_opt_ const IO_QUEUE_GATE *gate,
-                            _In_reads_(count) const IO_QUEUE_PIECE *pieces, _In_ UINT32 count,
-                            _In_ const IO_QUEUE_LOSS *loss);
 
 /// Counts `count` records about a process that were lost before they reached the queue. `reason` is a LOSS_REASON.
 /// `processId` 0: several or none. Without a client nothing counts as lost.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID IoQueueReportLost(_Inout_ IO_QUEUE *queue, _In_ UINT64 count, _In_ UINT8 reason, _In_ UINT64 processId);
 
-/// Reads that come from now on pend, until the client detaches. Reads that wait already are not affected.
+/// The client is an extended one. Reads that come from now on pend, and records that come leave in turn.
+/// Reads that wait already are not affected.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-VOID IoQueuePendReads(_Inout_ IO_QUEUE *queue);
+VOID IoQueueExtend(_Inout_ IO_QUEUE *queue);
 
 /// Handles IRP_MJ_READ of a direct I/O device. Pends or completes the IRP, or sets `waiting`.
 /// Returns the status that the dispatch routine returns, unless `waiting` is set. IoQueueAwaitRead returns it then.

@@ -22,6 +22,7 @@ typedef enum _LOG_LIMIT
 {
     LogLimitMalformed, ///< malformed packets
     LogLimitFailure,   ///< packets that the fail policy decided
+    LogLimitShare,     ///< connections of an owner that holds too much
     LogLimitInjection, ///< packets that could not be injected
     LogLimitBandwidth, ///< bytes that could not be counted
     LogLimitFragment,  ///< fragments that found no room

@@ -8,6 +8,12 @@
 #define MAINTENANCE_FRAGMENT_PERIOD (250 * PLATFORM_TICKS_PER_MILLISECOND)
 #define MAINTENANCE_CLEAN_PERIOD    (5 * PLATFORM_TICKS_PER_SECOND)
 
+// Connections that one round evicts. The next round goes on, so that other work comes in between.
+#define MAINTENANCE_EVICTIONS 4096u
+
+// How long to wait for verdicts if questions wait about all connections above the limit.
+#define MAINTENANCE_EVICT_WAIT_MS 1000u
+
 static UINT64 MaintenanceLater(UINT64 time, UINT64 other)
 {
     return time > other ? time : other;
@@ -47,6 +53,7 @@ static VOID MaintenanceDoDue(DRIVER_CONTEXT *context)
 
     InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
     HoldExpire(context, now);
+    HoldReportRefused(context, now);
     FragmentTableForget(&context->Fragments, now);
     DeferredRunBy(deferred, MaintenanceLater(PacketCacheNextDeadline(&context->Packets), now + MAINTENANCE_HOLD_PERIOD),
                   HOLD_TOLERANCE_MS);
@@ -54,6 +61,32 @@ static VOID MaintenanceDoDue(DRIVER_CONTEXT *context)
                   MaintenanceLater(FragmentTableNextExpiry(&context->Fragments), now + MAINTENANCE_FRAGMENT_PERIOD),
                   FRAGMENT_TOLERANCE_MS);
     DeferredRunBy(deferred, MaintenanceClean(context, now), CONNECTION_CLEAN_TOLERANCE_MS);
+    if (ConnectionTableIsOverLimit(&context->Connections))
+    {
+        DeferredRequest(deferred, DEFERRED_EVICT);
+    }
+    RundownLeave(&context->Client.Classifies, slot);
+}
+
+// The limit of connections was lowered. A cleaning afterwards gives the memory back.
+static VOID MaintenanceEvict(DRIVER_CONTEXT *context)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Client.Classifies);
+
+    if (ConnectionTableEvict(&context->Connections, MAINTENANCE_EVICTIONS))
+    {
+        DeferredRequest(&context->Deferred, DEFERRED_EVICT);
+        DeferredQueue(&context->Deferred);
+    }
+    else if (ConnectionTableIsOverLimit(&context->Connections))
+    {
+        // Questions wait about all that are left.
+        DeferredRunAfter(&context->Deferred, MAINTENANCE_EVICT_WAIT_MS, MAINTENANCE_EVICT_WAIT_MS);
+    }
+    else
+    {
+        (VOID) ConnectionTableClean(&context->Connections, FALSE, NULL);
+    }
     RundownLeave(&context->Client.Classifies, slot);
 }
 
@@ -73,6 +106,10 @@ VOID MaintenanceRound(VOID *driverContext)
     if (DeferredTake(&context->Deferred, DEFERRED_DUE))
     {
         MaintenanceDoDue(context);
+    }
+    if (DeferredTake(&context->Deferred, DEFERRED_EVICT))
+    {
+        MaintenanceEvict(context);
     }
     // Reauthorization comes last, because a hold that was resolved before may have requested it.
     EngineReauthorize(&context->Engine);

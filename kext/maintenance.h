@@ -1,4 +1,4 @@
-// Maintenance: one round of deferred work. A round does the work that was requested.
+// Maintenance: one round of deferred work. A round does the work that was requested, some of it in several rounds.
 // A round after the timer also does what is due by the clock:
 // it resolves refused injections, times out held packets and fragments, and cleans the tables.
 // Then it arms the timer for the next work of these kinds. Without such work no timer runs.

@@ -351,7 +351,7 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
     {
         return DecisionAsk;
     }
-    known = ConnectionTableLookup(&frame->Context->Connections, key, state);
+    known = ConnectionTableLookupPacket(&frame->Context->Connections, key, PacketIsInbound(frame), state);
     PacketNoteDestination(frame, key, known ? state : NULL);
     if (!known || (state->Ended && PacketIsInbound(frame) && !PacketIsAskedAboutLater(frame, key)))
     {
@@ -525,6 +525,7 @@ static DECISION PacketAskInPlace(PACKET_FRAME *frame, NET_BUFFER *buffer, const 
     DRIVER_CONTEXT *context = frame->Context;
     DECISION decision = (DECISION)VerdictRow(ClientFailVerdict(&context->Client))->Resolve;
     HOLD_QUESTION question;
+    DECISION asked;
     NTSTATUS status;
 
     StatisticsAdd(&context->Statistics, StatisticDecidedInPlace, 1);
@@ -542,8 +543,8 @@ static DECISION PacketAskInPlace(PACKET_FRAME *frame, NET_BUFFER *buffer, const 
     }
     question.Kind = HeldNothing;
     PacketDescribe(frame, key, state, &question);
-    (VOID) HoldAsk(context, &question);
-    return decision;
+    asked = HoldAsk(context, &question);
+    return asked == DecisionHeld ? decision : asked;
 }
 
 // ---- One packet

@@ -74,7 +74,6 @@ NTSTATUS PacketCacheInitialize(PACKET_CACHE *cache, MEMORY *memory)
     cache->Memory = memory;
     KeInitializeSpinLock(&cache->FailedLock);
     InitializeListHead(&cache->Failed);
-    PacketCacheSetLimit(cache, PACKET_CACHE_DEFAULT_MAX_COUNT, PACKET_CACHE_DEFAULT_MAX_BYTES);
 
     status = RundownInitialize(&cache->Resolvers, memory);
     if (NT_SUCCESS(status))
@@ -117,13 +116,6 @@ VOID PacketCacheSetOpen(PACKET_CACHE *cache, BOOLEAN open)
 }
 
 _Use_decl_annotations_
-VOID PacketCacheSetLimit(PACKET_CACHE *cache, UINT32 maxPackets, UINT64 maxBytes)
-{
-    WriteNoFence64(&cache->MaxCount, maxPackets);
-    WriteNoFence64(&cache->MaxBytes, maxBytes > MAXLONG64 ? MAXLONG64 : (LONG64)maxBytes);
-}
-
-_Use_decl_annotations_
 UINT64 PacketCacheReserveId(PACKET_CACHE *cache)
 {
     LONG64 id;
@@ -135,23 +127,10 @@ UINT64 PacketCacheReserveId(PACKET_CACHE *cache)
     return (UINT64)id;
 }
 
-static VOID PacketCacheGiveBackQuota(PACKET_CACHE *cache, SIZE_T bytes)
+static VOID PacketCacheCountHeld(PACKET_CACHE *cache, LONG64 count, LONG64 bytes)
 {
-    InterlockedDecrement64(&cache->Count);
-    InterlockedExchangeAdd64(&cache->Bytes, -(LONG64)bytes);
-}
-
-static BOOLEAN PacketCacheTakeQuota(PACKET_CACHE *cache, SIZE_T bytes)
-{
-    LONG64 count = InterlockedIncrement64(&cache->Count);
-    LONG64 total = InterlockedExchangeAdd64(&cache->Bytes, (LONG64)bytes) + (LONG64)bytes;
-
-    if (count > ReadNoFence64(&cache->MaxCount) || total > ReadNoFence64(&cache->MaxBytes))
-    {
-        PacketCacheGiveBackQuota(cache, bytes);
-        return FALSE;
-    }
-    return TRUE;
+    InterlockedExchangeAdd64(&cache->Count, count);
+    InterlockedExchangeAdd64(&cache->Bytes, bytes);
 }
 
 // An insert counts a HELD before it links it, so no shard has a HELD when the count is 0.
@@ -230,11 +209,7 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
     BOOLEAN open;
     KIRQL irql;
 
-    if (!PacketCacheTakeQuota(cache, bytes))
-    {
-        return STATUS_QUOTA_EXCEEDED;
-    }
-
+    PacketCacheCountHeld(cache, 1, (LONG64)bytes);
     KeAcquireSpinLock(&shard->Lock, &irql);
     open = shard->Open;
     if (open)
@@ -247,7 +222,7 @@ NTSTATUS PacketCacheInsert(PACKET_CACHE *cache, HELD *held)
 
     if (!open)
     {
-        PacketCacheGiveBackQuota(cache, bytes);
+        PacketCacheCountHeld(cache, -1, -(LONG64)bytes);
         return STATUS_DEVICE_NOT_READY;
     }
     if (count > buckets * PACKET_CACHE_BUCKET_FULL && buckets < PACKET_CACHE_MOST_BUCKETS)
@@ -305,7 +280,7 @@ static HELD *PacketCacheTakeFrom(PACKET_CACHE *cache, UINT64 index, PACKET_CACHE
     KeReleaseSpinLock(&shard->Lock, irql);
     if (held != NULL)
     {
-        PacketCacheGiveBackQuota(cache, held->Bytes);
+        PacketCacheCountHeld(cache, -1, -(LONG64)held->Bytes);
     }
     return held;
 }

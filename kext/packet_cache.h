@@ -16,6 +16,7 @@
 #pragma once
 
 #include "connection_table.h"
+#include "lanes.h"
 #include "rundown.h"
 
 EXTERN_C_START
@@ -46,16 +47,15 @@ typedef struct _HELD
     UINT64 Datagram;               ///< id in the fragment table, if it is a first fragment; else 0
     HANDLE CompletionContext;      ///< the pended operation, or NULL
     struct _INJECT_PACKET *Packet; ///< the deep copy, or NULL
-    SIZE_T Bytes;                  ///< counts against MaxBytes
+    SIZE_T Bytes;                  ///< that it takes up
     UINT64 DeadlineTime;           ///< ClockNow at which it expires; 0: never
+    LANE_QUESTION Question;        ///< what its owner is charged for
+    BOOLEAN Refused;               ///< its owner holds too much, so the fail policy does not decide
+    volatile LONG References;      ///< for the owner
 } HELD;
 
 #define PACKET_CACHE_SHARD_SHIFT (8 - PLATFORM_TABLE_SHRINK)
 #define PACKET_CACHE_SHARD_COUNT (1u << PACKET_CACHE_SHARD_SHIFT)
-
-// The cache's bounds until PacketCacheSetLimit sets others: a number of packets, and the bytes of all packets together.
-#define PACKET_CACHE_DEFAULT_MAX_COUNT 65536u
-#define PACKET_CACHE_DEFAULT_MAX_BYTES (256ULL * 1024ULL * 1024ULL)
 
 typedef struct _PACKET_CACHE_SHARD PACKET_CACHE_SHARD;
 
@@ -63,8 +63,6 @@ typedef struct _PACKET_CACHE
 {
     MEMORY *Memory;
     PACKET_CACHE_SHARD *Shards;
-    volatile LONG64 MaxCount;
-    volatile LONG64 MaxBytes;
     volatile LONG64 LastId;
     volatile LONG64 Count;
     volatile LONG64 Bytes;
@@ -74,7 +72,7 @@ typedef struct _PACKET_CACHE
     LIST_ENTRY Failed;     ///< HELDs by Link, oldest first
 } PACKET_CACHE;
 
-/// Makes an empty, closed cache with the default limits. STATUS_INSUFFICIENT_RESOURCES: there is no memory.
+/// Makes an empty, closed cache. STATUS_INSUFFICIENT_RESOURCES: there is no memory.
 _IRQL_requires_(PASSIVE_LEVEL)
 _Must_inspect_result_
 NTSTATUS PacketCacheInitialize(_Out_ PACKET_CACHE *cache, _Inout_ MEMORY *memory);
@@ -88,16 +86,12 @@ VOID PacketCacheUninitialize(_Inout_ PACKET_CACHE *cache);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID PacketCacheSetOpen(_Inout_ PACKET_CACHE *cache, _In_ BOOLEAN open);
 
-/// Sets the bounds for what is inserted from now on. What is held stays.
-_IRQL_requires_max_(DISPATCH_LEVEL)
-VOID PacketCacheSetLimit(_Inout_ PACKET_CACHE *cache, _In_ UINT32 maxPackets, _In_ UINT64 maxBytes);
-
 /// Returns the next id, which is never 0 and never the same twice. Any IRQL.
 UINT64 PacketCacheReserveId(_Inout_ PACKET_CACHE *cache);
 
 /// Puts `held` into the cache. After success another thread may take, resolve and free it before this call returns.
 /// A caller that needs the id or the packet after the insert copies the id and references the packet before it.
-/// STATUS_QUOTA_EXCEEDED: the count or the bytes would exceed the bound. STATUS_DEVICE_NOT_READY: the cache is closed.
+/// STATUS_DEVICE_NOT_READY: the cache is closed. The caller bounds what is held (lanes.h).
 _IRQL_requires_max_(DISPATCH_LEVEL)
 _Must_inspect_result_
 NTSTATUS PacketCacheInsert(_Inout_ PACKET_CACHE *cache, _Inout_ HELD *held);

@@ -34,7 +34,7 @@ _Use_decl_annotations_
 NTSTATUS RedirectTableInitialize(REDIRECT_TABLE *table, MEMORY *memory, const CLOCK *clock, UINT64 maxEntries)
 {
     table->Clock = clock;
-    table->Quota.Most = maxEntries;
+    table->Quota.Most = (LONG64)maxEntries;
     table->Quota.Count = 0;
     return ShardMapInitialize(&table->Targets, memory, &table->Quota, REDIRECT_KEY_WORDS, REDIRECT_CELL_BYTES);
 }
@@ -103,7 +103,7 @@ static NTSTATUS RedirectTableTryStore(REDIRECT_TABLE *table, SHARD_PLACE *place,
 _Use_decl_annotations_
 NTSTATUS RedirectTableNote(REDIRECT_TABLE *table, const CONNECTION_KEY *target, const CONNECTION_KEY *original)
 {
-    SHARD_GROWTH growth = {NULL, 0, FALSE, FALSE};
+    SHARD_GROWTH growth = {NULL, 0, FALSE, FALSE, FALSE};
     CONNECTION_KEY noted;
     SHARD_PLACE place;
 

@@ -16,6 +16,10 @@ static BOOLEAN ReportMayAsk(VOID *context)
         return FALSE;
     }
     gate->Details->AskedAgain = connection.Life.Question != 0;
+    if (gate->Details->Question != NULL)
+    {
+        gate->Details->Question->IsFirst = !connection.State.Reported;
+    }
     return TRUE;
 }
 
@@ -44,6 +48,20 @@ VOID ReportMakeGate(REPORT_GATE *gate, CONNECTION_TABLE *connections, const CONN
     gate->Details = details;
 }
 
+_Use_decl_annotations_
+VOID ReportWithdraw(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT32 generation, LANE_QUESTION *question)
+{
+    KSPIN_LOCK *order = ConnectionTableOrder(&context->Connections, key);
+    KIRQL irql;
+
+    KeAcquireSpinLock(order, &irql);
+    if (IoQueueWithdraw(&context->Queue, question))
+    {
+        ConnectionTableForgetReported(&context->Connections, key, generation);
+    }
+    KeReleaseSpinLock(order, irql);
+}
+
 // ---- Ends
 
 // One end on its way.
@@ -56,7 +74,8 @@ typedef struct _REPORT_ENDING
     CONNECTION Connection; // as its record shows it
 } REPORT_ENDING;
 
-// Returns whether the table removes the connection. The client learns of that if it has asked for such records.
+// Returns whether the table removes the connection because nobody needs it.
+// The client learns of that if it has asked for such records. It learns of an eviction in any case.
 static BOOLEAN ReportIsOfRemoved(const REPORT_ENDING *ending)
 {
     return ending->Reason == EndReasonIdle || ending->Reason == EndReasonCleared;
@@ -67,8 +86,8 @@ static BOOLEAN ReportIsUsed(const REPORT_ENDING *ending)
 {
     const CONNECTION_LIFE *life = &ending->Connection.Life;
 
-    return ReportIsOfRemoved(ending) &&
-           (life->Waiting || (ending->Reason == EndReasonIdle && life->IdleSeconds <= CONNECTION_IDLE_SECONDS));
+    return ((ReportIsOfRemoved(ending) || ending->Reason == EndReasonEvicted) && life->Waiting) ||
+           (ending->Reason == EndReasonIdle && life->IdleSeconds <= CONNECTION_IDLE_SECONDS);
 }
 
 static BOOLEAN ReportHasRecord(const REPORT_ENDING *ending)
@@ -163,5 +182,5 @@ static VOID ReportEndOfVisited(void *context, const CONNECTION *connection)
 _Use_decl_annotations_
 VOID ReportEndsOfPort(DRIVER_CONTEXT *context, const CONNECTION_RELEASE *release)
 {
-    ConnectionTableVisitPort(&context->Connections, release, ReportEndOfVisited, context);
+    ConnectionPortsVisitPort(&context->Connections, release, ReportEndOfVisited, context);
 }

@@ -11,6 +11,7 @@
 
 #pragma once
 
+#include "connection_ports.h"
 #include "event.h"
 
 EXTERN_C_START
@@ -34,6 +35,12 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ReportMakeGate(_Out_ REPORT_GATE *gate, _In_ CONNECTION_TABLE *connections, _In_ const CONNECTION_KEY *key,
                     _In_ UINT32 generation, _In_ UINT64 id, _Inout_ EVENT_DETAILS *details);
 
+/// Withdraws the question about a connection, if no client has read it. Its owner gave it up.
+/// A connection that the client then does not know counts as not reported.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ReportWithdraw(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
+                    _Inout_ LANE_QUESTION *question);
+
 /// Ends a connection. The client gets its end if it was reported. `generation` 0 stands for any.
 /// `reason` is an END_REASON. Does nothing if the connection is unknown, ended before, or of another generation.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -41,7 +48,8 @@ VOID ReportEnd(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const CONNECTION_KE
                _In_ UINT8 reason);
 
 /// Ends a connection that the table is about to remove, unless it is used again.
-/// Only clients that want ConnectionEnded get its end. A CONNECTION_VISITOR, whose context is the DRIVER_CONTEXT.
+/// Only clients that want ConnectionEnded get its end, but every client gets the end of an evicted connection.
+/// A CONNECTION_VISITOR, whose context is the DRIVER_CONTEXT.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ReportEndOfRemoved(_Inout_opt_ void *context, _In_ const CONNECTION *connection);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "classify.h"
+#include "connection_ports.h"
 
 EXTERN_C_START
 

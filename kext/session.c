@@ -7,6 +7,9 @@
 // The longest time that an attach waits for its filters.
 #define SESSION_ATTACH_WAIT_MS 2000
 
+// The most bytes that all held packets together take up.
+#define SESSION_MAX_HELD_BYTES (256ULL * 1024ULL * 1024ULL)
+
 // A critical region prevents suspension: a thread that is suspended here would keep every other client out.
 static VOID SessionBeginTransition(CLIENT *client)
 {
@@ -20,6 +23,17 @@ static VOID SessionEndTransition(CLIENT *client)
     KeLeaveCriticalRegion();
 }
 
+static_assert(OPTIONS_MOST_MAX_CONNECTIONS <= CONNECTION_TABLE_MOST, "the table takes every limit");
+
+static VOID SessionSetMaxConnections(DRIVER_CONTEXT *context, UINT32 maxConnections)
+{
+    if (ConnectionTableSetLimit(&context->Connections, maxConnections))
+    {
+        DeferredRequest(&context->Deferred, DEFERRED_EVICT);
+        DeferredQueue(&context->Deferred);
+    }
+}
+
 // The caller is within a transition.
 static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
 {
@@ -31,7 +45,8 @@ static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     EventsSetOptions(&context->Events, extension, options->PayloadLimit);
     EventsSetConnectionInfo(&context->Events, OptionsHas(options, OPTION_FLAG_CONNECTION_INFO));
     BandwidthKeepTotals(&context->Bandwidth, extension >= 2 ? &context->Connections : NULL);
-    PacketCacheSetLimit(&context->Packets, options->MaxHeldPackets, PACKET_CACHE_DEFAULT_MAX_BYTES);
+    IoQueueSetHeldLimits(&context->Queue, options->MaxHeldPackets, SESSION_MAX_HELD_BYTES);
+    SessionSetMaxConnections(context, options->MaxConnections);
 }
 
 // ---- The filters that the session wants
@@ -227,10 +242,11 @@ static VOID SessionLogOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     LogInfo(
         &context->Log,
         "options of process %llu: flags 0x%x, log level %u, payload limit %u, pending timeout %u ms with verdict %s, "
-        "ports %u, %u and %u, at most %u queued bytes and %u held packets",
+        "ports %u, %u and %u, at most %u queued bytes, %u held packets and %u connections",
         (unsigned long long)ReadNoFence64(&context->Client.ProcessId), options->Flags, options->LogLevel,
         options->PayloadLimit, options->PendingTimeoutMs, VerdictRow(options->TimeoutVerdict)->Name, options->DnsPort,
-        options->TunnelPort, options->SplitTunnelPort, options->MaxQueuedBytes, options->MaxHeldPackets);
+        options->TunnelPort, options->SplitTunnelPort, options->MaxQueuedBytes, options->MaxHeldPackets,
+        options->MaxConnections);
 }
 
 _Use_decl_annotations_
@@ -287,6 +303,7 @@ VOID SessionShutdown(DRIVER_CONTEXT *context)
     SessionBeginTransition(&context->Client);
     SessionStop(context);
     SessionLog(context, "stopped filtering");
+    HoldReportRefused(context, CLOCK_NEVER);
     IoQueueShutdown(&context->Queue);
     SessionEndTransition(&context->Client);
     EngineRequestReauthorization(&context->Engine);
@@ -311,7 +328,7 @@ NTSTATUS SessionSetOptions(DRIVER_CONTEXT *context, const UINT8 *request, SIZE_T
     asksAnew = InterlockedExchange(&client->Extended, TRUE) == FALSE ||
                (OptionsHas(&options, OPTION_FLAG_EXTENDED_RECORDS) && ReadNoFence(&context->Events.Extension) == 0);
     SessionApplyOptions(context, &options);
-    IoQueuePendReads(&context->Queue);
+    IoQueueExtend(&context->Queue);
     SessionLogOptions(context, &options);
     if (ReadNoFence(&client->Mode) != ClientFiltering)
     {

@@ -180,11 +180,11 @@ NTSTATUS ShardMapStartCell(SHARD_MAP *map, SHARD_PLACE *place, SHARD_GROWTH *gro
     {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    if ((UINT64)InterlockedIncrement64(&map->Quota->Count) > map->Quota->Most)
+    if (!growth->HasSlot && !ShardQuotaTake(map->Quota))
     {
-        InterlockedDecrement64(&map->Quota->Count);
         return STATUS_QUOTA_EXCEEDED;
     }
+    growth->HasSlot = FALSE;
     *cell = ShardFindFree(map, shard, (UINT32)place->Hash);
     RtlCopyMemory(*cell, place->Key, map->KeyWords * sizeof(UINT64));
     (*cell)[map->KeyWords - 1] |= SHARD_CELL_IN_USE;
@@ -202,6 +202,14 @@ VOID ShardMapBringGrowth(SHARD_MAP *map, SHARD_GROWTH *growth)
 }
 
 // ---- Removal
+
+_Use_decl_annotations_
+VOID ShardMapRemoveCell(SHARD_MAP *map, SHARD *shard, const UINT64 *cell)
+{
+    SIZE_T offset = (SIZE_T)((const UINT8 *)cell - (const UINT8 *)(shard->Array + 1));
+
+    ShardRemove(map, shard, (UINT32)(offset / map->CellBytes));
+}
 
 static UINT32 ShardVisitSome(SHARD_MAP *map, SHARD *shard, UINT32 index, SHARD_VISITOR visitor, VOID *context)
 {
@@ -330,7 +338,7 @@ UINT64 ShardMapVisit(SHARD_MAP *map, SHARD_VISITOR visitor, SHARD_PAUSE pause, V
     {
         UINT64 ofShard = ShardVisit(map, &map->Shards[i], visitor, pause, context);
 
-        InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)ofShard);
+        ShardQuotaReturn(map->Quota, ofShard);
         removed += ofShard;
         ShardShrink(map, &map->Shards[i]);
     }
@@ -357,7 +365,7 @@ SHARD_ARRAY *ShardMapTakeAll(SHARD_MAP *map)
         RwLockReleaseExclusive(&shard->Lock, irql);
         if (array != NULL)
         {
-            InterlockedExchangeAdd64(&map->Quota->Count, -(LONG64)count);
+            ShardQuotaReturn(map->Quota, count);
             array->Next = taken;
             taken = array;
         }

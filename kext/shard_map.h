@@ -49,7 +49,8 @@ typedef struct _SHARD
     UINT32 Count;
     UINT32 FirstCellCount; ///< cells of the next array, while there is no array
     SHARD_ARRAY *Array;    ///< NULL: none
-    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(RW_LOCK) - 3 * sizeof(UINT32) - sizeof(PVOID)];
+    UINT32 Hand;           ///< where the owner of the map goes on when it looks at cells in turn
+    UINT8 Padding[PLATFORM_CACHE_LINE - sizeof(RW_LOCK) - 4 * sizeof(UINT32) - sizeof(PVOID)];
 } SHARD;
 
 static_assert(sizeof(SHARD) == PLATFORM_CACHE_LINE, "shards must not share a line");
@@ -57,7 +58,7 @@ static_assert(sizeof(SHARD) == PLATFORM_CACHE_LINE, "shards must not share a lin
 /// How many cells one or several maps may have in use together.
 typedef struct _SHARD_QUOTA
 {
-    UINT64 Most;
+    volatile LONG64 Most;
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG64 Count;
     UINT8 Padding2[PLATFORM_CACHE_LINE];
@@ -81,13 +82,14 @@ typedef struct _SHARD_PLACE
     SHARD *Shard;
 } SHARD_PLACE;
 
-/// A larger array that an insertion brings along, or the smaller one that it takes back.
+/// What an insertion brings along: a larger array, or the smaller one that it takes back, and a slot of the quota.
 typedef struct _SHARD_GROWTH
 {
     SHARD_ARRAY *Array;
     UINT32 CellCount; ///< cells of the array that is wanted
     BOOLEAN IsNew;    ///< TRUE: Array still has to go into the shard
     BOOLEAN Failed;   ///< there was no memory: the shard takes cells until it is full
+    BOOLEAN HasSlot;  ///< a cell that was removed has left its slot to this insertion
 } SHARD_GROWTH;
 
 /// A place among the cells of arrays that ShardMapTakeAll returned. Starts with the first array and 0.
@@ -130,6 +132,10 @@ NTSTATUS ShardMapStartCell(_Inout_ SHARD_MAP *map, _Inout_ SHARD_PLACE *place, _
 /// Allocates the array that ShardMapStartCell wants. No lock is held.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ShardMapBringGrowth(_Inout_ SHARD_MAP *map, _Inout_ SHARD_GROWTH *growth);
+
+/// Removes a cell of a shard, whose lock the caller holds exclusively. The caller gets the cell's slot of the quota.
+_IRQL_requires_(DISPATCH_LEVEL)
+VOID ShardMapRemoveCell(_Inout_ SHARD_MAP *map, _Inout_ SHARD *shard, _In_ const UINT64 *cell);
 
 /// Calls `visitor` for every cell, some cells under one lock, and removes those that it wants removed.
 /// A cell may be visited more than once. At the end memory is given back.
@@ -210,6 +216,23 @@ FORCEINLINE UINT64 *ShardFind(_In_ const SHARD_PLACE *place, _In_ UINT32 keyWord
             return NULL;
         }
     }
+}
+
+/// Takes a slot. FALSE: there is none. Any IRQL.
+FORCEINLINE BOOLEAN ShardQuotaTake(_Inout_ SHARD_QUOTA *quota)
+{
+    if (InterlockedIncrement64(&quota->Count) <= ReadNoFence64(&quota->Most))
+    {
+        return TRUE;
+    }
+    InterlockedDecrement64(&quota->Count);
+    return FALSE;
+}
+
+/// Gives `count` slots back. Any IRQL.
+FORCEINLINE VOID ShardQuotaReturn(_Inout_ SHARD_QUOTA *quota, _In_ UINT64 count)
+{
+    InterlockedExchangeAdd64(&quota->Count, -(LONG64)count);
 }
 
 /// Cells in use now. Any IRQL.

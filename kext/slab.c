@@ -12,13 +12,22 @@ typedef struct _SLAB_CHUNK
 
 static_assert(sizeof(SLAB_CHUNK) <= SLAB_LEAST_ITEM_BYTES, "a chunk's header fits in its first slot");
 
+#define SLAB_PAGE_CHUNKS (1u << SLAB_PAGE_BITS)
+#define SLAB_PAGE_BYTES  (SLAB_PAGE_CHUNKS * sizeof(UINT8 *))
+
+// The entry of a chunk in the directory.
+static UINT8 **SlabChunk(const SLAB *slab, UINT32 number)
+{
+    return &slab->Pages[number / SLAB_PAGE_CHUNKS][number % SLAB_PAGE_CHUNKS];
+}
+
 static SLAB_CHUNK *SlabChunkOf(const SLAB *slab, UINT32 handle)
 {
-    return (SLAB_CHUNK *)slab->Chunks[handle >> SLAB_SLOT_BITS];
+    return (SLAB_CHUNK *)*SlabChunk(slab, handle >> SLAB_SLOT_BITS);
 }
 
 _Use_decl_annotations_
-NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItems)
+VOID SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 maxItems)
 {
     UINT32 i;
 
@@ -28,21 +37,26 @@ NTSTATUS SlabInitialize(SLAB *slab, MEMORY *memory, UINT32 itemBytes, UINT64 max
     slab->SlotCount = SLAB_CHUNK_BYTES / itemBytes;
     // The directory has room for chunks that are not full, because each stripe may have some.
     slab->MaxChunks = (UINT32)(maxItems / slab->SlotCount * 5 / 4) + 8 * SLAB_STRIPE_COUNT;
-    slab->Chunks = (UINT8 **)MemoryAllocate(memory, slab->MaxChunks * sizeof(UINT8 *));
+    slab->MaxChunks =
+        slab->MaxChunks < SLAB_MAX_PAGES * SLAB_PAGE_CHUNKS ? slab->MaxChunks : SLAB_MAX_PAGES * SLAB_PAGE_CHUNKS;
     KeInitializeSpinLock(&slab->DirectoryLock);
     for (i = 0; i < SLAB_STRIPE_COUNT; i++)
     {
         KeInitializeSpinLock(&slab->Stripes[i].Lock);
         InitializeListHead(&slab->Stripes[i].Chunks);
     }
-    return slab->Chunks != NULL ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
 }
 
 _Use_decl_annotations_
 VOID SlabUninitialize(SLAB *slab)
 {
+    UINT32 i;
+
     SlabTrim(slab);
-    MemoryFree(slab->Memory, (PVOID)slab->Chunks);
+    for (i = 0; i < SLAB_MAX_PAGES; i++)
+    {
+        MemoryFree(slab->Memory, (PVOID)slab->Pages[i]);
+    }
 }
 
 // ---- Items
@@ -120,22 +134,36 @@ VOID SlabReturn(SLAB *slab, UINT32 handle)
 
 // ---- Chunks
 
-// Enters a chunk into the directory. FALSE: the directory is full.
-static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk)
+// The caller holds DirectoryLock.
+static UINT32 SlabRoom(const SLAB *slab)
+{
+    UINT32 room = (UINT32)slab->PageCount * SLAB_PAGE_CHUNKS;
+
+    return room < slab->MaxChunks ? room : slab->MaxChunks;
+}
+
+// Enters a chunk into the directory. Takes `page` over if it is needed. FALSE: the directory is full.
+static BOOLEAN SlabEnter(SLAB *slab, SLAB_CHUNK *chunk, UINT8 ***page)
 {
     BOOLEAN hasRoom;
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    hasRoom = (UINT32)slab->ChunkCount < slab->MaxChunks;
+    if ((UINT32)slab->ChunkCount == SlabRoom(slab) && SlabRoom(slab) < slab->MaxChunks && *page != NULL)
+    {
+        slab->Pages[slab->PageCount] = *page;
+        *page = NULL;
+        WriteNoFence(&slab->PageCount, slab->PageCount + 1);
+    }
+    hasRoom = (UINT32)slab->ChunkCount < SlabRoom(slab);
     if (hasRoom)
     {
-        while (slab->Chunks[slab->NextChunk] != NULL)
+        while (*SlabChunk(slab, slab->NextChunk) != NULL)
         {
-            slab->NextChunk = (slab->NextChunk + 1) % slab->MaxChunks;
+            slab->NextChunk = (slab->NextChunk + 1) % SlabRoom(slab);
         }
         chunk->Number = slab->NextChunk;
-        slab->Chunks[chunk->Number] = (UINT8 *)chunk;
+        *SlabChunk(slab, chunk->Number) = (UINT8 *)chunk;
         WriteNoFence(&slab->ChunkCount, slab->ChunkCount + 1);
     }
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
@@ -147,10 +175,25 @@ static VOID SlabLeave(SLAB *slab, const SLAB_CHUNK *chunk)
     KIRQL irql;
 
     KeAcquireSpinLock(&slab->DirectoryLock, &irql);
-    slab->Chunks[chunk->Number] = NULL;
+    *SlabChunk(slab, chunk->Number) = NULL;
     slab->NextChunk = chunk->Number;
     WriteNoFence(&slab->ChunkCount, slab->ChunkCount - 1);
     KeReleaseSpinLock(&slab->DirectoryLock, irql);
+}
+
+// Enters a chunk with a new page if need be. FALSE: no memory, or the directory is full.
+static BOOLEAN SlabEnterWithPage(SLAB *slab, SLAB_CHUNK *chunk)
+{
+    UINT8 **page = NULL;
+    BOOLEAN entered = SlabEnter(slab, chunk, &page);
+
+    if (!entered)
+    {
+        page = (UINT8 **)MemoryAllocate(slab->Memory, SLAB_PAGE_BYTES);
+        entered = SlabEnter(slab, chunk, &page);
+        MemoryFree(slab->Memory, (PVOID)page);
+    }
+    return entered;
 }
 
 _Use_decl_annotations_
@@ -161,7 +204,7 @@ BOOLEAN SlabGrow(SLAB *slab, UINT32 hint)
     UINT32 slot;
     KIRQL irql;
 
-    if (chunk == NULL || !SlabEnter(slab, chunk))
+    if (chunk == NULL || !SlabEnterWithPage(slab, chunk))
     {
         MemoryFree(slab->Memory, chunk);
         return FALSE;
@@ -225,6 +268,6 @@ BOOLEAN SlabIsSparse(const SLAB *slab, UINT64 items)
 _Use_decl_annotations_
 UINT64 SlabBytes(const SLAB *slab)
 {
-    return slab->MaxChunks * sizeof(UINT8 *) +
+    return (UINT64)ReadNoFence(&slab->PageCount) * SLAB_PAGE_BYTES +
            (UINT64)ReadNoFence(&slab->ChunkCount) * slab->SlotCount * slab->ItemBytes;
 }

@@ -1,7 +1,7 @@
 // Items of one size in chunks, each named by a 32-bit handle that is never 0.
 //
-// A directory finds the chunk of a handle. Chunks belong to a few stripes, each with a spin lock, a leaf.
-// A hint chooses the stripe of a new item.
+// A directory finds the chunk of a handle. It grows by pages, which stay as long as the slab. Chunks belong to a few
+// stripes, each with a spin lock, a leaf. A hint chooses the stripe of a new item.
 //
 // Taking and returning an item allocates and frees no memory, so a caller may do both under a lock.
 // SlabGrow allocates memory and SlabTrim frees it. Both are called with no lock held.
@@ -23,6 +23,10 @@ EXTERN_C_START
 #define SLAB_SLOT_BITS        8u
 #define SLAB_LEAST_ITEM_BYTES 32u
 
+// Chunks in a page of the directory, which has 4 KiB.
+#define SLAB_PAGE_BITS 9u
+#define SLAB_MAX_PAGES 128u
+
 typedef struct _SLAB_STRIPE
 {
     KSPIN_LOCK Lock;
@@ -35,20 +39,20 @@ typedef struct _SLAB
     MEMORY *Memory;
     UINT32 ItemBytes;
     UINT32 SlotCount; ///< slots of a chunk
-    UINT8 **Chunks;   ///< the directory; NULL: no chunk
     UINT32 MaxChunks;
-    UINT32 NextChunk;         ///< where the directory is searched next; guarded by DirectoryLock
-    volatile LONG ChunkCount; ///< written under DirectoryLock
-    KSPIN_LOCK DirectoryLock; ///< a leaf
+    UINT32 NextChunk;              ///< where the directory is searched next; guarded by DirectoryLock
+    volatile LONG ChunkCount;      ///< written under DirectoryLock
+    volatile LONG PageCount;       ///< written under DirectoryLock
+    KSPIN_LOCK DirectoryLock;      ///< a leaf
+    UINT8 **Pages[SLAB_MAX_PAGES]; ///< of the directory; a chunk that is NULL is free
     UINT8 Padding[PLATFORM_CACHE_LINE];
     SLAB_STRIPE Stripes[SLAB_STRIPE_COUNT];
 } SLAB;
 
-/// Makes an empty slab of at least `maxItems`. `itemBytes`: a multiple of 8, at least SLAB_LEAST_ITEM_BYTES.
-/// STATUS_INSUFFICIENT_RESOURCES: nothing is left to undo.
+/// Makes an empty slab of at least `maxItems`, as far as SLAB_MAX_PAGES allow. Allocates nothing.
+/// `itemBytes`: a multiple of 8, at least SLAB_LEAST_ITEM_BYTES.
 _IRQL_requires_max_(DISPATCH_LEVEL)
-_Must_inspect_result_
-NTSTATUS SlabInitialize(_Out_ SLAB *slab, _Inout_ MEMORY *memory, _In_ UINT32 itemBytes, _In_ UINT64 maxItems);
+VOID SlabInitialize(_Out_ SLAB *slab, _Inout_ MEMORY *memory, _In_ UINT32 itemBytes, _In_ UINT64 maxItems);
 
 /// Frees everything. No item is in use.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -88,7 +92,10 @@ UINT64 SlabBytes(_In_ const SLAB *slab);
 /// The item of a handle in use. Any IRQL.
 FORCEINLINE VOID *SlabAt(_In_ const SLAB *slab, _In_ UINT32 handle)
 {
-    return slab->Chunks[handle >> SLAB_SLOT_BITS] + (SIZE_T)(UINT8)handle * slab->ItemBytes;
+    UINT32 number = handle >> SLAB_SLOT_BITS;
+
+    return slab->Pages[number >> SLAB_PAGE_BITS][number & ((1u << SLAB_PAGE_BITS) - 1)] +
+           (SIZE_T)(UINT8)handle * slab->ItemBytes;
 }
 
 static_assert(SLAB_SLOT_BITS == 8, "the slot is the handle's lowest byte");

@@ -31,6 +31,11 @@ export interface DriverOptions {
   /** The maximum number of held packets, up to 1048576; 65536 by default. */
   readonly maxHeldPackets?: number;
   /**
+   * The maximum number of connections that the driver remembers, 4096 to 4194304; 1048576 by default. Near the maximum
+   * a new connection takes the place of one that is needed less. A driver without this option has its own maximum.
+   */
+  readonly maxConnections?: number;
+  /**
    * `'permit'`, the default: connections of this computer with itself are permitted without an event. `'ask'`: they are
    * asked about like all others. A driver without extension 2 always asks.
    */
@@ -47,8 +52,6 @@ export interface OptionsRequest extends Required<DriverOptions> {
   readonly connectionInfo: boolean;
   /** Milliseconds without a sign of life until the client counts as stalled; 0 means never. */
   readonly stallTimeoutMs: number;
-  /** The most connections that the driver remembers; 0 means the driver's default. */
-  readonly maxConnections: number;
 }
 
 /** @internal The body of a SetOptions request, for a driver with this protocol extension. */

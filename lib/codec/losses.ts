@@ -6,7 +6,7 @@
  * - `event-queue-full`: the event queue (`maxQueuedBytes`).
  * - `held-packet-limit`: the table of held packets (`maxHeldPackets`).
  * - `out-of-memory`: the memory of the kernel.
- * - `connection-limit`: the table of connections.
+ * - `connection-limit`: the table of connections (`maxConnections`).
  * - `owner-share`: what one program or one remote network may hold, while others need the room.
  * - `fragment-limit`: the table of IP fragments.
  * - `unknown`: something that this version does not know.
@@ -49,7 +49,7 @@ const LOSSES: readonly Loss[] = [
   },
   {
     reason: 'connection-limit',
-    cure: 'End the program that opens so many connections, or block it.',
+    cure: 'Raise maxConnections, or end the program that opens so many connections.',
   },
   {
     reason: 'owner-share',

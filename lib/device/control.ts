@@ -67,6 +67,11 @@ export function checkOptions(
       "This driver asks about loopback in any case. Leave out loopback: 'permit', or update the driver.",
     );
   }
+  if (given.includes('maxConnections') && (featureBits & Feature.MaxConnections) === 0n) {
+    throw new UnsupportedError(
+      'The number of connections of this driver is fixed. Leave out maxConnections, or update the driver.',
+    );
+  }
 }
 
 /** Sends the options that the driver knows. An option that it does not know keeps the driver's old behaviour. */
@@ -82,7 +87,7 @@ export function writeOptions(
     askControlTraffic: false,
     connectionInfo: (featureBits & Feature.ConnectionInfo) !== 0n,
     stallTimeoutMs: 0,
-    maxConnections: 0,
+    maxConnections: (featureBits & Feature.MaxConnections) === 0n ? 0 : options.maxConnections,
   } as const;
   const body = encodeDriverOptions(request, protocolExtension);
   control(native, Ioctl.SetOptions, body, 0, 'Setting options');

@@ -90,6 +90,7 @@ export const driverShape = {
   splitTunnelPort: withDefault(redirectPortSchema, 719),
   maxQueuedBytes: withDefault(integer(64 * KIB, 256 * MIB), 16 * MIB),
   maxHeldPackets: withDefault(integer(1, 1_048_576), 65_536),
+  maxConnections: withDefault(integer(4096, 4_194_304), 1_048_576),
   loopback: withDefault(choice(['permit', 'ask']), 'permit'),
 };
 

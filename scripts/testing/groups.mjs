@@ -21,8 +21,9 @@ const jobs = String(availableParallelism());
 const SHARDS = 4 * availableParallelism();
 /** Three times the time of the slowest shard beside other groups. */
 const SHARD_TIMEOUT_MS = 300_000;
-/** The suites of tests that take too long for every change. */
+/** The suites of tests that take too long for every change, and those that take too long with sanitizers. */
 const LONG_SUITES = '*LongTest.*';
+const FLOODS = '*FloodLongTest.*';
 
 /** Runs commands in turn and counts each as a check. A failure does not stop the later ones. */
 async function checks(...commands) {
@@ -221,7 +222,11 @@ export const groups = {
   },
   'long-asan': {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('asan', LONG_SUITES, ['unit/kext_tests'], 'kext_tests'),
+    run: () => gtest('asan', `${LONG_SUITES}-${FLOODS}`, ['unit/kext_tests'], 'kext_tests'),
+  },
+  'long-floods': {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => gtest('host', FLOODS, ['unit/kext_tests'], 'kext_tests'),
   },
   'long-fuzz': {
     needs: ['clang-19', 'libFuzzer', 'g++', 'cmake', 'ninja', 'gtest', 'gmock'],
@@ -244,4 +249,4 @@ export const stages = [
 ];
 
 /** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
-export const longStages = [[['long-asan'], ['long-fuzz'], ['models'], ['tidy']]];
+export const longStages = [[['long-floods', 'long-asan'], ['long-fuzz'], ['models'], ['tidy']]];

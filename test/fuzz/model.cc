@@ -5,6 +5,8 @@
 
 #include "byte_order.h"
 
+#include <algorithm>
+
 namespace fuzz
 {
 
@@ -33,6 +35,7 @@ void Model::Reloaded()
 {
     Detached();
     last_id_ = 0;
+    seen_.clear();
     ids_.clear();
     packets_.clear();
 }
@@ -77,8 +80,8 @@ void Model::TakeQuestion(const Question &question)
                           question.remote_port);
     uint32_t serial = 0;
 
-    EXPECT_GT(question.id, last_id_);
-    last_id_ = question.id;
+    EXPECT_TRUE(seen_.insert(question.id).second) << "an id comes once";
+    last_id_ = std::max(last_id_, question.id);
     ids_.push_back(question.id);
     reported_.insert(key);
     if (question.payload.size() >= sizeof(serial))

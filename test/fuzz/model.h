@@ -67,7 +67,7 @@ class Model
     // Enough time has passed that the driver may have removed connections.
     void Aged() { all_doubtful_ = true; }
 
-    // Held packets may now be resolved without the client: by a timeout, or by sleep.
+    // Held packets may now be resolved without the client: by a timeout, by sleep, or over a share.
     void OthersMayDecide();
 
     // Sets whether injections, and other functions that the driver calls, succeed.
@@ -136,6 +136,7 @@ class Model
     uint64_t records_ = 0;
     uint64_t last_id_ = 0;
     std::vector<uint64_t> ids_;
+    std::set<uint64_t> seen_;
     std::map<uint64_t, Asked> asked_; // questions without a verdict
     std::set<Key> reported_;          // since the last end of a connection with this key
     std::map<Key, Standing> standings_;

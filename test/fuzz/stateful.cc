@@ -196,6 +196,10 @@ void Life::SetOptions()
 
 void Life::Write(const ByteVector &bytes)
 {
+    if (IoQueueHasRefused(&driver_.context()->Queue))
+    {
+        model_.OthersMayDecide();
+    }
     model_.Written(bytes);
 
     const sim::nt::IoResult result = client_->Write(bytes);

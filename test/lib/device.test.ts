@@ -50,6 +50,21 @@ describe('a device', () => {
     expect(open).toThrow(/loopback/);
   });
 
+  it.each([
+    ['a driver that can', 0x20fn | 0x20n, { maxConnections: 4096 }, 4096],
+    ['a driver that can, by default', 0x20fn | 0x20n, {}, 1_048_576],
+    ['a driver that cannot, which keeps its own', 0x20fn, {}, 0],
+  ])('limits the connections of %s', (_, featureBits, options, expected) => {
+    const { native } = scriptedDevice({ protocolExtension: 2, featureBits }, options);
+    expect(Buffer.from(native.controls[2]!.input).readUInt32LE(36)).toBe(expected);
+  });
+
+  it('refuses to limit the connections of a driver that cannot', () => {
+    const open = (): unknown => scriptedDevice({}, { maxConnections: 4096 });
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow(/Leave out maxConnections/);
+  });
+
   it('begins to read once its options are set, because reads of a base client keep their thread', () => {
     const { native } = scriptedDevice();
     expect(native.controlsBeforeStart).toContain(Ioctl.SetOptions);

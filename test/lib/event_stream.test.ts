@@ -142,7 +142,9 @@ describe('losses that iterators skip', () => {
   it('warn with their reason, their process and a cure', async () => {
     await skipLosses(scriptedDevice(), lost(3n, 4, 4242n));
     expect(warn).toHaveBeenCalledExactlyOnceWith(
-      expect.stringMatching(/lost 3 records \(connection-limit, process 4242\).*end the program/i),
+      expect.stringMatching(
+        /lost 3 records \(connection-limit, process 4242\).*raise maxConnections/i,
+      ),
       { code: 'NETVERDICT_EVENTS_LOST' },
     );
   });

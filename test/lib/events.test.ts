@@ -302,7 +302,7 @@ describe('other events', () => {
     expect(new Set(cures).size).toBe(7);
     expect(cures[1]).toContain('maxQueuedBytes');
     expect(cures[2]).toContain('maxHeldPackets');
-    expect(cures[4]).toContain('program that opens');
+    expect(cures[4]).toContain('maxConnections');
   });
 
   it('replace bytes that are not UTF-8 in a log line', () => {

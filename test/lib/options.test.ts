@@ -24,6 +24,7 @@ describe('the options of open()', () => {
         splitTunnelPort: 719,
         maxQueuedBytes: 16 * 1024 * 1024,
         maxHeldPackets: 65_536,
+        maxConnections: 1_048_576,
         loopback: 'permit',
       },
       given: [],
@@ -58,6 +59,8 @@ describe('the options of open()', () => {
     ['port 0', { dnsPort: 0 }, /dnsPort/],
     ['too small an event queue', { maxQueuedBytes: 65_535 }, /maxQueuedBytes/],
     ['too many held packets', { maxHeldPackets: 1_048_577 }, /maxHeldPackets/],
+    ['too few connections', { maxConnections: 4095 }, /maxConnections/],
+    ['too many connections', { maxConnections: 4_194_305 }, /maxConnections/],
     ['a number as text', { payloadLimit: '1' }, /payloadLimit/],
   ])('refuse %s, and name it', (_, options, message) => {
     expect(() => resolveOptions(options as OpenOptions)).toThrow(message);
@@ -115,7 +118,6 @@ describe('the options of open()', () => {
       askControlTraffic: false,
       connectionInfo: false,
       stallTimeoutMs: 0,
-      maxConnections: 0,
     };
     for (const [extension, length] of [
       [1, 32],

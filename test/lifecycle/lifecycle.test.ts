@@ -107,7 +107,7 @@ describe.concurrent('a process', { timeout }, () => {
     expectEnd(
       await runProgram('stops_reading'),
       0,
-      'reported and lost 6200, of 6200: pending-timeout permitted\n' +
+      'reported and lost 6200, of 6200: blocked pending-timeout permitted\n' +
         'reported after the pause true, lost true, lost but not counted 0\n' +
         'held 0\n',
     );

@@ -1,12 +1,17 @@
 /*
  * kext/hold.c, kext/packet_cache.c, and SessionStopFiltering of kext/session.c.
  *
- * What HoldAsk holds is resolved exactly once: by a verdict (HoldApplyVerdict), by time (HoldExpire), by maintenance
- * after a failure (HoldResolveFailed), or by the end (HoldResolveAll). After the end nothing is held, and no thread
- * resolves anything.
+ * What HoldAsk holds is resolved exactly once: by a verdict (HoldApplyVerdict), by time (HoldExpire), by another classify
+ * for which it is given up (HoldGiveUp), by maintenance after a failure (HoldResolveFailed), or by the end
+ * (HoldResolveAll). After the end nothing is held, and no thread resolves anything.
+ * A client never reads a question that was given up before. No thread uses a HELD that was freed.
+ * The lock of the queue serializes the charges, the records that wait and the choice of who gives way (kext/lanes.h).
  *
  * OUTSIDE_RUNDOWN breaks it: a verdict is carried out without entering Resolvers.
  * NO_CLASSIFY_WAIT breaks it: the end does not wait for the classifies that were inside.
+ * NO_REFERENCE breaks it: a holder has no reference to its HELD while it queues the record.
+ * NO_RELEASE breaks it: a HELD is freed while its owner is charged for it.
+ * RECORD_STAYS breaks it: the record of a question that is given up stays in the queue.
  */
 
 #define HELD 2
@@ -16,18 +21,35 @@ mtype = { nothing, cached, failed, taken, resolved };
 mtype state[HELD] = nothing;
 byte resolutions[HELD];
 bool held[HELD];       /* a HELD was made, so it must be resolved */
-bool told[HELD];       /* its record was queued: the client knows the id */
+bool charged[HELD];    /* to its owner */
+bool listed[HELD];     /* among the questions that may be given up */
+bool waits[HELD];      /* its record is in the queue */
+bool given_up[HELD];   /* before the client read it */
+byte references[HELD];
+bool freed[HELD];
 bool filtering = true; /* CLIENT.Mode */
 bool open = true;      /* PACKET_CACHE, until SetOpen(FALSE) */
 byte classifies;       /* inside the rundown Classifies */
 byte resolvers;        /* inside the rundown Resolvers */
 bool stopped;
 
+inline Dereference(n)
+{
+    atomic {
+        references[n]--;
+        freed[n] = references[n] == 0
+    }
+}
+
 inline Resolve(n)
 {
     assert(state[n] == taken);
+#ifndef NO_RELEASE
+    atomic { charged[n] = false; listed[n] = false } /* IoQueueRelease */
+#endif
     resolutions[n]++;
-    state[n] = resolved
+    state[n] = resolved;
+    Dereference(n)
 }
 
 /* PacketCacheTake, PacketCacheTakeExpired, PacketCacheTakeAny: under the shard's lock. */
@@ -41,6 +63,43 @@ inline Take(n, from, got)
     }
 }
 
+/* HoldGiveUp, inside the classify of another HELD. */
+inline GiveUp(m, got)
+{
+    got = false;
+    atomic { /* LanesGiveUp */
+        if
+        :: charged[m] && listed[m] ->
+            assert(!freed[m]);
+            charged[m] = false;
+            listed[m] = false;
+            got = true
+        :: else -> skip
+        fi
+    }
+    if
+    :: !got -> skip
+    :: got ->
+        Take(m, cached, got);
+        if
+        :: !got -> skip /* whoever took it resolves it, and its record is read */
+        :: else ->
+            atomic { /* ReportWithdraw */
+                assert(!freed[m]);
+                given_up[m] = waits[m];
+#ifndef RECORD_STAYS
+                waits[m] = false
+#endif
+            }
+        fi;
+        if
+        :: !got -> skip
+        :: got -> atomic { state[m] = failed; got = false } /* pended: left to maintenance */
+        :: got -> Resolve(m)
+        fi
+    fi
+}
+
 /* One classify that holds; `n` is its id. */
 proctype Classify(byte n)
 {
@@ -50,7 +109,19 @@ proctype Classify(byte n)
     if
     :: !filtering -> skip /* the fail policy, at once */
     :: else ->
-        held[n] = true;
+        if
+        :: n == 0 -> skip
+        :: n > 0 -> GiveUp(n - 1, got) /* the one before holds more */
+        fi;
+        atomic {
+            held[n] = true;
+            charged[n] = true; /* LanesAdmit */
+#ifdef NO_REFERENCE
+            references[n] = 1
+#else
+            references[n] = 2
+#endif
+        }
         atomic { /* PacketCacheInsert */
             if
             :: open -> state[n] = cached; got = false
@@ -61,25 +132,36 @@ proctype Classify(byte n)
         :: got -> skip /* refused, and ours */
         :: else ->
             if
-            :: told[n] = true; got = false /* HoldReport */
+            :: got = false; /* HoldReport */
+                atomic {
+                    assert(!freed[n]);
+                    waits[n] = true;
+                    listed[n] = charged[n]
+                }
             :: Take(n, cached, got)       /* the queue was full: taken back, if nobody was faster */
             fi
         fi;
         if
         :: !got -> skip
-        :: got -> atomic { state[n] = failed } /* pended: left to maintenance */
+        :: got -> atomic { charged[n] = false; listed[n] = false; state[n] = failed } /* pended: left to maintenance */
         :: got -> Resolve(n)                   /* not pended: the fail policy, here */
-        fi
+        fi;
+#ifndef NO_REFERENCE
+        Dereference(n)
+#endif
     fi;
     classifies--
 }
 
-/* HoldApplyVerdict for an id that was told. */
+/* The client reads a question, and HoldApplyVerdict carries its verdict out. */
 proctype Verdict(byte n)
 {
     bool got;
 
-    told[n] || stopped;
+    if
+    :: atomic { waits[n] -> waits[n] = false; assert(!given_up[n]) }
+    :: stopped -> goto done
+    fi;
 #ifndef OUTSIDE_RUNDOWN
     resolvers++;
 #endif
@@ -89,8 +171,9 @@ proctype Verdict(byte n)
     :: else -> skip
     fi;
 #ifndef OUTSIDE_RUNDOWN
-    resolvers--
+    resolvers--;
 #endif
+done:
 }
 
 /* MaintenanceRound: HoldResolveFailed, then HoldExpire. Once a HELD, at any time. */

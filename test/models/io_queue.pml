@@ -18,15 +18,14 @@
  * That caller only completes the read.
  * UNCOUNTED_LOSS breaks it: a full queue drops the record without counting it.
  * UNREPORTED_LOSS breaks it: a drained queue does not report its losses.
- * NO_GENERATION breaks it: copied records are removed from the queue even if they were discarded in between.
- * NO_ORPHANS breaks it: IoQueueDiscard frees records that the deliverer copies.
+ * TAKEN_LATE breaks it: the deliverer takes its record off the queue only after it has copied it.
+ * NO_GENERATION breaks it: what a deliverer took before a detach counts as delivered to the next client.
  * NO_LAST_LOCK breaks it: IoQueueUninitialize does not take the lock after the wait.
  */
 
 #define EVENTS 3 /* events that are pushed */
 #define READS 2
 #define SLOTS 2 /* IO_QUEUE.MaxBytes, in records */
-#define GENERATIONS 3
 #define LOSS 16 /* a record of LOSS + n reports n losses; smaller numbers are events */
 
 #ifdef TWO_DELIVERERS
@@ -44,8 +43,6 @@ byte queue[SLOTS];
 byte queued;
 byte lost; /* LostTotal */
 bool delivering;
-bool copying;
-bool orphans;
 byte generation;
 byte list[READS]; /* Reads */
 byte waiting;     /* length of the list */
@@ -65,7 +62,7 @@ byte last_event; /* the last one that the client has read */
 byte pushed;     /* records of this generation; their fate is counted below */
 byte delivered;
 byte reported;
-bool freed[GENERATIONS];
+bool freed[EVENTS + 1]; /* the memory of each event's record */
 
 inline Acquire()
 {
@@ -103,7 +100,7 @@ inline Append(record)
     queued++
 }
 
-/* IoQueueAppendLossRecordsIfRoom */
+/* IoQueueAppendLosses */
 inline ReportLosses()
 {
     if
@@ -112,6 +109,14 @@ inline ReportLosses()
         lost = 0
     :: else -> skip
     fi
+}
+
+/* Takes the oldest record off the queue. */
+inline TakeRecord()
+{
+    queued--;
+    queue[0] = queue[1];
+    queue[1] = 0
 }
 
 inline Remove(index)
@@ -140,14 +145,14 @@ inline TakeRead(read)
     i = 0
 }
 
-/* IoQueuePush */
+/* IoQueuePushUnit */
 proctype Producer()
 {
     byte count;
     bool dropped;
 
     for (count : 1 .. EVENTS) {
-        atomic { /* IoQueuePushRecord */
+        atomic { /* IoQueuePushOnce */
             !locked;
             assert(!gone);
             if
@@ -281,7 +286,11 @@ end:
             fi;
             mine = generation;
             if
-            :: read < READS && queued > 0 -> record = queue[0]; copying = true
+            :: read < READS && queued > 0 -> /* IoQueueAddUnits */
+                record = queue[0];
+#ifndef TAKEN_LATE
+                TakeRecord()
+#endif
             :: else -> skip
             fi
         }
@@ -298,26 +307,28 @@ end:
             break
         :: else -> Release()
         fi;
-        assert(record == 0 || !freed[mine]); /* IoQueueFillRead */
-        atomic { /* IoQueueCommitDelivery */
+        atomic { /* IoQueueCopyUnits */
+            assert(record == 0 || record >= LOSS || !freed[record]);
+            if
+            :: record > 0 && record < LOSS -> freed[record] = true
+            :: else -> skip
+            fi
+        }
+        atomic { /* IoQueueEndDelivery */
             !locked;
             assert(!gone);
-            copying = false;
-            orphans = false;
+#ifdef TAKEN_LATE
             if
-#ifdef NO_GENERATION
-            :: record != 0 && queued > 0 ->
-#else
-            :: record != 0 && generation == mine ->
-#endif
-                assert(queued > 0);
-                queued--;
-                queue[0] = queue[1];
-                queue[1] = 0
+            :: record != 0 && queued > 0 -> TakeRecord()
             :: else -> skip
             fi;
+#endif
             if
+#ifdef NO_GENERATION
+            :: record == 0 -> skip
+#else
             :: record == 0 || generation != mine -> skip
+#endif
             :: record >= LOSS && generation == mine -> reported = reported + record - LOSS
             :: else -> delivered++
             fi;
@@ -341,7 +352,7 @@ end:
 
 inline Detach()
 {
-    atomic { /* IoQueueTakeReads, IoQueueDiscard */
+    atomic { /* IoQueueTakeReads, IoQueueForget */
         !locked;
         state = detached;
         n = 0;
@@ -353,23 +364,24 @@ inline Detach()
             :: else -> taken[n] = read; n++
             fi
         od;
-        if
-#ifndef NO_ORPHANS
-        :: copying && !orphans -> orphans = true
-#endif
-        :: else -> freed[generation] = true
-        fi;
         generation++;
-        queued = 0;
-        for (i : 0 .. SLOTS - 1) {
-            queue[i] = 0
-        }
         lost = 0;
         pushed = 0;
         delivered = 0;
         reported = 0;
         i = 0
     }
+    do /* IoQueueDiscard */
+    ::
+        atomic {
+            !locked;
+            if
+            :: queued == 0 -> break
+            :: queued > 0 && queue[0] < LOSS -> assert(!freed[queue[0]]); freed[queue[0]] = true; TakeRecord()
+            :: queued > 0 && queue[0] >= LOSS -> TakeRecord()
+            fi
+        }
+    od;
     for (i : 0 .. n - 1) {
         Complete(taken[i])
     }

@@ -2,15 +2,18 @@
  * kext/report.c, with CONNECTION_TABLE and IO_QUEUE as far as the order of records needs them. One key is reused.
  *
  * The client sees the records of one key in order: the questions of a connection, its end, then its successor's.
- * Each connection that was reported ends once in the stream. A connection that was never reported does not.
+ * Each connection that was reported ends once in the stream. A connection that was never reported does not, and neither
+ * does one whose questions were all withdrawn before a client read them.
  *
  * MARK_ANY_GENERATION breaks it: a late reporter marks whatever connection has the key now.
  * NO_ORDER breaks it: the look, the queueing and the mark are not one step.
  * END_FIRST breaks it: the connection is marked as ended before its end is queued, outside the order lock.
+ * WITHDRAWN_ALONE breaks it: a question is withdrawn outside the order lock, and the connection's mark is undone later.
  */
 
 #define CONNECTIONS 3 /* that use the key one after the other */
 #define ASKERS      2
+#define WITHDRAWALS 1
 
 byte generation;            /* of the connection that has the key; 0: none yet */
 bool live;                  /* it has not ended */
@@ -147,6 +150,42 @@ proctype End()
     od
 }
 
+/* ReportWithdraw, for a question that no client has read. */
+proctype Withdraw()
+{
+    byte n;
+    bool unknown;
+
+    do
+    :: askers == 0 && !live -> break
+    :: asked[generation] != 0 ->
+        n = generation;
+#ifndef WITHDRAWN_ALONE
+        LOCK;
+#endif
+        atomic { /* IoQueueWithdraw */
+            unknown = false;
+            if
+            :: asked[n] != 0 ->
+                asked[n]--;
+                unknown = asked[n] == 0;
+                ends[n] = (unknown -> 0 : ends[n])
+            :: else -> skip
+            fi
+        };
+        atomic { /* ConnectionTableForgetReported */
+            if
+            :: unknown && live && generation == n -> reported = false
+            :: else -> skip
+            fi
+        };
+#ifndef WITHDRAWN_ALONE
+        UNLOCK;
+#endif
+        break
+    od
+}
+
 init
 {
     byte n;
@@ -154,6 +193,9 @@ init
     atomic {
         for (n : 1 .. ASKERS) {
             run Ask()
+        }
+        for (n : 1 .. WITHDRAWALS) {
+            run Withdraw()
         }
         run End();
         run End()

@@ -2,6 +2,7 @@
 // The client must see the records of each in order: its questions, its end, then the questions of its successor.
 // NETVERDICT_STRESS_SECONDS says how long this goes on. By default it takes a few seconds.
 #include "support/commands.h"
+#include "support/device_client.h"
 #include "support/driver_loader.h"
 #include "support/network.h"
 #include "support/packets.h"
@@ -10,6 +11,7 @@
 
 #include "machine.h"
 #include "nt/io_manager.h"
+#include "options.h"
 
 #include <gtest/gtest.h>
 
@@ -32,7 +34,6 @@ using kext_test::Flow;
 using kext_test::Record;
 
 constexpr unsigned kThreads = 4;
-constexpr unsigned kStepsOfARound = 500;
 
 std::chrono::seconds Duration()
 {
@@ -41,8 +42,30 @@ std::chrono::seconds Duration()
     return std::chrono::seconds(seconds != nullptr ? std::atoi(seconds) : 3);
 }
 
+// What the applications do. `ends` is false where connections end by their eviction alone.
+struct Load
+{
+    std::vector<Flow> flows;
+    unsigned steps; // of each thread in a round
+    bool ends;
+    uint32_t max_held_packets; // 0: the usual limit, which nobody reaches
+};
+
+// More than the least limit of the connection table, so that connections are evicted all the time.
+std::vector<Flow> ManyFlows()
+{
+    std::vector<Flow> flows;
+
+    for (uint16_t number = 0; number < 6000; number++)
+    {
+        flows.push_back(number % 2 == 0 ? kext_test::UdpV4() : kext_test::UdpV6());
+        flows.back().remote.port = static_cast<uint16_t>(1 + number);
+    }
+    return flows;
+}
+
 // Few connections, so that the threads meet.
-std::vector<Flow> Flows()
+std::vector<Flow> FewFlows()
 {
     std::vector<Flow> flows = {Flow{}, kext_test::TcpV6(), kext_test::UdpV4(), kext_test::UdpV6()};
 
@@ -105,14 +128,15 @@ class Pairs
 class Client
 {
   public:
-    explicit Client(sim::Machine &machine) : machine_(machine)
+    Client(sim::Machine &machine, uint32_t max_held_packets) : machine_(machine)
     {
-        OPTIONS_WIRE options{};
+        OPTIONS_WIRE options = kext_test::Client::DefaultOptions();
 
         EXPECT_EQ(machine_.io().Open(u"\\\\.\\NetVerdict", &file_), STATUS_SUCCESS);
-        options.StructSize = sizeof(UINT32) * 3;
         options.Flags = OPTION_FLAG_EXTENDED_RECORDS;
         options.PayloadLimit = 8;
+        options.MaxConnections = OPTIONS_LEAST_MAX_CONNECTIONS;
+        options.MaxHeldPackets = max_held_packets != 0 ? max_held_packets : options.MaxHeldPackets;
         machine_.io().DeviceControlAndWait(file_, IOCTL_NETVERDICT_SET_OPTIONS, &options, options.StructSize, nullptr,
                                            0);
         reader_ = std::thread([this] { Read(); });
@@ -210,19 +234,19 @@ class Client
 };
 
 // One thread of applications: connections begin, send, and end.
-void RunApplications(kext_test::Network &network, const std::vector<Flow> &flows, unsigned seed)
+void RunApplications(kext_test::Network &network, const Load &load, unsigned seed)
 {
     sim::Machine::Scope scope(network.machine());
     std::mt19937 random(seed);
 
-    for (unsigned step = 0; step < kStepsOfARound; step++)
+    for (unsigned step = 0; step < load.steps; step++)
     {
-        Flow flow = flows[random() % flows.size()];
+        Flow flow = load.flows[random() % load.flows.size()];
         const ByteVector packet = kext_test::MakePacket(flow);
         kext_test::AleOptions options;
 
         flow.process_id = 1 + random() % 3;
-        switch (random() % 6)
+        switch (random() % (load.ends ? 6 : 3))
         {
         case 0:
         case 1:
@@ -258,7 +282,8 @@ void Delay(KSPIN_LOCK *lock, const std::atomic<bool> &over, sim::Machine &machin
     }
 }
 
-TEST(StressTest, EndsAndQuestionsOfConnectionsThatFollowEachOtherAreInOrder)
+// Returns the number of events that were lost.
+uint64_t ExpectOrder(const Load &load)
 {
     sim::MachineOptions machine_options;
 
@@ -266,15 +291,15 @@ TEST(StressTest, EndsAndQuestionsOfConnectionsThatFollowEachOtherAreInOrder)
 
     sim::Machine machine(machine_options);
     sim::Machine::Scope scope(machine);
+    kext_test::Network network(machine);
     kext_test::DriverLoader driver(machine);
     ASSERT_EQ(driver.Load(), STATUS_SUCCESS);
-    kext_test::Network network(machine);
-    const std::vector<Flow> flows = Flows();
     const auto end = std::chrono::steady_clock::now() + Duration();
     uint64_t unended = 0;
+    uint64_t lost = 0;
 
     {
-        Client client(machine);
+        Client client(machine, load.max_held_packets);
         std::atomic<bool> over{false};
         std::thread delay([&] { Delay(&driver.context()->Queue.Lock, over, machine); });
 
@@ -284,13 +309,13 @@ TEST(StressTest, EndsAndQuestionsOfConnectionsThatFollowEachOtherAreInOrder)
 
             for (unsigned thread = 0; thread < kThreads; thread++)
             {
-                threads.emplace_back([&, seed = round * kThreads + thread] { RunApplications(network, flows, seed); });
+                threads.emplace_back([&, seed = round * kThreads + thread] { RunApplications(network, load, seed); });
             }
             for (std::thread &thread : threads)
             {
                 thread.join();
             }
-            for (const Flow &flow : flows)
+            for (const Flow &flow : load.flows)
             {
                 network.Close(flow);
             }
@@ -299,12 +324,28 @@ TEST(StressTest, EndsAndQuestionsOfConnectionsThatFollowEachOtherAreInOrder)
         }
         over = true;
         delay.join();
-        EXPECT_EQ(client.lost(), 0u);
+        lost = client.lost();
         EXPECT_EQ(client.pairs.misordered(), 0u) << "of " << client.pairs.ends() << " ends";
         EXPECT_EQ(unended, 0u) << "questions after the end, of " << client.pairs.questions();
         EXPECT_GT(client.pairs.ends(), 100u);
         std::cout << client.pairs.questions() << " questions, " << client.pairs.ends() << " ends\n";
     }
+    return lost;
+}
+
+TEST(StressTest, EndsAndQuestionsOfConnectionsThatFollowEachOtherAreInOrder)
+{
+    EXPECT_EQ(ExpectOrder({FewFlows(), 500, true, 0}), 0u);
+}
+
+TEST(StressTest, EndsAndQuestionsAreInOrderWhileConnectionsAreEvicted)
+{
+    ExpectOrder({ManyFlows(), 5000, false, 0}); // all of the table may be undecided, so events may be lost
+}
+
+TEST(StressTest, EndsAndQuestionsAreInOrderWhileQuestionsGiveWayToOthers)
+{
+    EXPECT_GT(ExpectOrder({FewFlows(), 500, true, 4}), 0u);
 }
 
 } // namespace

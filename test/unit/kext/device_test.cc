@@ -218,7 +218,8 @@ TEST_F(DeviceTest, ReportsItsCapabilities)
     std::memcpy(&capabilities, out.data(), sizeof(capabilities));
     EXPECT_EQ(capabilities.StructSize, sizeof(capabilities));
     EXPECT_EQ(capabilities.ProtocolExtension, 2u);
-    EXPECT_EQ(capabilities.FeatureBits & (FEATURE_STALL | FEATURE_MAX_CONNECTIONS), 0u) << "not built yet";
+    EXPECT_EQ(capabilities.FeatureBits & FEATURE_MAX_CONNECTIONS, FEATURE_MAX_CONNECTIONS);
+    EXPECT_EQ(capabilities.FeatureBits & FEATURE_STALL, 0u) << "not built yet";
     EXPECT_EQ(capabilities.MaxCommandsPerWrite, static_cast<uint32_t>(PROTOCOL_MAX_COMMANDS_PER_WRITE));
 }
 

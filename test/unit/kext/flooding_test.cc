@@ -147,7 +147,7 @@ struct Connections
         CONNECTION_STATE state;
 
         ClockInitialize(&clock);
-        EXPECT_EQ(ConnectionTableInitialize(&table, memory, &clock, kKeys), STATUS_SUCCESS);
+        EXPECT_EQ(ConnectionTableInitialize(&table, memory, &clock, 2 * kKeys), STATUS_SUCCESS);
         for (const CONNECTION_KEY &key : keys)
         {
             EXPECT_EQ(ConnectionTableFindOrInsert(&table, &key, 1, DirectionInbound, &state), STATUS_SUCCESS);

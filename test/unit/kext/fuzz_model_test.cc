@@ -245,7 +245,7 @@ TEST_F(FuzzModelTest, FindsAnEndThatComesAfterTheQuestionOfASuccessor)
 TEST_F(FuzzModelTest, FindsARepeatedId)
 {
     Hold(kSerial, 1);
-    EXPECT_NONFATAL_FAILURE(Ask(kSerial, 1), "last_id_");
+    EXPECT_NONFATAL_FAILURE(Ask(kSerial, 1), "an id comes once");
 }
 
 TEST_F(FuzzModelTest, CountsTheRecordsOfEachClient)

@@ -35,6 +35,15 @@ class HoldTest : public DriverTest
         return flow;
     }
 
+    // A TCP connection of a process.
+    static Flow Of(uint64_t process, uint16_t port)
+    {
+        Flow flow = WithPort(port, PROTOCOL_TCP);
+
+        flow.process_id = process;
+        return flow;
+    }
+
     // Fills the event queue with records. Returns how many packets are held.
     size_t FillEventQueue()
     {
@@ -46,18 +55,6 @@ class HoldTest : public DriverTest
             held++;
         }
         return held;
-    }
-
-    // One record takes all 64 KiB.
-    void FillEventQueueToTheLastByte()
-    {
-        const IO_QUEUE_LOSS uncounted = {LossUncounted, 0};
-        ByteVector record(64 * 1024);
-        const INFO_HEADER_WIRE header = {0xFF, static_cast<UINT32>(record.size() - sizeof(header))};
-        const IO_QUEUE_PIECE piece = {record.data(), static_cast<UINT32>(record.size())};
-
-        memcpy(record.data(), &header, sizeof(header));
-        ASSERT_EQ(IoQueuePush(&context()->Queue, &piece, 1, &uncounted), STATUS_SUCCESS);
     }
 };
 
@@ -210,7 +207,7 @@ TEST_F(HoldTest, IdsAreNeverReusedAcrossClients)
 
 // ---- Limits
 
-TEST_F(HoldTest, OverTheHeldLimitTheNewestFollowsTheFailPolicy)
+TEST_F(HoldTest, AnOwnerThatHoldsEverythingIsRefusedItsNextPacketUnderAnOpenFailPolicy)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -220,25 +217,25 @@ TEST_F(HoldTest, OverTheHeldLimitTheNewestFollowsTheFailPolicy)
         });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed());
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).blocked());
 
-    const std::vector<Record> records = client_.Read();
     size_t questions = 0;
     uint64_t lost = 0;
-    for (const Record &record : records)
+    for (const Record &record : client_.Read())
     {
         questions += record.type == InfoConnectionV4;
         if (record.type == InfoEventsLost)
         {
             lost += record.At<uint64_t>(0);
-            EXPECT_EQ(record.At<uint8_t>(8), LossHeldPacketLimit);
+            EXPECT_EQ(record.At<uint8_t>(8), LossOwnerShare);
+            EXPECT_EQ(record.At<uint64_t>(9), 0u);
         }
     }
     EXPECT_EQ(questions, 2u);
     EXPECT_EQ(lost, 1u);
 }
 
-TEST_F(HoldTest, OverTheHeldLimitAFailClosedClientsPacketIsBlocked)
+TEST_F(HoldTest, AnOwnerThatHoldsEverythingIsRefusedItsNextPacketUnderAClosedFailPolicy)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -250,81 +247,107 @@ TEST_F(HoldTest, OverTheHeldLimitAFailClosedClientsPacketIsBlocked)
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
 }
 
-TEST_F(HoldTest, AnOperationOverTheHeldLimitIsCompletedAfterItsClassify)
+TEST_F(HoldTest, TheOwnerThatHoldsMostGivesUpItsNewestQuestionForAnother)
 {
-    const ByteVector packet = MakePacket(WithPort(7), true);
+    SetOptions(
+        [](OPTIONS_WIRE *options)
+        {
+            options->MaxHeldPackets = 3;
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
+        });
+    std::vector<Network::Answer> flood;
+    for (uint16_t port = 1; port <= 3; port++)
+    {
+        flood.push_back(network_.Connect(Of(100, port)));
+    }
+    const std::vector<Question> asked = client_.ReadQuestions();
+    ASSERT_EQ(asked.size(), 3u);
 
-    SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
-    const Network::Answer connect = network_.Connect(Flow{});
-    const Network::Answer accept = network_.Accept(WithPort(7), &packet);
+    const Network::Answer connect = network_.Connect(Of(200, 9));
     EXPECT_TRUE(connect.pended());
-    EXPECT_EQ(connect.completed(), 0);
-
+    EXPECT_EQ(flood[2].completed(), 0) << "not inside another classify";
     machine_.Run();
-    EXPECT_EQ(connect.completed(), 1);
-    EXPECT_EQ(accept.completed(), 1);
-    EXPECT_EQ(network_.TakeInjected().size(), 1u) << "the accepted connection's packet";
+    EXPECT_EQ(flood[1].completed(), 0);
+    EXPECT_EQ(flood[2].completed(), 1);
+
+    std::vector<Record> records = client_.Read();
+    std::vector<Record> ends;
+    std::copy_if(records.begin(), records.end(), std::back_inserter(ends),
+                 [](const Record &record) { return record.type == InfoConnectionTimeout; });
+    ASSERT_EQ(ends.size(), 1u);
+    EXPECT_EQ(ends[0].At<uint64_t>(0), asked[2].id);
+    EXPECT_EQ(ends[0].At<uint8_t>(8), VerdictBlock);
+    EXPECT_EQ(ends[0].At<uint8_t>(9), TimeoutCauseShare);
     AleOptions again;
     again.reauthorize = true;
-    EXPECT_TRUE(network_.Connect(Flow{}, nullptr, again).permitted());
+    EXPECT_TRUE(network_.Connect(Of(100, 3), nullptr, again).blocked());
+    EXPECT_EQ(client_.GetStatistics().EventsLost, 1u) << "one refusal";
+    const uint64_t unknown = client_.GetStatistics().VerdictsUnknownId;
+    client_.Verdict(asked[2].id, VerdictPermanentAccept);
+    EXPECT_EQ(client_.GetStatistics().VerdictsUnknownId, unknown + 1);
 }
 
-TEST_F(HoldTest, AnOperationOverTheHeldLimitOfAFailClosedClientDoesNotGetThrough)
-{
-    const ByteVector packet = MakePacket(WithPort(7), true);
-
-    SetOptions(
-        [](OPTIONS_WIRE *options)
-        {
-            options->MaxHeldPackets = 1;
-            options->Flags = OPTION_FLAG_FAIL_CLOSED;
-        });
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
-    const Network::Answer connect = network_.Connect(Flow{});
-    const Network::Answer accept = network_.Accept(WithPort(7), &packet);
-    machine_.Run();
-    EXPECT_EQ(connect.completed(), 1);
-    EXPECT_EQ(accept.completed(), 1);
-    EXPECT_TRUE(network_.TakeInjected().empty());
-    EXPECT_TRUE(network_.Outbound(MakePacket(Flow{})).blocked()) << "its first packet";
-}
-
-TEST_F(HoldTest, AnOperationThatCannotBeReportedIsResolved)
-{
-    SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = 64 * 1024; });
-    FillEventQueueToTheLastByte();
-    const Network::Answer connect = network_.Connect(Flow{});
-    EXPECT_TRUE(connect.pended());
-    EXPECT_EQ(client_.GetStatistics().EventsLost, 1u);
-    EXPECT_EQ(connect.completed(), 0) << "not within its classify";
-
-    machine_.Run();
-    EXPECT_EQ(connect.completed(), 1);
-    EXPECT_EQ(client_.GetStatistics().PacketsHeld, 0u);
-}
-
-TEST_F(HoldTest, APacketThatCannotBeReportedToAFailClosedClientIsBlocked)
+TEST_F(HoldTest, AQuestionThatIsGivenUpBeforeItIsReadIsNeverRead)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
         {
-            options->MaxQueuedBytes = 64 * 1024;
-            options->Flags = OPTION_FLAG_FAIL_CLOSED;
+            options->MaxHeldPackets = 2;
+            options->Flags = OPTION_FLAG_EXTENDED_RECORDS;
         });
-    FillEventQueue();
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9), false, Payload(1400))).blocked());
+    network_.Connect(Of(100, 1));
+    network_.Connect(Of(100, 2));
+    network_.Connect(Of(200, 9));
+    machine_.Run();
+
+    std::vector<uint16_t> ports;
+    for (const Question &question : client_.ReadQuestions())
+    {
+        ports.push_back(question.local_port);
+    }
+    EXPECT_EQ(ports, (std::vector<uint16_t>{1, 9}));
 }
 
-TEST_F(HoldTest, TheFailPolicyDecidesOnePacketAndNotItsConnection)
+TEST_F(HoldTest, ARefusedConnectionIsAskedAboutAgain)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
 
     client_.Verdict(client_.ReadQuestion().id, VerdictDrop);
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed()) << "there is room again: it is reported";
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).absorbed()) << "there is room again";
     EXPECT_EQ(client_.ReadQuestion().local_port, 2);
+}
+
+TEST_F(HoldTest, AnInboundFloodGivesWayToAnOutboundConnection)
+{
+    const ByteVector packet = MakePacket(WithPort(7), true);
+
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
+    const Network::Answer accept = network_.Accept(WithPort(7), &packet);
+    EXPECT_TRUE(accept.pended());
+    const Network::Answer connect = network_.Connect(Flow{});
+    EXPECT_TRUE(connect.pended());
+    machine_.Run();
+    EXPECT_EQ(accept.completed(), 1);
+    EXPECT_EQ(connect.completed(), 0);
+    EXPECT_TRUE(network_.TakeInjected().empty());
+}
+
+TEST_F(HoldTest, WhatAFullEventQueueCannotHoldIsRefusedToTheOwnerWhoseQuestionsFillIt)
+{
+    SetOptions([](OPTIONS_WIRE *options) { options->MaxQueuedBytes = 64 * 1024; });
+    const size_t held = FillEventQueue();
+    EXPECT_GT(held, 10u);
+    EXPECT_EQ(client_.GetStatistics().PacketsHeld, held);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(9), false, Payload(1400))).blocked());
+
+    const Network::Answer connect = network_.Connect(Of(200, 9));
+    EXPECT_TRUE(connect.pended());
+    machine_.Run();
+    EXPECT_EQ(connect.completed(), 0);
+    EXPECT_GE(client_.GetStatistics().PacketsHeld, held);
+    EXPECT_GT(client_.GetStatistics().EventsLost, 0u);
 }
 
 // ---- Time-outs
@@ -410,7 +433,7 @@ TEST_F(HoldTest, AnOlderClientLearnsOnlyTheIdOfATimeout)
     EXPECT_EQ(records[0].body.size(), 8u);
 }
 
-TEST_F(HoldTest, AConnectionThatALimitDecidesIsReportedWithoutAQuestion)
+TEST_F(HoldTest, ARefusedConnectionIsReportedWithoutAQuestion)
 {
     SetOptions(
         [](OPTIONS_WIRE *options)
@@ -420,13 +443,13 @@ TEST_F(HoldTest, AConnectionThatALimitDecidesIsReportedWithoutAQuestion)
         });
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     client_.ReadQuestion();
-    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).blocked());
 
     const std::vector<Record> records = client_.ReadType(InfoConnectionTimeout);
     ASSERT_EQ(records.size(), 1u);
     EXPECT_EQ(records[0].At<uint64_t>(0), 0u);
-    EXPECT_EQ(records[0].At<uint8_t>(8), VerdictAccept);
-    EXPECT_EQ(records[0].At<uint8_t>(9), TimeoutCauseLimit);
+    EXPECT_EQ(records[0].At<uint8_t>(8), VerdictBlock);
+    EXPECT_EQ(records[0].At<uint8_t>(9), TimeoutCauseShare);
     EXPECT_EQ(records[0].At<uint16_t>(29), 2);
 }
 

@@ -31,8 +31,7 @@ std::vector<uint8_t> MakeRecord(uint8_t type, uint32_t bodyLength, uint8_t seed 
 
 constexpr IO_QUEUE_LOSS kLoss = {LossQueueFull, 0};
 
-// A record that needs memory beyond the reserved first chunk.
-constexpr uint32_t kMoreThanAChunk = 70000;
+constexpr uint32_t kLarge = 70000;
 
 class IoQueueTest : public kext_test::KextTest
 {
@@ -238,21 +237,6 @@ TEST_F(IoQueueTest, ReadsOfZeroBytesCompleteAtOnce)
     EXPECT_EQ(IoQueueBytes(device_->queue()), 6u);
 }
 
-TEST_F(IoQueueTest, RecordsAndHeadersCrossChunks)
-{
-    // These sizes put the end of a chunk at every offset of a header and of a body.
-    for (uint32_t first = 65480; first < 65520; first++)
-    {
-        const std::vector<std::vector<uint8_t>> records = {MakeRecord(1, first), MakeRecord(2, 20, 3),
-                                                           MakeRecord(3, 150000, 5), MakeRecord(4, 0)};
-
-        PushAll(records);
-        EXPECT_TRUE(device_->ReadAll(1 << 20) == Joined(records)) << first;
-        PushAll(records);
-        EXPECT_TRUE(device_->ReadAll(4096) == Joined(records)) << first;
-    }
-}
-
 TEST_F(IoQueueTest, AUnitOfRecordsIsQueuedAsOneAndReadRecordByRecord)
 {
     const std::vector<uint8_t> first = MakeRecord(1, 10);
@@ -408,7 +392,7 @@ TEST_F(IoQueueTest, UncountedRecordsAreNotLosses)
     EXPECT_EQ(Push(MakeRecord(1, 2000), LossUncounted), STATUS_BUFFER_OVERFLOW);
     IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
     machine_.faults().FailAll();
-    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk), LossUncounted), STATUS_INSUFFICIENT_RESOURCES);
+    EXPECT_EQ(Push(MakeRecord(1, kLarge), LossUncounted), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
     EXPECT_EQ(AllRecords(device_->ReadAll(2000)).size(), 1u);
@@ -420,7 +404,7 @@ TEST_F(IoQueueTest, WithoutMemoryARecordIsLostWithThatReason)
     IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
     ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
     machine_.faults().FailAll();
-    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk)), STATUS_INSUFFICIENT_RESOURCES);
+    EXPECT_EQ(Push(MakeRecord(1, kLarge)), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     EXPECT_EQ(device_->Statistic(StatisticEventsLost), 1u);
     ASSERT_EQ(Push(MakeRecord(2, 20)), STATUS_SUCCESS);
@@ -437,24 +421,13 @@ TEST_F(IoQueueTest, AWaitingClientGetsTheLossOfAFirstRecordWithoutMemory)
 
     IoQueueSetOptions(device_->queue(), 1 << 20, TRUE);
     machine_.faults().FailAll();
-    EXPECT_EQ(Push(MakeRecord(1, kMoreThanAChunk)), STATUS_INSUFFICIENT_RESOURCES);
+    EXPECT_EQ(Push(MakeRecord(1, kLarge)), STATUS_INSUFFICIENT_RESOURCES);
     machine_.faults().Stop();
     ASSERT_TRUE(read->done);
     const std::vector<Record> records = AllRecords(read->data());
     ASSERT_EQ(records.size(), 1u);
     EXPECT_EQ(records[0].type, InfoEventsLost);
     EXPECT_EQ(records[0].body[8], LossOutOfMemory);
-}
-
-TEST_F(IoQueueTest, AClientAttachesWithoutMemoryToReserve)
-{
-    IoQueueDetach(device_->queue());
-    machine_.faults().FailAll();
-    IoQueueAttach(device_->queue());
-    EXPECT_EQ(Push(MakeRecord(1, 20)), STATUS_INSUFFICIENT_RESOURCES);
-    machine_.faults().Stop();
-    ASSERT_EQ(Push(MakeRecord(1, 20)), STATUS_SUCCESS);
-    EXPECT_EQ(device_->ReadAll(100), MakeRecord(1, 20));
 }
 
 TEST_F(IoQueueTest, ALargeRecordIsQueuedWholeOrNotAtAll)
@@ -477,7 +450,7 @@ TEST_F(IoQueueTest, ALargeRecordIsQueuedWholeOrNotAtAll)
         IoQueueDetach(device_->queue());
         IoQueueAttach(device_->queue());
     } while (status != STATUS_SUCCESS);
-    EXPECT_EQ(failures, 4u) << "one allocation per chunk; the first chunk is reserved";
+    EXPECT_EQ(failures, 1u) << "one allocation per unit";
 }
 
 TEST_F(IoQueueTest, AReadThatCannotBeMappedFailsAndLosesNothing)

@@ -37,6 +37,8 @@ class LogContentTest : public DriverTest
         SetOptions([level](OPTIONS_WIRE *options) { options->LogLevel = level; });
     }
 
+    void LimitConnections() { context()->Connections.Connections.Quota.Most = 1; }
+
     void LimitHeldPackets()
     {
         SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
@@ -118,7 +120,8 @@ const Case kCases[] = {
      "stopped filtering: process [0-9]+$"},
     {"NewOptions", LogSeverityInfo, [](LogContentTest *test) { test->FailClosed(); },
      "options of process [0-9]+: flags 0x2, log level [0-9], payload limit [0-9]+, pending timeout 0 ms with verdict "
-     "[A-Za-z]+, ports 53, 717 and 719, at most [0-9]+ queued bytes and [0-9]+ held packets$"},
+     "[A-Za-z]+, ports 53, 717 and 719, at most [0-9]+ queued bytes, [0-9]+ held packets and [0-9]+ "
+     "connections$"},
     {"TheEngineComesUp", LogSeverityInfo,
      [](LogContentTest *test)
      {
@@ -284,20 +287,28 @@ const Case kCases[] = {
     {"APacketThatTheOpenFailPolicyPermits", LogSeverityTrace,
      [](LogContentTest *test)
      {
-         test->LimitHeldPackets();
+         test->LimitConnections();
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).permitted());
      },
-     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
+     "permitted by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: the connection table is full$"},
     {"APacketThatTheClosedFailPolicyBlocks", LogSeverityTrace,
      [](LogContentTest *test)
      {
          test->FailClosed();
+         test->LimitConnections();
+         test->network_.Outbound(MakePacket(WithPort(1)));
+         EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).blocked());
+     },
+     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: the connection table is full$"},
+    {"APacketOfAnOwnerThatHoldsTooMuch", LogSeverityTrace,
+     [](LogContentTest *test)
+     {
          test->LimitHeldPackets();
          test->network_.Outbound(MakePacket(WithPort(1)));
          EXPECT_TRUE(test->network_.Outbound(MakePacket(WithPort(2))).blocked());
      },
-     "blocked by the fail policy: outbound UDP 192\\.0\\.2\\.1:2 -> .*: too many packets are held$"},
+     "refused: outbound UDP 192\\.0\\.2\\.1:2 -> .*: its owner holds too much$"},
 };
 
 class LogContentTableTest : public LogContentTest, public testing::WithParamInterface<Case>

@@ -79,16 +79,16 @@ class LossTest : public DriverTest
     }
 };
 
-TEST_F(LossTest, AHeldPacketOverTheLimitNamesItsProcess)
+TEST_F(LossTest, ARefusedQuestionNamesItsProcess)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
-    Connect(1, kOther);
+    Connect(1);
     client_.Read();
-    Connect(2);
-    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossHeldPacketLimit, kProcess}));
+    Connect(2, kOther);
+    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossOwnerShare, kProcess}));
 }
 
-TEST_F(LossTest, AFullConnectionTableIsNotAHeldPacketLimit)
+TEST_F(LossTest, AFullConnectionTableIsNotAShare)
 {
     context()->Connections.Connections.Quota.Most = 1;
     Connect(1, kOther);
@@ -124,7 +124,7 @@ TEST_F(LossTest, AFullEventQueueNamesTheProcessOfTheQuestion)
     }
     const std::vector<Loss> losses = Losses();
     ASSERT_EQ(losses.size(), 1u);
-    EXPECT_EQ(losses[0].reason, LossQueueFull);
+    EXPECT_EQ(losses[0].reason, LossOwnerShare);
     EXPECT_EQ(losses[0].process_id, kProcess);
 }
 
@@ -158,12 +158,11 @@ TEST_F(LossTest, LossesOfSeveralProcessesNameNone)
 
 TEST_F(LossTest, TheNextReportForgetsTheProcessesOfTheOneBefore)
 {
-    SetOptions([](OPTIONS_WIRE *options) { options->MaxHeldPackets = 1; });
     Connect(1);
-    Connect(2);
-    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossHeldPacketLimit, kProcess}));
-    Connect(3, kOther);
-    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossHeldPacketLimit, kOther}));
+    IoQueueReportLost(&context()->Queue, 1, LossFragmentLimit, kProcess);
+    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossFragmentLimit, kProcess}));
+    IoQueueReportLost(&context()->Queue, 1, LossFragmentLimit, kOther);
+    EXPECT_THAT(Losses(), ElementsAre(Loss{1, LossFragmentLimit, kOther}));
     EXPECT_THAT(Losses(), IsEmpty());
 }
 
@@ -179,7 +178,7 @@ TEST_F(LossTest, AClientOfExtension1GetsNoProcess)
     Connect(2);
     const std::vector<Record> records = client_.ReadType(InfoEventsLost);
     ASSERT_EQ(records.size(), 1u);
-    EXPECT_EQ(records[0].body, (ByteVector{1, 0, 0, 0, 0, 0, 0, 0, LossHeldPacketLimit}));
+    EXPECT_EQ(records[0].body, (ByteVector{1, 0, 0, 0, 0, 0, 0, 0, LossOwnerShare}));
 }
 
 } // namespace

@@ -142,58 +142,22 @@ TEST_F(PacketCacheTest, CountsPacketsAndBytes)
     EXPECT_EQ(PacketCacheBytes(&cache_), 50u);
 }
 
-TEST_F(PacketCacheTest, IsBoundedByCount)
-{
-    PacketCacheSetLimit(&cache_, 2, 1000000);
-    HELD *first = Insert();
-    Insert();
-    EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_QUOTA_EXCEEDED);
-    EXPECT_EQ(PacketCacheCount(&cache_), 2u);
-    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
-    Insert();
-}
-
-TEST_F(PacketCacheTest, HoldsAMillionPacketsAndNotOneMore)
+TEST_F(PacketCacheTest, HoldsAMillionPackets)
 {
     constexpr UINT32 kMillion = 1'000'000;
-    std::vector<HELD> many(kMillion + 1);
+    std::vector<HELD> many(kMillion);
 
-    PacketCacheSetLimit(&cache_, kMillion, INT64_MAX);
-    for (UINT32 i = 0; i < kMillion; i++)
+    for (HELD &held : many)
     {
-        many[i].Id = PacketCacheReserveId(&cache_);
-        many[i].Bytes = 100;
-        ASSERT_EQ(PacketCacheInsert(&cache_, &many[i]), STATUS_SUCCESS);
+        held.Id = PacketCacheReserveId(&cache_);
+        held.Bytes = 100;
+        ASSERT_EQ(PacketCacheInsert(&cache_, &held), STATUS_SUCCESS);
     }
-    many[kMillion].Id = PacketCacheReserveId(&cache_);
-    EXPECT_EQ(PacketCacheInsert(&cache_, &many[kMillion]), STATUS_QUOTA_EXCEEDED);
     EXPECT_EQ(PacketCacheCount(&cache_), kMillion);
     EXPECT_EQ(PacketCacheTake(&cache_, 1), &many[0]);
-    EXPECT_EQ(PacketCacheInsert(&cache_, &many[kMillion]), STATUS_SUCCESS) << "there is room again";
     while (PacketCacheTakeAny(&cache_) != nullptr)
     {
     }
-}
-
-TEST_F(PacketCacheTest, IsBoundedByBytes)
-{
-    PacketCacheSetLimit(&cache_, 100, 1000);
-    Insert(600);
-    EXPECT_EQ(PacketCacheInsert(&cache_, Make(401)), STATUS_QUOTA_EXCEEDED);
-    EXPECT_EQ(PacketCacheBytes(&cache_), 600u);
-    Insert(400);
-    EXPECT_EQ(PacketCacheInsert(&cache_, Make(1)), STATUS_QUOTA_EXCEEDED);
-}
-
-TEST_F(PacketCacheTest, ALowerLimitKeepsWhatIsHeld)
-{
-    HELD *first = Insert();
-
-    Insert();
-    PacketCacheSetLimit(&cache_, 1, 1000000);
-    EXPECT_EQ(PacketCacheCount(&cache_), 2u);
-    EXPECT_EQ(PacketCacheInsert(&cache_, Make()), STATUS_QUOTA_EXCEEDED);
-    EXPECT_EQ(PacketCacheTake(&cache_, first->Id), first);
 }
 
 TEST_F(PacketCacheTest, AClosedCacheAcceptsNothing)

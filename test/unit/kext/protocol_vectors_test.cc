@@ -168,8 +168,8 @@ class EncodedVectors : public kext_test::KextTest, public testing::WithParamInte
         if (vector.kind == "ProcessInfo")
         {
             const ByteString path = vector.Hex("path");
-            return EventProcessInfo(&events_, vector.Number("processId"), reinterpret_cast<const WCHAR *>(path.data()),
-                                    static_cast<UINT32>(path.size()));
+            return EventProcessInfo(&events_, nullptr, vector.Number("processId"),
+                                    reinterpret_cast<const WCHAR *>(path.data()), static_cast<UINT32>(path.size()));
         }
         if (vector.kind == "ReplyEnd")
         {

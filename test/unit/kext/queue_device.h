@@ -28,7 +28,7 @@ class QueueDevice
         EXPECT_EQ(machine_.io().LoadDriver(Entry, u"QueueTest", &driver_), STATUS_SUCCESS);
         extension_ = static_cast<Extension *>(driver_->DeviceObject->DeviceExtension);
         queue_ = &extension_->queue;
-        IoQueueInitialize(queue_, memory, &statistics_, &log_);
+        EXPECT_EQ(IoQueueInitialize(queue_, memory, &statistics_, &log_), STATUS_SUCCESS);
         queue_->BaseReadsPend = !waits;
         EXPECT_EQ(machine_.io().Open(u"\\\\.\\QueueTest", &file_), STATUS_SUCCESS);
         IoQueueAttach(queue_);
@@ -37,7 +37,7 @@ class QueueDevice
     ~QueueDevice()
     {
         machine_.io().Close(file_);
-        IoQueueUninitialize(queue_);
+        UninitializeQueue();
         LogUninitialize(&log_);
         StatisticsUninitialize(&statistics_);
         EXPECT_EQ(machine_.io().UnloadDriver(driver_), STATUS_SUCCESS);
@@ -45,6 +45,14 @@ class QueueDevice
 
     QueueDevice(const QueueDevice &) = delete;
     QueueDevice &operator=(const QueueDevice &) = delete;
+
+    void UninitializeQueue()
+    {
+        if (queue_->Lanes.Table != nullptr)
+        {
+            IoQueueUninitialize(queue_);
+        }
+    }
 
     // The read lives as long as the device.
     Read *StartRead(uint32_t length)
@@ -103,9 +111,12 @@ class QueueDevice
 
     static NTSTATUS NTAPI Complete(PDEVICE_OBJECT device, PIRP irp)
     {
-        if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP)
+        IO_QUEUE *queue = &static_cast<Extension *>(device->DeviceExtension)->queue;
+
+        // A test may have uninitialized the queue of an open device.
+        if (IoGetCurrentIrpStackLocation(irp)->MajorFunction == IRP_MJ_CLEANUP && queue->Lanes.Table != nullptr)
         {
-            IoQueueDetach(&static_cast<Extension *>(device->DeviceExtension)->queue);
+            IoQueueDetach(queue);
         }
         irp->IoStatus.Status = STATUS_SUCCESS;
         irp->IoStatus.Information = 0;

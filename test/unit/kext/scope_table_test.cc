@@ -2,6 +2,7 @@
 #include "connection_keys.h"
 #include "kext_test.h"
 
+#include "connection_ports.h"
 #include "scope_table.h"
 
 namespace kext_test
@@ -264,7 +265,7 @@ TEST_F(ScopeTableTest, TheReleaseOfAPortLeavesSparedScopesAlone)
         ASSERT_TRUE(ConnectionTableLookup(&connections_, &key, &state));
         ConnectionTableSetConnecting(&connections_, &key, state.Generation, 0);
     }
-    ConnectionTableVisitPort(
+    ConnectionPortsVisitPort(
         &connections_, &release, [](void *context, const CONNECTION *connection)
         { static_cast<std::vector<CONNECTION> *>(context)->push_back(*connection); }, &ended);
     ASSERT_EQ(ended.size(), 1u);

@@ -247,14 +247,14 @@ TEST_F(SystemLogTest, AClientsCrashLoopWritesOneEntryAMinute)
 
 TEST_F(SystemLogTest, AFailPolicyThatALimitMakesDecideIsReported)
 {
-    SetOptions(0, 1);
+    context()->Connections.Connections.Quota.Most = 1;
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).absorbed());
     EXPECT_THAT(Take(), IsEmpty());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(2))).permitted());
     EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(3))).permitted());
     const std::vector<ErrorLogRecord> records = Take();
     ASSERT_THAT(Codes(records), ElementsAre(kFailPolicy));
-    EXPECT_EQ(records[0].insertions[1], u"0xC0000044");
+    EXPECT_EQ(records[0].insertions[1], u"0xC0000246");
 }
 
 TEST_F(SystemLogTest, AFullEventQueueThatMakesTheFailPolicyDecideIsReported)
@@ -263,10 +263,13 @@ TEST_F(SystemLogTest, AFullEventQueueThatMakesTheFailPolicyDecideIsReported)
 
     options.MaxQueuedBytes = 64 * 1024;
     EXPECT_EQ(client_.SetOptions(options), STATUS_SUCCESS);
-    for (uint16_t port = 1; port <= 200; port++)
-    {
-        network_.Outbound(MakePacket(WithPort(port), false, Payload(1000)));
-    }
+    // A reply that leaves 10 bytes.
+    const IO_QUEUE_LOSS uncounted = {LossUncounted, 0};
+    const ByteVector header = {0xFF, 0xF1, 0xFF, 0, 0};
+    const ByteVector body(0xFFF1);
+    const IO_QUEUE_PIECE pieces[] = {{header.data(), 5}, {body.data(), static_cast<UINT32>(body.size())}};
+    ASSERT_EQ(IoQueuePush(&context()->Queue, pieces, 2, &uncounted), STATUS_SUCCESS);
+    EXPECT_TRUE(network_.Outbound(MakePacket(WithPort(1))).permitted());
     const std::vector<ErrorLogRecord> records = Take();
     ASSERT_THAT(Codes(records), ElementsAre(kFailPolicy));
     EXPECT_EQ(records[0].insertions[1], u"0x80000005");

@@ -108,7 +108,7 @@ TEST_F(WaitingReadTest, ACancelledReadLetsThePendedReadBehindItHaveTheRecord)
     const sim::nt::WhileWaiting others(
         [this, &read, &pended]
         {
-            IoQueuePendReads(device_->queue());
+            IoQueueExtend(device_->queue());
             pended = device_->StartRead(100);
             EXPECT_EQ(Push(1), STATUS_SUCCESS);
             machine_.io().Cancel(device_->file(), &read);
@@ -127,7 +127,7 @@ TEST_F(WaitingReadTest, WaitingReadsAreServedBeforePendedOnes)
     const AsyncRead *read = ReadWhile(
         [this, &pended]
         {
-            IoQueuePendReads(device_->queue());
+            IoQueueExtend(device_->queue());
             pended = device_->StartRead(6);
             EXPECT_EQ(Push(1), STATUS_SUCCESS);
             EXPECT_FALSE(pended->done);
@@ -145,7 +145,7 @@ TEST_F(WaitingReadTest, AWaitingReadAlsoServesThePendedReadsBehindIt)
     const sim::nt::WhileWaiting others(
         [this, &pended]
         {
-            IoQueuePendReads(device_->queue());
+            IoQueueExtend(device_->queue());
             pended = device_->StartRead(6);
             EXPECT_EQ(Push(1), STATUS_SUCCESS);
             EXPECT_EQ(Push(2), STATUS_SUCCESS);
@@ -191,7 +191,7 @@ TEST_F(WaitingReadTest, TheQueueGoesOnlyAfterTheLastWaitingReadHasLeftIt)
     sim::nt::ClientProcess process(machine_);
 
     process.Start([&] { device_->StartRead(&read, 100); }).AwaitWaiting();
-    IoQueueUninitialize(device_->queue());
+    device_->UninitializeQueue();
     EXPECT_EQ(device_->queue()->Readers, 0u);
     process.Kill();
     EXPECT_EQ(read.status, STATUS_CANCELLED);
@@ -262,7 +262,7 @@ TEST_F(WaitingReadThreadsTest, EachReadEndsOnceAndNoRecordIsLost)
                 seen[read.buffer[0]]++;
             }
         }
-        IoQueuePendReads(device_->queue());
+        IoQueueExtend(device_->queue());
         while (IoQueueBytes(device_->queue()) != 0)
         {
             seen[device_->StartRead(6)->buffer[0]]++;
