@@ -16,7 +16,7 @@
 EXTERN_C_START
 
 /// The most connections that any limit allows.
-#define CONNECTION_TABLE_MOST (4096u * 1024u)
+#define CONNECTION_TABLE_MOST (1u << 22)
 
 // A bound of the table's pool bytes: these for each connection of its limit, after the most recent growth of a shard,
 // and the fixed ones for locks, list heads, counters and shards that are small.

@@ -101,6 +101,16 @@ static NTSTATUS DriverCreateLink(DRIVER_CONTEXT *context, PCUNICODE_STRING name)
     return NT_SUCCESS(status) ? IoCreateSymbolicLink(&context->LinkName, &deviceName) : status;
 }
 
+PLATFORM_INIT
+static VOID DriverInitializeTablesThatCannotFail(DRIVER_CONTEXT *context)
+{
+    ScopeTableInitialize(&context->Scopes, &context->Clock, &context->Connections);
+    MulticastPortsInitialize(&context->MulticastPorts, &context->Memory, &context->Clock);
+    SubnetsInitialize(&context->Subnets, &context->Memory, &context->Deferred, &context->Log);
+    ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
+    PendedEchoesInitialize(&context->PendedEchoes, &context->Memory);
+}
+
 // Initializes the lookup tables.
 PLATFORM_INIT
 static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
@@ -134,11 +144,7 @@ static NTSTATUS DriverInitializeTables(DRIVER_CONTEXT *context)
     {
         goto cleanupRedirects;
     }
-    ScopeTableInitialize(&context->Scopes, &context->Clock, &context->Connections);
-    MulticastPortsInitialize(&context->MulticastPorts, memory, &context->Clock);
-    SubnetsInitialize(&context->Subnets, memory, &context->Deferred, &context->Log);
-    ControlTrafficInitialize(&context->ControlTraffic, &context->Clock);
-    PendedEchoesInitialize(&context->PendedEchoes, memory);
+    DriverInitializeTablesThatCannotFail(context);
     return STATUS_SUCCESS;
 
 cleanupRedirects:

@@ -74,7 +74,7 @@ static UINT32 IoQueueAppendLosses(IO_QUEUE *queue)
     LANE_RECORD *record = &queue->LossUnit.Record;
     UINT32 bytes = IoQueueLossRecordsBytes(queue);
     UINT8 *end = LaneRecordBytes(record);
-    UINT8 reason;
+    UINT32 reason;
 
     if (bytes == 0 || queue->LossUnitWaits || IoQueueWaitingBytes(queue) + bytes > queue->MaxBytes)
     {
@@ -85,7 +85,7 @@ static UINT32 IoQueueAppendLosses(IO_QUEUE *queue)
     {
         if (queue->Lost[reason].Count != 0)
         {
-            end = IoQueuePutLosses(queue, end, reason);
+            end = IoQueuePutLosses(queue, end, (UINT8)reason);
             record->Records++;
         }
     }

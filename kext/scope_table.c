@@ -4,8 +4,9 @@
 
 static UINT64 ScopeIdentity(UINT32 interfaceIndex, COMPARTMENT_ID compartment)
 {
-    return (UINT64)interfaceIndex << 32 |
-           (UINT32)(compartment == UNSPECIFIED_COMPARTMENT_ID ? DEFAULT_COMPARTMENT_ID : compartment);
+    UINT32 known = compartment == UNSPECIFIED_COMPARTMENT_ID ? DEFAULT_COMPARTMENT_ID : compartment;
+
+    return (UINT64)interfaceIndex << 32 | known;
 }
 
 static UINT64 ScopeTableIdentity(const SCOPE_TABLE *table, UINT32 scope)
