@@ -867,6 +867,37 @@ TEST_F(ConnectionTableTest, AVisitOfAPortGoesOnBehindConnectionsThatEndMeanwhile
     EXPECT_EQ(EndByPort(release).size(), 30u);
 }
 
+TEST_F(ConnectionTableTest, TwoVisitsOfAPortGoOnBehindConnectionsThatEndMeanwhile)
+{
+    const CONNECTION_RELEASE release = Release(PROTOCOL_TCP, 4, kAnyAddress, 443);
+    unsigned inner_calls = 0;
+    unsigned outer_calls = 0;
+    std::function<void()> inner = [&]
+    {
+        for (uint32_t i = 20; inner_calls == 0 && i < 34; i++)
+        {
+            EXPECT_TRUE(End(KeyV4(i, 443)));
+        }
+        inner_calls++;
+    };
+    std::function<void()> outer = [&]
+    {
+        if (outer_calls++ == 0)
+        {
+            ConnectionPortsVisitPort(&table_, &release, Call, &inner);
+        }
+    };
+
+    for (uint32_t i = 0; i < 50; i++)
+    {
+        ASSERT_EQ(InsertConnect(KeyV4(i, 443)), STATUS_SUCCESS);
+    }
+    ConnectionPortsVisitPort(&table_, &release, Call, &outer);
+    EXPECT_EQ(inner_calls, 16u + 20u) << "the newest 16, and the oldest 20";
+    EXPECT_EQ(outer_calls, 16u + 20u);
+    EXPECT_EQ(EndByPort(release).size(), 36u);
+}
+
 // Cleaning moves what only the end of a connection needs. The lists of the ports lead through that.
 TEST_F(ConnectionTableTest, AVisitOfAPortGoesOnAfterTheTableHasMovedItsConnections)
 {

@@ -79,6 +79,31 @@ TEST_F(HoldTest, DetachingResolvesEverythingThatIsHeldBeforeItReturns)
     EXPECT_EQ(ConnectionTableCount(&context()->Connections), 0u);
 }
 
+TEST_F(HoldTest, DetachingWaitsForAThreadThatStillResolves)
+{
+    RUNDOWN *resolvers = &context()->Packets.Resolvers;
+    RUNDOWN_SLOT *slot = RundownEnter(resolvers);
+    std::atomic<bool> detached{false};
+    bool waited = false;
+    std::thread resolver(
+        [this, resolvers, slot, &detached, &waited]
+        {
+            const sim::Machine::Scope scope(machine_);
+
+            while (ReadAcquire(&resolvers->Waiting) == 0 && !detached)
+            {
+                std::this_thread::yield();
+            }
+            waited = !detached;
+            RundownLeave(resolvers, slot);
+        });
+
+    client_.Close();
+    detached = true;
+    resolver.join();
+    EXPECT_TRUE(waited);
+}
+
 TEST_F(HoldTest, DetachingAFailClosedClientDropsEverythingHeld)
 {
     SetOptions([](OPTIONS_WIRE *options) { options->Flags = OPTION_FLAG_FAIL_CLOSED; });

@@ -918,7 +918,7 @@ TEST_F(IoQueueThreadsTest, ClientsAttachAndDetachWhileAllThreadsWork)
                    }
                    else
                    {
-                       for (unsigned i = 0; i < 300; i++)
+                       for (unsigned i = 0; i < 100; i++)
                        {
                            if (i % 3 == 0)
                            {
