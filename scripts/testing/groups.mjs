@@ -19,8 +19,8 @@ import { sanitizedAddon, threadSanitizedAddon } from './sanitized.mjs';
 const jobs = String(availableParallelism());
 /** The number of processes of a test program. It exceeds the processors, because some tests take seconds. */
 const SHARDS = 4 * availableParallelism();
-/** Three times the time of the slowest shard beside other groups. */
-const SHARD_TIMEOUT_MS = 300_000;
+/** Three times the time of the slowest shard, with floods in full size, beside other groups. */
+const SHARD_TIMEOUT_MS = 900_000;
 /** The suites of tests that take too long for every change, and those that take too long with sanitizers. */
 const LONG_SUITES = '*LongTest.*';
 const FLOODS = '*FloodLongTest.*';
@@ -188,9 +188,17 @@ export const groups = {
     run: () =>
       checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1', '--seed', '1'])),
   },
+  unit: {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => gtest('host', `-${LONG_SUITES}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
+  },
+  floods: {
+    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    run: () => gtest('host', FLOODS, ['unit/kext_tests'], 'kext_tests'),
+  },
   asan: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('asan', `-${LONG_SUITES}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
+    run: () => gtest('asan', `-${FLOODS}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
   },
   scenarios: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
@@ -223,22 +231,14 @@ export const groups = {
     needs: ['clang-tidy-19'],
     run: () => countedScript('scripts/tidy.mjs'),
   },
-  'long-asan': {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('asan', `${LONG_SUITES}-${FLOODS}`, ['unit/kext_tests'], 'kext_tests'),
-  },
-  'long-floods': {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('host', FLOODS, ['unit/kext_tests'], 'kext_tests'),
-  },
 };
 
 /** Two sequences run at a time. A group needs the results of those before it in its sequence. */
 export const stages = [
   [['build'], ['format']],
   [
-    ['asan'],
     ['mingw', 'wine', 'package'], // the last two fill and pack prebuilds/
+    ['unit'],
     ['vitest'],
     ['lint'],
     ['soak'],
@@ -249,9 +249,9 @@ export const stages = [
 /** `npm run test:long`: what takes too long for every change. It needs what `npm test` has built. */
 export const longStages = [
   [
-    ['long-asan', 'scenarios', 'faults', 'fuzz'], // they use one build; the last runs the addon of the second
+    ['asan', 'scenarios', 'faults', 'fuzz'], // they use one build; the last runs the addon of the second
     ['tsan'],
-    ['long-floods'],
+    ['floods'],
     ['models'],
     ['tidy'],
   ],
