@@ -5,7 +5,6 @@
 
 #include <cstddef>
 
-#include "sanitizer.h"
 #include "thread_state.h"
 
 #include <utility>
@@ -14,12 +13,7 @@ namespace sim::nt
 {
 
 // A thread on Windows has 24 KiB of stack, and the driver's callers have used most of it.
-// The frames of sanitizers and of unoptimized code are larger than the driver's frames on Windows.
-#if defined(__OPTIMIZE__) && !defined(SIM_ADDRESS_SANITIZER) && !defined(__SANITIZE_THREAD__)
-constexpr ptrdiff_t kMostStackOfDriver = 4 * 1024;
-#else
-constexpr ptrdiff_t kMostStackOfDriver = 64 * 1024;
-#endif
+extern const ptrdiff_t kMostStackOfDriver;
 
 [[noreturn]] void BugcheckStackTooDeep(const char *function, ptrdiff_t bytes);
 [[noreturn]] void BugcheckCallChangedIrql(const char *routine, KIRQL before);

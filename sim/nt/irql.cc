@@ -2,6 +2,7 @@
 
 #include "nt/bugcheck.h"
 #include "nt/driver_call.h"
+#include "nt/sanitizer.h"
 
 namespace sim::nt
 {
@@ -55,6 +56,13 @@ void BugcheckIrqlLoweredUp(KIRQL irql)
 {
     Bugcheck("IRQL_LOWERED_UP", "KeLowerIrql to %s was called at %s", IrqlName(irql), IrqlName(thread_state.irql));
 }
+
+// The frames of sanitizers and of unoptimized code are larger than the driver's frames on Windows.
+#if defined(__OPTIMIZE__) && !defined(SIM_ADDRESS_SANITIZER) && !defined(__SANITIZE_THREAD__)
+const ptrdiff_t kMostStackOfDriver = 4 * 1024;
+#else
+const ptrdiff_t kMostStackOfDriver = 64 * 1024;
+#endif
 
 void BugcheckStackTooDeep(const char *function, ptrdiff_t bytes)
 {
