@@ -191,7 +191,14 @@ class FlowLoad::Batch
         }
         for (Slot *slot : collected_)
         {
-            slot->sending ? End(slot) : Continue(slot);
+            if (slot->sending)
+            {
+                End(slot);
+            }
+            else
+            {
+                Continue(slot);
+            }
         }
         collected_.clear();
     }

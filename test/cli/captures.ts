@@ -5,12 +5,17 @@ import { join } from 'node:path';
 import { ipPacket } from '../support/packets.js';
 import { bundledCapture } from './run_cli.js';
 
-/** A folder for the captures of one test file. */
+/** A folder for the captures of one test file. A file whose tests are only listed makes none. */
 export class CaptureFolder {
-  readonly path = mkdtempSync(join(tmpdir(), 'netverdict-captures-'));
+  #path: string | undefined;
+
+  get path(): string {
+    this.#path ??= mkdtempSync(join(tmpdir(), 'netverdict-captures-'));
+    return this.#path;
+  }
 
   remove(): void {
-    rmSync(this.path, { recursive: true, force: true });
+    if (this.#path !== undefined) rmSync(this.#path, { recursive: true, force: true });
   }
 
   file(name: string): string {
