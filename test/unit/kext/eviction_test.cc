@@ -37,7 +37,12 @@ class EvictionTest : public kext_test::KextTest
     static constexpr uint32_t kShared = 128;
     static constexpr uint32_t kSharedFill = 96;
 
-    void Start(uint32_t max) { EXPECT_EQ(ConnectionTableInitialize(&table_, &memory_, &clock_, max), STATUS_SUCCESS); }
+    // With this key no two owners of a test share a counter.
+    void Start(uint32_t max)
+    {
+        EXPECT_EQ(ConnectionTableInitialize(&table_, &memory_, &clock_, max), STATUS_SUCCESS);
+        table_.Shares.HashKey = {{1, 2}};
+    }
 
     void Restart(uint32_t max)
     {
