@@ -15,7 +15,7 @@ export default defineConfig({
         test: {
           name: 'netverdict',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/package/**', 'test/wine/**', 'test/windows/**'],
+          exclude: ['test/{compilers,package,windows,wine}/**'],
           ...limits,
         },
       },
@@ -26,6 +26,10 @@ export default defineConfig({
       {
         extends: true,
         test: { name: 'windows', include: ['test/windows/*.test.ts'], ...limits },
+      },
+      {
+        extends: true,
+        test: { name: 'compilers', include: ['test/compilers/*.test.ts'], ...limits },
       },
     ],
   },

@@ -189,11 +189,11 @@ export const groups = {
       checks(() => run(process.execPath, ['test/soak/run.mjs', '--minutes', '1', '--seed', '1'])),
   },
   unit: {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => gtest('host', `-${LONG_SUITES}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
   },
   floods: {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => gtest('host', FLOODS, ['unit/kext_tests'], 'kext_tests'),
   },
   asan: {
@@ -220,8 +220,12 @@ export const groups = {
     run: () => countedScript('scripts/faults.mjs', '--test='),
   },
   mingw: {
-    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc', 'clang-19', 'lld-link-19'],
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc'],
     run: mingw,
+  },
+  compilers: {
+    needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-gcc', 'clang-19', 'lld-link-19'],
+    run: () => vitest('compilers'),
   },
   wine: {
     needs: ['cmake', 'ninja', 'x86_64-w64-mingw32-g++-posix', 'wine', 'wine64'],
@@ -237,7 +241,7 @@ export const groups = {
 export const stages = [
   [['build'], ['format']],
   [
-    ['mingw', 'wine', 'package'], // the last two fill and pack prebuilds/
+    ['mingw', 'wine'], // they use one build of the driver
     ['unit'],
     ['vitest'],
     ['lint'],
@@ -251,6 +255,8 @@ export const longStages = [
   [
     ['asan', 'scenarios', 'faults', 'fuzz'], // they use one build; the last runs the addon of the second
     ['tsan'],
+    ['package'], // packs the prebuilds/ that `wine` has filled
+    ['compilers'],
     ['floods'],
     ['models'],
     ['tidy'],

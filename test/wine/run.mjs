@@ -1,7 +1,7 @@
 // Tests the driver's binary under Wine, in a new prefix with netverdict.sys over the simulation.
 // It runs a plain client of the base protocol, the tests of the simulation, and the scenarios.
 // The results of the scenarios are compared with those of the host.
-// It needs a build of the CMake preset sim-wine.
+// It needs a build of the CMake preset sim-wine, and `npm run prebuild -- win32-x64`.
 // A line that begins with `! ` needs attention even if all tests pass.
 // The last line is `N passed, N failed, N skipped`.
 import { spawn } from 'node:child_process';
@@ -29,6 +29,7 @@ const DRIVER = 'C:\\windows\\system32\\drivers\\netverdict.sys';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const built = join(root, 'build/sim-wine');
+const prebuilt = join(root, 'prebuilds/win32-x64');
 const work = join(root, 'build/wine');
 const app = join(work, 'app');
 const comparison = join(work, 'comparison.txt');
@@ -249,7 +250,7 @@ try {
   let node = '';
   await stage('Wine prefix', () => prefix.create());
   await stage('Drivers', () => {
-    prefix.copyDriver(join(built, 'kext/netverdict.sys'), 'netverdict.sys');
+    prefix.copyDriver(join(prebuilt, 'netverdict.sys'), 'netverdict.sys');
     for (const name of ['fwpkclnt.sys', 'ndis.sys', 'netio.sys'])
       prefix.copyDriver(join(built, 'sim/wine', name), name);
     prefix.keepAlive(join(built, 'test/wine/keep_alive.exe'));

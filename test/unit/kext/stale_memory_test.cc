@@ -22,7 +22,8 @@ constexpr uint8_t kStaleVariable = 0xAA;
 constexpr uint8_t kStaleVariable = 0xFE;
 #endif
 
-constexpr size_t kDirtyPackets = 400; // more than fit into the chunks that the event queue keeps
+// More than fit into the chunks that the event queue keeps. The ids after them have no byte like a pattern.
+constexpr size_t kDirtyPackets = 432;
 
 class Session
 {

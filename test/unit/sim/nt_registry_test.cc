@@ -37,8 +37,8 @@ class RegistryTest : public ::testing::Test
     TestMachine machine;
     union
     {
-        KEY_VALUE_PARTIAL_INFORMATION information;
         UCHAR bytes[64];
+        KEY_VALUE_PARTIAL_INFORMATION information;
     } buffer_{};
     ULONG length_ = 0;
 };

@@ -5,7 +5,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { sectionCharacteristics, SectionFlag } from './pe_image.js';
+import { sectionCharacteristics, SectionFlag } from '../windows/pe_image.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const headers = '/usr/x86_64-w64-mingw32/include';
