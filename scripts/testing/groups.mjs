@@ -21,9 +21,8 @@ const jobs = String(availableParallelism());
 const SHARDS = 4 * availableParallelism();
 /** Three times the time of the slowest shard, with floods in full size, beside other groups. */
 const SHARD_TIMEOUT_MS = 900_000;
-/** The suites of tests that take too long for every change, and those that take too long with sanitizers. */
+/** The suites of tests that take too long for every change, and with sanitizers. */
 const LONG_SUITES = '*LongTest.*';
-const FLOODS = '*FloodLongTest.*';
 
 /** Runs commands in turn and counts each as a check. A failure does not stop the later ones. */
 async function checks(...commands) {
@@ -194,11 +193,11 @@ export const groups = {
   },
   floods: {
     needs: ['clang-19', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('host', FLOODS, ['unit/kext_tests'], 'kext_tests'),
+    run: () => gtest('host', LONG_SUITES, ['unit/kext_tests'], 'kext_tests'),
   },
   asan: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
-    run: () => gtest('asan', `-${FLOODS}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
+    run: () => gtest('asan', `-${LONG_SUITES}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
   },
   scenarios: {
     needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
