@@ -15,6 +15,8 @@ const { values: flags, positionals: named } = parseArgs({
   allowPositionals: true,
 });
 const total = { passed: 0, failed: 0, skipped: 0 };
+/** What failed groups printed. It is shown last, where one looks first. */
+const failures = [];
 
 /** The named groups, or else all groups of the stages. */
 function selectGroups(names, allStages) {
@@ -32,7 +34,8 @@ function report(name, counts, seconds, { log = '', remarks = [] } = {}) {
   total.passed += counts.passed;
   total.failed += counts.failed;
   total.skipped += counts.skipped;
-  if (counts.failed > 0 || flags.verbose) console.log(log.trimEnd());
+  if (counts.failed > 0) failures.push(`✗ ${name}\n${log.trimEnd()}`);
+  else if (flags.verbose) console.log(log.trimEnd());
   const mark = counts.failed > 0 ? '✗' : counts.passed > 0 ? '✓' : '-';
   console.log(
     `${mark} ${name.padEnd(8)} ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped ` +
@@ -69,5 +72,6 @@ const limit = pLimit(2);
 for (const sequences of [...stages, ...longStages]) {
   await limit.map(sequences, (sequence) => runSequence(sequence, selected, missing));
 }
+for (const failure of failures) console.log(failure);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 ? 1 : 0;

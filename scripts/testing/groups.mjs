@@ -125,8 +125,13 @@ async function wine() {
   ]);
   if (!built.ok) return buildFailure(built);
   const result = await countedScript('test/wine/run.mjs');
-  const remarks = result.log.split('\n').filter((line) => line.startsWith('! '));
-  return { ...result, remarks };
+  const lines = result.log.split('\n');
+  const isRemark = (line) => line.startsWith('! ');
+  return {
+    ...result,
+    log: lines.filter((line) => !isRemark(line)).join('\n'),
+    remarks: lines.filter(isRemark),
+  };
 }
 
 /** Builds the driver's binary, and checks what Windows requires of it. */

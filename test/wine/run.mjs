@@ -208,7 +208,6 @@ async function compare(hostRun, results) {
       check(`the same on the host and under Wine: ${name}`, false, `host ${there}, Wine ${here}`);
   }
   writeFileSync(comparison, `${table(rows)}\n`);
-  console.log(table(rows));
   console.log(
     `! ${same} of ${host.size} scenarios have the same result on the host and under Wine, side by side in ${relative(root, comparison)}`,
   );
