@@ -98,10 +98,7 @@ export class Simulated {
   /** All events of the type so far that no test code has taken yet. */
   async untaken<T extends EventType>(type: T): Promise<EventOf<T>[]> {
     // Records leave in turn by owner, so a reply alone may overtake others.
-    for (;;) {
-      const { eventsQueued, eventsDelivered } = await this.device.getStatistics();
-      if (eventsQueued === eventsDelivered) break;
-    }
+    while ((await this.counted('eventsDelivered')) < (await this.counted('eventsQueued')));
     await this.device.getLogs();
     await new Promise((resolve) => setImmediate(resolve));
     return this.#waiting.filter((event): event is EventOf<T> => event.type === type);
