@@ -201,11 +201,11 @@ export const groups = {
     run: () => gtest('host', LONG_SUITES, ['unit/kext_tests'], 'kext_tests'),
   },
   asan: {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: () => gtest('asan', `-${LONG_SUITES}`, UNIT_TESTS, ...UNIT_TEST_TARGETS),
   },
   scenarios: {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
     run: sanitizedScenarios,
   },
   tsan: {
@@ -219,7 +219,7 @@ export const groups = {
       ]),
   },
   faults: {
-    needs: ['g++', 'cmake', 'ninja', 'gtest', 'gmock'],
+    needs: ['clang-19', 'libFuzzer', 'cmake', 'ninja', 'gtest', 'gmock'],
     // Only the driver's tests: the scenarios take minutes.
     run: () => countedScript('scripts/faults.mjs', '--test='),
   },
