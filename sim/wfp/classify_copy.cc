@@ -1,27 +1,11 @@
 #include "classify_copy.h"
 
 #include "nt/bugcheck.h"
+#include "nt/sanitizer.h"
 
 #include <array>
 #include <cstring>
 #include <vector>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SIM_ADDRESS_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIM_ADDRESS_SANITIZER 1
-#endif
-#endif
-
-#ifdef SIM_ADDRESS_SANITIZER
-#include <sanitizer/asan_interface.h>
-#define SIM_FORBID(address, length) ASAN_POISON_MEMORY_REGION(address, length)
-#define SIM_ALLOW(address, length)  ASAN_UNPOISON_MEMORY_REGION(address, length)
-#else
-#define SIM_FORBID(address, length) static_cast<void>(0)
-#define SIM_ALLOW(address, length)  static_cast<void>(0)
-#endif
 
 namespace sim::wfp
 {
@@ -45,7 +29,7 @@ class ClassifyCopy::Buffer
 {
   public:
     Buffer() = default;
-    ~Buffer() { SIM_ALLOW(block_.data(), block_.size()); }
+    ~Buffer() { nt::AllowAccess(block_.data(), block_.size()); }
 
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
@@ -59,7 +43,7 @@ class ClassifyCopy::Buffer
         {
             block_.resize(kBlockBytes);
         }
-        SIM_ALLOW(block_.data(), block_.size());
+        nt::AllowAccess(block_.data(), block_.size());
         CheckPoison();
         used_ = 0;
     }
@@ -79,7 +63,7 @@ class ClassifyCopy::Buffer
     void Close()
     {
         std::memset(block_.data(), kPoison, used_);
-        SIM_FORBID(block_.data(), block_.size());
+        nt::ForbidAccess(block_.data(), block_.size());
         further_.clear();
         in_use_ = false;
     }

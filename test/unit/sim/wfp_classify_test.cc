@@ -1,5 +1,7 @@
 #include "wfp_fixture.h"
 
+#include "nt/sanitizer.h"
+
 #include <atomic>
 #include <cstring>
 #include <thread>
@@ -141,7 +143,7 @@ TEST_F(WfpClassify, DataOfAClassifyIsOverwrittenAfterIt)
     AddCalloutFilter(driver, FWPM_LAYER_ALE_AUTH_CONNECT_V4, callout);
     Classify();
     EXPECT_NE(kept, &control);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SIM_ADDRESS_SANITIZER)
     EXPECT_DEATH(EXPECT_EQ(kept->cmsg_len, 0u), "use-after-poison");
 #else
     EXPECT_EQ(kept->cmsg_len, 0xDDDDDDDDDDDDDDDDull);
