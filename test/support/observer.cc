@@ -46,6 +46,21 @@ OPTIONS_WIRE OptionsAt(const void *input, size_t length)
     return options;
 }
 
+bool HasPorts(uint8_t protocol)
+{
+    return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
+}
+
+// The address that a resolver of this computer has, and its client too.
+std::string Loopback(size_t address_length)
+{
+    std::string address(address_length, '\0');
+
+    address.front() = address_length == 4 ? 127 : 0;
+    address.back() = 1;
+    return address;
+}
+
 // Finds the transport protocol and the offset of its header. Returns false for a fragment or a truncated packet.
 bool FindPayload(const uint8_t *packet, size_t length, uint8_t *protocol, size_t *offset)
 {
@@ -99,24 +114,41 @@ bool Observer::Counters::operator==(const Counters &other) const
     return all(*this) == all(other);
 }
 
-bool Observer::Pair::operator<(const Pair &other) const
+bool Observer::End::operator<(const End &other) const
 {
-    return std::tie(protocol, ends[0], ends[1]) < std::tie(other.protocol, other.ends[0], other.ends[1]);
+    return std::tie(address, port) < std::tie(other.address, other.port);
 }
 
-Observer::Pair Observer::MakePair(uint8_t protocol, const uint8_t *first, const uint8_t *second, size_t address_length,
-                                  uint16_t first_port, uint16_t second_port)
+bool Observer::Connection::operator<(const Connection &other) const
 {
-    const bool has_ports = protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
-    const auto end = [&](const uint8_t *address, uint16_t port)
-    { return std::string(address, address + address_length) + ":" + std::to_string(has_ports ? port : 0); };
-    Pair pair;
+    return std::tie(protocol, local, remote) < std::tie(other.protocol, other.local, other.remote);
+}
 
-    pair.protocol = protocol;
-    pair.ends[0] = end(first, first_port);
-    pair.ends[1] = end(second, second_port);
-    std::sort(std::begin(pair.ends), std::end(pair.ends));
-    return pair;
+Observer::Connection Observer::MakeConnection(uint8_t protocol, const uint8_t *local, const uint8_t *remote,
+                                              size_t address_length, uint16_t local_port, uint16_t remote_port)
+{
+    const bool has_ports = HasPorts(protocol);
+    const auto end = [&](const uint8_t *address, uint16_t port)
+    { return End{std::string(address, address + address_length), static_cast<uint16_t>(has_ports ? port : 0)}; };
+
+    return {protocol, end(local, local_port), end(remote, remote_port)};
+}
+
+template <typename Wire> Observer::Connection Observer::ConnectionOf(const Wire &wire)
+{
+    return MakeConnection(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
+                          wire.LocalPort, wire.RemotePort);
+}
+
+Observer::Connection Observer::Conversation(const Connection &connection)
+{
+    Connection sorted = connection;
+
+    if (sorted.remote < sorted.local)
+    {
+        std::swap(sorted.local, sorted.remote);
+    }
+    return sorted;
 }
 
 void Observer::Opened(const Counters &before, bool is_exact)
@@ -151,18 +183,8 @@ void Observer::Read(const uint8_t *bytes, size_t length)
 // `record` begins with its header.
 void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
 {
-    const auto connection = [&](auto wire)
-    {
-        ReadConnection(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
-                                wire.LocalPort, wire.RemotePort),
-                       wire.Id, wire.ProcessId);
-    };
-    const auto end = [&](auto wire)
-    {
-        ReadConnectionEnd(MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress),
-                                   wire.LocalPort, wire.RemotePort),
-                          wire.ProcessId);
-    };
+    const auto connection = [&](auto wire) { ReadConnection(ConnectionOf(wire), wire.Id, wire.ProcessId); };
+    const auto end = [&](auto wire) { ReadConnectionEnd(ConnectionOf(wire), wire.ProcessId); };
 
     if (type == InfoConnectionV4 && length >= sizeof(CONNECTION_V4_WIRE))
     {
@@ -186,28 +208,27 @@ void Observer::ReadRecord(uint8_t type, const uint8_t *record, size_t length)
     }
 }
 
-void Observer::ReadConnection(const Pair &pair, uint64_t id, uint64_t process_id)
+void Observer::ReadConnection(const Connection &connection, uint64_t id, uint64_t process_id)
 {
     if (id == 0 || !ids_.insert(id).second)
     {
         Report("id " + std::to_string(id) + " came twice, or is 0");
     }
-    questions_[id] = pair;
-    alive_[pair].insert(process_id);
+    questions_[id] = connection;
+    alive_[connection].insert(process_id);
 }
 
-void Observer::ReadConnectionEnd(const Pair &pair, uint64_t process_id)
+void Observer::ReadConnectionEnd(const Connection &connection, uint64_t process_id)
 {
     // The packet layer asks with process 0.
-    // Conversations of a protocol without ports have the same fields, so the end of one leaves the others alive.
-    const bool has_ports = pair.protocol == PROTOCOL_TCP || pair.protocol == PROTOCOL_UDP;
-    std::set<uint64_t> &processes = alive_[pair];
+    // Connections of a protocol without ports have the same fields, so the end of one leaves the others alive.
+    std::set<uint64_t> &processes = alive_[connection];
 
     if (processes.count(process_id) + processes.count(0) == 0)
     {
         Report("a ConnectionEnd came without its Connection, or a second time");
     }
-    if (has_ports)
+    if (HasPorts(connection.protocol))
     {
         processes.erase(process_id);
         processes.erase(0);
@@ -216,14 +237,7 @@ void Observer::ReadConnectionEnd(const Pair &pair, uint64_t process_id)
 
 // ---- Writes and injections
 
-template <typename Wire> Observer::Step Observer::UpdateStep(const Wire &wire)
-{
-    return {Step::kUpdate, 0, wire.Verdict,
-            MakePair(wire.Protocol, wire.LocalAddress, wire.RemoteAddress, sizeof(wire.LocalAddress), wire.LocalPort,
-                     wire.RemotePort)};
-}
-
-std::vector<Observer::Step> Observer::StepsOf(const uint8_t *bytes, size_t length)
+std::vector<Observer::Step> Observer::StepsOf(const uint8_t *bytes, size_t length) const
 {
     std::vector<Step> steps;
 
@@ -232,21 +246,25 @@ std::vector<Observer::Step> Observer::StepsOf(const uint8_t *bytes, size_t lengt
 }
 
 // Other commands decide nothing.
-void Observer::AddStep(const uint8_t *command, std::vector<Step> *steps)
+void Observer::AddStep(const uint8_t *command, std::vector<Step> *steps) const
 {
     if (command[0] == CommandVerdict)
     {
         const auto wire = WireAt<COMMAND_VERDICT_WIRE>(command);
 
-        steps->push_back({Step::kVerdict, wire.Id, wire.Verdict, {}});
+        steps->push_back({Step::kVerdict, wire.Id, wire.Verdict, {}, questions_.count(wire.Id) == 0});
     }
     else if (command[0] == CommandUpdateV4)
     {
-        steps->push_back(UpdateStep(WireAt<COMMAND_UPDATE_V4_WIRE>(command)));
+        const auto wire = WireAt<COMMAND_UPDATE_V4_WIRE>(command);
+
+        steps->push_back({Step::kUpdate, 0, wire.Verdict, ConnectionOf(wire)});
     }
     else if (command[0] == CommandUpdateV6)
     {
-        steps->push_back(UpdateStep(WireAt<COMMAND_UPDATE_V6_WIRE>(command)));
+        const auto wire = WireAt<COMMAND_UPDATE_V6_WIRE>(command);
+
+        steps->push_back({Step::kUpdate, 0, wire.Verdict, ConnectionOf(wire)});
     }
     else if (command[0] == CommandShutdown)
     {
@@ -271,7 +289,7 @@ void Observer::Wrote(const uint8_t *bytes, size_t length, size_t consumed)
         const auto is_same = [&](const Step &other)
         {
             return other.kind == step.kind && other.id == step.id && other.verdict == step.verdict &&
-                   !(other.pair < step.pair) && !(step.pair < other.pair);
+                   !(other.connection < step.connection) && !(step.connection < other.connection);
         };
         const auto found = std::find_if(steps_.rbegin(), steps_.rend(), is_same);
 
@@ -316,8 +334,8 @@ void Observer::LetsOut(const uint8_t *packet, size_t length)
     const uint8_t *const addresses = packet + (packet[0] >> 4 == 6 ? 8 : 12);
     const size_t address_length = packet[0] >> 4 == 6 ? 16 : 4;
 
-    step.pair = MakePair(protocol, addresses, addresses + address_length, address_length,
-                         sim::LoadBig16(packet + offset), sim::LoadBig16(packet + offset + 2));
+    step.connection = MakeConnection(protocol, addresses, addresses + address_length, address_length,
+                                     sim::LoadBig16(packet + offset), sim::LoadBig16(packet + offset + 2));
     steps_.push_back(step);
 }
 
@@ -342,7 +360,7 @@ std::vector<std::string> Observer::Problems(const Counters &now)
     CheckCounters(now);
     CheckLosses(now);
     CheckVerdicts(now);
-    CheckOrder();
+    CheckOrder(now);
     std::vector<std::string> problems = problems_;
     problems_.resize(for_good);
     return problems;
@@ -369,85 +387,115 @@ void Observer::CheckLosses(const Counters &now)
     {
         Report(std::to_string(reported_losses_) + " losses were reported and " + std::to_string(lost) + " counted");
     }
-    anything_lost_ = lost != 0;
 }
 
 void Observer::CheckVerdicts(const Counters &now)
 {
     const uint64_t applied = now.verdicts_applied - before_.verdicts_applied;
     const uint64_t unknown = now.verdicts_unknown_id - before_.verdicts_unknown_id;
-    std::set<uint64_t> decided;
-    uint64_t given = 0;
-    uint64_t updates = 0;
+    const Decided decided = CountDecided();
+    const uint64_t most_decided = decided.surely.size() + decided.perhaps.size();
+    const uint64_t least_open = questions_.size() - most_decided;
+    const uint64_t most_open = questions_.size() - decided.surely.size();
+    const bool exact = is_exact_ && now.events_lost == before_.events_lost && !DoOthersDecide();
 
-    for (const Step &step : steps_)
+    if (applied > most_decided + decided.updates || (exact && applied < decided.surely.size()))
     {
-        updates += step.kind == Step::kUpdate ? 1 : 0;
-        if (step.kind == Step::kVerdict)
-        {
-            given++;
-            if (questions_.count(step.id) != 0)
-            {
-                decided.insert(step.id);
-            }
-        }
-    }
-    const uint64_t open = questions_.size() - decided.size();
-    const bool exact = !anything_lost_ && !DoOthersDecide();
-
-    if (applied > decided.size() + updates || (exact && applied < decided.size()))
-    {
-        Report(std::to_string(decided.size()) + " questions were decided and " + std::to_string(applied) +
+        Report(std::to_string(most_decided) + " questions were decided and " + std::to_string(applied) +
                " verdicts applied");
     }
-    if (applied + unknown != given + updates)
+    if (applied + unknown != decided.commands)
     {
-        Report(std::to_string(given + updates) + " verdicts were given, " + std::to_string(applied) + " applied and " +
+        Report(std::to_string(decided.commands) + " verdicts were given, " + std::to_string(applied) + " applied and " +
                std::to_string(unknown) + " of unknown ids");
     }
-    if (exact ? now.packets_held != open : now.packets_held > open)
+    if (now.packets_held > most_open || (exact && now.packets_held < least_open))
     {
-        Report(std::to_string(open) + " questions are open and " + std::to_string(now.packets_held) + " held");
+        Report(std::to_string(most_open) + " questions are open and " + std::to_string(now.packets_held) + " held");
     }
 }
 
-void Observer::CheckOrder()
+Observer::Decided Observer::CountDecided() const
 {
-    std::set<Pair> free; // the client has let it through before
-    bool redirected = false;
+    Decided decided;
 
-    if (anything_lost_)
-    {
-        return;
-    }
     for (const Step &step : steps_)
     {
-        switch (step.kind)
+        decided.updates += step.kind == Step::kUpdate ? 1 : 0;
+        decided.commands += step.kind == Step::kUpdate || step.kind == Step::kVerdict ? 1 : 0;
+        if (step.kind == Step::kVerdict && questions_.count(step.id) != 0)
         {
-        case Step::kOthers:
-            return;
-        case Step::kVerdict:
-            if (LetsThrough(step.verdict) && questions_.count(step.id) != 0)
-            {
-                free.insert(questions_[step.id]);
-            }
-            redirected = redirected || IsRedirect(step.verdict);
-            break;
-        case Step::kUpdate:
-            if (LetsThrough(step.verdict))
-            {
-                free.insert(step.pair);
-            }
-            redirected = redirected || IsRedirect(step.verdict);
-            break;
-        case Step::kLetOut:
-            if (!redirected && free.count(step.pair) == 0)
-            {
-                Report("a packet was let out before its verdict, or by another's");
-            }
-            break;
+            (step.is_guess ? decided.perhaps : decided.surely).insert(step.id);
         }
     }
+    for (const uint64_t id : decided.surely)
+    {
+        decided.perhaps.erase(id);
+    }
+    return decided;
+}
+
+// The fail policy may let out the packet of a question that was lost, so each loss excuses one packet.
+void Observer::CheckOrder(const Counters &now)
+{
+    if (is_exact_ && CountEarlyPackets() > now.events_lost - before_.events_lost)
+    {
+        Report("a packet was let out before its verdict, or by another's");
+    }
+}
+
+uint64_t Observer::CountEarlyPackets() const
+{
+    Allowed allowed;
+    uint64_t early = 0;
+
+    for (const Step &step : steps_)
+    {
+        if (step.kind == Step::kOthers)
+        {
+            break;
+        }
+        if (step.kind == Step::kLetOut)
+        {
+            early += allowed.Has(step.connection) ? 0 : 1;
+            continue;
+        }
+        const auto question = questions_.find(step.id);
+
+        if (step.kind == Step::kUpdate || question != questions_.end())
+        {
+            allowed.Add(step.kind == Step::kUpdate ? step.connection : question->second, step.verdict);
+        }
+    }
+    return early;
+}
+
+void Observer::Allowed::Add(const Connection &connection, uint8_t verdict)
+{
+    if (LetsThrough(verdict))
+    {
+        conversations.insert(Conversation(connection));
+    }
+    if (IsRedirect(verdict))
+    {
+        Connection sender{connection.protocol, connection.local, {}};
+
+        if (verdict == VerdictRedirectNameServer)
+        {
+            sender.local.address = Loopback(sender.local.address.size());
+        }
+        redirected.insert(sender);
+    }
+}
+
+// A redirected packet goes to the address that it comes from. The answers have the ends of the connection.
+bool Observer::Allowed::Has(const Connection &packet) const
+{
+    const auto is_redirected = [&](const End &sender)
+    { return redirected.count({packet.protocol, sender, {}}) != 0 && packet.local.address == packet.remote.address; };
+
+    return conversations.count(Conversation(packet)) != 0 || is_redirected(packet.local) ||
+           is_redirected(packet.remote);
 }
 
 bool Observer::DoOthersDecide() const

@@ -74,13 +74,21 @@ class Observer
     std::vector<std::string> Problems(const Counters &now);
 
   private:
-    // Both ends of a connection, equal for both directions.
-    struct Pair
+    struct End
+    {
+        std::string address;
+        uint16_t port = 0; // 0: the protocol has none
+
+        bool operator<(const End &other) const;
+    };
+
+    struct Connection
     {
         uint8_t protocol = 0;
-        std::string ends[2]; // address and port each
+        End local;
+        End remote;
 
-        bool operator<(const Pair &other) const;
+        bool operator<(const Connection &other) const;
     };
 
     struct Step
@@ -94,23 +102,45 @@ class Observer
         } kind;
         uint64_t id = 0;
         uint8_t verdict = 0;
-        Pair pair;
+        Connection connection;
+        bool is_guess = false; // the client had not read a question with this id
     };
 
-    static Pair MakePair(uint8_t protocol, const uint8_t *first, const uint8_t *second, size_t address_length,
-                         uint16_t first_port, uint16_t second_port);
+    struct Decided
+    {
+        uint64_t commands = 0; // verdicts and updates
+        uint64_t updates = 0;
+        std::set<uint64_t> surely;  // questions with a verdict
+        std::set<uint64_t> perhaps; // questions with guesses alone
+    };
 
-    template <typename Wire> static Step UpdateStep(const Wire &wire);
-    static std::vector<Step> StepsOf(const uint8_t *bytes, size_t length);
-    static void AddStep(const uint8_t *command, std::vector<Step> *steps);
+    // What the client has let out until a step.
+    struct Allowed
+    {
+        std::set<Connection> conversations; // the lesser end first: both directions are one
+        std::set<Connection> redirected;    // `local` alone: the sender, as the redirected packet names it
+
+        void Add(const Connection &connection, uint8_t verdict);
+        bool Has(const Connection &packet) const;
+    };
+
+    static Connection MakeConnection(uint8_t protocol, const uint8_t *local, const uint8_t *remote,
+                                     size_t address_length, uint16_t local_port, uint16_t remote_port);
+    template <typename Wire> static Connection ConnectionOf(const Wire &wire);
+    static Connection Conversation(const Connection &connection);
+
+    std::vector<Step> StepsOf(const uint8_t *bytes, size_t length) const;
+    void AddStep(const uint8_t *command, std::vector<Step> *steps) const;
 
     void ReadRecord(uint8_t type, const uint8_t *record, size_t length);
-    void ReadConnection(const Pair &pair, uint64_t id, uint64_t process_id);
-    void ReadConnectionEnd(const Pair &pair, uint64_t process_id);
+    void ReadConnection(const Connection &connection, uint64_t id, uint64_t process_id);
+    void ReadConnectionEnd(const Connection &connection, uint64_t process_id);
     void CheckCounters(const Counters &now);
     void CheckVerdicts(const Counters &now);
     void CheckLosses(const Counters &now);
-    void CheckOrder();
+    void CheckOrder(const Counters &now);
+    Decided CountDecided() const;
+    uint64_t CountEarlyPackets() const;
     bool DoOthersDecide() const;
     void Report(const std::string &problem);
 
@@ -122,11 +152,10 @@ class Observer
     uint64_t records_ = 0;
     uint64_t reported_losses_ = 0;
     std::optional<uint64_t> unreported_losses_; // before the client knew extended records; empty: it does not
-    std::map<uint64_t, Pair> questions_;
-    // Processes of what is reported, and its end is not. Two links may have the same conversation.
-    std::map<Pair, std::set<uint64_t>> alive_;
+    std::map<uint64_t, Connection> questions_;
+    // Processes of what is reported, and its end is not. Two links may have the same connection.
+    std::map<Connection, std::set<uint64_t>> alive_;
     std::vector<Step> steps_;
-    bool anything_lost_ = false; // the fail policy decided on it
     std::vector<std::string> problems_;
 };
 

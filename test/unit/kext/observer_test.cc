@@ -89,6 +89,21 @@ class ObserverTest : public testing::Test
         return flow;
     }
 
+    // The same packets, as the other end of a conversation within this computer has them.
+    static Flow Reversed(Flow flow)
+    {
+        std::swap(flow.local, flow.remote);
+        return flow;
+    }
+
+    // A packet that was redirected to this port of its own computer.
+    static Flow RedirectedTo(uint16_t port, Flow flow)
+    {
+        flow.remote = flow.local;
+        flow.remote.port = port;
+        return flow;
+    }
+
     Observer observer_;
     Observer::Counters now_;
 };
@@ -279,6 +294,68 @@ TEST_F(ObserverTest, ASecondEndIsFound)
     End(Flow{});
     End(Flow{});
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("ConnectionEnd came without its Connection, or a second time")));
+}
+
+TEST_F(ObserverTest, BothEndsOfAConversationWithinTheComputerEndOnce)
+{
+    Question(1, Flow{});
+    Question(2, Reversed(Flow{}));
+    Verdict(1, VerdictAccept);
+    Verdict(2, VerdictAccept);
+    End(Flow{});
+    End(Reversed(Flow{}));
+    EXPECT_THAT(Problems(), IsEmpty());
+    End(Flow{});
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("a second time")));
+}
+
+TEST_F(ObserverTest, AnIdThatIsGuessedMayBeUnknownOrNot)
+{
+    Write(VerdictBytes(7, VerdictAccept));
+    now_.verdicts_unknown_id = 1;
+    Question(7, Flow{});
+    EXPECT_THAT(Problems(), IsEmpty()) << "the question came later";
+    now_.verdicts_unknown_id = 0;
+    now_.verdicts_applied = 1;
+    now_.packets_held = 0;
+    EXPECT_THAT(Problems(), IsEmpty()) << "the question waited in the queue";
+    now_.packets_held = 2;
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("1 questions are open and 2 held")));
+}
+
+TEST_F(ObserverTest, APacketOfAnotherConnectionIsFoundBesideRedirectedOnes)
+{
+    Flow question = UdpV4();
+
+    question.local.port++;
+    Question(1, Flow{});
+    Question(2, question);
+    Verdict(1, VerdictRedirectTunnel);
+    Verdict(2, VerdictRedirectNameServer);
+    LetOut(RedirectedTo(717, Flow{}));
+    LetOut(Reversed(Flow{}));
+    question.local = V4(127, 0, 0, 1, question.local.port);
+    LetOut(RedirectedTo(53, question));
+    LetOut(Reversed(RedirectedTo(53, question)));
+    EXPECT_THAT(Problems(), IsEmpty());
+    LetOut(Other());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
+}
+
+TEST_F(ObserverTest, ALossExcusesOnePacket)
+{
+    now_.events_lost = 1;
+    LetOut(Other());
+    EXPECT_THAT(Problems(), IsEmpty());
+    LetOut(Other());
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("let out before its verdict")));
+}
+
+TEST_F(ObserverTest, WhatWasLostDuringInexactCountersExcusesAnyPacket)
+{
+    observer_.Opened(now_, false);
+    LetOut(Other());
+    EXPECT_THAT(Problems(), IsEmpty());
 }
 
 } // namespace
