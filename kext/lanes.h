@@ -59,7 +59,7 @@ typedef enum _LANE_SHARE
 #define LANES_NETWORK_SHARED_NAMES 32u
 
 // Lists of the records that wait, by a hash of their connection.
-#define LANES_CONNECTION_LISTS (4096u >> PLATFORM_TABLE_SHRINK)
+#define LANES_CONNECTION_LISTS (65536u >> PLATFORM_TABLE_SHRINK)
 
 /// Whose a record is. The hashes are keyed, so nobody can choose owners that collide.
 typedef struct _LANE_OWNER
