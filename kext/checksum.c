@@ -194,7 +194,7 @@ NTSTATUS ChecksumPacket(UINT8 *packet, UINT32 length)
     }
     if (header.IpVersion == 4)
     {
-        ChecksumIpv4Header(packet, header.HeaderLength);
+        ChecksumIpv4Header(packet, (packet[0] & 0x0Fu) * 4u); // without an AH header
     }
     return STATUS_SUCCESS;
 }

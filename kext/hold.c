@@ -35,11 +35,13 @@ static BOOLEAN HoldIsOfPacketLayer(const HELD *held)
 }
 
 // Returns whether the verdict is carried out on the held packet alone, so it is not the connection's.
-// A pended operation is refused when it is authorized again, so its connection keeps the verdict until then.
+// A pended connect is refused when it is authorized again, so its connection keeps the verdict until then.
+// A refused accept is not authorized again.
 static BOOLEAN HoldSpendsVerdict(const CLIENT *client, const HELD *held, UINT8 verdict)
 {
     return VerdictIsForOneAttempt(VerdictRow(verdict)) && ReadNoFence(&client->Extended) != 0 &&
-           (held->Kind == HeldPacketOutbound || (held->Kind == HeldAleConnect && held->CompletionContext == NULL));
+           (held->Kind == HeldPacketOutbound || held->Kind == HeldAleRecvAccept ||
+            (held->Kind == HeldAleConnect && held->CompletionContext == NULL));
 }
 
 // A refused connection is asked about again. Only a pended connect finds its refusal in the table.

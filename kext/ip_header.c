@@ -22,12 +22,12 @@
 #define IPV6_FLAG_MORE_FRAGMENTS 0x0001u
 #define IPV6_FRAGMENT_OFFSET     0xFFF8u
 
-// IPv6 extension headers, by IANA number.
-#define IPV6_HOP_BY_HOP     0
-#define IPV6_ROUTING        43
-#define IPV6_FRAGMENT       44
-#define IPV6_AUTHENTICATION 51
-#define IPV6_DESTINATION    60
+// Extension headers, by IANA number. IPv4 has only the authentication header (AH).
+#define IPV6_HOP_BY_HOP   0
+#define IPV6_ROUTING      43
+#define IPV6_FRAGMENT     44
+#define IP_AUTHENTICATION 51
+#define IPV6_DESTINATION  60
 
 // A packet, and how much of it may be read.
 typedef struct _IP_VIEW
@@ -123,6 +123,77 @@ static NTSTATUS IpHeaderSetFragment(const IP_VIEW *view, UINT32 offset, BOOLEAN 
     return STATUS_SUCCESS;
 }
 
+static BOOLEAN IpHeaderIsExtension(UINT8 protocol)
+{
+    return protocol == IPV6_HOP_BY_HOP || protocol == IPV6_ROUTING || protocol == IPV6_FRAGMENT ||
+           protocol == IP_AUTHENTICATION || protocol == IPV6_DESTINATION;
+}
+
+// The field counts 8 bytes beyond the first 8 (RFC 8200); in AH it counts 4 bytes beyond the first 8 (RFC 4302).
+static UINT32 IpHeaderExtensionLength(UINT8 type, UINT8 lengthField)
+{
+    if (type == IPV6_FRAGMENT)
+    {
+        return 8;
+    }
+    return type == IP_AUTHENTICATION ? (lengthField + 2u) * 4u : (lengthField + 1u) * 8u;
+}
+
+// Parses the extension header at HeaderLength, whose type is Protocol, and moves both behind it.
+static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
+{
+    const UINT8 *extension = view->Packet + header->HeaderLength;
+    UINT8 type = header->Protocol;
+    UINT32 length;
+    NTSTATUS status;
+
+    // Every extension header has at least 8 bytes. Hop-by-hop options are valid only as the first one.
+    status = IpHeaderRequire(view, header->HeaderLength, 8);
+    if (!NT_SUCCESS(status) || (type == IPV6_HOP_BY_HOP && !isFirst))
+    {
+        return NT_SUCCESS(status) ? STATUS_INVALID_PARAMETER : status;
+    }
+    length = IpHeaderExtensionLength(type, extension[1]);
+    status = IpHeaderRequire(view, header->HeaderLength, length);
+    if (!NT_SUCCESS(status))
+    {
+        return status;
+    }
+
+    header->Protocol = extension[0];
+    header->HeaderLength += length;
+    if (type == IPV6_ROUTING && extension[3] != 0)
+    {
+        header->SourceRouted = TRUE;
+    }
+    if (type == IPV6_FRAGMENT)
+    {
+        UINT32 fragment = IpHeaderUint16(extension + 2);
+
+        return IpHeaderSetFragment(view, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
+                                   IpHeaderUint32(extension + 4), header);
+    }
+    return STATUS_SUCCESS;
+}
+
+// Parses an AH header and the ports behind it. A packet quoted by an ICMP error may end before them.
+static NTSTATUS IpHeaderParseAuthenticated(const IP_VIEW *view, IP_HEADER *header)
+{
+    IP_HEADER inner = *header;
+    NTSTATUS status = IpHeaderParseExtension(view, TRUE, &inner);
+
+    if (NT_SUCCESS(status))
+    {
+        status = IpHeaderParsePorts(view, &inner);
+    }
+    if (!NT_SUCCESS(status))
+    {
+        return view->Quoted ? STATUS_SUCCESS : status;
+    }
+    *header = inner;
+    return STATUS_SUCCESS;
+}
+
 static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
 {
     const UINT8 *packet = view->Packet;
@@ -162,60 +233,11 @@ static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
     fragment = IpHeaderUint16(packet + 6);
     status = IpHeaderSetFragment(view, (fragment & IPV4_FRAGMENT_OFFSET) * 8u,
                                  (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0, IpHeaderUint16(packet + 4), header);
+    if (NT_SUCCESS(status) && header->Protocol == IP_AUTHENTICATION && !header->Fragment)
+    {
+        return IpHeaderParseAuthenticated(view, header);
+    }
     return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
-}
-
-static BOOLEAN IpHeaderIsExtension(UINT8 protocol)
-{
-    return protocol == IPV6_HOP_BY_HOP || protocol == IPV6_ROUTING || protocol == IPV6_FRAGMENT ||
-           protocol == IPV6_AUTHENTICATION || protocol == IPV6_DESTINATION;
-}
-
-// The field counts 8 bytes beyond the first 8 (RFC 8200); in AH it counts 4 bytes beyond the first 8 (RFC 4302).
-static UINT32 IpHeaderExtensionLength(UINT8 type, UINT8 lengthField)
-{
-    if (type == IPV6_FRAGMENT)
-    {
-        return 8;
-    }
-    return type == IPV6_AUTHENTICATION ? (lengthField + 2u) * 4u : (lengthField + 1u) * 8u;
-}
-
-// Parses the extension header at HeaderLength, whose type is Protocol, and moves both behind it.
-static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_HEADER *header)
-{
-    const UINT8 *extension = view->Packet + header->HeaderLength;
-    UINT8 type = header->Protocol;
-    UINT32 length;
-    NTSTATUS status;
-
-    // Every extension header has at least 8 bytes. Hop-by-hop options are valid only as the first one.
-    status = IpHeaderRequire(view, header->HeaderLength, 8);
-    if (!NT_SUCCESS(status) || (type == IPV6_HOP_BY_HOP && !isFirst))
-    {
-        return NT_SUCCESS(status) ? STATUS_INVALID_PARAMETER : status;
-    }
-    length = IpHeaderExtensionLength(type, extension[1]);
-    status = IpHeaderRequire(view, header->HeaderLength, length);
-    if (!NT_SUCCESS(status))
-    {
-        return status;
-    }
-
-    header->Protocol = extension[0];
-    header->HeaderLength += length;
-    if (type == IPV6_ROUTING && extension[3] != 0)
-    {
-        header->SourceRouted = TRUE;
-    }
-    if (type == IPV6_FRAGMENT)
-    {
-        UINT32 fragment = IpHeaderUint16(extension + 2);
-
-        return IpHeaderSetFragment(view, fragment & IPV6_FRAGMENT_OFFSET, (fragment & IPV6_FLAG_MORE_FRAGMENTS) != 0,
-                                   IpHeaderUint32(extension + 4), header);
-    }
-    return STATUS_SUCCESS;
 }
 
 static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)

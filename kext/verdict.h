@@ -49,7 +49,7 @@ FORCEINLINE const VERDICT_ROW *VerdictRow(_In_ UINT8 verdict)
     return &VerdictRows[verdict < VerdictCount ? verdict : (UINT8)VerdictFailed];
 }
 
-/// Returns whether an extended client's verdict refuses one outbound attempt, after which the connection is undecided.
+/// Returns whether an extended client's verdict refuses one attempt, after which the connection is undecided.
 FORCEINLINE BOOLEAN VerdictIsForOneAttempt(_In_ const VERDICT_ROW *row)
 {
     return row->Attempt != DecisionPermit;

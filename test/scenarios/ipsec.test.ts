@@ -91,6 +91,34 @@ describe.each(cases)('$protocol with $header over $family', (place) => {
     expect(await simulated.counted('packetsInjected')).toBe(0n);
   });
 
+  /** ALE authorizes the flow of a datagram once, and the packet layers cannot see what ESP encrypts. */
+  const acceptLasts = header === 'ESP' && protocol === 'udp';
+  /** The packet after an accepted SYN is the computer's own answer, which nothing protects here. */
+  const acceptIsForOne = header === 'AH' && protocol === 'udp';
+
+  test.each([
+    ...(acceptIsForOne ? ([['Accept', Verdict.Accept]] as const) : []),
+    ['Block', Verdict.Block],
+    ['Drop', Verdict.Drop],
+  ] as const)('is asked about again after %s', async (_name, verdict) => {
+    const { simulated, outcome } = await decide(verdict);
+    expect(outcome === 'permitted').toBe(verdict === Verdict.Accept);
+    const next = arrive(simulated);
+    const question = await simulated.question();
+    expect(question).toMatchObject({ processId: 7, remoteAddress: stranger, remotePort: 40_000 });
+    simulated.device.setVerdict(question.id, Verdict.PermanentAccept);
+    expect(await next).toBe('permitted');
+  });
+
+  if (acceptLasts) {
+    test('passes without another question after Accept', async () => {
+      const { simulated, outcome } = await decide(Verdict.Accept);
+      expect(outcome).toBe('permitted');
+      expect(await arrive(simulated)).toBe('permitted');
+      expect(await simulated.untaken('connection')).toEqual([]);
+    });
+  }
+
   test('is refused once its live connection is blocked', async () => {
     const { simulated, question } = await decide(Verdict.PermanentAccept);
     expect(simulated.device.updateVerdict(question, Verdict.PermanentBlock)).toBe(true);

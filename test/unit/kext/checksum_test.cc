@@ -183,6 +183,19 @@ TEST(ChecksumTest, ComputesAKnownIpv4Header)
     EXPECT_EQ(At(packet, 10), 0xb861);
 }
 
+TEST(ChecksumTest, AnAuthenticationHeaderIsNotPartOfTheIpv4Header)
+{
+    Packet payload(24);
+    payload[0] = PROTOCOL_UDP;
+    payload[1] = 4; // 24 bytes (RFC 4302)
+    payload.resize(24 + 8);
+    Put16(payload, 24 + 4, 8);
+    Packet packet = V4(51, payload);
+
+    ASSERT_EQ(Compute(packet), STATUS_SUCCESS);
+    EXPECT_EQ(Reference(Packet(packet.begin(), packet.begin() + 20)), 0);
+}
+
 TEST(ChecksumTest, ComputesTransportChecksumsThatAReceiverAccepts)
 {
     std::mt19937 random(9);

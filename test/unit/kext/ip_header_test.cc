@@ -136,6 +136,67 @@ TEST(IpHeaderTest, FindsPortsBehindV4Options)
     }
 }
 
+// An AH header of 24 bytes (RFC 4302) before a transport header.
+Packet Authenticated(uint8_t protocol, const Packet &transport)
+{
+    Packet packet(24);
+
+    packet[0] = protocol;
+    packet[1] = 4; // counted in 4 bytes, less 2
+    Append(packet, transport);
+    return packet;
+}
+
+TEST(IpHeaderTest, FindsPortsBehindTheAuthenticationHeaderOfV4)
+{
+    IP_HEADER header;
+
+    ASSERT_EQ(Parse(V4(kAuthentication, Authenticated(kUdp, Udp(53, 5353)), 8), &header), STATUS_SUCCESS);
+    EXPECT_EQ(header.Protocol, PROTOCOL_UDP);
+    EXPECT_EQ(header.HeaderLength, 20u + 8 + 24);
+    EXPECT_EQ(header.SourcePort, 53);
+    EXPECT_EQ(header.DestinationPort, 5353);
+}
+
+TEST(IpHeaderTest, AnAuthenticationHeaderOfV4ThatIsCutIsMalformed)
+{
+    const Packet payload = Authenticated(kUdp, Udp(53, 5353));
+
+    for (size_t length = 0; length < payload.size(); length++)
+    {
+        IP_HEADER header;
+
+        EXPECT_EQ(
+            Parse(V4(kAuthentication, Packet(payload.begin(), payload.begin() + static_cast<long>(length))), &header),
+            STATUS_INVALID_PARAMETER);
+    }
+}
+
+TEST(IpHeaderTest, FragmentsOfV4KeepTheProtocolOfTheirHeader)
+{
+    IP_HEADER header;
+
+    ASSERT_EQ(Parse(V4(kAuthentication, Authenticated(kUdp, Udp(53, 5353)), 0, 0x2000), &header), STATUS_SUCCESS);
+    EXPECT_TRUE(header.FirstFragment);
+    EXPECT_EQ(header.Protocol, kAuthentication);
+    EXPECT_EQ(header.SourcePort, 0);
+}
+
+TEST(IpHeaderTest, AQuotedAuthenticationHeaderOfV4MayBeCut)
+{
+    const Packet whole = V4(kAuthentication, Authenticated(kUdp, Udp(53, 5353)));
+
+    for (size_t length = 28; length <= whole.size(); length++)
+    {
+        const Packet quoted(whole.begin(), whole.begin() + static_cast<long>(length));
+        IP_HEADER header;
+
+        ASSERT_EQ(IpHeaderParseQuoted(quoted.data(), static_cast<UINT32>(length), &header), STATUS_SUCCESS);
+        EXPECT_EQ(header.Protocol, length == whole.size() ? kUdp : kAuthentication);
+        EXPECT_EQ(header.SourcePort, length == whole.size() ? 53 : 0);
+    }
+}
+
 TEST(IpHeaderTest, ProtocolsWithoutPortsHaveNone)
 {
     for (uint8_t protocol : {1, 2, 47, 50, 58, 132, 255})
