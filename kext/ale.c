@@ -202,44 +202,6 @@ static VOID AleReadPath(const ALE_OPERATION *operation, const WCHAR **path, UINT
     }
 }
 
-static DECISION AleHold(const ALE_OPERATION *operation)
-{
-    UINT8 direction = operation->Classify->Layer->Direction;
-    NTSTATUS status = STATUS_SUCCESS;
-    HOLD_QUESTION question;
-
-    RtlZeroMemory(&question, sizeof(question));
-    question.Kind = direction == DirectionOutbound ? HeldAleConnect : HeldAleRecvAccept;
-    question.Direction = direction;
-    question.Key = &operation->Key;
-    question.Generation = operation->Generation;
-    question.ProcessId = operation->ProcessId;
-    HoldDescribe(&question, operation->Classify);
-    question.PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
-    question.CompletionHandle = AleCompletionHandle(operation);
-    question.Begins = !operation->Reauthorization;
-    AleReadPath(operation, &question.Path, &question.PathBytes);
-    if (operation->NetBufferList == NULL && question.CompletionHandle == NULL &&
-        ReadNoFence(&operation->Context->Client.Extended) != 0)
-    {
-        // Nothing could be held until the verdict. A base client is asked all the same.
-        return HoldFail(operation->Context, &operation->Key, direction, operation->ProcessId, STATUS_NOT_SUPPORTED);
-    }
-    if (operation->NetBufferList != NULL)
-    {
-        status = AleCopyPackets(operation, &question.Packets);
-    }
-    if (question.CompletionHandle != NULL)
-    {
-        AleNotePendedEcho(operation);
-    }
-    return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
-                              : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key,
-                                               operation->ProcessId, status);
-}
-
-// ---- Deciding
-
 // Once a connection has its process, any record may name that process, so the process is reported before.
 // The packet layer may have seen the connection first, but it knows no process path. A question reports it by itself.
 static VOID AleReportProcess(const ALE_OPERATION *operation, DECISION decision)
@@ -261,6 +223,65 @@ static VOID AleReportProcess(const ALE_OPERATION *operation, DECISION decision)
         (VOID) EventProcessInfo(events, &owner, operation->ProcessId, path, bytes);
     }
 }
+
+// The client is not asked. It is told of the process before a record names that process.
+static DECISION AleFailStalled(const ALE_OPERATION *operation, const HOLD_QUESTION *question)
+{
+    if (operation->ProcessId != 0)
+    {
+        AleReportProcess(operation, DecisionPermit);
+    }
+    return HoldFailStalled(operation->Context, question, FALSE);
+}
+
+static VOID AleDescribe(const ALE_OPERATION *operation, HOLD_QUESTION *question)
+{
+    UINT8 direction = operation->Classify->Layer->Direction;
+
+    RtlZeroMemory(question, sizeof(*question));
+    question->Kind = direction == DirectionOutbound ? HeldAleConnect : HeldAleRecvAccept;
+    question->Direction = direction;
+    question->Key = &operation->Key;
+    question->Generation = operation->Generation;
+    question->ProcessId = operation->ProcessId;
+    HoldDescribe(question, operation->Classify);
+    question->PayloadLayer = PROTOCOL_PAYLOAD_TRANSPORT_LAYER;
+    question->CompletionHandle = AleCompletionHandle(operation);
+    question->Begins = !operation->Reauthorization;
+    AleReadPath(operation, &question->Path, &question->PathBytes);
+}
+
+static DECISION AleHold(const ALE_OPERATION *operation)
+{
+    UINT8 direction = operation->Classify->Layer->Direction;
+    CLIENT *client = &operation->Context->Client;
+    NTSTATUS status = STATUS_SUCCESS;
+    HOLD_QUESTION question;
+
+    AleDescribe(operation, &question);
+    if (ClientIsStalled(client))
+    {
+        return AleFailStalled(operation, &question);
+    }
+    if (operation->NetBufferList == NULL && question.CompletionHandle == NULL && ReadNoFence(&client->Extended) != 0)
+    {
+        // Nothing could be held until the verdict. A base client is asked all the same.
+        return HoldFail(operation->Context, &operation->Key, direction, operation->ProcessId, STATUS_NOT_SUPPORTED);
+    }
+    if (operation->NetBufferList != NULL)
+    {
+        status = AleCopyPackets(operation, &question.Packets);
+    }
+    if (question.CompletionHandle != NULL)
+    {
+        AleNotePendedEcho(operation);
+    }
+    return NT_SUCCESS(status) ? HoldAsk(operation->Context, &question)
+                              : HoldFailPacket(operation->Context, operation->Classify->Layer, &operation->Key,
+                                               operation->ProcessId, status);
+}
+
+// ---- Deciding
 
 // The program's image owns the connection's place in the table.
 static VOID AleNoteOrigin(const ALE_OPERATION *operation)
@@ -334,17 +355,24 @@ static VOID AleSpendVerdict(const ALE_OPERATION *operation, UINT8 verdict)
     }
 }
 
-static DECISION AleDecideByVerdict(const ALE_OPERATION *operation, UINT8 verdict)
+static DECISION AleDecideByVerdict(const ALE_OPERATION *operation, const CONNECTION_STATE *state)
 {
-    const VERDICT_ROW *row = VerdictRow(verdict);
+    UINT8 direction = operation->Classify->Layer->Direction;
+    const VERDICT_ROW *row = VerdictRow(state->Verdict);
 
-    if (operation->Classify->Layer->Direction == DirectionOutbound && VerdictIsForOneAttempt(row) &&
+    if (direction == DirectionOutbound && VerdictIsForOneAttempt(row) &&
         ReadNoFence(&operation->Context->Client.Extended) != 0)
     {
-        AleSpendVerdict(operation, verdict);
+        AleSpendVerdict(operation, state->Verdict);
         return (DECISION)row->Attempt;
     }
-    return (DECISION)row->Ale[operation->Classify->Layer->Direction];
+    if (direction == DirectionOutbound && state->Stalled && state->Verdict == VerdictAccept)
+    {
+        // The fail policy let this attempt in for a stalled client, which is asked about its packets.
+        ConnectionTableForgetVerdict(&operation->Context->Connections, &operation->Key, operation->Generation,
+                                     VerdictAccept);
+    }
+    return (DECISION)row->Ale[direction];
 }
 
 static DECISION AleDecide(ALE_OPERATION *operation)
@@ -371,7 +399,7 @@ static DECISION AleDecide(ALE_OPERATION *operation)
     {
         AleNoteOrigin(operation);
     }
-    decision = AleDecideByVerdict(operation, state.Verdict);
+    decision = AleDecideByVerdict(operation, &state);
     if (operation->ProcessId != 0 && (state.ProcessId == 0 || operation->Reauthorization))
     {
         AleReportProcess(operation, decision);

@@ -62,6 +62,19 @@ VOID ClientSetOptions(CLIENT *client, const OPTIONS *options)
 }
 
 _Use_decl_annotations_
+UINT64 ClientStallLimit(const CLIENT *client, UINT64 askedTime)
+{
+    UINT32 timeout = (UINT32)ReadNoFence(&client->StallTimeoutMs);
+    UINT64 heardTime = (UINT64)ReadNoFence64(&client->HeardTime);
+
+    if (timeout == 0 || askedTime == CLOCK_NEVER)
+    {
+        return CLOCK_NEVER;
+    }
+    return (askedTime > heardTime ? askedTime : heardTime) + timeout * PLATFORM_TICKS_PER_MILLISECOND;
+}
+
+_Use_decl_annotations_
 CLIENT_MODE ClientAbsentMode(const CLIENT *client)
 {
     return ReadNoFence(&client->FailClosed) != 0 ? ClientAbsentBlock : ClientAbsentPermit;

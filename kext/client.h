@@ -9,6 +9,7 @@
 
 #pragma once
 
+#include "clock.h"
 #include "options.h"
 #include "rundown.h"
 #include "verdict.h"
@@ -32,15 +33,22 @@ typedef struct _CLIENT
     volatile LONG64 ProcessId; ///< the process that attached last
     volatile LONG PendingTimeoutMs;
     volatile LONG TimeoutVerdict;
-    volatile LONG Extended; ///< the client has sent SetOptions: extended clients have rules of their own
+    volatile LONG Extended;       ///< the client has sent SetOptions: extended clients have rules of their own
+    volatile LONG StallTimeoutMs; ///< 0: the client is never stalled
+    volatile LONG Stalled;        ///< the fail policy decides on what waits and what comes (stall.h)
     RUNDOWN Classifies;
     RUNDOWN Requests;
-    KEVENT Transition;          ///< a synchronization event used as a mutex
-    KEVENT Settled;             ///< set once the filter engine has answered to the attach, in whatever way
-    BOOLEAN HasFiltered;        ///< this client has filtered before; within a transition
-    LONG WarnedState;           ///< ENGINE_STATE of which this client was warned last; within a transition
-    volatile LONG Taken;        ///< a handle is open, or its detach runs
-    PFILE_OBJECT volatile File; ///< the attached client's file; NULL: no client, or it detaches
+    KEVENT Transition;              ///< a synchronization event used as a mutex
+    KEVENT Settled;                 ///< set once the filter engine has answered to the attach, in whatever way
+    BOOLEAN HasFiltered;            ///< this client has filtered before; within a transition
+    LONG WarnedState;               ///< ENGINE_STATE of which this client was warned last; within a transition
+    volatile LONG Taken;            ///< a handle is open, or its detach runs
+    PFILE_OBJECT volatile File;     ///< the attached client's file; NULL: no client, or it detaches
+    volatile LONG64 HeardTime;      ///< ClockNow of the last sign of life
+    volatile LONG64 StallTime;      ///< ClockNow at which the last stall began
+    volatile LONG StallUnreported;  ///< a stall ended that was not reported
+    volatile LONG64 StallDecisions; ///< what the fail policy decided in stalls that were not reported
+    volatile LONG64 StallMs;        ///< how long those stalls lasted that ended
 } CLIENT;
 
 /// Starts with no client attached and an open fail policy. Fails with STATUS_INSUFFICIENT_RESOURCES.
@@ -59,6 +67,16 @@ FORCEINLINE BOOLEAN ClientHasFlag(_In_ const CLIENT *client, _In_ UINT32 flag)
 
 /// Puts options into force for classifies. The caller is within a transition.
 VOID ClientSetOptions(_Inout_ CLIENT *client, _In_ const OPTIONS *options);
+
+/// TRUE while the client is stalled. Any IRQL.
+FORCEINLINE BOOLEAN ClientIsStalled(_In_ const CLIENT *client)
+{
+    return ReadNoFence(&client->Stalled) != FALSE;
+}
+
+/// Returns when the client is stalled, if the oldest waiting question was asked at `askedTime` and it stays silent.
+/// Both times are of ClockNow. CLOCK_NEVER: no question waits, or the client is never stalled. Any IRQL.
+UINT64 ClientStallLimit(_In_ const CLIENT *client, _In_ UINT64 askedTime);
 
 /// The mode without a client, by the fail policy. Any IRQL.
 CLIENT_MODE ClientAbsentMode(_In_ const CLIENT *client);

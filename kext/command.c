@@ -6,6 +6,7 @@
 #include "flow.h"
 #include "hold.h"
 #include "session.h"
+#include "stall.h"
 #include "wire.h"
 
 // A command in the bytes of a write. Its first byte is the command's number.
@@ -63,6 +64,7 @@ static BOOLEAN CommandCountVerdict(DRIVER_CONTEXT *context, BOOLEAN applied)
 
 static VOID CommandApplyVerdict(DRIVER_CONTEXT *context, const COMMAND_VERDICT_WIRE *wire)
 {
+    StallHear(context);
     if (!CommandCountVerdict(context, HoldApplyVerdict(context, wire->Id, wire->Verdict)))
     {
         LogWarning(&context->Log, "Verdict %u came for id %llu, which waits for none", wire->Verdict,
@@ -125,6 +127,7 @@ static BOOLEAN CommandUpdate(DRIVER_CONTEXT *context, const UINT8 *wire)
     COMMAND_UPDATE update;
     CONNECTION_KEY key;
 
+    StallHear(context);
     RtlZeroMemory(&key, sizeof(key));
     key.IpVersion = wire[0] == CommandUpdateV4 ? 4 : 6;
     wire = WireGet(wire + sizeof(UINT8), &key.Protocol, sizeof(key.Protocol));

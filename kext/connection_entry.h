@@ -28,6 +28,7 @@ typedef struct _CONNECTION_STATE
     BOOLEAN Broadcast;  ///< the remote address is the broadcast address of a subnet
     BOOLEAN Authorized; ///< ALE permitted it at least once
     BOOLEAN Aborted;    ///< its flow was aborted, so the stack resets it
+    BOOLEAN Stalled;    ///< the fail policy has decided for a stalled client that has not been asked since
     UINT32 Generation;  ///< differs between connections that use one key one after the other; never 0
     UINT64 ProcessId;   ///< 0: not known. The table keeps 32 bits, which hold all process ids of Windows
 } CONNECTION_STATE;
@@ -74,7 +75,7 @@ typedef struct _CONNECTION_CELL
     UINT16 RemotePort;
     UINT8 Protocol;
     UINT8 Scope;
-    UINT8 Verdict; ///< VERDICT, and CELL_VERDICT_WAITING
+    UINT8 Verdict; ///< VERDICT, CELL_VERDICT_WAITING and CELL_VERDICT_STALLED
     UINT8 Flags;
     UINT32 Generation;
     volatile LONG Use; ///< CELL_USE_ marks, and above them ClockSeconds of the last use, later of the end
@@ -90,6 +91,7 @@ static_assert(FIELD_OFFSET(CONNECTION_CELL, Flags) == 7 && (UINT64)CELL_FLAG_IN_
 // The bits of CONNECTION_CELL.Verdict.
 #define CELL_VERDICT_MASK    0xFu
 #define CELL_VERDICT_WAITING 0x10u ///< a question waits for its verdict
+#define CELL_VERDICT_STALLED 0x20u ///< the fail policy has decided in this stall, or in the last one
 
 static_assert(VerdictCount <= CELL_VERDICT_MASK + 1, "a cell has 4 bits for a verdict");
 
@@ -170,7 +172,8 @@ typedef struct _CONNECTION_TABLE
     void *RemovingContext;
     UINT8 Padding1[PLATFORM_CACHE_LINE];
     volatile LONG LastGeneration;
-    volatile LONG Hand; ///< of the eviction: the next shard, of both IP versions
+    volatile LONG Hand;       ///< of the eviction: the next shard, of both IP versions
+    volatile LONG HasStalled; ///< a connection has CELL_VERDICT_STALLED
     UINT8 Padding2[PLATFORM_CACHE_LINE];
     volatile LONG ScopeUses[SCOPE_NONE]; ///< connections of each scope but SCOPE_DEFAULT, ended ones included
 } CONNECTION_TABLE;
@@ -256,6 +259,17 @@ FORCEINLINE BOOLEAN ConnectionEntryIsWaiting(_In_ const CONNECTION_CELL *cell)
     return (cell->Verdict & CELL_VERDICT_WAITING) != 0;
 }
 
+/// TRUE if the fail policy has decided for a stalled client.
+FORCEINLINE BOOLEAN ConnectionEntryIsStalled(_In_ const CONNECTION_CELL *cell)
+{
+    return (cell->Verdict & CELL_VERDICT_STALLED) != 0;
+}
+
+FORCEINLINE VOID ConnectionEntryForgetStalled(_Inout_ CONNECTION_CELL *cell)
+{
+    cell->Verdict &= (UINT8)~CELL_VERDICT_STALLED;
+}
+
 /// Sets marks of a connection. The caller holds the shard exclusively.
 FORCEINLINE VOID ConnectionEntryMark(_Inout_ CONNECTION_CELL *cell, _In_ LONG marks)
 {
@@ -274,6 +288,7 @@ FORCEINLINE CONNECTION_STATE ConnectionEntryState(_In_ const CONNECTION_CELL *ce
     state.Broadcast = (cell->Flags & CELL_FLAG_BROADCAST) != 0;
     state.Authorized = (cell->Flags & CELL_FLAG_AUTHORIZED) != 0;
     state.Aborted = (cell->Flags & CELL_FLAG_ABORTED) != 0;
+    state.Stalled = ConnectionEntryIsStalled(cell);
     state.Generation = cell->Generation;
     state.ProcessId = cell->ProcessId;
     return state;
@@ -286,7 +301,7 @@ FORCEINLINE VOID ConnectionEntryChangePending(_In_ const CONNECTION_TABLE *table
     CONNECTION_COLD *cold = ConnectionEntryCold(table, cell);
 
     cold->Pending += (UINT32)more;
-    cell->Verdict = (UINT8)(ConnectionEntryVerdict(cell) | (cold->Pending != 0 ? CELL_VERDICT_WAITING : 0));
+    cell->Verdict = (UINT8)((cell->Verdict & ~CELL_VERDICT_WAITING) | (cold->Pending != 0 ? CELL_VERDICT_WAITING : 0));
 }
 
 /// Notes the id of the last question.

@@ -153,13 +153,19 @@ typedef struct _CONNECTION_INSERTION
     SHARD_GROWTH Growth;
 } CONNECTION_INSERTION;
 
-static NTSTATUS ConnectionTableAdopt(const CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion,
-                                     CONNECTION_CELL *cell, CONNECTION_STATE *state)
+// Sets the process of a connection whose process is not known.
+static VOID ConnectionTableAdoptProcess(CONNECTION_CELL *cell, UINT64 processId)
 {
     if (cell->ProcessId == 0)
     {
-        cell->ProcessId = insertion->ProcessId;
+        cell->ProcessId = (UINT32)processId;
     }
+}
+
+static NTSTATUS ConnectionTableAdopt(const CONNECTION_TABLE *table, const CONNECTION_INSERTION *insertion,
+                                     CONNECTION_CELL *cell, CONNECTION_STATE *state)
+{
+    ConnectionTableAdoptProcess(cell, insertion->ProcessId);
     ConnectionEntryTouch(table, cell, 0);
     *state = ConnectionEntryState(cell);
     return STATUS_OBJECT_NAME_EXISTS;
@@ -306,6 +312,7 @@ BOOLEAN ConnectionTableSetVerdict(CONNECTION_TABLE *table, const CONNECTION_KEY 
     if (live)
     {
         ConnectionEntrySetVerdict(cell, verdict);
+        ConnectionEntryForgetStalled(cell);
         *state = ConnectionEntryState(cell);
     }
     ConnectionTableLeave(&access);
@@ -515,11 +522,30 @@ VOID ConnectionTableAddPending(CONNECTION_TABLE *table, const CONNECTION_KEY *ke
     CONNECTION_ACCESS access;
     CONNECTION_CELL *live = ConnectionTableChangePending(table, key, generation, 1, &access);
 
-    if (live != NULL && live->ProcessId == 0)
+    if (live != NULL)
     {
-        live->ProcessId = (UINT32)processId;
+        ConnectionTableAdoptProcess(live, processId);
+        ConnectionEntryForgetStalled(live);
     }
     ConnectionTableLeave(&access);
+}
+
+_Use_decl_annotations_
+BOOLEAN ConnectionTableSetStalled(CONNECTION_TABLE *table, const CONNECTION_KEY *key, UINT32 generation,
+                                  UINT64 processId)
+{
+    CONNECTION_ACCESS access;
+    CONNECTION_CELL *live = ConnectionTableEnterLive(table, key, generation, &access);
+    BOOLEAN first = live == NULL || !ConnectionEntryIsStalled(live);
+
+    if (live != NULL)
+    {
+        ConnectionTableAdoptProcess(live, processId);
+        live->Verdict |= CELL_VERDICT_STALLED;
+        WriteNoFence(&table->HasStalled, TRUE);
+    }
+    ConnectionTableLeave(&access);
+    return first;
 }
 
 _Use_decl_annotations_
@@ -846,6 +872,12 @@ static UINT8 ConnectionCleaningClear(VOID *context, UINT64 *words)
     return result;
 }
 
+static UINT8 ConnectionCleaningForgetStalled(VOID *context, UINT64 *words)
+{
+    ConnectionEntryForgetStalled(ConnectionCleaningCell((const CONNECTION_CLEANING *)context, words));
+    return SHARD_VISIT_KEEP;
+}
+
 // Moves a connection's cold part into a fuller chunk.
 static UINT8 ConnectionCleaningMove(VOID *context, UINT64 *words)
 {
@@ -913,6 +945,15 @@ _Use_decl_annotations_
 VOID ConnectionTableClearCache(CONNECTION_TABLE *table)
 {
     ConnectionTableVisitAll(table, ConnectionCleaningClear, EndReasonCleared);
+}
+
+_Use_decl_annotations_
+VOID ConnectionTableForgetStalled(CONNECTION_TABLE *table)
+{
+    if (InterlockedExchange(&table->HasStalled, FALSE) != FALSE)
+    {
+        ConnectionTableVisitAll(table, ConnectionCleaningForgetStalled, EndReasonClosed);
+    }
 }
 
 _Use_decl_annotations_

@@ -100,7 +100,8 @@ _Must_inspect_result_
 NTSTATUS ConnectionTableFindOrInsert(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
                                      _In_ UINT64 processId, _In_ UINT8 direction, _Inout_ CONNECTION_STATE *state);
 
-/// Changes the verdict of a live connection. `state` gets the new state. FALSE: unknown, or ended.
+/// Changes the verdict of a live connection, and forgets ConnectionTableSetStalled. `state` gets the new state.
+/// FALSE: unknown, or ended.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 BOOLEAN ConnectionTableSetVerdict(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT8 verdict,
                                   _Out_ CONNECTION_STATE *state);
@@ -172,6 +173,17 @@ BOOLEAN ConnectionTableEnd(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTIO
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID ConnectionTableAddPending(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key, _In_ UINT32 generation,
                                _In_ UINT64 processId);
+
+/// Marks a live connection on which the fail policy decides while the client is stalled. Sets its process if that is
+/// not known yet. FALSE: it was marked before. A connection that is unknown or of another generation has no mark.
+/// A pending question and ConnectionTableSetVerdict forget the mark.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+BOOLEAN ConnectionTableSetStalled(_Inout_ CONNECTION_TABLE *table, _In_ const CONNECTION_KEY *key,
+                                  _In_ UINT32 generation, _In_ UINT64 processId);
+
+/// Forgets the marks of ConnectionTableSetStalled. Walks the table if there are any.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID ConnectionTableForgetStalled(_Inout_ CONNECTION_TABLE *table);
 
 /// TRUE if a question about the connection waits for a verdict.
 _IRQL_requires_max_(DISPATCH_LEVEL)

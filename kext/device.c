@@ -4,6 +4,7 @@
 #include "context.h"
 #include "session.h"
 #include "snapshot.h"
+#include "stall.h"
 
 _Dispatch_type_(IRP_MJ_CREATE) static DRIVER_DISPATCH DeviceCreate;
 _Dispatch_type_(IRP_MJ_CLEANUP) _Dispatch_type_(IRP_MJ_CLOSE) static DRIVER_DISPATCH DeviceDetach;
@@ -105,12 +106,12 @@ static NTSTATUS NTAPI DeviceWrite(PDEVICE_OBJECT device, PIRP irp)
 
 static const VERSION_WIRE DeviceVersion = {PROTOCOL_VERSION_MAJOR, PROTOCOL_VERSION_MINOR, PROTOCOL_VERSION_REVISION,
                                            PROTOCOL_VERSION_BUILD};
-static const CAPABILITIES_WIRE DeviceCapabilities = {sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
-                                                     FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS |
-                                                         FEATURE_COMMAND_BATCHES | FEATURE_MAX_CONNECTIONS |
-                                                         FEATURE_GET_CONNECTIONS | FEATURE_UPDATE_CONNECTION |
-                                                         FEATURE_CONNECTION_INFO | FEATURE_TRAFFIC_FLAGS,
-                                                     PROTOCOL_MAX_COMMANDS_PER_WRITE};
+static const CAPABILITIES_WIRE DeviceCapabilities = {
+    sizeof(CAPABILITIES_WIRE), PROTOCOL_EXTENSION,
+    FEATURE_EXTENDED_RECORDS | FEATURE_OPTIONS | FEATURE_STATISTICS | FEATURE_COMMAND_BATCHES | FEATURE_STALL |
+        FEATURE_MAX_CONNECTIONS | FEATURE_GET_CONNECTIONS | FEATURE_UPDATE_CONNECTION | FEATURE_CONNECTION_INFO |
+        FEATURE_TRAFFIC_FLAGS,
+    PROTOCOL_MAX_COMMANDS_PER_WRITE};
 
 typedef struct _DEVICE_CONTROL
 {
@@ -179,6 +180,10 @@ static NTSTATUS DevicePerformControl(DEVICE_CONTROL *control, ULONG code)
         return SessionSetOptions(control->Context, control->Buffer, control->InputLength);
     case IOCTL_NETVERDICT_GET_STATISTICS:
         return DeviceGetStatistics(control);
+    case IOCTL_NETVERDICT_KEEPALIVE:
+        StallHear(control->Context);
+        EngineReauthorize(&control->Context->Engine);
+        return STATUS_SUCCESS;
     case IOCTL_NETVERDICT_GET_CONNECTIONS:
         return SnapshotConnections(&control->Context->Connections, control->Buffer, control->InputLength,
                                    control->Buffer, control->OutputLength, &control->Written);

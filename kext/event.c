@@ -142,11 +142,6 @@ static NTSTATUS EventPush(EVENTS *events, UINT8 type, VOID *record, UINT32 lengt
     return EventPushOf(events, NULL, type, record, length, tail, tailLength, lossReason, 0);
 }
 
-static NTSTATUS EventPushWhole(EVENTS *events, UINT8 type, VOID *record, UINT32 length)
-{
-    return EventPush(events, type, record, length, NULL, 0, LossQueueFull);
-}
-
 // ---- Owners and processes
 
 static UINT64 EventHashProcess(const EVENTS *events, UINT64 processId)
@@ -574,7 +569,7 @@ NTSTATUS EventClientStalled(EVENTS *events, UINT64 count, UINT64 durationMs)
 
     wire.Count = count;
     wire.DurationMs = durationMs;
-    return EventPushWhole(events, InfoClientStalled, &wire, sizeof(wire));
+    return EventPush(events, InfoClientStalled, &wire, sizeof(wire), NULL, 0, LossUncounted);
 }
 
 _Use_decl_annotations_

@@ -134,7 +134,8 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventConnectionTimeout(_Inout_ EVENTS *events, _In_ UINT64 id, _In_ const CONNECTION *connection,
                                 _In_ UINT8 cause);
 
-/// Queues ClientStalled for clients of extension 2: so many questions were decided while the client was stalled.
+/// Queues ClientStalled for clients of extension 2: so many decisions were made while the client was stalled.
+/// STATUS_BUFFER_OVERFLOW: there is no room. The record does not count as lost, because the caller tries again.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 NTSTATUS EventClientStalled(_Inout_ EVENTS *events, _In_ UINT64 count, _In_ UINT64 durationMs);
 

@@ -44,10 +44,11 @@ static BOOLEAN HoldSpendsVerdict(const CLIENT *client, const HELD *held, UINT8 v
             (held->Kind == HeldAleConnect && held->CompletionContext == NULL));
 }
 
-// A refused connection is asked about again. Only a pended connect finds its refusal in the table.
+// A connection that was refused, or decided for a stalled client, is asked about again.
+// Only a pended connect finds the decision in the table. It spends it when it is authorized again.
 static BOOLEAN HoldStoresNothing(const HELD *held)
 {
-    return held->Refused && (held->Kind != HeldAleConnect || held->CompletionContext == NULL);
+    return (held->Refused || held->Stalled) && (held->Kind != HeldAleConnect || held->CompletionContext == NULL);
 }
 
 // Skips a connection that ended, or whose entry was reused: its generation differs.
@@ -55,6 +56,10 @@ static VOID HoldStoreVerdict(DRIVER_CONTEXT *context, const HELD *held, UINT8 ve
 {
     UINT8 stored;
 
+    if (held->Stalled)
+    {
+        (VOID) ConnectionTableSetStalled(&context->Connections, &held->Key, held->Generation, held->ProcessId);
+    }
     if (HoldStoresNothing(held))
     {
         ConnectionTableReleasePending(&context->Connections, &held->Key, held->Generation);
@@ -315,6 +320,31 @@ VOID HoldResolveFailed(DRIVER_CONTEXT *context)
     RundownLeave(&context->Packets.Resolvers, slot);
 }
 
+// Resolves a question of a client that cannot answer now. A base client finds the decision as its own verdict.
+static VOID HoldResolveStalled(DRIVER_CONTEXT *context, HELD *held)
+{
+    UINT8 verdict = ClientFailVerdict(&context->Client);
+
+    held->Stalled = ReadNoFence(&context->Client.Extended) != 0;
+    HoldReportResolved(&context->Events, held, verdict, TimeoutCauseStall);
+    HoldResolve(context, held, HoldFailCause, verdict);
+}
+
+_Use_decl_annotations_
+VOID HoldResolveWhileStalled(DRIVER_CONTEXT *context)
+{
+    RUNDOWN_SLOT *slot = RundownEnter(&context->Packets.Resolvers);
+    CLIENT *client = &context->Client;
+    HELD *held;
+
+    while (ClientIsStalled(client) && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
+    {
+        InterlockedIncrement64(&client->StallDecisions);
+        HoldResolveStalled(context, held);
+    }
+    RundownLeave(&context->Packets.Resolvers, slot);
+}
+
 _Use_decl_annotations_
 UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
 {
@@ -325,11 +355,7 @@ UINT64 HoldResolvePresent(DRIVER_CONTEXT *context)
 
     while (resolved < present && (held = PacketCacheTakeAny(&context->Packets)) != NULL)
     {
-        UINT8 verdict = ClientFailVerdict(&context->Client);
-
-        // A client that the system suspends is a stalled client.
-        HoldReportResolved(&context->Events, held, verdict, TimeoutCauseStall);
-        HoldResolve(context, held, HoldFailCause, verdict);
+        HoldResolveStalled(context, held);
         resolved++;
     }
     RundownLeave(&context->Packets.Resolvers, slot);
@@ -446,6 +472,24 @@ DECISION HoldFail(DRIVER_CONTEXT *context, const CONNECTION_KEY *key, UINT8 dire
 }
 
 _Use_decl_annotations_
+DECISION HoldFailStalled(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, BOOLEAN isMarked)
+{
+    UINT8 verdict = ClientFailVerdict(&context->Client);
+    DECISION decision = VerdictPermits(verdict) ? DecisionPermit : DecisionBlock;
+    CONNECTION_TEXT text;
+
+    LogTrace(&context->Log, "%s by the fail policy: %s: the client is stalled", VerdictDecisionText(decision),
+             ConnectionTextWrite(&text, question->Key, question->Direction));
+    if (!isMarked &&
+        ConnectionTableSetStalled(&context->Connections, question->Key, question->Generation, question->ProcessId))
+    {
+        InterlockedIncrement64(&context->Client.StallDecisions);
+        HoldReportUnasked(context, question->Key, question->Direction, question->ProcessId, verdict, TimeoutCauseStall);
+    }
+    return decision;
+}
+
+_Use_decl_annotations_
 DECISION HoldFailPacket(DRIVER_CONTEXT *context, const LAYER *layer, const CONNECTION_KEY *key, UINT64 processId,
                         NTSTATUS status)
 {
@@ -546,11 +590,11 @@ static NTSTATUS HoldAdmit(DRIVER_CONTEXT *context, HELD *held)
 
 // ---- Asking
 
-static UINT64 HoldDeadline(const DRIVER_CONTEXT *context)
+static UINT64 HoldDeadline(const CLIENT *client, UINT64 askedTime)
 {
-    UINT32 timeout = (UINT32)ReadNoFence(&context->Client.PendingTimeoutMs);
+    UINT32 timeout = (UINT32)ReadNoFence(&client->PendingTimeoutMs);
 
-    return timeout != 0 ? ClockNow(&context->Clock) + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
+    return timeout != 0 ? askedTime + timeout * PLATFORM_TICKS_PER_MILLISECOND : 0;
 }
 
 static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
@@ -570,7 +614,8 @@ static HELD *HoldMake(DRIVER_CONTEXT *context, const HOLD_QUESTION *question)
     held->Direction = question->Direction;
     held->Packet = question->Kind != HeldNothing ? question->Packets : NULL;
     held->Bytes = sizeof(*held) + InjectChainBytes(held->Packet);
-    held->DeadlineTime = HoldDeadline(context);
+    held->AskedTime = ClockNow(&context->Clock);
+    held->DeadlineTime = HoldDeadline(&context->Client, held->AskedTime);
     held->Question.Id = held->Id;
     held->Question.ProcessId = held->ProcessId;
     held->Question.Bytes = held->Bytes;
@@ -708,6 +753,18 @@ static NTSTATUS HoldReportInRoom(DRIVER_CONTEXT *context, const HOLD_QUESTION *q
     return status;
 }
 
+// Has a round of maintenance look at a question that was inserted. A stall that began before may not have seen it.
+static VOID HoldWatch(DRIVER_CONTEXT *context, UINT64 askedTime, UINT64 deadline)
+{
+    DeferredRunBy(&context->Deferred, deadline, HOLD_TOLERANCE_MS);
+    DeferredRunBy(&context->Deferred, ClientStallLimit(&context->Client, askedTime), HOLD_TOLERANCE_MS);
+    if (ClientIsStalled(&context->Client))
+    {
+        DeferredRequest(&context->Deferred, DEFERRED_DUE);
+        DeferredQueue(&context->Deferred);
+    }
+}
+
 // STATUS_SUCCESS: the HELD belongs to the cache, and the client is asked. Else it is the caller's again.
 // NULL in `held` after a failure: another thread resolves it.
 static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *question, HELD **held)
@@ -715,6 +772,7 @@ static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *ques
     LANE_QUESTION *charged = &(*held)->Question;
     UINT64 id = (*held)->Id;
     UINT32 generation = (*held)->Generation;
+    UINT64 askedTime = (*held)->AskedTime;
     UINT64 deadline = (*held)->DeadlineTime != 0 ? (*held)->DeadlineTime : CLOCK_NEVER;
     NTSTATUS status;
 
@@ -726,7 +784,7 @@ static NTSTATUS HoldTryReport(DRIVER_CONTEXT *context, const HOLD_QUESTION *ques
     {
         return status;
     }
-    DeferredRunBy(&context->Deferred, deadline, HOLD_TOLERANCE_MS);
+    HoldWatch(context, askedTime, deadline);
     status = HoldReportInRoom(context, question, generation, charged);
     if (NT_SUCCESS(status))
     {

@@ -2,7 +2,7 @@
 //
 // Holding has three steps: pend the operation (if any), insert a HELD into the packet cache, and queue the record.
 // The record asks the client to decide.
-// After the insert any thread may take and resolve the HELD: for a verdict, a timeout or a detach.
+// After the insert any thread may take and resolve the HELD: for a verdict, a timeout, a stall or a detach.
 // So the holder does not touch a HELD after its insert.
 // If the record cannot be queued, the holder takes the HELD back, and the fail policy decides.
 // Before the first step the question is charged to its owner (lanes.h). Where there is no room, one owner gives way.
@@ -83,6 +83,13 @@ _IRQL_requires_max_(DISPATCH_LEVEL)
 DECISION HoldFail(_Inout_ struct _DRIVER_CONTEXT *context, _In_opt_ const CONNECTION_KEY *key, _In_ UINT8 direction,
                   _In_ UINT64 processId, _In_ NTSTATUS status);
 
+/// Decides by the fail policy on what comes while the client is stalled, and takes nothing over.
+/// The first decision on a connection is counted, reported to a client of extension 2 with id 0, and marks it.
+/// `isMarked`: the caller knows that it is marked.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+DECISION HoldFailStalled(_Inout_ struct _DRIVER_CONTEXT *context, _In_ const HOLD_QUESTION *question,
+                         _In_ BOOLEAN isMarked);
+
 /// Decides on a packet of `layer` that could not be read or copied. `key` and `processId` are as in HoldFail.
 /// STATUS_INVALID_PARAMETER says that the packet is malformed, so it is blocked. HoldFail decides for any other status.
 _IRQL_requires_max_(DISPATCH_LEVEL)
@@ -105,8 +112,12 @@ VOID HoldResolveFailed(_Inout_ struct _DRIVER_CONTEXT *context);
 _IRQL_requires_max_(DISPATCH_LEVEL)
 VOID HoldReportRefused(_Inout_ struct _DRIVER_CONTEXT *context, _In_ UINT64 now);
 
-/// Resolves, by the fail policy, as many HELDs as there are now. Returns how many were resolved.
-/// What is held meanwhile may stay held.
+/// Resolves everything that is held by the fail policy, as long as the client is stalled.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+VOID HoldResolveWhileStalled(_Inout_ struct _DRIVER_CONTEXT *context);
+
+/// Resolves, by the fail policy, as many HELDs as there are now, because the system goes to sleep. Returns how many
+/// were resolved. What is held meanwhile may stay held.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 HoldResolvePresent(_Inout_ struct _DRIVER_CONTEXT *context);
 

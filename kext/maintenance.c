@@ -2,6 +2,7 @@
 
 #include "context.h"
 #include "hold.h"
+#include "stall.h"
 
 // The least time between two rounds for one kind of work. A cleaning walks the whole table.
 #define MAINTENANCE_HOLD_PERIOD     (50 * PLATFORM_TICKS_PER_MILLISECOND)
@@ -54,6 +55,8 @@ static VOID MaintenanceDoDue(DRIVER_CONTEXT *context)
     InjectResolveRefused(&context->Injector, VerdictPermits(ClientFailVerdict(&context->Client)));
     HoldExpire(context, now);
     HoldReportRefused(context, now);
+    DeferredRunBy(deferred, MaintenanceLater(StallCheck(context, now), now + MAINTENANCE_HOLD_PERIOD),
+                  HOLD_TOLERANCE_MS);
     FragmentTableForget(&context->Fragments, now);
     DeferredRunBy(deferred, MaintenanceLater(PacketCacheNextDeadline(&context->Packets), now + MAINTENANCE_HOLD_PERIOD),
                   HOLD_TOLERANCE_MS);

@@ -332,8 +332,7 @@ static DECISION PacketDecideOnKey(PACKET_FRAME *frame, const IP_HEADER *header, 
     DECISION decision;
     BOOLEAN known;
 
-    state->Generation = 0;
-    state->ProcessId = 0;
+    RtlZeroMemory(state, sizeof(*state));
     frame->InPlace = PacketIsDecidedInPlace(frame, key);
     if (PacketIsPermittedLoopback(frame, key))
     {
@@ -547,6 +546,21 @@ static DECISION PacketAskInPlace(PACKET_FRAME *frame, NET_BUFFER *buffer, const 
     return asked == DecisionHeld ? decision : asked;
 }
 
+// A copy that another product injected may be of a packet that the client has decided on. PacketHold finds that out.
+static DECISION PacketAsk(PACKET_FRAME *frame, NET_BUFFER *buffer, const CONNECTION_KEY *key,
+                          const CONNECTION_STATE *state)
+{
+    HOLD_QUESTION question;
+
+    if (ClientIsStalled(&frame->Context->Client) && frame->Origin != InjectOriginOther)
+    {
+        RtlZeroMemory(&question, sizeof(question));
+        PacketDescribe(frame, key, state, &question);
+        return HoldFailStalled(frame->Context, &question, state->Stalled);
+    }
+    return frame->InPlace ? PacketAskInPlace(frame, buffer, key, state) : PacketHold(frame, buffer, key, state);
+}
+
 // ---- One packet
 
 static VOID PacketQueueInjections(PACKET_FRAME *frame, INJECT_PACKET *packets)
@@ -593,7 +607,7 @@ static DECISION PacketDecideOnHeader(PACKET_FRAME *frame, NET_BUFFER *buffer, co
     switch (decision)
     {
     case DecisionAsk:
-        return frame->InPlace ? PacketAskInPlace(frame, buffer, &key, &state) : PacketHold(frame, buffer, &key, &state);
+        return PacketAsk(frame, buffer, &key, &state);
     case DecisionRedirect:
         return PacketRedirect(frame, buffer, &key, target);
     default:

@@ -304,8 +304,24 @@ HELD *PacketCacheTakeExpired(PACKET_CACHE *cache, UINT64 now, UINT32 *place)
     return held;
 }
 
-_Use_decl_annotations_
-UINT64 PacketCacheNextDeadline(PACKET_CACHE *cache)
+// Returns a time of one shard, under the shard's lock. CLOCK_NEVER: the shard has none.
+typedef UINT64 (*PACKET_CACHE_TIME)(const PACKET_CACHE_SHARD *shard);
+
+static UINT64 PacketCacheShardDeadline(const PACKET_CACHE_SHARD *shard)
+{
+    const HELD *first = PacketCacheFindExpired(shard, CLOCK_NEVER);
+
+    return first != NULL ? first->DeadlineTime : CLOCK_NEVER;
+}
+
+static UINT64 PacketCacheShardOldestTime(const PACKET_CACHE_SHARD *shard)
+{
+    const HELD *oldest = PacketCacheFindOldest(shard, 0);
+
+    return oldest != NULL ? oldest->AskedTime : CLOCK_NEVER;
+}
+
+static UINT64 PacketCacheEarliest(PACKET_CACHE *cache, PACKET_CACHE_TIME timeOf)
 {
     UINT64 earliest = CLOCK_NEVER;
     UINT32 i;
@@ -313,18 +329,27 @@ UINT64 PacketCacheNextDeadline(PACKET_CACHE *cache)
     for (i = 0; i < PACKET_CACHE_SHARD_COUNT && !PacketCacheIsEmpty(cache); i++)
     {
         PACKET_CACHE_SHARD *shard = &cache->Shards[i];
-        const HELD *first;
+        UINT64 time;
         KIRQL irql;
 
         KeAcquireSpinLock(&shard->Lock, &irql);
-        first = CONTAINING_RECORD(shard->ByDeadline.Flink, HELD, DeadlineLink);
-        if (!IsListEmpty(&shard->ByDeadline) && first->DeadlineTime < earliest)
-        {
-            earliest = first->DeadlineTime;
-        }
+        time = timeOf(shard);
         KeReleaseSpinLock(&shard->Lock, irql);
+        earliest = time < earliest ? time : earliest;
     }
     return earliest;
+}
+
+_Use_decl_annotations_
+UINT64 PacketCacheNextDeadline(PACKET_CACHE *cache)
+{
+    return PacketCacheEarliest(cache, PacketCacheShardDeadline);
+}
+
+_Use_decl_annotations_
+UINT64 PacketCacheOldestTime(PACKET_CACHE *cache)
+{
+    return PacketCacheEarliest(cache, PacketCacheShardOldestTime);
 }
 
 _Use_decl_annotations_

@@ -48,9 +48,11 @@ typedef struct _HELD
     HANDLE CompletionContext;      ///< the pended operation, or NULL
     struct _INJECT_PACKET *Packet; ///< the deep copy, or NULL
     SIZE_T Bytes;                  ///< that it takes up
+    UINT64 AskedTime;              ///< ClockNow at which it was made
     UINT64 DeadlineTime;           ///< ClockNow at which it expires; 0: never
     LANE_QUESTION Question;        ///< what its owner is charged for
     BOOLEAN Refused;               ///< its owner holds too much, so the fail policy does not decide
+    BOOLEAN Stalled;               ///< its client cannot answer now, so the connection is asked about again
     volatile LONG References;      ///< for the owner
 } HELD;
 
@@ -113,6 +115,10 @@ HELD *PacketCacheTakeExpired(_Inout_ PACKET_CACHE *cache, _In_ UINT64 now, _Inou
 /// Returns the earliest DeadlineTime in the cache. CLOCK_NEVER: no HELD expires. Walks the shards.
 _IRQL_requires_max_(DISPATCH_LEVEL)
 UINT64 PacketCacheNextDeadline(_Inout_ PACKET_CACHE *cache);
+
+/// Returns the earliest AskedTime in the cache. CLOCK_NEVER: the cache is empty. Walks the shards.
+_IRQL_requires_max_(DISPATCH_LEVEL)
+UINT64 PacketCacheOldestTime(_Inout_ PACKET_CACHE *cache);
 
 /// Takes any HELD, roughly oldest first. NULL: the cache is empty.
 _IRQL_requires_max_(DISPATCH_LEVEL)

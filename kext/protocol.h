@@ -143,7 +143,7 @@ typedef enum _STATISTIC
     StatisticPacketsRedirected,
     StatisticFragmentsBlocked,
     StatisticMalformedPackets,
-    StatisticClientStalls,          ///< 0: reserved
+    StatisticClientStalls,          ///< times that the client was stalled
     StatisticDecidedInPlace,        ///< packets that could be neither held nor sent again
     StatisticCopiesCoalesced,       ///< 0: reserved
     StatisticCopiesLargeSend,       ///< 0: reserved
@@ -188,6 +188,7 @@ typedef enum _ENGINE_STATE
 #define IOCTL_NETVERDICT_SET_OPTIONS      PROTOCOL_IOCTL(0x811)
 #define IOCTL_NETVERDICT_GET_STATISTICS   PROTOCOL_IOCTL(0x812)
 // Extension 2.
+#define IOCTL_NETVERDICT_KEEPALIVE         PROTOCOL_IOCTL(0x813)
 #define IOCTL_NETVERDICT_GET_CONNECTIONS   PROTOCOL_IOCTL(0x814)
 #define IOCTL_NETVERDICT_UPDATE_CONNECTION PROTOCOL_IOCTL(0x815)
 

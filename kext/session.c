@@ -3,6 +3,7 @@
 #include "callouts.h"
 #include "context.h"
 #include "hold.h"
+#include "stall.h"
 
 // The longest time that an attach waits for its filters.
 #define SESSION_ATTACH_WAIT_MS 2000
@@ -40,6 +41,7 @@ static VOID SessionApplyOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     UINT8 extension = OptionsRecordExtension(options);
 
     ClientSetOptions(&context->Client, options);
+    StallSetTimeout(context, options->StallTimeoutMs);
     LogSetLevel(&context->Log, options->LogLevel);
     IoQueueSetOptions(&context->Queue, options->MaxQueuedBytes, extension);
     EventsSetOptions(&context->Events, extension, options->PayloadLimit);
@@ -176,6 +178,7 @@ static VOID SessionStart(DRIVER_CONTEXT *context)
     IoQueueAttach(&context->Queue);
     InterlockedExchange(&client->Extended, FALSE);
     SessionApplyOptions(context, &options);
+    StallReset(context);
     PacketCacheSetOpen(&context->Packets, TRUE);
     KeClearEvent(&client->Settled);
     client->HasFiltered = FALSE;
@@ -211,6 +214,7 @@ static VOID SessionStop(DRIVER_CONTEXT *context)
     PacketCacheSetOpen(&context->Packets, FALSE);
     RundownWait(&client->Classifies);
     HoldResolveAll(context);
+    StallEnd(context);
     FragmentTableForget(&context->Fragments, CLOCK_NEVER);
     ConnectionTableRemoveAll(&context->Connections);
     RedirectTableClear(&context->Redirects);
@@ -242,11 +246,11 @@ static VOID SessionLogOptions(DRIVER_CONTEXT *context, const OPTIONS *options)
     LogInfo(
         &context->Log,
         "options of process %llu: flags 0x%x, log level %u, payload limit %u, pending timeout %u ms with verdict %s, "
-        "ports %u, %u and %u, at most %u queued bytes, %u held packets and %u connections",
+        "stall timeout %u ms, ports %u, %u and %u, at most %u queued bytes, %u held packets and %u connections",
         (unsigned long long)ReadNoFence64(&context->Client.ProcessId), options->Flags, options->LogLevel,
-        options->PayloadLimit, options->PendingTimeoutMs, VerdictRow(options->TimeoutVerdict)->Name, options->DnsPort,
-        options->TunnelPort, options->SplitTunnelPort, options->MaxQueuedBytes, options->MaxHeldPackets,
-        options->MaxConnections);
+        options->PayloadLimit, options->PendingTimeoutMs, VerdictRow(options->TimeoutVerdict)->Name,
+        options->StallTimeoutMs, options->DnsPort, options->TunnelPort, options->SplitTunnelPort,
+        options->MaxQueuedBytes, options->MaxHeldPackets, options->MaxConnections);
 }
 
 _Use_decl_annotations_

@@ -5,10 +5,10 @@
 namespace
 {
 
-constexpr uint32_t kCodes[] = {IOCTL_NETVERDICT_VERSION,          IOCTL_NETVERDICT_SHUTDOWN_REQUEST,
-                               IOCTL_NETVERDICT_GET_CAPABILITIES, IOCTL_NETVERDICT_SET_OPTIONS,
-                               IOCTL_NETVERDICT_GET_STATISTICS,   IOCTL_NETVERDICT_GET_CONNECTIONS,
-                               IOCTL_NETVERDICT_UPDATE_CONNECTION};
+constexpr uint32_t kCodes[] = {IOCTL_NETVERDICT_VERSION,           IOCTL_NETVERDICT_SHUTDOWN_REQUEST,
+                               IOCTL_NETVERDICT_GET_CAPABILITIES,  IOCTL_NETVERDICT_SET_OPTIONS,
+                               IOCTL_NETVERDICT_GET_STATISTICS,    IOCTL_NETVERDICT_GET_CONNECTIONS,
+                               IOCTL_NETVERDICT_UPDATE_CONNECTION, IOCTL_NETVERDICT_KEEPALIVE};
 constexpr uint8_t kUntouched = 0xC3;
 
 uint32_t ReadCode(fuzz::Input &input)

@@ -215,6 +215,13 @@ NTSTATUS Client::SetOptions(const OPTIONS_WIRE &options)
     return Control(IOCTL_NETVERDICT_SET_OPTIONS, ByteVector(bytes, bytes + sizeof(options)), &out).status;
 }
 
+NTSTATUS Client::Keepalive()
+{
+    ByteVector out;
+
+    return Control(IOCTL_NETVERDICT_KEEPALIVE, {}, &out).status;
+}
+
 Statistics Client::GetStatistics()
 {
     ByteVector out(sizeof(STATISTICS_WIRE));

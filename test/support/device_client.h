@@ -72,6 +72,7 @@ class Client
 
     static OPTIONS_WIRE DefaultOptions();
     NTSTATUS SetOptions(const OPTIONS_WIRE &options);
+    NTSTATUS Keepalive();
     Statistics GetStatistics();
 
   private:

@@ -219,7 +219,7 @@ TEST_F(DeviceTest, ReportsItsCapabilities)
     EXPECT_EQ(capabilities.StructSize, sizeof(capabilities));
     EXPECT_EQ(capabilities.ProtocolExtension, 2u);
     EXPECT_EQ(capabilities.FeatureBits & FEATURE_MAX_CONNECTIONS, FEATURE_MAX_CONNECTIONS);
-    EXPECT_EQ(capabilities.FeatureBits & FEATURE_STALL, 0u) << "not built yet";
+    EXPECT_EQ(capabilities.FeatureBits & FEATURE_STALL, FEATURE_STALL);
     EXPECT_EQ(capabilities.MaxCommandsPerWrite, static_cast<uint32_t>(PROTOCOL_MAX_COMMANDS_PER_WRITE));
 }
 
@@ -279,7 +279,7 @@ TEST_F(DeviceTest, RefusesUnknownControlCodes)
     ByteVector out(64);
 
     EXPECT_EQ(client_.Control(PROTOCOL_IOCTL(0x802), {}, &out).status, STATUS_INVALID_DEVICE_REQUEST);
-    EXPECT_EQ(client_.Control(PROTOCOL_IOCTL(0x813), {}, &out).status, STATUS_INVALID_DEVICE_REQUEST);
+    EXPECT_EQ(client_.Control(PROTOCOL_IOCTL(0x816), {}, &out).status, STATUS_INVALID_DEVICE_REQUEST);
 }
 
 TEST_F(DeviceTest, RefusesOptionsThatAreCutOffOrOutOfRange)

@@ -120,7 +120,7 @@ const Case kCases[] = {
      "stopped filtering: process [0-9]+$"},
     {"NewOptions", LogSeverityInfo, [](LogContentTest *test) { test->FailClosed(); },
      "options of process [0-9]+: flags 0x2, log level [0-9], payload limit [0-9]+, pending timeout 0 ms with verdict "
-     "[A-Za-z]+, ports 53, 717 and 719, at most [0-9]+ queued bytes, [0-9]+ held packets and [0-9]+ "
+     "[A-Za-z]+, stall timeout 0 ms, ports 53, 717 and 719, at most [0-9]+ queued bytes, [0-9]+ held packets and [0-9]+ "
      "connections$"},
     {"TheEngineComesUp", LogSeverityInfo,
      [](LogContentTest *test)
