@@ -91,6 +91,8 @@ export interface Statistics {
   readonly fragmentsBlocked: bigint;
   /** Packets blocked because their headers are inconsistent. */
   readonly malformedPackets: bigint;
+  /** How often a client was found stalled: it gave no sign of life while a question waited. */
+  readonly clientStalls: bigint;
   /** Attempts to change the filters that the filter engine did not carry out. The driver repeats each. */
   readonly engineRetries: bigint;
   /** The state of the filter engine now. */

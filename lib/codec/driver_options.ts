@@ -40,6 +40,12 @@ export interface DriverOptions {
    * asked about like all others. A driver without extension 2 always asks.
    */
   readonly loopback?: 'permit' | 'ask';
+  /**
+   * Milliseconds that a question may wait while this program gives no sign of life; 5000 by default, 0 means for ever.
+   * Past it the fail policy decides, until the program goes on: it is then asked about what was let in. A program lives
+   * while it gives verdicts, or asks an iterator for the next event. A driver without this option waits for ever.
+   */
+  readonly stallTimeoutMs?: number;
 }
 
 /** @internal What a SetOptions request can hold: the driver options, and what the library decides itself. */
@@ -50,8 +56,6 @@ export interface OptionsRequest extends Required<DriverOptions> {
   readonly askControlTraffic: boolean;
   /** The driver sends ConnectionInfo and ConnectionEnded. */
   readonly connectionInfo: boolean;
-  /** Milliseconds without a sign of life until the client counts as stalled; 0 means never. */
-  readonly stallTimeoutMs: number;
 }
 
 /** @internal The body of a SetOptions request, for a driver with this protocol extension. */

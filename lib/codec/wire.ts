@@ -187,6 +187,7 @@ export const Ioctl = {
   GetCapabilities: ioctl(0x810),
   SetOptions: ioctl(0x811),
   GetStatistics: ioctl(0x812),
+  Keepalive: ioctl(0x813),
   GetConnections: ioctl(0x814),
   UpdateConnection: ioctl(0x815),
 } as const;
@@ -292,7 +293,7 @@ export const STATISTICS_COUNTERS = [
   'packetsRedirected',
   'fragmentsBlocked',
   'malformedPackets',
-  null,
+  'clientStalls',
   null,
   null,
   null,

@@ -67,11 +67,25 @@ export function checkOptions(
       "This driver asks about loopback in any case. Leave out loopback: 'permit', or update the driver.",
     );
   }
+  if (
+    given.includes('stallTimeoutMs') &&
+    driver.stallTimeoutMs !== 0 &&
+    (featureBits & Feature.Stall) === 0n
+  ) {
+    throw new UnsupportedError(
+      'This driver waits for a client that hangs. Leave out stallTimeoutMs, or update the driver.',
+    );
+  }
   if (given.includes('maxConnections') && (featureBits & Feature.MaxConnections) === 0n) {
     throw new UnsupportedError(
       'The number of connections of this driver is fixed. Leave out maxConnections, or update the driver.',
     );
   }
+}
+
+/** Tells the driver that this client lives. A failure is shown by what the client does next. */
+export function keepAlive(native: NativeDevice): void {
+  native.control(Ioctl.Keepalive, NO_INPUT, 0);
 }
 
 /** Sends the options that the driver knows. An option that it does not know keeps the driver's old behaviour. */
@@ -86,7 +100,7 @@ export function writeOptions(
     dropStrayResets: false,
     askControlTraffic: false,
     connectionInfo: (featureBits & Feature.ConnectionInfo) !== 0n,
-    stallTimeoutMs: 0,
+    stallTimeoutMs: (featureBits & Feature.Stall) === 0n ? 0 : options.stallTimeoutMs,
     maxConnections: (featureBits & Feature.MaxConnections) === 0n ? 0 : options.maxConnections,
   } as const;
   const body = encodeDriverOptions(request, protocolExtension);

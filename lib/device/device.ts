@@ -42,6 +42,7 @@ import { CommandType, Feature } from '../codec/wire.js';
 import { untilAborted } from './abort.js';
 import {
   checkOptions,
+  keepAlive,
   readCapabilities,
   readConnections,
   readStatistics,
@@ -51,6 +52,7 @@ import {
 } from './control.js';
 import { BatchIterator, EventIterator } from './event_iterators.js';
 import { EventStream } from './event_stream.js';
+import { LifeSigns } from './life_signs.js';
 import type { ResolvedClientOptions } from './options.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { ReplyCollector } from './reply_collector.js';
@@ -124,6 +126,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   readonly #logs: ReplyCollector<LogEvent>;
   readonly #bandwidth: ReplyCollector<BandwidthEntry>;
   readonly #ended = new AbortController();
+  readonly #lifeSigns: LifeSigns | undefined;
   #outOfMemorySince: number | undefined;
   #closing: Promise<void> | undefined;
   #stopWatchingSignal: () => void = () => undefined;
@@ -168,10 +171,14 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
       onBacklogFull: () => {
         this.#failReplies(backlogFull());
       },
+      onReadable: () => {
+        this.#lifeSigns?.onReadable();
+      },
       onEnd: (failure) => {
         this.#onStreamEnd(failure);
       },
     });
+    this.#lifeSigns = this.#newLifeSigns(options.driver.stallTimeoutMs);
     native.start();
     this.#watchSignal(options.signal);
   }
@@ -429,6 +436,14 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     return this;
   }
 
+  /**
+   * @internal Tells the driver that this program lives, if it does.
+   * Returns the milliseconds after which that is due again; undefined if nothing waits.
+   */
+  lookAlive(): number | undefined {
+    return this.#lifeSigns?.look();
+  }
+
   /** Lets the process end while the device is open. */
   unref(): this {
     this.#native.unref();
@@ -438,6 +453,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
   async #close(reason: unknown): Promise<void> {
     this.#verdicts.flush();
     this.#verdicts.stop(closed);
+    this.#lifeSigns?.stop();
     this.#stopWatchingSignal();
     this.#stream.stop(reason);
     this.#failReplies(reason ?? closed());
@@ -521,6 +537,25 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     });
   }
 
+  #newLifeSigns(timeoutMs: number): LifeSigns | undefined {
+    if (timeoutMs === 0 || !this.#has(Feature.Stall)) {
+      return undefined;
+    }
+    const native = this.#native;
+    const stream = this.#stream;
+    return new LifeSigns(timeoutMs, {
+      pace: () => stream.pace(),
+      hasUnread: () => stream.hasUnread,
+      tell: () => {
+        keepAlive(native);
+      },
+      ask: () => {
+        const { packetsHeld, clientStalls } = readStatistics(native);
+        return { waiting: packetsHeld, stalls: clientStalls };
+      },
+    });
+  }
+
   /** Takes answers, and records that only the device needs, out of the stream. */
   #intercept(record: InfoRecord): boolean {
     switch (record.type) {
@@ -535,6 +570,11 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
       case 'connection-info':
       case 'connection-ended':
         return true;
+      case 'timeout':
+        if (record.cause === 'stall') {
+          this.#lifeSigns?.onStall();
+        }
+        return false;
       case 'lost':
       case 'protocol-error':
         this.#logs.doubt();
@@ -566,6 +606,7 @@ export class Device implements AsyncDisposable, AsyncIterable<NetVerdictEvent> {
     if (failure === undefined) {
       this.#verdicts.discard();
     }
+    this.#lifeSigns?.stop();
     this.#failReplies(failure ?? shutDown(undefined));
     this.#ended.abort();
   }

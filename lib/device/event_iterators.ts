@@ -30,6 +30,8 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
   #done = false;
   #failure: { readonly reason: unknown } | undefined;
   #serving = false;
+  #seenBatch: Batch | undefined;
+  #seenIndex = 0;
 
   constructor(stream: EventStream, signal: AbortSignal | undefined) {
     this.events = NO_EVENTS;
@@ -39,6 +41,8 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
   }
 
   abstract next(): Promise<IteratorResult<T, undefined>>;
+
+  abstract readonly givesQuestions: boolean;
 
   /** The next item of the current batch. */
   protected abstract takeItem(): T | undefined;
@@ -53,6 +57,18 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
 
   get position(): number {
     return this.#batch?.position ?? 0;
+  }
+
+  /** Whether a call waits, or one came since the last look. */
+  hasMoved(): boolean {
+    const isElsewhere = this.#batch !== this.#seenBatch || this.index !== this.#seenIndex;
+    this.#seenBatch = this.#batch;
+    this.#seenIndex = this.index;
+    return isElsewhere || this.isWaiting;
+  }
+
+  get isAtEnd(): boolean {
+    return this.index >= this.events.length && this.#batch?.next === undefined;
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
@@ -172,6 +188,7 @@ abstract class StreamIterator<T> implements Consumer, AsyncIterableIterator<T, u
 export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> {
   readonly #types: ReadonlySet<EventType> | undefined;
   readonly #losses: LossWarner;
+  readonly givesQuestions: boolean;
 
   constructor(
     stream: EventStream,
@@ -180,6 +197,7 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
   ) {
     super(stream, signal);
     this.#types = types;
+    this.givesQuestions = types === undefined || types.has('connection');
     this.#losses = stream.losses;
   }
 
@@ -211,6 +229,8 @@ export class EventIterator<T extends NetVerdictEvent> extends StreamIterator<T> 
 
 /** Iterates arrays of the events of one read. */
 export class BatchIterator extends StreamIterator<readonly NetVerdictEvent[]> {
+  readonly givesQuestions = true;
+
   next(): Promise<IteratorResult<readonly NetVerdictEvent[], undefined>> {
     const batch = this.takeItem();
     return batch === undefined ? this.wait() : Promise.resolve({ value: batch, done: false });

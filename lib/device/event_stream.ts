@@ -16,6 +16,7 @@ import type { NativeDevice } from '../addon/native.cjs';
 import { ProtocolError, type NetVerdictError } from '../base/errors.js';
 import type { InfoRecord, NetVerdictEvent } from '../codec/events.js';
 import type { RecordDecoder } from '../codec/record_decoder.js';
+import type { Pace } from './life_signs.js';
 import { LossWarner } from './loss_warner.js';
 import type { ReadableAnchor } from './readable_anchor.js';
 import { statusError } from './status.js';
@@ -43,6 +44,12 @@ export interface Place {
 /** An iterator, as the stream uses it. */
 export interface Consumer {
   readonly position: number;
+  /** Whether it gives connection events. */
+  readonly givesQuestions: boolean;
+  /** Whether it has given every event that was decoded. */
+  readonly isAtEnd: boolean;
+  /** Whether a call of `next()` waits, or one came since the last look. */
+  hasMoved(): boolean;
   serve(): void;
   moveTo(place: Place): void;
 }
@@ -57,6 +64,8 @@ export interface StreamOptions {
   readonly awaitsReplies: () => boolean;
   /** Called when the awaited records lie behind the backlog limit: the loop that should read may await them. */
   readonly onBacklogFull: () => void;
+  /** Called when there is something to read. */
+  readonly onReadable: () => void;
   /** Called when the stream ends: with its failure, or with undefined when the driver has shut down. */
   readonly onEnd: (failure: unknown) => void;
 }
@@ -81,6 +90,7 @@ export class EventStream {
   #drained = false;
   #stalled = false;
   #turnAwaited = false;
+  #hadDecider = false;
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -103,7 +113,25 @@ export class EventStream {
   onReadable(): void {
     this.#drained = false;
     this.#bytesLeftInTurn = BYTES_PER_TURN;
+    this.#options.onReadable();
     this.wake();
+  }
+
+  /** Whether the driver or the native side may have records that were not decoded. */
+  get hasUnread(): boolean {
+    return !this.#drained || this.#unread !== undefined;
+  }
+
+  /** Looks how the iterators over questions got on since the last look. */
+  pace(): Pace {
+    const deciders = [...this.#iterators].filter((iterator) => iterator.givesQuestions);
+    if (deciders.length === 0) {
+      return this.#hadDecider ? 'ended' : 'none';
+    }
+    const moving = deciders.filter(
+      (iterator) => iterator.hasMoved() || (iterator.isAtEnd && !this.hasUnread),
+    );
+    return moving.length > 0 ? 'moving' : 'waiting';
   }
 
   /** Serves waiting iterators and requests, as far as there is something to read. */
@@ -168,6 +196,7 @@ export class EventStream {
     const place = this.#home ?? { batch: this.#tail, index: this.#tail.events.length };
     this.#home = undefined;
     this.#iterators.add(iterator);
+    this.#hadDecider ||= iterator.givesQuestions;
     return place;
   }
 

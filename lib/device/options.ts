@@ -92,6 +92,7 @@ export const driverShape = {
   maxHeldPackets: withDefault(integer(1, 1_048_576), 65_536),
   maxConnections: withDefault(integer(4096, 4_194_304), 1_048_576),
   loopback: withDefault(choice(['permit', 'ask']), 'permit'),
+  stallTimeoutMs: withDefault(integer(0, MAX_U32), 5000),
 };
 
 /** @internal */

@@ -121,7 +121,7 @@ class SimulatedComputer implements Simulator {
     const handle = new NetworkHandle(computer, () => this.#closing !== undefined);
     this.device = device;
     this.network = new Network(handle);
-    this.clock = new SimulatedClock(handle, hasVirtualClock);
+    this.clock = new SimulatedClock(handle, hasVirtualClock, () => this.#client);
     this.#computer = computer;
     this.#client = device;
   }
@@ -157,6 +157,26 @@ class SimulatedComputer implements Simulator {
   }
 }
 
+/**
+ * Advances a clock in steps.
+ * As on a real clock, the client tells the driver from time to time that it lives, while questions wait.
+ *
+ * @internal
+ */
+export function advanceWith(
+  client: Device,
+  milliseconds: number,
+  advance: (milliseconds: number) => void,
+): void {
+  let left = milliseconds;
+  for (let stepMs = client.lookAlive(); stepMs !== undefined && stepMs < left;) {
+    advance(stepMs);
+    left -= stepMs;
+    stepMs = client.lookAlive();
+  }
+  advance(left);
+}
+
 const WEEK_MS = 7 * 24 * 3_600_000;
 const stepSchema = custom<number>(
   (value) => typeof value === 'number' && value >= 0 && value <= WEEK_MS,
@@ -166,10 +186,12 @@ const stepSchema = custom<number>(
 class SimulatedClock implements Clock {
   readonly #handle: NetworkHandle;
   readonly #isVirtual: boolean;
+  readonly #client: () => Device;
 
-  constructor(handle: NetworkHandle, isVirtual: boolean) {
+  constructor(handle: NetworkHandle, isVirtual: boolean, client: () => Device) {
     this.#handle = handle;
     this.#isVirtual = isVirtual;
+    this.#client = client;
   }
 
   advance(milliseconds: number): void {
@@ -178,6 +200,8 @@ class SimulatedClock implements Clock {
         "This simulator's clock is real. Create it with { clock: 'virtual' } to advance the time yourself.",
       );
     }
-    this.#handle.native.advance(check(stepSchema, milliseconds, 'advance()'));
+    advanceWith(this.#client(), check(stepSchema, milliseconds, 'advance()'), (stepMs) => {
+      this.#handle.native.advance(stepMs);
+    });
   }
 }

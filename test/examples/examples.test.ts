@@ -16,6 +16,7 @@ const examples: [string, string[]][] = [
       'telnet: blocked web: permitted',
     ],
   ],
+  ['ask.mjs', ['permitted']],
   [
     'policy-app.mjs',
     [

@@ -59,6 +59,21 @@ describe('a device', () => {
     expect(Buffer.from(native.controls[2]!.input).readUInt32LE(36)).toBe(expected);
   });
 
+  it.each([
+    ['a driver that waits no longer for a client that hangs', 0x20fn | 0x10n, {}, 5000],
+    ['such a driver, as the application asked for', 0x20fn | 0x10n, { stallTimeoutMs: 0 }, 0],
+    ['a driver that waits for it', 0x20fn, {}, 0],
+  ])('sets the stall timeout of %s', (_, featureBits, options, expected) => {
+    const { native } = scriptedDevice({ protocolExtension: 2, featureBits }, options);
+    expect(Buffer.from(native.controls[2]!.input).readUInt32LE(32)).toBe(expected);
+  });
+
+  it('refuses to set the stall timeout of a driver that has none', () => {
+    const open = (): unknown => scriptedDevice({}, { stallTimeoutMs: 1000 });
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow(/Leave out stallTimeoutMs/);
+  });
+
   it('refuses to limit the connections of a driver that cannot', () => {
     const open = (): unknown => scriptedDevice({}, { maxConnections: 4096 });
     expect(open).toThrow(UnsupportedError);

@@ -15,7 +15,7 @@ describe('a reply of the driver', () => {
     expect(statistics.eventsQueued).toBe(5n);
     expect(statistics.eventsDelivered).toBe(0n);
     expect(statistics.engineState).toBe('unknown');
-    expect(Object.keys(statistics)).toHaveLength(22);
+    expect(Object.keys(statistics)).toHaveLength(23);
   });
 
   it('that is too short is refused', () => {

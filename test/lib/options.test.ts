@@ -26,6 +26,7 @@ describe('the options of open()', () => {
         maxHeldPackets: 65_536,
         maxConnections: 1_048_576,
         loopback: 'permit',
+        stallTimeoutMs: 5000,
       },
       given: [],
     });

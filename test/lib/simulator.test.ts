@@ -151,7 +151,7 @@ describe('a flow', () => {
   });
 
   it('without a verdict ends after the computer’s connect timeout', async () => {
-    const { device, network, clock } = await start({ clock: 'virtual' });
+    const { device, network, clock } = await start({ clock: 'virtual', stallTimeoutMs: 0 });
     const flow = network.connect(HTTPS);
     await question(device);
     clock.advance(60_000);

@@ -18,6 +18,8 @@ const PATIENCE_MS = 5000;
  */
 const MOST_POOL_GROWTH = 128 * 1024;
 const LONGEST_CLIENT_MS = 2000;
+/** Longer than the least stall timeout. */
+const HANG_MS = 400;
 /** The time between a client's last verdict and its close, so that packets are held. */
 const HOLDING_MS = 50;
 
@@ -111,6 +113,9 @@ class Client {
         this.#counts.lost += Number(event.count);
       }
       if (event.type === 'protocol-error') throw new Error(`the stream broke: ${event.message}`);
+      if (event.type === 'stalled') this.#counts.stalls += 1;
+      // The driver reports so a connection that it decides on without a question, as in a stall.
+      if (event.type === 'timeout' && event.connection) alive.add(keyOf(event.connection));
       if (event.type === 'connection-end' && !takeEnd(alive, event)) {
         throw new Error(`the end of ${keyOf(event)} came without its connection, or twice`);
       }
@@ -118,6 +123,7 @@ class Client {
       alive.add(keyOf(event));
       if (this.#known.has(event.id)) throw new Error(`id ${event.id} came twice`);
       this.#known.add(event.id);
+      if (this.#random.below(1500) === 0) await pause(HANG_MS); // no sign of life meanwhile
       if (this.#holdsAll || this.#random.below(200) === 0) continue; // this event gets no verdict
       this.#device.setVerdict(event.id, verdict());
       this.#counts.verdicts += 1;
@@ -188,6 +194,7 @@ function randomOptions(random) {
   return {
     failPolicy: random.oneOf(['open', 'closed']),
     pendingTimeoutMs: random.oneOf([0, 500, 2000]),
+    stallTimeoutMs: random.oneOf([0, 100]),
     maxHeldPackets: random.oneOf([64, 4096, 65_536]),
     maxQueuedBytes: random.oneOf([65_536, 1 << 20, 8 << 20]),
     readBufferSize: random.oneOf([1024, 4096, 65_536]),

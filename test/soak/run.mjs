@@ -40,6 +40,7 @@ function positive(text) {
 const counts = {
   lives: 0,
   clients: 0,
+  stalls: 0,
   connections: 0,
   packets: 0,
   events: 0,

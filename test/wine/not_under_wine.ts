@@ -55,6 +55,11 @@ export const notUnderWine: readonly NotUnderWine[] = [
     test: 'a TCP connection stays until its closure, however idle it is',
     reason: MINUTES,
   },
+  ...[
+    'that keeps its questions and goes on',
+    'while nothing waits',
+    'with stallTimeoutMs 0, although it hangs',
+  ].map((test) => ({ file: 'stall.test.ts', test, reason: MINUTES })),
   {
     file: 'fragment_flood.test.ts',
     test: 'of 16384 each second is dropped, and disturbs no other connection',

@@ -1,6 +1,7 @@
 /** The computer that Wine plays, with the driver's binary loaded, in the simulated computer's place. */
 
 import { Network } from '../../lib/simulator/network.js';
+import { advanceWith } from '../../lib/simulator/simulator.js';
 import { NetworkHandle, simulatorClosed } from '../../lib/simulator/network_handle.js';
 import {
   open,
@@ -39,7 +40,9 @@ class WineComputer implements Simulator {
     this.network = new Network(new NetworkHandle(remote, () => this.#closing !== undefined));
     this.clock = {
       advance: (milliseconds: number): void => {
-        remote.advance(milliseconds);
+        advanceWith(this.#client, milliseconds, (stepMs) => {
+          remote.advance(stepMs);
+        });
       },
     };
     this.#remote = remote;

@@ -12,7 +12,15 @@ import { sanitizedAddon } from '../../../scripts/testing/sanitized.mjs';
 const HANG_MS = 90_000;
 const MOST_STEPS = 40;
 const OUTPUT_KEPT = 8000;
-const EVENT_TYPES = ['connection', 'connection-end', 'bandwidth', 'log', 'lost', 'timeout'];
+const EVENT_TYPES = [
+  'connection',
+  'connection-end',
+  'bandwidth',
+  'log',
+  'lost',
+  'timeout',
+  'stalled',
+];
 
 const oneOf = (...values) => fc.constantFrom(...values);
 const index = fc.nat(40);
@@ -29,6 +37,7 @@ const clientOptions = {
   payloadLimit: oneOf(0, 64),
   logLevel: oneOf('trace', 'debug', 'warning'),
   loopback: oneOf('permit', 'ask'),
+  stallTimeoutMs: oneOf(0, 10, 5000),
 };
 const options = optional({ ...clientOptions, clock: oneOf('virtual', 'real') });
 

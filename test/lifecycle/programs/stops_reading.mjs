@@ -11,6 +11,7 @@ const { device, network, clock } = await createSimulator({
   clock: 'virtual',
   maxQueuedBytes: 65_536,
   highWaterMark: 65_536,
+  stallTimeoutMs: 0,
 });
 const events = device.events();
 const outcomes = [];
