@@ -176,22 +176,27 @@ static NTSTATUS IpHeaderParseExtension(const IP_VIEW *view, BOOLEAN isFirst, IP_
     return STATUS_SUCCESS;
 }
 
-// Parses an AH header and the ports behind it. A packet quoted by an ICMP error may end before them.
-static NTSTATUS IpHeaderParseAuthenticated(const IP_VIEW *view, IP_HEADER *header)
+// Parses the ports, also behind an AH header. A packet quoted by an ICMP error may end before them.
+static NTSTATUS IpHeaderParsePayloadV4(const IP_VIEW *view, IP_HEADER *header)
 {
-    IP_HEADER inner = *header;
-    NTSTATUS status = IpHeaderParseExtension(view, TRUE, &inner);
+    IP_HEADER inner;
+    NTSTATUS status;
 
+    if (header->Protocol != IP_AUTHENTICATION || header->Fragment)
+    {
+        return IpHeaderParsePorts(view, header);
+    }
+    inner = *header;
+    status = IpHeaderParseExtension(view, TRUE, &inner);
     if (NT_SUCCESS(status))
     {
         status = IpHeaderParsePorts(view, &inner);
     }
-    if (!NT_SUCCESS(status))
+    if (NT_SUCCESS(status))
     {
-        return view->Quoted ? STATUS_SUCCESS : status;
+        *header = inner;
     }
-    *header = inner;
-    return STATUS_SUCCESS;
+    return view->Quoted ? STATUS_SUCCESS : status;
 }
 
 static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
@@ -233,11 +238,7 @@ static NTSTATUS IpHeaderParseV4(IP_VIEW *view, IP_HEADER *header)
     fragment = IpHeaderUint16(packet + 6);
     status = IpHeaderSetFragment(view, (fragment & IPV4_FRAGMENT_OFFSET) * 8u,
                                  (fragment & IPV4_FLAG_MORE_FRAGMENTS) != 0, IpHeaderUint16(packet + 4), header);
-    if (NT_SUCCESS(status) && header->Protocol == IP_AUTHENTICATION && !header->Fragment)
-    {
-        return IpHeaderParseAuthenticated(view, header);
-    }
-    return NT_SUCCESS(status) ? IpHeaderParsePorts(view, header) : status;
+    return NT_SUCCESS(status) ? IpHeaderParsePayloadV4(view, header) : status;
 }
 
 static NTSTATUS IpHeaderParseV6(IP_VIEW *view, IP_HEADER *header)
