@@ -235,9 +235,9 @@ Statistics Client::GetStatistics()
 
 netverdict_test::Observer::Counters Client::Observed(const Statistics &statistics) const
 {
-    return {statistics.EventsQueued,         statistics.EventsDelivered,   statistics.EventsLost,
-            statistics.VerdictsApplied,      statistics.VerdictsUnknownId, statistics.PacketsHeld,
-            machine_.faults().all_failures()};
+    return {statistics.EventsQueued,    statistics.EventsDelivered,      statistics.EventsLost,
+            statistics.VerdictsApplied, statistics.VerdictsUnknownId,    statistics.PacketsHeld,
+            statistics.ClientStalls,    machine_.faults().all_failures()};
 }
 
 } // namespace kext_test

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -171,6 +172,7 @@ class ObservedDevice final : public Device
         if (code == IOCTL_NETVERDICT_SET_OPTIONS && NT_SUCCESS(result.status))
         {
             observer_->TookOptions(input, input_length, Now());
+            options_.assign(command, command + input_length);
         }
         return result;
     }
@@ -220,13 +222,10 @@ class ObservedDevice final : public Device
         STATISTICS_FIELDS_WIRE statistics{};
 
         device_->Control(IOCTL_NETVERDICT_GET_STATISTICS, nullptr, 0, &statistics, sizeof(statistics));
-        return {statistics.EventsQueued,
-                statistics.EventsDelivered,
-                statistics.EventsLost,
-                statistics.VerdictsApplied,
-                statistics.VerdictsUnknownId,
-                statistics.PacketsHeld,
-                device_->machine().faults().all_failures()};
+        return {statistics.EventsQueued,      statistics.EventsDelivered,
+                statistics.EventsLost,        statistics.VerdictsApplied,
+                statistics.VerdictsUnknownId, statistics.PacketsHeld,
+                statistics.ClientStalls,      device_->machine().faults().all_failures()};
     }
 
     // Reads until a read is pending or the stream has ended.
@@ -284,12 +283,26 @@ class ObservedDevice final : public Device
         return problems;
     }
 
+    // Whoever closes the device lives: without this each question that is left would be waited for as in a stall.
+    void EndStalls()
+    {
+        const size_t at = offsetof(OPTIONS_WIRE, StallTimeoutMs);
+
+        if (options_.size() >= at + sizeof(UINT32))
+        {
+            std::fill_n(options_.begin() + at, sizeof(UINT32), uint8_t{0});
+            device_->Control(IOCTL_NETVERDICT_SET_OPTIONS, options_.data(), static_cast<uint32_t>(options_.size()),
+                             nullptr, 0);
+        }
+    }
+
     // Another thread may have counted only a part of a packet: a true problem is still there at the last look.
     void CheckInvariants()
     {
         const sim::Machine::Scope scope(device_->machine());
         std::vector<std::string> problems;
 
+        EndStalls();
         for (int look = 0; look < kLooks; look++)
         {
             Observer::Counters counters;
@@ -315,6 +328,7 @@ class ObservedDevice final : public Device
     const std::shared_ptr<EmbeddedDevice> device_;
     const std::shared_ptr<Observer> observer_;
     ReadOrder reads_;
+    std::vector<uint8_t> options_; // that the driver has accepted last
 };
 
 // Makes the device that stands between a simulated computer and JavaScript.

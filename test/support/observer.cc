@@ -108,7 +108,7 @@ bool Observer::Counters::operator==(const Counters &other) const
     const auto all = [](const Counters &of)
     {
         return std::tie(of.events_queued, of.events_delivered, of.events_lost, of.verdicts_applied,
-                        of.verdicts_unknown_id, of.packets_held, of.failed_calls);
+                        of.verdicts_unknown_id, of.packets_held, of.client_stalls, of.failed_calls);
     };
 
     return all(*this) == all(other);
@@ -356,6 +356,10 @@ std::vector<std::string> Observer::Problems(const Counters &now)
     if (!splitter_.empty())
     {
         Report("the stream ends within a record");
+    }
+    if (now.client_stalls != before_.client_stalls && !DoOthersDecide())
+    {
+        steps_.insert(steps_.begin(), {Step::kOthers, 0, 0, {}}); // nothing says when the stall was
     }
     CheckCounters(now);
     CheckLosses(now);

@@ -39,6 +39,7 @@ class Observer
         uint64_t verdicts_applied = 0;
         uint64_t verdicts_unknown_id = 0;
         uint64_t packets_held = 0; // at this moment
+        uint64_t client_stalls = 0;
         uint64_t failed_calls = 0; // injected failures: the report of a loss may be lost, too
 
         bool operator==(const Counters &other) const;
@@ -67,7 +68,7 @@ class Observer
     void LetsOut(const uint8_t *packet, size_t length);
 
     // From now on a timeout or the fail policy may decide on held packets.
-    // The fail policy decides after a shutdown, before a sleep and when the client detaches.
+    // The fail policy decides after a shutdown, in a stall, before a sleep and when the client detaches.
     void OthersMayDecide();
 
     // Returns the broken invariants. The client must have read everything.

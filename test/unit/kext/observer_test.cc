@@ -166,6 +166,14 @@ TEST_F(ObserverTest, AResolutionWithoutAVerdictIsFound)
     EXPECT_THAT(Problems(), IsEmpty());
 }
 
+TEST_F(ObserverTest, TheFailPolicyMayDecideInAStall)
+{
+    Question(1, Flow{});
+    now_.packets_held = 0;
+    now_.client_stalls = 1;
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
 TEST_F(ObserverTest, AnEventThatIsLostSilentlyIsFound)
 {
     now_.events_queued++;
