@@ -72,6 +72,11 @@ bool FindPayload(const uint8_t *packet, size_t length, uint8_t *protocol, size_t
     {
         *protocol = packet[9];
         *offset = (packet[0] & 0xF) * 4u;
+        if (*protocol == kAuthenticationHeader && length >= *offset + 4)
+        {
+            *protocol = packet[*offset];
+            *offset += 4 * (packet[*offset + 1] + 2u);
+        }
         return (sim::LoadBig16(packet + 6) & kFragmentBits) == 0 && length >= *offset + 4;
     }
     *protocol = packet[6];
